@@ -1,0 +1,1 @@
+"""Everything of towline that does not know Celery: it could serve another program."""

@@ -1,0 +1,111 @@
+"""Every setting, read once from `TOWLINE_*` into one frozen object.
+
+The unit is in the name. `deploy/env.example` lists the same variables; a test keeps both in step.
+"""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import InvalidArgument
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Raises InvalidArgument through `Settings.read()`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TOWLINE_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        # A refused value may hold a password; the sentence names the variable only.
+        hide_input_in_errors=True,
+    )
+
+    broker_url: SecretStr | None = None
+    result_url: SecretStr | None = None
+    database_url: SecretStr | None = None
+
+    home: Path = Field(default_factory=lambda: user_data_path("towline"))
+    volume: Path | None = None
+
+    default_platform: str | None = None
+    registries_file: Path | None = None
+    allowed_registries: str = "*"
+    blocked_registries: str = ""
+
+    connect_timeout_seconds: float = Field(default=10, gt=0)
+    stall_timeout_seconds: float = Field(default=30, gt=0)
+    attempts: int = Field(default=5, ge=1)
+
+    layer_connections: int = Field(default=8, ge=1)
+    chunk_bytes: int = Field(default=16 * MIB, ge=64 * 1024)
+    registry_connections: int = Field(default=64, ge=1)
+    bandwidth_bytes_per_second: int | None = Field(default=None, gt=0)
+
+    lease_seconds: float = Field(default=30, gt=0)
+    verify_diff_ids: bool = False
+    minimum_free_bytes: int = Field(default=1024 * MIB, ge=0)
+    log_format: Literal["text", "json"] = "text"
+
+    @classmethod
+    def read(cls, **overrides: Any) -> "Settings":
+        """The settings of this process. Raises InvalidArgument that names the variable."""
+        try:
+            settings = cls(**overrides)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            variable = f"TOWLINE_{'_'.join(str(part) for part in first['loc'])}".upper()
+            # Our own wording and no `from`: pydantic's chain would hold the refused value.
+            raise InvalidArgument(f"{variable} cannot be used: {first['msg']}.") from None
+        if (settings.broker_url is None) != (settings.database_url is None):
+            missing = "TOWLINE_DATABASE_URL" if settings.broker_url else "TOWLINE_BROKER_URL"
+            raise InvalidArgument(
+                f"{missing} is not set: set both URLs for a fleet, or none for the embedded stack."
+            )
+        return settings
+
+    @property
+    def embedded(self) -> bool:
+        """No fleet is configured: the stack below `home` is used."""
+        return self.database_url is None
+
+    @property
+    def volume_path(self) -> Path:
+        """Where the volume is mounted. Raises InvalidArgument for a fleet without TOWLINE_VOLUME."""
+        if self.volume is not None:
+            return self.volume
+        if not self.embedded:
+            raise InvalidArgument("TOWLINE_VOLUME is not set: name the directory of the volume.")
+        return self.home / "volume"
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database URL with the psycopg 3 driver named."""
+        url = self.database_url.get_secret_value() if self.database_url else ""
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+            raise InvalidArgument(
+                "TOWLINE_DATABASE_URL cannot be used: it must begin with postgresql://."
+            )
+        return f"postgresql+psycopg://{rest}"
+
+    def allows(self, registry: str) -> bool:
+        """Whether the operator's lists let workers talk to `registry` (host, or host:port)."""
+        return _listed(registry, self.allowed_registries) and not _listed(
+            registry, self.blocked_registries
+        )
+
+
+def _listed(registry: str, globs: str) -> bool:
+    return any(
+        fnmatchcase(registry.lower(), glob.strip().lower())
+        for glob in globs.split(",")
+        if glob.strip()
+    )

@@ -1,0 +1,1 @@
+"""Everything of towline that knows Celery, and the use cases that it carries."""
