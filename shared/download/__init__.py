@@ -1,0 +1,1 @@
+"""How one blob gets here: engine.py moves the bytes, progress.py counts them."""

@@ -1,0 +1,83 @@
+"""The engine: moves one blob from a registry into an ingest, and resumes what broke.
+
+One response after another, each from the byte that is on disk. A response that brought new bytes
+and then broke is followed by the next one at once; one that brought none raises, and whoever
+called decides when to try again. What a body may be: `shared/registry/client.py`, `open_blob`.
+"""
+
+from typing import Protocol
+
+from shared.download.progress import Progress
+from shared.errors import (
+    BlobTruncated,
+    DigestMismatch,
+    RegistryUnavailable,
+    SizeMismatch,
+)
+from shared.registry.client import BlobBody
+from shared.volume.ingest import Ingest
+
+BLOCK_BYTES = 1024 * 1024
+
+
+class OpenBody(Protocol):
+    """Asks the registry for the blob from byte `first` on."""
+
+    def __call__(self, first: int) -> BlobBody: ...
+
+
+def download(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
+    """Fill the ingest and commit it.
+
+    Raises BlobTruncated or RegistryUnavailable after a response without progress (the bytes stay
+    in the ingest), SizeMismatch and DigestMismatch (they are dropped), and what `open_body` does.
+    """
+    progress.at(ingest.offset)
+    try:
+        _fill(open_body, ingest, progress)
+        _commit(open_body, ingest, progress)
+    except (SizeMismatch, DigestMismatch):
+        ingest.restart()
+        progress.at(0)
+        raise
+
+
+def _fill(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
+    reached = ingest.offset
+    while ingest.offset < ingest.size:
+        try:
+            _one_response(open_body, ingest, progress)
+        except (BlobTruncated, RegistryUnavailable):
+            # Progress is measured against the furthest byte: a registry that ignores Range and
+            # always breaks at the same place would otherwise be asked for ever.
+            if ingest.offset <= reached:
+                raise
+            reached = ingest.offset
+
+
+def _one_response(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
+    with open_body(ingest.offset) as body:
+        if body.first != ingest.offset:
+            # 200 to a Range request is the whole blob: start over, never append (RFC 9110 §14.2).
+            ingest.restart()
+        for block in body.blocks(BLOCK_BYTES):
+            ingest.write(block)
+            progress.received(len(block), ingest.offset)
+    if ingest.offset < ingest.size:
+        raise BlobTruncated(
+            f"The registry ended the body of {ingest.digest} at byte {ingest.offset} of "
+            f"{ingest.size}."
+        )
+
+
+def _commit(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
+    inherited = ingest.inherited_bytes > 0
+    try:
+        ingest.commit()
+    except DigestMismatch:
+        if not inherited:
+            raise
+        # Bytes of an earlier owner may be what is wrong, not the registry: fetch it whole once.
+        ingest.restart()
+        _fill(open_body, ingest, progress)
+        ingest.commit()

@@ -1,0 +1,11 @@
+"""The volume: the only code of towline that opens files.
+
+    towline-volume.json   identity.py   who this volume is; checked before every commit
+    ingest/…              ingest.py     a download under way, with journal.py beside it
+    blobs/…               store.py      complete, verified, read-only; a name is a promise
+    images/…              layout.py     an OCI image layout for each image, hard links into blobs/
+    quarantine/…          store.py      bytes that stopped matching their name
+
+directory.py is the way to any of them: every name is opened below one root descriptor and never
+through a symbolic link. Nothing here trusts locks, sizes or times seen from another node.
+"""

@@ -1,0 +1,165 @@
+"""Directories held open: names are resolved below a descriptor and never through a symlink.
+
+A volume may be a network filesystem that others can write to, so no path is built from text: a
+`Directory` opens its children one name at a time with O_NOFOLLOW.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from shared.errors import VolumeFull, VolumeUnavailable
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def volume_errors(action: str) -> Iterator[None]:
+    """Turn OSError into VolumeFull or VolumeUnavailable; `action` completes "cannot …"."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise VolumeFull(
+                f"The volume has no space left to {action}: free space or enlarge it."
+            ) from error
+        reason = error.strerror or type(error).__name__
+        raise VolumeUnavailable(
+            f"The volume cannot {action} ({reason}): check its mount and permissions."
+        ) from error
+
+
+class Directory:
+    """One open directory. Every method raises OSError; the rooms above translate it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def root(cls, path: Path) -> "Directory":
+        """The volume's own directory; the operator's path to it may hold symlinks."""
+        return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def __enter__(self) -> "Directory":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._descriptor < 0
+
+    def close(self) -> None:
+        """Give the descriptor back; harmless when done twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def descend(self, *names: str, create: bool = False) -> "Directory":
+        """The directory below this one, made (and its parents fsynced) when `create`."""
+        current = Directory(os.dup(self._descriptor))
+        for name in names:
+            try:
+                child = current._child(name, create=create)
+            finally:
+                current.close()
+            current = child
+        return current
+
+    def _child(self, name: str, *, create: bool) -> "Directory":
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return Directory(os.open(name, flags, dir_fd=self._descriptor))
+        except FileNotFoundError:
+            if not create:
+                raise
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=self._descriptor)
+        # The name of a new directory must survive a power cut before anything in it is promised.
+        self.fsync()
+        return Directory(os.open(name, flags, dir_fd=self._descriptor))
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """A descriptor of the file `name`; the caller closes it."""
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, mode, dir_fd=self._descriptor)
+
+    def names(self) -> list[str]:
+        """The names in here, sorted."""
+        return sorted(os.listdir(self._descriptor))
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """What stands under `name` (symlinks not followed), None for nothing."""
+        try:
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str, limit_bytes: int) -> bytes:
+        """The first `limit_bytes` of a file."""
+        with os.fdopen(self.open(name, os.O_RDONLY), "rb") as file:
+            return file.read(limit_bytes)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a small file durably, all of it or nothing: own name, fsync, rename, fsync."""
+        temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
+        descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            self.rename(temporary, self, name)
+        except BaseException:
+            self.unlink(temporary)
+            raise
+        self.fsync()
+
+    def link(self, name: str, target: "Directory", target_name: str) -> None:
+        """Hard-link the file `name` as `target_name`; FileExistsError when that is taken."""
+        os.link(
+            name,
+            target_name,
+            src_dir_fd=self._descriptor,
+            dst_dir_fd=target._descriptor,
+            follow_symlinks=False,
+        )
+
+    def symlink(self, name: str, destination: str) -> None:
+        """Make `name` a symbolic link that reads `destination`."""
+        os.symlink(destination, name, dir_fd=self._descriptor)
+
+    def rename(self, name: str, target: "Directory", target_name: str) -> None:
+        """Rename, replacing what stands there."""
+        os.rename(
+            name, target_name, src_dir_fd=self._descriptor, dst_dir_fd=target._descriptor
+        )
+
+    def unlink(self, name: str) -> None:
+        """Remove a file; nothing happens when it is not there."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._descriptor)
+
+    def rmdir(self, name: str) -> None:
+        """Remove an empty directory; nothing happens when it is gone or still in use."""
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=self._descriptor)
+
+    def fsync(self) -> None:
+        """Make the names in here durable."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            # Some network filesystems refuse it on directories; their renames are synchronous.
+            if error.errno != errno.EINVAL:
+                raise

@@ -1,0 +1,102 @@
+"""What a new owner of an ingest takes from earlier ones (the rules stand in ingest.py)."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+
+from shared.volume.directory import Directory
+
+JOURNAL = ".journal"
+RELEASED = ".released"
+
+_COPY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Ancestor:
+    name: str
+    size: int
+
+    @property
+    def released(self) -> bool:
+        return self.name.endswith(RELEASED)
+
+    @property
+    def journal(self) -> str:
+        return self.name.removesuffix(RELEASED) + JOURNAL
+
+
+def inherit(directory: Directory, owner: str) -> bool:
+    """Leave the best earlier ingest's bytes and journal under `owner`, if any. Raises OSError.
+
+    Others are removed. The one that was copied from stays: its owner may be alive and finish.
+    """
+    ancestors = _ancestors(directory, owner)
+    for ancestor in ancestors:
+        if _take(directory, ancestor, owner):
+            break
+    else:
+        return False
+    for other in ancestors:
+        if other is not ancestor:
+            directory.unlink(other.name)
+            directory.unlink(other.journal)
+    return True
+
+
+def _ancestors(directory: Directory, owner: str) -> list[_Ancestor]:
+    """Earlier ingests, most bytes first; only regular files of our own uid count."""
+    found = []
+    for name in directory.names():
+        if name.endswith(JOURNAL) or name == owner:
+            continue
+        status = directory.stat(name)
+        if status and stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            found.append(_Ancestor(name, status.st_size))
+    return sorted(found, key=lambda ancestor: ancestor.size, reverse=True)
+
+
+def _take(directory: Directory, ancestor: _Ancestor, owner: str) -> bool:
+    """Whether the ancestor's bytes are ours now; False when another owner was quicker."""
+    try:
+        if ancestor.released:
+            directory.rename(ancestor.name, directory, owner)
+            with suppress(FileNotFoundError):
+                directory.rename(ancestor.journal, directory, owner + JOURNAL)
+        else:
+            # The journal first: every record in it speaks of bytes that are written already.
+            _copy(directory, ancestor.journal, owner + JOURNAL)
+            _copy(directory, ancestor.name, owner)
+    except FileNotFoundError:
+        directory.unlink(owner + JOURNAL)
+        return False
+    return True
+
+
+def _copy(directory: Directory, name: str, copy: str) -> None:
+    source = directory.open(name, os.O_RDONLY)
+    try:
+        target = directory.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            _copy_bytes(source, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def _copy_bytes(source: int, target: int) -> None:
+    offset = 0
+    while True:
+        try:
+            # Shares the extents where the filesystem can (reflink), stays in the kernel elsewhere.
+            copied = os.copy_file_range(source, target, _COPY_BYTES, offset, offset)
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise
+            copied = os.pwrite(target, os.pread(source, _COPY_BYTES, offset), offset)
+        if copied == 0:
+            return
+        offset += copied

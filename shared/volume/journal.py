@@ -1,0 +1,77 @@
+"""The journal beside an ingest: which of its bytes were written, each record with a checksum.
+
+One record per run of bytes: first (8 bytes), length (4), CRC-32 of the bytes (4), CRC-32 of the
+record itself (4), little-endian. A record is written after its bytes, so whoever takes an ingest
+over reads the journal first, then the bytes, and believes only ranges whose CRC still matches.
+"""
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+
+_FIELDS = struct.Struct("<QII")
+_CHECK = struct.Struct("<I")
+RECORD_BYTES = _FIELDS.size + _CHECK.size
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`length` bytes from offset `first` had this CRC-32 when they were written."""
+
+    first: int
+    length: int
+    crc: int
+
+    def pack(self) -> bytes:
+        """The record as it stands in the file."""
+        fields = _FIELDS.pack(self.first, self.length, self.crc)
+        return fields + _CHECK.pack(zlib.crc32(fields))
+
+
+class Journal:
+    """An open journal; `append` writes at its own offset, never with O_APPEND."""
+
+    def __init__(self, descriptor: int, end: int = 0) -> None:
+        self._descriptor = descriptor
+        self._end = end
+
+    def append(self, record: Record) -> None:
+        """Add one record. Raises OSError."""
+        os.pwrite(self._descriptor, record.pack(), self._end)
+        self._end += RECORD_BYTES
+
+    def truncate(self, records: int = 0) -> None:
+        """Forget all but the first `records`."""
+        self._end = records * RECORD_BYTES
+        os.ftruncate(self._descriptor, self._end)
+
+    def close(self) -> None:
+        """Give the descriptor back; harmless when done twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def unpack_records(raw: bytes) -> list[Record]:
+    """The records of a journal in order, up to the first torn or damaged one."""
+    records = []
+    for start in range(0, len(raw) - RECORD_BYTES + 1, RECORD_BYTES):
+        fields = raw[start : start + _FIELDS.size]
+        (check,) = _CHECK.unpack_from(raw, start + _FIELDS.size)
+        if zlib.crc32(fields) != check:
+            break
+        records.append(Record(*_FIELDS.unpack(fields)))
+    return records
+
+
+def contiguous(records: list[Record]) -> list[Record]:
+    """The records that follow one another from byte 0."""
+    end = 0
+    run = []
+    for record in records:
+        if record.first != end:
+            break
+        run.append(record)
+        end += record.length
+    return run

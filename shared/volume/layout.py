@@ -1,0 +1,126 @@
+"""Layout directories: what one image is, as an OCI image layout that tools can read in place.
+
+    images/<registry>/<repository>/_tags/<tag>/<os>-<arch>[-<variant>]/
+    images/<registry>/<repository>/_digests/<algorithm>-<hex>/<os>-<arch>[-<variant>]/
+
+No component of a repository begins with `_`, so nothing collides. Blobs are hard links into the
+store, relative symlinks where the filesystem refuses links. `index.json` is replaced last and
+whole: a reader sees the old image or the new one.
+
+Source: image-spec v1.1, "OCI Image Layout Specification".
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.oci import media_type
+from shared.oci.digest import Digest
+from shared.oci.platform import Platform
+from shared.oci.reference import Reference
+from shared.volume.directory import Directory, volume_errors
+from shared.volume.store import LINKS_REFUSED, Volume
+
+_REF_NAME = "org.opencontainers.image.ref.name"
+_INDEX_LIMIT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """The one manifest of a layout and every blob that belongs to it, the manifest included."""
+
+    media_type: str
+    manifest: Digest
+    size: int
+    blobs: Sequence[Digest]
+
+
+def layout_names(reference: Reference, platform: Platform) -> tuple[str, ...]:
+    """The directory names below the volume of this image's layout."""
+    if reference.pinned is not None:
+        digest = reference.pinned
+        version = ("_digests", f"{digest.algorithm}-{digest.encoded}")
+    else:
+        version = ("_tags", str(reference.tag))
+    # No registry name holds "_"; many filesystems and tools trip over ":".
+    registry = reference.registry.replace(":", "_")
+    return ("images", registry, *reference.repository.split("/"), *version, platform.directory)
+
+
+def write_layout(
+    volume: Volume, reference: Reference, platform: Platform, image: ImageFiles
+) -> None:
+    """Make the layout of this image name `image`. Raises VolumeUnavailable, VolumeFull."""
+    names = layout_names(reference, platform)
+    with (
+        volume_errors(f"write the layout of {reference}"),
+        volume.root.descend(*names, create=True) as layout,
+    ):
+        for digest in image.blobs:
+            _place_blob(volume, layout, digest, depth=len(names))
+        if layout.stat("oci-layout") is None:
+            layout.replace("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        layout.replace("index.json", _index(reference, platform, image))
+        _remove_others(layout, image.blobs)
+
+
+def layout_manifest(volume: Volume, reference: Reference, platform: Platform) -> Digest | None:
+    """The manifest that the layout of this image names now, None where there is no layout."""
+    try:
+        with (
+            volume_errors(f"read the layout of {reference}"),
+            volume.root.descend(*layout_names(reference, platform)) as layout,
+        ):
+            document = json.loads(layout.read("index.json", _INDEX_LIMIT_BYTES))
+            return Digest.parse(document["manifests"][0]["digest"])
+    except (FileNotFoundError, ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _index(reference: Reference, platform: Platform, image: ImageFiles) -> bytes:
+    entry: dict[str, Any] = {
+        "mediaType": image.media_type,
+        "digest": str(image.manifest),
+        "size": image.size,
+        "platform": {"os": platform.os, "architecture": platform.architecture},
+    }
+    if platform.variant:
+        entry["platform"]["variant"] = platform.variant
+    if reference.tag:
+        entry["annotations"] = {_REF_NAME: reference.tag}
+    document = {"schemaVersion": 2, "mediaType": media_type.OCI_INDEX, "manifests": [entry]}
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _place_blob(volume: Volume, layout: Directory, digest: Digest, depth: int) -> None:
+    with (
+        volume.root.descend("blobs", digest.algorithm) as store,
+        layout.descend("blobs", digest.algorithm, create=True) as blobs,
+    ):
+        here, there = blobs.stat(digest.encoded), store.stat(digest.encoded)
+        if here is not None:
+            if there is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                return
+            # A link to bytes that were quarantined since, or a symlink from before.
+            blobs.unlink(digest.encoded)
+        try:
+            store.link(digest.encoded, blobs, digest.encoded)
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in LINKS_REFUSED:
+                raise
+            up = "../" * (depth + 2)
+            blobs.symlink(digest.encoded, f"{up}blobs/{digest.algorithm}/{digest.encoded}")
+        blobs.fsync()
+
+
+def _remove_others(layout: Directory, kept: Sequence[Digest]) -> None:
+    with layout.descend("blobs") as blobs:
+        for algorithm in blobs.names():
+            wanted = {digest.encoded for digest in kept if digest.algorithm == algorithm}
+            with blobs.descend(algorithm) as directory:
+                for name in directory.names():
+                    if name not in wanted:
+                        directory.unlink(name)

@@ -1,0 +1,126 @@
+"""The store: `blobs/<algorithm>/<hex>`, where a name is a promise about the bytes.
+
+Bytes get here only through `Ingest.commit()`. Whether a blob is there is a question for the
+catalog; the store answers what its bytes are.
+"""
+
+import errno
+import os
+import time
+from pathlib import Path
+from uuid import UUID
+
+from shared.errors import TooLarge, VolumeUnavailable
+from shared.oci.digest import Digest
+from shared.volume.directory import Directory, volume_errors
+from shared.volume.identity import check_identity
+
+BLOCK_BYTES = 1024 * 1024
+
+# A file that another node renamed or linked a moment ago may look missing or stale for some
+# seconds on a network filesystem (seen: JuiceFS ENOENT, GlusterFS ESTALE).
+_NOT_YET_VISIBLE = {errno.ENOENT, errno.ESTALE}
+_VISIBLE_AFTER_SECONDS = 5.0
+
+# What a filesystem without hard links, or with too many on one file, says to link().
+LINKS_REFUSED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+class Volume:
+    """One mounted volume, checked to be the one with UUID `identity`.
+
+    Raises VolumeUnavailable or VolumeFull from every method.
+    """
+
+    def __init__(self, path: Path, identity: UUID) -> None:
+        with volume_errors(f"be opened at {path}"):
+            self.root = Directory.root(path)
+        self._identity = identity
+        self.check()
+
+    def close(self) -> None:
+        """Give the root descriptor back."""
+        self.root.close()
+
+    def check(self) -> None:
+        """Raises VolumeUnavailable unless the catalog's volume is still mounted here."""
+        check_identity(self.root, self._identity)
+
+    def read(self, digest: Digest, limit_bytes: int) -> bytes:
+        """A whole small blob that the catalog says is stored, verified again."""
+        with volume_errors(f"read the blob {digest}"):
+            descriptor = self._open_stored(digest)
+            with os.fdopen(descriptor, "rb") as file:
+                raw = file.read(limit_bytes + 1)
+        if len(raw) > limit_bytes:
+            raise TooLarge(f"The blob {digest} is larger than {limit_bytes} bytes.")
+        if Digest.of(raw, digest.algorithm) != digest:
+            raise VolumeUnavailable(
+                f"The stored blob {digest} no longer matches its name: run `towline scrub`."
+            )
+        return raw
+
+    def _open_stored(self, digest: Digest) -> int:
+        deadline = time.monotonic() + _VISIBLE_AFTER_SECONDS
+        while True:
+            try:
+                with self.root.descend("blobs", digest.algorithm) as blobs:
+                    return blobs.open(digest.encoded, os.O_RDONLY)
+            except OSError as error:
+                if error.errno not in _NOT_YET_VISIBLE or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    def adopt(self, digest: Digest) -> int | None:
+        """The size of a blob that lies under its name, hashed; None where nothing lies there.
+
+        For names without a stored row: a worker died between publishing and the row. Bytes
+        that do not match go to quarantine, and None is returned.
+        """
+        with volume_errors(f"verify the blob {digest}"):
+            try:
+                with self.root.descend("blobs", digest.algorithm) as blobs:
+                    return self._verified_size(blobs, digest)
+            except FileNotFoundError:
+                return None
+
+    def _verified_size(self, blobs: Directory, digest: Digest) -> int | None:
+        hasher = digest.hasher()
+        size = 0
+        with os.fdopen(blobs.open(digest.encoded, os.O_RDONLY), "rb", buffering=0) as file:
+            while block := file.read(BLOCK_BYTES):
+                hasher.update(block)
+                size += len(block)
+            if hasher.hexdigest() == digest.encoded:
+                # Whoever published it may have died before its fsync.
+                os.fsync(file.fileno())
+                blobs.fsync()
+                return size
+        self._quarantine(blobs, digest)
+        return None
+
+    def _quarantine(self, blobs: Directory, digest: Digest) -> None:
+        with self.root.descend("quarantine", create=True) as quarantine:
+            name = f"{digest.algorithm}-{digest.encoded}.{time.time_ns()}"
+            blobs.rename(digest.encoded, quarantine, name)
+            quarantine.fsync()
+        blobs.fsync()
+
+    def publish(self, source: Directory, name: str, digest: Digest) -> None:
+        """Give the verified, fsynced file `name` its place in the store. Raises OSError.
+
+        Never replaces: that would detach the hard links that layouts hold. Another writer's
+        file under the same name is hashed and kept, or quarantined.
+        """
+        with self.root.descend("blobs", digest.algorithm, create=True) as blobs:
+            try:
+                source.link(name, blobs, digest.encoded)
+            except FileExistsError:
+                if self._verified_size(blobs, digest) is None:
+                    source.link(name, blobs, digest.encoded)
+            except OSError as error:
+                if error.errno not in LINKS_REFUSED:
+                    raise
+                if blobs.stat(digest.encoded) is None or not self._verified_size(blobs, digest):
+                    source.rename(name, blobs, digest.encoded)
+            blobs.fsync()
