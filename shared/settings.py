@@ -78,7 +78,7 @@ class Settings(BaseSettings):
 
     @property
     def volume_path(self) -> Path:
-        """Where the volume is mounted. Raises InvalidArgument for a fleet without TOWLINE_VOLUME."""
+        """Where the volume is mounted. Raises InvalidArgument for a fleet that has none set."""
         if self.volume is not None:
             return self.volume
         if not self.embedded:

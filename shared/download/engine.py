@@ -23,7 +23,9 @@ BLOCK_BYTES = 1024 * 1024
 class OpenBody(Protocol):
     """Asks the registry for the blob from byte `first` on."""
 
-    def __call__(self, first: int) -> BlobBody: ...
+    def __call__(self, first: int) -> BlobBody:
+        """The body; `first` of it tells where it really begins."""
+        ...
 
 
 def download(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:

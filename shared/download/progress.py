@@ -10,7 +10,8 @@ class Progress:
     """Counts the bytes of one download.
 
     `fetched`: bytes received over the network, those thrown away included. `offset`: bytes of
-    the blob on disk. `report(offset)` is called at most every second, and by `flush()`.
+    the blob on disk. `reached`: the furthest offset so far. `report(offset)` is called at most
+    every second, and by `flush()`.
     """
 
     def __init__(
@@ -21,6 +22,7 @@ class Progress:
     ) -> None:
         self.fetched = 0
         self.offset = 0
+        self.reached = 0
         self._report = report
         self._interval_seconds = interval_seconds
         self._clock = clock
@@ -34,6 +36,7 @@ class Progress:
     def at(self, offset: int) -> None:
         """The blob now stands at `offset`."""
         self.offset = offset
+        self.reached = max(self.reached, offset)
         now = self._clock()
         if now >= self._next:
             self._next = now + self._interval_seconds

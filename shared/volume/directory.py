@@ -141,9 +141,7 @@ class Directory:
 
     def rename(self, name: str, target: "Directory", target_name: str) -> None:
         """Rename, replacing what stands there."""
-        os.rename(
-            name, target_name, src_dir_fd=self._descriptor, dst_dir_fd=target._descriptor
-        )
+        os.rename(name, target_name, src_dir_fd=self._descriptor, dst_dir_fd=target._descriptor)
 
     def unlink(self, name: str) -> None:
         """Remove a file; nothing happens when it is not there."""

@@ -24,7 +24,7 @@ def read_identity(root: Directory) -> UUID | None:
         return UUID(json.loads(raw)["id"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VolumeUnavailable(
-            f'{FILE_NAME} on the volume is damaged: restore it as {{"id": "<the catalog\'s UUID>"}}.'
+            f'{FILE_NAME} on the volume is damaged: it must read {{"id": "<the catalog\'s UUID>"}}.'
         ) from error
 
 

@@ -53,9 +53,7 @@ class Ingest:
     def begin(cls, volume: Volume, digest: Digest, size: int, owner: str) -> "Ingest":
         """A new ingest of `owner`, with whatever earlier ones left for this digest."""
         with volume_errors(f"begin the ingest of {digest}"):
-            directory = volume.root.descend(
-                "ingest", digest.algorithm, digest.encoded, create=True
-            )
+            directory = volume.root.descend("ingest", digest.algorithm, digest.encoded, create=True)
             ingest = cls(volume, directory, owner, digest, size)
             ingest._open(inherited=inherit(directory, owner))
             return ingest
@@ -127,9 +125,7 @@ class Ingest:
                 finally:
                     self._close_files()
                 with suppress(FileNotFoundError):
-                    self._directory.rename(
-                        self._owner, self._directory, self._owner + RELEASED
-                    )
+                    self._directory.rename(self._owner, self._directory, self._owner + RELEASED)
         finally:
             self._directory.close()
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.errors import InvalidDigest
 from shared.oci import media_type
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
@@ -67,15 +68,13 @@ def write_layout(
 
 def layout_manifest(volume: Volume, reference: Reference, platform: Platform) -> Digest | None:
     """The manifest that the layout of this image names now, None where there is no layout."""
-    try:
-        with (
-            volume_errors(f"read the layout of {reference}"),
-            volume.root.descend(*layout_names(reference, platform)) as layout,
-        ):
-            document = json.loads(layout.read("index.json", _INDEX_LIMIT_BYTES))
-            return Digest.parse(document["manifests"][0]["digest"])
-    except (FileNotFoundError, ValueError, KeyError, IndexError, TypeError):
-        return None
+    with volume_errors(f"read the layout of {reference}"):
+        try:
+            with volume.root.descend(*layout_names(reference, platform)) as layout:
+                document = json.loads(layout.read("index.json", _INDEX_LIMIT_BYTES))
+                return Digest.parse(document["manifests"][0]["digest"])
+        except (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, InvalidDigest):
+            return None
 
 
 def _index(reference: Reference, platform: Platform, image: ImageFiles) -> bytes:

@@ -1,0 +1,40 @@
+"""The Celery app: `celery -A workers.app worker`, `celery -A workers.app flower`."""
+
+import sys
+from typing import Any
+
+from celery.signals import celeryd_init, worker_process_shutdown
+
+from shared.errors import CatalogUnavailable, TowlineError
+from shared.settings import Settings
+from workers import logs
+from workers.config import make_app
+from workers.resources import close_resources, resources
+
+app = make_app(Settings.read())
+app.conf.include = ["workers.tasks"]
+app.set_default()
+logs.install(Settings.read().log_format)
+
+
+@celeryd_init.connect
+def refuse_what_cannot_work(**_: Any) -> None:
+    """A worker without a fleet, on another schema or without its volume says so and exits 2."""
+    if Settings.read().embedded:
+        sys.exit("No fleet is configured: set TOWLINE_BROKER_URL and TOWLINE_DATABASE_URL.")
+    try:
+        resources()
+        # The pool forks after this: children build their own.
+        close_resources()
+    except CatalogUnavailable:
+        # An outage is waited for, task by task.
+        return
+    except TowlineError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+@worker_process_shutdown.connect
+def let_go(**_: Any) -> None:
+    """Close what this process opened."""
+    close_resources()

@@ -1,0 +1,153 @@
+"""How pulls are shown while they run: bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from shared.catalog.pulls import Pull
+from workers.cli.watching import Snapshot, Watcher
+
+_LINE_INTERVAL_SECONDS = 5.0
+_SHORT_DIGEST_CHARACTERS = 12
+
+
+class Display(Watcher, Protocol):
+    """A watcher that can also say a line."""
+
+    def say(self, line: Text) -> None:
+        """Print one line."""
+
+
+def display_for(stream: TextIO, *, quiet: bool) -> Display:
+    """The display that fits where the output goes."""
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    if quiet:
+        return Lines(console, quiet=True)
+    return Bars(console) if stream.isatty() else Lines(console)
+
+
+def summary(pull: Pull) -> Text:
+    """How one pull ended, in a line."""
+    if pull.state != "complete" or pull.receipt is None:
+        line = Text("✗ ", style="red").append(f"{pull.reference}: ", style="bold")
+        return line.append(f"{pull.error_class or pull.state}: {pull.error_message or ''}", "")
+    receipt = pull.receipt
+    took = (pull.finished_at - pull.created_at).total_seconds() if pull.finished_at else 0.0
+    layers = len({layer["digest"] for layer in receipt["layers"]})
+    line = Text("✓ ", style="green").append(pull.reference, style="bold")
+    return line.append(
+        f" {pull.platform} {receipt['manifest']}: {_layers(layers)}, "
+        f"{decimal(receipt['bytes_total'])}, {decimal(receipt['bytes_fetched'])} fetched "
+        f"in {took:.1f} s",
+        "",
+    )
+
+
+class Lines:
+    """A line whenever a pull changes its state, and a sign of life every few seconds."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def show(self, snapshots: Sequence[Snapshot]) -> None:
+        """Say what is new."""
+        for one in snapshots:
+            state, at = self._said.get(one.pull.id, ("", 0.0))
+            due = time.monotonic() - at > _LINE_INTERVAL_SECONDS
+            if one.pull.final or self._quiet or (one.pull.state == state and not due):
+                continue
+            self._said[one.pull.id] = (one.pull.state, time.monotonic())
+            self.say(Text(f"{one.pull.reference}: {_phase(one)}"))
+
+    def say(self, line: Text) -> None:
+        """Print one line."""
+        self._console.print(line)
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+
+class Bars:
+    """One bar for each distinct layer, gone when its pull has ended."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._heads: dict[str, TaskID] = {}
+        self._bars: dict[tuple[str, str], TaskID] = {}
+        self._progress.start()
+
+    def show(self, snapshots: Sequence[Snapshot]) -> None:
+        """Move the bars."""
+        for one in snapshots:
+            self._head(one)
+            for layer in one.layers:
+                self._bar(one.pull.id, str(layer.digest), layer.size_bytes, layer.bytes_done)
+
+    def _head(self, one: Snapshot) -> None:
+        description = f"[bold]{one.pull.reference}[/] {_phase(one)}"
+        total = one.pull.bytes_total
+        done = sum(layer.bytes_done for layer in one.layers)
+        if one.pull.id not in self._heads:
+            self._heads[one.pull.id] = self._progress.add_task(description, total=total)
+        self._progress.update(
+            self._heads[one.pull.id], description=description, total=total, completed=done
+        )
+
+    def _bar(self, pull_id: str, digest: str, size: int, done: int) -> None:
+        key = (pull_id, digest)
+        if key not in self._bars:
+            # Preset on resume: what lay on disk before is neither speed nor time.
+            name = digest.partition(":")[2][:_SHORT_DIGEST_CHARACTERS]
+            self._bars[key] = self._progress.add_task(f"  {name}", total=size, completed=done)
+        self._progress.update(self._bars[key], completed=done)
+
+    def say(self, line: Text) -> None:
+        """Print one line above the bars."""
+        self._progress.console.print(line)
+
+    def close(self) -> None:
+        """Clear the bars."""
+        self._progress.stop()
+
+
+def _phase(one: Snapshot) -> str:
+    if one.pull.waiting_for:
+        detail = one.pull.waiting_for.get("detail") or one.pull.waiting_for.get("cause")
+        return f"{one.pull.state}, waiting: {detail}"
+    if one.pull.state == "fetching":
+        stored = sum(layer.stored for layer in one.layers)
+        done = sum(layer.bytes_done for layer in one.layers)
+        return (
+            f"fetching, {stored} of {_layers(len(one.layers))}, "
+            f"{decimal(done)} of {decimal(one.pull.bytes_total or 0)}"
+        )
+    return one.pull.state
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"

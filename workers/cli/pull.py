@@ -1,0 +1,129 @@
+"""`towline pull`: enqueue, then watch the catalog until every pull has ended."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from shared.catalog.pulls import Pull
+from shared.errors import InvalidArgument
+from shared.settings import Settings
+from workers import stack
+from workers.cli.display import Display, display_for, summary
+from workers.cli.session import Session, open_session
+from workers.cli.watching import watch
+from workers.client import check_queue, enqueue
+from workers.pulling.request import DEFAULT_PRIORITY, POLICIES, PullRequest
+
+
+@click.command("pull")
+@click.argument("references", nargs=-1, required=True, metavar="REFERENCE…")
+@click.option("--platform", help="os/arch[/variant]; the fleet's default where it is not given.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 9),
+    default=DEFAULT_PRIORITY,
+    show_default=True,
+    help="9 goes first.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default="always",
+    show_default=True,
+    help="if-missing: an image that is linked already is enough.",
+)
+@click.option("--requested-by", metavar="NAME", help="Who asks; a label, not an identity.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option("--detach", is_flag=True, help="Print the pull's id and do not wait.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--quiet", is_flag=True, help="No progress; only the result.")
+def pull_command(
+    references: tuple[str, ...],
+    labels: tuple[str, ...],
+    *,
+    detach: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Bring images onto the volume."""
+    requests = [_request(reference, labels, options) for reference in references]
+    if detach and Settings.read().embedded and not stack.is_up(Settings.read()):
+        raise InvalidArgument(
+            "--detach needs a fleet that outlives this command: run `towline up` in another "
+            "terminal, or leave --detach out."
+        )
+    with open_session() as session:
+        check_queue(session.app)
+        queued = [enqueue(session.app, session.catalog, request) for request in requests]
+        if detach:
+            return _detached(queued, as_json=as_json)
+        display = display_for(sys.stderr if as_json else sys.stdout, quiet=quiet or as_json)
+        try:
+            ended = watch(session.catalog, [pull.id for pull in queued], display)
+        except KeyboardInterrupt:
+            _interrupted(session, queued, references)
+            raise
+        return _report(ended, display, as_json=as_json)
+
+
+def _request(reference: str, labels: tuple[str, ...], options: dict[str, Any]) -> PullRequest:
+    pairs = [label.partition("=") for label in labels]
+    if not all(separator and key for key, separator, _ in pairs):
+        raise InvalidArgument("A label is written KEY=VALUE.")
+    named = {key: value for key, _, value in pairs} or None
+    return PullRequest.parse((), {"reference": reference, "labels": named, **options})
+
+
+def _detached(queued: Sequence[Pull], *, as_json: bool) -> int:
+    if as_json:
+        rows = [{"pull_id": pull.id, "reference": pull.reference} for pull in queued]
+        click.echo(json.dumps([row | {"state": "queued"} for row in rows], indent=2))
+    else:
+        for pull in queued:
+            click.echo(pull.id)
+    return 0
+
+
+def _report(ended: Sequence[Pull], display: Display, *, as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps([pull_document(pull) for pull in ended], indent=2))
+    else:
+        for pull in ended:
+            display.say(summary(pull))
+    return max(0 if pull.state == "complete" else 1 for pull in ended)
+
+
+def pull_document(pull: Pull) -> dict[str, Any]:
+    """A pull for `--json`: the receipt and the state, or the row of one without a receipt."""
+    if pull.receipt is not None:
+        return {**pull.receipt, "state": pull.state}
+    return {
+        "pull_id": pull.id,
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "state": pull.state,
+        "waiting_for": pull.waiting_for,
+        "bytes_total": pull.bytes_total,
+        "bytes_done": pull.bytes_done,
+        "error_class": pull.error_class,
+        "error_code": pull.error_code,
+        "error_message": pull.error_message,
+        "attempts": pull.attempts,
+        "created_at": pull.created_at.isoformat(),
+        "started_at": pull.started_at.isoformat() if pull.started_at else None,
+        "finished_at": pull.finished_at.isoformat() if pull.finished_at else None,
+    }
+
+
+def _interrupted(session: Session, queued: Sequence[Pull], references: Sequence[str]) -> None:
+    if session.embedded and not stack.is_up(session.settings):
+        again = shlex.join(["towline", "pull", *references])
+        click.echo(f"Interrupted; what is there is kept. Go on with: {again}", err=True)
+        return
+    for pull in queued:
+        click.echo(f"The pull goes on in the fleet. Look: towline status {pull.id}", err=True)

@@ -1,0 +1,80 @@
+"""`towline status`: what the fleet's pulls are doing."""
+
+import json
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from shared.catalog import pulls
+from shared.catalog.pulls import Pull
+from workers.cli.pull import pull_document
+from workers.cli.session import open_session
+from workers.cli.watching import Snapshot, snapshot
+
+
+@click.command("status")
+@click.argument("pull_id", required=False, metavar="[PULL]")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
+    """List the newest pulls, or show one with its layers."""
+    with open_session() as session:
+        if pull_id is not None:
+            one = snapshot(session.catalog, pull_id)
+            _show_one(one, as_json=as_json)
+            return
+        with session.catalog.begin() as tx:
+            rows = pulls.recent(tx, limit)
+    if as_json:
+        click.echo(json.dumps([pull_document(pull) for pull in rows], indent=2))
+    else:
+        Console(highlight=False).print(_table(rows))
+
+
+def _table(rows: list[Pull]) -> Table:
+    table = Table("pull", "reference", "platform", "state", "done", "total", "since", box=None)
+    for pull in rows:
+        table.add_row(
+            pull.id,
+            pull.reference,
+            pull.platform or "",
+            pull.error_class or pull.state,
+            decimal(pull.bytes_done),
+            decimal(pull.bytes_total) if pull.bytes_total is not None else "",
+            f"{pull.created_at:%Y-%m-%d %H:%M:%S}",
+        )
+    return table
+
+
+def _show_one(one: Snapshot, *, as_json: bool) -> None:
+    layers = [
+        {
+            "digest": str(layer.digest),
+            "size": layer.size_bytes,
+            "bytes_done": layer.bytes_done,
+            "stored": layer.stored,
+            "source": layer.source,
+            "attempts": layer.attempts,
+        }
+        for layer in one.layers
+    ]
+    if as_json:
+        document = {"layers": layers, **pull_document(one.pull)}
+        click.echo(json.dumps(document, indent=2))
+        return
+    for key, value in pull_document(one.pull).items():
+        if value is not None and key != "layers":
+            click.echo(f"{key:<14} {value}")
+    table = Table("layer", "done", "size", "state", "attempts", box=None)
+    for layer in one.layers:
+        state = layer.source or ("stored" if layer.stored else "open")
+        table.add_row(
+            str(layer.digest),
+            decimal(layer.bytes_done),
+            decimal(layer.size_bytes),
+            state,
+            str(layer.attempts),
+        )
+    Console(highlight=False).print(table)

@@ -1,0 +1,58 @@
+"""Waiting for pulls: the catalog is asked, never the queue."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.catalog import pull_layers, pulls
+from shared.catalog.database import Catalog
+from shared.catalog.pull_layers import PullLayer
+from shared.catalog.pulls import Pull
+from shared.errors import InvalidArgument
+
+_SHORTEST_SECONDS = 0.05
+_LONGEST_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One pull and its layers at one moment, in manifest order."""
+
+    pull: Pull
+    layers: Sequence[PullLayer]
+
+
+class Watcher(Protocol):
+    """Whoever shows the snapshots."""
+
+    def show(self, snapshots: Sequence[Snapshot]) -> None:
+        """Show these."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[Pull]:
+    """Show the pulls until each has ended; how they ended, in the order of their ids."""
+    pause_seconds = _SHORTEST_SECONDS
+    try:
+        while True:
+            snapshots = [snapshot(catalog, pull_id) for pull_id in pull_ids]
+            watcher.show(snapshots)
+            if all(one.pull.final for one in snapshots):
+                return [one.pull for one in snapshots]
+            time.sleep(pause_seconds)
+            # Short pulls answer at once, long ones do not poll a database in a hurry.
+            pause_seconds = min(pause_seconds * 1.2, _LONGEST_SECONDS)
+    finally:
+        watcher.close()
+
+
+def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:
+    """The pull as it stands. Raises InvalidArgument for an unknown id."""
+    with catalog.begin() as tx:
+        pull = pulls.get(tx, pull_id)
+        if pull is None:
+            raise InvalidArgument(f"There is no pull {pull_id}: `towline status` lists them.")
+        return Snapshot(pull, pull_layers.of_pull(tx, pull_id))

@@ -1,0 +1,102 @@
+"""Celery's settings, each with its reason. Measured and explained in docs/celery.md."""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from shared.settings import Settings
+from workers import contract
+
+_DAY_SECONDS = 24 * 3600
+
+# Every app that touches the broker must use the same: Redis redelivers by the shortest it sees.
+_VISIBILITY_TIMEOUT_SECONDS = _DAY_SECONDS
+
+_SOCKET_TIMEOUT_SECONDS = 15
+_SOCKET_CONNECT_TIMEOUT_SECONDS = 5
+
+
+def make_app(settings: Settings) -> Celery:
+    """A Celery app for this fleet: the workers' own, or a client's that only sends."""
+    app = Celery("towline", set_as_current=False)
+    app.conf.update(configuration(settings))
+    return app
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration for these settings, its URLs with their passwords included."""
+    return {**_connections(settings), **_DELIVERY, **_WIRE, **_RESULTS, **_MONITORING}
+
+
+def _connections(settings: Settings) -> dict[str, Any]:
+    broker = settings.broker_url.get_secret_value() if settings.broker_url else None
+    result = settings.result_url.get_secret_value() if settings.result_url else broker
+    return {
+        "broker_url": broker,
+        "result_backend": result,
+        "broker_connection_timeout": _SOCKET_CONNECT_TIMEOUT_SECONDS,
+        "broker_transport_options": {
+            "visibility_timeout": _VISIBILITY_TIMEOUT_SECONDS,
+            "unacked_restore_interval": 10,
+            # Look at unacknowledged messages every 10 s, not every 100 s (kombu#2558).
+            "unacked_restore_throttle": 1,
+            # Without them a send to a frozen Redis never returns.
+            "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": _SOCKET_CONNECT_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+        },
+        "redis_socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+        "redis_socket_connect_timeout": _SOCKET_CONNECT_TIMEOUT_SECONDS,
+        "redis_socket_keepalive": True,
+    }
+
+
+_DELIVERY: dict[str, Any] = {
+    # A killed worker's messages come back; every step may run twice.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_acks_on_failure_or_timeout": True,
+    "worker_prefetch_multiplier": 1,
+    # Acknowledgements survive a reconnect on Redis; cancelling would only run layers twice.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # A full or read-only Redis is an outage, not a reason to exit (celery#7946).
+    "broker_channel_error_retry": True,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "worker_soft_shutdown_timeout": 25.0,
+    "worker_enable_soft_shutdown_on_idle": True,
+    "worker_max_tasks_per_child": 200,
+    # A send to a dead Redis fails in half a second instead of hanging.
+    "task_publish_retry_policy": {
+        "max_retries": 3,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 0.5,
+    },
+}
+
+_WIRE: dict[str, Any] = {
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "task_queues": [Queue(name) for name in contract.QUEUES],
+    "task_default_queue": contract.CONTROL,
+    "task_create_missing_queues": False,
+    "task_routes": {name: {"queue": queue} for name, queue in contract.QUEUE_OF.items()},
+}
+
+_RESULTS: dict[str, Any] = {
+    "result_expires": 7 * _DAY_SECONDS,
+    "result_chord_expires": 30 * _DAY_SECONDS,
+    "result_extended": True,
+    "result_backend_always_retry": True,
+    "result_backend_max_retries": 20,
+}
+
+_MONITORING: dict[str, Any] = {
+    "task_track_started": True,
+    "task_send_sent_event": True,
+    "worker_send_task_events": True,
+    "worker_hijack_root_logger": True,
+}

@@ -1,0 +1,22 @@
+"""The names on the wire: tasks and queues. Other services build on them; they never change."""
+
+PULL_IMAGE = "towline.pull_image"
+FETCH_LAYER = "towline.fetch_layer"
+LINK_IMAGE = "towline.link_image"
+ABANDON_PULL = "towline.abandon_pull"
+
+PULLS = "towline.pulls"
+LAYERS = "towline.layers"
+CONTROL = "towline.control"
+HOUSEKEEPING = "towline.housekeeping"
+QUEUES = (PULLS, LAYERS, CONTROL, HOUSEKEEPING)
+
+QUEUE_OF = {
+    PULL_IMAGE: PULLS,
+    FETCH_LAYER: LAYERS,
+    LINK_IMAGE: PULLS,
+    ABANDON_PULL: PULLS,
+}
+
+# The column that holds a pull id; Celery's own ids have 36 characters.
+PULL_ID_CHARACTERS = 155

@@ -1,0 +1,65 @@
+"""Log lines with an identity: which task, pull and layer they speak of, in text or JSON."""
+
+import json
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+from celery.signals import after_setup_logger, after_setup_task_logger, task_postrun, task_prerun
+
+_bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=MappingProxyType({}))
+
+
+class _Formatter(logging.Formatter):
+    """One line a record, the bound identity behind the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        identity = " ".join(f"{key}={value}" for key, value in _bound.get().items())
+        return f"{line} [{identity}]" if identity else line
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_bound.get(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def install(log_format: str) -> None:
+    """Give Celery's loggers our format, and bind each task's identity while it runs."""
+    formatter: logging.Formatter = (
+        _JsonFormatter()
+        if log_format == "json"
+        else _Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+
+    def use_formatter(logger: logging.Logger, **_: Any) -> None:
+        for handler in logger.handlers:
+            handler.setFormatter(formatter)
+
+    after_setup_logger.connect(use_formatter, weak=False)
+    after_setup_task_logger.connect(use_formatter, weak=False)
+
+
+@task_prerun.connect
+def _bind(task_id: str, kwargs: Mapping[str, Any], **_: Any) -> None:
+    identity = {"task": task_id}
+    identity |= {key: str(kwargs[key]) for key in ("pull_id", "digest") if key in kwargs}
+    _bound.set(identity)
+
+
+@task_postrun.connect
+def _unbind(**_: Any) -> None:
+    _bound.set(MappingProxyType({}))

@@ -1,0 +1,168 @@
+"""The last step: every layer is stored, so the image becomes one.
+
+Transaction 1: the manifest's layers by position. Then the layout directory. Transaction 2: image,
+history, receipt, complete. The layout always ends as what the image's row says, whichever of two
+racing pulls wrote it last.
+"""
+
+from typing import Any
+
+from shared.catalog import documents, images, pull_layers, pulls
+from shared.catalog.database import Connection
+from shared.catalog.images import ImageRow
+from shared.catalog.pull_layers import PullLayer
+from shared.catalog.pulls import Pull
+from shared.errors import InvalidArgument
+from shared.oci.digest import Digest
+from shared.oci.document import read_document
+from shared.oci.manifest import Layer, Manifest, pair_layers
+from shared.oci.platform import Platform
+from shared.oci.reference import Reference
+from shared.volume.layout import ImageFiles, layout_manifest, write_layout
+from workers.pulling.attempts import attempt
+from workers.pulling.resolving import DOCUMENT_LIMIT_BYTES, Resolution, recall
+from workers.resources import Resources
+
+Receipt = dict[str, Any]
+
+
+def link_image(resources: Resources, pull_id: str) -> Receipt | None:
+    """Complete a pull whose layers are all stored; its receipt, None while one is missing.
+
+    Raises TryAgain, or the error after the pull was failed with it.
+    """
+    with attempt(resources, pull_id):
+        with resources.catalog.begin() as tx:
+            pull = pulls.get(tx, pull_id)
+        if pull is None:
+            raise InvalidArgument(f"There is no pull {pull_id}.")
+        if pull.final or pull.manifest_digest is None:
+            return pull.receipt
+        resolution = recall(resources, pull)
+        layers = pair_layers(resolution.manifest, resolution.config)
+        if not _link_layers(resources, pull, layers):
+            return None
+        _write_layout(resources, pull, resolution)
+        receipt = _complete(resources, pull, resolution, layers)
+        _settle_layout(resources, pull)
+        return receipt
+
+
+def _link_layers(resources: Resources, pull: Pull, layers: tuple[Layer, ...]) -> bool:
+    """Whether every layer is stored; then the manifest's links are, too."""
+    with resources.catalog.begin() as tx:
+        pulls.lock(tx, pull.id)
+        if pull_layers.missing(tx, pull.id):
+            return False
+        manifest_id = documents.manifest_id(tx, Digest.parse(str(pull.manifest_digest)))
+        images.link_layers(tx, manifest_id, layers)
+        pulls.linking(tx, pull.id)
+    return True
+
+
+def _write_layout(resources: Resources, pull: Pull, resolution: Resolution) -> None:
+    reference, platform = _named(pull)
+    with resources.catalog.begin() as tx:
+        current = images.current(tx, pull.reference, str(platform))
+    if current is not None and current.resolved_at > resolution.resolved_at:
+        return
+    files = _files(resolution.manifest_digest, len(resolution.manifest_raw), resolution.manifest)
+    write_layout(resources.volume, reference, platform, files)
+
+
+def _settle_layout(resources: Resources, pull: Pull) -> None:
+    """Make the layout what the image's row says, should another pull have come between."""
+    reference, platform = _named(pull)
+    while True:
+        with resources.catalog.begin() as tx:
+            current = images.current(tx, pull.reference, str(platform))
+        if current is None or _is_laid_out(resources, reference, platform, current):
+            return
+        digest = Digest.parse(current.manifest_digest)
+        raw = resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
+        manifest = read_document(raw, None)
+        if isinstance(manifest, Manifest):
+            files = _files(digest, len(raw), manifest)
+            write_layout(resources.volume, reference, platform, files)
+
+
+def _is_laid_out(
+    resources: Resources, reference: Reference, platform: Platform, image: ImageRow
+) -> bool:
+    return str(layout_manifest(resources.volume, reference, platform)) == image.manifest_digest
+
+
+def _files(digest: Digest, size: int, manifest: Manifest) -> ImageFiles:
+    blobs = [digest, manifest.config.digest]
+    blobs += [layer.digest for layer in manifest.distinct_layers]
+    return ImageFiles(manifest.media_type, digest, size, blobs)
+
+
+def _complete(
+    resources: Resources, pull: Pull, resolution: Resolution, layers: tuple[Layer, ...]
+) -> Receipt | None:
+    reference, platform = _named(pull)
+    with resources.catalog.begin() as tx:
+        current = pulls.lock(tx, pull.id)
+        if current is None or current.final:
+            return current.receipt if current else None
+        images.link(
+            tx,
+            str(reference),
+            str(platform),
+            documents.manifest_id(tx, resolution.manifest_digest),
+            documents.index_id(tx, resolution.index.digest) if resolution.index else None,
+            resolution.manifest.total_size_bytes,
+            resolution.resolved_at,
+            is_tag=reference.pinned is None,
+        )
+        receipt = _receipt(tx, current, layers)
+        pulls.complete(tx, pull.id, receipt)
+    return receipt
+
+
+def _receipt(tx: Connection, pull: Pull, layers: tuple[Layer, ...]) -> Receipt:
+    fetched = {layer.digest: layer for layer in pull_layers.of_pull(tx, pull.id)}
+    finished_at = pulls.clock(tx)
+    return {
+        "pull_id": pull.id,
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "manifest": pull.manifest_digest,
+        "index": pull.index_digest,
+        "config": pull.config_digest,
+        "layers": _receipt_layers(layers, fetched),
+        "bytes_total": pull.bytes_total,
+        "bytes_fetched": sum(layer.bytes_fetched for layer in fetched.values()),
+        "started_at": pull.started_at.isoformat() if pull.started_at else None,
+        "finished_at": finished_at.isoformat(),
+    }
+
+
+def _receipt_layers(
+    layers: tuple[Layer, ...], fetched: dict[Digest, PullLayer]
+) -> list[dict[str, Any]]:
+    """One entry a position; a repeated digest reports its bytes at its first position only."""
+    entries = []
+    seen: set[Digest] = set()
+    for layer in layers:
+        digest = layer.descriptor.digest
+        row = fetched[digest]
+        first = digest not in seen
+        seen.add(digest)
+        entries.append(
+            {
+                "position": layer.position,
+                "digest": str(digest),
+                "diff_id": str(layer.diff_id) if layer.diff_id else None,
+                "size": layer.descriptor.size,
+                "source": row.source or "present",
+                "bytes_fetched": row.bytes_fetched if first else 0,
+                "attempts": row.attempts,
+            }
+        )
+    return entries
+
+
+def _named(pull: Pull) -> tuple[Reference, Platform]:
+    return Reference.parse(pull.reference), Platform.parse(str(pull.platform))

@@ -1,0 +1,128 @@
+"""What a service may ask for: the arguments of `towline.pull_image`, looked at by ourselves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
+
+from shared.errors import InvalidArgument, InvalidPlatform, InvalidReference
+from shared.oci.platform import Platform
+from shared.oci.reference import Reference
+
+Policy = Literal["always", "if-missing"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+DEFAULT_PRIORITY = 5
+
+_KEYWORDS = ("reference", "platform", "priority", "policy", "requested_by", "labels")
+_TEXT_CHARACTERS = 255
+_LABELS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """One pull as asked for. `platform` None: the default of the worker that plans it."""
+
+    reference: Reference
+    platform: Platform | None = None
+    priority: int = DEFAULT_PRIORITY
+    policy: Policy = "always"
+    requested_by: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "PullRequest":
+        """Raises InvalidArgument, InvalidReference, InvalidPlatform."""
+        if args:
+            raise InvalidArgument(
+                "towline.pull_image takes keyword arguments only: "
+                f"send {', '.join(_KEYWORDS)} by name."
+            )
+        unknown = sorted(set(kwargs) - set(_KEYWORDS))
+        if unknown:
+            raise InvalidArgument(
+                f"towline.pull_image does not know the argument {unknown[0]!r}: "
+                f"it takes {', '.join(_KEYWORDS)}."
+            )
+        if "reference" not in kwargs:
+            raise InvalidArgument("towline.pull_image needs the argument 'reference'.")
+        return cls(
+            reference=_reference(kwargs["reference"]),
+            platform=_platform(kwargs.get("platform")),
+            priority=_priority(kwargs.get("priority")),
+            policy=_policy(kwargs.get("policy")),
+            requested_by=_requested_by(kwargs.get("requested_by")),
+            labels=_labels(kwargs.get("labels")),
+        )
+
+
+def reference_text(kwargs: Mapping[str, Any]) -> str:
+    """The reference as it was sent, in a form that PostgreSQL holds, for a row that fails."""
+    sent = kwargs.get("reference", "")
+    text = sent if isinstance(sent, str) else json.dumps(sent, default=str)
+    return (
+        text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:4096]
+    )
+
+
+def _reference(value: Any) -> Reference:
+    if not isinstance(value, str):
+        raise InvalidReference(
+            "The reference must be a text such as docker.io/library/alpine:3.20."
+        )
+    return Reference.parse(value)
+
+
+def _platform(value: Any) -> Platform | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidPlatform("The platform must be a text such as linux/arm64.")
+    return Platform.parse(value)
+
+
+def _priority(value: Any) -> int:
+    if value is None:
+        return DEFAULT_PRIORITY
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
+        raise InvalidArgument("The priority must be a whole number from 0 to 9 (9 is first).")
+    return value
+
+
+def _policy(value: Any) -> Policy:
+    if value is None:
+        return "always"
+    if value not in POLICIES:
+        raise InvalidArgument(f"The policy must be one of {', '.join(POLICIES)}.")
+    return cast(Policy, value)
+
+
+def _requested_by(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not _is_plain(value):
+        raise InvalidArgument(
+            f"requested_by must be a text of at most {_TEXT_CHARACTERS} characters."
+        )
+    return cast(str, value)
+
+
+def _labels(value: Any) -> Mapping[str, str]:
+    if value is None:
+        return {}
+    if (
+        not isinstance(value, dict)
+        or len(value) > _LABELS
+        or not all(_is_plain(key) and _is_plain(text) for key, text in value.items())
+    ):
+        raise InvalidArgument(
+            f"labels must be an object of at most {_LABELS} texts, each of at most "
+            f"{_TEXT_CHARACTERS} characters."
+        )
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    """A short text that PostgreSQL can hold: no NUL, no lone surrogate."""
+    if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS or "\0" in value:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)

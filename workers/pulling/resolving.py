@@ -1,0 +1,179 @@
+"""From a reference to the one manifest for a platform, and its config: all small, all verified.
+
+A document asked for by digest is never asked for twice: if the catalog says it is stored, it is
+read from the volume.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shared.catalog import blobs
+from shared.catalog.pulls import Pull
+from shared.errors import InvalidManifest, PlatformNotFound
+from shared.oci.config import ImageConfig
+from shared.oci.descriptor import Descriptor
+from shared.oci.digest import Digest
+from shared.oci.document import read_document
+from shared.oci.index import MAX_DEPTH, Index
+from shared.oci.manifest import Manifest
+from shared.oci.platform import Platform
+from shared.oci.reference import Reference
+from shared.registry.client import Document
+from workers.resources import Resources
+
+DOCUMENT_LIMIT_BYTES = 4 * 1024 * 1024
+CONFIG_LIMIT_BYTES = 8 * 1024 * 1024
+
+_EMPTY = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One document: what it says and the bytes it says it with."""
+
+    digest: Digest
+    raw: bytes
+    document: Index | Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a reference means for a platform.
+
+    `index`: what the reference names, None where that is the manifest itself. `config` is None
+    for an artifact. `resolved_at`: the database's time before the registry was asked.
+    """
+
+    index: Found | None
+    manifest_digest: Digest
+    manifest_raw: bytes
+    manifest: Manifest
+    config_raw: bytes
+    config: ImageConfig | None
+    resolved_at: datetime
+
+    @property
+    def documents(self) -> Iterable[tuple[Digest, bytes]]:
+        """The small blobs: index, config, manifest."""
+        if self.index is not None:
+            yield self.index.digest, self.index.raw
+        yield self.manifest.config.digest, self.config_raw
+        yield self.manifest_digest, self.manifest_raw
+
+
+def resolve(
+    resources: Resources, reference: Reference, platform: Platform, resolved_at: datetime
+) -> Resolution:
+    """Ask the registry. Raises what the registry raises, PlatformNotFound, InvalidManifest."""
+    return _Resolver(resources, reference, platform, resolved_at).resolve()
+
+
+def recall(resources: Resources, pull: Pull) -> Resolution:
+    """The resolution that a planned pull stands on, read from the volume."""
+    if pull.manifest_digest is None or pull.resolved_at is None or pull.platform is None:
+        raise InvalidManifest(f"The pull {pull.id} is not resolved yet.")
+    reference, platform = Reference.parse(pull.reference), Platform.parse(pull.platform)
+    resolver = _Resolver(resources, reference, platform, pull.resolved_at)
+    resolution = resolver.chosen(resolver.stored(Digest.parse(pull.manifest_digest)))
+    if pull.index_digest is None:
+        return resolution
+    return replace(resolution, index=resolver.stored(Digest.parse(pull.index_digest)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    resources: Resources
+    reference: Reference
+    platform: Platform
+    resolved_at: datetime
+
+    def resolve(self) -> Resolution:
+        found = self._read(self.resources.registry.manifest(self.reference))
+        if isinstance(found.document, Manifest):
+            resolution = self.chosen(found)
+            have = resolution.config.platform if resolution.config else None
+            if have is not None and not self.platform.matches(have):
+                raise self._not_found([str(have)])
+            return resolution
+        resolution_in_index = self._search(found.document, depth=1)
+        if resolution_in_index is None:
+            raise self._not_found(found.document.platforms())
+        return replace(resolution_in_index, index=found)
+
+    def _search(self, index: Index, depth: int) -> Resolution | None:
+        """The first candidate that really serves the platform, nested indexes searched too."""
+        for candidate in index.candidates(self.platform):
+            found = self._by_descriptor(candidate)
+            if isinstance(found.document, Index):
+                if depth >= MAX_DEPTH:
+                    raise InvalidManifest(
+                        f"The index of {self.reference} is nested more than {MAX_DEPTH} deep."
+                    )
+                resolution = self._search(found.document, depth + 1)
+            else:
+                resolution = self.chosen(found)
+                have = resolution.config.platform if resolution.config else None
+                # Entries without a platform are told apart by their config alone.
+                if candidate.platform is None and have and not self.platform.matches(have):
+                    continue
+            if resolution is not None:
+                return resolution
+        return None
+
+    def chosen(self, found: Found) -> Resolution:
+        """The resolution with this manifest; its config is fetched or read."""
+        manifest = found.document
+        if not isinstance(manifest, Manifest):
+            raise InvalidManifest(f"{found.digest} is an index where a manifest was expected.")
+        config_raw = self._config(manifest.config)
+        config = ImageConfig.parse(config_raw) if manifest.is_image else None
+        return Resolution(
+            index=None,
+            manifest_digest=found.digest,
+            manifest_raw=found.raw,
+            manifest=manifest,
+            config_raw=config_raw,
+            config=config,
+            resolved_at=self.resolved_at,
+        )
+
+    def _by_descriptor(self, descriptor: Descriptor) -> Found:
+        if self._is_stored(descriptor.digest):
+            found = self.stored(descriptor.digest)
+        else:
+            found = self._read(self.resources.registry.manifest(self.reference, descriptor.digest))
+        if len(found.raw) != descriptor.size:
+            raise InvalidManifest(
+                f"The index of {self.reference} promises {descriptor.size} bytes for "
+                f"{descriptor.digest}, which has {len(found.raw)}."
+            )
+        return found
+
+    def stored(self, digest: Digest) -> Found:
+        """A document from the volume."""
+        raw = self.resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
+        return Found(digest, raw, read_document(raw, None))
+
+    def _read(self, document: Document) -> Found:
+        return Found(
+            document.digest, document.raw, read_document(document.raw, document.media_type)
+        )
+
+    def _config(self, descriptor: Descriptor) -> bytes:
+        if descriptor.digest == Digest.of(_EMPTY, descriptor.digest.algorithm):
+            # The empty descriptor of artifacts: nobody has to serve it (image-spec v1.1).
+            return _EMPTY
+        if self._is_stored(descriptor.digest):
+            return self.resources.volume.read(descriptor.digest, CONFIG_LIMIT_BYTES)
+        return self.resources.registry.blob(self.reference, descriptor, CONFIG_LIMIT_BYTES)
+
+    def _is_stored(self, digest: Digest) -> bool:
+        with self.resources.catalog.begin() as tx:
+            return digest in blobs.stored(tx, [digest])
+
+    def _not_found(self, available: list[str]) -> PlatformNotFound:
+        there = ", ".join(available) or "no platform at all"
+        return PlatformNotFound(
+            f"{self.reference} has no image for {self.platform}; it has {there}."
+        )

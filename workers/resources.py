@@ -1,0 +1,75 @@
+"""What a process works with. The only place that knows how to build things, after the fork."""
+
+import os
+import socket
+import threading
+from dataclasses import dataclass
+
+from shared.catalog.database import Catalog
+from shared.catalog.schema import check, volume_id
+from shared.errors import VolumeUnavailable
+from shared.registry.client import RegistryClient
+from shared.settings import Settings
+from shared.volume.store import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """One process's way to the database, the volume and the registries; shared by its threads."""
+
+    settings: Settings
+    catalog: Catalog
+    volume: Volume
+    registry: RegistryClient
+
+    @property
+    def owner(self) -> str:
+        """Who works here, for people: host and process."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.registry.close()
+        self.volume.close()
+        self.catalog.close()
+
+
+_lock = threading.Lock()
+_built: tuple[int, Resources] | None = None
+
+
+def resources() -> Resources:
+    """This process's resources, built at first use.
+
+    Raises CatalogUnavailable, VolumeUnavailable, and InvalidArgument for an unknown schema.
+    """
+    global _built  # noqa: PLW0603 - one set per process is the point
+    with _lock:
+        # A forked child inherits its parent's value, but must not share its sockets.
+        if _built is None or _built[0] != os.getpid():
+            _built = (os.getpid(), _build(Settings.read()))
+        return _built[1]
+
+
+def close_resources() -> None:
+    """Close this process's resources; the next use builds them anew."""
+    global _built  # noqa: PLW0603 - see resources()
+    with _lock:
+        if _built is not None and _built[0] == os.getpid():
+            _built[1].close()
+        _built = None
+
+
+def _build(settings: Settings) -> Resources:
+    catalog = Catalog(settings.sqlalchemy_url)
+    try:
+        check(catalog)
+        with catalog.begin() as tx:
+            identity = volume_id(tx)
+        if identity is None:
+            raise VolumeUnavailable("The catalog knows no volume yet: run `towline migrate`.")
+        volume = Volume(settings.volume_path, identity)
+    except BaseException:
+        catalog.close()
+        raise
+    return Resources(settings, catalog, volume, RegistryClient(settings))
