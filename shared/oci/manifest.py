@@ -1,0 +1,101 @@
+"""Manifests: one image, or one artifact. Source: image-spec v1.1, "Image Manifest"."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import InvalidManifest, TooLarge
+from shared.oci import media_type as types
+from shared.oci.config import ImageConfig
+from shared.oci.descriptor import Descriptor, annotations_of, text_of
+from shared.oci.digest import Digest
+
+_MAX_LAYERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest. `document`: the JSON it was read from."""
+
+    media_type: str
+    schema_version: int
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str]
+    artifact_type: str | None
+    document: Mapping[str, Any]
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], media_type: str) -> "Manifest":
+        """Raises InvalidManifest, TooLarge."""
+        layers = document.get("layers")
+        if layers is None:
+            layers = []
+        if not isinstance(layers, list):
+            raise InvalidManifest("The layers of the manifest are no list.")
+        if len(layers) > _MAX_LAYERS:
+            raise TooLarge(f"The manifest lists {len(layers)} layers; {_MAX_LAYERS} are the most.")
+        manifest = cls(
+            media_type=media_type,
+            schema_version=2,
+            config=Descriptor.from_document(document.get("config")),
+            layers=tuple(Descriptor.from_document(layer) for layer in layers),
+            annotations=annotations_of(document),
+            artifact_type=text_of(document, "artifactType"),
+            document=document,
+        )
+        _check_sizes(manifest)
+        return manifest
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the config is an image's; otherwise this is an artifact."""
+        return self.config.media_type in types.IMAGE_CONFIG_TYPES
+
+    @property
+    def distinct_layers(self) -> tuple[Descriptor, ...]:
+        """Each layer blob once, in the order of its first position."""
+        return tuple({layer.digest: layer for layer in reversed(self.layers)}.values())[::-1]
+
+    @property
+    def total_size_bytes(self) -> int:
+        """The config and the distinct layers."""
+        return self.config.size + sum(layer.size for layer in self.distinct_layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer at its position, 0 the base. `diff_id`: as claimed; None in an artifact."""
+
+    position: int
+    descriptor: Descriptor
+    diff_id: Digest | None
+
+
+def pair_layers(manifest: Manifest, config: ImageConfig | None) -> tuple[Layer, ...]:
+    """The layers by position, with the diff_ids that the config claims.
+
+    Raises InvalidManifest where the counts differ; `config` is None for an artifact.
+    """
+    diff_ids: tuple[Digest | None, ...] = (None,) * len(manifest.layers)
+    if config is not None:
+        diff_ids = config.diff_ids
+    if len(diff_ids) != len(manifest.layers):
+        raise InvalidManifest(
+            f"The manifest lists {len(manifest.layers)} layers, its config {len(diff_ids)} "
+            "diff_ids: the image is damaged."
+        )
+    return tuple(
+        Layer(position, layer, diff_id)
+        for position, (layer, diff_id) in enumerate(zip(manifest.layers, diff_ids, strict=True))
+    )
+
+
+def _check_sizes(manifest: Manifest) -> None:
+    """One digest has one size, wherever the manifest names it; and the sum fits a bigint."""
+    sizes: dict[Digest, int] = {}
+    for layer in manifest.layers:
+        if sizes.setdefault(layer.digest, layer.size) != layer.size:
+            raise InvalidManifest(f"The manifest gives {layer.digest} two different sizes.")
+    if manifest.total_size_bytes > 2**63 - 1:
+        raise InvalidManifest("The layers of the manifest are larger than any volume.")

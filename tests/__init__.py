@@ -1,0 +1,1 @@
+"""The tests, in three tiers: unit, integration, acceptance; fakes are small real things."""

@@ -1,0 +1,124 @@
+"""A fleet of real worker processes, for tests that kill them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.result import AsyncResult
+
+from tests.waiting import wait_until
+
+
+@dataclass
+class Worker:
+    """One worker process and its log."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def ready(self) -> bool:
+        """Whether it consumes. Fails the test when it died instead."""
+        assert self.process.poll() is None, self.log.read_text()
+        return " ready." in self.log.read_text()
+
+    def kill(self) -> None:
+        """kill -9, children and all."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Let it end, then make sure."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@dataclass
+class Fleet:
+    """Workers on one database, one Redis and one volume."""
+
+    database_url: str
+    redis_url: str
+    volume: Path
+    logs: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process of this fleet is started with."""
+        return {
+            **os.environ,
+            "TOWLINE_DATABASE_URL": self.database_url,
+            "TOWLINE_BROKER_URL": self.redis_url,
+            "TOWLINE_VOLUME": str(self.volume),
+            **self.settings,
+        }
+
+    def towline(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "workers.cli", *arguments],
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def start_worker(self, pool: str = "threads") -> Worker:
+        """One more worker, consuming."""
+        log = self.logs / f"worker-{len(self.workers)}.log"
+        name = f"worker{len(self.workers)}@test"
+        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-E"]
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [*command, "-P", pool, "-c", "4", "-n", name, "--loglevel=INFO"],
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        worker = Worker(process, log)
+        self.workers.append(worker)
+        wait_until(lambda: worker.ready, timeout=30)
+        return worker
+
+    @contextmanager
+    def client(self) -> Iterator["Client"]:
+        """Somebody else's service: a Celery app that imports nothing of ours."""
+        app = Celery(broker=self.redis_url, backend=self.redis_url, set_as_current=False)
+        try:
+            yield Client(app)
+        finally:
+            app.backend.result_consumer.stop()
+            app.close()
+
+    def stop(self) -> None:
+        """End every worker."""
+        for worker in self.workers:
+            worker.stop()
+
+
+@dataclass(frozen=True)
+class Client:
+    """A plain Celery client."""
+
+    app: Celery
+
+    def pull(self, task_id: str | None = None, **kwargs: Any) -> AsyncResult:
+        """Send `towline.pull_image` by name."""
+        return self.app.send_task(
+            "towline.pull_image", kwargs=kwargs, queue="towline.pulls", task_id=task_id
+        )

@@ -1,0 +1,45 @@
+"""Every error of the tree travels through the result backend whole."""
+
+import inspect
+
+import pytest
+
+from shared import errors
+from shared.errors import PermanentError, RateLimited, TowlineError, TransientError
+
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, TowlineError)
+]
+
+CONTRACT = """
+TowlineError TransientError RegistryUnavailable RateLimited BlobTruncated DigestMismatch
+SizeMismatch CatalogUnavailable VolumeFull VolumeUnavailable PermanentError InvalidArgument
+InvalidReference InvalidDigest InvalidPlatform InvalidManifest UnsupportedMediaType
+UnsupportedAlgorithm PlatformNotFound ManifestUnknown BlobUnknown Unauthorized Forbidden TlsFailed
+RegistryNotAllowed TooLarge PoisonLayer DeadlineExceeded PullCancelled
+""".split()
+
+
+def test_the_tree_is_the_contracts() -> None:
+    assert sorted(kind.__name__ for kind in CLASSES) == sorted(CONTRACT)
+
+
+def test_every_leaf_decides_whether_to_try_again() -> None:
+    for kind in CLASSES:
+        if kind is not TowlineError:
+            assert issubclass(kind, TransientError) != issubclass(kind, PermanentError)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_is_rebuilt_from_its_arguments(kind: type[TowlineError]) -> None:
+    error = kind("One sentence.", "CODE")
+    again = kind(*error.args)
+    assert (str(again), again.message, again.code) == ("One sentence.", "One sentence.", "CODE")
+    assert kind(*kind("Only a sentence.").args).args == ("Only a sentence.",)
+
+
+def test_a_rate_limit_knows_when_to_come_back() -> None:
+    error = RateLimited("Slow down.", None, 3.5)
+    assert RateLimited(*error.args).retry_after_seconds == 3.5

@@ -1,0 +1,39 @@
+"""Who a volume is."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from shared.errors import VolumeUnavailable
+from shared.volume.identity import FILE_NAME, prepare
+from shared.volume.store import Volume
+
+
+def test_prepare_gives_a_new_volume_an_identity_and_keeps_it(tmp_path: Path) -> None:
+    first = prepare(tmp_path / "volume", None)
+    assert prepare(tmp_path / "volume", first) == first
+    assert prepare(tmp_path / "volume", None) == first
+
+
+def test_prepare_refuses_an_empty_directory_when_the_catalog_knows_a_volume(tmp_path: Path) -> None:
+    with pytest.raises(VolumeUnavailable, match="mount that one"):
+        prepare(tmp_path, uuid4())
+
+
+def test_prepare_refuses_another_volume(tmp_path: Path) -> None:
+    prepare(tmp_path, None)
+    with pytest.raises(VolumeUnavailable, match="Another volume"):
+        prepare(tmp_path, uuid4())
+
+
+def test_a_worker_never_makes_a_volume(tmp_path: Path) -> None:
+    with pytest.raises(VolumeUnavailable, match="towline migrate"):
+        Volume(tmp_path, uuid4())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_identity_is_a_clear_refusal(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("{}")
+    with pytest.raises(VolumeUnavailable, match="damaged"):
+        prepare(tmp_path, None)

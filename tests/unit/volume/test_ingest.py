@@ -1,0 +1,243 @@
+"""Ingests: bytes become a blob, or are resumed, or leave nothing behind."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
+from shared.oci.digest import Digest
+from shared.volume.identity import FILE_NAME, prepare
+from shared.volume.ingest import Ingest, put
+from shared.volume.store import Volume
+
+MIB = 1024 * 1024
+BODY = os.urandom(3 * MIB + 17)
+DIGEST = Digest.of(BODY)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Volume]:
+    volume = Volume(tmp_path, prepare(tmp_path, None))
+    yield volume
+    volume.close()
+
+
+def begin(volume: Volume, owner: str = "1", digest: Digest = DIGEST, size: int = len(BODY)) -> Ingest:
+    return Ingest.begin(volume, digest, size, owner)
+
+
+def write(ingest: Ingest, body: bytes, block: int = 100_000) -> None:
+    for start in range(0, len(body), block):
+        ingest.write(body[start : start + block])
+
+
+def blob(tmp_path: Path, digest: Digest = DIGEST) -> Path:
+    return tmp_path / "blobs" / digest.algorithm / digest.encoded
+
+
+def ingest_files(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "ingest").rglob("*") if path.is_file()]
+
+
+def test_commit_publishes_the_bytes_read_only_under_their_digest(
+    volume: Volume, tmp_path: Path
+) -> None:
+    ingest = begin(volume)
+    write(ingest, BODY)
+    ingest.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+    assert blob(tmp_path).stat().st_mode & 0o777 == 0o444
+    assert blob(tmp_path).stat().st_nlink == 1
+    assert ingest_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_commit_verifies_every_algorithm(volume: Volume, tmp_path: Path, algorithm: str) -> None:
+    digest = Digest.of(BODY, algorithm)
+    ingest = begin(volume, digest=digest)
+    write(ingest, BODY)
+    ingest.commit()
+    assert hashlib.new(algorithm, blob(tmp_path, digest).read_bytes()).hexdigest() == digest.encoded
+
+
+def test_nothing_stands_under_blobs_before_commit(volume: Volume, tmp_path: Path) -> None:
+    ingest = begin(volume)
+    write(ingest, BODY)
+    assert not blob(tmp_path).exists()
+    ingest.discard()
+    assert ingest_files(tmp_path) == []
+
+
+def test_a_zero_length_blob_needs_no_write(volume: Volume, tmp_path: Path) -> None:
+    digest = Digest.of(b"")
+    begin(volume, digest=digest, size=0).commit()
+    assert blob(tmp_path, digest).read_bytes() == b""
+
+
+def test_commit_refuses_wrong_bytes_and_keeps_the_ingest_open(
+    volume: Volume, tmp_path: Path
+) -> None:
+    ingest = begin(volume)
+    write(ingest, bytes(len(BODY)))
+    with pytest.raises(DigestMismatch, match="hash to sha256:"):
+        ingest.commit()
+    ingest.restart()
+    write(ingest, BODY)
+    ingest.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_commit_refuses_missing_bytes(volume: Volume, tmp_path: Path) -> None:
+    ingest = begin(volume)
+    write(ingest, BODY[:-1])
+    with pytest.raises(SizeMismatch):
+        ingest.commit()
+    ingest.discard()
+    assert not blob(tmp_path).exists()
+
+
+def test_write_refuses_a_byte_too_many(volume: Volume) -> None:
+    ingest = begin(volume)
+    write(ingest, BODY)
+    with pytest.raises(SizeMismatch, match="sends more"):
+        ingest.write(b"x")
+    ingest.discard()
+
+
+def test_a_released_ingest_is_continued_in_place(volume: Volume, tmp_path: Path) -> None:
+    first = begin(volume, "1")
+    write(first, BODY[: 2 * MIB + 5])
+    first.release()
+    inode = next(path for path in ingest_files(tmp_path) if path.suffix == ".released").stat().st_ino
+
+    second = begin(volume, "2")
+
+    assert second.offset == second.inherited_bytes == 2 * MIB + 5
+    assert (tmp_path / "ingest/sha256" / DIGEST.encoded / "2").stat().st_ino == inode
+    write(second, BODY[second.offset :])
+    second.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_a_killed_owners_bytes_are_copied_as_far_as_the_journal_vouches(
+    volume: Volume, tmp_path: Path
+) -> None:
+    dead = begin(volume, "1")
+    write(dead, BODY[: 2 * MIB + 500_000])
+
+    heir = begin(volume, "2")
+
+    assert 2 * MIB <= heir.offset <= 2 * MIB + 500_000
+    write(heir, BODY[heir.offset :])
+    heir.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_a_zombie_that_writes_on_harms_nobody(volume: Volume, tmp_path: Path) -> None:
+    zombie = begin(volume, "1")
+    write(zombie, BODY[: 2 * MIB])
+    heir = begin(volume, "2")
+    write(zombie, bytes(MIB))
+    write(heir, BODY[heir.offset :])
+    heir.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_inherited_bytes_that_changed_are_not_believed(volume: Volume, tmp_path: Path) -> None:
+    first = begin(volume, "1")
+    write(first, BODY[: 3 * MIB], block=MIB)
+    first.release()
+    released = next(path for path in ingest_files(tmp_path) if path.suffix == ".released")
+    with released.open("r+b") as file:
+        file.seek(MIB + 10)
+        file.write(b"\0\0\0\0\0\0\0\0")
+
+    second = begin(volume, "2")
+
+    assert second.offset == MIB
+    write(second, BODY[MIB:])
+    second.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_a_torn_journal_counts_up_to_its_last_whole_record(volume: Volume, tmp_path: Path) -> None:
+    first = begin(volume, "1")
+    write(first, BODY[: 3 * MIB], block=MIB)
+    first.release()
+    journal = next(path for path in ingest_files(tmp_path) if path.suffix == ".journal")
+    journal.write_bytes(journal.read_bytes()[:-3])
+    second = begin(volume, "2")
+    assert second.offset == 2 * MIB
+    second.discard()
+
+
+def test_the_second_of_two_owners_who_finish_finds_the_first_ones_blob(
+    volume: Volume, tmp_path: Path
+) -> None:
+    one, two = begin(volume, "1"), begin(volume, "2")
+    write(one, BODY)
+    write(two, BODY)
+    one.commit()
+    inode = blob(tmp_path).stat().st_ino
+    two.commit()
+    assert blob(tmp_path).stat().st_ino == inode
+    assert ingest_files(tmp_path) == []
+
+
+def test_publish_never_replaces_but_quarantines_wrong_bytes(volume: Volume, tmp_path: Path) -> None:
+    blob(tmp_path).parent.mkdir(parents=True)
+    blob(tmp_path).write_bytes(b"not these bytes")
+    ingest = begin(volume)
+    write(ingest, BODY)
+    ingest.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+    assert [path.read_bytes() for path in (tmp_path / "quarantine").iterdir()] == [
+        b"not these bytes"
+    ]
+
+
+def test_a_symlink_in_the_place_of_an_ingest_is_not_followed(
+    volume: Volume, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    directory = tmp_path / "ingest" / "sha256" / DIGEST.encoded
+    directory.mkdir(parents=True)
+    (directory / "1").symlink_to(secret)
+    with pytest.raises(VolumeUnavailable):
+        begin(volume, "1")
+    assert secret.read_bytes() == b"secret"
+
+
+def test_commit_stops_when_another_volume_is_mounted(volume: Volume, tmp_path: Path) -> None:
+    ingest = begin(volume)
+    write(ingest, BODY)
+    (tmp_path / FILE_NAME).unlink()
+    with pytest.raises(VolumeUnavailable, match="mount it"):
+        ingest.commit()
+    assert not blob(tmp_path).exists()
+    ingest.discard()
+
+
+def test_adopt_answers_the_size_of_matching_bytes_and_quarantines_others(
+    volume: Volume, tmp_path: Path
+) -> None:
+    assert volume.adopt(DIGEST) is None
+    put(volume, DIGEST, BODY, "document")
+    assert volume.adopt(DIGEST) == len(BODY)
+    blob(tmp_path).chmod(0o644)
+    blob(tmp_path).write_bytes(BODY[:-1] + b"?")
+    assert volume.adopt(DIGEST) is None
+    assert not blob(tmp_path).exists()
+
+
+def test_read_verifies_what_it_reads(volume: Volume, tmp_path: Path) -> None:
+    put(volume, DIGEST, BODY, "document")
+    assert volume.read(DIGEST, len(BODY)) == BODY
+    blob(tmp_path).chmod(0o644)
+    blob(tmp_path).write_bytes(BODY[:-1] + b"?")
+    with pytest.raises(VolumeUnavailable, match="scrub"):
+        volume.read(DIGEST, len(BODY))
