@@ -40,7 +40,7 @@ def _check(document: Any, kind: str) -> None:
             open_values += [(child, depth + 1) for child in value]
         elif isinstance(value, str):
             _check_text(value, kind)
-        elif (isinstance(value, int) and not -MAX_SIZE - 1 <= value <= MAX_SIZE) or (isinstance(value, float) and value in {float("inf"), float("-inf")}):
+        elif isinstance(value, int | float) and not -MAX_SIZE - 1 <= value <= MAX_SIZE:
             raise InvalidManifest(f"The {kind} holds a number that is too large.")
 
 

@@ -13,13 +13,37 @@ CLASSES = [
     if issubclass(kind, TowlineError)
 ]
 
-CONTRACT = """
-TowlineError TransientError RegistryUnavailable RateLimited BlobTruncated DigestMismatch
-SizeMismatch CatalogUnavailable VolumeFull VolumeUnavailable PermanentError InvalidArgument
-InvalidReference InvalidDigest InvalidPlatform InvalidManifest UnsupportedMediaType
-UnsupportedAlgorithm PlatformNotFound ManifestUnknown BlobUnknown Unauthorized Forbidden TlsFailed
-RegistryNotAllowed TooLarge PoisonLayer DeadlineExceeded PullCancelled
-""".split()
+CONTRACT = [
+    "TowlineError",
+    "TransientError",
+    "RegistryUnavailable",
+    "RateLimited",
+    "BlobTruncated",
+    "DigestMismatch",
+    "SizeMismatch",
+    "CatalogUnavailable",
+    "VolumeFull",
+    "VolumeUnavailable",
+    "PermanentError",
+    "InvalidArgument",
+    "InvalidReference",
+    "InvalidDigest",
+    "InvalidPlatform",
+    "InvalidManifest",
+    "UnsupportedMediaType",
+    "UnsupportedAlgorithm",
+    "PlatformNotFound",
+    "ManifestUnknown",
+    "BlobUnknown",
+    "Unauthorized",
+    "Forbidden",
+    "TlsFailed",
+    "RegistryNotAllowed",
+    "TooLarge",
+    "PoisonLayer",
+    "DeadlineExceeded",
+    "PullCancelled",
+]
 
 
 def test_the_tree_is_the_contracts() -> None:

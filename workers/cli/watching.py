@@ -9,7 +9,8 @@ from shared.catalog import pull_layers, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pulls import Pull
-from shared.errors import InvalidArgument
+from shared.errors import InvalidArgument, InvalidReference
+from shared.oci.reference import Reference
 
 _SHORTEST_SECONDS = 0.05
 _LONGEST_SECONDS = 0.5
@@ -55,4 +56,12 @@ def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:
         pull = pulls.get(tx, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}: `towline status` lists them.")
-        return Snapshot(pull, pull_layers.of_pull(tx, pull_id))
+        return Snapshot(pull, pull_layers.of_pull(tx, pull_id, _registry(pull)))
+
+
+def _registry(pull: Pull) -> str:
+    try:
+        return Reference.parse(pull.reference).registry
+    except InvalidReference:
+        # A pull that failed for it has no layers.
+        return ""

@@ -98,8 +98,12 @@ def _again(current: Attempt, error: TransientError) -> TransientError | TryAgain
         return error
     delay_seconds = _delay_seconds(failures, error)
     with current.resources.catalog.begin() as tx:
-        pulls.back_off(tx, current.pull_id, delay_seconds, error.message)
+        pulls.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
     return TryAgain(delay_seconds, error)
+
+
+def _cause(error: TransientError) -> str:
+    return "rate_limit" if isinstance(error, RateLimited) else "backoff"
 
 
 def _count(current: Attempt) -> int:

@@ -61,7 +61,8 @@ def _begin(resources: Resources, pull_id: str, digest: Digest) -> _Transfer | No
         pull = pulls.get(tx, pull_id)
         if pull is None or pull.final:
             return None
-        layer = pull_layers.get(tx, pull_id, digest)
+        reference = Reference.parse(pull.reference)
+        layer = pull_layers.get(tx, pull_id, digest, reference.registry)
         if layer is None:
             raise InvalidArgument(f"The pull {pull_id} does not list the layer {digest}.")
         stored = blobs.stored(tx, [digest]).get(digest)
@@ -69,8 +70,7 @@ def _begin(resources: Resources, pull_id: str, digest: Digest) -> _Transfer | No
             _check_claim(layer, stored)
             return None
         pull_layers.begin(tx, pull_id, digest)
-        pulls.back_on(tx, pull_id)
-        reference = Reference.parse(pull.reference)
+        pulls.go_on(tx, pull_id)
         fence = leases.begin(
             tx,
             reference.registry,
@@ -123,9 +123,16 @@ class _Reported:
         """The blob stands at `offset`; `fetched` bytes came over the network so far."""
         transfer = self._transfer
         with transfer.resources.catalog.begin() as tx:
-            leases.report(tx, transfer.reference.registry, transfer.digest, transfer.fence, offset)
+            leases.report(
+                tx,
+                transfer.reference.registry,
+                transfer.digest,
+                transfer.fence,
+                offset,
+                transfer.resources.settings.lease_seconds,
+            )
             pull_layers.fetched(tx, transfer.pull_id, transfer.digest, fetched - self._fetched)
-            pulls.refresh_bytes_done(tx, transfer.pull_id)
+            pulls.refresh_bytes_done(tx, transfer.pull_id, transfer.reference.registry)
         self._fetched = fetched
         self._announce(offset, transfer.layer.size_bytes)
 
@@ -136,7 +143,7 @@ def _land(transfer: _Transfer, size: int, source: str) -> None:
         blobs.store_layer(tx, transfer.digest, size)
         pull_layers.landed(tx, transfer.pull_id, transfer.digest, source)
         leases.end(tx, transfer.reference.registry, transfer.digest, transfer.fence)
-        pulls.refresh_bytes_done(tx, transfer.pull_id)
+        pulls.refresh_bytes_done(tx, transfer.pull_id, transfer.reference.registry)
 
 
 def _check_claim(layer: PullLayer, size: int) -> None:

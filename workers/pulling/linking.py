@@ -5,11 +5,12 @@ history, receipt, complete. The layout always ends as what the image's row says,
 racing pulls wrote it last.
 """
 
+from datetime import datetime
 from typing import Any
 
 from shared.catalog import documents, images, pull_layers, pulls
 from shared.catalog.database import Connection
-from shared.catalog.images import ImageRow
+from shared.catalog.images import ImageRow, NewImage
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pulls import Pull
 from shared.errors import InvalidArgument
@@ -101,29 +102,37 @@ def _files(digest: Digest, size: int, manifest: Manifest) -> ImageFiles:
 def _complete(
     resources: Resources, pull: Pull, resolution: Resolution, layers: tuple[Layer, ...]
 ) -> Receipt | None:
-    reference, platform = _named(pull)
     with resources.catalog.begin() as tx:
         current = pulls.lock(tx, pull.id)
         if current is None or current.final:
             return current.receipt if current else None
-        images.link(
-            tx,
-            str(reference),
-            str(platform),
-            documents.manifest_id(tx, resolution.manifest_digest),
-            documents.index_id(tx, resolution.index.digest) if resolution.index else None,
-            resolution.manifest.total_size_bytes,
-            resolution.resolved_at,
-            is_tag=reference.pinned is None,
-        )
-        receipt = _receipt(tx, current, layers)
-        pulls.complete(tx, pull.id, receipt)
+        images.link(tx, _new_image(tx, current, resolution))
+        images.use(tx, pull.reference, str(pull.platform))
+        finished_at = pulls.clock(tx)
+        receipt = _receipt(tx, current, layers, finished_at)
+        pulls.complete(tx, pull.id, receipt, finished_at)
     return receipt
 
 
-def _receipt(tx: Connection, pull: Pull, layers: tuple[Layer, ...]) -> Receipt:
-    fetched = {layer.digest: layer for layer in pull_layers.of_pull(tx, pull.id)}
-    finished_at = pulls.clock(tx)
+def _new_image(tx: Connection, pull: Pull, resolution: Resolution) -> NewImage:
+    index = resolution.index
+    return NewImage(
+        reference=pull.reference,
+        platform=str(pull.platform),
+        manifest_id=documents.manifest_id(tx, resolution.manifest_digest),
+        manifest_digest=str(resolution.manifest_digest),
+        index_id=documents.index_id(tx, index.digest) if index else None,
+        size_bytes=resolution.manifest.total_size_bytes,
+        resolved_at=resolution.resolved_at,
+        is_tag=Reference.parse(pull.reference).pinned is None,
+    )
+
+
+def _receipt(
+    tx: Connection, pull: Pull, layers: tuple[Layer, ...], finished_at: datetime
+) -> Receipt:
+    registry = Reference.parse(pull.reference).registry
+    fetched = {layer.digest: layer for layer in pull_layers.of_pull(tx, pull.id, registry)}
     return {
         "pull_id": pull.id,
         "reference": pull.reference,

@@ -11,6 +11,7 @@ from shared.catalog.database import Connection
 from shared.catalog.pulls import NewPull, PlannedLayer, Pull
 from shared.errors import InvalidArgument, InvalidManifest, PermanentError
 from shared.oci.digest import Digest
+from shared.oci.index import Index
 from shared.oci.manifest import pair_layers
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
@@ -44,7 +45,7 @@ def plan_pull(
         with resources.catalog.begin() as tx:
             pull = pulls.start(tx, pull_id, str(_default_platform(resources)))
             now = pulls.clock(tx)
-        if pull.final:
+        if pull is None:
             return None
         resolution = _resolution(resources, pull, now)
         # The count is an error before any download.
@@ -117,7 +118,7 @@ def _store_documents(resources: Resources, resolution: Resolution) -> None:
             put(resources.volume, digest, raw, owner=f"document-{uuid4().hex}")
 
 
-def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan:
+def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
     layers = resolution.manifest.distinct_layers
     digests = [layer.digest for layer in layers]
     with resources.catalog.begin() as tx:
@@ -137,23 +138,21 @@ def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan:
             index_digest=str(resolution.index.digest) if resolution.index else None,
             config_digest=str(resolution.manifest.config.digest),
             resolved_at=resolution.resolved_at,
-            bytes_total=sum(layer.size for layer in layers),
             layers=[
                 PlannedLayer(layer.digest, layer.size, layer.media_type, layer.urls)
                 for layer in layers
             ],
         )
-    missing = [digest for digest in digests if digest not in stored]
-    return Plan(pull.id, generation, missing)
+    if generation is None:
+        return None
+    return Plan(pull.id, generation, [digest for digest in digests if digest not in stored])
 
 
 def _save_documents(tx: Connection, resolution: Resolution) -> None:
-    for digest, raw in sorted(resolution.documents):
-        blobs.store_blob(tx, digest, len(raw))
-    if resolution.index is not None:
-        documents.save_index(
-            tx, resolution.index.digest, len(resolution.index.raw), resolution.index.document
-        )
+    blobs.store_blobs(tx, {digest: len(raw) for digest, raw in resolution.documents})
+    index = resolution.index
+    if index is not None and isinstance(index.document, Index):
+        documents.save_index(tx, index.digest, len(index.raw), index.document)
     config_id = documents.save_config(tx, resolution.manifest.config, resolution.config)
     documents.save_manifest(
         tx,

@@ -25,7 +25,9 @@ def volume(tmp_path: Path) -> Iterator[Volume]:
     volume.close()
 
 
-def begin(volume: Volume, owner: str = "1", digest: Digest = DIGEST, size: int = len(BODY)) -> Ingest:
+def begin(
+    volume: Volume, owner: str = "1", digest: Digest = DIGEST, size: int = len(BODY)
+) -> Ingest:
     return Ingest.begin(volume, digest, size, owner)
 
 
@@ -111,7 +113,9 @@ def test_a_released_ingest_is_continued_in_place(volume: Volume, tmp_path: Path)
     first = begin(volume, "1")
     write(first, BODY[: 2 * MIB + 5])
     first.release()
-    inode = next(path for path in ingest_files(tmp_path) if path.suffix == ".released").stat().st_ino
+    inode = (
+        next(path for path in ingest_files(tmp_path) if path.suffix == ".released").stat().st_ino
+    )
 
     second = begin(volume, "2")
 

@@ -1,0 +1,11 @@
+"""The catalog: the only code of towline that speaks SQL.
+
+    tables.py        what the tables are; migrations/ how they came to be; schema.py moves them
+    database.py      one connection pool, one transaction at a time, errors translated
+    pulls.py         a pull from queued to answered       pull_layers.py  its layers on their way
+    blobs.py         files under blobs/                   leases.py       who is at work on one
+    documents.py     indexes, configs, manifests          images.py       references and their files
+
+Functions take the transaction first and return frozen values. Shared rows hold only what was
+verified; a manifest's claims stand on its links. All times are the database's.
+"""

@@ -1,0 +1,79 @@
+"""Blobs: which files are on the volume. A row is stored once its bytes are verified and fsynced."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.catalog.database import Connection
+from shared.catalog.tables import blobs, layers
+from shared.oci.digest import Digest
+
+
+def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, int]:
+    """The verified size, in bytes, of those among `digests` that are stored."""
+    rows = tx.execute(
+        select(blobs.c.digest, blobs.c.size_bytes).where(
+            blobs.c.digest.in_([str(digest) for digest in digests]), blobs.c.stored_at.is_not(None)
+        )
+    )
+    return {Digest.parse(row.digest): row.size_bytes for row in rows}
+
+
+def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> None:
+    """Make and lock a row for each; in digest order, so that two pulls cannot deadlock."""
+    ordered = sorted(str(digest) for digest in set(digests))
+    if not ordered:
+        return
+    tx.execute(
+        insert(blobs).values([{"digest": digest} for digest in ordered]).on_conflict_do_nothing()
+    )
+    tx.execute(
+        select(blobs.c.id)
+        .where(blobs.c.digest.in_(ordered))
+        .order_by(blobs.c.digest)
+        .with_for_update()
+    )
+
+
+def store_blobs(tx: Connection, sizes: dict[Digest, int]) -> None:
+    """These blobs are on the volume, verified, with these sizes in bytes."""
+    now = func.clock_timestamp()
+    statement = insert(blobs).values(
+        [
+            {
+                "digest": str(digest),
+                "size_bytes": sizes[digest],
+                "stored_at": now,
+                "verified_at": now,
+            }
+            for digest in sorted(sizes, key=str)
+        ]
+    )
+    tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["digest"],
+            set_={
+                "size_bytes": statement.excluded.size_bytes,
+                "stored_at": statement.excluded.stored_at,
+                "verified_at": statement.excluded.verified_at,
+            },
+            # What is stored already keeps its time.
+            where=blobs.c.stored_at.is_(None),
+        )
+    )
+
+
+def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | None = None) -> None:
+    """This blob is on the volume, and it is a layer; `diff_id` only as computed from its bytes."""
+    store_blobs(tx, {digest: size})
+    statement = insert(layers).values(
+        digest=str(digest), size_bytes=size, diff_id=str(diff_id) if diff_id else None
+    )
+    tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["digest"],
+            set_={"diff_id": statement.excluded.diff_id},
+            where=layers.c.diff_id.is_(None) & statement.excluded.diff_id.is_not(None),
+        )
+    )

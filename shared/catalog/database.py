@@ -1,0 +1,97 @@
+"""The way to PostgreSQL: one pool a process, one transaction a use case, errors translated."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
+
+from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
+
+__all__ = ["Catalog", "Connection"]
+
+_CONNECT_TIMEOUT_SECONDS = 5
+
+# A stopped worker must not hold locks, and nobody waits for ever. Set by the session, so that the
+# server ends it even when the client is gone.
+_SESSION_SETTINGS = {
+    "application_name": "towline",
+    "lock_timeout": "10s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+# Classes of SQLSTATE that another try may cure: connection, rollback (deadlock, serialization),
+# resources, operator intervention (restart, time-out), system errors; and lock_not_available.
+_TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class Catalog:
+    """A database. `url` names the driver: `postgresql+psycopg://…`. Raises InvalidArgument."""
+
+    def __init__(self, url: str, pool_size: int = 10) -> None:
+        try:
+            self._url = make_url(url)
+        except ArgumentError:
+            # No `from`: the cause holds the URL with its password.
+            raise InvalidArgument("TOWLINE_DATABASE_URL cannot be read as a URL.") from None
+        options = " ".join(f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items())
+        self._engine = create_engine(
+            self._url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+                "options": options,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 30_000,
+            },
+        )
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back on an error.
+
+        Raises CatalogUnavailable, and InvalidManifest for values that PostgreSQL cannot hold.
+        """
+        try:
+            with self._engine.begin() as tx:
+                yield tx
+        except DataError as error:
+            raise InvalidManifest(
+                "The image's documents hold a value that PostgreSQL cannot hold."
+            ) from error
+        except DBAPIError as error:
+            if not _is_transient(error):
+                raise
+            raise CatalogUnavailable(
+                f"The database at {self._where} is away or overloaded: check "
+                "TOWLINE_DATABASE_URL and that PostgreSQL runs."
+            ) from error
+
+    def ping(self) -> None:
+        """Raises CatalogUnavailable unless the database answers."""
+        with self.begin() as tx:
+            tx.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @property
+    def _where(self) -> str:
+        host = self._url.host or self._url.query.get("host") or "the local socket"
+        return f"{host}:{self._url.port}" if self._url.port else str(host)
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        # The connection was refused, lost or timed out before the server could say why.
+        return True
+    return state.startswith(_TRANSIENT_CLASSES) or state == _LOCK_NOT_AVAILABLE

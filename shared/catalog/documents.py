@@ -1,0 +1,121 @@
+"""Indexes, configs and manifests: rows by digest, immutable once they are there."""
+
+from typing import Any
+
+from sqlalchemy import Table, select
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.catalog.database import Connection
+from shared.catalog.tables import configs, index_manifests, indexes, manifests
+from shared.oci.config import ImageConfig
+from shared.oci.descriptor import Descriptor
+from shared.oci.digest import Digest
+from shared.oci.index import Index
+from shared.oci.manifest import Manifest
+
+
+def save_index(tx: Connection, digest: Digest, size: int, index: Index) -> int:
+    """The row of an index and of its children. Its id."""
+    row, new = _save(
+        tx,
+        indexes,
+        {
+            "digest": str(digest),
+            "media_type": index.media_type,
+            "size_bytes": size,
+            "schema_version": index.schema_version,
+            "annotations": dict(index.annotations) or None,
+            "document": dict(index.document),
+        },
+    )
+    if new and index.manifests:
+        tx.execute(
+            insert(index_manifests).on_conflict_do_nothing(),
+            [_child(row, position, entry) for position, entry in enumerate(index.manifests)],
+        )
+    return row
+
+
+def _child(index_id: int, position: int, entry: Descriptor) -> dict[str, Any]:
+    platform = entry.platform
+    return {
+        "index_id": index_id,
+        "position": position,
+        "digest": str(entry.digest),
+        "media_type": entry.media_type,
+        "size_bytes": entry.size,
+        "os": platform.os if platform else None,
+        "architecture": platform.architecture if platform else None,
+        "variant": platform.variant if platform else None,
+        "os_version": platform.os_version if platform else None,
+        "annotations": dict(entry.annotations) or None,
+    }
+
+
+def save_config(tx: Connection, descriptor: Descriptor, config: ImageConfig | None) -> int:
+    """The row of a config, with no more than its descriptor for an artifact's. Its id."""
+    row: dict[str, Any] = {
+        "digest": str(descriptor.digest),
+        "size_bytes": descriptor.size,
+        "media_type": descriptor.media_type,
+    }
+    if config is not None:
+        row |= {
+            "created": config.created,
+            "os": config.os,
+            "architecture": config.architecture,
+            "variant": config.variant,
+            "os_version": config.os_version,
+            "env": config.env,
+            "cmd": config.cmd,
+            "entrypoint": config.entrypoint,
+            "working_dir": config.working_dir,
+            "user_name": config.user_name,
+            "exposed_ports": config.exposed_ports,
+            "volumes": config.volumes,
+            "labels": config.labels,
+            "stop_signal": config.stop_signal,
+            "history": config.history,
+            "rootfs_type": config.rootfs_type,
+            "diff_ids": [str(diff_id) for diff_id in config.diff_ids],
+            "document": dict(config.document),
+        }
+    return _save(tx, configs, row)[0]
+
+
+def save_manifest(
+    tx: Connection, digest: Digest, size: int, manifest: Manifest, config_id: int
+) -> int:
+    """The row of a manifest. Its id."""
+    row = {
+        "digest": str(digest),
+        "media_type": manifest.media_type,
+        "size_bytes": size,
+        "schema_version": manifest.schema_version,
+        "annotations": dict(manifest.annotations) or None,
+        "artifact_type": manifest.artifact_type,
+        "config_id": config_id,
+        "total_size_bytes": manifest.total_size_bytes,
+        "document": dict(manifest.document),
+    }
+    return _save(tx, manifests, row)[0]
+
+
+def manifest_id(tx: Connection, digest: Digest) -> int:
+    """The id of a saved manifest."""
+    return tx.execute(select(manifests.c.id).where(manifests.c.digest == str(digest))).scalar_one()
+
+
+def index_id(tx: Connection, digest: Digest) -> int:
+    """The id of a saved index."""
+    return tx.execute(select(indexes.c.id).where(indexes.c.digest == str(digest))).scalar_one()
+
+
+def _save(tx: Connection, table: Table, row: dict[str, Any]) -> tuple[int, bool]:
+    """The id of the row with this digest, and whether it is new. The digest says it all."""
+    statement = insert(table).values(row).on_conflict_do_nothing(index_elements=["digest"])
+    new: int | None = tx.execute(statement.returning(table.c.id)).scalar()
+    if new is not None:
+        return new, True
+    there: int = tx.execute(select(table.c.id).where(table.c.digest == row["digest"])).scalar_one()
+    return there, False

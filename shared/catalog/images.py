@@ -1,0 +1,216 @@
+"""Images: which manifest a reference names for a platform, since when, and which files that is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, column, func, select, table, update
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.catalog.database import Connection
+from shared.catalog.tables import (
+    image_history,
+    images,
+    indexes,
+    layers,
+    manifest_layers,
+    manifests,
+)
+from shared.oci.manifest import Layer
+
+_image_layers = table(
+    "image_layers",
+    *(
+        column(name)
+        for name in (
+            "reference",
+            "platform",
+            "position",
+            "digest",
+            "diff_id",
+            "media_type",
+            "size_bytes",
+            "path",
+        )
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """An image on the volume. `size_bytes`: its config and its distinct layers."""
+
+    reference: str
+    platform: str
+    manifest_digest: str
+    index_digest: str | None
+    size_bytes: int
+    resolved_at: datetime
+    pulled_at: datetime
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFile:
+    """One layer of an image; `path` is relative to the volume."""
+
+    position: int
+    digest: str
+    diff_id: str | None
+    media_type: str
+    size_bytes: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """What a pull links. `is_tag`: only tags have a history."""
+
+    reference: str
+    platform: str
+    manifest_id: int
+    manifest_digest: str
+    index_id: int | None
+    size_bytes: int
+    resolved_at: datetime
+    is_tag: bool
+
+
+def link_layers(tx: Connection, manifest_id: int, linked: Sequence[Layer]) -> None:
+    """The manifest's layers by position, all of them stored. Harmless when done twice."""
+    if not linked:
+        return
+    digests = {str(layer.descriptor.digest) for layer in linked}
+    ids = {
+        row.digest: row.id
+        for row in tx.execute(
+            select(layers.c.id, layers.c.digest).where(layers.c.digest.in_(digests))
+        )
+    }
+    tx.execute(
+        insert(manifest_layers).on_conflict_do_nothing(),
+        [
+            {
+                "manifest_id": manifest_id,
+                "position": layer.position,
+                "layer_id": ids[str(layer.descriptor.digest)],
+                "media_type": layer.descriptor.media_type,
+                "diff_id": str(layer.diff_id) if layer.diff_id else None,
+            }
+            for layer in linked
+        ],
+    )
+
+
+def link(tx: Connection, new: NewImage) -> bool:
+    """Let the reference name this manifest; False when a newer resolution stands already."""
+    statement = insert(images).values(
+        reference=new.reference,
+        platform=new.platform,
+        manifest_id=new.manifest_id,
+        index_id=new.index_id,
+        size_bytes=new.size_bytes,
+        resolved_at=new.resolved_at,
+        last_used_at=func.now(),
+    )
+    linked = tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["reference", "platform"],
+            set_={
+                "manifest_id": statement.excluded.manifest_id,
+                "index_id": statement.excluded.index_id,
+                "size_bytes": statement.excluded.size_bytes,
+                "resolved_at": statement.excluded.resolved_at,
+                "pulled_at": func.now(),
+                "last_used_at": func.now(),
+            },
+            where=images.c.resolved_at <= statement.excluded.resolved_at,
+        ).returning(images.c.id)
+    ).scalar()
+    if linked is not None and new.is_tag:
+        _remember(tx, new)
+    return linked is not None
+
+
+def _remember(tx: Connection, new: NewImage) -> None:
+    """One row whenever the tag names another manifest than before. The image's row is locked."""
+    newest = tx.execute(
+        select(image_history.c.manifest_digest)
+        .where(image_history.c.reference == new.reference, image_history.c.platform == new.platform)
+        .order_by(image_history.c.first_seen_at.desc(), image_history.c.id.desc())
+        .limit(1)
+    ).scalar()
+    if newest != new.manifest_digest:
+        tx.execute(
+            insert(image_history).values(
+                reference=new.reference,
+                platform=new.platform,
+                manifest_digest=new.manifest_digest,
+                first_seen_at=new.resolved_at,
+            )
+        )
+
+
+def current(tx: Connection, reference: str, platform: str) -> ImageRow | None:
+    """What the reference names now."""
+    row = tx.execute(
+        _select().where(images.c.reference == reference, images.c.platform == platform)
+    ).one_or_none()
+    return _image(row) if row else None
+
+
+def use(tx: Connection, reference: str, platform: str) -> None:
+    """Somebody wants this image; written at most hourly, so that reading stays cheap."""
+    tx.execute(
+        update(images)
+        .where(
+            images.c.reference == reference,
+            images.c.platform == platform,
+            images.c.last_used_at < func.now() - func.make_interval(0, 0, 0, 0, 1),
+        )
+        .values(last_used_at=func.now())
+    )
+
+
+def listing(tx: Connection) -> list[ImageRow]:
+    """Every image, by name."""
+    rows = tx.execute(_select().order_by(images.c.reference, images.c.platform))
+    return [_image(row) for row in rows]
+
+
+def layers_of(tx: Connection, reference: str, platform: str) -> list[LayerFile]:
+    """The files, in order, that make up an image."""
+    rows = tx.execute(
+        select(
+            *(
+                _image_layers.c[name]
+                for name in ("position", "digest", "diff_id", "media_type", "size_bytes", "path")
+            )
+        )
+        .where(_image_layers.c.reference == reference, _image_layers.c.platform == platform)
+        .order_by(_image_layers.c.position)
+    )
+    return [LayerFile(**row._mapping) for row in rows]
+
+
+def _select() -> Select[Any]:
+    return (
+        select(
+            images.c.reference,
+            images.c.platform,
+            manifests.c.digest.label("manifest_digest"),
+            indexes.c.digest.label("index_digest"),
+            images.c.size_bytes,
+            images.c.resolved_at,
+            images.c.pulled_at,
+            images.c.last_used_at,
+        )
+        .select_from(images)
+        .join(manifests, manifests.c.id == images.c.manifest_id)
+        .outerjoin(indexes, indexes.c.id == images.c.index_id)
+    )
+
+
+def _image(row: Row[Any]) -> ImageRow:
+    return ImageRow(**row._mapping)

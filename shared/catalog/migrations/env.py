@@ -1,0 +1,10 @@
+"""Alembic's entry: runs on the connection that `schema.migrate` hands over."""
+
+from alembic import context
+
+from shared.catalog.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

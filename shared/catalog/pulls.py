@@ -1,0 +1,288 @@
+"""Pulls: `queued → resolving → fetching → linking → complete`, or `failed`, or `cancelled`.
+
+The three last are final, and a final pull never changes: every statement that moves a pull says so
+in its WHERE.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import CursorResult, Row, Update, case, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.catalog.database import Connection
+from shared.catalog.tables import FINAL_STATES, blobs, leases, pull_layers, pulls
+from shared.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NewPull:
+    """A pull as it was asked for. `platform` None: the default of the worker that plans it."""
+
+    id: str
+    reference: str
+    platform: str | None
+    policy: str = "always"
+    priority: int = 5
+    requested_by: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayer:
+    """A distinct layer of a pull, as its manifest claims it."""
+
+    digest: Digest
+    size_bytes: int
+    media_type: str
+    urls: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """One row; what the columns mean stands in the contract and in tables.py."""
+
+    id: str
+    reference: str
+    platform: str | None
+    policy: str
+    state: str
+    waiting_for: Mapping[str, Any] | None
+    priority: int
+    requested_by: str | None
+    labels: Mapping[str, str] | None
+    retry_of: str | None
+    generation: int
+    manifest_digest: str | None
+    index_digest: str | None
+    config_digest: str | None
+    bytes_total: int | None
+    bytes_done: int
+    error_class: str | None
+    error_code: str | None
+    error_message: str | None
+    attempts: int
+    failures: int
+    created_at: datetime
+    resolved_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    answered_at: datetime | None
+    receipt: dict[str, Any] | None
+
+    @property
+    def final(self) -> bool:
+        """Whether this pull has ended."""
+        return self.state in FINAL_STATES
+
+    def resolved(
+        self, manifest_digest: str, index_digest: str | None, resolved_at: datetime
+    ) -> "Pull":
+        """The same pull, resolved to this manifest."""
+        return replace(
+            self,
+            manifest_digest=manifest_digest,
+            index_digest=index_digest,
+            resolved_at=resolved_at,
+        )
+
+
+_COLUMNS = [pulls.c[column.name] for column in fields(Pull)]
+_OPEN = pulls.c.state.not_in(FINAL_STATES)
+
+
+def clock(tx: Connection) -> datetime:
+    """The database's time, now."""
+    now: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
+    return now
+
+
+def record(tx: Connection, new: NewPull) -> Pull:
+    """The row of this id; the first arguments win."""
+    row = {column.name: getattr(new, column.name) for column in fields(NewPull)}
+    tx.execute(insert(pulls).values(row | {"labels": dict(new.labels)}).on_conflict_do_nothing())
+    return _pull(tx.execute(select(*_COLUMNS).where(pulls.c.id == new.id)).one())
+
+
+def get(tx: Connection, pull_id: str) -> Pull | None:
+    """The pull as it stands."""
+    row = tx.execute(select(*_COLUMNS).where(pulls.c.id == pull_id)).one_or_none()
+    return _pull(row) if row else None
+
+
+def lock(tx: Connection, pull_id: str) -> Pull | None:
+    """The pull, its row locked to the end of the transaction."""
+    row = tx.execute(select(*_COLUMNS).where(pulls.c.id == pull_id).with_for_update()).one_or_none()
+    return _pull(row) if row else None
+
+
+def recent(tx: Connection, limit: int) -> list[Pull]:
+    """The newest pulls first."""
+    rows = tx.execute(select(*_COLUMNS).order_by(pulls.c.created_at.desc()).limit(limit))
+    return [_pull(row) for row in rows]
+
+
+def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
+    """One more attempt at an open pull; None for one that has ended."""
+    row = tx.execute(
+        _open(pull_id)
+        .values(
+            state=case((pulls.c.state == "queued", "resolving"), else_=pulls.c.state),
+            platform=func.coalesce(pulls.c.platform, default_platform),
+            started_at=func.coalesce(pulls.c.started_at, func.clock_timestamp()),
+            attempts=pulls.c.attempts + 1,
+            waiting_for=None,
+            not_before=None,
+        )
+        .returning(*_COLUMNS)
+    ).one_or_none()
+    return _pull(row) if row else None
+
+
+def plan(
+    tx: Connection,
+    pull_id: str,
+    *,
+    manifest_digest: str,
+    index_digest: str | None,
+    config_digest: str,
+    resolved_at: datetime,
+    layers: Sequence[PlannedLayer],
+) -> int | None:
+    """What the pull resolved to and the layers it takes. Its generation, None if it has ended."""
+    generation = tx.execute(
+        _open(pull_id)
+        .values(
+            state="fetching",
+            generation=pulls.c.generation + 1,
+            dispatched_at=func.clock_timestamp(),
+            manifest_digest=manifest_digest,
+            index_digest=index_digest,
+            config_digest=config_digest,
+            resolved_at=resolved_at,
+            bytes_total=sum(layer.size_bytes for layer in layers),
+            failures=0,
+        )
+        .returning(pulls.c.generation)
+    ).scalar()
+    if generation is not None and layers:
+        rows = [
+            {
+                "pull_id": pull_id,
+                "digest": str(layer.digest),
+                "position": position,
+                "size_bytes": layer.size_bytes,
+                "media_type": layer.media_type,
+                "urls": list(layer.urls) or None,
+            }
+            for position, layer in sorted(enumerate(layers), key=lambda pair: pair[1].digest)
+        ]
+        tx.execute(insert(pull_layers).on_conflict_do_nothing(), rows)
+    return generation
+
+
+def linking(tx: Connection, pull_id: str) -> None:
+    """Every layer is stored."""
+    tx.execute(_open(pull_id).values(state="linking", waiting_for=None))
+
+
+def complete(tx: Connection, pull_id: str, receipt: dict[str, Any], finished_at: datetime) -> None:
+    """The image is linked."""
+    tx.execute(
+        _open(pull_id).values(
+            state="complete",
+            receipt=receipt,
+            finished_at=finished_at,
+            bytes_done=pulls.c.bytes_total,
+            waiting_for=None,
+            not_before=None,
+        )
+    )
+
+
+def fail(
+    tx: Connection, pull_id: str, error_class: str, error_code: str | None, error_message: str
+) -> bool:
+    """End an open pull; False when it had ended already: the first cause wins."""
+    statement = _open(pull_id).values(
+        state="failed",
+        error_class=error_class,
+        error_code=error_code,
+        error_message=error_message,
+        finished_at=func.clock_timestamp(),
+        waiting_for=None,
+        not_before=None,
+    )
+    return _touched(tx, statement)
+
+
+def answered(tx: Connection, pull_id: str) -> None:
+    """The result stands under the pull id."""
+    tx.execute(
+        update(pulls)
+        .where(pulls.c.id == pull_id, pulls.c.state.in_(FINAL_STATES))
+        .values(answered_at=func.coalesce(pulls.c.answered_at, func.clock_timestamp()))
+    )
+
+
+def count_failure(tx: Connection, pull_id: str) -> int:
+    """One more try of this pull without progress; how many in a row, 0 for one that has ended."""
+    statement = _open(pull_id).values(failures=pulls.c.failures + 1)
+    return tx.execute(statement.returning(pulls.c.failures)).scalar() or 0
+
+
+def wait(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
+    """The pull waits, and says for what and until when."""
+    until = func.clock_timestamp() + timedelta(seconds=seconds)
+    reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
+    tx.execute(_open(pull_id).values(waiting_for=reason, not_before=until))
+
+
+def go_on(tx: Connection, pull_id: str) -> None:
+    """The pull waits no longer."""
+    tx.execute(
+        _open(pull_id)
+        .where(pulls.c.waiting_for.is_not(None))
+        .values(waiting_for=None, not_before=None)
+    )
+
+
+def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
+    """Add up what the pull's layers have: the stored ones whole, the others as their leases say."""
+    # No row lock is waited for: whoever holds it will refresh the sum, or end the pull.
+    free = select(pulls.c.id).where(pulls.c.id == pull_id, _OPEN).with_for_update(skip_locked=True)
+    done = case(
+        (blobs.c.stored_at.is_not(None), pull_layers.c.size_bytes),
+        else_=func.coalesce(leases.c.bytes_done, 0),
+    )
+    total = (
+        select(func.coalesce(func.sum(done), 0))
+        .select_from(
+            pull_layers.outerjoin(blobs, blobs.c.digest == pull_layers.c.digest).outerjoin(
+                leases,
+                (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == registry),
+            )
+        )
+        .where(pull_layers.c.pull_id == pull_id)
+    )
+    tx.execute(
+        update(pulls)
+        .where(pulls.c.id.in_(free.scalar_subquery()))
+        .values(bytes_done=total.scalar_subquery())
+    )
+
+
+def _open(pull_id: str) -> Update:
+    return update(pulls).where(pulls.c.id == pull_id, _OPEN)
+
+
+def _touched(tx: Connection, statement: Update) -> bool:
+    result: CursorResult[Any] = tx.execute(statement)
+    return result.rowcount > 0
+
+
+def _pull(row: Row[Any]) -> Pull:
+    return Pull(**row._mapping)
