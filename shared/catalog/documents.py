@@ -103,12 +103,12 @@ def save_manifest(
 
 def manifest_id(tx: Connection, digest: Digest) -> int:
     """The id of a saved manifest."""
-    return tx.execute(select(manifests.c.id).where(manifests.c.digest == str(digest))).scalar_one()
+    return _id(tx, manifests, str(digest))
 
 
 def index_id(tx: Connection, digest: Digest) -> int:
     """The id of a saved index."""
-    return tx.execute(select(indexes.c.id).where(indexes.c.digest == str(digest))).scalar_one()
+    return _id(tx, indexes, str(digest))
 
 
 def _save(tx: Connection, table: Table, row: dict[str, Any]) -> tuple[int, bool]:
@@ -117,5 +117,9 @@ def _save(tx: Connection, table: Table, row: dict[str, Any]) -> tuple[int, bool]
     new: int | None = tx.execute(statement.returning(table.c.id)).scalar()
     if new is not None:
         return new, True
-    there: int = tx.execute(select(table.c.id).where(table.c.digest == row["digest"])).scalar_one()
-    return there, False
+    return _id(tx, table, row["digest"]), False
+
+
+def _id(tx: Connection, table: Table, digest: str) -> int:
+    row: int = tx.execute(select(table.c.id).where(table.c.digest == digest)).scalar_one()
+    return row

@@ -1,0 +1,180 @@
+"""Authentication as registries ask for it: nothing until a 401, then Basic or a Bearer token.
+
+Tokens are kept until shortly before they expire, per registry, repository and identity; one
+request at a time asks for a key's token, the others wait for it. Failures are never kept.
+Source: distribution's token authentication, https://distribution.github.io/distribution/spec/auth/token/
+"""
+
+import base64
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit
+
+import requests
+
+from shared.errors import RegistryUnavailable, TowlineError, Unauthorized
+from shared.registry.challenges import Challenge, parse_challenges
+from shared.registry.credentials import Credentials, find_credentials
+from shared.registry.hosts import Host
+from shared.registry.responses import error_of
+from shared.registry.transport import Transport, shown
+
+__all__ = ["Authenticator", "parse_challenges"]
+
+# What a token without `expires_in` lives (token authentication specification).
+_DEFAULT_LIFE_SECONDS = 60
+# Asked for anew this long before it expires, so that no request meets its end.
+_MARGIN_SECONDS = 5
+_TOKEN_BODY_BYTES = 128 * 1024
+_CLIENT_ID = "towline"
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """An `Authorization` header that was accepted, or is hoped to be."""
+
+    header: str
+    expires_at: float
+
+
+class Authenticator:
+    """The grants of one process. Shared by its threads."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._grants: dict[_Key, _Grant] = {}
+        self._locks: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
+        self._guard = threading.Lock()
+
+    def known(self, host: Host, repository: str) -> str | None:
+        """The `Authorization` header to send, None where none is known or it is about to expire."""
+        grant = self._grants.get((host.registry, repository))
+        return grant.header if grant and grant.expires_at > time.monotonic() else None
+
+    def obtain(
+        self, host: Host, repository: str, rejected: str | None, challenge_header: str
+    ) -> str | None:
+        """The header that answers a 401, None where nothing can be offered.
+
+        `rejected`: what was sent. Raises Unauthorized, RegistryUnavailable, RateLimited.
+        """
+        key = (host.registry, repository)
+        with self._guard:
+            lock = self._locks[key]
+        with lock:
+            header = self.known(host, repository)
+            if header is not None and header != rejected:
+                # Another thread asked while this one waited.
+                return header
+            self._grants.pop(key, None)
+            grant = self._answer(host, repository, parse_challenges(challenge_header))
+            if grant is None or grant.header == rejected:
+                return None
+            self._grants[key] = grant
+            return grant.header
+
+    def _answer(
+        self, host: Host, repository: str, challenges: Sequence[Challenge]
+    ) -> _Grant | None:
+        credentials = find_credentials(host)
+        for challenge in challenges:
+            if challenge.scheme == "bearer" and "realm" in challenge.parameters:
+                return self._token(host, repository, challenge, credentials)
+        for challenge in challenges:
+            if challenge.scheme == "basic" and credentials is not None:
+                return _Grant(_basic(credentials), float("inf"))
+        return None
+
+    def _token(
+        self,
+        host: Host,
+        repository: str,
+        challenge: Challenge,
+        credentials: Credentials | None,
+    ) -> _Grant:
+        realm = challenge.parameters["realm"]
+        _check_realm(host, realm)
+        service = challenge.parameters.get("service", "")
+        scopes = challenge.parameters.get("scope", "").split()
+        scopes = sorted({*scopes, f"repository:{repository}:pull"} if not scopes else set(scopes))
+        if credentials is not None and credentials.is_identity_token:
+            response = self._by_post(host, realm, service, scopes, credentials)
+        else:
+            response = self._by_get(host, realm, service, scopes, credentials)
+        with response:
+            asked = f"The token for {host.registry}/{repository} at {shown(realm)}"
+            if response.status_code != 200:
+                raise _refused(error_of(response, asked))
+            return _grant(response, asked)
+
+    def _by_get(
+        self,
+        host: Host,
+        realm: str,
+        service: str,
+        scopes: Sequence[str],
+        credentials: Credentials | None,
+    ) -> requests.Response:
+        query = [("service", service)] if service else []
+        query += [("scope", scope) for scope in scopes]
+        separator = "&" if urlsplit(realm).query else "?"
+        headers = {"Authorization": _basic(credentials)} if credentials else {}
+        url = f"{realm}{separator}{urlencode(query)}"
+        return self._transport.send("GET", url, headers, host.verify)
+
+    def _by_post(
+        self,
+        host: Host,
+        realm: str,
+        service: str,
+        scopes: Sequence[str],
+        credentials: Credentials,
+    ) -> requests.Response:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": credentials.secret,
+            "service": service,
+            "scope": " ".join(scopes),
+            "client_id": _CLIENT_ID,
+        }
+        return self._transport.send("POST", realm, {}, host.verify, data=form)
+
+
+def _check_realm(host: Host, realm: str) -> None:
+    """The realm is whatever the registry says: no secret goes where it should not."""
+    parts = urlsplit(realm)
+    schemes = {"https", "http"} if host.base.startswith("http://") else {"https"}
+    if parts.scheme not in schemes or not parts.hostname or parts.username:
+        raise Unauthorized(
+            f"{host.registry} names a token service that is not trusted: it must be an https URL."
+        )
+
+
+def _refused(error: TowlineError) -> TowlineError:
+    """A token service says 400, 401, 403 or 404 alike to wrong credentials."""
+    if isinstance(error, RegistryUnavailable) or hasattr(error, "retry_after_seconds"):
+        return error
+    return Unauthorized(error.message, error.code)
+
+
+def _grant(response: requests.Response, asked: str) -> _Grant:
+    try:
+        document = json.loads(response.raw.read(_TOKEN_BODY_BYTES, decode_content=True))
+        token = document.get("token") or document.get("access_token")
+        life_seconds = float(document.get("expires_in") or _DEFAULT_LIFE_SECONDS)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        token, life_seconds = None, 0.0
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise RegistryUnavailable(f"{asked} did not come: the answer holds none.")
+    return _Grant(f"Bearer {token}", time.monotonic() + life_seconds - _MARGIN_SECONDS)
+
+
+def _basic(credentials: Credentials) -> str:
+    pair = f"{credentials.username}:{credentials.secret}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
