@@ -3,7 +3,7 @@
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from shared.settings import Settings
 from workers import contract
@@ -80,7 +80,10 @@ _WIRE: dict[str, Any] = {
     "task_serializer": "json",
     "result_serializer": "json",
     "accept_content": ["json"],
-    "task_queues": [Queue(name) for name in contract.QUEUES],
+    # The names that a client without our settings makes up for `queue=`: one exchange a queue.
+    "task_queues": [
+        Queue(name, Exchange(name), routing_key=name) for name in contract.QUEUES
+    ],
     "task_default_queue": contract.CONTROL,
     "task_create_missing_queues": False,
     "task_routes": {name: {"queue": queue} for name, queue in contract.QUEUE_OF.items()},
