@@ -9,8 +9,7 @@ from shared.catalog import pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pulls import Pull
 from workers import contract
-from workers.pulling.planning import new_pull
-from workers.pulling.request import PullRequest
+from workers.pulling.request import PullRequest, new_pull
 
 
 class QueueUnavailable(Exception):

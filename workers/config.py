@@ -81,9 +81,7 @@ _WIRE: dict[str, Any] = {
     "result_serializer": "json",
     "accept_content": ["json"],
     # The names that a client without our settings makes up for `queue=`: one exchange a queue.
-    "task_queues": [
-        Queue(name, Exchange(name), routing_key=name) for name in contract.QUEUES
-    ],
+    "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in contract.QUEUES],
     "task_default_queue": contract.CONTROL,
     "task_create_missing_queues": False,
     "task_routes": {name: {"queue": queue} for name, queue in contract.QUEUE_OF.items()},

@@ -8,32 +8,33 @@ from celery import Task, chord, group
 
 from shared.errors import CatalogUnavailable, TowlineError, TransientError
 from shared.oci.digest import Digest
-from workers import contract, pulling
+from workers import contract
 from workers.answering import answer, refuse
 from workers.app import app
-from workers.pulling import Plan, TryAgain
+from workers.pulling import fetching, linking, planning
+from workers.pulling.attempts import TryAgain, abandon
 from workers.resources import Resources, resources
 
 _OUTAGE_DELAY_SECONDS = 5
 
 
 @app.task(name=contract.PULL_IMAGE, bind=True, ignore_result=True, typing=False, max_retries=None)
-def pull_image(self: Task, *args: Any, **kwargs: Any) -> None:
+def pull_image(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
     """The coordinator. Its task id is the pull id; `answer` stores its result."""
-    pull_id = self.request.id
+    pull_id = str(self.request.id)
     with _step(self, pull_id) as work:
-        plan = pulling.plan_pull(work, pull_id, args, kwargs)
+        plan = planning.plan_pull(work, pull_id, args, kwargs)
         if plan is None:
             answer(app, work.catalog, pull_id)
         elif plan.missing:
             _launch(plan)
         else:
-            pulling.link_image(work, pull_id)
+            linking.link_image(work, pull_id)
             answer(app, work.catalog, pull_id)
 
 
 @app.task(name=contract.FETCH_LAYER, bind=True, max_retries=None)
-def fetch_layer(self: Task, *, pull_id: str, generation: int, digest: str) -> str:
+def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: str) -> str:
     """One header task of the chord. The result is a barrier, not data: the digest alone."""
 
     def announce(offset: int, size: int) -> None:
@@ -41,28 +42,28 @@ def fetch_layer(self: Task, *, pull_id: str, generation: int, digest: str) -> st
         self.send_event("task-progress", result=f"{offset:,} of {size:,} bytes")
 
     with _step(self, pull_id) as work:
-        pulling.fetch_layer(work, pull_id, Digest.parse(digest), announce)
+        fetching.fetch_layer(work, pull_id, Digest.parse(digest), announce)
     return digest
 
 
 @app.task(name=contract.LINK_IMAGE, bind=True, max_retries=None)
-def link_image(self: Task, *, pull_id: str, generation: int) -> dict[str, Any] | None:
+def link_image(self: Task[Any, Any], *, pull_id: str, generation: int) -> dict[str, Any] | None:
     """The body of the chord."""
     with _step(self, pull_id) as work:
-        receipt = pulling.link_image(work, pull_id)
+        receipt = linking.link_image(work, pull_id)
         answer(app, work.catalog, pull_id)
     return receipt
 
 
 @app.task(name=contract.ABANDON_PULL, bind=True, ignore_result=True, max_retries=None)
-def abandon_pull(self: Task, *, pull_id: str) -> None:
+def abandon_pull(self: Task[Any, Any], *, pull_id: str) -> None:
     """The net under the chord: a header ended without recording its own cause."""
     with _step(self, pull_id) as work:
-        pulling.abandon(work, pull_id)
+        abandon(work, pull_id)
         answer(app, work.catalog, pull_id)
 
 
-def _launch(plan: Plan) -> None:
+def _launch(plan: planning.Plan) -> None:
     """Fan the pull out: one header task per distinct digest, then the link."""
     identity = {"pull_id": plan.pull_id, "generation": plan.generation}
     header = group(fetch_layer.s(**identity, digest=str(digest)) for digest in plan.missing)
@@ -71,7 +72,7 @@ def _launch(plan: Plan) -> None:
 
 
 @contextmanager
-def _step(task: Task, pull_id: str) -> Iterator[Resources]:
+def _step(task: Task[Any, Any], pull_id: str) -> Iterator[Resources]:
     """Lend the resources to one step; turn its end into Celery's retry, or into an answer."""
     try:
         work = resources()

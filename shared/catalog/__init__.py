@@ -1,6 +1,7 @@
 """The catalog: the only code of towline that speaks SQL.
 
-    tables.py        what the tables are; migrations/ how they came to be; schema.py moves them
+    tables.py        what the tables are           migrations/    how they came to be
+    schema.py        which of them workers know    migrating.py   moves them
     database.py      one connection pool, one transaction at a time, errors translated
     pulls.py         a pull from queued to answered       pull_layers.py  its layers on their way
     blobs.py         files under blobs/                   leases.py       who is at work on one

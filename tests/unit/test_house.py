@@ -33,11 +33,11 @@ HOME_OF = {
     "urllib3": ("shared/registry/",),
     "docker": ("shared/registry/",),
     "sqlalchemy": ("shared/catalog/",),
-    "psycopg": ("shared/catalog/", "workers/stack/"),
+    "psycopg": ("shared/catalog/",),
     "alembic": ("shared/catalog/",),
     "celery": ("workers/",),
     "kombu": ("workers/",),
-    "click": ("workers/cli/",),
+    "click": ("workers/cli/", "workers/stack/foreground.py"),
     "rich": ("workers/cli/",),
 }
 

@@ -5,6 +5,7 @@ queue cannot be reached; 130 interrupted.
 """
 
 import sys
+from importlib import import_module
 
 import click
 
@@ -15,30 +16,38 @@ from shared.errors import (
     InvalidReference,
     TowlineError,
 )
-from workers.cli.images import inspect_command, ls_command
-from workers.cli.operations import migrate_command, up_command
-from workers.cli.pull import pull_command
-from workers.cli.status import status_command
 from workers.client import QueueUnavailable
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
+# The module of each command, imported when the command is used: `--help` need not wait for SQL.
+_MODULE_OF = {
+    "pull": "workers.cli.pull",
+    "status": "workers.cli.status",
+    "ls": "workers.cli.images",
+    "inspect": "workers.cli.images",
+    "migrate": "workers.cli.migrate",
+    "up": "workers.cli.up",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """Click's own pattern for commands that load when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_MODULE_OF)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULE_OF:
+            return None
+        command: click.Command = getattr(import_module(_MODULE_OF[cmd_name]), f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="towline")
 def cli() -> None:
     """Bring container images onto a shared volume: once, verified, resumable."""
-
-
-for command in (
-    pull_command,
-    status_command,
-    ls_command,
-    inspect_command,
-    migrate_command,
-    up_command,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ import click
 from shared.catalog.pulls import Pull
 from shared.errors import InvalidArgument
 from shared.settings import Settings
-from workers import stack
 from workers.cli.display import Display, display_for, summary
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
 from workers.client import check_queue, enqueue
 from workers.pulling.request import DEFAULT_PRIORITY, POLICIES, PullRequest
+from workers.stack.joining import is_up
 
 
 @click.command("pull")
@@ -52,7 +52,7 @@ def pull_command(
 ) -> int:
     """Bring images onto the volume."""
     requests = [_request(reference, labels, options) for reference in references]
-    if detach and Settings.read().embedded and not stack.is_up(Settings.read()):
+    if detach and Settings.read().embedded and not is_up(Settings.read()):
         raise InvalidArgument(
             "--detach needs a fleet that outlives this command: run `towline up` in another "
             "terminal, or leave --detach out."
@@ -121,7 +121,7 @@ def pull_document(pull: Pull) -> dict[str, Any]:
 
 
 def _interrupted(session: Session, queued: Sequence[Pull], references: Sequence[str]) -> None:
-    if session.embedded and not stack.is_up(session.settings):
+    if session.embedded and not is_up(session.settings):
         again = shlex.join(["towline", "pull", *references])
         click.echo(f"Interrupted; what is there is kept. Go on with: {again}", err=True)
         return

@@ -9,8 +9,8 @@ from celery import Celery
 from shared.catalog.database import Catalog
 from shared.catalog.schema import check
 from shared.settings import Settings
-from workers import stack
 from workers.config import make_app
+from workers.stack.joining import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def open_session() -> Iterator[Session]:
     """Raises InvalidArgument for settings, CatalogUnavailable where the database is away."""
     settings = Settings.read()
     if settings.embedded:
-        with stack.joined(settings) as joined, _session(joined, embedded=True) as session:
+        with joined(settings) as fleet, _session(fleet, embedded=True) as session:
             yield session
     else:
         with _session(settings, embedded=False) as session:

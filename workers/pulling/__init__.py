@@ -11,19 +11,3 @@ Each step may run twice, at once, or stop at any instruction: state is in Postgr
 volume, and a step begins by looking there. A pull is finished when it is answered
 (`workers/answering.py`).
 """
-
-from workers.pulling.attempts import TryAgain, abandon
-from workers.pulling.fetching import fetch_layer
-from workers.pulling.linking import link_image
-from workers.pulling.planning import Plan, plan_pull
-from workers.pulling.request import PullRequest
-
-__all__ = [
-    "Plan",
-    "PullRequest",
-    "TryAgain",
-    "abandon",
-    "fetch_layer",
-    "link_image",
-    "plan_pull",
-]

@@ -121,7 +121,7 @@ def _budget(resources: Resources, error: TransientError) -> int:
 
 def _delay_seconds(failures: int, error: TransientError) -> float:
     """Exponential with full jitter; never sooner than the registry asked for."""
-    ceiling = min(_FIRST_DELAY_SECONDS * 2 ** (failures - 1), _LONGEST_DELAY_SECONDS)
+    ceiling = min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     delay_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
     if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
         delay_seconds = max(delay_seconds, error.retry_after_seconds)

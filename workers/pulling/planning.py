@@ -18,7 +18,7 @@ from shared.oci.reference import Reference
 from shared.volume.ingest import put
 from workers.contract import PULL_ID_CHARACTERS
 from workers.pulling.attempts import attempt, fail
-from workers.pulling.request import PullRequest, reference_text
+from workers.pulling.request import PullRequest, new_pull, reference_text
 from workers.pulling.resolving import Resolution, recall, resolve
 from workers.resources import Resources
 
@@ -52,19 +52,6 @@ def plan_pull(
         pair_layers(resolution.manifest, resolution.config)
         _store_documents(resources, resolution)
         return _plan(resources, pull, resolution)
-
-
-def new_pull(pull_id: str, request: PullRequest) -> NewPull:
-    """The row of a pull as it was asked for."""
-    return NewPull(
-        id=pull_id,
-        reference=str(request.reference),
-        platform=str(request.platform) if request.platform else None,
-        policy=request.policy,
-        priority=request.priority,
-        requested_by=request.requested_by,
-        labels=dict(request.labels),
-    )
 
 
 def _default_platform(resources: Resources) -> Platform:

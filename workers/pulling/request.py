@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
+from shared.catalog.pulls import NewPull
 from shared.errors import InvalidArgument, InvalidPlatform, InvalidReference
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
@@ -53,6 +54,19 @@ class PullRequest:
             requested_by=_requested_by(kwargs.get("requested_by")),
             labels=_labels(kwargs.get("labels")),
         )
+
+
+def new_pull(pull_id: str, request: PullRequest) -> NewPull:
+    """The row of a pull as it was asked for."""
+    return NewPull(
+        id=pull_id,
+        reference=str(request.reference),
+        platform=str(request.platform) if request.platform else None,
+        policy=request.policy,
+        priority=request.priority,
+        requested_by=request.requested_by,
+        labels=dict(request.labels),
+    )
 
 
 def reference_text(kwargs: Mapping[str, Any]) -> str:

@@ -1,12 +1,12 @@
-"""`towline migrate` and `towline up`: what makes a fleet, and the embedded one."""
+"""`towline migrate`: what makes a database and a directory a fleet's."""
 
 import click
 
 from shared.catalog.database import Catalog
-from shared.catalog.schema import claim_volume, migrate, volume_id
+from shared.catalog.migrating import migrate
+from shared.catalog.schema import claim_volume, volume_id
 from shared.settings import Settings
 from shared.volume.identity import prepare
-from workers import stack
 from workers.cli.session import open_session
 
 
@@ -32,9 +32,3 @@ def migrate_command() -> None:
     click.echo(
         f"The schema is at revision {revision}; {settings.volume_path} is volume {identity}."
     )
-
-
-@click.command("up")
-def up_command() -> None:
-    """Run the embedded stack in the foreground: database, queue, worker and Flower."""
-    stack.up(Settings.read())

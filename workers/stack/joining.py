@@ -1,0 +1,104 @@
+"""Using the embedded stack: join the one that runs, or have one started."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+
+from shared.errors import CatalogUnavailable
+from shared.settings import Settings
+from workers.stack.process import tail
+from workers.stack.state import StackHome, State
+
+_START_SECONDS = 90.0
+_STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.02
+# How soon the supervisor notices that nobody is left, and a little more.
+_NOTICE_SECONDS = 0.3
+
+
+@contextmanager
+def joined(settings: Settings) -> Iterator[Settings]:
+    """Use the stack; yields the settings of its fleet. The last user out waits for its end.
+
+    Raises CatalogUnavailable where it cannot be started, or died while it was used.
+    """
+    home = StackHome.below(settings.home)
+    try:
+        with home.shared("users.lock"):
+            state = _running(home)
+            try:
+                yield _fleet(settings, state)
+            except CatalogUnavailable as error:
+                # What the stack says of its own end explains more than a lost connection.
+                told = home.read().error
+                raise CatalogUnavailable(told) if told else error from error
+    finally:
+        _see_off(home)
+
+
+def is_up(settings: Settings) -> bool:
+    """Whether `towline up` keeps this stack."""
+    return StackHome.below(settings.home).is_held("up.lock")
+
+
+def _fleet(settings: Settings, state: State) -> Settings:
+    return settings.model_copy(
+        update={
+            "broker_url": SecretStr(state.broker_url or ""),
+            "database_url": SecretStr(state.database_url or ""),
+            "volume": settings.volume_path if state.volume is None else state.volume,
+        }
+    )
+
+
+def _running(home: StackHome) -> State:
+    """The state of the running stack, started if need be."""
+    supervisor: subprocess.Popen[bytes] | None = None
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if home.is_held("supervisor.lock"):
+            state = home.read()
+            if state.ready:
+                return state
+        elif supervisor is None:
+            home.forget()
+            supervisor = _spawn(home)
+        elif supervisor.poll() is not None and not home.is_held("supervisor.lock"):
+            raise _not_started(home)
+        time.sleep(_POLL_SECONDS)
+    raise _not_started(home)
+
+
+def _spawn(home: StackHome) -> "subprocess.Popen[bytes]":
+    log = home.directory / "log" / "supervisor.log"
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "workers.stack.supervisor"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+
+
+def _not_started(home: StackHome) -> CatalogUnavailable:
+    log = home.directory / "log" / "supervisor.log"
+    return CatalogUnavailable(
+        home.read().error or f"The embedded stack did not start: {log} says why. {tail(log)}"
+    )
+
+
+def _see_off(home: StackHome) -> None:
+    """Wait for the end of a stack that nobody uses any more; leave one that others use."""
+    with home.alone("users.lock") as last:
+        pass
+    if not last:
+        # Others use it, or its supervisor has noticed already: its forgetting tells which.
+        return
+    deadline = time.monotonic() + _STOP_SECONDS
+    while home.is_held("supervisor.lock") and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)

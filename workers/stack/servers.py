@@ -1,0 +1,199 @@
+"""The two servers of the embedded stack, on loopback behind a random password.
+
+Passwords stand in files of mode 0600 and travel in URLs through the environment, never as an
+argument that every user of the machine could read.
+"""
+
+import secrets
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+from shared.catalog.database import Catalog
+from shared.errors import CatalogUnavailable
+from workers.stack.binaries import PostgresBinaries
+from workers.stack.process import Child, give_away, run_unprivileged
+
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+_PORT_TRIES = 3
+_STOP_SECONDS = 10.0
+
+_USER = "towline"
+
+
+class PostgresServer:
+    """A PostgreSQL whose data lives in `directory` and survives it."""
+
+    def __init__(self, directory: Path, binaries: PostgresBinaries) -> None:
+        self._directory = directory
+        self._binaries = binaries
+        self._data = directory / f"postgres-{binaries.major}"
+        self._log = directory / "postgres.log"
+        self._port = 0
+        self.child: Child | None = None
+
+    def launch(self) -> None:
+        """Start it; `wait` tells when it answers."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if not (self._data / "PG_VERSION").exists():
+            self._initialise()
+        self._port = free_port()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self._port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        self.child = Child(
+            "PostgreSQL",
+            [self._binaries.postgres, "-D", self._data, *options],
+            self._log,
+            # Fast shutdown: sessions are ended, a checkpoint is written.
+            signal.SIGINT,
+            unprivileged=True,
+        )
+
+    def _initialise(self) -> None:
+        """Make the data directory under another name first: half of one is never taken for one."""
+        fresh = self._data.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        give_away(fresh)
+        password = secret(self._directory / "postgres.password")
+        give_away(self._directory / "postgres.password")
+        command: list[str | Path] = [
+            self._binaries.initdb,
+            "-D",
+            fresh,
+            "-U",
+            _USER,
+            "--auth=scram-sha-256",
+        ]
+        options: list[str] = [
+            f"--pwfile={password}",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-instructions",
+        ]
+        if not run_unprivileged([*command, *options], self._log):
+            raise CatalogUnavailable(
+                f"PostgreSQL's data directory could not be made: {self._log} says why. As root, "
+                "TOWLINE_HOME must be a directory that the user nobody can reach."
+            )
+        fresh.rename(self._data)
+
+    @property
+    def url(self) -> str:
+        """Its maintenance database, `postgres`."""
+        password = (self._directory / "postgres.password").read_text()
+        return f"postgresql://{_USER}:{password}@127.0.0.1:{self._port}/postgres"
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        catalog = Catalog(self.url.replace("postgresql:", "postgresql+psycopg:", 1))
+        try:
+            catalog.ping()
+        except CatalogUnavailable:
+            return False
+        finally:
+            catalog.close()
+        return True
+
+
+class RedisServer:
+    """A Redis or Valkey with an append-only file in `directory`."""
+
+    def __init__(self, directory: Path, binary: Path) -> None:
+        self._directory = directory
+        self._binary = binary
+        self._port = 0
+        self.child: Child | None = None
+
+    def launch(self) -> None:
+        """Start it; `wait` tells when it answers."""
+        data = self._directory / "redis"
+        data.mkdir(parents=True, exist_ok=True)
+        self._port = free_port()
+        password = secret(self._directory / "redis.password").read_text()
+        config = self._directory / "redis.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            f'bind 127.0.0.1\nport {self._port}\nrequirepass {password}\ndir "{data}"\n'
+            # Evicted queues or chords are lost pulls.
+            "appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\n"
+            'save ""\n'
+        )
+        self.child = Child(
+            "Redis", [self._binary, config], self._directory / "redis.log", signal.SIGTERM
+        )
+
+    @property
+    def url(self) -> str:
+        """Database 0."""
+        password = (self._directory / "redis.password").read_text()
+        return f"redis://:{password}@127.0.0.1:{self._port}/0"
+
+    def answers(self) -> bool:
+        """Whether it takes commands; not while it still reads its file."""
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=2) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def start(*servers: PostgresServer | RedisServer) -> None:
+    """Start servers side by side and wait until all answer. Raises CatalogUnavailable.
+
+    A port that somebody took in the meantime is exchanged for another.
+    """
+    for server in servers:
+        server.launch()
+    for server in servers:
+        for remaining in reversed(range(_PORT_TRIES)):
+            if _await(server.answers, server.child):
+                break
+            child = server.child
+            if remaining == 0 and child is not None:
+                raise child.died()
+            stop(server)
+            server.launch()
+
+
+def stop(server: PostgresServer | RedisServer) -> None:
+    """Stop a server in good order."""
+    if server.child is not None:
+        server.child.stop(_STOP_SECONDS)
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def secret(file: Path) -> Path:
+    """A file with a random password, made at first use, mode 0600."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(24))
+    return file
+
+
+def _await(answers: Callable[[], bool], child: Child | None) -> bool:
+    """Whether it answered before it died or its time was up."""
+    deadline = time.monotonic() + _START_SECONDS
+    while child is not None and child.alive and time.monotonic() < deadline:
+        if answers():
+            return True
+        time.sleep(_POLL_SECONDS)
+    return False

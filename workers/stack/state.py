@@ -1,0 +1,100 @@
+"""What the commands on one machine know of the embedded stack below `TOWLINE_HOME`.
+
+Three locks (flock: the home is a local disk, and a killed process lets go of them):
+
+    supervisor.lock   held by the one supervisor while it lives
+    users.lock        shared by every command that uses the stack; the supervisor takes it alone
+                      once nobody does, keeps it while it stops everything, and so makes
+                      newcomers wait until they can start a new one
+    up.lock           held by `towline up`
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the supervisor says. `error` is set once something went wrong."""
+
+    broker_url: str | None = None
+    database_url: str | None = None
+    volume: str | None = None
+    error: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether messages can be sent and rows written."""
+        return self.broker_url is not None and self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class StackHome:
+    """The stack's own directory."""
+
+    directory: Path
+
+    @classmethod
+    def below(cls, home: Path) -> "StackHome":
+        """Made at first use, for its owner alone."""
+        directory = home / "stack"
+        (directory / "log").mkdir(parents=True, exist_ok=True)
+        return cls(directory)
+
+    def read(self) -> State:
+        """The state, an empty one while there is none."""
+        try:
+            return State(**json.loads((self.directory / "state.json").read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return State()
+
+    def write(self, state: State) -> None:
+        """Replace the state; it holds passwords."""
+        temporary = self.directory / "state.json.new"
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(asdict(state)))
+        temporary.replace(self.directory / "state.json")
+
+    def forget(self) -> None:
+        """Nothing runs here."""
+        (self.directory / "state.json").unlink(missing_ok=True)
+
+    def is_held(self, lock: str) -> bool:
+        """Whether some process holds `lock` alone."""
+        with self._open(lock) as descriptor:
+            return not _try(descriptor, fcntl.LOCK_SH)
+
+    @contextmanager
+    def shared(self, lock: str) -> Iterator[None]:
+        """Hold a lock together with others; waits for one who holds it alone."""
+        with self._open(lock) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def alone(self, lock: str) -> Iterator[bool]:
+        """Try to hold a lock alone; whether that succeeded."""
+        with self._open(lock) as descriptor:
+            yield _try(descriptor, fcntl.LOCK_EX)
+
+    @contextmanager
+    def _open(self, lock: str) -> Iterator[int]:
+        descriptor = os.open(self.directory / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _try(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""The supervisor: `python -m workers.stack.supervisor`, started by whoever needs the stack first.
+
+It starts the servers and a worker, watches them, and stops them all when nobody uses the stack any
+more or one of them died. It belongs to no terminal and to no command: commands hold a lock, and
+one that is killed lets go of it.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from shared.catalog.database import Catalog
+from shared.catalog.migrating import migrate
+from shared.catalog.schema import claim_volume, volume_id
+from shared.errors import TowlineError
+from shared.settings import Settings
+from shared.volume.identity import prepare
+from workers.stack.binaries import find_postgres, find_redis
+from workers.stack.process import Child
+from workers.stack.servers import PostgresServer, RedisServer, start, stop
+from workers.stack.state import StackHome, State
+
+_POLL_SECONDS = 0.1
+_LOCK_SECONDS = 2.0
+# A download that is cut short continues from its last byte: nobody waits for it.
+_WORKER_GRACE_SECONDS = 2.0
+_CONCURRENCY = 8
+
+
+def main() -> int:
+    """Supervise until nobody needs the stack. Exit status 0, or 1 after an error."""
+    home = StackHome.below(Settings.read().home)
+    # The locks tell when to go; a signal to the process group of a terminal does not.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with ExitStack() as held:
+        if not _is_the_one(home, held):
+            return 0
+        try:
+            _supervise(home, held)
+        except TowlineError as error:
+            home.write(State(error=error.message))
+            return 1
+        home.forget()
+    return 0
+
+
+def _is_the_one(home: StackHome, held: ExitStack) -> bool:
+    """Whether this is the only supervisor; somebody who only looks lets go at once."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        if held.enter_context(home.alone("supervisor.lock")):
+            return True
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _supervise(home: StackHome, held: ExitStack) -> None:
+    settings = Settings.read()
+    postgres = PostgresServer(home.directory, find_postgres())
+    redis = RedisServer(home.directory, find_redis())
+    with ExitStack() as running:
+        running.callback(stop, postgres)
+        running.callback(stop, redis)
+        start(postgres, redis)
+        state = State(redis.url, postgres.url, str(settings.volume_path))
+        _prepare(settings.model_copy(update={"database_url": None}), postgres.url)
+        worker = _start_worker(home, state)
+        running.callback(worker.stop, _WORKER_GRACE_SECONDS)
+        home.write(state)
+        children = [child for child in (postgres.child, redis.child, worker) if child is not None]
+        _watch(home, held, children)
+
+
+def _watch(home: StackHome, held: ExitStack, children: Sequence[Child]) -> None:
+    """Return once nobody uses the stack, with users.lock held. Raises when a child died."""
+    while not held.enter_context(home.alone("users.lock")):
+        for child in children:
+            if not child.alive:
+                raise child.died()
+        time.sleep(_POLL_SECONDS)
+
+
+def _prepare(settings: Settings, database_url: str) -> None:
+    url = database_url.replace("postgresql:", "postgresql+psycopg:", 1)
+    migrate(url)
+    catalog = Catalog(url)
+    try:
+        with catalog.begin() as tx:
+            identity = prepare(settings.volume_path, volume_id(tx))
+            claim_volume(tx, identity)
+    finally:
+        catalog.close()
+
+
+def _start_worker(home: StackHome, state: State) -> Child:
+    command: list[str | Path] = [sys.executable, "-m", "celery", "-A", "workers.app", "worker"]
+    options = ["-P", "threads", "-c", str(_CONCURRENCY), "-E", "-n", "towline@%h"]
+    return Child(
+        "The worker",
+        [*command, *options, "--loglevel=INFO", "--without-mingle", "--without-gossip"],
+        home.directory / "log" / "worker.log",
+        signal.SIGTERM,
+        fleet_environment(state),
+    )
+
+
+def fleet_environment(state: State) -> dict[str, str]:
+    """What a process that works with the stack is started with."""
+    return {
+        **os.environ,
+        "TOWLINE_BROKER_URL": state.broker_url or "",
+        "TOWLINE_DATABASE_URL": state.database_url or "",
+        "TOWLINE_VOLUME": state.volume or "",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
