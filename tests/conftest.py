@@ -1,0 +1,91 @@
+"""Fixtures of the whole suite: a clean environment, and real servers started once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from shared.catalog.database import Catalog
+from shared.catalog.migrating import migrate
+from tests.services import (
+    WORLD,
+    database_name,
+    fresh_database,
+    running_postgres,
+    running_redis,
+    with_driver,
+)
+from workers.stack.binaries import WORLD_VARIABLE
+from workers.stack.servers import PostgresServer, RedisServer
+
+_PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting, credential or proxy of whoever runs the suite reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("TOWLINE_") or name == "DOCKER_CONFIG" or name.lower() in _PROXIES:
+            monkeypatch.delenv(name)
+    if WORLD:
+        monkeypatch.setenv(WORLD_VARIABLE, WORLD)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a migrated database that nobody is connected to."""
+    with fresh_database(postgres_server) as url:
+        migrate(with_driver(url))
+        yield database_name(url)
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A new, empty database, as `postgresql://…`."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_url(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
+    """A new database with the schema and no rows, as `postgresql://…`."""
+    with fresh_database(postgres_server, migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+def catalog(migrated_url: str) -> Iterator[Catalog]:
+    """A catalog without rows."""
+    catalog = Catalog(with_driver(migrated_url))
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def volume_path(tmp_path: Path) -> Path:
+    """An empty directory for a volume."""
+    path = tmp_path / "volume"
+    path.mkdir()
+    return path

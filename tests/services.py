@@ -1,0 +1,97 @@
+"""A real PostgreSQL and Redis for one run of the suite, by the embedded stack's own launcher.
+
+`TOWLINE_TEST_SERVERS=system|wheels` chooses where they come from; without it, what is found first.
+Missing servers skip a test with the reason, and fail it where `CI` is set.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import psycopg
+import pytest
+
+from shared.errors import TowlineError
+from workers.stack.binaries import WORLD_VARIABLE, find_postgres, find_redis
+from workers.stack.servers import PostgresServer, RedisServer, start, stop
+
+# Read while the environment is still the caller's: each test deletes TOWLINE_* from it.
+WORLD = os.environ.get("TOWLINE_TEST_SERVERS")
+
+Server = TypeVar("Server", PostgresServer, RedisServer)
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that forgets fsync, for databases that live as long as a test."""
+    with _running(lambda home: PostgresServer(home, find_postgres())) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server
+
+
+@contextmanager
+def running_redis() -> Iterator[RedisServer]:
+    """A Redis or Valkey."""
+    with _running(lambda home: RedisServer(home, find_redis())) as server:
+        yield server
+
+
+@contextmanager
+def fresh_database(server: PostgresServer, template: str = "template0") -> Iterator[str]:
+    """The URL of a new database, dropped at the end whoever is still connected."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield server.url.rpartition("/")[0] + f"/{name}"
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def database_name(url: str) -> str:
+    """The database that a URL names."""
+    return url.rpartition("/")[2]
+
+
+def with_driver(url: str) -> str:
+    """The URL as SQLAlchemy wants it."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@contextmanager
+def _running(
+    make: Callable[[Path], Server],
+) -> Iterator[Server]:
+    # Not below pytest's own directory: as root, PostgreSQL may have to run as `nobody`, who must
+    # be able to pass through.
+    home = Path(tempfile.mkdtemp(prefix="towline-test-"))
+    home.chmod(0o711)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            if WORLD:
+                patch.setenv(WORLD_VARIABLE, WORLD)
+            try:
+                server = make(home)
+            except TowlineError as error:
+                _missing(error)
+        try:
+            start(server)
+            yield server
+        finally:
+            stop(server)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _missing(error: TowlineError) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"CI runs every test. {error}")
+    pytest.skip(str(error))
