@@ -1,5 +1,6 @@
 """`towline up`: the embedded stack in the foreground, with Flower, until Ctrl-C."""
 
+import os
 import signal
 import sys
 import time
@@ -15,7 +16,6 @@ from workers.stack.joining import joined
 from workers.stack.process import Child
 from workers.stack.servers import free_port, secret
 from workers.stack.state import StackHome, State
-from workers.stack.supervisor import fleet_environment
 
 _POLL_SECONDS = 0.5
 _FLOWER_USER = "towline"
@@ -61,13 +61,13 @@ def _hold(home: StackHome, state: State) -> None:
 def _start_flower(home: StackHome, state: State, port: int, password: str) -> Child:
     command: list[str | Path] = [sys.executable, "-m", "celery", "-A", "workers.app", "flower"]
     # The password is not for the process list: Flower reads FLOWER_* from the environment.
-    environment = fleet_environment(state) | {"FLOWER_BASIC_AUTH": f"{_FLOWER_USER}:{password}"}
+    flower = {"FLOWER_BASIC_AUTH": f"{_FLOWER_USER}:{password}"}
     return Child(
         "Flower",
         [*command, "--address=127.0.0.1", f"--port={port}"],
         home.directory / "log" / "flower.log",
         signal.SIGTERM,
-        environment,
+        {**os.environ, **state.environment, **flower},
     )
 
 

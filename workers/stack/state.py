@@ -28,6 +28,15 @@ class State:
     error: str | None = None
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What makes a process work with this stack."""
+        return {
+            "TOWLINE_BROKER_URL": self.broker_url or "",
+            "TOWLINE_DATABASE_URL": self.database_url or "",
+            "TOWLINE_VOLUME": self.volume or "",
+        }
+
+    @property
     def ready(self) -> bool:
         """Whether messages can be sent and rows written."""
         return self.broker_url is not None and self.error is None

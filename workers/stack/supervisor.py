@@ -5,13 +5,11 @@ more or one of them died. It belongs to no terminal and to no command: commands 
 one that is killed lets go of it.
 """
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from shared.catalog.database import Catalog
 from shared.catalog.migrating import migrate
@@ -26,9 +24,7 @@ from workers.stack.state import StackHome, State
 
 _POLL_SECONDS = 0.1
 _LOCK_SECONDS = 2.0
-# A download that is cut short continues from its last byte: nobody waits for it.
-_WORKER_GRACE_SECONDS = 2.0
-_CONCURRENCY = 8
+_WORKER_GRACE_SECONDS = 5.0
 
 
 def main() -> int:
@@ -65,11 +61,11 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
     with ExitStack() as running:
         running.callback(stop, postgres)
         running.callback(stop, redis)
+        worker = _start_worker(home)
+        running.callback(worker.stop, _WORKER_GRACE_SECONDS)
         start(postgres, redis)
         state = State(redis.url, postgres.url, str(settings.volume_path))
         _prepare(settings.model_copy(update={"database_url": None}), postgres.url)
-        worker = _start_worker(home, state)
-        running.callback(worker.stop, _WORKER_GRACE_SECONDS)
         home.write(state)
         children = [child for child in (postgres.child, redis.child, worker) if child is not None]
         _watch(home, held, children)
@@ -96,26 +92,15 @@ def _prepare(settings: Settings, database_url: str) -> None:
         catalog.close()
 
 
-def _start_worker(home: StackHome, state: State) -> Child:
-    command: list[str | Path] = [sys.executable, "-m", "celery", "-A", "workers.app", "worker"]
-    options = ["-P", "threads", "-c", str(_CONCURRENCY), "-E", "-n", "towline@%h"]
+def _start_worker(home: StackHome) -> Child:
+    # Killed, not asked: a download that is cut short continues from its last byte, and nobody is
+    # left who would wait for the worker's good manners.
     return Child(
         "The worker",
-        [*command, *options, "--loglevel=INFO", "--without-mingle", "--without-gossip"],
+        [sys.executable, "-m", "workers.stack.worker"],
         home.directory / "log" / "worker.log",
-        signal.SIGTERM,
-        fleet_environment(state),
+        signal.SIGKILL,
     )
-
-
-def fleet_environment(state: State) -> dict[str, str]:
-    """What a process that works with the stack is started with."""
-    return {
-        **os.environ,
-        "TOWLINE_BROKER_URL": state.broker_url or "",
-        "TOWLINE_DATABASE_URL": state.database_url or "",
-        "TOWLINE_VOLUME": state.volume or "",
-    }
 
 
 if __name__ == "__main__":
