@@ -56,4 +56,6 @@ def send(app: Celery, pull: Pull) -> None:
         task_id=pull.id,
         queue=contract.PULLS,
         ignore_result=True,
+        # What Flower shows in place of the arguments.
+        kwargsrepr=f"{pull.reference} {pull.platform or ''}".strip(),
     )

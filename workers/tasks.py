@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from celery import Task, chord, group
+from celery import Signature, Task, chord, group
 
 from shared.errors import CatalogUnavailable, TowlineError, TransientError
 from shared.oci.digest import Digest
@@ -66,9 +66,21 @@ def abandon_pull(self: Task[Any, Any], *, pull_id: str) -> None:
 def _launch(plan: planning.Plan) -> None:
     """Fan the pull out: one header task per distinct digest, then the link."""
     identity = {"pull_id": plan.pull_id, "generation": plan.generation}
-    header = group(fetch_layer.s(**identity, digest=str(digest)) for digest in plan.missing)
-    body = link_image.si(**identity)
+    header = group(
+        _shown(
+            fetch_layer.s(**identity, digest=str(digest)),
+            f"{plan.reference} {digest} pull {plan.pull_id}",
+        )
+        for digest in plan.missing
+    )
+    body = _shown(link_image.si(**identity), f"{plan.reference} pull {plan.pull_id}")
     chord(header, body.on_error(abandon_pull.si(pull_id=plan.pull_id))).apply_async()
+
+
+def _shown(message: Signature[Any], text: str) -> Signature[Any]:
+    """The message, with what Flower shows in place of its keyword arguments."""
+    message.options["kwargsrepr"] = text
+    return message
 
 
 @contextmanager

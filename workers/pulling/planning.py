@@ -28,6 +28,7 @@ class Plan:
     """What is left of a pull: the distinct layers that are not stored, in manifest order."""
 
     pull_id: str
+    reference: str
     generation: int
     missing: Sequence[Digest]
 
@@ -132,7 +133,8 @@ def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | No
         )
     if generation is None:
         return None
-    return Plan(pull.id, generation, [digest for digest in digests if digest not in stored])
+    missing = [digest for digest in digests if digest not in stored]
+    return Plan(pull.id, pull.reference, generation, missing)
 
 
 def _save_documents(tx: Connection, resolution: Resolution) -> None:

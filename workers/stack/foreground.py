@@ -19,6 +19,8 @@ from workers.stack.state import StackHome, State
 
 _POLL_SECONDS = 0.5
 _FLOWER_USER = "towline"
+# Which image, and how far: Flower's own choice shows neither.
+_FLOWER_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
 _FLOWER_GRACE_SECONDS = 5.0
 
 
@@ -61,7 +63,10 @@ def _hold(home: StackHome, state: State) -> None:
 def _start_flower(home: StackHome, state: State, port: int, password: str) -> Child:
     command: list[str | Path] = [sys.executable, "-m", "celery", "-A", "workers.app", "flower"]
     # The password is not for the process list: Flower reads FLOWER_* from the environment.
-    flower = {"FLOWER_BASIC_AUTH": f"{_FLOWER_USER}:{password}"}
+    flower = {
+        "FLOWER_BASIC_AUTH": f"{_FLOWER_USER}:{password}",
+        "FLOWER_TASKS_COLUMNS": _FLOWER_COLUMNS,
+    }
     return Child(
         "Flower",
         [*command, "--address=127.0.0.1", f"--port={port}"],

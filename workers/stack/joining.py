@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -50,7 +51,7 @@ def _fleet(settings: Settings, state: State) -> Settings:
         update={
             "broker_url": SecretStr(state.broker_url or ""),
             "database_url": SecretStr(state.database_url or ""),
-            "volume": settings.volume_path if state.volume is None else state.volume,
+            "volume": settings.volume_path if state.volume is None else Path(state.volume),
         }
     )
 
