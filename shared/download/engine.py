@@ -40,6 +40,8 @@ def download(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
         _commit(open_body, ingest, progress)
     except (SizeMismatch, DigestMismatch):
         ingest.restart()
+        # All of it came and all of it was wrong: coming as far again is no progress.
+        progress.at(ingest.size)
         progress.at(0)
         raise
 
@@ -63,8 +65,9 @@ def _one_response(open_body: OpenBody, ingest: Ingest, progress: Progress) -> No
             # 200 to a Range request is the whole blob: start over, never append (RFC 9110 §14.2).
             ingest.restart()
         for block in body.blocks(BLOCK_BYTES):
+            progress.received(len(block))
             ingest.write(block)
-            progress.received(len(block), ingest.offset)
+            progress.at(ingest.offset)
     if ingest.offset < ingest.size:
         raise BlobTruncated(
             f"The registry ended the body of {ingest.digest} at byte {ingest.offset} of "

@@ -28,10 +28,9 @@ class Progress:
         self._clock = clock
         self._next = clock()
 
-    def received(self, count: int, offset: int) -> None:
-        """`count` more bytes came, the blob now stands at `offset`."""
+    def received(self, count: int) -> None:
+        """`count` more bytes came over the network, wanted or not."""
         self.fetched += count
-        self.at(offset)
 
     def at(self, offset: int) -> None:
         """The blob now stands at `offset`."""

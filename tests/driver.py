@@ -1,0 +1,115 @@
+"""A pull without Celery: the use cases in their order, in this process, without waiting."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from shared.catalog import pull_layers, pulls
+from shared.catalog.database import Catalog
+from shared.catalog.migrating import migrate
+from shared.catalog.pull_layers import PullLayer
+from shared.catalog.pulls import Pull
+from shared.catalog.schema import claim_volume
+from shared.oci.digest import Digest
+from shared.oci.reference import Reference
+from shared.registry.client import RegistryClient
+from shared.settings import Settings
+from shared.volume.identity import prepare
+from shared.volume.store import Volume
+from tests.services import with_driver
+from workers.pulling.attempts import TryAgain
+from workers.pulling.fetching import fetch_layer
+from workers.pulling.linking import link_image
+from workers.pulling.planning import plan_pull
+from workers.resources import Resources
+
+T = TypeVar("T")
+
+
+@dataclass
+class Driver:
+    """Drives pulls; `delays`: what the steps asked to wait before they are tried again."""
+
+    resources: Resources
+    volume: Path
+    delays: list[float] = field(default_factory=list)
+    announced: list[tuple[int, int]] = field(default_factory=list)
+
+    def pull(self, reference: str, pull_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """A whole pull. Its receipt; raises what the pull failed with."""
+        pull_id = pull_id or str(uuid4())
+        kwargs = {"reference": reference, "platform": "linux/amd64", **kwargs}
+        plan = self.again(lambda: plan_pull(self.resources, pull_id, (), kwargs))
+        for digest in plan.missing if plan else ():
+            self.fetch(pull_id, digest)
+        receipt = self.again(lambda: link_image(self.resources, pull_id))
+        assert receipt is not None
+        return receipt
+
+    def fetch(self, pull_id: str, digest: Digest) -> None:
+        """One layer, tried as often as the step asks."""
+
+        def announce(offset: int, size: int) -> None:
+            self.announced.append((offset, size))
+
+        self.again(lambda: fetch_layer(self.resources, pull_id, digest, announce))
+
+    def again(self, step: Callable[[], T]) -> T:
+        """Run a step until it does not ask for another try."""
+        while True:
+            try:
+                return step()
+            except TryAgain as again:
+                self.delays.append(again.delay_seconds)
+
+    def row(self, pull_id: str) -> Pull:
+        """The pull as it stands."""
+        with self.resources.catalog.begin() as tx:
+            pull = pulls.get(tx, pull_id)
+        assert pull is not None
+        return pull
+
+    def newest(self) -> Pull:
+        """The pull that was recorded last."""
+        with self.resources.catalog.begin() as tx:
+            return pulls.recent(tx, 1)[0]
+
+    def layers(self, pull_id: str) -> list[PullLayer]:
+        """Its layers."""
+        registry = Reference.parse(self.row(pull_id).reference).registry
+        with self.resources.catalog.begin() as tx:
+            return pull_layers.of_pull(tx, pull_id, registry)
+
+    def blob(self, digest: str) -> Path:
+        """Where a blob lies."""
+        algorithm, _, encoded = digest.partition(":")
+        return self.volume / "blobs" / algorithm / encoded
+
+    def blobs(self) -> dict[str, bytes]:
+        """Every file under blobs/, by its digest as named."""
+        files = (self.volume / "blobs").glob("*/*")
+        return {f"{path.parent.name}:{path.name}": path.read_bytes() for path in files}
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """What the database answers."""
+        with self.resources.catalog.begin() as tx:
+            return [tuple(row) for row in tx.exec_driver_sql(statement)]
+
+
+@contextmanager
+def driving(url: str, volume: Path, **settings: Any) -> Iterator[Driver]:
+    """A driver on a database and a volume, both made ready."""
+    migrate(with_driver(url))
+    catalog = Catalog(with_driver(url))
+    identity = prepare(volume, None)
+    with catalog.begin() as tx:
+        claim_volume(tx, identity)
+    chosen = Settings.read(broker_url="redis://unused", database_url=url, volume=volume, **settings)
+    resources = Resources(chosen, catalog, Volume(volume, identity), RegistryClient(chosen))
+    try:
+        yield Driver(resources, volume)
+    finally:
+        resources.close()

@@ -1,0 +1,1 @@
+"""Small real things: a registry that speaks HTTP on a socket, and Debian's own."""
