@@ -17,8 +17,8 @@ from workers.stack.state import StackHome, State
 _START_SECONDS = 90.0
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.02
-# How soon the supervisor notices that nobody is left, and a little more.
-_NOTICE_SECONDS = 0.3
+# How soon the supervisor says that it lost a child, and a little more.
+_LAST_WORDS_SECONDS = 0.5
 
 
 @contextmanager
@@ -35,8 +35,10 @@ def joined(settings: Settings) -> Iterator[Settings]:
                 yield _fleet(settings, state)
             except CatalogUnavailable as error:
                 # What the stack says of its own end explains more than a lost connection.
-                told = home.read().error
-                raise CatalogUnavailable(told) if told else error from error
+                told = _last_words(home)
+                if told is None:
+                    raise
+                raise CatalogUnavailable(told) from error
     finally:
         _see_off(home)
 
@@ -93,13 +95,32 @@ def _not_started(home: StackHome) -> CatalogUnavailable:
     )
 
 
+def _last_words(home: StackHome) -> str | None:
+    """Why the stack ended, None while it goes on."""
+    deadline = time.monotonic() + _LAST_WORDS_SECONDS
+    while home.is_held("supervisor.lock"):
+        told = home.read().error
+        if told or time.monotonic() > deadline:
+            return told
+        time.sleep(_POLL_SECONDS)
+    log = home.directory / "log" / "supervisor.log"
+    return home.read().error or (
+        f"The embedded stack ended without a word; {log} may say why. Run the command again: what "
+        "is there is kept."
+    )
+
+
 def _see_off(home: StackHome) -> None:
     """Wait for the end of a stack that nobody uses any more; leave one that others use."""
-    with home.alone("users.lock") as last:
-        pass
-    if not last:
-        # Others use it, or its supervisor has noticed already: its forgetting tells which.
-        return
     deadline = time.monotonic() + _STOP_SECONDS
     while home.is_held("supervisor.lock") and time.monotonic() < deadline:
+        if _others_use(home):
+            return
         time.sleep(_POLL_SECONDS)
+
+
+def _others_use(home: StackHome) -> bool:
+    """Whether users.lock is shared. Held alone, it is the supervisor's, who stops everything."""
+    with home.alone("users.lock") as nobody:
+        pass
+    return not nobody and not home.is_held("users.lock")

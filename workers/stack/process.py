@@ -47,6 +47,8 @@ class Child:
                 stdout=file,
                 stderr=file,
                 env=environment,
+                # Only servers.lock is inheritable.
+                close_fds=False,
                 # The terminal's Ctrl-C is for the command, not for the servers.
                 start_new_session=True,
                 preexec_fn=functools.partial(_die_with_parent, stop_signal),  # noqa: PLW1509 - no threads yet
@@ -93,6 +95,8 @@ def run_unprivileged(command: Sequence[str | Path], log: Path) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
+            # With servers.lock: the next supervisor waits for it, should this one be killed.
+            close_fds=False,
             check=False,
             **options,
         )

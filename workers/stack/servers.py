@@ -4,6 +4,7 @@ Passwords stand in files of mode 0600 and travel in URLs through the environment
 argument that every user of the machine could read.
 """
 
+import os
 import secrets
 import shutil
 import signal
@@ -43,6 +44,7 @@ class PostgresServer:
         self._directory.mkdir(parents=True, exist_ok=True)
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
+        self._forget_the_dead()
         self._port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -88,6 +90,26 @@ class PostgresServer:
                 "TOWLINE_HOME must be a directory that the user nobody can reach."
             )
         fresh.rename(self._data)
+
+    def _forget_the_dead(self) -> None:
+        """Remove the pid file that a killed postmaster left.
+
+        Its number may be a zombie's by now, or in a new container anybody's, and PostgreSQL would
+        refuse to start. A postmaster that lives stands in its data directory.
+        """
+        file = self._data / "postmaster.pid"
+        try:
+            pid = file.read_text().partition("\n")[0].strip()
+        except FileNotFoundError:
+            return
+        try:
+            stands_in = os.readlink(f"/proc/{pid}/cwd")
+        except FileNotFoundError:
+            stands_in = ""
+        except PermissionError:
+            return
+        if stands_in != str(self._data.resolve()):
+            file.unlink()
 
     @property
     def url(self) -> str:

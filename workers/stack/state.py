@@ -1,11 +1,13 @@
 """What the commands on one machine know of the embedded stack below `TOWLINE_HOME`.
 
-Three locks (flock: the home is a local disk, and a killed process lets go of them):
+Four locks (flock: the home is a local disk, and a killed process lets go of them):
 
     supervisor.lock   held by the one supervisor while it lives
     users.lock        shared by every command that uses the stack; the supervisor takes it alone
                       once nobody does, keeps it while it stops everything, and so makes
                       newcomers wait until they can start a new one
+    servers.lock      inherited by every child of the supervisor, so that it falls with the last
+                      of them, whatever killed the supervisor
     up.lock           held by `towline up`
 """
 
@@ -16,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+_INHERITED = "servers.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class StackHome:
     @contextmanager
     def _open(self, lock: str) -> Iterator[int]:
         descriptor = os.open(self.directory / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.set_inheritable(descriptor, lock == _INHERITED)
         try:
             yield descriptor
         finally:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from shared.catalog.database import Catalog
 from shared.catalog.migrating import migrate
 from shared.catalog.schema import claim_volume, volume_id
-from shared.errors import TowlineError
+from shared.errors import CatalogUnavailable, TowlineError
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from workers.stack.binaries import find_postgres, find_redis
@@ -24,6 +24,7 @@ from workers.stack.state import StackHome, State
 
 _POLL_SECONDS = 0.1
 _LOCK_SECONDS = 2.0
+_OUTLIVE_SECONDS = 30.0
 _WORKER_GRACE_SECONDS = 5.0
 
 
@@ -48,16 +49,42 @@ def _is_the_one(home: StackHome, held: ExitStack) -> bool:
     """Whether this is the only supervisor; somebody who only looks lets go at once."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
-        if held.enter_context(home.alone("supervisor.lock")):
+        if _take(home, held, "supervisor.lock"):
             return True
+        if home.is_held("supervisor.lock"):
+            return False
         time.sleep(_POLL_SECONDS)
     return False
+
+
+def _take(home: StackHome, held: ExitStack, lock: str) -> bool:
+    """Take a lock until `held` ends; whether that succeeded. A vain try keeps nothing open."""
+    with ExitStack() as attempt:
+        if not attempt.enter_context(home.alone(lock)):
+            return False
+        held.enter_context(attempt.pop_all())
+        return True
+
+
+def _outlive(home: StackHome, held: ExitStack) -> None:
+    """Wait until nothing of a killed supervisor's stack is left: it may still write its data.
+
+    Raises CatalogUnavailable.
+    """
+    deadline = time.monotonic() + _OUTLIVE_SECONDS
+    while not _take(home, held, "servers.lock"):
+        if time.monotonic() > deadline:
+            raise CatalogUnavailable(
+                f"Servers of an earlier stack in {home.directory} do not end: stop them by hand."
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _supervise(home: StackHome, held: ExitStack) -> None:
     settings = Settings.read()
     postgres = PostgresServer(home.directory, find_postgres())
     redis = RedisServer(home.directory, find_redis())
+    _outlive(home, held)
     with ExitStack() as running:
         running.callback(stop, postgres)
         running.callback(stop, redis)
@@ -73,10 +100,13 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
 
 def _watch(home: StackHome, held: ExitStack, children: Sequence[Child]) -> None:
     """Return once nobody uses the stack, with users.lock held. Raises when a child died."""
-    while not held.enter_context(home.alone("users.lock")):
+    while not _take(home, held, "users.lock"):
         for child in children:
             if not child.alive:
-                raise child.died()
+                error = child.died()
+                # Said before the others are stopped, so that nobody joins them any more.
+                home.write(State(error=error.message))
+                raise error
         time.sleep(_POLL_SECONDS)
 
 
