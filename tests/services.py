@@ -70,28 +70,45 @@ def with_driver(url: str) -> str:
 def _running(
     make: Callable[[Path], Server],
 ) -> Iterator[Server]:
-    # Not below pytest's own directory: as root, PostgreSQL may have to run as `nobody`, who must
-    # be able to pass through.
-    home = Path(tempfile.mkdtemp(prefix="towline-test-"))
-    home.chmod(0o711)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            if WORLD:
-                patch.setenv(WORLD_VARIABLE, WORLD)
-            try:
-                server = make(home)
-            except TowlineError as error:
-                _missing(error)
+    with pytest.MonkeyPatch.context() as patch, passable_directory() as home:
+        if WORLD:
+            patch.setenv(WORLD_VARIABLE, WORLD)
+        try:
+            server = make(home)
+        except TowlineError as error:
+            missing(error)
         try:
             start(server)
             yield server
         finally:
             stop(server)
+
+
+@contextmanager
+def passable_directory() -> Iterator[Path]:
+    """A directory that any user can pass through, unlike pytest's own.
+
+    Where root cannot have a user namespace, PostgreSQL runs as `nobody`.
+    """
+    path = Path(tempfile.mkdtemp(prefix="towline-test-"))
+    path.chmod(0o711)
+    try:
+        yield path
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _missing(error: TowlineError) -> NoReturn:
+def need_servers() -> None:
+    """Skip a test, or fail it in CI, where the embedded stack would find no servers."""
+    try:
+        find_postgres()
+        find_redis()
+    except TowlineError as error:
+        missing(error)
+
+
+def missing(error: TowlineError) -> NoReturn:
+    """Skip a test for want of a server, or fail it in CI."""
     if os.environ.get("CI"):
         pytest.fail(f"CI runs every test. {error}")
     pytest.skip(str(error))

@@ -1,0 +1,181 @@
+"""The embedded stack: shared by its users, stopped by the last, whatever kills whom."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from tests.services import need_servers
+from tests.stack import (
+    POSTGRES,
+    REDIS,
+    SUPERVISOR,
+    WORKER,
+    Stack,
+    command_line,
+    stack_below,
+    write,
+    written,
+)
+from tests.waiting import wait_until
+from workers.stack.binaries import WORLD_VARIABLE
+from workers.stack.state import StackHome
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    need_servers()
+    with stack_below(tmp_path / "home") as stack:
+        yield stack
+
+
+@pytest.fixture(params=["system", "wheels"])
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(WORLD_VARIABLE, request.param)
+    need_servers()
+    return str(request.param)
+
+
+def test_a_stack_has_a_migrated_catalog_a_lasting_queue_and_a_volume(
+    world: str, stack: Stack
+) -> None:
+    given = stack.user().joined()
+    with psycopg.connect(given["database"]) as connection:
+        assert connection.execute("SELECT count(*) FROM pulls").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM volume").fetchone() == (1,)
+    with redis.Redis.from_url(given["broker"], decode_responses=True) as client:
+        assert client.config_get("append*")["appendonly"] == "yes"
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert (Path(given["volume"]) / "towline-volume.json").is_file()
+
+
+def test_users_share_one_stack_and_the_last_one_out_stops_it(stack: Stack) -> None:
+    first, second = stack.user(), stack.user()
+    given = second.joined()
+    assert first.joined() == given
+    first.leave()
+    with psycopg.connect(given["database"]) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    second.leave()
+    # The supervisor has let go of its lock and only has to exit itself.
+    assert stack.processes() == stack.processes(SUPERVISOR)
+
+
+def test_what_was_written_is_there_when_the_stack_starts_again(stack: Stack) -> None:
+    first = stack.user()
+    write(first.joined(), "kept")
+    first.leave()
+    second = stack.user()
+    assert written(second.joined()) == "kept"
+    # The second time nobody shuts anything down in good order.
+    wait_until(lambda: stack.processes(WORKER))
+    stack.kill()
+    second.kill()
+    assert written(stack.user().joined()) == "kept"
+
+
+def test_killing_the_supervisor_leaves_no_process(stack: Stack) -> None:
+    user = stack.user()
+    user.joined()
+    stack.kill(SUPERVISOR)
+    wait_until(stack.is_gone, timeout=20)
+    assert user.hear()["error"] == "CatalogUnavailable"
+
+
+def test_after_a_killed_supervisor_the_next_user_starts_a_new_stack_at_once(stack: Stack) -> None:
+    first = stack.user()
+    before = first.joined()
+    write(before, "kept")
+    stack.kill(SUPERVISOR)
+    assert written(stack.user().joined()) == "kept"
+
+
+def test_a_new_stack_waits_until_nothing_of_a_killed_supervisors_writes_any_more(
+    stack: Stack,
+) -> None:
+    write(stack.user().joined(), "kept")
+    (server,) = stack.processes(*REDIS)
+    os.kill(server, signal.SIGSTOP)
+    stack.kill(SUPERVISOR)
+    second = stack.user()
+    wait_until(lambda: stack.processes(SUPERVISOR))
+    assert stack.processes(*REDIS) == [server]
+    os.kill(server, signal.SIGCONT)
+    assert written(second.joined()) == "kept"
+
+
+def test_a_supervisor_that_waits_for_the_last_user_opens_nothing_meanwhile(stack: Stack) -> None:
+    stack.user().joined()
+    (supervisor,) = stack.processes(SUPERVISOR)
+    descriptors = Path(f"/proc/{supervisor}/fd")
+    before = len(list(descriptors.iterdir()))
+    asked = polls(supervisor)
+    wait_until(lambda: polls(supervisor) >= asked + 20)
+    assert len(list(descriptors.iterdir())) <= before
+
+
+def test_users_who_start_at_once_have_one_supervisor_between_them(stack: Stack) -> None:
+    users = [stack.user() for _ in range(3)]
+    assert len({user.joined()["database"] for user in users}) == 1
+    wait_until(lambda: len(stack.processes(SUPERVISOR)) == 1)
+
+
+def test_killing_its_only_user_stops_it(stack: Stack) -> None:
+    user = stack.user()
+    user.joined()
+    user.kill()
+    wait_until(stack.is_gone, timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("title", "log"), [(POSTGRES, "postgres.log"), (REDIS, "redis.log")], ids=["postgres", "redis"]
+)
+def test_a_server_that_dies_ends_the_stack_and_its_users_with_the_log_to_read(
+    stack: Stack, title: Sequence[str], log: str
+) -> None:
+    user = stack.user()
+    user.joined()
+    stack.kill(*title)
+    word = user.hear()
+    assert word["error"] == "CatalogUnavailable"
+    assert str(stack.home / "stack" / log) in word["message"]
+    wait_until(stack.is_gone, timeout=20)
+
+
+def test_who_comes_while_it_stops_waits_and_gets_a_new_one(stack: Stack) -> None:
+    first = stack.user()
+    first.joined()
+    (server,) = stack.processes(*REDIS)
+    os.kill(server, signal.SIGSTOP)
+    first.process.stdin.close()  # type: ignore[union-attr]
+    home = StackHome.below(stack.home)
+    wait_until(lambda: home.is_held("users.lock"))
+    second = stack.user()
+    os.kill(server, signal.SIGCONT)
+    assert written(second.joined()) == "nothing"
+    assert first.process.wait(timeout=20) == 0
+
+
+def test_no_password_stands_in_a_command_line_or_in_a_file_of_others(stack: Stack) -> None:
+    given = stack.user().joined()
+    wait_until(lambda: stack.processes(WORKER))
+    secrets = [url.split("@")[0].rpartition(":")[2] for url in (given["database"], given["broker"])]
+    seen = "".join(command_line(pid) for pid in stack.processes())
+    readable = "".join(
+        path.read_text(errors="replace")
+        for path in (stack.home / "stack").rglob("*")
+        if path.is_file() and path.stat().st_mode & 0o077
+    )
+    assert all(len(secret) > 20 and secret not in seen + readable for secret in secrets)
+
+
+def polls(pid: int) -> int:
+    """How often a process has gone to sleep."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])

@@ -1,0 +1,112 @@
+"""`towline up`: the stack in the foreground, with Flower."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPBasicAuthHandler, HTTPPasswordMgrWithDefaultRealm, build_opener
+
+import pytest
+
+from tests.services import need_servers
+from tests.stack import REDIS, Stack, command_line, stack_below
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.integration
+
+COMMAND = (sys.executable, "-m", "workers.cli")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    need_servers()
+    with stack_below(tmp_path / "home") as stack:
+        yield stack
+
+
+@pytest.fixture
+def up(stack: Stack) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [*COMMAND, "up"],
+        env=stack.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def told(up: "subprocess.Popen[str]") -> str:
+    """What it prints until it is up."""
+    assert up.stdout is not None
+    lines = []
+    for line in up.stdout:
+        lines.append(line)
+        if "Ctrl-C stops it" in line:
+            return "".join(lines)
+    pytest.fail("".join(lines))
+
+
+def answer(url: str, user: str = "", password: str = "") -> int:
+    """The status of a GET, 0 while nobody listens."""
+    passwords = HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, url, user, password)
+    opener = build_opener(*([HTTPBasicAuthHandler(passwords)] if user else []))
+    try:
+        with opener.open(url, timeout=10) as response:
+            return int(response.status)
+    except HTTPError as error:
+        error.close()
+        return error.code
+    except URLError:
+        return 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_shows_flower_behind_a_password_and_ends_with_a_signal(
+    up: "subprocess.Popen[str]", stack: Stack, number: signal.Signals
+) -> None:
+    found = re.search(r"(http://\S+) \(user (\S+), password (\S+)\)", told(up))
+    assert found is not None
+    url, user, password = found.groups()
+    wait_until(lambda: answer(url) == 401, timeout=30)
+    assert answer(url, user, password) == 200
+    assert password not in "".join(command_line(pid) for pid in stack.processes())
+    up.send_signal(number)
+    assert up.wait(timeout=30) == 0
+    wait_until(stack.is_gone)
+
+
+def test_a_second_up_is_told_that_one_runs_already(
+    up: "subprocess.Popen[str]", stack: Stack
+) -> None:
+    told(up)
+    second = subprocess.run(
+        [*COMMAND, "up"], env=stack.environment, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 2
+    assert str(stack.home) in second.stderr
+    up.terminate()
+
+
+def test_up_ends_with_3_when_the_stack_dies(up: "subprocess.Popen[str]", stack: Stack) -> None:
+    told(up)
+    stack.kill(*REDIS)
+    output, _ = up.communicate(timeout=30)
+    assert up.returncode == 3
+    assert "redis.log" in output
+    wait_until(stack.is_gone)
+
+
+def test_flower_goes_with_a_killed_up(up: "subprocess.Popen[str]", stack: Stack) -> None:
+    told(up)
+    os.kill(up.pid, signal.SIGKILL)
+    wait_until(stack.is_gone, timeout=30)

@@ -1,0 +1,197 @@
+"""An embedded stack seen from outside: users as processes of their own, and what it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+
+from tests.waiting import wait_until
+
+# Words of the servers' command lines; Redis and Valkey write their own.
+POSTGRES = ("/postgres", "listen_addresses")
+REDIS = ("-server", "127.0.0.1:")
+SUPERVISOR = "workers.stack.supervisor"
+WORKER = "workers.stack.worker"
+
+# Joins, says what it got, and leaves when told to; says how the stack failed it instead.
+_USER = """
+import json, sys, threading
+from shared.catalog.database import Catalog
+from shared.errors import TowlineError
+from shared.settings import Settings
+from workers.stack.joining import joined
+
+def tell(**words):
+    print(json.dumps(words), flush=True)
+
+leave = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), leave.set()), daemon=True).start()
+try:
+    with joined(Settings.read()) as fleet:
+        tell(database=fleet.database_url.get_secret_value(),
+             broker=fleet.broker_url.get_secret_value(),
+             volume=str(fleet.volume_path / "."))
+        catalog = Catalog(fleet.sqlalchemy_url)
+        while not leave.wait(0.05):
+            catalog.ping()
+except TowlineError as error:
+    tell(error=type(error).__name__, message=str(error))
+"""
+
+
+@dataclass
+class User:
+    """A process that uses the stack."""
+
+    process: subprocess.Popen[str]
+
+    def joined(self) -> dict[str, Any]:
+        """Wait until it has joined; the URLs it was given."""
+        word = self.hear()
+        assert "error" not in word, word
+        return word
+
+    def hear(self) -> dict[str, Any]:
+        """The next thing it says."""
+        assert self.process.stdout is not None
+        word: dict[str, Any] = json.loads(self.process.stdout.readline() or '{"error": "silent"}')
+        return word
+
+    def leave(self) -> None:
+        """Let it go in good order."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(timeout=40) == 0
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
+class Stack:
+    """The embedded stack below `home`, seen from outside."""
+
+    home: Path
+    python: str = sys.executable
+    variables: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    users: list[User] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its users are started with."""
+        return {**os.environ, "TOWLINE_HOME": str(self.home), **self.variables}
+
+    def user(self) -> User:
+        """Start one more user."""
+        process = subprocess.Popen(
+            [self.python, "-c", _USER],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            **self.options,
+        )
+        user = User(process)
+        self.users.append(user)
+        return user
+
+    def processes(self, *words: str) -> list[int]:
+        """Its living processes, users not included, whose command line holds all `words`."""
+        users = {user.process.pid for user in self.users}
+        return [
+            pid
+            for pid in _living()
+            if pid not in users
+            and str(self.home) in _belongings(pid)
+            and all(word in command_line(pid) for word in words)
+        ]
+
+    def is_gone(self) -> bool:
+        """Whether nothing of it runs."""
+        return not self.processes()
+
+    def kill(self, *words: str) -> None:
+        """kill -9 whatever of it has `words` in its command line."""
+        for pid in self.processes(*words):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def stack_below(home: Path, **options: Any) -> Iterator[Stack]:
+    """A stack for one test, which must not outlive it."""
+    stack = Stack(home, **options)
+    try:
+        yield stack
+        for user in stack.users:
+            if user.process.poll() is None:
+                user.leave()
+        wait_until(stack.is_gone, timeout=20)
+    finally:
+        for user in stack.users:
+            user.kill()
+            for pipe in (user.process.stdin, user.process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        stack.kill()
+
+
+def write(given: dict[str, str], word: str) -> None:
+    with psycopg.connect(given["database"]) as connection:
+        connection.execute("CREATE TABLE written AS SELECT %s::text AS word", (word,))
+    with redis.Redis.from_url(given["broker"]) as client:
+        client.set("written", word)
+        # The append-only file reaches the disk within a second; here it must be there now.
+        client.config_set("appendfsync", "always")
+        client.set("written", word)
+
+
+def written(given: dict[str, str]) -> str:
+    """What stands in both servers."""
+    with psycopg.connect(given["database"]) as connection:
+        found = connection.execute("SELECT to_regclass('written')").fetchone()
+        if found == (None,):
+            return "nothing"
+        row = connection.execute("SELECT word FROM written").fetchone()
+    with redis.Redis.from_url(given["broker"], decode_responses=True) as client:
+        assert row == (client.get("written"),)
+        return str(client.get("written"))
+
+
+def command_line(pid: int) -> str:
+    """What everybody on this machine can read of a process."""
+    return _read(pid, "cmdline")
+
+
+def _living() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _belongings(pid: int) -> str:
+    # PostgreSQL writes its title over its environment, but stays in its directory.
+    try:
+        directory = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        directory = ""
+    return "\n".join((_read(pid, "environ"), command_line(pid), directory))
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return (
+            Path(f"/proc/{pid}/{name}").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
+    except OSError:
+        # It ended while we looked, or belongs to somebody else.
+        return ""
