@@ -181,6 +181,8 @@ def test_every_worker_works_on_the_one_volume() -> None:
 
 def test_layers_in_flight_are_given_back_before_docker_kills() -> None:
     layers = SERVICES["layers"]
+    # Without an init, PID 1 ignores signals until Celery has installed its handlers.
+    assert layers["init"] is True
     soft_seconds = configuration(Settings())["worker_soft_shutdown_timeout"]
     assert layers["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
     assert option(layers, "-P") == "prefork"
