@@ -107,8 +107,8 @@ def need_servers() -> None:
         missing(error)
 
 
-def missing(error: TowlineError) -> NoReturn:
-    """Skip a test for want of a server, or fail it in CI."""
+def missing(reason: object) -> NoReturn:
+    """Skip a test for want of a server or a tool, or fail it in CI."""
     if os.environ.get("CI"):
-        pytest.fail(f"CI runs every test. {error}")
-    pytest.skip(str(error))
+        pytest.fail(f"CI runs every test. {reason}")
+    pytest.skip(str(reason))

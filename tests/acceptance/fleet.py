@@ -99,11 +99,11 @@ class Fleet:
     def client(self) -> Iterator["Client"]:
         """Somebody else's service: a Celery app that imports nothing of ours."""
         app = Celery(broker=self.redis_url, backend=self.redis_url, set_as_current=False)
+        client = Client(app)
         try:
-            yield Client(app)
+            yield client
         finally:
-            app.backend.result_consumer.stop()
-            app.close()
+            client.close()
 
     def stop(self) -> None:
         """End every worker."""
@@ -116,9 +116,20 @@ class Client:
     """A plain Celery client."""
 
     app: Celery
+    pulls: list[AsyncResult] = field(default_factory=list)
 
     def pull(self, task_id: str | None = None, **kwargs: Any) -> AsyncResult:
         """Send `towline.pull_image` by name."""
-        return self.app.send_task(
+        sent = self.app.send_task(
             "towline.pull_image", kwargs=kwargs, queue="towline.pulls", task_id=task_id
         )
+        self.pulls.append(sent)
+        return sent
+
+    def close(self) -> None:
+        """Let go of Redis. A result that outlives it would look for it when it is collected."""
+        for sent in self.pulls:
+            self.app.backend.remove_pending_result(sent)
+            sent.backend = None
+        self.app.backend.result_consumer.stop()
+        self.app.close()

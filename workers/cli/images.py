@@ -4,15 +4,14 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from shared.catalog import images
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from workers.cli.session import open_session
+from workers.cli.tables import print_table, shown_time
 
 
 @click.command("ls")
@@ -24,16 +23,19 @@ def ls_command(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_document(row) for row in rows], indent=2))
         return
-    table = Table("reference", "platform", "manifest", "size", "pulled", box=None)
-    for row in rows:
-        table.add_row(
-            row.reference,
-            row.platform,
-            row.manifest_digest,
-            decimal(row.size_bytes),
-            f"{row.pulled_at:%Y-%m-%d %H:%M:%S}",
-        )
-    Console(highlight=False).print(table)
+    print_table(
+        ("reference", "platform", "manifest", "size", "pulled"),
+        [
+            (
+                row.reference,
+                row.platform,
+                row.manifest_digest,
+                decimal(row.size_bytes),
+                shown_time(row.pulled_at),
+            )
+            for row in rows
+        ],
+    )
 
 
 @click.command("inspect")
@@ -90,9 +92,10 @@ def _print(image: dict[str, Any]) -> None:
     for key, value in image.items():
         if value is not None and key != "layers":
             click.echo(f"{key:<14} {value}")
-    table = Table("", "size", "path", "media type", box=None)
-    for layer in image["layers"]:
-        table.add_row(
-            str(layer["position"]), decimal(layer["size"]), layer["path"], layer["media_type"]
-        )
-    Console(highlight=False).print(table)
+    print_table(
+        ("", "size", "path", "media type"),
+        [
+            (str(layer["position"]), decimal(layer["size"]), layer["path"], layer["media_type"])
+            for layer in image["layers"]
+        ],
+    )

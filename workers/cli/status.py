@@ -3,14 +3,13 @@
 import json
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from shared.catalog import pulls
 from shared.catalog.pulls import Pull
 from workers.cli.pull import pull_document
 from workers.cli.session import open_session
+from workers.cli.tables import print_table, shown_time
 from workers.cli.watching import Snapshot, snapshot
 
 
@@ -30,22 +29,22 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([pull_document(pull) for pull in rows], indent=2))
     else:
-        Console(highlight=False).print(_table(rows))
-
-
-def _table(rows: list[Pull]) -> Table:
-    table = Table("pull", "reference", "platform", "state", "done", "total", "since", box=None)
-    for pull in rows:
-        table.add_row(
-            pull.id,
-            pull.reference,
-            pull.platform or "",
-            pull.error_class or pull.state,
-            decimal(pull.bytes_done),
-            decimal(pull.bytes_total) if pull.bytes_total is not None else "",
-            f"{pull.created_at:%Y-%m-%d %H:%M:%S}",
+        print_table(
+            ("pull", "reference", "platform", "state", "done", "total", "since"),
+            [_row(pull) for pull in rows],
         )
-    return table
+
+
+def _row(pull: Pull) -> tuple[str, ...]:
+    return (
+        pull.id,
+        pull.reference,
+        pull.platform or "",
+        pull.error_class or pull.state,
+        decimal(pull.bytes_done),
+        decimal(pull.bytes_total) if pull.bytes_total is not None else "",
+        shown_time(pull.created_at),
+    )
 
 
 def _show_one(one: Snapshot, *, as_json: bool) -> None:
@@ -67,14 +66,16 @@ def _show_one(one: Snapshot, *, as_json: bool) -> None:
     for key, value in pull_document(one.pull).items():
         if value is not None and key != "layers":
             click.echo(f"{key:<14} {value}")
-    table = Table("layer", "done", "size", "state", "attempts", box=None)
-    for layer in one.layers:
-        state = layer.source or ("stored" if layer.stored else "open")
-        table.add_row(
-            str(layer.digest),
-            decimal(layer.bytes_done),
-            decimal(layer.size_bytes),
-            state,
-            str(layer.attempts),
-        )
-    Console(highlight=False).print(table)
+    print_table(
+        ("layer", "done", "size", "state", "attempts"),
+        [
+            (
+                str(layer.digest),
+                decimal(layer.bytes_done),
+                decimal(layer.size_bytes),
+                layer.source or ("stored" if layer.stored else "open"),
+                str(layer.attempts),
+            )
+            for layer in one.layers
+        ],
+    )

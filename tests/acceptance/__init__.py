@@ -1,0 +1,1 @@
+"""Real worker processes, some of them killed."""

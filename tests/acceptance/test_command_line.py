@@ -1,0 +1,157 @@
+"""The command line: what it prints, where, and with which status it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.fleet import Fleet
+from tests.fakes.faults import Stall
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+LAYER = os.urandom(2_000_000)
+
+
+@pytest.fixture
+def served(fleet: Fleet, registry: FakeRegistry) -> Iterator[Fleet]:
+    """A fleet with a worker, and an image to pull."""
+    registry.put_image("team/app", "1", [LAYER, b"small"])
+    fleet.start_worker()
+    return fleet
+
+
+def test_pull_says_what_it_did_and_the_catalog_commands_show_it(
+    served: Fleet, registry: FakeRegistry
+) -> None:
+    name = f"{registry.host}/team/app:1"
+    pulled = served.towline("pull", name, "--platform", "linux/amd64")
+    assert pulled.returncode == 0, pulled.stderr
+    assert f"✓ {name} linux/amd64 sha256:" in pulled.stdout
+    assert "2 layers" in pulled.stdout
+
+    assert name in served.towline("ls").stdout
+    (inspected,) = json.loads(served.towline("inspect", name, "--json").stdout)
+    assert [layer["digest"] for layer in inspected["layers"]] == [
+        digest_of(LAYER),
+        digest_of(b"small"),
+    ]
+    assert (served.volume / inspected["layers"][0]["path"]).read_bytes() == LAYER
+    (pull,) = json.loads(served.towline("status", "--json").stdout)
+    assert pull["state"] == "complete"
+    one = served.towline("status", pull["pull_id"])
+    assert digest_of(LAYER) in one.stdout
+
+
+def test_json_is_one_document_in_the_order_asked_with_the_highest_status(
+    served: Fleet, registry: FakeRegistry
+) -> None:
+    names = [f"{registry.host}/team/app:{tag}" for tag in ("none", "1")]
+    result = served.towline("pull", "--json", "--platform", "linux/amd64", *names)
+    assert result.returncode == 1
+    failed, complete = json.loads(result.stdout)
+    assert (failed["state"], failed["error_class"]) == ("failed", "ManifestUnknown")
+    assert failed["error_code"] == "MANIFEST_UNKNOWN"
+    assert (complete["state"], complete["bytes_fetched"]) == ("complete", len(LAYER) + 5)
+
+
+def test_detach_prints_the_id_of_a_pull_that_goes_on(served: Fleet, registry: FakeRegistry) -> None:
+    options = ("--platform", "linux/amd64", "--priority", "9", "--label", "a=b")
+    result = served.towline("pull", "--detach", *options, f"{registry.host}/team/app:1")
+    assert result.returncode == 0
+
+    def state() -> str:
+        shown = served.towline("status", result.stdout.strip(), "--json")
+        return str(json.loads(shown.stdout)["state"])
+
+    wait_until(lambda: state() == "complete", timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["pull", "UPPER"], 2, "is no image reference"),
+        (["pull", "alpine", "--platform", "////"], 2, "is no platform"),
+        (["pull", "alpine", "--priority", "10"], 2, "0<=x<=9"),
+        (["pull", "alpine", "--label", "x"], 2, "KEY=VALUE"),
+        (["pull"], 2, "Missing argument"),
+        (["status", "nothing"], 2, "There is no pull nothing"),
+        (["inspect", "alpine"], 2, "docker.io/library/alpine:latest is not on the volume"),
+        (["nonsense"], 2, "No such command"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_ends_with_2_and_one_sentence(
+    fleet: Fleet, arguments: list[str], status: int, sentence: str
+) -> None:
+    result = fleet.towline(*arguments)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "status", "sentence"),
+    [
+        ("TOWLINE_DATABASE_URL", "", 2, "TOWLINE_DATABASE_URL is not set"),
+        ("TOWLINE_BROKER_URL", "", 2, "TOWLINE_BROKER_URL is not set"),
+        ("TOWLINE_DATABASE_URL", "mysql://u:s3cret@h/d", 2, "must begin with postgresql://"),
+        ("TOWLINE_ATTEMPTS", "s3cret", 2, "TOWLINE_ATTEMPTS cannot be used"),
+        ("TOWLINE_DATABASE_URL", "postgresql://u:s3cret@127.0.0.1:PORT/d", 3, "The database at"),
+        ("TOWLINE_BROKER_URL", "redis://:s3cret@127.0.0.1:PORT/0", 3, "The queue cannot be"),
+    ],
+)
+def test_settings_and_outages_end_with_one_sentence_without_a_secret(
+    fleet: Fleet, variable: str, value: str, status: int, sentence: str
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        value = value.replace("PORT", str(unused.getsockname()[1]))
+        result = fleet.towline("pull", "alpine", **{variable: value})
+    assert (result.returncode, result.stdout) == (status, "")
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "s3cret" not in result.stderr
+
+
+def test_a_schema_that_is_not_ours_names_the_command_to_run(
+    database_url: str, redis_url: str, volume_path: Path, tmp_path: Path
+) -> None:
+    fleet = Fleet(database_url, redis_url, volume_path, tmp_path)
+    result = fleet.towline("pull", "alpine")
+    assert result.returncode == 2
+    assert "towline migrate" in result.stderr
+
+
+def test_an_interrupted_pull_goes_on_in_the_fleet(served: Fleet, registry: FakeRegistry) -> None:
+    hold = threading.Event()
+    registry.fail(Stall(path=digest_of(LAYER), after_bytes=1000, until=hold, times=1))
+    command = [sys.executable, "-m", "workers.cli", "pull", "--platform", "linux/amd64"]
+    with subprocess.Popen(
+        [*command, f"{registry.host}/team/app:1"],
+        env=served.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_until(lambda: registry.asked(digest_of(b"small")), timeout=30)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    pull_id = told.strip().rpartition(" ")[2]
+    assert f"towline status {pull_id}" in told
+    hold.set()
+
+    def state() -> str:
+        return str(json.loads(served.towline("status", pull_id, "--json").stdout)["state"])
+
+    wait_until(lambda: state() == "complete", timeout=30)

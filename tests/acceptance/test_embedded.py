@@ -1,0 +1,98 @@
+"""`towline pull` on a machine that has nothing: the stack comes, works and goes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.faults import Stall
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.services import passable_directory
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+LAYER = os.urandom(8_000_000)
+
+
+def command(home: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "workers.cli", *arguments],
+        env={**os.environ, "TOWLINE_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(home: Path, *arguments: str) -> tuple[int, str, str]:
+    with command(home, *arguments) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def processes_below(home: Path) -> list[str]:
+    """The command lines, and environments, of live processes that name this home."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(home).encode() in told and int(path.name) != os.getpid():
+            found.append(told.replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
+
+
+def test_one_command_brings_an_image_and_leaves_nothing_running() -> None:
+    with passable_directory() as home, FakeRegistry() as registry:
+        registry.put_image("team/app", "1", [LAYER, b"small"])
+        name = f"{registry.host}/team/app:1"
+        status, out, err = run(home, "pull", name, "--platform", "linux/amd64")
+        assert status == 0, err
+        assert f"✓ {name}" in out
+        blob = home / "volume" / "blobs" / "sha256" / digest_of(LAYER).partition(":")[2]
+        assert blob.read_bytes() == LAYER
+        assert processes_below(home) == []
+
+        status, out, err = run(home, "pull", "--json", name, "--platform", "linux/amd64")
+        assert status == 0, err
+        assert json.loads(out)[0]["bytes_fetched"] == 0
+        assert len(registry.asked("/blobs/")) == 3
+
+        status, out, err = run(home, "pull", "--detach", name)
+        assert status == 2
+        assert "towline up" in err
+
+
+def test_ctrl_c_keeps_the_bytes_and_says_how_to_go_on() -> None:
+    with passable_directory() as home, FakeRegistry() as registry:
+        registry.put_image("team/app", "1", [LAYER])
+        hold = threading.Event()
+        registry.fail(Stall(path=digest_of(LAYER), after_bytes=6_000_000, until=hold, times=1))
+        name = f"{registry.host}/team/app:1"
+        with command(home, "pull", name, "--platform", "linux/amd64") as process:
+            ingest = home / "volume/ingest"
+            wait_until(
+                lambda: any(
+                    path.stat().st_size > 5_000_000 for path in ingest.rglob("*") if path.is_file()
+                ),
+                timeout=60,
+            )
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        hold.set()
+        assert process.returncode == 130
+        assert f"towline pull {name}" in err
+        assert processes_below(home) == []
+
+        status, out, err = run(home, "pull", "--json", name, "--platform", "linux/amd64")
+        assert status == 0, err
+        (receipt,) = json.loads(out)
+        assert receipt["layers"][0]["source"] == "resumed"
+        assert receipt["bytes_fetched"] < 4_000_000

@@ -1,0 +1,57 @@
+"""A worker that is killed in the middle of a layer loses less than a chunk."""
+
+import os
+import threading
+from uuid import uuid4
+
+import pytest
+
+from shared.settings import Settings
+from tests.acceptance.fleet import Fleet
+from tests.fakes.faults import Stall
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+MIB = 1024 * 1024
+LAYER = os.urandom(24 * MIB)
+
+
+@pytest.mark.parametrize("kills", [1, 3])
+def test_a_killed_worker_continues_by_range_when_the_same_id_is_sent_again(
+    fleet: Fleet, registry: FakeRegistry, kills: int
+) -> None:
+    registry.put_image("a", "1", [LAYER])
+    digest = digest_of(LAYER)
+    pull_id = str(uuid4())
+    asked = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
+    with fleet.client() as client:
+        for _ in range(kills):
+            before = _bytes_on_disk(fleet, digest)
+            hold = threading.Event()
+            # The registry falls silent after 6 MiB more; the worker is killed there.
+            registry.fail(Stall(path=digest, after_bytes=6 * MIB, times=1, until=hold))
+            worker = fleet.start_worker()
+            pull = client.pull(task_id=pull_id, **asked)
+            wait_until(lambda there=before: _bytes_on_disk(fleet, digest) >= there + 3 * MIB)
+            worker.kill()
+            hold.set()
+        fleet.start_worker()
+        receipt = client.pull(task_id=pull_id, **asked).get(timeout=60)
+        assert pull.get(timeout=5) == receipt
+
+    requests = registry.asked(digest)
+    assert requests[0].range is None
+    assert all(one.range and one.range.endswith(f"-{len(LAYER) - 1}") for one in requests[1:])
+    handed_out = sum(one.sent for one in requests)
+    assert handed_out - len(LAYER) < kills * Settings.read().chunk_bytes / 4
+    blob = fleet.volume / "blobs" / "sha256" / digest.partition(":")[2]
+    assert blob.read_bytes() == LAYER
+    assert receipt["layers"][0]["source"] == "resumed"
+    assert not any(path.is_file() for path in (fleet.volume / "ingest").rglob("*"))
+
+
+def _bytes_on_disk(fleet: Fleet, digest: str) -> int:
+    ingests = fleet.volume / "ingest" / "sha256" / digest.partition(":")[2]
+    return max((path.stat().st_size for path in ingests.glob("*[0-9]")), default=0)
