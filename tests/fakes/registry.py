@@ -216,6 +216,9 @@ class FakeRegistry:
                 if fault.matches(path) and (fault.times is None or count[0] < fault.times):
                     count[0] += 1
                     taken.append(fault)
+                    if isinstance(fault, faults.Status | faults.Redirect):
+                        # An answer of its own: later faults wait for the next request.
+                        break
         return taken
 
 
@@ -267,8 +270,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def _route(self, url: Any) -> None:
-        if url.path == "/token":
-            self._token(url)
+        is_token = url.path == "/token"
+        if not is_token and not self._is_allowed():
+            self._challenge()
             return
         due = self.registry.take_faults(url.path, ranged="Range" in self.headers)
         for fault in due:
@@ -279,8 +283,8 @@ class _Handler(BaseHTTPRequestHandler):
                 location = f"{fault.scheme}://{fault.host}{url.path}?signature=s3cret"
                 self._answer(307, b"", {"Location": location})
                 return
-        if not self._is_allowed():
-            self._challenge()
+        if is_token:
+            self._token(url)
             return
         match = re.fullmatch(r"/v2/(.+)/(manifests|blobs)/([^/]+)", url.path)
         if match is None:
