@@ -80,10 +80,10 @@ class Settings(BaseSettings):
     def volume_path(self) -> Path:
         """Where the volume is mounted. Raises InvalidArgument for a fleet that has none set."""
         if self.volume is not None:
-            return self.volume
+            return self.volume.absolute()
         if not self.embedded:
             raise InvalidArgument("TOWLINE_VOLUME is not set: name the directory of the volume.")
-        return self.home / "volume"
+        return self.home.absolute() / "volume"
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from shared.errors import CatalogUnavailable
+from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
 from workers.stack.process import tail
 from workers.stack.state import StackHome, State
@@ -49,11 +49,17 @@ def is_up(settings: Settings) -> bool:
 
 
 def _fleet(settings: Settings, state: State) -> Settings:
+    volume = Path(state.volume or settings.volume_path)
+    if settings.volume_path != volume:
+        raise InvalidArgument(
+            f"The stack that runs below {settings.home} uses the volume {volume}: set "
+            "TOWLINE_VOLUME to that, or TOWLINE_HOME to another directory."
+        )
     return settings.model_copy(
         update={
             "broker_url": SecretStr(state.broker_url or ""),
             "database_url": SecretStr(state.database_url or ""),
-            "volume": settings.volume_path if state.volume is None else Path(state.volume),
+            "volume": volume,
         }
     )
 

@@ -41,7 +41,7 @@ class PostgresServer:
 
     def launch(self) -> None:
         """Start it; `wait` tells when it answers."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
         self._forget_the_dead()
@@ -141,7 +141,7 @@ class RedisServer:
     def launch(self) -> None:
         """Start it; `wait` tells when it answers."""
         data = self._directory / "redis"
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._port = free_port()
         password = secret(self._directory / "redis.password").read_text()
         config = self._directory / "redis.conf"

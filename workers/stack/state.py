@@ -55,8 +55,10 @@ class StackHome:
     @classmethod
     def below(cls, home: Path) -> "StackHome":
         """Made at first use, for its owner alone."""
-        directory = home / "stack"
-        (directory / "log").mkdir(parents=True, exist_ok=True)
+        directory = home.absolute() / "stack"
+        # Others may pass through, as PostgreSQL under another user must, but see nothing.
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (directory / "log").mkdir(mode=0o700, exist_ok=True)
         return cls(directory)
 
     def read(self) -> State:
