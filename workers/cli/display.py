@@ -104,9 +104,20 @@ class Bars:
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         """Move the bars."""
         for one in snapshots:
+            if one.pull.final:
+                self._clear(one.pull.id)
+                continue
             self._head(one)
             for layer in one.layers:
                 self._bar(one.pull.id, str(layer.digest), layer.size_bytes, layer.bytes_done)
+
+    def _clear(self, pull_id: str) -> None:
+        ended = [key for key in self._bars if key[0] == pull_id]
+        bars = [self._bars.pop(key) for key in ended]
+        if pull_id in self._heads:
+            bars.append(self._heads.pop(pull_id))
+        for bar in bars:
+            self._progress.remove_task(bar)
 
     def _head(self, one: Snapshot) -> None:
         description = f"[bold]{one.pull.reference}[/] {_phase(one)}"

@@ -66,7 +66,7 @@ def pull_command(
         try:
             ended = watch(session.catalog, [pull.id for pull in queued], display)
         except KeyboardInterrupt:
-            _interrupted(session, queued, references)
+            _interrupted(session, queued)
             raise
         return _report(ended, display, as_json=as_json)
 
@@ -120,9 +120,9 @@ def pull_document(pull: Pull) -> dict[str, Any]:
     }
 
 
-def _interrupted(session: Session, queued: Sequence[Pull], references: Sequence[str]) -> None:
+def _interrupted(session: Session, queued: Sequence[Pull]) -> None:
     if session.embedded and not is_up(session.settings):
-        again = shlex.join(["towline", "pull", *references])
+        again = shlex.join(["towline", *sys.argv[1:]])
         click.echo(f"Interrupted; what is there is kept. Go on with: {again}", err=True)
         return
     for pull in queued:
