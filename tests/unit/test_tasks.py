@@ -1,0 +1,84 @@
+"""The wire: names, queues and options, read back as Celery understood them."""
+
+from dataclasses import fields
+
+import pytest
+
+from shared import errors
+from shared.catalog.pulls import Pull
+from shared.settings import Settings
+from workers import contract
+from workers.answering import failure
+from workers.app import app
+from workers.config import make_app
+from workers.tasks import abandon_pull, fetch_layer, link_image, pull_image
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "queue", "ignores_result"),
+    [
+        (pull_image, "towline.pull_image", "towline.pulls", True),
+        (fetch_layer, "towline.fetch_layer", "towline.layers", False),
+        (link_image, "towline.link_image", "towline.pulls", False),
+        (abandon_pull, "towline.abandon_pull", "towline.pulls", True),
+    ],
+)
+def test_a_task_has_its_name_its_queue_and_its_result(
+    task: type, name: str, queue: str, *, ignores_result: bool
+) -> None:
+    assert task.name == name
+    assert task.ignore_result is ignores_result
+    assert task.acks_late is True
+    assert task.reject_on_worker_lost is True
+    # How often is decided by the error and counted in PostgreSQL.
+    assert task.max_retries is None
+    assert app.amqp.router.route({}, name)["queue"].name == queue
+
+
+def test_a_worker_without_q_consumes_every_queue_of_the_contract() -> None:
+    assert set(app.amqp.queues) == set(contract.QUEUES)
+    for name, queue in app.amqp.queues.items():
+        assert (queue.exchange.name, queue.routing_key) == (name, name)
+
+
+def test_only_json_is_spoken() -> None:
+    assert app.conf.accept_content == ["json"]
+    assert (app.conf.task_serializer, app.conf.result_serializer) == ("json", "json")
+    assert app.conf.task_default_priority is None
+
+
+def test_no_client_waits_for_ever_on_a_silent_redis() -> None:
+    options = app.conf.broker_transport_options
+    assert options["socket_timeout"] == 15
+    assert options["socket_connect_timeout"] == 5
+    assert options["visibility_timeout"] == 86_400
+    assert app.conf.redis_socket_timeout == 15
+
+
+def test_results_go_where_they_are_told_and_to_the_broker_otherwise() -> None:
+    urls = {"broker_url": "redis://b/0", "database_url": "postgresql://d/d"}
+    assert make_app(Settings.read(**urls)).conf.result_backend == "redis://b/0"
+    apart = make_app(Settings.read(**urls, result_url="redis://r/1"))
+    assert apart.conf.result_backend == "redis://r/1"
+
+
+def ended(state: str, error_class: str | None = None) -> Pull:
+    """A pull that ended, its other columns empty."""
+    row = dict.fromkeys(column.name for column in fields(Pull))
+    told = {"error_class": error_class, "error_message": "A sentence.", "error_code": "CODE"}
+    return Pull(**row | told | {"id": "p", "state": state})
+
+
+@pytest.mark.parametrize("kind", ["ManifestUnknown", "RateLimited", "DigestMismatch"])
+def test_a_failed_pull_is_answered_with_its_own_error(kind: str) -> None:
+    error = failure(ended("failed", kind))
+    assert isinstance(error, getattr(errors, kind))
+    assert error.args == ("A sentence.", "CODE")
+
+
+def test_a_cancelled_pull_is_answered_with_pull_cancelled() -> None:
+    assert isinstance(failure(ended("cancelled")), errors.PullCancelled)
+
+
+def test_an_unknown_class_in_the_row_is_still_an_answer() -> None:
+    assert type(failure(ended("failed"))) is errors.TowlineError
