@@ -1,7 +1,9 @@
 """Waiting for pulls: the catalog is asked, never the queue."""
 
-import time
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,16 +40,32 @@ def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[P
     """Show the pulls until each has ended; how they ended, in the order of their ids."""
     pause_seconds = _SHORTEST_SECONDS
     try:
-        while True:
-            snapshots = [snapshot(catalog, pull_id) for pull_id in pull_ids]
-            watcher.show(snapshots)
-            if all(one.pull.final for one in snapshots):
-                return [one.pull for one in snapshots]
-            time.sleep(pause_seconds)
-            # Short pulls answer at once, long ones do not poll a database in a hurry.
-            pause_seconds = min(pause_seconds * 1.2, _LONGEST_SECONDS)
+        with _interrupts_between_looks() as interrupted:
+            while True:
+                snapshots = [snapshot(catalog, pull_id) for pull_id in pull_ids]
+                watcher.show(snapshots)
+                if all(one.pull.final for one in snapshots):
+                    return [one.pull for one in snapshots]
+                if interrupted.wait(pause_seconds):
+                    raise KeyboardInterrupt
+                # Short pulls answer at once, long ones do not poll a database in a hurry.
+                pause_seconds = min(pause_seconds * 1.2, _LONGEST_SECONDS)
     finally:
         watcher.close()
+
+
+@contextmanager
+def _interrupts_between_looks() -> Iterator[threading.Event]:
+    """Note Ctrl-C until the catalog was looked at.
+
+    In the middle of a query the driver would turn it into a lost connection.
+    """
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:
