@@ -55,7 +55,10 @@ class Manifest:
     @property
     def distinct_layers(self) -> tuple[Descriptor, ...]:
         """Each layer blob once, in the order of its first position."""
-        return tuple({layer.digest: layer for layer in reversed(self.layers)}.values())[::-1]
+        distinct: dict[Digest, Descriptor] = {}
+        for layer in self.layers:
+            distinct.setdefault(layer.digest, layer)
+        return tuple(distinct.values())
 
     @property
     def total_size_bytes(self) -> int:

@@ -1,0 +1,217 @@
+"""Indexes, manifests and configs of strangers: read without doubt, or refused with a type."""
+
+import base64
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import InvalidManifest, TooLarge, TowlineError, UnsupportedMediaType
+from shared.oci import media_type as types
+from shared.oci.config import ImageConfig
+from shared.oci.descriptor import Descriptor
+from shared.oci.digest import Digest
+from shared.oci.document import read_document
+from shared.oci.index import Index
+from shared.oci.manifest import Manifest, pair_layers
+from shared.oci.platform import Platform
+
+AMD64 = Platform.parse("linux/amd64")
+
+
+def descriptor(seed: str = "x", **more: Any) -> dict[str, Any]:
+    digest = str(Digest.of(seed.encode()))
+    return {"mediaType": types.OCI_MANIFEST, "digest": digest, "size": 7, **more}
+
+
+def manifest(**more: Any) -> dict[str, Any]:
+    config = descriptor("config", mediaType=types.OCI_CONFIG)
+    return {
+        "schemaVersion": 2,
+        "mediaType": types.OCI_MANIFEST,
+        "config": config,
+        "layers": [descriptor("a"), descriptor("b"), descriptor("a")],
+        **more,
+    }
+
+
+def read(document: Any, content_type: str | None = None) -> Index | Manifest:
+    return read_document(json.dumps(document).encode(), content_type)
+
+
+def test_a_manifest_lists_its_layers_and_each_blob_once() -> None:
+    read_manifest = read(manifest(), types.OCI_MANIFEST)
+    assert isinstance(read_manifest, Manifest)
+    assert len(read_manifest.layers) == 3
+    assert [layer.digest for layer in read_manifest.distinct_layers] == [
+        Digest.of(b"a"),
+        Digest.of(b"b"),
+    ]
+    assert read_manifest.total_size_bytes == 21
+    assert read_manifest.is_image
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"),
+    [
+        (None, Manifest),
+        ("", Manifest),
+        ("application/json", Manifest),
+        ("text/plain; charset=utf-8", Manifest),
+        (f"{types.OCI_MANIFEST}; charset=utf-8", Manifest),
+        (types.OCI_MANIFEST.upper(), Manifest),
+    ],
+)
+def test_an_unspecific_content_type_contradicts_nothing(
+    content_type: str | None, kind: type[Manifest]
+) -> None:
+    assert isinstance(read(manifest(), content_type), kind)
+
+
+def test_without_any_type_the_shape_decides() -> None:
+    bare = manifest()
+    del bare["mediaType"]
+    assert isinstance(read(bare), Manifest)
+    assert isinstance(read({"schemaVersion": 2, "manifests": []}), Index)
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type", "kind"),
+    [
+        (manifest(), types.OCI_INDEX, InvalidManifest),
+        (manifest(manifests=[]), None, InvalidManifest),
+        ({"schemaVersion": 2, "mediaType": types.OCI_INDEX, "layers": []}, None, InvalidManifest),
+        ({"schemaVersion": 2, "mediaType": types.OCI_INDEX}, None, InvalidManifest),
+        ({"schemaVersion": 1, "fsLayers": []}, None, UnsupportedMediaType),
+        ({"schemaVersion": 1, "signatures": []}, "text/plain", UnsupportedMediaType),
+        (manifest(fsLayers=[]), None, UnsupportedMediaType),
+        (manifest(mediaType="application/vnd.example"), None, UnsupportedMediaType),
+        (manifest(schemaVersion=3), None, InvalidManifest),
+        (manifest(config=None), None, InvalidManifest),
+        (manifest(config=[]), None, InvalidManifest),
+        (manifest(layers={}), None, InvalidManifest),
+        (manifest(layers=[descriptor("a"), descriptor("a", size=8)]), None, InvalidManifest),
+        (manifest(layers=[descriptor(size=-1)]), None, InvalidManifest),
+        (manifest(layers=[descriptor(size=True)]), None, InvalidManifest),
+        (manifest(layers=[descriptor(size=2**63)]), None, InvalidManifest),
+        (manifest(layers=[descriptor(size="7")]), None, InvalidManifest),
+        (manifest(layers=[descriptor(urls=["x"] * 17)]), None, InvalidManifest),
+        (manifest(layers=[descriptor(digest="sha256:../..")]), None, InvalidManifest),
+        (manifest(layers=[descriptor(str(n)) for n in range(1025)]), None, TooLarge),
+        (manifest(annotations={"a": 1}), None, InvalidManifest),
+        (manifest(annotations={"a": "\0"}), None, InvalidManifest),
+        (manifest(annotations={"a": "\ud800"}), None, InvalidManifest),
+        (manifest(x=2**70), None, InvalidManifest),
+        (manifest(x=float("nan")), None, InvalidManifest),
+        ([], None, InvalidManifest),
+        ("text", None, InvalidManifest),
+    ],
+)
+def test_what_cannot_be_read_without_doubt_is_refused(
+    document: Any, content_type: str | None, kind: type[TowlineError]
+) -> None:
+    with pytest.raises(kind):
+        read(document, content_type)
+
+
+def test_depth_without_end_is_refused() -> None:
+    for depth in (200, 100_000):
+        raw = b'{"schemaVersion":2,"x":' + b"[" * depth + b"]" * depth + b"}"
+        with pytest.raises(InvalidManifest):
+            read_document(raw, None)
+
+
+def test_embedded_data_must_be_the_blob() -> None:
+    encoded = base64.b64encode(b"{}").decode()
+    embedded = {"mediaType": "x", "digest": str(Digest.of(b"{}")), "size": 2, "data": encoded}
+    assert Descriptor.from_document(embedded).data == b"{}"
+    for lie in ({"data": "e30x"}, {"size": 3}, {"data": "!"}, {"data": 1}):
+        with pytest.raises(InvalidManifest):
+            Descriptor.from_document(embedded | lie)
+
+
+def test_candidates_are_the_nearest_first_then_those_without_platform() -> None:
+    entries = [
+        descriptor("proof", platform={"os": "unknown", "architecture": "unknown"}),
+        descriptor("note", annotations={"vnd.docker.reference.type": "attestation-manifest"}),
+        descriptor("nameless"),
+        descriptor("v1", platform={"os": "linux", "architecture": "amd64"}),
+        descriptor("v3", platform={"os": "linux", "architecture": "amd64", "variant": "v3"}),
+        descriptor("other", platform={"os": "linux", "architecture": "arm64"}),
+        descriptor("again", platform={"os": "linux", "architecture": "amd64"}),
+        descriptor("odd", mediaType="application/x", platform={"os": "linux"}),
+    ]
+    index = read({"schemaVersion": 2, "mediaType": types.OCI_INDEX, "manifests": entries})
+    assert isinstance(index, Index)
+    found = index.candidates(Platform.parse("linux/amd64/v3"))
+    assert [entry.digest for entry in found] == [
+        Digest.of(seed) for seed in (b"v3", b"v1", b"again", b"nameless")
+    ]
+    assert "linux/arm64" in index.platforms()
+    assert "unknown/unknown" not in index.platforms()
+
+
+def config(**more: Any) -> ImageConfig:
+    rootfs = {"type": "layers", "diff_ids": [str(Digest.of(b"diff"))] * 3}
+    document = {"os": "linux", "architecture": "amd64", "rootfs": rootfs, **more}
+    return ImageConfig.parse(json.dumps(document).encode())
+
+
+def test_layers_are_paired_with_diff_ids_by_position() -> None:
+    image = read(manifest())
+    assert isinstance(image, Manifest)
+    layers = pair_layers(image, config())
+    assert [layer.position for layer in layers] == [0, 1, 2]
+    assert {str(layer.diff_id) for layer in layers} == {str(Digest.of(b"diff"))}
+    with pytest.raises(InvalidManifest, match="3 layers, its config 0"):
+        pair_layers(image, config(rootfs={"type": "layers"}))
+    assert {layer.diff_id for layer in pair_layers(image, None)} == {None}
+
+
+@pytest.mark.parametrize(
+    "created", [None, "", "yesterday", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", 7, []]
+)
+def test_an_impossible_creation_time_is_none(created: Any) -> None:
+    assert config(created=created).created is None
+
+
+def test_a_configs_lists_are_the_documents_own() -> None:
+    read_config = config(config={"Env": ["A=b"], "ExposedPorts": {"80/tcp": {}}, "User": "u"})
+    assert (read_config.env, read_config.exposed_ports) == (["A=b"], {"80/tcp": {}})
+    assert (read_config.user_name, read_config.cmd, read_config.labels) == ("u", None, None)
+    assert read_config.platform == AMD64
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+    for parse in (lambda: read_document(raw, None), lambda: ImageConfig.parse(raw)):
+        with suppress(TowlineError):
+            parse()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+KEYS = ["schemaVersion", "mediaType", "config", "layers", "manifests", "annotations", "rootfs"]
+INNER = ["mediaType", "digest", "size", "platform", "urls", "data", "annotations", "diff_ids", "os"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(KEYS),
+        JSON
+        | st.just(2)
+        | st.sampled_from(sorted(types.INDEX_TYPES | types.MANIFEST_TYPES))
+        | st.lists(st.dictionaries(st.sampled_from(INNER), JSON), max_size=2),
+    )
+)
+def test_any_document_is_read_or_refused(document: dict[str, Any]) -> None:
+    raw = json.dumps({"schemaVersion": 2, **document}).encode()
+    for parse in (lambda: read_document(raw, None), lambda: ImageConfig.parse(raw)):
+        with suppress(TowlineError):
+            parse()
