@@ -1,0 +1,142 @@
+"""Where a registry stands, and who we are to it."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InvalidArgument, Unauthorized
+from shared.registry.credentials import find_credentials
+from shared.registry.hosts import Hosts
+
+
+@pytest.mark.parametrize(
+    ("registry", "base"),
+    [
+        ("docker.io", "https://registry-1.docker.io"),
+        ("quay.io", "https://quay.io"),
+        ("r.example:5000", "https://r.example:5000"),
+        ("localhost:5000", "http://localhost:5000"),
+        ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("127.1.2.3", "http://127.1.2.3"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("[::1]", "http://[::1]"),
+        ("10.0.0.1:5000", "https://10.0.0.1:5000"),
+    ],
+)
+def test_plain_http_is_for_loopback(registry: str, base: str) -> None:
+    assert Hosts(None).host(registry).base == base
+
+
+def registries(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "registries.toml"
+    file.write_text(text)
+    return file
+
+
+def test_the_file_says_what_differs(tmp_path: Path) -> None:
+    hosts = Hosts(
+        registries(
+            tmp_path,
+            '[registries."lab:5000"]\nplain_http = true\n'
+            '[registries."127.0.0.1:5443"]\nca_file = "/ca.pem"\n',
+        )
+    )
+    assert hosts.host("lab:5000").base == "http://lab:5000"
+    assert hosts.host("127.0.0.1:5443").base == "https://127.0.0.1:5443"
+    assert hosts.host("127.0.0.1:5443").verify == "/ca.pem"
+    assert hosts.host("quay.io").verify is True
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("registries = 1", "registries"),
+        ("[registry.x]", "registry"),
+        ('[registries."x"]\nplain_htp = true', "plain_htp"),
+        ('[registries."x"]\nplain_http = "s3cret"', "plain_http"),
+        ("[", "no TOML"),
+    ],
+)
+def test_a_wrong_file_names_its_key(tmp_path: Path, text: str, named: str) -> None:
+    file = registries(tmp_path, text)
+    with pytest.raises(InvalidArgument, match=named) as caught:
+        Hosts(file)
+    assert str(file) in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="cannot be read"):
+        Hosts(tmp_path / "nowhere.toml")
+
+
+@pytest.fixture
+def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path / "config.json"
+
+
+def auth(user: str, secret: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{secret}".encode()).decode()}
+
+
+def test_docker_login_is_honoured(docker_config: Path) -> None:
+    auths = {"r.example:5000": auth("ci", "s3cret"), "https://index.docker.io/v1/": auth("h", "u")}
+    docker_config.write_text(json.dumps({"auths": auths}))
+    found = find_credentials(Hosts(None).host("r.example:5000"))
+    assert found is not None
+    assert (found.username, found.secret) == ("ci", "s3cret")
+    assert "s3cret" not in repr(found)
+    hub = find_credentials(Hosts(None).host("docker.io"))
+    assert hub is not None
+    assert hub.username == "h"
+    assert find_credentials(Hosts(None).host("quay.io")) is None
+
+
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = tmp_path / "docker-credential-lab"
+    program.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(("user", "is_token"), [("ci", False), ("<token>", True)])
+def test_credential_helpers_are_asked(
+    docker_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+    *,
+    is_token: bool,
+) -> None:
+    helper(tmp_path, monkeypatch, f'echo \'{{"Username":"{user}","Secret":"s3cret"}}\'')
+    docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}}))
+    found = find_credentials(Hosts(None).host("r.example"))
+    assert found is not None
+    assert (found.secret, found.is_identity_token) == ("s3cret", is_token)
+
+
+def test_a_helper_that_knows_nothing_means_anonymous(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
+    docker_config.write_text(json.dumps({"credsStore": "lab"}))
+    assert find_credentials(Hosts(None).host("r.example")) is None
+
+
+def test_a_broken_helper_is_one_sentence_without_its_words(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, monkeypatch, "echo s3cret; exit 1")
+    docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}}))
+    with pytest.raises(Unauthorized, match=r"docker login r\.example") as caught:
+        find_credentials(Hosts(None).host("r.example"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_password_by_reference_that_is_missing_names_its_variable(tmp_path: Path) -> None:
+    text = '[registries."r.example"]\nusername = "ci"\npassword_env = "LAB_PASSWORD"\n'
+    with pytest.raises(Unauthorized, match="LAB_PASSWORD"):
+        find_credentials(Hosts(registries(tmp_path, text)).host("r.example"))
