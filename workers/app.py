@@ -5,25 +5,35 @@ from typing import Any
 
 from celery.signals import celeryd_init, worker_process_shutdown
 
-from shared.errors import CatalogUnavailable, TowlineError
+from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.settings import Settings
 from workers import logs
 from workers.config import make_app
 from workers.resources import close_resources, resources
 
-app = make_app(Settings.read())
+
+def _settings() -> Settings:
+    """The settings; a wrong one ends whatever Celery command was starting, with its sentence."""
+    try:
+        return Settings.read()
+    except InvalidArgument as error:
+        sys.exit(str(error))
+
+
+app = make_app(_settings())
 app.conf.include = ["workers.tasks"]
 app.set_default()
-logs.install(Settings.read().log_format)
+logs.install(_settings().log_format)
 
 
 @celeryd_init.connect
 def refuse_what_cannot_work(**_: Any) -> None:
     """A worker without a fleet, on another schema or without its volume says so and exits 2."""
-    if Settings.read().embedded:
+    if _settings().embedded:
         sys.exit("No fleet is configured: set TOWLINE_BROKER_URL and TOWLINE_DATABASE_URL.")
     try:
-        resources()
+        # A wrong default would fail every pull, one by one.
+        str(resources().default_platform)
         # The pool forks after this: children build their own.
         close_resources()
     except CatalogUnavailable:

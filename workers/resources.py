@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shared.catalog.database import Catalog
 from shared.catalog.schema import check, volume_id
 from shared.errors import VolumeUnavailable
+from shared.oci.platform import Platform
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
@@ -21,6 +22,12 @@ class Resources:
     catalog: Catalog
     volume: Volume
     registry: RegistryClient
+
+    @property
+    def default_platform(self) -> Platform:
+        """The platform of a pull that names none. Raises InvalidPlatform for a wrong setting."""
+        named = self.settings.default_platform
+        return Platform.parse(named) if named else Platform.of_machine()
 
     @property
     def owner(self) -> str:

@@ -1,10 +1,11 @@
 """The tasks. Each parses its arguments, calls one use case and returns JSON."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import Signature, Task, chord, group
+from kombu.exceptions import OperationalError
 
 from shared.errors import CatalogUnavailable, TowlineError, TransientError
 from shared.oci.digest import Digest
@@ -38,8 +39,9 @@ def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: 
     """One header task of the chord. The result is a barrier, not data: the digest alone."""
 
     def announce(offset: int, size: int) -> None:
-        # Flower shows the text as the task's result while it runs.
-        self.send_event("task-progress", result=f"{offset:,} of {size:,} bytes")
+        # Flower shows the text as the task's result while it runs. A download is worth more.
+        with suppress(OperationalError, OSError):
+            self.send_event("task-progress", retry=False, result=f"{offset:,} of {size:,} bytes")
 
     with _step(self, pull_id) as work:
         fetching.fetch_layer(work, pull_id, Digest.parse(digest), announce)

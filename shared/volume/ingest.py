@@ -55,7 +55,12 @@ class Ingest:
         with volume_errors(f"begin the ingest of {digest}"):
             directory = volume.root.descend("ingest", digest.algorithm, digest.encoded, create=True)
             ingest = cls(volume, directory, owner, digest, size)
-            ingest._open(inherited=inherit(directory, owner))
+            try:
+                ingest._open(inherited=inherit(directory, owner))
+            except BaseException:
+                ingest._close_files()
+                directory.close()
+                raise
             return ingest
 
     def _open(self, *, inherited: bool) -> None:

@@ -12,7 +12,7 @@ from shared.catalog import blobs, leases, pull_layers, pulls
 from shared.catalog.pull_layers import PullLayer
 from shared.download.engine import download
 from shared.download.progress import Progress
-from shared.errors import InvalidArgument, InvalidManifest
+from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.volume.ingest import Ingest
@@ -122,6 +122,16 @@ class _Reported:
     def report(self, offset: int, fetched: int) -> None:
         """The blob stands at `offset`; `fetched` bytes came over the network so far."""
         transfer = self._transfer
+        self._announce(offset, transfer.layer.size_bytes)
+        try:
+            self._record(offset, fetched)
+        except CatalogUnavailable:
+            # Bytes go on coming while the database is away; the next report catches up.
+            return
+        self._fetched = fetched
+
+    def _record(self, offset: int, fetched: int) -> None:
+        transfer = self._transfer
         with transfer.resources.catalog.begin() as tx:
             leases.report(
                 tx,
@@ -133,8 +143,6 @@ class _Reported:
             )
             pull_layers.fetched(tx, transfer.pull_id, transfer.digest, fetched - self._fetched)
             pulls.refresh_bytes_done(tx, transfer.pull_id, transfer.reference.registry)
-        self._fetched = fetched
-        self._announce(offset, transfer.layer.size_bytes)
 
 
 def _land(transfer: _Transfer, size: int, source: str) -> None:

@@ -13,7 +13,7 @@ from shared.catalog.database import Connection
 from shared.catalog.images import ImageRow, NewImage
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pulls import Pull
-from shared.errors import InvalidArgument
+from shared.errors import InvalidArgument, InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.document import read_document
 from shared.oci.manifest import Layer, Manifest, pair_layers
@@ -82,9 +82,9 @@ def _settle_layout(resources: Resources, pull: Pull) -> None:
         digest = Digest.parse(current.manifest_digest)
         raw = resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
         manifest = read_document(raw, None)
-        if isinstance(manifest, Manifest):
-            files = _files(digest, len(raw), manifest)
-            write_layout(resources.volume, reference, platform, files)
+        if not isinstance(manifest, Manifest):
+            raise InvalidManifest(f"The image {reference} names {digest}, which is no manifest.")
+        write_layout(resources.volume, reference, platform, _files(digest, len(raw), manifest))
 
 
 def _is_laid_out(

@@ -44,7 +44,7 @@ def plan_pull(
         if _record(resources, pull_id, args, kwargs).final:
             return None
         with resources.catalog.begin() as tx:
-            pull = pulls.start(tx, pull_id, str(_default_platform(resources)))
+            pull = pulls.start(tx, pull_id, str(resources.default_platform))
             now = pulls.clock(tx)
         if pull is None:
             return None
@@ -53,11 +53,6 @@ def plan_pull(
         pair_layers(resolution.manifest, resolution.config)
         _store_documents(resources, resolution)
         return _plan(resources, pull, resolution)
-
-
-def _default_platform(resources: Resources) -> Platform:
-    named = resources.settings.default_platform
-    return Platform.parse(named) if named else Platform.of_machine()
 
 
 def _record(
