@@ -7,21 +7,24 @@ Source: distribution's token authentication, https://distribution.github.io/dist
 
 import base64
 import json
+import math
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import requests
+import urllib3
 
-from shared.errors import RegistryUnavailable, TowlineError, Unauthorized
+from shared.errors import RateLimited, RegistryUnavailable, TowlineError, Unauthorized
 from shared.registry.challenges import Challenge, parse_challenges
 from shared.registry.credentials import Credentials, find_credentials
 from shared.registry.hosts import Host
 from shared.registry.responses import error_of
-from shared.registry.transport import Transport, shown
+from shared.registry.transport import Transport, discard, shown, split_plain
 
 __all__ = ["Authenticator", "parse_challenges"]
 
@@ -30,6 +33,8 @@ _DEFAULT_LIFE_SECONDS = 60
 # Asked for anew this long before it expires, so that no request meets its end.
 _MARGIN_SECONDS = 5
 _TOKEN_BODY_BYTES = 128 * 1024
+# What token services without OAuth2 answer to a POST (containerd and go-containerregistry agree).
+_NO_OAUTH2 = {400, 404, 405}
 _CLIENT_ID = "towline"
 
 _Key = tuple[str, str]
@@ -102,10 +107,14 @@ class Authenticator:
         _check_realm(host, realm)
         service = challenge.parameters.get("service", "")
         scopes = challenge.parameters.get("scope", "").split()
-        scopes = sorted({*scopes, f"repository:{repository}:pull"} if not scopes else set(scopes))
+        scopes = sorted(set(scopes) or {f"repository:{repository}:pull"})
+        response = None
         if credentials is not None and credentials.is_identity_token:
             response = self._by_post(host, realm, service, scopes, credentials)
-        else:
+            if response.status_code in _NO_OAUTH2:
+                discard(response)
+                response = None
+        if response is None:
             response = self._by_get(host, realm, service, scopes, credentials)
         with response:
             asked = f"The token for {host.registry}/{repository} at {shown(realm)}"
@@ -148,9 +157,9 @@ class Authenticator:
 
 def _check_realm(host: Host, realm: str) -> None:
     """The realm is whatever the registry says: no secret goes where it should not."""
-    parts = urlsplit(realm)
     schemes = {"https", "http"} if host.base.startswith("http://") else {"https"}
-    if parts.scheme not in schemes or not parts.hostname or parts.username:
+    parts = split_plain(realm)
+    if parts is None or parts.scheme not in schemes:
         raise Unauthorized(
             f"{host.registry} names a token service that is not trusted: it must be an https URL."
         )
@@ -158,21 +167,36 @@ def _check_realm(host: Host, realm: str) -> None:
 
 def _refused(error: TowlineError) -> TowlineError:
     """A token service says 400, 401, 403 or 404 alike to wrong credentials."""
-    if isinstance(error, RegistryUnavailable) or hasattr(error, "retry_after_seconds"):
+    if isinstance(error, RegistryUnavailable | RateLimited):
         return error
     return Unauthorized(error.message, error.code)
 
 
 def _grant(response: requests.Response, asked: str) -> _Grant:
+    """The token of an answer. Its life counts from now: `issued_at` is of another clock."""
     try:
         document = json.loads(response.raw.read(_TOKEN_BODY_BYTES, decode_content=True))
         token = document.get("token") or document.get("access_token")
-        life_seconds = float(document.get("expires_in") or _DEFAULT_LIFE_SECONDS)
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        token, life_seconds = None, 0.0
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise RegistryUnavailable(f"{asked} broke off on its way.") from error
+    except (ValueError, AttributeError, RecursionError):
+        # Not chained: what could not be parsed may hold the token.
+        token = None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise RegistryUnavailable(f"{asked} did not come: the answer holds none.")
-    return _Grant(f"Bearer {token}", time.monotonic() + life_seconds - _MARGIN_SECONDS)
+    life_seconds = _life_seconds(document.get("expires_in"))
+    # A token that lives shorter than two margins is still good for half its life.
+    margin_seconds = min(_MARGIN_SECONDS, life_seconds / 2)
+    return _Grant(f"Bearer {token}", time.monotonic() + life_seconds - margin_seconds)
+
+
+def _life_seconds(expires_in: Any) -> float:
+    """What the token service says, where that is a usable number."""
+    try:
+        seconds = float(expires_in)
+    except (TypeError, ValueError, OverflowError):
+        return _DEFAULT_LIFE_SECONDS
+    return seconds if math.isfinite(seconds) and seconds > 0 else _DEFAULT_LIFE_SECONDS
 
 
 def _basic(credentials: Credentials) -> str:

@@ -14,7 +14,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import InvalidArgument
 from shared.oci.reference import DOCKER_HUB
@@ -32,6 +32,14 @@ class RegistryEntry(BaseModel):
     ca_file: Path | None = None
     username: str | None = None
     password_env: str | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "RegistryEntry":
+        if (self.username is None) != (self.password_env is None):
+            raise ValueError("username and password_env belong together")
+        if self.plain_http and self.ca_file is not None:
+            raise ValueError("plain_http = true leaves ca_file without a use")
+        return self
 
 
 class _RegistriesFile(BaseModel):
@@ -74,7 +82,7 @@ def is_loopback(registry: str) -> bool:
     try:
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
-        return name == "localhost"
+        return name.lower() == "localhost"
 
 
 def _is_plain(registry: str, entry: RegistryEntry) -> bool:

@@ -14,7 +14,6 @@ import requests
 import urllib3
 
 from shared.errors import (
-    BlobUnknown,
     Forbidden,
     ManifestUnknown,
     PermanentError,
@@ -73,20 +72,25 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
     return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())
 
 
-def error_of(response: requests.Response, asked: str) -> TowlineError:
-    """The typed error of an answer that is no success; `asked` says what was asked of whom."""
+def error_of(
+    response: requests.Response, asked: str, missing: type[TowlineError] = ManifestUnknown
+) -> TowlineError:
+    """The typed error of an answer that is no success; `asked` says what was asked of whom.
+
+    `missing`: the class of a 404. At most 64 KiB of the body are read.
+    """
     status = response.status_code
     code, message = _explanation(response)
     told = f"{status}" + (f" {code}" if code else "") + (f": {message}" if message else "")
-    if status == 401:
-        return Unauthorized(
-            f"{asked} was refused ({told}): log in with `docker login` on the workers.", code
-        )
-    if status == 403:
-        return Forbidden(f"{asked} is forbidden ({told}): these credentials may not read it.", code)
-    if status == 404:
-        kind = BlobUnknown if "/blobs/" in (response.url or "") else ManifestUnknown
-        return kind(f"{asked} was not found ({told}): check its name.", code)
+    refused: dict[int, tuple[type[TowlineError], str]] = {
+        401: (Unauthorized, "was refused ({}): log in with `docker login` on the workers."),
+        403: (Forbidden, "is forbidden ({}): these credentials may not read it."),
+        404: (missing, "was not found ({}): check its name."),
+    }
+    if status in refused:
+        kind, sentence = refused[status]
+        # Not `format`: what the registry told may hold braces.
+        return kind(f"{asked} {sentence.replace('{}', told)}", code)
     if status == 429:
         wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
         return RateLimited(
@@ -94,6 +98,9 @@ def error_of(response: requests.Response, asked: str) -> TowlineError:
         )
     if status >= 500 or status == 408:
         return RegistryUnavailable(f"{asked} failed at the registry ({told}).", code)
+    if status < 400:
+        # 206 that nobody asked for, 204, a redirect to nowhere: a proxy that is having a bad day.
+        return RegistryUnavailable(f"{asked} was answered with {told} instead of itself.", code)
     return PermanentError(f"{asked} was answered with {told}.", code)
 
 

@@ -6,12 +6,16 @@ Source: distribution-spec v1.1, "Pulling blobs"; RFC 9110 §15.4.
 """
 
 import ipaddress
+import socket
+import ssl
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import version
+from pathlib import Path
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from shared.errors import RegistryUnavailable, TlsFailed
@@ -19,6 +23,11 @@ from shared.errors import RegistryUnavailable, TlsFailed
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _METADATA_NAMES = {"metadata", "metadata.google.internal"}
+# Metadata services that do not stand on a link-local address: Alibaba's, and Amazon's over IPv6.
+_METADATA_ADDRESSES = {"100.100.100.200", "fd00:ec2::254"}
+# So much of a body that nobody wants is read, to keep its connection (a redirect, a 401).
+_DISCARD_READS = 4
+_DISCARD_BYTES = 16 * 1024
 _POOLED_HOSTS = 32
 _POOLED_CONNECTIONS = 64
 
@@ -67,9 +76,8 @@ class Transport:
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
-            response.close()
-            target = urljoin(url, location)
-            _check_redirect(urlsplit(url), urlsplit(target))
+            discard(response)
+            target = _redirect_target(url, location)
             if not same_origin(url, target):
                 sent.pop("Authorization", None)
                 data = None
@@ -87,6 +95,8 @@ class Transport:
         data: Mapping[str, str] | None,
     ) -> requests.Response:
         host = urlsplit(url).netloc
+        if isinstance(verify, str) and not Path(verify).is_file():
+            raise TlsFailed(f"The ca_file of {host} is not there: {verify} is no file.")
         try:
             return self._session.request(
                 method,
@@ -99,6 +109,8 @@ class Transport:
                 verify=verify,
             )
         except requests.exceptions.SSLError as error:
+            if _is_cut(error):
+                raise RegistryUnavailable(f"{host} broke off while TLS was agreed on.") from error
             raise TlsFailed(
                 f"No trusted TLS connection to {host}: check its certificate, and name its CA or "
                 "plain_http in TOWLINE_REGISTRIES_FILE."
@@ -117,6 +129,30 @@ def same_origin(one: str, other: str) -> bool:
     return (a.scheme, a.hostname, _port(a)) == (b.scheme, b.hostname, _port(b))
 
 
+def split_plain(url: str) -> SplitResult | None:
+    """The parts of an http(s) URL without user information, None for anything else."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    if not usable or parts.scheme not in {"http", "https"} or "@" in parts.netloc:
+        return None
+    return parts
+
+
+def discard(response: requests.Response) -> None:
+    """Done with a response: its connection is kept where little is left to read, else closed."""
+    try:
+        for _ in range(_DISCARD_READS):
+            if not response.raw.read1(_DISCARD_BYTES, decode_content=False):
+                break
+    except (urllib3.exceptions.HTTPError, OSError):
+        pass
+    finally:
+        response.close()
+
+
 def shown(url: str) -> str:
     """A URL for people: without its query, which may be a signature."""
     parts = urlsplit(url)
@@ -127,21 +163,49 @@ def _port(url: SplitResult) -> int:
     return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 
-def _check_redirect(source: SplitResult, target: SplitResult) -> None:
-    if target.scheme not in {"http", "https"} or not target.hostname or target.username:
-        raise RegistryUnavailable(f"{source.hostname} redirects to what is no plain web address.")
-    if source.scheme == "https" and target.scheme == "http":
+def _redirect_target(url: str, location: str) -> str:
+    source = urlsplit(url).hostname
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        target = ""
+    parts = split_plain(target)
+    if parts is None:
+        raise RegistryUnavailable(f"{source} redirects to what is no plain web address.")
+    if url.startswith("https:") and parts.scheme == "http":
         raise RegistryUnavailable(
-            f"{source.hostname} redirects from https to http: refused, the bytes would be in the "
-            "open."
+            f"{source} redirects from https to http: refused, the bytes would be in the open."
         )
+    return target
 
 
 def _refuse_link_local(url: SplitResult) -> None:
     name = (url.hostname or "").rstrip(".").lower()
-    try:
-        link_local = ipaddress.ip_address(name).is_link_local
-    except ValueError:
-        link_local = name in _METADATA_NAMES
-    if link_local:
+    address = _literal(name)
+    if address is None:
+        refused = name in _METADATA_NAMES
+    else:
+        refused = address.is_link_local or str(address) in _METADATA_ADDRESSES
+    if refused:
         raise RegistryUnavailable(f"{name} is a link-local or metadata address: never asked.")
+
+
+def _literal(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a name spells, None for a real name."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            # The resolver also takes 0xa9fea9fe, 2852039166 and 169.254.43518 for addresses.
+            return ipaddress.IPv4Address(socket.inet_aton(name))
+        except (OSError, ValueError):
+            return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _is_cut(error: BaseException | None) -> bool:
+    """Whether the other side hung up during the handshake, which says nothing about trust."""
+    reason = getattr(error.args[0], "reason", None) if error and error.args else None
+    cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
+    return isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)

@@ -1,0 +1,95 @@
+"""The bodies of answers: small ones read whole and capped, blobs as they arrive.
+
+Nothing is decoded on the way: ranges, sizes and digests are about the bytes as stored
+(RFC 9110 §14), so a Content-Encoding that nobody asked for is refused.
+"""
+
+from collections.abc import Iterator
+from types import TracebackType
+
+import requests
+import urllib3
+
+from shared.errors import BlobTruncated, RegistryUnavailable, SizeMismatch, TooLarge
+from shared.registry.responses import ContentRange
+
+_BLOCK_BYTES = 1024 * 1024
+
+
+class BlobBody:
+    """The body of a blob, from byte `first` on. Use it as a context manager."""
+
+    def __init__(self, response: requests.Response, first: int, name: str) -> None:
+        self.first = first
+        self._response = response
+        self._name = name
+
+    def __enter__(self) -> "BlobBody":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # A body that was read to its end has given its connection back already.
+        self._response.close()
+
+    def blocks(self, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+        """The raw bytes as they arrive, to the end of the body; the caller counts them.
+
+        Raises BlobTruncated where the body breaks, RegistryUnavailable where it stalls, both after
+        everything that was received.
+        """
+        while True:
+            try:
+                # One read of the socket: what has arrived is never lost to an error behind it.
+                block = self._response.raw.read1(block_bytes, decode_content=False)
+            except urllib3.exceptions.ReadTimeoutError as error:
+                raise RegistryUnavailable(f"{self._name} stalled: no byte came in time.") from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise BlobTruncated(f"The body of {self._name} broke off.") from error
+            if not block:
+                return
+            yield block
+
+
+def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> bytes:
+    """A small body. Raises TooLarge, and RegistryUnavailable where it breaks or is none."""
+    refuse_encoding(response, asked)
+    try:
+        raw: bytes = response.raw.read(limit_bytes + 1, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise RegistryUnavailable(f"{asked} broke off on its way.") from error
+    if len(raw) > limit_bytes:
+        raise TooLarge(f"{asked} is larger than {limit_bytes} bytes.")
+    if not raw:
+        raise RegistryUnavailable(f"{asked} came without a body: is a proxy in the way?")
+    return raw
+
+
+def is_proved(response: requests.Response, first: int, size: int) -> bool:
+    """Whether a 206 is exactly the range that was asked for (RFC 9110 §15.3.7)."""
+    try:
+        answered = ContentRange.parse(response.headers.get("Content-Range", ""))
+    except ValueError:
+        return False
+    return (answered.first, answered.last) == (first, size - 1) and answered.total in {None, size}
+
+
+def check_length(response: requests.Response, size: int, asked: str) -> None:
+    """Raises SizeMismatch where Content-Length contradicts `size`. It need not be there."""
+    length = response.headers.get("Content-Length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) != size:
+        raise SizeMismatch(f"{asked} has {length[:20]} bytes instead of {size}.")
+
+
+def refuse_encoding(response: requests.Response, asked: str) -> None:
+    """Raises RegistryUnavailable: bytes that were encoded on the way are not the blob's."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise RegistryUnavailable(
+            f"{asked} came with Content-Encoding {encoding[:20]}, which was not asked for: "
+            "the registry, or a proxy before it, is misconfigured."
+        )
