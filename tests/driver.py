@@ -11,7 +11,7 @@ from shared.catalog import pull_layers, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.migrating import migrate
 from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from shared.catalog.schema import claim_volume
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference

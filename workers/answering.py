@@ -9,7 +9,7 @@ from celery import Celery, states
 from shared import errors
 from shared.catalog import pulls
 from shared.catalog.database import Catalog
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from shared.errors import TowlineError
 
 

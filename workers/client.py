@@ -7,7 +7,7 @@ from kombu.exceptions import OperationalError
 
 from shared.catalog import pulls
 from shared.catalog.database import Catalog
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from workers import contract
 from workers.pulling.request import PullRequest, new_pull
 

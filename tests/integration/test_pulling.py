@@ -9,7 +9,7 @@ import pytest
 
 from shared import errors
 from shared.catalog import pulls
-from shared.catalog.pulls import NewPull
+from shared.catalog.pull_values import NewPull
 from shared.oci.digest import Digest
 from tests.driver import Driver, driving
 from tests.fakes.faults import (

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from shared import errors
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from shared.settings import Settings
 from workers import contract
 from workers.answering import failure

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from workers.cli.watching import Snapshot, Watcher
 
 _LINE_INTERVAL_SECONDS = 5.0

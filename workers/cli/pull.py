@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument
 from shared.settings import Settings
 from workers.cli.display import Display, display_for, summary

@@ -6,7 +6,7 @@ import click
 from rich.filesize import decimal
 
 from shared.catalog import pulls
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from workers.cli.pull import pull_document
 from workers.cli.session import open_session
 from workers.cli.tables import print_table, shown_time

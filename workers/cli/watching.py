@@ -10,7 +10,7 @@ from typing import Protocol
 from shared.catalog import pull_layers, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, InvalidReference
 from shared.oci.reference import Reference
 

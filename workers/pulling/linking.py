@@ -12,7 +12,7 @@ from shared.catalog import documents, images, pull_layers, pulls
 from shared.catalog.database import Connection
 from shared.catalog.images import ImageRow, NewImage
 from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.document import read_document

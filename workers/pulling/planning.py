@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from shared.catalog import blobs, documents, images, pulls
 from shared.catalog.database import Connection
-from shared.catalog.pulls import NewPull, PlannedLayer, Pull
+from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
 from shared.errors import InvalidArgument, InvalidManifest, PermanentError
 from shared.oci.digest import Digest
 from shared.oci.index import Index

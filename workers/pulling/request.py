@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
-from shared.catalog.pulls import NewPull
+from shared.catalog.pull_values import NewPull
 from shared.errors import InvalidArgument, InvalidPlatform, InvalidReference
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.catalog import blobs
-from shared.catalog.pulls import Pull
+from shared.catalog.pull_values import Pull
 from shared.errors import InvalidManifest, PlatformNotFound
 from shared.oci.config import ImageConfig
 from shared.oci.descriptor import Descriptor

@@ -1,0 +1,82 @@
+"""A pull as a value: what was asked for, what was planned, what stands in the row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from shared.catalog.tables import FINAL_STATES
+from shared.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NewPull:
+    """A pull as it was asked for. `platform` None: the default of the worker that plans it."""
+
+    id: str
+    reference: str
+    platform: str | None
+    policy: str = "always"
+    priority: int = 5
+    requested_by: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayer:
+    """A distinct layer of a pull, as its manifest claims it."""
+
+    digest: Digest
+    size_bytes: int
+    media_type: str
+    urls: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """One row; what the columns mean stands in the contract and in tables.py."""
+
+    id: str
+    reference: str
+    platform: str | None
+    policy: str
+    state: str
+    waiting_for: Mapping[str, Any] | None
+    priority: int
+    requested_by: str | None
+    labels: Mapping[str, str] | None
+    retry_of: str | None
+    generation: int
+    manifest_digest: str | None
+    index_digest: str | None
+    config_digest: str | None
+    bytes_total: int | None
+    bytes_done: int
+    error_class: str | None
+    error_code: str | None
+    error_message: str | None
+    attempts: int
+    failures: int
+    created_at: datetime
+    resolved_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    answered_at: datetime | None
+    receipt: dict[str, Any] | None
+
+    @property
+    def final(self) -> bool:
+        """Whether this pull has ended."""
+        return self.state in FINAL_STATES
+
+    def resolved(
+        self, manifest_digest: str, index_digest: str | None, resolved_at: datetime
+    ) -> "Pull":
+        """The same pull, resolved to this manifest."""
+        return replace(
+            self,
+            manifest_digest=manifest_digest,
+            index_digest=index_digest,
+            resolved_at=resolved_at,
+        )
