@@ -185,9 +185,7 @@ def _grant(response: requests.Response, asked: str) -> _Grant:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise RegistryUnavailable(f"{asked} did not come: the answer holds none.")
     life_seconds = _life_seconds(document.get("expires_in"))
-    # A token that lives shorter than two margins is still good for half its life.
-    margin_seconds = min(_MARGIN_SECONDS, life_seconds / 2)
-    return _Grant(f"Bearer {token}", time.monotonic() + life_seconds - margin_seconds)
+    return _Grant(f"Bearer {token}", time.monotonic() + life_seconds - _MARGIN_SECONDS)
 
 
 def _life_seconds(expires_in: Any) -> float:

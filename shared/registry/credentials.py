@@ -5,6 +5,7 @@ Its credential helpers are run here, because that module gives them all the time
 Source of the helpers' protocol: https://github.com/docker/docker-credential-helpers
 """
 
+import base64
 import json
 import os
 import subprocess
@@ -55,6 +56,8 @@ def _from_docker(registry: str) -> Credentials | None:
         document = json.loads(file.read_text(encoding="utf-8"))
         if not document:
             return None
+        for entry in (document.get("auths") or {}).values():
+            _complete(entry)
         config = AuthConfig.load_config(None, document)
         helper = config.get_credential_store(registry)
         # Without its stores, so that the module runs no helper itself.
@@ -71,6 +74,15 @@ def _from_docker(registry: str) -> Credentials | None:
     return helped or _credentials(
         kept.get("username"), kept.get("password"), kept.get("IdentityToken")
     )
+
+
+def _complete(entry: Any) -> None:
+    """Docker's command line also reads plain user names and empty `auth`s; its module does not."""
+    if isinstance(entry, dict) and not entry.get("auth"):
+        entry.pop("auth", None)
+        if entry.get("username") and entry.get("password"):
+            pair = f"{entry['username']}:{entry['password']}".encode()
+            entry["auth"] = base64.b64encode(pair).decode()
 
 
 def _ask_helper(helper: Any, registry: str) -> Credentials | None:
@@ -96,7 +108,7 @@ def _ask_helper(helper: Any, registry: str) -> Credentials | None:
         raise Unauthorized(
             f"The credential helper {program} gave nothing for {registry} "
             f"({type(error).__name__}): see that it stands on the workers' PATH and answers "
-            f"within {_HELPER_TIMEOUT_SECONDS} s."
+            f"within {_HELPER_TIMEOUT_SECONDS} s, or run `docker login {registry}` there."
         ) from None
 
 
