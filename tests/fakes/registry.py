@@ -44,15 +44,17 @@ def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
-    """One request as it was answered. `sent`: bytes of the body handed to the socket."""
+    """One request as it is answered. `sent`: bytes of the body handed to the socket so far."""
 
     method: str
     path: str
     headers: Mapping[str, str]
-    status: int
-    sent: int
+    status: int = 0
+    sent: int = 0
+    # The client's port: requests with the same one shared a connection.
+    port: int = 0
 
     @property
     def range(self) -> str | None:
@@ -257,17 +259,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle()
 
     def _handle(self) -> None:
-        self._sent = 0
-        self._status = 0
         try:
             self._route(urlsplit(self.path))
         except (_Gone, BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-        finally:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            self.registry.requests.append(
-                Request(self.command, self.path, headers, self._status, self._sent)
-            )
 
     def _route(self, url: Any) -> None:
         is_token = url.path == "/token"
@@ -364,7 +359,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         for piece in self._pieces(raw if stop is None else raw[:stop]):
             self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if chunked else piece)
-            self._sent += len(piece)
+            self._request.sent += len(piece)
         if stall is not None:
             stall.until.wait()
             raise _Gone
@@ -386,7 +381,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise _Gone
 
     def _start(self, status: int, headers: Mapping[str, str]) -> None:
-        self._status = status
+        self._request.status = status
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -396,7 +391,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._start(status, {"Content-Length": str(len(body)), **headers})
         if self.command != "HEAD":
             self.wfile.write(body)
-            self._sent += len(body)
+            self._request.sent += len(body)
 
     def _refuse(self, status: int, code: str, message: str, **headers: str) -> None:
         body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
