@@ -259,6 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle()
 
     def _handle(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        port = self.client_address[1]
+        self._request = Request(self.command, self.path, headers, port=port)
+        # Before the answer: a client that has it may look here at once.
+        self.registry.requests.append(self._request)
         try:
             self._route(urlsplit(self.path))
         except (_Gone, BrokenPipeError, ConnectionResetError):
