@@ -19,6 +19,12 @@ from workers.pulling.request import DEFAULT_PRIORITY, POLICIES, PullRequest
 from workers.stack.joining import is_up
 
 
+_RECEIPT_KEYS = (
+    *("pull_id", "reference", "platform", "manifest", "index", "config"),
+    *("bytes_total", "bytes_fetched", "started_at", "finished_at", "layers"),
+)
+
+
 @click.command("pull")
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE…")
 @click.option("--platform", help="os/arch[/variant]; the fleet's default where it is not given.")
@@ -101,7 +107,9 @@ def _report(ended: Sequence[Pull], display: Display, *, as_json: bool) -> int:
 def pull_document(pull: Pull) -> dict[str, Any]:
     """A pull for `--json`: the receipt and the state, or the row of one without a receipt."""
     if pull.receipt is not None:
-        return {**pull.receipt, "state": pull.state}
+        # jsonb forgets the order that the receipt was written in.
+        ordered = {key: pull.receipt.get(key) for key in _RECEIPT_KEYS}
+        return {**ordered, "state": pull.state}
     return {
         "pull_id": pull.id,
         "reference": pull.reference,
