@@ -1,6 +1,6 @@
 """Images: which manifest a reference names for a platform, since when, and which files that is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
 from shared.catalog.tables import (
+    blobs,
     image_history,
     images,
     indexes,
@@ -82,6 +83,7 @@ def link_layers(tx: Connection, manifest_id: int, linked: Sequence[Layer]) -> No
     if not linked:
         return
     digests = {str(layer.descriptor.digest) for layer in linked}
+    _know_as_layers(tx, digests)
     ids = {
         row.digest: row.id
         for row in tx.execute(
@@ -100,6 +102,22 @@ def link_layers(tx: Connection, manifest_id: int, linked: Sequence[Layer]) -> No
             }
             for layer in linked
         ],
+    )
+
+
+def _know_as_layers(tx: Connection, digests: Iterable[str]) -> None:
+    """A row in layers for blobs that came as something else, as they were verified then.
+
+    The empty blob of an artifact is its config and its layer at once.
+    Source: image-spec v1.1, "Guidance for an Empty Descriptor".
+    """
+    stored = (
+        select(blobs.c.digest, blobs.c.size_bytes)
+        .where(blobs.c.digest.in_(digests), blobs.c.stored_at.is_not(None))
+        .order_by(blobs.c.digest)
+    )
+    tx.execute(
+        insert(layers).from_select(["digest", "size_bytes"], stored).on_conflict_do_nothing()
     )
 
 
