@@ -133,8 +133,11 @@ def fail(
     tx: Connection, pull_id: str, error_class: str, error_code: str | None, error_message: str
 ) -> bool:
     """End an open pull; False when it had ended already: the first cause wins."""
+    of_layers = select(func.max(pull_layers.c.attempts)).where(pull_layers.c.pull_id == pull_id)
     statement = _open(pull_id).values(
         state="failed",
+        # Of the step that took the most: a layer's tries are not the coordinator's.
+        attempts=func.greatest(pulls.c.attempts, of_layers.scalar_subquery()),
         error_class=error_class,
         error_code=error_code,
         error_message=error_message,

@@ -379,7 +379,7 @@ def test_a_lasting_fault_ends_the_pull_after_its_tries(
     row = driver.row("p")
     assert (row.state, row.error_class) == ("failed", kind.__name__)
     assert row.error_message
-    assert driver.layers("p")[0].attempts == tries
+    assert driver.layers("p")[0].attempts == row.attempts == tries
     assert sum(driver.delays) < 60
     assert digest_of(SMALL) not in driver.blobs()
     assert_whole(driver)

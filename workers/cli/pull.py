@@ -18,7 +18,6 @@ from workers.client import check_queue, enqueue
 from workers.pulling.request import DEFAULT_PRIORITY, POLICIES, PullRequest
 from workers.stack.joining import is_up
 
-
 _RECEIPT_KEYS = (
     *("pull_id", "reference", "platform", "manifest", "index", "config"),
     *("bytes_total", "bytes_fetched", "started_at", "finished_at", "layers"),
