@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 
@@ -29,9 +30,12 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 class Catalog:
-    """A database. `url` names the driver: `postgresql+psycopg://…`. Raises InvalidArgument."""
+    """A database. `url` names the driver: `postgresql+psycopg://…`. Raises InvalidArgument.
 
-    def __init__(self, url: str, pool_size: int = 10) -> None:
+    At most twice `pool_size` transactions at once; one more waits for `pool_timeout_seconds`.
+    """
+
+    def __init__(self, url: str, pool_size: int = 10, pool_timeout_seconds: float = 30) -> None:
         try:
             self._url = make_url(url)
         except ArgumentError:
@@ -42,6 +46,7 @@ class Catalog:
             self._url,
             pool_size=pool_size,
             max_overflow=pool_size,
+            pool_timeout=pool_timeout_seconds,
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
@@ -62,12 +67,12 @@ class Catalog:
         try:
             with self._engine.begin() as tx:
                 yield tx
-        except DataError as error:
+        except (DataError, UnicodeEncodeError) as error:
             raise InvalidManifest(
                 "The image's documents hold a value that PostgreSQL cannot hold."
             ) from error
-        except DBAPIError as error:
-            if not _is_transient(error):
+        except (DBAPIError, PoolTimeoutError) as error:
+            if isinstance(error, DBAPIError) and not _is_transient(error):
                 raise
             raise CatalogUnavailable(
                 f"The database at {self._where} is away or overloaded: check "

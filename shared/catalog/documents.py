@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
@@ -77,10 +77,15 @@ def save_config(tx: Connection, descriptor: Descriptor, config: ImageConfig | No
             "stop_signal": config.stop_signal,
             "history": config.history,
             "rootfs_type": config.rootfs_type,
-            "diff_ids": [str(diff_id) for diff_id in config.diff_ids],
+            "diff_ids": (config.document.get("rootfs") or {}).get("diff_ids"),
             "document": dict(config.document),
         }
-    return _save(tx, configs, row)[0]
+    saved, new = _save(tx, configs, row)
+    if config is not None and not new:
+        # An artifact may have named these bytes first, and nobody read them then.
+        silent = configs.c.document.is_(None)
+        tx.execute(update(configs).where(configs.c.id == saved, silent).values(row))
+    return saved
 
 
 def save_manifest(

@@ -1,0 +1,193 @@
+"""The way to PostgreSQL: transactions, and what its failures are called."""
+
+import multiprocessing
+import traceback
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+from shared.catalog import blobs
+from shared.catalog.database import Catalog, Connection
+from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
+from tests.integration.catalog import given
+from tests.integration.catalog.given import of, together
+from tests.services import with_driver
+
+pytestmark = pytest.mark.integration
+
+COUNT = "SELECT count(*) FROM blobs"
+
+
+@pytest.fixture
+def url(migrated_url: str) -> str:
+    return with_driver(migrated_url)
+
+
+@pytest.fixture
+def other(url: str) -> Iterator[Catalog]:
+    """Another process's way to the same database."""
+    other = Catalog(url)
+    yield other
+    other.close()
+
+
+def setting(tx: Connection, name: str) -> str:
+    return str(tx.exec_driver_sql(f"SHOW {name}").scalar())
+
+
+def test_what_fails_leaves_nothing_behind(catalog: Catalog) -> None:
+    with pytest.raises(ZeroDivisionError), catalog.begin() as tx:
+        blobs.expect_blobs(tx, [of("a")])
+        raise ZeroDivisionError
+    with catalog.begin() as tx:
+        assert given.rows(tx, COUNT) == [(0,)]
+
+
+def test_a_session_cannot_hold_the_database_for_ever(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        assert setting(tx, "transaction_isolation") == "read committed"
+        assert setting(tx, "application_name") == "towline"
+        assert setting(tx, "lock_timeout") == "10s"
+        assert setting(tx, "statement_timeout") == "30s"
+        assert setting(tx, "idle_in_transaction_session_timeout") == "10s"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "no-such-host.invalid:5432"])
+def test_an_unreachable_database_is_named_without_its_password(host: str) -> None:
+    catalog = Catalog(f"postgresql+psycopg://user:hunter2@{host}/db?application_name=secret")
+    with pytest.raises(CatalogUnavailable) as caught:
+        catalog.ping()
+    catalog.close()
+    assert host in caught.value.message
+    for word in ("hunter2", "secret", "user"):
+        assert word not in caught.value.message
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_url_that_cannot_be_read_is_not_repeated() -> None:
+    password = "hunter" + "2"  # so that the traceback's own lines do not hold it
+    with pytest.raises(InvalidArgument) as caught:
+        Catalog(f"postgresql+psycopg//user:{password}@host")
+    assert password not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_lost_connection_is_the_catalogs_absence_and_the_next_one_works(
+    catalog: Catalog, other: Catalog
+) -> None:
+    with pytest.raises(CatalogUnavailable), catalog.begin() as tx:
+        backend = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        with other.begin() as killer:
+            killer.execute(text("SELECT pg_terminate_backend(:id)"), {"id": backend})
+        tx.exec_driver_sql("SELECT 1")
+    catalog.ping()
+
+
+def test_a_connection_lost_while_idle_is_not_noticed(catalog: Catalog, other: Catalog) -> None:
+    catalog.ping()
+    with other.begin() as killer:
+        killer.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    catalog.ping()
+
+
+def test_a_deadlock_may_be_tried_again(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        blobs.expect_blobs(tx, [of("a"), of("b")])
+    first_has, second_has = Event(), Event()
+
+    def lock(tx: Connection, name: str) -> None:
+        tx.exec_driver_sql(f"SELECT 1 FROM blobs WHERE digest = '{of(name)}' FOR UPDATE")
+
+    def cross(mine: str, theirs: str, have: Event, they_have: Event) -> None:
+        with catalog.begin() as tx:
+            lock(tx, mine)
+            have.set()
+            assert they_have.wait(timeout=10)
+            lock(tx, theirs)
+
+    with pytest.raises(CatalogUnavailable):
+        together(
+            [
+                lambda: cross("a", "b", first_has, second_has),
+                lambda: cross("b", "a", second_has, first_has),
+            ]
+        )
+
+
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+def test_a_lock_that_does_not_come_may_be_tried_again(
+    catalog: Catalog, other: Catalog, limit: str
+) -> None:
+    with catalog.begin() as tx:
+        blobs.expect_blobs(tx, [of("a")])
+    with catalog.begin() as holder:
+        blobs.expect_blobs(holder, [of("a")])
+        with pytest.raises(CatalogUnavailable), other.begin() as tx:
+            tx.exec_driver_sql(f"SET LOCAL {limit} = '50ms'")
+            blobs.expect_blobs(tx, [of("a")])
+
+
+def test_a_pool_that_is_used_up_may_be_tried_again(url: str) -> None:
+    small = Catalog(url, pool_size=1, pool_timeout_seconds=0.05)
+    with small.begin(), small.begin(), pytest.raises(CatalogUnavailable), small.begin():
+        pass
+    small.ping()
+    small.close()
+
+
+def test_what_postgresql_cannot_hold_is_the_documents_fault(catalog: Catalog) -> None:
+    for value in ("a\0b", "\ud800"):
+        with pytest.raises(InvalidManifest), catalog.begin() as tx:
+            tx.execute(text("SELECT CAST(:value AS text)"), {"value": value})
+    with pytest.raises(InvalidManifest), catalog.begin() as tx:
+        tx.exec_driver_sql("SELECT 9223372036854775807 + 1::bigint")
+    catalog.ping()
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("SELECT nothing", ProgrammingError),
+        ("INSERT INTO layers (digest, size_bytes) VALUES ('x', 1)", IntegrityError),
+    ],
+)
+def test_a_mistake_of_our_own_is_not_taken_for_an_outage(
+    catalog: Catalog, statement: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error), catalog.begin() as tx:
+        tx.exec_driver_sql(statement)
+
+
+def test_threads_share_a_catalog(catalog: Catalog) -> None:
+    names = [f"blob {number}" for number in range(16)]
+
+    def store(name: str) -> None:
+        with catalog.begin() as tx:
+            blobs.store_blobs(tx, {of(name): 1})
+
+    together([lambda name=name: store(name) for name in names])
+    with catalog.begin() as tx:
+        assert given.rows(tx, COUNT) == [(16,)]
+
+
+def store_in_a_child(url: str) -> None:
+    """A worker's child makes its own catalog, after the fork."""
+    catalog = Catalog(url)
+    with catalog.begin() as tx:
+        blobs.store_blobs(tx, {of("child"): 5})
+    catalog.close()
+
+
+def test_a_forked_child_makes_its_own_connections(catalog: Catalog, url: str) -> None:
+    catalog.ping()
+    child = multiprocessing.get_context("fork").Process(target=store_in_a_child, args=(url,))
+    child.start()
+    child.join(timeout=30)
+    assert child.exitcode == 0
+    with catalog.begin() as tx:
+        assert blobs.stored(tx, [of("child")]) == {of("child"): 5}
