@@ -141,7 +141,6 @@ def link(tx: Connection, new: NewImage) -> bool:
                 "size_bytes": statement.excluded.size_bytes,
                 "resolved_at": statement.excluded.resolved_at,
                 "pulled_at": func.now(),
-                "last_used_at": func.now(),
             },
             where=images.c.resolved_at <= statement.excluded.resolved_at,
         ).returning(images.c.id)
