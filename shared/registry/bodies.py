@@ -58,15 +58,18 @@ class BlobBody:
 def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> bytes:
     """A small body. Raises TooLarge, and RegistryUnavailable where it breaks or is none."""
     refuse_encoding(response, asked)
+    raw = bytearray()
     try:
-        raw: bytes = response.raw.read(limit_bytes + 1, decode_content=False)
+        # To the very end: only the read behind the last byte tells a short body from a whole one.
+        while block := response.raw.read1(_BLOCK_BYTES, decode_content=False):
+            raw += block
+            if len(raw) > limit_bytes:
+                raise TooLarge(f"{asked} is larger than {limit_bytes} bytes.")
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise RegistryUnavailable(f"{asked} broke off on its way.") from error
-    if len(raw) > limit_bytes:
-        raise TooLarge(f"{asked} is larger than {limit_bytes} bytes.")
     if not raw:
         raise RegistryUnavailable(f"{asked} came without a body: is a proxy in the way?")
-    return raw
+    return bytes(raw)
 
 
 def is_proved(response: requests.Response, first: int, size: int) -> bool:

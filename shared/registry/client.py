@@ -173,7 +173,13 @@ class RegistryClient:
             elif response.status_code == 401 and not answered:
                 answered = True
                 challenge = response.headers.get("WWW-Authenticate", "")
-                obtained = self._auth.obtain(host, reference.repository, authorization, challenge)
+                try:
+                    obtained = self._auth.obtain(
+                        host, reference.repository, authorization, challenge
+                    )
+                except BaseException:
+                    response.close()
+                    raise
                 if obtained is None:
                     return response
                 authorization = obtained
