@@ -1,8 +1,9 @@
 """Debian's `docker-registry`, for tests that want a registry nobody here wrote."""
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from tests.waiting import wait_until
@@ -10,11 +11,15 @@ from workers.stack.servers import free_port
 
 
 class DockerRegistry:
-    """One registry on loopback, its blobs below `directory`. Use it as a context manager."""
+    """One registry on loopback, its blobs below `directory`. Use it as a context manager.
 
-    def __init__(self, directory: Path) -> None:
+    `users`: passwords by name, asked for by Basic authentication; without any it is open.
+    """
+
+    def __init__(self, directory: Path, users: Mapping[str, str] | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        self._users = users or {}
         self.host = f"127.0.0.1:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -23,7 +28,7 @@ class DockerRegistry:
         config.write_text(
             "version: 0.1\n"
             f"storage: {{filesystem: {{rootdirectory: {self._directory / 'data'}}}}}\n"
-            f"http: {{addr: '{self.host}'}}\n"
+            f"http: {{addr: '{self.host}'}}\n" + self._auth()
         )
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -37,10 +42,23 @@ class DockerRegistry:
             self._process.terminate()
             self._process.wait()
 
+    def _auth(self) -> str:
+        if not self._users:
+            return ""
+        file = self._directory / "htpasswd"
+        lines = [
+            subprocess.check_output(["htpasswd", "-niB", user], input=secret, text=True)
+            for user, secret in self._users.items()
+        ]
+        file.write_text("".join(lines))
+        return f"auth: {{htpasswd: {{realm: lab, path: {file}}}}}\n"
+
     def push(self, layout: Path, tag: str, name: str) -> None:
         """Push everything that `tag` names in an OCI layout, digests kept."""
         source, target = f"oci:{layout}:{tag}", f"docker://{self.host}/{name}"
         command = ["skopeo", "--insecure-policy", "copy", "--all", "--preserve-digests"]
+        if self._users:
+            command += ["--dest-creds", ":".join(next(iter(self._users.items())))]
         result = subprocess.run(
             [*command, "--dest-tls-verify=false", source, target],
             capture_output=True,
@@ -53,5 +71,9 @@ class DockerRegistry:
         try:
             with urlopen(f"http://{self.host}/v2/", timeout=2) as answer:
                 return bool(answer.status == 200)
+        except HTTPError as error:
+            # It stands, and wants to know who asks.
+            error.close()
+            return error.code == 401
         except (URLError, OSError):
             return False

@@ -1,0 +1,167 @@
+"""Credentials that are spelt oddly, broken or slow."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InvalidArgument, Unauthorized
+from shared.registry import credentials
+from shared.registry.credentials import Credentials, find_credentials
+from shared.registry.hosts import Hosts
+
+
+@pytest.fixture
+def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path / "config.json"
+
+
+def find(registry: str = "r.example") -> Credentials | None:
+    return find_credentials(Hosts(None).host(registry))
+
+
+def helper(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = directory / "docker-credential-lab"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+
+
+def test_plain_names_are_read_as_dockers_command_line_does(docker_config: Path) -> None:
+    entry = {"username": "ci", "password": "a:b", "auth": ""}
+    docker_config.write_text(json.dumps({"auths": {"https://r.example/v1/": entry}}))
+    assert find() == Credentials("ci", "a:b")
+
+
+def test_an_identity_token_is_one(docker_config: Path) -> None:
+    entry = {"auth": "", "identitytoken": "refresh"}
+    docker_config.write_text(json.dumps({"auths": {"r.example": entry}}))
+    found = find()
+    assert found is not None
+    assert (found.secret, found.is_identity_token) == ("refresh", True)
+    assert "refresh" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["{}", '{"auths": {}}', '{"auths": {"r.example": {}}}', '{"HttpHeaders": {"User-Agent": "x"}}'],
+)
+def test_a_configuration_without_a_login_means_anonymous(
+    docker_config: Path, document: str
+) -> None:
+    docker_config.write_text(document)
+    assert find() is None
+
+
+def test_no_configuration_means_anonymous(docker_config: Path) -> None:
+    assert not docker_config.exists()
+    assert find() is None
+    assert find("docker.io") is None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff\xfe",
+        b'{"auths": [1]}',
+        b'{"auths": {"r.example": "s3cret"}}',
+        b'{"auths": {"r.example": {"auth": "s3cret"}}}',
+        b'{"auths": {"r.example": {"auth": 7}}}',
+        b'{"credHelpers": ["s3cret"]}',
+    ],
+)
+def test_a_broken_configuration_is_one_sentence_that_names_the_file(
+    docker_config: Path, document: bytes
+) -> None:
+    docker_config.write_bytes(document)
+    with pytest.raises(Unauthorized) as caught:
+        find()
+    assert str(docker_config) in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_helper_is_asked_for_the_registry_and_hub_by_its_old_name(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, monkeypatch, 'printf \'{"Username":"u","Secret":"%s"}\' "$(cat)"')
+    docker_config.write_text(json.dumps({"credsStore": "lab"}))
+    assert find("r.example:5000") == Credentials("u", "r.example:5000")
+    assert find("docker.io") == Credentials("u", "https://index.docker.io/v1/")
+
+
+def test_what_a_helper_does_not_know_may_stand_in_the_file(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
+    auths = {"r.example": {"username": "ci", "password": "s3cret"}}
+    docker_config.write_text(json.dumps({"credsStore": "lab", "auths": auths}))
+    assert find() == Credentials("ci", "s3cret")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo s3cret",
+        "echo '[\"s3cret\"]'",
+        'echo \'{"Secret":"s3cret"}\'',
+        "echo s3cret >&2; exit 2",
+        "kill -9 $$",
+    ],
+)
+def test_a_helper_that_answers_nonsense_is_named_without_its_words(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    helper(tmp_path, monkeypatch, script)
+    docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}}))
+    with pytest.raises(Unauthorized, match="docker-credential-lab") as caught:
+        find()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_helper_that_is_not_installed_is_named(
+    docker_config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    docker_config.write_text(json.dumps({"credsStore": "nowhere"}))
+    with pytest.raises(Unauthorized, match=r"docker-credential-nowhere .*PATH"):
+        find()
+
+
+def test_a_helper_that_hangs_is_given_up(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "_HELPER_TIMEOUT_SECONDS", 0.1)
+    helper(tmp_path, monkeypatch, "exec sleep 600")
+    docker_config.write_text(json.dumps({"credsStore": "lab"}))
+    with pytest.raises(Unauthorized, match="docker-credential-lab"):
+        find()
+
+
+def test_a_password_by_reference_is_read_from_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "registries.toml"
+    file.write_text('[registries."r.example"]\nusername = "ci"\npassword_env = "LAB_PASSWORD"\n')
+    monkeypatch.setenv("LAB_PASSWORD", "s3cret")
+    assert find_credentials(Hosts(file).host("r.example")) == Credentials("ci", "s3cret")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('username = "ci"', "belong together"),
+        ('password_env = "LAB_PASSWORD"', "belong together"),
+        ('plain_http = true\nca_file = "/ca.pem"', "without a use"),
+    ],
+)
+def test_an_entry_that_is_half_of_one_is_refused(tmp_path: Path, lines: str, told: str) -> None:
+    file = tmp_path / "registries.toml"
+    file.write_text(f'[registries."r.example"]\n{lines}\n')
+    with pytest.raises(InvalidArgument, match=told) as caught:
+        Hosts(file)
+    assert "r.example" in str(caught.value)
