@@ -12,6 +12,7 @@ from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 
 __all__ = ["Catalog", "Connection"]
 
+_DRIVER = "postgresql+psycopg"
 _CONNECT_TIMEOUT_SECONDS = 5
 
 # A stopped worker must not hold locks, and nobody waits for ever. Set by the session, so that the
@@ -30,14 +31,14 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 class Catalog:
-    """A database. `url` names the driver: `postgresql+psycopg://…`. Raises InvalidArgument.
+    """A database, by its `postgresql://…` URL. Raises InvalidArgument.
 
     At most twice `pool_size` transactions at once; one more waits for `pool_timeout_seconds`.
     """
 
     def __init__(self, url: str, pool_size: int = 10, pool_timeout_seconds: float = 30) -> None:
         try:
-            self._url = make_url(url)
+            self._url = make_url(url).set(drivername=_DRIVER)
         except ArgumentError:
             # No `from`: the cause holds the URL with its password.
             raise InvalidArgument("TOWLINE_DATABASE_URL cannot be read as a URL.") from None

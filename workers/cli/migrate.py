@@ -2,12 +2,9 @@
 
 import click
 
-from shared.catalog.database import Catalog
-from shared.catalog.migrating import migrate
-from shared.catalog.schema import claim_volume, volume_id
 from shared.settings import Settings
-from shared.volume.identity import prepare
 from workers.cli.session import open_session
+from workers.preparing import prepare_fleet
 
 
 @click.command("migrate")
@@ -19,16 +16,7 @@ def migrate_command() -> None:
         with open_session() as session:
             click.echo(f"The volume is {session.settings.volume_path}.")
         return
-    revision = migrate(settings.sqlalchemy_url)
-    catalog = Catalog(settings.sqlalchemy_url)
-    try:
-        with catalog.begin() as tx:
-            known = volume_id(tx)
-        identity = prepare(settings.volume_path, known)
-        with catalog.begin() as tx:
-            claim_volume(tx, identity)
-    finally:
-        catalog.close()
+    revision, identity = prepare_fleet(settings.sqlalchemy_url, settings.volume_path)
     click.echo(
         f"The schema is at revision {revision}; {settings.volume_path} is volume {identity}."
     )

@@ -46,7 +46,7 @@ def _hold(home: StackHome, state: State) -> None:
     flower = _start_flower(home, state, port, password)
     try:
         _tell(state, port, password)
-        catalog = Catalog((state.database_url or "").replace("://", "+psycopg://", 1))
+        catalog = Catalog(state.database_url or "")
         try:
             while flower.alive:
                 catalog.ping()

@@ -119,7 +119,7 @@ class PostgresServer:
 
     def answers(self) -> bool:
         """Whether it takes connections."""
-        catalog = Catalog(self.url.replace("postgresql:", "postgresql+psycopg:", 1))
+        catalog = Catalog(self.url)
         try:
             catalog.ping()
         except CatalogUnavailable:

@@ -11,12 +11,9 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from shared.catalog.database import Catalog
-from shared.catalog.migrating import migrate
-from shared.catalog.schema import claim_volume, volume_id
 from shared.errors import CatalogUnavailable, TowlineError
 from shared.settings import Settings
-from shared.volume.identity import prepare
+from workers.preparing import prepare_fleet
 from workers.stack.binaries import find_postgres, find_redis
 from workers.stack.process import Child
 from workers.stack.servers import PostgresServer, RedisServer, start, stop
@@ -92,7 +89,7 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
         running.callback(worker.stop, _WORKER_GRACE_SECONDS)
         start(postgres, redis)
         state = State(redis.url, postgres.url, str(settings.volume_path))
-        _prepare(settings.model_copy(update={"database_url": None}), postgres.url)
+        prepare_fleet(postgres.url, settings.volume_path)
         home.write(state)
         children = [child for child in (postgres.child, redis.child, worker) if child is not None]
         _watch(home, held, children)
@@ -108,18 +105,6 @@ def _watch(home: StackHome, held: ExitStack, children: Sequence[Child]) -> None:
                 home.write(State(error=error.message))
                 raise error
         time.sleep(_POLL_SECONDS)
-
-
-def _prepare(settings: Settings, database_url: str) -> None:
-    url = database_url.replace("postgresql:", "postgresql+psycopg:", 1)
-    migrate(url)
-    catalog = Catalog(url)
-    try:
-        with catalog.begin() as tx:
-            identity = prepare(settings.volume_path, volume_id(tx))
-            claim_volume(tx, identity)
-    finally:
-        catalog.close()
 
 
 def _start_worker(home: StackHome) -> Child:
