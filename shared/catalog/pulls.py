@@ -165,7 +165,8 @@ def count_failure(tx: Connection, pull_id: str) -> int:
 
 def wait(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
     """The pull waits, and says for what and until when."""
-    until = func.clock_timestamp() + timedelta(seconds=seconds)
+    # One time a statement, so that both columns hold the same.
+    until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
     tx.execute(_open(pull_id).values(waiting_for=reason, not_before=until))
 

@@ -39,9 +39,13 @@ def setting(tx: Connection, name: str) -> str:
 
 
 def test_what_fails_leaves_nothing_behind(catalog: Catalog) -> None:
-    with pytest.raises(ZeroDivisionError), catalog.begin() as tx:
-        blobs.expect_blobs(tx, [of("a")])
-        raise ZeroDivisionError
+    def fail_halfway() -> None:
+        with catalog.begin() as tx:
+            blobs.expect_blobs(tx, [of("a")])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     with catalog.begin() as tx:
         assert given.rows(tx, COUNT) == [(0,)]
 
@@ -77,11 +81,15 @@ def test_a_url_that_cannot_be_read_is_not_repeated() -> None:
 def test_a_lost_connection_is_the_catalogs_absence_and_the_next_one_works(
     catalog: Catalog, other: Catalog
 ) -> None:
-    with pytest.raises(CatalogUnavailable), catalog.begin() as tx:
-        backend = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar()
-        with other.begin() as killer:
-            killer.execute(text("SELECT pg_terminate_backend(:id)"), {"id": backend})
-        tx.exec_driver_sql("SELECT 1")
+    def lose_the_connection() -> None:
+        with catalog.begin() as tx:
+            backend = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            with other.begin() as killer:
+                killer.execute(text("SELECT pg_terminate_backend(:id)"), {"id": backend})
+            tx.exec_driver_sql("SELECT 1")
+
+    with pytest.raises(CatalogUnavailable):
+        lose_the_connection()
     catalog.ping()
 
 
@@ -123,13 +131,17 @@ def test_a_deadlock_may_be_tried_again(catalog: Catalog) -> None:
 def test_a_lock_that_does_not_come_may_be_tried_again(
     catalog: Catalog, other: Catalog, limit: str
 ) -> None:
+    def wait_for_the_lock() -> None:
+        with other.begin() as tx:
+            tx.exec_driver_sql(f"SET LOCAL {limit} = '50ms'")
+            blobs.expect_blobs(tx, [of("a")])
+
     with catalog.begin() as tx:
         blobs.expect_blobs(tx, [of("a")])
     with catalog.begin() as holder:
         blobs.expect_blobs(holder, [of("a")])
-        with pytest.raises(CatalogUnavailable), other.begin() as tx:
-            tx.exec_driver_sql(f"SET LOCAL {limit} = '50ms'")
-            blobs.expect_blobs(tx, [of("a")])
+        with pytest.raises(CatalogUnavailable):
+            wait_for_the_lock()
 
 
 def test_a_pool_that_is_used_up_may_be_tried_again(url: str) -> None:
@@ -163,7 +175,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_an_outage(
         tx.exec_driver_sql(statement)
 
 
-def test_threads_share_a_catalog(catalog: Catalog) -> None:
+def test_b54_threads_share_a_catalog_and_write_at_once(catalog: Catalog) -> None:
     names = [f"blob {number}" for number in range(16)]
 
     def store(name: str) -> None:

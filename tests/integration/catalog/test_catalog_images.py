@@ -4,6 +4,7 @@ import pytest
 
 from shared.catalog import blobs, images
 from shared.catalog.database import Catalog
+from shared.errors import InvalidManifest
 from shared.oci.manifest import pair_layers
 from tests.integration.catalog import given
 from tests.integration.catalog.given import PLATFORM, TAG, hour, of, together
@@ -128,6 +129,13 @@ def test_b46_a_layer_that_is_not_stored_cannot_be_linked(catalog: Catalog) -> No
         images.link_layers(tx, manifest_id, pair_layers(image.manifest, image.config))
     with catalog.begin() as tx:
         assert given.rows(tx, "SELECT count(*) FROM manifest_layers") == [(0,)]
+
+
+def test_b47_layers_without_a_diff_id_each_are_an_error(catalog: Catalog) -> None:
+    image = given.image(["base", "top"], {"rootfs": {"type": "layers", "diff_ids": [str(of("a"))]}})
+    with pytest.raises(InvalidManifest), catalog.begin() as tx:
+        given.link(tx, image)
+    assert named(catalog) is None
 
 
 # A layer that is a document too

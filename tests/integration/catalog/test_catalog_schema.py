@@ -23,7 +23,24 @@ from tests.services import with_driver
 pytestmark = pytest.mark.integration
 
 TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-VIEW = "SELECT pg_get_viewdef('image_layers'::regclass)"
+
+# Checks, partial indexes, defaults and the view, as PostgreSQL writes them itself.
+CATALOGUES = (
+    "SELECT pg_get_viewdef('image_layers'::regclass)",
+    """
+    SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace AND conname !~ '^alembic' ORDER BY 1
+    """,
+    """
+    SELECT indexname, indexdef FROM pg_indexes
+    WHERE schemaname = 'public' AND tablename !~ '^alembic' ORDER BY 1
+    """,
+    """
+    SELECT table_name, column_name, column_default, identity_generation, is_nullable
+    FROM information_schema.columns
+    WHERE table_schema = 'public' AND table_name !~ '^alembic' ORDER BY 1, 2
+    """,
+)
 
 
 def revise(tx: Connection, revision: str) -> None:
@@ -67,25 +84,14 @@ def test_the_migrations_make_what_the_tables_say(catalog: Catalog) -> None:
 def test_what_autogenerate_does_not_see_is_the_same_too(
     catalog: Catalog, database_url: str
 ) -> None:
-    # Checks, partial indexes, defaults and the view, as PostgreSQL writes them itself.
-    statements = (
-        VIEW,
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
-        "WHERE connamespace = 'public'::regnamespace AND conname !~ '^alembic' ORDER BY 1",
-        "SELECT indexname, indexdef FROM pg_indexes "
-        "WHERE schemaname = 'public' AND tablename !~ '^alembic' ORDER BY 1",
-        "SELECT table_name, column_name, column_default, identity_generation, is_nullable "
-        "FROM information_schema.columns "
-        "WHERE table_schema = 'public' AND table_name !~ '^alembic' ORDER BY 1, 2",
-    )
     modelled = Catalog(with_driver(database_url))
     with modelled.begin() as tx:
         metadata.create_all(tx)
         tx.exec_driver_sql(IMAGE_LAYERS_VIEW)
-        expected = [given.rows(tx, statement) for statement in statements]
+        expected = [given.rows(tx, statement) for statement in CATALOGUES]
     modelled.close()
     with catalog.begin() as tx:
-        assert [given.rows(tx, statement) for statement in statements] == expected
+        assert [given.rows(tx, statement) for statement in CATALOGUES] == expected
 
 
 def test_a_migration_can_be_taken_back(catalog: Catalog) -> None:
@@ -109,7 +115,7 @@ def test_a_database_without_a_schema_is_refused_with_the_command_to_run(database
 def test_an_unknown_revision_is_refused_by_name(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         revise(tx, "9999")
-    with pytest.raises(InvalidArgument, match="9999.*`towline migrate`"):
+    with pytest.raises(InvalidArgument, match=r"9999.*`towline migrate`"):
         check(catalog)
 
 

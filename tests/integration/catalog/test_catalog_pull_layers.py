@@ -1,0 +1,118 @@
+"""The layers of a pull: what is missing, what was tried, how far it came."""
+
+import pytest
+
+from shared.catalog import blobs, leases, pull_layers, pulls
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.pull_values import PlannedLayer
+from tests.integration.catalog import given
+from tests.integration.catalog.given import NOON
+from tests.integration.catalog.given_pulls import BASE, HOST, TOP, layer, plan, planned, record, row
+
+pytestmark = pytest.mark.integration
+
+
+def test_b41_a_repeated_layer_is_counted_once(tx: Connection) -> None:
+    image = given.image(["base", "empty", "empty", "empty"])
+    record(tx)
+    plan(tx, [layer.digest for layer in image.manifest.distinct_layers])
+    assert pull_layers.missing(tx, "p") == 2
+    given.land(tx, image)
+    assert pull_layers.missing(tx, "p") == 0
+
+
+def test_only_stored_layers_are_not_missing(tx: Connection) -> None:
+    planned(tx)
+    blobs.store_layer(tx, BASE, 100)
+    assert pull_layers.missing(tx, "p") == 1
+    assert [found.stored for found in pull_layers.of_pull(tx, "p", HOST)] == [True, False]
+    blobs.store_layer(tx, TOP, 100)
+    assert pull_layers.missing(tx, "p") == 0
+
+
+def test_a_pull_without_layers_misses_none(tx: Connection) -> None:
+    planned(tx, [])
+    assert pull_layers.missing(tx, "p") == 0
+    assert row(tx).bytes_total == 0
+
+
+def test_only_a_byte_further_than_ever_is_progress(tx: Connection) -> None:
+    planned(tx)
+    reached = [0, 0, 40, 40, 30, 41, 41]
+    counts = [pull_layers.count_failure(tx, "p", BASE, at) for at in reached]
+    assert counts == [1, 2, 1, 2, 3, 1, 2]
+    assert layer(tx).failures == 2
+    assert layer(tx, TOP).failures == 0
+
+
+def test_attempts_and_failures_are_a_pulls_own(tx: Connection) -> None:
+    planned(tx)
+    record(tx, "other")
+    plan(tx, pull_id="other")
+    pull_layers.begin(tx, "other", BASE)
+    pull_layers.count_failure(tx, "other", BASE, 0)
+    assert (layer(tx).attempts, layer(tx).failures) == (0, 0)
+
+
+def test_bytes_fetched_add_up_over_attempts(tx: Connection) -> None:
+    planned(tx)
+    for count in (30, 0, 70):
+        pull_layers.fetched(tx, "p", BASE, count)
+    pull_layers.landed(tx, "p", BASE, "resumed")
+    assert (layer(tx).bytes_fetched, layer(tx).source) == (100, "resumed")
+
+
+def test_live_bytes_are_those_of_the_pulls_own_registry(tx: Connection) -> None:
+    planned(tx)
+    for host, done in ((HOST, 40), ("other.example", 90)):
+        fence = leases.begin(tx, host, TOP, "me", 100, 30)
+        leases.report(tx, host, TOP, fence, done, 30)
+    assert [found.bytes_done for found in pull_layers.of_pull(tx, "p", HOST)] == [0, 40]
+
+
+def test_bytes_done_are_stored_layers_and_live_bytes(tx: Connection) -> None:
+    planned(tx)
+    blobs.store_layer(tx, BASE, 100)
+    fence = leases.begin(tx, HOST, TOP, "me", 100, 30)
+    leases.report(tx, HOST, TOP, fence, 40, 30)
+    pulls.refresh_bytes_done(tx, "p", HOST)
+    assert row(tx).bytes_done == 140
+
+
+def test_progress_waits_for_nobody_who_holds_the_pull(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        planned(tx)
+        blobs.store_layer(tx, BASE, 100)
+    with catalog.begin() as holder:
+        pulls.lock(holder, "p")
+        with catalog.begin() as tx:
+            pulls.refresh_bytes_done(tx, "p", HOST)
+            assert row(tx).bytes_done == 0
+
+
+def test_a_layers_urls_and_claims_are_read_back(tx: Connection) -> None:
+    record(tx)
+    claim = PlannedLayer(BASE, 2**62, "application/x", ("https://a.example/x",))
+    pulls.plan(
+        tx,
+        "p",
+        manifest_digest="m",
+        index_digest="i",
+        config_digest="c",
+        resolved_at=NOON,
+        layers=[claim],
+    )
+    found = layer(tx)
+    assert (found.size_bytes, found.media_type, tuple(found.urls)) == (
+        claim.size_bytes,
+        claim.media_type,
+        claim.urls,
+    )
+    assert pull_layers.get(tx, "p", TOP, HOST) is None
+
+
+def test_a_layer_another_pull_stored_is_not_this_pulls_claim(tx: Connection) -> None:
+    planned(tx)
+    blobs.store_layer(tx, BASE, 1)
+    assert layer(tx).size_bytes == 100
+    assert blobs.stored(tx, [BASE]) == {BASE: 1}

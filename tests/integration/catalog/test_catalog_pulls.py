@@ -1,0 +1,229 @@
+"""Pulls and their layers, from queued to answered."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from shared.catalog import pull_layers, pulls
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.pull_values import NewPull, Pull
+from shared.catalog.tables import FINAL_STATES, OPEN_STATES
+from tests.integration.catalog import given
+from tests.integration.catalog.given import NOON, PLATFORM, TAG, of, together
+from tests.integration.catalog.given_pulls import BASE, HOST, TOP, layer, plan, planned, record, row
+
+pytestmark = pytest.mark.integration
+
+# Recording
+
+
+def test_a_recorded_pull_is_queued_as_it_was_asked_for(tx: Connection) -> None:
+    new = NewPull("p", TAG, None, "if-missing", 9, "ci", {"team": "a"}, "an older one")
+    assert pulls.record(tx, new) == row(tx)
+    pull = row(tx)
+    assert (pull.state, pull.final, pull.attempts, pull.bytes_done) == ("queued", False, 0, 0)
+    assert (pull.reference, pull.platform, pull.policy) == (TAG, None, "if-missing")
+    assert (pull.priority, pull.requested_by, pull.labels) == (9, "ci", {"team": "a"})
+    assert (pull.retry_of, pull.waiting_for, pull.bytes_total) == ("an older one", None, None)
+
+
+def test_the_same_id_is_one_pull_and_the_first_arguments_win(tx: Connection) -> None:
+    record(tx)
+    again = pulls.record(tx, NewPull("p", "registry.example/other:2", None, priority=0))
+    assert (again.reference, again.platform, again.priority) == (TAG, PLATFORM, 5)
+
+
+def test_one_id_sent_many_times_at_once_is_one_pull(catalog: Catalog) -> None:
+    seen: list[Pull] = []
+
+    def send(number: int) -> None:
+        with catalog.begin() as tx:
+            seen.append(pulls.record(tx, NewPull("p", TAG, None, requested_by=str(number))))
+
+    together([lambda number=number: send(number) for number in range(8)])
+    assert len({pull.requested_by for pull in seen}) == 1
+
+
+@pytest.mark.parametrize(
+    "new",
+    [NewPull("x" * 156, TAG, None), NewPull("p", TAG, None, priority=10)],
+    ids=["id", "priority"],
+)
+def test_what_the_contract_does_not_allow_the_table_does_not_hold(
+    catalog: Catalog, new: NewPull
+) -> None:
+    with pytest.raises(IntegrityError), catalog.begin() as tx:
+        pulls.record(tx, new)
+
+
+def test_the_longest_id_is_held(tx: Connection) -> None:
+    record(tx, "é" * 155)
+    assert row(tx, "é" * 155).state == "queued"
+
+
+def test_the_newest_pulls_come_first(catalog: Catalog) -> None:
+    for name in ("a", "b", "c"):
+        with catalog.begin() as tx:
+            record(tx, name)
+    with catalog.begin() as tx:
+        assert [pull.id for pull in pulls.recent(tx, 2)] == ["c", "b"]
+
+
+def test_an_unknown_pull_is_none(tx: Connection) -> None:
+    assert pulls.get(tx, "p") is None
+    assert pulls.lock(tx, "p") is None
+    assert pulls.start(tx, "p", PLATFORM) is None
+    assert plan(tx) is None
+    assert not pulls.fail(tx, "p", "A", None, "b")
+    assert pulls.count_failure(tx, "p") == 0
+
+
+# The way
+
+
+def test_starting_counts_attempts_and_keeps_the_first_time(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx, platform=None)
+        first = pulls.start(tx, "p", "linux/arm64")
+    with catalog.begin() as tx:
+        second = pulls.start(tx, "p", "linux/amd64")
+    assert first is not None
+    assert second is not None
+    assert (first.state, first.attempts, first.platform) == ("resolving", 1, "linux/arm64")
+    assert (second.attempts, second.platform) == (2, "linux/arm64")
+    assert first.started_at == second.started_at
+
+
+def test_a_plan_lists_distinct_layers_in_manifest_order(tx: Connection) -> None:
+    order = sorted([BASE, TOP, of("middle")], reverse=True)
+    record(tx)
+    assert plan(tx, order) == 1
+    pull = row(tx)
+    assert (pull.state, pull.bytes_total, pull.resolved_at) == ("fetching", 300, NOON)
+    assert (pull.manifest_digest, pull.index_digest) == (str(of("manifest")), None)
+    assert [found.digest for found in pull_layers.of_pull(tx, "p", HOST)] == order
+    assert pull_layers.missing(tx, "p") == 3
+
+
+def test_planning_again_makes_a_new_generation_and_forgets_no_attempt(tx: Connection) -> None:
+    planned(tx)
+    pull_layers.begin(tx, "p", BASE)
+    assert plan(tx) == 2
+    assert layer(tx).attempts == 1
+    assert len(pull_layers.of_pull(tx, "p", HOST)) == 2
+
+
+def test_a_complete_pull_holds_its_receipt_and_all_its_bytes(tx: Connection) -> None:
+    planned(tx)
+    pulls.linking(tx, "p")
+    assert row(tx).state == "linking"
+    pulls.complete(tx, "p", {"pull_id": "p"}, NOON)
+    pull = row(tx)
+    assert (pull.state, pull.final, pull.finished_at) == ("complete", True, NOON)
+    assert (pull.receipt, pull.bytes_done, pull.answered_at) == ({"pull_id": "p"}, 200, None)
+
+
+def test_the_first_cause_of_a_failure_wins(tx: Connection) -> None:
+    record(tx)
+    assert pulls.fail(tx, "p", "ManifestUnknown", "MANIFEST_UNKNOWN", "No such tag.")
+    assert not pulls.fail(tx, "p", "Forbidden", None, "Later.")
+    pull = row(tx)
+    assert (pull.state, pull.error_class, pull.error_code, pull.error_message) == (
+        "failed",
+        "ManifestUnknown",
+        "MANIFEST_UNKNOWN",
+        "No such tag.",
+    )
+    assert pull.finished_at is not None
+
+
+def test_of_many_failures_at_once_one_is_the_cause(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx)
+    won: list[str] = []
+
+    def fail(name: str) -> None:
+        with catalog.begin() as tx:
+            if pulls.fail(tx, "p", name, None, name):
+                won.append(name)
+
+    together([lambda name=name: fail(name) for name in "abcdefgh"])
+    with catalog.begin() as tx:
+        assert won == [row(tx).error_class]
+
+
+MOVES: dict[str, Callable[[Connection], object]] = {
+    "start": lambda tx: pulls.start(tx, "p", PLATFORM),
+    "plan": plan,
+    "linking": lambda tx: pulls.linking(tx, "p"),
+    "complete": lambda tx: pulls.complete(tx, "p", {}, NOON),
+    "fail": lambda tx: pulls.fail(tx, "p", "A", None, "b"),
+    "count_failure": lambda tx: pulls.count_failure(tx, "p"),
+    "wait": lambda tx: pulls.wait(tx, "p", "backoff", 5, "c"),
+    "go_on": lambda tx: pulls.go_on(tx, "p"),
+    "refresh": lambda tx: pulls.refresh_bytes_done(tx, "p", HOST),
+}
+
+
+@pytest.mark.parametrize("state", FINAL_STATES)
+@pytest.mark.parametrize("move", MOVES)
+def test_final_is_final(tx: Connection, state: str, move: str) -> None:
+    record(tx)
+    tx.exec_driver_sql(f"UPDATE pulls SET state = '{state}', finished_at = now()")
+    before = given.rows(tx, "SELECT * FROM pulls")
+    MOVES[move](tx)
+    assert given.rows(tx, "SELECT * FROM pulls") == before
+    assert pull_layers.of_pull(tx, "p", HOST) == []
+
+
+def test_a_pull_is_answered_once_and_only_at_its_end(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx)
+        pulls.answered(tx, "p")
+        assert row(tx).answered_at is None
+        pulls.fail(tx, "p", "A", None, "b")
+        pulls.answered(tx, "p")
+        first = row(tx).answered_at
+    with catalog.begin() as tx:
+        pulls.answered(tx, "p")
+        assert row(tx).answered_at == first is not None
+
+
+def test_the_states_are_the_contracts() -> None:
+    assert OPEN_STATES == ("queued", "resolving", "fetching", "linking")
+    assert FINAL_STATES == ("complete", "failed", "cancelled")
+
+
+# Waiting and failing
+
+
+def test_a_waiting_pull_says_for_what_and_until_when(tx: Connection) -> None:
+    record(tx)
+    pulls.wait(tx, "p", "rate_limit", 60, "The registry asked for a minute.")
+    waiting = row(tx).waiting_for
+    assert waiting is not None
+    assert set(waiting) == {"cause", "until", "detail"}
+    assert (waiting["cause"], waiting["detail"]) == (
+        "rate_limit",
+        "The registry asked for a minute.",
+    )
+    same = "(waiting_for->>'until')::timestamptz = not_before, not_before > clock_timestamp()"
+    assert given.rows(tx, f"SELECT {same} FROM pulls") == [(True, True)]
+    pulls.go_on(tx, "p")
+    assert given.rows(tx, "SELECT waiting_for IS NULL, not_before FROM pulls") == [(True, None)]
+
+
+def test_a_pulls_failures_in_a_row_end_with_a_plan(tx: Connection) -> None:
+    record(tx)
+    assert [pulls.count_failure(tx, "p") for _ in range(3)] == [1, 2, 3]
+    plan(tx)
+    assert pulls.count_failure(tx, "p") == 1
+
+
+def test_a_failed_pull_tells_the_attempts_of_its_hardest_step(tx: Connection) -> None:
+    planned(tx)
+    for _ in range(4):
+        pull_layers.begin(tx, "p", TOP)
+    pulls.fail(tx, "p", "BlobTruncated", None, "Too short.")
+    assert row(tx).attempts == 4
