@@ -1,5 +1,6 @@
 """The use cases on a real PostgreSQL, a real volume and a registry on a socket."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from tests.fakes.faults import (
     WrongRange,
 )
 from tests.fakes.registry import OCI_INDEX, Auth, FakeRegistry, digest_of
-from workers.pulling.attempts import TryAgain
+from workers.pulling.attempts import TryAgain, abandon
 from workers.pulling.fetching import fetch_layer
 from workers.pulling.linking import link_image
 from workers.pulling.planning import plan_pull
@@ -575,3 +576,57 @@ def test_a_layer_of_another_pull_is_not_believed(driver: Driver, registry: FakeR
     plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
     with pytest.raises(errors.InvalidArgument, match="does not list"):
         driver.fetch("p", Digest.of(b"other"))
+
+
+def test_a_header_that_vanished_fails_its_pull_unless_that_has_ended(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    plan_pull(driver.resources, "open", (), {"reference": f"{registry.host}/a:1"})
+    driver.pull(f"{registry.host}/a:1", pull_id="done")
+    for pull_id in ("open", "done"):
+        abandon(driver.resources, pull_id)
+    assert (driver.row("open").state, driver.row("done").state) == ("failed", "complete")
+    assert "pull it again" in str(driver.row("open").error_message)
+
+
+def test_an_error_nobody_foresaw_ends_the_pull_and_names_its_kind(
+    driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("s3cret")
+
+    monkeypatch.setattr(driver.resources.volume, "adopt", broken)
+    with pytest.raises(ZeroDivisionError):
+        driver.fetch("p", Digest.parse(digest_of(SMALL)))
+    row = driver.row("p")
+    assert (row.state, row.error_class) == ("failed", "TowlineError")
+    assert "ZeroDivisionError" in str(row.error_message)
+    assert "s3cret" not in str(row.error_message)
+
+
+def test_a_full_volume_keeps_every_byte_and_goes_on_later(
+    driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.put_image("a", "1", [LARGE])
+    plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+    digest = Digest.parse(digest_of(LARGE))
+    written = os.pwrite
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        if offset > 1_000_000 and len(data) > 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(descriptor, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(TryAgain) as caught:
+            fetch_layer(driver.resources, "p", digest, lambda _offset, _size: None)
+    assert isinstance(caught.value.cause, errors.VolumeFull)
+    driver.fetch("p", digest)
+    assert driver.layers("p")[0].source == "resumed"
+    assert driver.layers("p")[0].bytes_fetched < len(LARGE) + 2_000_000
+    assert_whole(driver)
