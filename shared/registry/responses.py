@@ -67,9 +67,10 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
         return float(text)
     try:
         then = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+        return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        # A day, year or offset that no calendar has.
         return None
-    return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())
 
 
 def error_of(
