@@ -25,6 +25,8 @@ from workers.resources import Resources
 
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 8.0
+# A registry may ask for years; nobody waits longer than this without asking again.
+_LONGEST_ASKED_SECONDS = 3600.0
 
 # A registry that serves wrong bytes in full will hardly serve right ones the fifth time.
 _MISMATCH_ATTEMPTS = 3
@@ -124,5 +126,6 @@ def _delay_seconds(failures: int, error: TransientError) -> float:
     ceiling = min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     delay_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
     if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
-        delay_seconds = max(delay_seconds, error.retry_after_seconds)
+        asked_seconds = min(error.retry_after_seconds, _LONGEST_ASKED_SECONDS)
+        delay_seconds = max(delay_seconds, asked_seconds)
     return delay_seconds
