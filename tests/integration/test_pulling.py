@@ -232,6 +232,21 @@ def test_an_artifact_is_stored_like_an_image(driver: Driver, registry: FakeRegis
     assert_whole(driver)
 
 
+def test_the_empty_blob_may_be_config_and_layer_at_once(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    empty = {
+        "mediaType": "application/vnd.oci.empty.v1+json",
+        "digest": registry.put_blob(b"{}"),
+        "size": 2,
+    }
+    artifact = {"schemaVersion": 2, "config": empty, "layers": [empty], "artifactType": "x/y"}
+    registry.put_manifest("a", "1", artifact, "application/vnd.oci.image.manifest.v1+json")
+    receipt = driver.pull(f"{registry.host}/a:1")
+    assert receipt["layers"][0]["digest"] == receipt["config"]
+    assert_whole(driver)
+
+
 def test_docker_schema_2_and_sha512_layers_are_pulled(
     driver: Driver, registry: FakeRegistry
 ) -> None:
@@ -548,6 +563,28 @@ def test_a_resumed_plan_keeps_its_manifest_though_the_tag_moves(
     plan_pull(driver.resources, "p", (), kwargs)
     registry.put_image("a", "1", [LARGE])
     assert driver.pull(pull_id="p", **kwargs)["manifest"] == first
+
+
+def test_of_two_workers_that_plan_one_pull_the_first_manifest_stays(
+    driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kwargs = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
+    first = registry.put_image("a", "1", [SMALL])
+    ask = driver.resources.registry.manifest
+
+    def overtaken(*arguments: object) -> object:
+        """The registry's answer comes back after another worker has planned, with the old tag."""
+        monkeypatch.setattr(driver.resources.registry, "manifest", ask)
+        plan_pull(driver.resources, "p", (), kwargs)
+        registry.put_image("a", "1", [LARGE])
+        return ask(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(driver.resources.registry, "manifest", overtaken)
+    plan = plan_pull(driver.resources, "p", (), kwargs)
+    assert plan is not None
+    assert [str(digest) for digest in plan.missing] == [digest_of(SMALL)]
+    assert driver.row("p").manifest_digest == first
+    assert len(driver.layers("p")) == 1
 
 
 def test_a_blob_published_without_its_row_is_adopted(

@@ -102,30 +102,40 @@ def _store_documents(resources: Resources, resolution: Resolution) -> None:
 
 
 def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
+    """The plan as it is written; None for a pull that has ended meanwhile."""
+    with resources.catalog.begin() as tx:
+        standing = pulls.lock(tx, pull.id)
+        if standing is None or standing.final:
+            return None
+        if standing.manifest_digest in {None, str(resolution.manifest_digest)}:
+            return _write(tx, standing, resolution)
+    # The tag moved while two workers resolved one pull: the manifest that was planned first stays.
+    return _plan(resources, standing, recall(resources, standing))
+
+
+def _write(tx: Connection, pull: Pull, resolution: Resolution) -> Plan | None:
     layers = resolution.manifest.distinct_layers
     digests = [layer.digest for layer in layers]
-    with resources.catalog.begin() as tx:
-        _save_documents(tx, resolution)
-        blobs.expect_blobs(tx, digests)
-        stored = blobs.stored(tx, digests)
-        for layer in layers:
-            if stored.get(layer.digest, layer.size) != layer.size:
-                raise InvalidManifest(
-                    f"The manifest of {pull.reference} promises {layer.size} bytes for "
-                    f"{layer.digest}, which has {stored[layer.digest]}."
-                )
-        generation = pulls.plan(
-            tx,
-            pull.id,
-            manifest_digest=str(resolution.manifest_digest),
-            index_digest=str(resolution.index.digest) if resolution.index else None,
-            config_digest=str(resolution.manifest.config.digest),
-            resolved_at=resolution.resolved_at,
-            layers=[
-                PlannedLayer(layer.digest, layer.size, layer.media_type, layer.urls)
-                for layer in layers
-            ],
-        )
+    _save_documents(tx, resolution)
+    blobs.expect_blobs(tx, digests)
+    stored = blobs.stored(tx, digests)
+    for layer in layers:
+        if stored.get(layer.digest, layer.size) != layer.size:
+            raise InvalidManifest(
+                f"The manifest of {pull.reference} promises {layer.size} bytes for "
+                f"{layer.digest}, which has {stored[layer.digest]}."
+            )
+    generation = pulls.plan(
+        tx,
+        pull.id,
+        manifest_digest=str(resolution.manifest_digest),
+        index_digest=str(resolution.index.digest) if resolution.index else None,
+        config_digest=str(resolution.manifest.config.digest),
+        resolved_at=resolution.resolved_at,
+        layers=[
+            PlannedLayer(layer.digest, layer.size, layer.media_type, layer.urls) for layer in layers
+        ],
+    )
     if generation is None:
         return None
     missing = [digest for digest in digests if digest not in stored]
