@@ -1,6 +1,7 @@
 """The catalog: the only code of towline that speaks SQL.
 
-    tables.py        what the tables are           migrations/    how they came to be
+    tables.py        what is on the volume         pull_tables.py pulls on their way
+    columns.py       what tables are made of       migrations/    how they came to be
     schema.py        which of them workers know    migrating.py   moves them
     database.py      one connection pool, one transaction at a time, errors translated
     pulls.py         a pull from queued to answered       pull_values.py  as a value

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
-from shared.catalog.tables import fences, leases
+from shared.catalog.pull_tables import fences, leases
 from shared.oci.digest import Digest
 
 

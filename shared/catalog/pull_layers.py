@@ -10,7 +10,8 @@ from sqlalchemy import Row, Select, case, func, select, update
 from sqlalchemy.sql.dml import Update
 
 from shared.catalog.database import Connection
-from shared.catalog.tables import blobs, leases, pull_layers
+from shared.catalog.pull_tables import leases, pull_layers
+from shared.catalog.tables import blobs
 from shared.oci.digest import Digest
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from shared.catalog.tables import FINAL_STATES
+from shared.catalog.pull_tables import FINAL_STATES
 from shared.oci.digest import Digest
 
 

@@ -13,8 +13,9 @@ from sqlalchemy import CursorResult, Row, Update, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
+from shared.catalog.pull_tables import FINAL_STATES, leases, pull_layers, pulls
 from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
-from shared.catalog.tables import FINAL_STATES, blobs, leases, pull_layers, pulls
+from shared.catalog.tables import blobs
 
 _COLUMNS = [pulls.c[column.name] for column in fields(Pull)]
 _OPEN = pulls.c.state.not_in(FINAL_STATES)

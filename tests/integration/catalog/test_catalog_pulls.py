@@ -7,8 +7,8 @@ from sqlalchemy.exc import IntegrityError
 
 from shared.catalog import pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
+from shared.catalog.pull_tables import FINAL_STATES, OPEN_STATES
 from shared.catalog.pull_values import NewPull, Pull
-from shared.catalog.tables import FINAL_STATES, OPEN_STATES
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON, PLATFORM, TAG, of, together
 from tests.integration.catalog.given_pulls import BASE, HOST, TOP, layer, plan, planned, record, row

@@ -11,10 +11,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 import shared.catalog
+from shared.catalog.columns import metadata
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.migrating import migrate
 from shared.catalog.schema import KNOWN_REVISIONS, check, claim_volume, volume_id
-from shared.catalog.tables import IMAGE_LAYERS_VIEW, metadata
+from shared.catalog.tables import IMAGE_LAYERS_VIEW
 from shared.errors import InvalidArgument
 from tests.integration.catalog import given
 from tests.integration.catalog.given import together

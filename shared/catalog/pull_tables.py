@@ -1,0 +1,117 @@
+"""The tables of pulls on their way: pulls, their layers, and who is at work on a blob."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+from shared.catalog.columns import (
+    count_column,
+    json_column,
+    metadata,
+    size_column,
+    text_column,
+    time_column,
+)
+
+OPEN_STATES = ("queued", "resolving", "fetching", "linking")
+FINAL_STATES = ("complete", "failed", "cancelled")
+_STATES = ", ".join(f"'{state}'" for state in (*OPEN_STATES, *FINAL_STATES))
+_FINAL = ", ".join(f"'{state}'" for state in FINAL_STATES)
+
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("id", Text, primary_key=True),
+    text_column("reference", required=True),
+    text_column("platform"),
+    Column("policy", Text, nullable=False, server_default="always"),
+    Column("state", Text, nullable=False, server_default="queued"),
+    json_column("waiting_for"),
+    Column("priority", SmallInteger, nullable=False, server_default="5"),
+    text_column("requested_by"),
+    json_column("labels"),
+    text_column("retry_of"),
+    # Names the messages of one dispatch; tasks never refuse an old one.
+    count_column("generation"),
+    time_column("dispatched_at"),
+    text_column("manifest_digest"),
+    text_column("index_digest"),
+    text_column("config_digest"),
+    size_column("bytes_total", required=False),
+    Column("bytes_done", BigInteger, nullable=False, server_default="0"),
+    text_column("error_class"),
+    text_column("error_code"),
+    text_column("error_message"),
+    count_column("attempts"),
+    # Tries in a row without progress.
+    count_column("failures"),
+    time_column("not_before"),
+    time_column("deadline_at"),
+    time_column("created_at", now=True),
+    time_column("resolved_at"),
+    time_column("started_at"),
+    time_column("finished_at"),
+    time_column("answered_at"),
+    json_column("receipt"),
+    CheckConstraint("length(id) <= 155", name="id"),
+    CheckConstraint(f"state IN ({_STATES})", name="state"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
+    Index("pulls_open_idx", "created_at", postgresql_where=text(f"state NOT IN ({_FINAL})")),
+    Index(
+        "pulls_unanswered_idx",
+        "finished_at",
+        postgresql_where=text(f"state IN ({_FINAL}) AND answered_at IS NULL"),
+    ),
+    Index(None, "created_at"),
+)
+
+pull_layers = Table(
+    "pull_layers",
+    metadata,
+    Column("pull_id", ForeignKey("pulls.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", Text, primary_key=True, index=True),
+    Column("position", Integer, nullable=False),
+    # This pull's manifest claims them; the blob's own row holds what was verified.
+    size_column(),
+    text_column("media_type", required=True),
+    json_column("urls"),
+    text_column("source"),
+    Column("bytes_fetched", BigInteger, nullable=False, server_default="0"),
+    count_column("attempts"),
+    count_column("failures"),
+    # The furthest byte of any try: what tells progress from standing still.
+    Column("reached_bytes", BigInteger, nullable=False, server_default="0"),
+    json_column("waiting_for"),
+    time_column("not_before"),
+    text_column("error_class"),
+    text_column("error_message"),
+)
+
+# Narrow and hot: who is at work on a blob, and how far. One per upstream registry, so that a slow
+# or hostile registry cannot hold up a digest that others serve.
+leases = Table(
+    "leases",
+    metadata,
+    Column("registry", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    text_column("owner", required=True),
+    Column("fence", BigInteger, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("bytes_done", BigInteger, nullable=False, server_default="0"),
+    size_column("bytes_total"),
+    time_column("renewed_at", now=True),
+    count_column("starts_without_progress"),
+)
+
+fences = Sequence("fences", metadata=metadata)
