@@ -13,22 +13,28 @@ from shared.catalog.pull_values import Pull
 from shared.errors import TowlineError
 
 
-def answer(app: Celery, catalog: Catalog, pull_id: str) -> None:
-    """Store the result of a pull that has ended, again if need be; nothing for an open one."""
+def answer(app: Celery, catalog: Catalog, pull_id: str) -> bool:
+    """Store the result of a pull that has ended, again if need be; nothing for an open one.
+
+    False where there is no such pull.
+    """
     with catalog.begin() as tx:
         pull = pulls.get(tx, pull_id)
-    if pull is None or not pull.final:
-        return
+    if pull is None:
+        return False
+    if not pull.final:
+        return True
     if pull.state == "complete":
         app.backend.store_result(pull_id, pull.receipt, states.SUCCESS)
     else:
         refuse(app, pull_id, failure(pull))
     with catalog.begin() as tx:
         pulls.answered(tx, pull_id)
+    return True
 
 
 def refuse(app: Celery, pull_id: str, error: TowlineError) -> None:
-    """Store a failure as the result."""
+    """Store a failure as the result of what is no pull."""
     app.backend.store_result(pull_id, error, states.FAILURE)
 
 

@@ -99,9 +99,10 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[Resources]:
     except CatalogUnavailable as error:
         raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
     except TowlineError as error:
-        # The use case has failed the pull; without a row (a hopeless id) the error is the answer.
-        refuse(app, pull_id, error)
-        answer(app, work.catalog, pull_id)
+        # The row tells the first cause, which need not be this one. An id that no row can hold
+        # is answered with the error itself.
+        if not answer(app, work.catalog, pull_id):
+            refuse(app, pull_id, error)
         raise
     except Exception:
         answer(app, work.catalog, pull_id)
