@@ -1,7 +1,7 @@
 """Authentication as registries ask for it: nothing until a 401, then Basic or a Bearer token.
 
-Tokens are kept until shortly before they expire, per registry, repository and identity; one
-request at a time asks for a key's token, the others wait for it. Failures are never kept.
+Tokens are kept until shortly before they expire, per registry and repository. One thread at a
+time asks for a token; those that wait for it share what it gets. Failures are never kept.
 Source: distribution's token authentication, https://distribution.github.io/distribution/spec/auth/token/
 """
 
@@ -10,9 +10,9 @@ import json
 import math
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -33,8 +33,8 @@ _DEFAULT_LIFE_SECONDS = 60
 # Asked for anew this long before it expires, so that no request meets its end.
 _MARGIN_SECONDS = 5
 _TOKEN_BODY_BYTES = 128 * 1024
-# What token services without OAuth2 answer to a POST (containerd and go-containerregistry agree).
-_NO_OAUTH2 = {400, 404, 405}
+# What token services without OAuth2 answer to a POST: Azure's, Artifactory's, Google's, Docker's.
+_NO_OAUTH2 = {400, 401, 404, 405}
 _CLIENT_ID = "towline"
 
 _Key = tuple[str, str]
@@ -44,7 +44,7 @@ _Key = tuple[str, str]
 class _Grant:
     """An `Authorization` header that was accepted, or is hoped to be."""
 
-    header: str
+    header: str = field(repr=False)
     expires_at: float
 
 
@@ -54,7 +54,8 @@ class Authenticator:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._grants: dict[_Key, _Grant] = {}
-        self._locks: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
+        # What is being asked for at this moment.
+        self._flights: dict[_Key, Future[_Grant | None]] = {}
         self._guard = threading.Lock()
 
     def known(self, host: Host, repository: str) -> str | None:
@@ -71,18 +72,47 @@ class Authenticator:
         """
         key = (host.registry, repository)
         with self._guard:
-            lock = self._locks[key]
-        with lock:
             header = self.known(host, repository)
             if header is not None and header != rejected:
-                # Another thread asked while this one waited.
+                # Another thread has asked in the meantime.
                 return header
             self._grants.pop(key, None)
-            grant = self._answer(host, repository, parse_challenges(challenge_header))
-            if grant is None or grant.header == rejected:
-                return None
-            self._grants[key] = grant
-            return grant.header
+            leads = key not in self._flights
+            flight = self._flights.setdefault(key, Future())
+        if leads:
+            self._fly(flight, host, repository, parse_challenges(challenge_header))
+        # The time-outs of the one request bound the wait.
+        grant = flight.result()
+        return None if grant is None or grant.header == rejected else grant.header
+
+    def forget(self, host: Host, repository: str, header: str) -> None:
+        """This header is of no use any more."""
+        with self._guard:
+            if self.known(host, repository) == header:
+                del self._grants[host.registry, repository]
+
+    def _fly(
+        self,
+        flight: Future[_Grant | None],
+        host: Host,
+        repository: str,
+        challenges: Sequence[Challenge],
+    ) -> None:
+        """Ask, keep what comes, and tell everybody who waits for it, whatever happens."""
+        key = (host.registry, repository)
+        grant, failure = None, None
+        try:
+            grant = self._answer(host, repository, challenges)
+        except BaseException as error:
+            failure = error
+        with self._guard:
+            del self._flights[key]
+            if grant is not None:
+                self._grants[key] = grant
+        if failure is None:
+            flight.set_result(grant)
+        else:
+            flight.set_exception(failure)
 
     def _answer(
         self, host: Host, repository: str, challenges: Sequence[Challenge]

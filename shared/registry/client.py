@@ -1,7 +1,8 @@
 """What may be asked of a registry. Source: distribution-spec v1.1, "Pull".
 
 Every request goes one way (`_get`): allowed? → the host → what is known of the authentication → a
-401 of the registry is answered once → a signed redirect that has expired is asked for anew, once.
+401 of the registry is answered once, a 403 to a kept login forgets it → a signed redirect that has
+expired is asked for anew, once.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.auth import Authenticator
 from shared.registry.bodies import BlobBody, check_length, is_proved, read_whole, refuse_encoding
-from shared.registry.hosts import Hosts
+from shared.registry.hosts import Host, Hosts
 from shared.registry.responses import error_of, unsatisfied_total
 from shared.registry.transport import Transport, discard, same_origin
 from shared.settings import Settings
@@ -152,12 +153,7 @@ class RegistryClient:
         self, reference: Reference, path: str, headers: Mapping[str, str]
     ) -> requests.Response:
         """GET below the repository, authenticated as the registry asks."""
-        if not self._settings.allows(reference.registry):
-            raise RegistryNotAllowed(
-                f"The registry {reference.registry} is not allowed here: ask the operator about "
-                "TOWLINE_ALLOWED_REGISTRIES and TOWLINE_BLOCKED_REGISTRIES."
-            )
-        host = self._hosts.host(reference.registry)
+        host = self._host(reference.registry)
         url = f"{host.base}/v2/{reference.repository}/{path}"
         authorization = self._auth.known(host, reference.repository)
         answered = asked_anew = False
@@ -183,9 +179,22 @@ class RegistryClient:
                 if obtained is None:
                     return response
                 authorization = obtained
+            elif response.status_code == 403 and authorization and not answered:
+                # Amazon's registry says so of a login that has expired, without a challenge
+                # (flipt-io/flipt#3043): asked once more as a stranger, it sends one.
+                self._auth.forget(host, reference.repository, authorization)
+                authorization = None
             else:
                 return response
             discard(response)
+
+    def _host(self, registry: str) -> Host:
+        if not self._settings.allows(registry):
+            raise RegistryNotAllowed(
+                f"The registry {registry} is not allowed here: ask the operator about "
+                "TOWLINE_ALLOWED_REGISTRIES and TOWLINE_BLOCKED_REGISTRIES."
+            )
+        return self._hosts.host(registry)
 
 
 def _whole(response: requests.Response, size: int, name: str) -> BlobBody:

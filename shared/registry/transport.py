@@ -110,17 +110,21 @@ class Transport:
             )
         except requests.exceptions.SSLError as error:
             if _is_cut(error):
-                raise RegistryUnavailable(f"{host} broke off while TLS was agreed on.") from error
+                raise RegistryUnavailable(f"{host} broke off while TLS was agreed on.") from _cause(
+                    error
+                )
             raise TlsFailed(
                 f"No trusted TLS connection to {host}: check its certificate, and name its CA or "
                 "plain_http in TOWLINE_REGISTRIES_FILE."
-            ) from error
+            ) from _cause(error)
         except requests.Timeout as error:
-            raise RegistryUnavailable(f"{host} does not answer in time: is it up?") from error
+            raise RegistryUnavailable(f"{host} does not answer in time: is it up?") from _cause(
+                error
+            )
         except (requests.RequestException, OSError, ValueError) as error:
             raise RegistryUnavailable(
                 f"{host} cannot be reached: check the name, the network and that it is up."
-            ) from error
+            ) from _cause(error)
 
 
 def same_origin(one: str, other: str) -> bool:
@@ -204,8 +208,18 @@ def _literal(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or address
 
 
-def _is_cut(error: BaseException | None) -> bool:
+def _cause(error: Exception) -> BaseException | None:
+    """What happened on the wire, where that is known.
+
+    The words of `requests` hold the URL, and so a signature: no traceback may show them.
+    """
+    inner = error.args[0] if error.args else None
+    reason = getattr(inner, "reason", inner)
+    return reason if isinstance(reason, BaseException) else None
+
+
+def _is_cut(error: Exception) -> bool:
     """Whether the other side hung up during the handshake, which says nothing about trust."""
-    reason = getattr(error.args[0], "reason", None) if error and error.args else None
+    reason = _cause(error)
     cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
     return isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
