@@ -1,11 +1,13 @@
 """Debian's `docker-registry`, for tests that want a registry nobody here wrote."""
 
+import ssl
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+from tests.fakes.certificates import Certificates
 from tests.waiting import wait_until
 from workers.stack.servers import free_port
 
@@ -14,12 +16,19 @@ class DockerRegistry:
     """One registry on loopback, its blobs below `directory`. Use it as a context manager.
 
     `users`: passwords by name, asked for by Basic authentication; without any it is open.
+    `tls`: its certificate; without one it speaks plain HTTP.
     """
 
-    def __init__(self, directory: Path, users: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        users: Mapping[str, str] | None = None,
+        tls: Certificates | None = None,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._users = users or {}
+        self._tls = tls
         self.host = f"127.0.0.1:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -28,7 +37,7 @@ class DockerRegistry:
         config.write_text(
             "version: 0.1\n"
             f"storage: {{filesystem: {{rootdirectory: {self._directory / 'data'}}}}}\n"
-            f"http: {{addr: '{self.host}'}}\n" + self._auth()
+            f"http: {{addr: '{self.host}'{self._certificate()}}}\n" + self._auth()
         )
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -41,6 +50,11 @@ class DockerRegistry:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
+
+    def _certificate(self) -> str:
+        if self._tls is None:
+            return ""
+        return f", tls: {{certificate: {self._tls.certificate}, key: {self._tls.key}}}"
 
     def _auth(self) -> str:
         if not self._users:
@@ -68,8 +82,11 @@ class DockerRegistry:
         assert result.returncode == 0, result.stderr
 
     def _answers(self) -> bool:
+        scheme, context = "http", None
+        if self._tls is not None:
+            scheme, context = "https", ssl.create_default_context(cafile=self._tls.authority)
         try:
-            with urlopen(f"http://{self.host}/v2/", timeout=2) as answer:
+            with urlopen(f"{scheme}://{self.host}/v2/", timeout=2, context=context) as answer:
                 return bool(answer.status == 200)
         except HTTPError as error:
             # It stands, and wants to know who asks.
