@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared.errors import InvalidArgument
-from shared.oci.reference import DOCKER_HUB
+from shared.errors import InvalidArgument, InvalidReference
+from shared.oci.reference import DOCKER_HUB, Reference
 
 # Docker Hub answers under another name than its own.
 _HUB_HOST = "registry-1.docker.io"
@@ -99,8 +99,23 @@ def _read(file: Path) -> dict[str, RegistryEntry]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} is no TOML: {error}.") from error
     try:
-        return _RegistriesFile.model_validate(document).registries
+        entries = _RegistriesFile.model_validate(document).registries
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file}: {where}: {first['msg']}.") from None
+    for registry in entries:
+        if not _is_nameable(registry):
+            raise InvalidArgument(
+                f"TOWLINE_REGISTRIES_FILE {file}: registries.{registry}: no reference names this "
+                f"registry: write host or host:port, and {DOCKER_HUB} for Docker Hub."
+            )
+    return entries
+
+
+def _is_nameable(registry: str) -> bool:
+    """Whether an entry of this name can ever be used."""
+    try:
+        return Reference.parse(f"{registry}/any/image").registry == registry
+    except InvalidReference:
+        return False

@@ -67,6 +67,16 @@ def test_a_wrong_file_names_its_key(tmp_path: Path, text: str, named: str) -> No
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "registry", ["https://r.example", "r.example/team", "index.docker.io", "lab", "*.example", ""]
+)
+def test_an_entry_that_no_reference_can_name_is_refused(tmp_path: Path, registry: str) -> None:
+    file = registries(tmp_path, f'[registries."{registry}"]\nplain_http = true\n')
+    with pytest.raises(InvalidArgument, match="host:port") as caught:
+        Hosts(file)
+    assert f"{file}: registries.{registry}: " in str(caught.value)
+
+
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="cannot be read"):
         Hosts(tmp_path / "nowhere.toml")
