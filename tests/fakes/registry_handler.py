@@ -42,6 +42,8 @@ class Request:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    # Many threads may connect at once; a refused one would come back a second later.
+    request_queue_size = 128
     # A FakeRegistry, which imports this module.
     registry: Any
 
