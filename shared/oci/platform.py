@@ -1,22 +1,27 @@
 """Platforms: `os/architecture[/variant]`, normalised, and which image runs where.
 
-    linux/amd64     the same as linux/x86_64; amd64 without variant is v1
-    linux/arm64     the same as linux/arm64/v8 and linux/aarch64
-    linux/arm/v7    the same as linux/arm
+    linux/amd64                  the same as linux/x86_64; amd64 without variant is v1
+    linux/arm64                  the same as linux/arm64/v8 and linux/aarch64
+    linux/arm/v7                 the same as linux/arm
+    windows(10.0.20348)/amd64    on hosts of that build; linux(+erofs)/amd64 with that feature
 
-Source: containerd/platforms, `Normalize`, `Parse` and `Only`, but within one architecture: another
-architecture is never a fallback.
+Variants stand in variant.py. Source: containerd/platforms, `Normalize`, `Parse` and `Only`, but
+within one architecture: another architecture is never a fallback.
 """
 
 import platform as machine
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.errors import InvalidManifest, InvalidPlatform
+from shared.oci import variant as variants
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_OS = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?", re.ASCII)
+# A platform becomes the name of a directory, and part of the key of a row.
+_MAX_CHARACTERS = 128
 
 _OS_ALIASES = {"macos": "darwin"}
 _ARCHITECTURE_ALIASES = {
@@ -26,6 +31,15 @@ _ARCHITECTURE_ALIASES = {
     "aarch64": ("arm64", None),
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
+}
+# What Linux calls machines whose names are no architectures to Go (uname, "machine").
+_MACHINES = {
+    "armv5l": "arm/v5",
+    "armv6l": "arm/v6",
+    "armv7l": "arm/v7",
+    "armv8l": "arm/v8",
+    "i686": "386",
+    "loongarch64": "loong64",
 }
 _OPERATING_SYSTEMS = frozenset(
     [
@@ -78,18 +92,18 @@ _ARCHITECTURES = frozenset(
     ]
 )
 
-# What a variant that is not named means.
-_UNNAMED = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
-_VERSION = re.compile(r"v(\d+)(?:\.(\d+))?", re.ASCII)
-
-# ARMv9.x runs what ARMv8.(x+5) runs, up to 8.9 (Arm architecture reference manual, A-profile).
-_V9_BEHIND_V8 = 5
-_LAST_V8 = 9
+# Major, minor and build; the revision after them does not matter.
+_WINDOWS_VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?:\..*)?", re.ASCII)
+# Windows Server 2022 and 2025: from the first on, a host also runs what is not older than the
+# long-term release before its own build.
+_WINDOWS_LONG_TERM = (20348, 26100)
+# On all of Windows but Nano Server, so no image is chosen by it.
+_WINDOWS_EVERYWHERE = "win32k"
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One platform in containerd's normal form. `os_version`, `os_features`: Windows only."""
+    """One platform in containerd's normal form. `os_version` matters on Windows only."""
 
     os: str
     architecture: str
@@ -98,7 +112,9 @@ class Platform:
     os_features: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+        options = "".join([self.os_version or "", *(f"+{name}" for name in self.os_features)])
+        os = f"{self.os}({options})" if options else self.os
+        return "/".join(filter(None, (os, self.architecture, self.variant)))
 
     @property
     def directory(self) -> str:
@@ -108,19 +124,26 @@ class Platform:
     @classmethod
     def parse(cls, text: str) -> "Platform":
         """From `os/arch[/variant]`, or an os or an architecture alone. Raises InvalidPlatform."""
-        parts = text.split("/")
-        if len(parts) > 3 or not all(_PART.fullmatch(part) for part in parts):
+        first, *rest = text.split("/")
+        os = _OS.fullmatch(first)
+        well_formed = os is not None and all(_PART.fullmatch(part) for part in rest)
+        if os is None or not well_formed or len(rest) > 2 or len(text) > _MAX_CHARACTERS:
             raise InvalidPlatform(
-                f"{text[:200]!r} is no platform: write os/architecture, such as linux/arm64."
+                f"{text[:_MAX_CHARACTERS]!r} is no platform: write os/architecture, "
+                "such as linux/arm64."
             )
-        if len(parts) == 1:
-            return _of_one_part(text)
-        return _normal(*parts)
+        plain = _normal(os[1], *rest) if rest else _of_one_part(os[1], first)
+        return replace(
+            plain,
+            os_version=os[2] or None,
+            os_features=_features(os[3].split("+")) if os[3] else (),
+        )
 
     @classmethod
     def of_machine(cls) -> "Platform":
         """Linux on this machine's architecture."""
-        return _normal("linux", machine.machine())
+        name = machine.machine()
+        return _normal("linux", *_MACHINES.get(name, name).split("/"))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Platform":
@@ -134,7 +157,7 @@ class Platform:
         ):
             raise InvalidManifest("A platform in the image's documents is malformed.")
         normal = _normal(os, architecture, variant)
-        return cls(normal.os, normal.architecture, normal.variant, version, tuple(features))
+        return replace(normal, os_version=version, os_features=_features(features))
 
     @property
     def is_unknown(self) -> bool:
@@ -145,62 +168,52 @@ class Platform:
         """Whether an image for `other` runs where `self` is asked for."""
         return self.closeness(other) is not None
 
-    def closeness(self, other: "Platform") -> int | None:
-        """0 for the very platform, more for each step down in variants; None: does not run."""
+    def closeness(self, other: "Platform") -> tuple[int, ...] | None:
+        """Sorts images that run here, the best first: variant, features. None: does not run."""
         if (self.os, self.architecture) != (other.os, other.architecture):
             return None
-        if self.os == "windows" and not self._windows_runs(other):
+        if not variants.runs(self.architecture, self.variant, other.variant):
             return None
-        wanted = self._runnable_variants()
-        have = other._variant()
-        return wanted.index(have) if have in wanted else None
-
-    def _windows_runs(self, other: "Platform") -> bool:
-        """Windows images need the host's build, and every feature that they name."""
-        if self.os_version and other.os_version:
-            wanted, have = self.os_version.split("."), other.os_version.split(".")
-            if wanted[:3] != have[:3]:
-                return False
-        return not self.os_features or set(other.os_features) <= set(self.os_features)
-
-    def _variant(self) -> str:
-        return self.variant or _UNNAMED.get(self.architecture, "")
-
-    def _runnable_variants(self) -> list[str]:
-        """The variants that run here, the best first."""
-        variant = self._variant()
-        match = _VERSION.fullmatch(variant)
-        if match is None or self.architecture not in _UNNAMED:
-            return [variant]
-        major, minor = int(match[1]), int(match[2] or 0)
-        if self.architecture == "arm64":
-            return _arm64_variants(variant, major, minor)
-        lowest = 5 if self.architecture == "arm" else 1
-        return [variant, *(f"v{lower}" for lower in range(major - 1, lowest - 1, -1))]
+        if self.os == "windows" and not _windows_runs(self.os_version, other.os_version):
+            return None
+        features = set(other.os_features) - (
+            {_WINDOWS_EVERYWHERE} if self.os == "windows" else set()
+        )
+        if not features <= set(self.os_features):
+            return None
+        return (*variants.newest_first(self.architecture, other.variant), -len(features))
 
 
-def _arm64_variants(variant: str, major: int, minor: int) -> list[str]:
-    below = [_dotted(major, lower) for lower in range(minor - 1, -1, -1)]
-    if major == 9:
-        newest_v8 = min(minor + _V9_BEHIND_V8, _LAST_V8)
-        below += [_dotted(8, lower) for lower in range(newest_v8, -1, -1)]
-    return [variant, *below]
+def _windows_runs(wanted: str | None, have: str | None) -> bool:
+    """Windows images need their own build of the host, or one that promises to run it."""
+    host = _WINDOWS_VERSION.fullmatch(wanted or "")
+    if host is None or not have:
+        return True
+    image = _WINDOWS_VERSION.fullmatch(have)
+    if image is None or host.groups()[:2] != image.groups()[:2]:
+        return False
+    host_build, image_build = int(host[3]), int(image[3])
+    if host_build < _WINDOWS_LONG_TERM[0]:
+        return image_build == host_build
+    before = [build for build in _WINDOWS_LONG_TERM if build < host_build]
+    oldest = before[-1] if before else _WINDOWS_LONG_TERM[0]
+    return oldest <= image_build <= host_build
 
 
-def _dotted(major: int, minor: int) -> str:
-    return f"v{major}.{minor}" if minor else f"v{major}"
+def _features(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(filter(None, names))))
 
 
-def _of_one_part(text: str) -> Platform:
+def _of_one_part(os: str, text: str) -> Platform:
     here = Platform.of_machine()
-    alone = _normal(text, here.architecture)
+    alone = _normal(os, here.architecture, here.variant)
     if alone.os in _OPERATING_SYSTEMS:
         return alone
     alone = _normal(here.os, text)
     if alone.architecture in _ARCHITECTURES:
         return alone
     raise InvalidPlatform(
-        f"{text[:200]!r} is neither an operating system nor an architecture: "
+        f"{text!r} is neither an operating system nor an architecture: "
         "write os/architecture, such as linux/arm64."
     )
 
@@ -216,7 +229,7 @@ def _normal(os: str, architecture: str, variant: str | None = None) -> Platform:
         variant = {None: "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}.get(variant, variant)
     elif (architecture, variant) in {("arm64", "8"), ("arm64", "v8"), ("arm64", "v8.0")}:
         variant = None
-    elif (architecture, variant) in {("arm64", "9"), ("arm64", "v9.0")}:
+    elif (architecture, variant) in {("arm64", "9"), ("arm64", "9.0"), ("arm64", "v9.0")}:
         variant = "v9"
     elif (architecture, variant) == ("amd64", "v1"):
         variant = None

@@ -27,6 +27,8 @@ _LEGACY_DOCKER_HUB = "index.docker.io"
 _OFFICIAL = "library/"
 _DEFAULT_TAG = "latest"
 _NAME_CHARACTERS = 255
+# A registry's name becomes the name of a directory. DNS names have at most 253 characters.
+_REGISTRY_CHARACTERS = 255
 _SHOWN_CHARACTERS = 300
 
 _DOMAIN_COMPONENT = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -97,8 +99,8 @@ def _split_domain(text: str) -> tuple[str, str]:
     )
     if not is_domain:
         return DOCKER_HUB, text
-    if not _DOMAIN.fullmatch(first):
-        raise _invalid(text, f"{first!r} is no registry")
+    if not _DOMAIN.fullmatch(first) or len(first) > _REGISTRY_CHARACTERS:
+        raise _invalid(text, f"{first[:_SHOWN_CHARACTERS]!r} is no registry")
     return (DOCKER_HUB if first == _LEGACY_DOCKER_HUB else first), path
 
 

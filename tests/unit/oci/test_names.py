@@ -1,4 +1,4 @@
-"""References, digests and platforms: how things are named."""
+"""References and digests: how things are named."""
 
 import hashlib
 
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from shared.errors import (
     InvalidDigest,
-    InvalidPlatform,
     InvalidReference,
     TowlineError,
     UnsupportedAlgorithm,
@@ -61,6 +60,9 @@ def test_every_sha256_survives_a_round_trip(encoded: str) -> None:
         ("", "no repository"),
         (" alpine", "no repository"),
         ("-registry.example/a", "no registry"),
+        ("https://quay.io/a", "no registry"),
+        (f"{'a' * 260}.example/a", "no registry"),
+        ("quay.io/a/", "no repository"),
     ],
 )
 def test_a_wrong_reference_says_what_is_wrong(text: str, sentence: str) -> None:
@@ -71,6 +73,17 @@ def test_a_wrong_reference_says_what_is_wrong(text: str, sentence: str) -> None:
 def test_the_library_is_docker_hubs_alone() -> None:
     assert Reference.parse("quay.io/app").repository == "app"
     assert Reference.parse("docker.io/app").repository == "library/app"
+
+
+def test_a_repository_may_be_255_characters_long_whatever_its_registry_and_tag() -> None:
+    longest = "a/" * 127 + "a"
+    assert Reference.parse(f"quay.io/{longest}:{'t' * 128}").repository == longest
+    with pytest.raises(InvalidReference, match="255"):
+        Reference.parse(f"quay.io/{longest}a")
+
+
+def test_sixty_four_hexadecimal_digits_are_a_name_where_a_registry_stands_before_them() -> None:
+    assert Reference.parse(f"docker.io/{'0' * 64}").repository == f"library/{'0' * 64}"
 
 
 @given(st.text())
@@ -89,44 +102,3 @@ def test_any_text_is_read_or_refused(text: str, kind: type[Digest] | type[Platfo
     except TowlineError:
         return
     assert kind.parse(str(read)) == read
-
-
-@pytest.mark.parametrize(
-    ("text", "normal", "directory"),
-    [
-        ("linux/x86_64", "linux/amd64", "linux-amd64"),
-        ("Linux/AARCH64", "linux/arm64", "linux-arm64"),
-        ("linux/arm64/v8", "linux/arm64", "linux-arm64"),
-        ("linux/arm", "linux/arm/v7", "linux-arm-v7"),
-        ("linux/armel", "linux/arm/v6", "linux-arm-v6"),
-        ("macos/arm64", "darwin/arm64", "darwin-arm64"),
-        ("linux/amd64/v1", "linux/amd64", "linux-amd64"),
-        ("linux/amd64/v3", "linux/amd64/v3", "linux-amd64-v3"),
-    ],
-)
-def test_platforms_are_normalised(text: str, normal: str, directory: str) -> None:
-    platform = Platform.parse(text)
-    assert (str(platform), platform.directory) == (normal, directory)
-
-
-def test_one_part_names_the_os_or_the_architecture() -> None:
-    assert Platform.parse("windows").os == "windows"
-    assert Platform.parse("s390x") == Platform("linux", "s390x")
-
-
-@pytest.mark.parametrize("text", ["", "/", "a/b/c/d", "linux/", "linux amd64", "nonsense"])
-def test_what_is_no_platform_is_refused(text: str) -> None:
-    with pytest.raises(InvalidPlatform):
-        Platform.parse(text)
-
-
-def test_the_nearest_variant_is_the_closest() -> None:
-    wanted = Platform.parse("linux/amd64/v3")
-    ranks = [wanted.closeness(Platform.parse(f"linux/amd64/v{n}")) for n in (3, 2, 1, 4)]
-    assert ranks == [0, 1, 2, None]
-
-
-def test_windows_images_need_the_hosts_build() -> None:
-    host = Platform("windows", "amd64", os_version="10.0.17763.1")
-    assert host.matches(Platform("windows", "amd64", os_version="10.0.17763.999"))
-    assert not host.matches(Platform("windows", "amd64", os_version="10.0.20348.1"))
