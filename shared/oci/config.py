@@ -104,7 +104,7 @@ def _created(text: Any) -> datetime | None:
     except ValueError:
         return None
     try:
-        # PostgreSQL has no year 0 and no year 10000, wherever the offset carries the time.
+        # Neither datetime nor the driver has a year 0 or 10000, which the offset may lead to.
         return created.replace(tzinfo=created.tzinfo or UTC).astimezone(UTC)
     except (OverflowError, ValueError):
         return None

@@ -1,6 +1,7 @@
 """JSON of strangers: read into what PostgreSQL can hold, or refused with a typed error."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -8,12 +9,13 @@ from shared.errors import InvalidManifest
 from shared.oci.descriptor import MAX_SIZE
 
 _MAX_DEPTH = 100
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def parse_object(raw: bytes, kind: str) -> Mapping[str, Any]:
     """The JSON object in `raw`; `kind` names it in the error. Raises InvalidManifest."""
     try:
-        document = json.loads(raw, parse_constant=_refuse_constant)
+        document = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(f"The {kind} is not JSON.") from error
     if not isinstance(document, dict):
@@ -45,5 +47,5 @@ def _check(document: Any, kind: str) -> None:
 
 
 def _check_text(text: str, kind: str) -> None:
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if _NO_TEXT.search(text):
         raise InvalidManifest(f"The {kind} holds a character that no text may hold.")

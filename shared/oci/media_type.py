@@ -21,7 +21,15 @@ SCHEMA1_TYPES = frozenset(
 ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
 # What servers say that do not know what they serve; it contradicts nothing.
-_UNSPECIFIC = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
+_UNSPECIFIC = frozenset(
+    {
+        "",
+        "application/json",
+        "application/octet-stream",
+        "binary/octet-stream",  # S3
+        "text/plain",
+    }
+)
 
 
 def bare(content_type: str | None) -> str:

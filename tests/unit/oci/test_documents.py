@@ -61,6 +61,7 @@ def test_a_manifest_lists_its_layers_and_each_blob_once() -> None:
         ("", Manifest),
         ("application/json", Manifest),
         ("text/plain; charset=utf-8", Manifest),
+        ("binary/octet-stream", Manifest),
         (f"{types.OCI_MANIFEST}; charset=utf-8", Manifest),
         (types.OCI_MANIFEST.upper(), Manifest),
     ],
@@ -124,6 +125,12 @@ def test_depth_without_end_is_refused() -> None:
             read_document(raw, None)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_json_in_another_encoding_than_utf_8_is_refused(encoding: str) -> None:
+    with pytest.raises(InvalidManifest, match="not JSON"):
+        read_document(json.dumps(manifest()).encode(encoding), None)
+
+
 def test_embedded_data_must_be_the_blob() -> None:
     encoded = base64.b64encode(b"{}").decode()
     embedded = {"mediaType": "x", "digest": str(Digest.of(b"{}")), "size": 2, "data": encoded}
@@ -152,6 +159,19 @@ def test_candidates_are_the_nearest_first_then_those_without_platform() -> None:
     ]
     assert "linux/arm64" in index.platforms()
     assert "unknown/unknown" not in index.platforms()
+
+
+def test_a_nested_index_is_a_candidate_by_its_platform_or_without_one() -> None:
+    nested = {"mediaType": types.OCI_INDEX}
+    entries = [
+        descriptor("unnamed", **nested),
+        descriptor("named", **nested, platform={"os": "linux", "architecture": "amd64"}),
+        descriptor("other", **nested, platform={"os": "linux", "architecture": "s390x"}),
+    ]
+    index = read({"schemaVersion": 2, "mediaType": types.OCI_INDEX, "manifests": entries})
+    assert isinstance(index, Index)
+    found = [entry.digest for entry in index.candidates(AMD64)]
+    assert found == [Digest.of(b"named"), Digest.of(b"unnamed")]
 
 
 def config(**more: Any) -> ImageConfig:
