@@ -3,6 +3,7 @@
 One response after another, each from the byte that is on disk. A response that brought new bytes
 and then broke is followed by the next one at once; one that brought none raises, and whoever
 called decides when to try again. What a body may be: `shared/registry/client.py`, `open_blob`.
+A download that is told to stop ends with the reason it was told, whatever broke on the way.
 """
 
 from typing import Protocol
@@ -19,6 +20,9 @@ from shared.volume.ingest import Ingest
 
 BLOCK_BYTES = 1024 * 1024
 
+# The fsync of a large file on a slow network volume takes minutes and tells nothing meanwhile.
+_COMMIT_SECONDS = 600.0
+
 
 class OpenBody(Protocol):
     """Asks the registry for the blob from byte `first` on."""
@@ -32,7 +36,8 @@ def download(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
     """Fill the ingest and commit it.
 
     Raises BlobTruncated or RegistryUnavailable after a response without progress (the bytes stay
-    in the ingest), SizeMismatch and DigestMismatch (they are dropped), and what `open_body` does.
+    in the ingest), SizeMismatch and DigestMismatch (they are dropped), what `open_body` does, and
+    the reason of `progress.stop()`.
     """
     progress.at(ingest.offset)
     try:
@@ -52,6 +57,8 @@ def _fill(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
         try:
             _one_response(open_body, ingest, progress)
         except (BlobTruncated, RegistryUnavailable):
+            # A stop breaks the body off: that is no error of the registry, and nothing to resume.
+            progress.check()
             # Progress is measured against the furthest byte: a registry that ignores Range and
             # always breaks at the same place would otherwise be asked for ever.
             if ingest.offset <= reached:
@@ -60,7 +67,8 @@ def _fill(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
 
 
 def _one_response(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
-    with open_body(ingest.offset) as body:
+    progress.beat()
+    with open_body(ingest.offset) as body, progress.reading(body):
         if body.first != ingest.offset:
             # 200 to a Range request is the whole blob: start over, never append (RFC 9110 §14.2).
             ingest.restart()
@@ -78,11 +86,16 @@ def _one_response(open_body: OpenBody, ingest: Ingest, progress: Progress) -> No
 def _commit(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
     inherited = ingest.inherited_bytes > 0
     try:
-        ingest.commit()
+        _commit_once(ingest, progress)
     except DigestMismatch:
         if not inherited:
             raise
         # Bytes of an earlier owner may be what is wrong, not the registry: fetch it whole once.
         ingest.restart()
         _fill(open_body, ingest, progress)
-        ingest.commit()
+        _commit_once(ingest, progress)
+
+
+def _commit_once(ingest: Ingest, progress: Progress) -> None:
+    progress.wait_until_done(_COMMIT_SECONDS)
+    ingest.commit()

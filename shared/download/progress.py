@@ -1,47 +1,95 @@
-"""What a download has done so far, told to whoever wants to know, at most once a second."""
+"""How far one download is, when it last showed a sign of life, and the way to stop it.
 
+Two threads hold it: the one that downloads counts, the one that watches reads the counters and
+may stop the download at any time, also while it waits for bytes.
+"""
+
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
-_INTERVAL_SECONDS = 1.0
+
+class Abortable(Protocol):
+    """A body that another thread can end."""
+
+    def abort(self) -> None:
+        """End the read that waits, at once. Must not wait itself."""
+        ...
 
 
 class Progress:
-    """Counts the bytes of one download.
+    """Counts one download, and stops it.
 
-    `fetched`: bytes received over the network, those thrown away included. `offset`: bytes of
-    the blob on disk. `reached`: the furthest offset so far. `report(offset)` is called at most
-    every second, and by `flush()`.
+    `fetched`: bytes received over the network, those thrown away included. `offset`: bytes of the
+    blob on disk. `reached`: the furthest offset so far. `active_at`: the time.monotonic() of the
+    last sign of life, in the future during a wait with an end.
+    Every sign of life raises the reason once the download was told to stop.
     """
 
-    def __init__(
-        self,
-        report: Callable[[int], None],
-        interval_seconds: float = _INTERVAL_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self) -> None:
         self.fetched = 0
         self.offset = 0
         self.reached = 0
-        self._report = report
-        self._interval_seconds = interval_seconds
-        self._clock = clock
-        self._next = clock()
+        self.active_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._reason: Exception | None = None
+        self._body: Abortable | None = None
+
+    @property
+    def stopped(self) -> Exception | None:
+        """Why the download has to end, None while it may go on."""
+        return self._reason
+
+    def check(self) -> None:
+        """Raises the reason of `stop()`, if there is one."""
+        if self._reason is not None:
+            raise self._reason
 
     def received(self, count: int) -> None:
         """`count` more bytes came over the network, wanted or not."""
         self.fetched += count
+        self.beat()
 
     def at(self, offset: int) -> None:
         """The blob now stands at `offset`."""
         self.offset = offset
         self.reached = max(self.reached, offset)
-        now = self._clock()
-        if now >= self._next:
-            self._next = now + self._interval_seconds
-            self._report(offset)
+        self.beat()
 
-    def flush(self) -> None:
-        """Report where it stands, whenever the last report was."""
-        self._next = self._clock() + self._interval_seconds
-        self._report(self.offset)
+    def beat(self) -> None:
+        """The work goes on, for instance with a copied or hashed chunk."""
+        self.active_at = time.monotonic()
+        self.check()
+
+    def wait_until_done(self, seconds: float) -> None:
+        """A wait with an end begins: no other sign of life is due for `seconds`."""
+        self.active_at = time.monotonic() + seconds
+        self.check()
+
+    def stop(self, reason: Exception) -> None:
+        """End the download with `reason` at its next sign of life; a body being read ends at once.
+
+        For other threads. The first reason wins.
+        """
+        with self._lock:
+            if self._reason is None:
+                self._reason = reason
+            if self._body is not None:
+                self._body.abort()
+
+    @contextmanager
+    def reading(self, body: Abortable) -> Iterator[None]:
+        """While this body is read, `stop()` aborts it. Raises the reason of an earlier one."""
+        with self._lock:
+            self._body = body
+            if self._reason is not None:
+                body.abort()
+        try:
+            self.check()
+            yield
+        finally:
+            # Behind this line nobody aborts: the connection may serve another body.
+            with self._lock:
+                self._body = None

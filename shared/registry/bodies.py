@@ -4,7 +4,11 @@ Nothing is decoded on the way: ranges, sizes and digests are about the bytes as 
 (RFC 9110 §14), so a Content-Encoding that nobody asked for is refused.
 """
 
+import os
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 
 import requests
@@ -23,6 +27,9 @@ class BlobBody:
         self.first = first
         self._response = response
         self._name = name
+        self._aborted = False
+        self._closing = threading.Lock()
+        self._socket: socket.socket | None = _socket_below(response, name)
 
     def __enter__(self) -> "BlobBody":
         return self
@@ -33,8 +40,25 @@ class BlobBody:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        with self._closing:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
         # A body that was read to its end has given its connection back already.
         self._response.close()
+
+    def abort(self) -> None:
+        """End the read that waits, at once: `blocks()` raises BlobTruncated.
+
+        For other threads, at any time; harmless when the body has ended.
+        """
+        self._aborted = True
+        with self._closing:
+            # A connection that was given back may carry another body. Should that happen between
+            # this look and the next line, the other one breaks off and is continued.
+            if self._socket is not None and self._response.raw.connection is not None:
+                with suppress(OSError):  # the registry hung up first
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def blocks(self, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
         """The raw bytes as they arrive, to the end of the body; the caller counts them.
@@ -42,7 +66,7 @@ class BlobBody:
         Raises BlobTruncated where the body breaks, RegistryUnavailable where it stalls, both after
         everything that was received.
         """
-        while True:
+        while not self._aborted:
             try:
                 # One read of the socket: what has arrived is never lost to an error behind it.
                 block = self._response.raw.read1(block_bytes, decode_content=False)
@@ -50,9 +74,24 @@ class BlobBody:
                 raise RegistryUnavailable(f"{self._name} stalled: no byte came in time.") from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise BlobTruncated(f"The body of {self._name} broke off.") from error
-            if not block:
+            if block:
+                yield block
+            elif not self._aborted:
                 return
-            yield block
+        raise BlobTruncated(f"The body of {self._name} was aborted.")
+
+
+def _socket_below(response: requests.Response, name: str) -> socket.socket:
+    """The connection of a response under a descriptor of our own.
+
+    So shutting it down never hits a number that was closed and given to a stranger, and happens
+    below TLS: SSLSocket.shutdown() takes the cipher from under a read in another thread, which
+    then would take ciphertext for bytes. urllib3's HTTPResponse.shutdown() calls just that.
+    """
+    try:
+        return socket.socket(fileno=os.dup(response.raw.fileno()))
+    except OSError as error:
+        raise RegistryUnavailable(f"No descriptor is left to read {name}.") from error
 
 
 def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> bytes:

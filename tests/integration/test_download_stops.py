@@ -1,0 +1,215 @@
+"""A download that waits for a silent registry is stopped from another thread, at once."""
+
+import os
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shared.download.engine import download
+from shared.download.progress import Progress
+from shared.errors import BlobTruncated, PullCancelled
+from shared.oci.digest import Digest
+from shared.oci.reference import Reference
+from shared.registry.client import BlobBody, RegistryClient
+from shared.settings import Settings
+from shared.volume.identity import prepare
+from shared.volume.ingest import Ingest
+from shared.volume.store import Volume
+from tests.fakes.certificates import certificates
+from tests.fakes.faults import NoContentLength, Stall
+from tests.fakes.registry import FakeRegistry
+from tests.services import missing
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.integration
+
+BLOB = os.urandom(300_000)
+DIGEST = Digest.of(BLOB)
+SIZE = len(BLOB)
+CANCELLED = PullCancelled("Somebody cancelled the pull.")
+# Far longer than any test waits: whatever ends here was ended.
+SILENCE_SECONDS = 600
+
+
+@pytest.fixture(params=["http", "https"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeRegistry]:
+    registry = FakeRegistry()
+    if request.param == "https":
+        if shutil.which("openssl") is None:
+            missing("openssl is not installed.")
+        made = certificates(tmp_path / "certificates")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(made.certificate, made.key)
+        server = registry._server
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        trusted = f'ca_file = "{made.authority}"'
+    else:
+        trusted = "plain_http = true"
+    (tmp_path / "registries.toml").write_text(f'[registries."{registry.host}"]\n{trusted}\n')
+    with registry:
+        registry.put_image("team/app", "1", [BLOB])
+        yield registry
+
+
+@pytest.fixture(params=["sized", "chunked"])
+def framing(request: pytest.FixtureRequest, registry: FakeRegistry) -> None:
+    if request.param == "chunked":
+        registry.fail(NoContentLength())
+
+
+@pytest.fixture
+def client(registry: FakeRegistry, tmp_path: Path) -> Iterator[RegistryClient]:
+    settings = Settings.read(
+        registries_file=tmp_path / "registries.toml", stall_timeout_seconds=SILENCE_SECONDS
+    )
+    client = RegistryClient(settings)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def open_blob(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> BlobBody:
+    reference = Reference.parse(f"{registry.host}/team/app:1")
+    return client.open_blob(reference, DIGEST, SIZE, first)
+
+
+def read_into(received: bytearray, body: BlobBody) -> None:
+    for block in body.blocks():
+        received += block
+
+
+@pytest.mark.usefixtures("framing")
+def test_abort_ends_a_read_that_waits_after_all_that_came(
+    client: RegistryClient, registry: FakeRegistry, pool: ThreadPoolExecutor
+) -> None:
+    registry.fail(Stall(after_bytes=70_000))
+    received = bytearray()
+    with open_blob(client, registry) as body:
+        reading = pool.submit(read_into, received, body)
+        wait_until(lambda: len(received) == 70_000)
+        body.abort()
+        assert isinstance(reading.exception(timeout=10), BlobTruncated)
+    assert received == BLOB[:70_000]
+
+
+def test_an_aborted_body_gives_its_connection_up(
+    client: RegistryClient, registry: FakeRegistry, pool: ThreadPoolExecutor
+) -> None:
+    registry.fail(Stall(after_bytes=70_000, times=1))
+    received = bytearray()
+    with open_blob(client, registry) as body:
+        reading = pool.submit(read_into, received, body)
+        wait_until(lambda: len(received) == 70_000)
+        body.abort()
+        assert reading.exception(timeout=10) is not None
+    with open_blob(client, registry) as body:
+        assert b"".join(body.blocks()) == BLOB
+    assert len({request.port for request in registry.asked("/blobs/")}) == 2
+
+
+@pytest.mark.usefixtures("framing")
+def test_a_body_that_was_aborted_before_it_is_read_brings_nothing(
+    client: RegistryClient, registry: FakeRegistry
+) -> None:
+    with open_blob(client, registry) as body:
+        body.abort()
+        body.abort()
+        with pytest.raises(BlobTruncated):
+            next(body.blocks())
+
+
+def test_abort_after_the_end_leaves_the_kept_connection_alone(
+    client: RegistryClient, registry: FakeRegistry
+) -> None:
+    with open_blob(client, registry) as whole:
+        assert b"".join(whole.blocks()) == BLOB
+        with open_blob(client, registry) as next_one:
+            whole.abort()
+            assert b"".join(next_one.blocks()) == BLOB
+        whole.abort()
+    whole.abort()
+    assert len({request.port for request in registry.asked("/blobs/")}) == 1
+
+
+@contextmanager
+def server_without_framing(raw: bytes) -> Iterator[str]:
+    """Answers one request with a body that only the end of the connection ends, and is silent."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        done = threading.Event()
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + raw)
+                done.wait()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_abort_of_a_body_without_framing_is_not_taken_for_its_end(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    with server_without_framing(BLOB[:1000]) as host:
+        client = RegistryClient(Settings.read(stall_timeout_seconds=SILENCE_SECONDS))
+        received = bytearray()
+        reference = Reference.parse(f"{host}/team/app:1")
+        with client.open_blob(reference, DIGEST, SIZE) as body:
+            reading = pool.submit(read_into, received, body)
+            wait_until(lambda: len(received) == 1000)
+            body.abort()
+            assert isinstance(reading.exception(timeout=10), BlobTruncated)
+        client.close()
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[[str], Ingest]]:
+    path = tmp_path / "volume"
+    path.mkdir()
+    volume = Volume(path, prepare(path, None))
+    yield lambda owner: Ingest.begin(volume, DIGEST, SIZE, owner)
+    volume.close()
+
+
+@pytest.mark.usefixtures("framing")
+def test_a_stopped_download_ends_with_the_reason_and_keeps_its_bytes(
+    client: RegistryClient,
+    registry: FakeRegistry,
+    begin: Callable[[str], Ingest],
+    pool: ThreadPoolExecutor,
+) -> None:
+    registry.fail(Stall(after_bytes=70_000, times=1))
+    ingest, progress = begin("1"), Progress()
+    downloading: Future[None] = pool.submit(
+        download, lambda first: open_blob(client, registry, first), ingest, progress
+    )
+    wait_until(lambda: progress.offset == 70_000)
+
+    progress.stop(CANCELLED)
+
+    assert downloading.exception(timeout=10) is CANCELLED
+    assert len(registry.asked("/blobs/")) == 1
+    ingest.release()
+
+    heir = begin("2")
+    assert heir.offset == 70_000
+    download(lambda first: open_blob(client, registry, first), heir, Progress())
+    assert registry.asked("/blobs/")[-1].range == f"bytes=70000-{SIZE - 1}"

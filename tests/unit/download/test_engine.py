@@ -1,0 +1,152 @@
+"""The engine: one response after another into an ingest, until it is whole or told to stop."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.download.engine import download
+from shared.download.progress import Progress
+from shared.errors import BlobTruncated, PullCancelled, RegistryUnavailable
+from shared.oci.digest import Digest
+from shared.volume.identity import prepare
+from shared.volume.ingest import Ingest
+from shared.volume.store import Volume
+
+BLOB = os.urandom(300_000)
+DIGEST = Digest.of(BLOB)
+CANCELLED = PullCancelled("Somebody cancelled the pull.")
+
+
+class Body(nullcontext[Any]):
+    """The blob from `first` on, up to byte `last`, where `then` happens and the body breaks."""
+
+    def __init__(
+        self, first: int, last: int = len(BLOB), then: Callable[[], object] | None = None
+    ) -> None:
+        super().__init__(self)
+        self.first = first
+        self.last = last
+        self.then = then
+        self.aborted = False
+
+    def blocks(self, _block_bytes: int) -> Iterator[bytes]:
+        for start in range(self.first, self.last, 50_000):
+            yield BLOB[start : min(start + 50_000, self.last)]
+        if self.then is not None:
+            self.then()
+            raise BlobTruncated("The body broke off.")
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Iterator[Ingest]:
+    volume = Volume(tmp_path, prepare(tmp_path, None))
+    ingest = Ingest.begin(volume, DIGEST, len(BLOB), "1")
+    yield ingest
+    ingest.abandon()
+    volume.close()
+
+
+def test_a_body_that_breaks_is_continued_from_its_last_byte(ingest: Ingest) -> None:
+    bodies = {0: Body(0, 120_000, lambda: None), 120_000: Body(120_000)}
+    progress = Progress()
+    download(bodies.pop, ingest, progress)
+    assert bodies == {}
+    assert (progress.fetched, progress.offset) == (len(BLOB), len(BLOB))
+
+
+def test_a_body_that_breaks_because_of_a_stop_ends_with_the_reason(ingest: Ingest) -> None:
+    progress = Progress()
+    asked = []
+
+    def open_body(first: int) -> Any:
+        asked.append(first)
+        return Body(first, 120_000, lambda: progress.stop(CANCELLED))
+
+    with pytest.raises(PullCancelled) as caught:
+        download(open_body, ingest, progress)
+    assert caught.value is CANCELLED
+    assert asked == [0]
+    assert ingest.offset == 120_000
+
+
+def test_a_reason_that_looks_like_a_broken_body_is_no_reason_to_go_on(ingest: Ingest) -> None:
+    progress = Progress()
+    reason = RegistryUnavailable("The lease was lost.")
+    bodies = [Body(0, 120_000, lambda: progress.stop(reason))]
+    with pytest.raises(RegistryUnavailable) as caught:
+        download(lambda _first: bodies.pop(), ingest, progress)
+    assert caught.value is reason
+
+
+def test_no_request_follows_a_stop(ingest: Ingest) -> None:
+    progress = Progress()
+    progress.stop(CANCELLED)
+    with pytest.raises(PullCancelled):
+        download(lambda _first: pytest.fail("The registry is asked."), ingest, progress)
+
+
+def test_a_stop_while_the_registry_is_asked_aborts_the_body_that_comes(ingest: Ingest) -> None:
+    progress = Progress()
+    body = Body(0)
+
+    def open_body(_first: int) -> Any:
+        progress.stop(CANCELLED)
+        return body
+
+    with pytest.raises(PullCancelled):
+        download(open_body, ingest, progress)
+    assert body.aborted
+    assert ingest.offset == 0
+
+
+def test_a_stop_during_the_request_that_fails_ends_with_the_reason(ingest: Ingest) -> None:
+    progress = Progress()
+
+    def open_body(_first: int) -> Any:
+        progress.stop(CANCELLED)
+        raise RegistryUnavailable("The registry does not answer.")
+
+    with pytest.raises(PullCancelled):
+        download(open_body, ingest, progress)
+
+
+def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
+    progress = Progress()
+
+    class Stopping(Body):
+        def blocks(self, _block_bytes: int) -> Iterator[bytes]:
+            yield BLOB[:1000]
+            progress.stop(CANCELLED)
+            yield BLOB[1000:2000]
+
+    with pytest.raises(PullCancelled):
+        download(lambda _first: Stopping(0), ingest, progress)
+    assert ingest.offset == 1000
+
+
+def test_nothing_is_committed_after_a_stop(ingest: Ingest, tmp_path: Path) -> None:
+    progress = Progress()
+    whole = iter(BLOB[start : start + 50_000] for start in range(0, len(BLOB), 50_000))
+
+    class Last(Body):
+        def blocks(self, _block_bytes: int) -> Iterator[bytes]:
+            yield from whole
+            progress.stop(CANCELLED)
+
+    with pytest.raises(PullCancelled):
+        download(lambda _first: Last(0), ingest, progress)
+    assert not (tmp_path / "blobs").exists()
+
+
+def test_a_commit_may_take_its_time(ingest: Ingest) -> None:
+    progress = Progress()
+    download(Body, ingest, progress)
+    assert progress.active_at > time.monotonic() + 60
