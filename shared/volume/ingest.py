@@ -3,6 +3,7 @@
     begin ──► write … write ──► commit     verified, read-only, published under blobs/
                    │
                    ├──► release            closed in good order: the next owner continues in place
+                   ├──► abandon            the lease was lost: closed, nothing written or renamed
                    └──► (the owner dies)   the next owner copies what the journal vouches for
 
 One ingest has one owner and nobody else ever writes into it: `ingest/<algorithm>/<hex>/<owner>`,
@@ -10,10 +11,15 @@ made with O_EXCL, mode 0600, its journal beside it. An owner that released its i
 file and renamed it to `<owner>.released`; renaming that to a new owner is the takeover, and only
 one can win it. Behind an ingest that was not released there may be a zombie that still writes, so
 its bytes are copied first, and only the copy is checked and hashed.
+
+Several registries may serve one digest, each with an owner of its own whose lease lives: those
+leave each other alone. The first verified commit wins and sweeps every ingest of the digest; the
+others notice when they commit, and find the blob.
 """
 
 import os
 import zlib
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
@@ -26,22 +32,23 @@ from shared.volume.store import BLOCK_BYTES, Volume
 # One journal record per this many bytes at most: what a killed worker can lose.
 _RECORD_BYTES = 1024 * 1024
 
+# A commit removes the digest's directory: so often may that happen to one owner who begins in it.
+_SWEPT_TIMES = 4
+
 
 class Ingest:
     """A download under way. `offset`: bytes on disk and hashed, from byte 0 without a gap.
 
-    Use `Ingest.begin`. Raises VolumeFull or VolumeUnavailable from every method.
+    Use `Ingest.begin`. Raises VolumeFull or VolumeUnavailable from every method. For one thread.
     """
 
-    def __init__(
-        self, volume: Volume, directory: Directory, owner: str, digest: Digest, size: int
-    ) -> None:
+    def __init__(self, volume: Volume, digest: Digest, size: int, owner: str) -> None:
         self.digest = digest
         self.size = size
         self.offset = 0
         self.inherited_bytes = 0
         self._volume = volume
-        self._directory = directory
+        self._directory = Directory(-1)
         self._owner = owner
         self._hasher = digest.hasher()
         self._run_first = 0
@@ -50,31 +57,66 @@ class Ingest:
         self._journal = Journal(-1)
 
     @classmethod
-    def begin(cls, volume: Volume, digest: Digest, size: int, owner: str) -> "Ingest":
-        """A new ingest of `owner`, with whatever earlier ones left for this digest."""
-        with volume_errors(f"begin the ingest of {digest}"):
-            directory = volume.root.descend("ingest", digest.algorithm, digest.encoded, create=True)
-            ingest = cls(volume, directory, owner, digest, size)
-            try:
-                ingest._open(inherited=inherit(directory, owner))
-            except BaseException:
-                ingest._close_files()
-                directory.close()
-                raise
-            return ingest
+    def begin(
+        cls,
+        volume: Volume,
+        digest: Digest,
+        size: int,
+        owner: str,
+        *,
+        alive: Collection[str] = (),
+        beat: Callable[[], None] = lambda: None,
+    ) -> "Ingest":
+        """A new ingest of `owner`, with whatever dead or finished ones left for this digest.
 
-    def _open(self, *, inherited: bool) -> None:
-        flags = os.O_RDWR | os.O_CREAT
-        self._file = self._directory.open(self._owner, flags if inherited else flags | os.O_EXCL)
-        journal = self._directory.open(self._owner + JOURNAL, flags)
-        records = contiguous(unpack_records(_read_whole(journal)))
+        `alive`: the owners whose leases live; theirs are not touched. `beat()` is called for every
+        copied piece and hashed record, and may raise to stop: then nothing stays open, and a later
+        owner finds the bytes where they were, or under this one's name.
+        """
+        ingest = cls(volume, digest, size, owner)
+        ingest._begin(lambda directory: inherit(directory, owner, alive, beat), beat)
+        return ingest
+
+    @classmethod
+    def begin_alone(cls, volume: Volume, digest: Digest, size: int, owner: str) -> "Ingest":
+        """A new, empty ingest of `owner`; those of others are neither used nor touched."""
+        ingest = cls(volume, digest, size, owner)
+        ingest._begin(lambda _directory: False, lambda: None)
+        return ingest
+
+    def _begin(self, take: Callable[[Directory], bool], beat: Callable[[], None]) -> None:
+        with volume_errors(f"begin the ingest of {self.digest}"):
+            for _ in range(_SWEPT_TIMES):
+                with suppress(FileNotFoundError):
+                    self._open(take, beat)
+                    return
+            self._open(take, beat)
+
+    def _open(self, take: Callable[[Directory], bool], beat: Callable[[], None]) -> None:
+        """`take` answers whether it left another owner's bytes under our name."""
+        self._directory = self._volume.root.descend(
+            "ingest", self.digest.algorithm, self.digest.encoded, create=True
+        )
+        try:
+            flags = os.O_RDWR | os.O_CREAT
+            exclusive = 0 if take(self._directory) else os.O_EXCL
+            self._file = self._directory.open(self._owner, flags | exclusive)
+            journal = self._directory.open(self._owner + JOURNAL, flags)
+            self._journal = Journal(journal)
+            self._believe(contiguous(unpack_records(_read_whole(journal))), beat)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _believe(self, records: list[Record], beat: Callable[[], None]) -> None:
+        """Keep the inherited bytes up to the first run that is not what the journal says."""
         kept = 0
         for record in records:
+            beat()
             if record.first + record.length > self.size or not self._absorb(record):
                 break
             kept += 1
         os.ftruncate(self._file, self.offset)
-        self._journal = Journal(journal, kept)
         self._journal.truncate(kept)
         self.inherited_bytes = self._run_first = self.offset
 
@@ -122,6 +164,8 @@ class Ingest:
     def release(self) -> None:
         """Close in good order: the bytes stay for the next owner, who continues in place."""
         if self._file < 0:
+            # Closed for a commit that failed later: it is read-only now, so the next owner copies.
+            self._directory.close()
             return
         try:
             with volume_errors(f"release the ingest of {self.digest}"):
@@ -129,10 +173,20 @@ class Ingest:
                     self._note_run()
                 finally:
                     self._close_files()
+                # Another owner's commit may have swept it: then nothing is left to continue.
                 with suppress(FileNotFoundError):
                     self._directory.rename(self._owner, self._directory, self._owner + RELEASED)
         finally:
             self._directory.close()
+
+    def abandon(self) -> None:
+        """The lease was lost: close, write nothing more, leave every name to the next owner.
+
+        Harmless when it is closed already.
+        """
+        with suppress(OSError):
+            self._close_files()
+        self._directory.close()
 
     def discard(self) -> None:
         """Remove the ingest and its bytes; harmless when it is closed already."""
@@ -191,16 +245,17 @@ class Ingest:
 
     def _close_files(self) -> None:
         descriptor, self._file = self._file, -1
-        self._journal.close()
-        if descriptor >= 0:
-            os.close(descriptor)
+        try:
+            self._journal.close()
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def put(volume: Volume, digest: Digest, raw: bytes, owner: str) -> None:
     """Store a small document whole (an index, manifest or config)."""
-    ingest = Ingest.begin(volume, digest, len(raw), owner)
+    ingest = Ingest.begin_alone(volume, digest, len(raw), owner)
     try:
-        ingest.restart()
         ingest.write(raw)
         ingest.commit()
     except BaseException:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from shared.volume.directory import Directory
 JOURNAL = ".journal"
 RELEASED = ".released"
 
+# At most this much between two signs of life.
 _COPY_BYTES = 16 * 1024 * 1024
 
 
@@ -24,18 +26,26 @@ class _Ancestor:
         return self.name.endswith(RELEASED)
 
     @property
+    def owner(self) -> str:
+        return self.name.removesuffix(RELEASED)
+
+    @property
     def journal(self) -> str:
-        return self.name.removesuffix(RELEASED) + JOURNAL
+        return self.owner + JOURNAL
 
 
-def inherit(directory: Directory, owner: str) -> bool:
+def inherit(
+    directory: Directory, owner: str, alive: Collection[str], beat: Callable[[], None]
+) -> bool:
     """Leave the best earlier ingest's bytes and journal under `owner`, if any. Raises OSError.
 
-    Others are removed. The one that was copied from stays: its owner may be alive and finish.
+    The ingests of owners in `alive` are not touched. Others are removed, but for the one that was
+    copied from: its owner may be a zombie that still writes. `beat()` is called for every copied
+    piece; what it raises ends the copy, with the original still there.
     """
-    ancestors = _ancestors(directory, owner)
+    ancestors = [one for one in _ancestors(directory, owner) if one.owner not in alive]
     for ancestor in ancestors:
-        if _take(directory, ancestor, owner):
+        if _take(directory, ancestor, owner, beat):
             break
     else:
         return False
@@ -58,7 +68,7 @@ def _ancestors(directory: Directory, owner: str) -> list[_Ancestor]:
     return sorted(found, key=lambda ancestor: ancestor.size, reverse=True)
 
 
-def _take(directory: Directory, ancestor: _Ancestor, owner: str) -> bool:
+def _take(directory: Directory, ancestor: _Ancestor, owner: str, beat: Callable[[], None]) -> bool:
     """Whether the ancestor's bytes are ours now; False when another owner was quicker."""
     try:
         if ancestor.released:
@@ -67,29 +77,30 @@ def _take(directory: Directory, ancestor: _Ancestor, owner: str) -> bool:
                 directory.rename(ancestor.journal, directory, owner + JOURNAL)
         else:
             # The journal first: every record in it speaks of bytes that are written already.
-            _copy(directory, ancestor.journal, owner + JOURNAL)
-            _copy(directory, ancestor.name, owner)
+            _copy(directory, ancestor.journal, owner + JOURNAL, beat)
+            _copy(directory, ancestor.name, owner, beat)
     except FileNotFoundError:
         directory.unlink(owner + JOURNAL)
         return False
     return True
 
 
-def _copy(directory: Directory, name: str, copy: str) -> None:
+def _copy(directory: Directory, name: str, copy: str, beat: Callable[[], None]) -> None:
     source = directory.open(name, os.O_RDONLY)
     try:
         target = directory.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            _copy_bytes(source, target)
+            _copy_bytes(source, target, beat)
         finally:
             os.close(target)
     finally:
         os.close(source)
 
 
-def _copy_bytes(source: int, target: int) -> None:
+def _copy_bytes(source: int, target: int, beat: Callable[[], None]) -> None:
     offset = 0
     while True:
+        beat()
         try:
             # Shares the extents where the filesystem can (reflink), stays in the kernel elsewhere.
             copied = os.copy_file_range(source, target, _COPY_BYTES, offset, offset)
