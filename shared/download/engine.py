@@ -6,6 +6,8 @@ called decides when to try again. What a body may be: `shared/registry/client.py
 A download that is told to stop ends with the reason it was told, whatever broke on the way.
 """
 
+import threading
+from concurrent.futures import CancelledError, Future
 from typing import Protocol
 
 from shared.download.progress import Progress
@@ -68,7 +70,7 @@ def _fill(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
 
 def _one_response(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
     progress.beat()
-    with open_body(ingest.offset) as body, progress.reading(body):
+    with _ask(open_body, ingest.offset, progress) as body, progress.reading(body):
         if body.first != ingest.offset:
             # 200 to a Range request is the whole blob: start over, never append (RFC 9110 §14.2).
             ingest.restart()
@@ -81,6 +83,44 @@ def _one_response(open_body: OpenBody, ingest: Ingest, progress: Progress) -> No
             f"The registry ended the body of {ingest.digest} at byte {ingest.offset} of "
             f"{ingest.size}."
         )
+
+
+class _Answer(Future[BlobBody]):
+    """The body that was asked for, in a thread of its own: no call ends a request that waits for
+    its answer (a name, a connection, a token, a redirect), but it can be left behind.
+    """
+
+    def ask(self, open_body: OpenBody, first: int) -> None:
+        """Wait for the answer; nobody takes it after `abort()`."""
+        try:
+            body = open_body(first)
+        except BaseException as error:
+            if self.set_running_or_notify_cancel():
+                self.set_exception(error)
+            return
+        if self.set_running_or_notify_cancel():
+            self.set_result(body)
+            return
+        with body:
+            pass
+
+    def abort(self) -> None:
+        """Let the waiting thread go; harmless when the answer is there."""
+        self.cancel()
+
+
+def _ask(open_body: OpenBody, first: int, progress: Progress) -> BlobBody:
+    answer = _Answer()
+    with progress.reading(answer):
+        threading.Thread(target=answer.ask, args=(open_body, first), daemon=True).start()
+        try:
+            return answer.result()
+        except CancelledError:
+            progress.check()
+            raise
+        finally:
+            # Also where a signal ends the wait.
+            answer.abort()
 
 
 def _commit(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:

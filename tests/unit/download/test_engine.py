@@ -1,6 +1,7 @@
 """The engine: one response after another into an ingest, until it is whole or told to stop."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -11,11 +12,12 @@ import pytest
 
 from shared.download.engine import download
 from shared.download.progress import Progress
-from shared.errors import BlobTruncated, PullCancelled, RegistryUnavailable
+from shared.errors import BlobTruncated, BlobUnknown, PullCancelled, RegistryUnavailable
 from shared.oci.digest import Digest
 from shared.volume.identity import prepare
 from shared.volume.ingest import Ingest
 from shared.volume.store import Volume
+from tests.waiting import wait_until
 
 BLOB = os.urandom(300_000)
 DIGEST = Digest.of(BLOB)
@@ -32,7 +34,10 @@ class Body(nullcontext[Any]):
         self.first = first
         self.last = last
         self.then = then
-        self.aborted = False
+        self.closed = False
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
 
     def blocks(self, _block_bytes: int) -> Iterator[bytes]:
         for start in range(self.first, self.last, 50_000):
@@ -42,7 +47,7 @@ class Body(nullcontext[Any]):
             raise BlobTruncated("The body broke off.")
 
     def abort(self) -> None:
-        self.aborted = True
+        """The blocks here never wait."""
 
 
 @pytest.fixture
@@ -93,18 +98,34 @@ def test_no_request_follows_a_stop(ingest: Ingest) -> None:
         download(lambda _first: pytest.fail("The registry is asked."), ingest, progress)
 
 
-def test_a_stop_while_the_registry_is_asked_aborts_the_body_that_comes(ingest: Ingest) -> None:
+def test_a_request_without_an_answer_is_left_behind_and_its_late_body_closed(
+    ingest: Ingest,
+) -> None:
     progress = Progress()
-    body = Body(0)
+    body, answer = Body(0), threading.Event()
 
     def open_body(_first: int) -> Any:
         progress.stop(CANCELLED)
+        answer.wait()
         return body
 
     with pytest.raises(PullCancelled):
         download(open_body, ingest, progress)
-    assert body.aborted
     assert ingest.offset == 0
+    assert not body.closed
+    answer.set()
+    wait_until(lambda: body.closed)
+
+
+def test_what_the_request_raises_is_raised(ingest: Ingest) -> None:
+    unknown = BlobUnknown("The registry does not have the blob.")
+
+    def open_body(_first: int) -> Any:
+        raise unknown
+
+    with pytest.raises(BlobUnknown) as caught:
+        download(open_body, ingest, Progress())
+    assert caught.value is unknown
 
 
 def test_a_stop_during_the_request_that_fails_ends_with_the_reason(ingest: Ingest) -> None:
