@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     bandwidth_bytes_per_second: int | None = Field(default=None, gt=0)
 
     lease_seconds: float = Field(default=30, gt=0)
+    grace_seconds: float = Field(default=25, ge=0)
+    reconcile_seconds: float = Field(default=2, gt=0)
+    reserved_slots: int = Field(default=1, ge=0)
     verify_diff_ids: bool = False
     minimum_free_bytes: int = Field(default=1024 * MIB, ge=0)
     log_format: Literal["text", "json"] = "text"

@@ -1,12 +1,32 @@
-"""Leases: who is at work on a blob from a registry, under which fence, and how far.
+"""Leases on blobs: who is at work on one, under which fence, and how far.
 
-For now a lease is a record and no exclusion: `begin` never refuses, and a download that was
-overtaken only stops being shown. Each fence still names one ingest, so nobody's bytes mix.
+One per (upstream registry, digest). Taking one excludes everybody else until it is released or
+expires; a fence is higher than any before, so that whoever was overtaken can tell. Only an expired
+lease speaks of a death: it was not renewed, because its owner died, hung or was cut off.
+
+    take ──► renew … renew ──► end         the blob is stored
+      │                  └──► release      the ingest stays; the row says how far it is
+      └── (not renewed)  ──► take          by somebody else, a higher fence
 """
 
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    String,
+    case,
+    column,
+    delete,
+    func,
+    select,
+    text,
+    update,
+    values,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
@@ -14,58 +34,211 @@ from shared.catalog.pull_tables import fences, leases
 from shared.oci.digest import Digest
 
 
-def begin(
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lease of our own. `starts`: how many owners in a row died before it without progress."""
+
+    fence: int
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else's lease."""
+
+    owner: str
+    pull_id: str | None
+    bytes_done: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far the owner of `fence` is; `renew`: it has shown a sign of life lately."""
+
+    registry: str
+    digest: Digest
+    fence: int
+    bytes_done: int
+    renew: bool
+
+
+def living(lease_seconds: float) -> ColumnElement[bool]:
+    """Whether a lease has an owner who may be alive."""
+    # While the database was away nobody could renew: nobody is dead for one lease time after it.
+    return leases.c.owner.is_not(None) & (
+        func.greatest(
+            leases.c.expires_at, func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
+        )
+        > func.clock_timestamp()
+    )
+
+
+def take(
     tx: Connection,
     registry: str,
     digest: Digest,
+    *,
     owner: str,
+    pull_id: str,
     bytes_total: int,
     lease_seconds: float,
-) -> int:
-    """Begin work on a blob. The fence: higher than any before, the owner's alone."""
+) -> Taken | Held:
+    """Take the lease of a blob, or say who has it."""
+    now = func.clock_timestamp()
     row = {
         "owner": owner,
+        "pull_id": pull_id,
         "fence": fences.next_value(),
-        "expires_at": func.clock_timestamp() + timedelta(seconds=lease_seconds),
-        "renewed_at": func.clock_timestamp(),
+        "expires_at": now + timedelta(seconds=lease_seconds),
+        "renewed_at": now,
         "bytes_total": bytes_total,
     }
+    starts = case(
+        (leases.c.bytes_done > leases.c.started_bytes, 0),
+        (leases.c.owner.is_(None), leases.c.starts_without_progress),
+        else_=leases.c.starts_without_progress + 1,
+    )
     statement = (
         insert(leases)
         .values(registry=registry, digest=str(digest), **row)
-        .on_conflict_do_update(index_elements=["registry", "digest"], set_=row)
-        .returning(leases.c.fence)
+        .on_conflict_do_update(
+            index_elements=["registry", "digest"],
+            set_={
+                **row,
+                "started_bytes": leases.c.bytes_done,
+                "starts_without_progress": starts,
+            },
+            where=~living(lease_seconds),
+        )
+        .returning(leases.c.fence, leases.c.starts_without_progress)
     )
-    fence: int = tx.execute(statement).scalar_one()
-    return fence
+    taken = tx.execute(statement).one_or_none()
+    if taken is not None:
+        return Taken(taken.fence, taken.starts_without_progress)
+    held = tx.execute(
+        select(leases.c.owner, leases.c.pull_id, leases.c.bytes_done, leases.c.expires_at).where(
+            leases.c.registry == registry, leases.c.digest == str(digest)
+        )
+    ).one_or_none()
+    if held is None:
+        # It ended between the two statements; now it can be had.
+        return take(
+            tx,
+            registry,
+            digest,
+            owner=owner,
+            pull_id=pull_id,
+            bytes_total=bytes_total,
+            lease_seconds=lease_seconds,
+        )
+    return Held(held.owner or "", held.pull_id, held.bytes_done, held.expires_at)
 
 
-def report(
-    tx: Connection, registry: str, digest: Digest, fence: int, bytes_done: int, lease_seconds: float
-) -> bool:
-    """The blob stands at `bytes_done`; False when somebody else has begun since."""
+def fences_alive(tx: Connection, digest: Digest, lease_seconds: float) -> set[int]:
+    """The fences of everybody who may be at work on this digest, from whatever registry."""
+    rows = tx.execute(
+        select(leases.c.fence).where(leases.c.digest == str(digest), living(lease_seconds))
+    )
+    return set(rows.scalars())
+
+
+def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> set[int]:
+    """Write down how far these are. The fences that still hold; the others were overtaken."""
+    new = values(
+        column("registry", String),
+        column("digest", String),
+        column("fence", BigInteger),
+        column("bytes_done", BigInteger),
+        column("renew", Boolean),
+        name="reports",
+    ).data(
+        [
+            (one.registry, str(one.digest), one.fence, one.bytes_done, one.renew)
+            for one in sorted(reports, key=lambda one: (one.registry, str(one.digest)))
+        ]
+    )
+    now = func.clock_timestamp()
     statement = (
         update(leases)
         .where(
-            leases.c.registry == registry,
-            leases.c.digest == str(digest),
-            leases.c.fence == fence,
+            leases.c.registry == new.c.registry,
+            leases.c.digest == new.c.digest,
+            leases.c.fence == new.c.fence,
+            leases.c.owner.is_not(None),
         )
         .values(
-            bytes_done=bytes_done,
-            renewed_at=func.clock_timestamp(),
-            expires_at=func.clock_timestamp() + timedelta(seconds=lease_seconds),
+            bytes_done=new.c.bytes_done,
+            renewed_at=case((new.c.renew, now), else_=leases.c.renewed_at),
+            expires_at=case(
+                (new.c.renew, now + timedelta(seconds=lease_seconds)), else_=leases.c.expires_at
+            ),
         )
+        .returning(leases.c.fence)
     )
-    return tx.execute(statement).rowcount > 0
+    return set(tx.execute(statement).scalars())
 
 
-def end(tx: Connection, registry: str, digest: Digest, fence: int) -> None:
-    """The work is done."""
+def assign(tx: Connection, registry: str, digest: Digest, fence: int, pull_id: str) -> None:
+    """From here on the bytes are fetched for another pull."""
+    tx.execute(update(leases).where(*_own(registry, digest, fence)).values(pull_id=pull_id))
+
+
+def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_done: int) -> None:
+    """Let go, alive: whoever comes next continues at `bytes_done`. Nothing if it was overtaken."""
+    tx.execute(
+        update(leases)
+        .where(*_own(registry, digest, fence))
+        .values(owner=None, bytes_done=bytes_done)
+    )
+
+
+def release_all(tx: Connection) -> None:
+    """Everybody is dead for certain: an embedded stack that has just been started."""
+    tx.execute(update(leases).values(owner=None))
+
+
+def end(tx: Connection, digest: Digest) -> None:
+    """The blob is stored: nobody needs to be at work on it, from whatever registry."""
+    ended = (
+        select(leases.c.registry, leases.c.digest)
+        .where(leases.c.digest == str(digest))
+        .order_by(leases.c.registry)
+        .with_for_update()
+        .cte("ended")
+    )
     tx.execute(
         delete(leases).where(
-            leases.c.registry == registry,
-            leases.c.digest == str(digest),
-            leases.c.fence == fence,
+            leases.c.registry == ended.c.registry, leases.c.digest == ended.c.digest
         )
+    )
+
+
+def forget(tx: Connection, registry: str, digest: Digest) -> None:
+    """Forget who died at this blob: the next pull that wants it begins with a clean record."""
+    tx.execute(
+        update(leases)
+        .where(leases.c.registry == registry, leases.c.digest == str(digest))
+        .values(owner=None, starts_without_progress=0)
+    )
+
+
+def count_living(tx: Connection, below_priority: int) -> int:
+    """How many blobs are being fetched for pulls of less than this priority."""
+    statement = text(
+        """
+        SELECT count(*) FROM leases LEFT JOIN pulls ON pulls.id = leases.pull_id
+        WHERE leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()
+          AND coalesce(pulls.priority, 0) < :priority
+        """
+    )
+    return int(tx.execute(statement, {"priority": below_priority}).scalar_one())
+
+
+def _own(registry: str, digest: Digest, fence: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        leases.c.registry == registry,
+        leases.c.digest == str(digest),
+        leases.c.fence == fence,
+        leases.c.owner.is_not(None),
     )

@@ -2,16 +2,18 @@
 blob that other pulls share.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, case, func, select, update
+from sqlalchemy import Row, Select, case, func, select, text, update
 from sqlalchemy.sql.dml import Update
 
 from shared.catalog.database import Connection
 from shared.catalog.pull_tables import leases, pull_layers
 from shared.catalog.tables import blobs
+from shared.errors import InvalidManifest
 from shared.oci.digest import Digest
 
 
@@ -27,8 +29,15 @@ class PullLayer:
     bytes_fetched: int
     attempts: int
     failures: int
+    generation: int
+    dispatched_at: datetime | None
+    not_before: datetime | None
+    waiting_for: Mapping[str, Any] | None
     stored: bool
     bytes_done: int
+    # Who is at work on it, and for which pull; None where nobody is.
+    owner: str | None
+    leader: str | None
 
 
 def of_pull(tx: Connection, pull_id: str, registry: str) -> list[PullLayer]:
@@ -58,9 +67,80 @@ def missing(tx: Connection, pull_id: str) -> int:
     ).scalar_one()
 
 
+def check_claims(tx: Connection, pull_id: str) -> None:
+    """Raises InvalidManifest where this pull's manifest claims another size than a blob has.
+
+    What others fetched was measured against their claims, not against this one's.
+    """
+    wrong = tx.execute(
+        select(pull_layers.c.digest, pull_layers.c.size_bytes, blobs.c.size_bytes.label("actual"))
+        .join_from(pull_layers, blobs, blobs.c.digest == pull_layers.c.digest)
+        .where(pull_layers.c.pull_id == pull_id, blobs.c.size_bytes != pull_layers.c.size_bytes)
+        .limit(1)
+    ).one_or_none()
+    if wrong is not None:
+        raise InvalidManifest(
+            f"The manifest promises {wrong.size_bytes} bytes for {wrong.digest}, which has "
+            f"{wrong.actual}."
+        )
+
+
 def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
-    """One more attempt at a layer."""
-    tx.execute(_one(pull_id, digest).values(attempts=pull_layers.c.attempts + 1))
+    """One more attempt at a layer, which waits no longer."""
+    tx.execute(
+        _one(pull_id, digest).values(
+            attempts=pull_layers.c.attempts + 1, waiting_for=None, not_before=None
+        )
+    )
+
+
+def wait(
+    tx: Connection, pull_id: str, digest: Digest, cause: str, seconds: float, detail: str
+) -> None:
+    """Nobody tries this layer for so long, and the row says why."""
+    until = func.statement_timestamp() + timedelta(seconds=seconds)
+    reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
+    tx.execute(_one(pull_id, digest).values(waiting_for=reason, not_before=until))
+
+
+def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datetime) -> None:
+    """Another pull fetches this layer; this one waits for it, and is no message any more."""
+    reason = func.jsonb_build_object("cause", "pull", "until", until, "detail", leader)
+    tx.execute(_one(pull_id, digest).values(waiting_for=reason, not_before=None))
+
+
+def more_urgent(tx: Connection, pull_id: str, digest: Digest) -> bool:
+    """Whether a more urgent layer stands behind this one in the queue, and nobody fetches it.
+
+    Only messages that were sent later than this layer's: those before it have had their turn.
+    """
+    statement = text(
+        """
+        SELECT EXISTS (
+            SELECT FROM pull_layers mine JOIN pulls own ON own.id = mine.pull_id,
+                pulls other JOIN pull_layers theirs ON theirs.pull_id = other.id
+                LEFT JOIN blobs ON blobs.digest = theirs.digest
+                LEFT JOIN leases ON leases.registry = other.registry
+                    AND leases.digest = theirs.digest AND leases.owner IS NOT NULL
+                    AND leases.expires_at > clock_timestamp()
+            WHERE mine.pull_id = :pull_id AND mine.digest = :digest
+              AND other.state = 'fetching' AND theirs.digest <> mine.digest
+              AND other.priority > (
+                SELECT max(sharer.priority) FROM pull_layers
+                JOIN pulls sharer ON sharer.id = pull_layers.pull_id
+                WHERE pull_layers.digest = mine.digest AND sharer.registry = own.registry
+                  AND sharer.state = 'fetching')
+              AND theirs.dispatched_at > mine.dispatched_at
+              AND theirs.waiting_for IS NULL
+              AND blobs.stored_at IS NULL AND leases.fence IS NULL)
+        """
+    )
+    return bool(tx.execute(statement, {"pull_id": pull_id, "digest": str(digest)}).scalar())
+
+
+def sent_again(tx: Connection, pull_id: str, digest: Digest) -> None:
+    """The layer's message goes to the end of the queue."""
+    tx.execute(_one(pull_id, digest).values(dispatched_at=func.clock_timestamp()))
 
 
 def count_failure(tx: Connection, pull_id: str, digest: Digest, reached_bytes: int) -> int:
@@ -73,15 +153,17 @@ def count_failure(tx: Connection, pull_id: str, digest: Digest, reached_bytes: i
     return tx.execute(statement.returning(pull_layers.c.failures)).scalar() or 0
 
 
-def fetched(tx: Connection, pull_id: str, digest: Digest, count: int) -> None:
-    """`count` more bytes of this layer came over the network for this pull."""
-    if count:
-        tx.execute(_one(pull_id, digest).values(bytes_fetched=pull_layers.c.bytes_fetched + count))
+def fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
+    """So many more bytes came over the network for these pulls and layers."""
+    for (pull_id, digest), count in sorted(counts.items(), key=lambda pair: str(pair[0])):
+        if count:
+            new = pull_layers.c.bytes_fetched + count
+            tx.execute(_one(pull_id, digest).values(bytes_fetched=new))
 
 
 def landed(tx: Connection, pull_id: str, digest: Digest, source: str) -> None:
     """The layer is stored; `source` says how it got there."""
-    tx.execute(_one(pull_id, digest).values(source=source))
+    tx.execute(_one(pull_id, digest).values(source=source, waiting_for=None, not_before=None))
 
 
 def _one(pull_id: str, digest: Digest) -> Update:
@@ -93,8 +175,13 @@ def _one(pull_id: str, digest: Digest) -> Update:
 def _select(registry: str) -> Select[Any]:
     is_stored = blobs.c.stored_at.is_not(None)
     done = case((is_stored, pull_layers.c.size_bytes), else_=func.coalesce(leases.c.bytes_done, 0))
+    alive = leases.c.owner.is_not(None) & (leases.c.expires_at > func.clock_timestamp())
     return select(
-        pull_layers, func.coalesce(is_stored, False).label("stored"), done.label("done")
+        pull_layers,
+        func.coalesce(is_stored, False).label("stored"),
+        done.label("done"),
+        case((alive, leases.c.owner)).label("owner"),
+        case((alive, leases.c.pull_id)).label("leader"),
     ).select_from(
         pull_layers.outerjoin(blobs, blobs.c.digest == pull_layers.c.digest).outerjoin(
             leases, (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == registry)
@@ -112,6 +199,12 @@ def _layer(row: Row[Any]) -> PullLayer:
         bytes_fetched=row.bytes_fetched,
         attempts=row.attempts,
         failures=row.failures,
+        generation=row.generation,
+        dispatched_at=row.dispatched_at,
+        not_before=row.not_before,
+        waiting_for=row.waiting_for,
         stored=row.stored,
         bytes_done=row.done,
+        owner=row.owner,
+        leader=row.leader,
     )

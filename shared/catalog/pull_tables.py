@@ -42,6 +42,11 @@ pulls = Table(
     text_column("requested_by"),
     json_column("labels"),
     text_column("retry_of"),
+    # Of the reference; NULL where it could not be parsed.
+    text_column("registry"),
+    text_column("repository"),
+    # When it was this pull's turn; NULL while it stands in the queue that PostgreSQL orders.
+    time_column("admitted_at"),
     # Names the messages of one dispatch; tasks never refuse an old one.
     count_column("generation"),
     time_column("dispatched_at"),
@@ -73,6 +78,13 @@ pulls = Table(
         "finished_at",
         postgresql_where=text(f"state IN ({_FINAL}) AND answered_at IS NULL"),
     ),
+    Index(
+        "pulls_turn_idx",
+        text("priority DESC"),
+        text("coalesce(requested_by, '')"),
+        "created_at",
+        postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
+    ),
     Index(None, "created_at"),
 )
 
@@ -94,21 +106,29 @@ pull_layers = Table(
     Column("reached_bytes", BigInteger, nullable=False, server_default="0"),
     json_column("waiting_for"),
     time_column("not_before"),
+    # As on the pull, of this layer's own messages.
+    count_column("generation"),
+    time_column("dispatched_at"),
     text_column("error_class"),
     text_column("error_message"),
 )
 
 # Narrow and hot: who is at work on a blob, and how far. One per upstream registry, so that a slow
-# or hostile registry cannot hold up a digest that others serve.
+# or hostile registry cannot hold up a digest that others serve. A row without an owner was
+# released: it tells how far the ingest on the volume is.
 leases = Table(
     "leases",
     metadata,
     Column("registry", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
-    text_column("owner", required=True),
+    text_column("owner"),
+    # The pull that the bytes are fetched for.
+    text_column("pull_id"),
     Column("fence", BigInteger, nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("bytes_done", BigInteger, nullable=False, server_default="0"),
+    # Where this start began: what tells progress from standing still.
+    Column("started_bytes", BigInteger, nullable=False, server_default="0"),
     size_column("bytes_total"),
     time_column("renewed_at", now=True),
     count_column("starts_without_progress"),

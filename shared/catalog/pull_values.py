@@ -21,6 +21,9 @@ class NewPull:
     requested_by: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     retry_of: str | None = None
+    registry: str | None = None
+    repository: str | None = None
+    deadline_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,11 @@ class Pull:
     requested_by: str | None
     labels: Mapping[str, str] | None
     retry_of: str | None
+    registry: str | None
+    repository: str | None
     generation: int
+    admitted_at: datetime | None
+    dispatched_at: datetime | None
     manifest_digest: str | None
     index_digest: str | None
     config_digest: str | None
@@ -58,6 +65,8 @@ class Pull:
     error_message: str | None
     attempts: int
     failures: int
+    not_before: datetime | None
+    deadline_at: datetime | None
     created_at: datetime
     resolved_at: datetime | None
     started_at: datetime | None

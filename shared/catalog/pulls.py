@@ -20,6 +20,9 @@ from shared.catalog.tables import blobs
 _COLUMNS = [pulls.c[column.name] for column in fields(Pull)]
 _OPEN = pulls.c.state.not_in(FINAL_STATES)
 
+# When somebody looks at a pull again, at the latest, that waits for its turn.
+_NEXT_LOOK = timedelta(seconds=60)
+
 
 def clock(tx: Connection) -> datetime:
     """The database's time, now."""
@@ -30,7 +33,14 @@ def clock(tx: Connection) -> datetime:
 def record(tx: Connection, new: NewPull) -> Pull:
     """The row of this id; the first arguments win."""
     row = {column.name: getattr(new, column.name) for column in fields(NewPull)}
-    tx.execute(insert(pulls).values(row | {"labels": dict(new.labels)}).on_conflict_do_nothing())
+    seconds = row.pop("deadline_seconds")
+    now = func.statement_timestamp()
+    row["labels"] = dict(new.labels)
+    row["deadline_at"] = now + timedelta(seconds=seconds) if seconds is not None else None
+    row["waiting_for"] = func.jsonb_build_object(
+        "cause", "turn", "until", now + _NEXT_LOOK, "detail", "it was recorded a moment ago"
+    )
+    tx.execute(insert(pulls).values(row).on_conflict_do_nothing())
     return _pull(tx.execute(select(*_COLUMNS).where(pulls.c.id == new.id)).one())
 
 
@@ -61,6 +71,7 @@ def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
             platform=func.coalesce(pulls.c.platform, default_platform),
             started_at=func.coalesce(pulls.c.started_at, func.clock_timestamp()),
             attempts=pulls.c.attempts + 1,
+            admitted_at=func.coalesce(pulls.c.admitted_at, func.clock_timestamp()),
             waiting_for=None,
             not_before=None,
         )
@@ -78,14 +89,10 @@ def plan(
     config_digest: str,
     resolved_at: datetime,
     layers: Sequence[PlannedLayer],
-) -> int | None:
-    """What the pull resolved to and the layers it takes. Its generation, None if it has ended."""
-    generation = tx.execute(
-        _open(pull_id)
-        .values(
-            state="fetching",
-            generation=pulls.c.generation + 1,
-            dispatched_at=func.clock_timestamp(),
+) -> None:
+    """What the pull resolved to and the layers it takes."""
+    tx.execute(
+        _open(pull_id).values(
             manifest_digest=manifest_digest,
             index_digest=index_digest,
             config_digest=config_digest,
@@ -93,21 +100,42 @@ def plan(
             bytes_total=sum(layer.size_bytes for layer in layers),
             failures=0,
         )
+    )
+    rows = [
+        {
+            "pull_id": pull_id,
+            "digest": str(layer.digest),
+            "position": position,
+            "size_bytes": layer.size_bytes,
+            "media_type": layer.media_type,
+            "urls": list(layer.urls) or None,
+        }
+        for position, layer in sorted(enumerate(layers), key=lambda pair: pair[1].digest)
+    ]
+    if rows:
+        tx.execute(insert(pull_layers).on_conflict_do_nothing(), rows)
+
+
+def fan_out(tx: Connection, pull_id: str) -> int | None:
+    """The layers' messages are on their way. The pull's generation, None if it has ended."""
+    now = func.clock_timestamp()
+    generation: int | None = tx.execute(
+        _open(pull_id)
+        .values(
+            state="fetching",
+            generation=pulls.c.generation + 1,
+            dispatched_at=now,
+            waiting_for=None,
+            not_before=None,
+        )
         .returning(pulls.c.generation)
     ).scalar()
-    if generation is not None and layers:
-        rows = [
-            {
-                "pull_id": pull_id,
-                "digest": str(layer.digest),
-                "position": position,
-                "size_bytes": layer.size_bytes,
-                "media_type": layer.media_type,
-                "urls": list(layer.urls) or None,
-            }
-            for position, layer in sorted(enumerate(layers), key=lambda pair: pair[1].digest)
-        ]
-        tx.execute(insert(pull_layers).on_conflict_do_nothing(), rows)
+    if generation is not None:
+        tx.execute(
+            update(pull_layers)
+            .where(pull_layers.c.pull_id == pull_id)
+            .values(generation=pull_layers.c.generation + 1, dispatched_at=now)
+        )
     return generation
 
 
@@ -149,6 +177,42 @@ def fail(
     return _touched(tx, statement)
 
 
+def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
+    """End an open pull because somebody asked; a final one stays as it is. None for no pull."""
+    tx.execute(
+        _open(pull_id).values(
+            state="cancelled",
+            error_class="PullCancelled",
+            error_message=message,
+            finished_at=func.clock_timestamp(),
+            waiting_for=None,
+            not_before=None,
+        )
+    )
+    return get(tx, pull_id)
+
+
+def failed(tx: Connection, error_class: str | None = None) -> list[Pull]:
+    """The failed pulls that nobody has tried again, oldest first; of one class, or of any."""
+    again = pulls.alias("again")
+    tried_again = select(again.c.id).where(again.c.retry_of == pulls.c.id).exists()
+    statement = select(*_COLUMNS).where(pulls.c.state == "failed", ~tried_again)
+    if error_class is not None:
+        statement = statement.where(pulls.c.error_class == error_class)
+    return [_pull(row) for row in tx.execute(statement.order_by(pulls.c.created_at))]
+
+
+def open_pulls(tx: Connection, limit: int) -> list[Pull]:
+    """The pulls on their way, those that began first, then those whose turn comes next."""
+    rows = tx.execute(
+        select(*_COLUMNS)
+        .where(_OPEN)
+        .order_by(pulls.c.admitted_at.nulls_last(), pulls.c.priority.desc(), pulls.c.created_at)
+        .limit(limit)
+    )
+    return [_pull(row) for row in rows]
+
+
 def answered(tx: Connection, pull_id: str) -> None:
     """The result stands under the pull id."""
     tx.execute(
@@ -170,6 +234,13 @@ def wait(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) 
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
     tx.execute(_open(pull_id).values(waiting_for=reason, not_before=until))
+
+
+def say(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
+    """One of the pull's layers waits; nothing keeps the others from going on."""
+    until = func.statement_timestamp() + timedelta(seconds=seconds)
+    reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
+    tx.execute(_open(pull_id).values(waiting_for=reason))
 
 
 def go_on(tx: Connection, pull_id: str) -> None:

@@ -1,0 +1,104 @@
+"""Whose turn it is. Order lives here: priority first, then the requester with the least under way,
+then age; a message is sent only for a pull whose turn it is, so that the queue stays short.
+
+A pull that is not admitted waits for its `turn` as a row and costs nothing else.
+"""
+
+from sqlalchemy import text
+
+from shared.catalog.database import Connection
+from shared.catalog.pauses import IS_PAUSED
+
+# From this priority on a pull is urgent: part of the window and some slots are kept for those.
+URGENT_PRIORITY = 8
+
+_MESSAGES_PER_SLOT = 4
+_SMALLEST_WINDOW = 16
+# Where nobody has counted the slots (no reconciler runs, or no worker answers).
+_UNKNOWN_WINDOW = 64
+_URGENT_PERCENT = 25
+# At most this many at once: the rest follows when these have been sent.
+_BATCH = 200
+
+# One decision at a time, or two would fill the same gap. Any number that nobody else uses.
+_ADVISORY_LOCK = 7_016_996_765_293_437_282
+
+# What is under way: admitted pulls without a plan, and distinct layers that are not stored. A pull
+# that waits for a time to come has no message, but one that waits for space keeps its place.
+_UNDER_WAY = f"""
+    SELECT (SELECT layer_slots FROM fleet) AS slots,
+    (SELECT count(*) FROM pulls p
+     WHERE p.admitted_at IS NOT NULL AND p.state IN ('queued', 'resolving') AND NOT {IS_PAUSED}
+       AND (p.not_before IS NULL OR p.not_before < now() + interval '15 seconds'
+            OR p.waiting_for->>'cause' = 'space'))
+    + (SELECT count(DISTINCT (p.registry, pl.digest))
+       FROM pulls p JOIN pull_layers pl ON pl.pull_id = p.id
+       LEFT JOIN blobs b ON b.digest = pl.digest
+       WHERE p.state = 'fetching' AND b.stored_at IS NULL AND NOT {IS_PAUSED}
+         AND (pl.not_before IS NULL OR pl.not_before < now() + interval '15 seconds')) AS messages
+"""
+
+_ADMIT = f"""
+    WITH running AS (
+        SELECT coalesce(requested_by, '') AS requester, count(*) AS pulls FROM pulls
+        WHERE state IN ('queued', 'resolving', 'fetching', 'linking') AND admitted_at IS NOT NULL
+        GROUP BY 1
+    ), lines AS (
+        SELECT DISTINCT priority, coalesce(requested_by, '') AS requester FROM pulls
+        WHERE state = 'queued' AND admitted_at IS NULL AND priority >= :least
+    ), candidates AS (
+        SELECT first.id, lines.priority, first.created_at,
+            coalesce(running.pulls, 0) + row_number() OVER (
+                PARTITION BY lines.requester ORDER BY lines.priority DESC, first.created_at
+            ) AS share
+        FROM lines LEFT JOIN running USING (requester)
+        CROSS JOIN LATERAL (
+            SELECT p.id, p.created_at FROM pulls p
+            WHERE p.state = 'queued' AND p.admitted_at IS NULL AND p.priority = lines.priority
+              AND coalesce(p.requested_by, '') = lines.requester AND NOT {IS_PAUSED}
+            ORDER BY p.created_at LIMIT :places
+        ) AS first
+    ), chosen AS (
+        SELECT p.id FROM pulls p JOIN (
+            SELECT id FROM candidates ORDER BY priority DESC, share, created_at LIMIT :places
+        ) AS best ON best.id = p.id
+        ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
+    )
+    UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
+        generation = generation + 1, waiting_for = NULL
+    FROM chosen WHERE pulls.id = chosen.id AND pulls.state = 'queued' AND admitted_at IS NULL
+    RETURNING pulls.id
+"""
+
+_ANYBODY_WAITS = """
+    SELECT max(priority) FROM pulls WHERE state = 'queued' AND admitted_at IS NULL
+"""
+
+
+def admit(tx: Connection) -> list[str]:
+    """Admit as many as there is room for. The ids, to be sent once this is committed."""
+    highest = tx.execute(text(_ANYBODY_WAITS)).scalar()
+    if highest is None or _places(tx, highest) <= 0:
+        return []
+    tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    places = _places(tx, 0)
+    admitted = _admit(tx, places, 0) if places > 0 else []
+    reserved = _places(tx, URGENT_PRIORITY) if highest >= URGENT_PRIORITY else 0
+    if reserved > 0:
+        admitted += _admit(tx, reserved, URGENT_PRIORITY)
+    return admitted
+
+
+def _admit(tx: Connection, places: int, least_priority: int) -> list[str]:
+    rows = tx.execute(text(_ADMIT), {"places": min(places, _BATCH), "least": least_priority})
+    return list(rows.scalars())
+
+
+def _places(tx: Connection, priority: int) -> int:
+    """How many more messages may be under way for pulls of this priority."""
+    row = tx.execute(text(_UNDER_WAY)).one()
+    slots: int | None = row.slots
+    window = _UNKNOWN_WINDOW if slots is None else max(slots * _MESSAGES_PER_SLOT, _SMALLEST_WINDOW)
+    if priority >= URGENT_PRIORITY:
+        window += max(window * _URGENT_PERCENT // 100, 1)
+    return window - int(row.messages)

@@ -1,0 +1,44 @@
+"""The tables of the fleet itself: who is at work on a step, what is paused, how many slots."""
+
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, DateTime, Table, Text, text
+
+from shared.catalog.columns import count_column, metadata, text_column, time_column
+
+# Work that is no download: `pull/<id>` while a pull is resolved or linked, `reconciler` for the one
+# that is in office.
+step_leases = Table(
+    "step_leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    text_column("owner", required=True),
+    Column("fence", BigInteger, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    count_column("starts_without_progress"),
+)
+
+SCOPES = ("fleet", "registry", "requester")
+_SCOPES = ", ".join(f"'{scope}'" for scope in SCOPES)
+
+# `name`: which registry or requester; empty for the fleet.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    time_column("paused_at", now=True),
+    CheckConstraint(f"scope IN ({_SCOPES})", name="scope"),
+)
+
+# What the reconciler last saw of the fleet; workers read it when they choose what goes next.
+fleet = Table(
+    "fleet",
+    metadata,
+    Column("singleton", Boolean, primary_key=True, server_default=text("true")),
+    # How many layers can be fetched at once; NULL while nobody could tell.
+    Column("layer_slots", BigInteger),
+    Column("pull_slots", BigInteger),
+    time_column("looked_at"),
+    # A key of this value stands in Redis. When it is gone, Redis has lost everything.
+    text_column("broker_epoch"),
+    CheckConstraint("singleton", name="singleton"),
+)

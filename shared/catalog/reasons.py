@@ -1,0 +1,97 @@
+"""Why a pull waits: `waiting_for`, for every open pull that nothing moves.
+
+Whoever makes a pull wait writes its reason; this fills in what no single step can see, and takes
+away what no longer holds. `until` is when the reason is looked at again at the latest, or when it
+is expected to end.
+"""
+
+from sqlalchemy import text
+
+from shared.catalog.database import Connection
+from shared.catalog.pauses import IS_PAUSED
+
+# One statement: which reason each open pull should have, and then only the rows that differ.
+# Rows that somebody else works on are left for the next time.
+_REFRESH = f"""
+    WITH layer AS (
+        SELECT pull_layers.pull_id,
+            bool_or(leases.fence IS NOT NULL AND leases.pull_id = pull_layers.pull_id) AS moves,
+            min(leases.pull_id) FILTER (WHERE leases.pull_id <> pull_layers.pull_id) AS leader,
+            bool_or(leases.fence IS NULL AND pull_layers.not_before IS NULL) AS queued,
+            min(pull_layers.not_before) AS not_before,
+            (array_agg(pull_layers.waiting_for ORDER BY pull_layers.not_before)
+                FILTER (WHERE pull_layers.not_before IS NOT NULL))[1] AS own
+        FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id AND pulls.state = 'fetching'
+        LEFT JOIN blobs ON blobs.digest = pull_layers.digest
+        LEFT JOIN leases ON leases.registry = pulls.registry AND leases.owner IS NOT NULL
+            AND leases.digest = pull_layers.digest AND leases.expires_at > clock_timestamp()
+        WHERE blobs.stored_at IS NULL GROUP BY pull_layers.pull_id
+    ), reason AS (
+        SELECT p.id, CASE
+            WHEN {IS_PAUSED} THEN ARRAY['paused', '']
+            WHEN p.state = 'queued' AND p.admitted_at IS NULL
+                THEN ARRAY['turn', 'others are before it']
+            WHEN p.state <> 'fetching' AND p.not_before > now()
+                THEN ARRAY[p.waiting_for->>'cause', p.waiting_for->>'detail']
+            WHEN p.state IN ('queued', 'resolving') AND step.name IS NULL AND :no_pull_worker
+                THEN ARRAY['no_worker', 'no worker consumes towline.pulls']
+            WHEN p.state IN ('queued', 'resolving') AND step.name IS NULL
+                THEN ARRAY['turn', 'its message is in the queue']
+            WHEN p.state <> 'fetching' OR layer.moves OR layer.pull_id IS NULL THEN NULL
+            WHEN layer.leader IS NOT NULL THEN ARRAY['pull', layer.leader]
+            WHEN layer.queued AND :no_layer_worker
+                THEN ARRAY['no_worker', 'no worker consumes towline.layers']
+            WHEN layer.queued THEN ARRAY['turn', 'its layers are in the queue']
+            WHEN layer.own IS NOT NULL THEN ARRAY[layer.own->>'cause', layer.own->>'detail']
+            ELSE ARRAY['turn', 'its layers are in the queue']
+        END AS why, greatest(p.not_before, layer.not_before) AS until
+        FROM pulls p LEFT JOIN layer ON layer.pull_id = p.id
+        LEFT JOIN step_leases AS step
+            ON step.name = 'pull/' || p.id AND step.expires_at > clock_timestamp()
+        WHERE p.state NOT IN ('complete', 'failed', 'cancelled')
+    ), changed AS (
+        SELECT p.id, reason.why, reason.until FROM pulls p JOIN reason ON reason.id = p.id
+        WHERE (p.waiting_for->>'cause', p.waiting_for->>'detail')
+            IS DISTINCT FROM (reason.why[1], reason.why[2])
+           OR (p.waiting_for->>'until')::timestamptz < now()
+        ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
+    )
+    UPDATE pulls SET waiting_for = CASE WHEN changed.why IS NOT NULL THEN jsonb_build_object(
+        'cause', changed.why[1], 'detail', changed.why[2],
+        'until', greatest(changed.until, now() + make_interval(secs => :seconds))) END
+    FROM changed WHERE pulls.id = changed.id
+"""
+
+# What waits for another pull shows that one's bytes, too.
+_BYTES = """
+    WITH done AS (
+        SELECT pull_layers.pull_id, sum(CASE WHEN blobs.stored_at IS NOT NULL
+            THEN pull_layers.size_bytes ELSE coalesce(leases.bytes_done, 0) END) AS bytes
+        FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id AND pulls.state = 'fetching'
+        LEFT JOIN blobs ON blobs.digest = pull_layers.digest
+        LEFT JOIN leases ON leases.registry = pulls.registry AND leases.digest = pull_layers.digest
+        GROUP BY pull_layers.pull_id
+    ), changed AS (
+        SELECT pulls.id, done.bytes FROM pulls JOIN done ON done.pull_id = pulls.id
+        WHERE pulls.state = 'fetching' AND pulls.bytes_done <> done.bytes
+        ORDER BY pulls.id FOR UPDATE OF pulls SKIP LOCKED
+    )
+    UPDATE pulls SET bytes_done = changed.bytes FROM changed WHERE pulls.id = changed.id
+"""
+
+
+# A backlog of thousands has its reasons written once a minute, not at every look.
+_LOOKED_AT_AGAIN_SECONDS = 60
+
+
+def refresh(tx: Connection, *, no_pull_worker: bool, no_layer_worker: bool) -> None:
+    """Bring every open pull's reason and bytes up to date."""
+    tx.execute(
+        text(_REFRESH),
+        {
+            "no_pull_worker": no_pull_worker,
+            "no_layer_worker": no_layer_worker,
+            "seconds": _LOOKED_AT_AGAIN_SECONDS,
+        },
+    )
+    tx.execute(text(_BYTES))

@@ -1,0 +1,73 @@
+"""Leases on work that is no download: resolving or linking a pull, and the reconciler's office.
+
+They keep a message that comes twice from doing the work twice, and tell that somebody is alive.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import delete, func, update
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.catalog.database import Connection
+from shared.catalog.fleet_tables import step_leases
+from shared.catalog.pull_tables import fences
+
+RECONCILER = "reconciler"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLease:
+    """A lease of our own. `starts`: how many owners in a row died before it."""
+
+    name: str
+    fence: int
+    starts: int
+
+
+def of_pull(pull_id: str) -> str:
+    """The name of the lease on a pull's steps."""
+    return f"pull/{pull_id}"
+
+
+def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLease | None:
+    """The lease; None while somebody else holds it."""
+    now = func.clock_timestamp()
+    row = {
+        "owner": owner,
+        "fence": fences.next_value(),
+        "expires_at": now + timedelta(seconds=lease_seconds),
+    }
+    taken = tx.execute(
+        insert(step_leases)
+        .values(name=name, **row)
+        .on_conflict_do_update(
+            index_elements=["name"],
+            set_={**row, "starts_without_progress": step_leases.c.starts_without_progress + 1},
+            where=step_leases.c.expires_at <= now,
+        )
+        .returning(step_leases.c.fence, step_leases.c.starts_without_progress)
+    ).one_or_none()
+    return StepLease(name, taken.fence, taken.starts_without_progress) if taken else None
+
+
+def renew(tx: Connection, fences_held: Iterable[int], lease_seconds: float) -> set[int]:
+    """Hold these for longer. The fences that still hold."""
+    statement = (
+        update(step_leases)
+        .where(step_leases.c.fence.in_(list(fences_held)))
+        .values(expires_at=func.clock_timestamp() + timedelta(seconds=lease_seconds))
+        .returning(step_leases.c.fence)
+    )
+    return set(tx.execute(statement).scalars())
+
+
+def end(tx: Connection, fence: int) -> None:
+    """The step is over, in whatever way; nothing if it was overtaken."""
+    tx.execute(delete(step_leases).where(step_leases.c.fence == fence))
+
+
+def end_all(tx: Connection) -> None:
+    """Everybody is dead for certain: an embedded stack that has just been started."""
+    tx.execute(delete(step_leases))
