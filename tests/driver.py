@@ -1,6 +1,6 @@
 """A pull without Celery: the use cases in their order, in this process, without waiting."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +20,13 @@ from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.store import Volume
 from tests.services import with_driver
+from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import fetch_layer
+from workers.pulling.keeping import Keeper
 from workers.pulling.linking import link_image
-from workers.pulling.planning import plan_pull
+from workers.pulling.outbox import Outbox
+from workers.pulling.planning import Plan, plan_pull
 from workers.resources import Resources
 
 T = TypeVar("T")
@@ -36,16 +39,18 @@ class Driver:
     resources: Resources
     volume: Path
     delays: list[float] = field(default_factory=list)
+    outbox: Outbox = field(default_factory=Outbox)
     announced: list[tuple[int, int]] = field(default_factory=list)
 
     def pull(self, reference: str, pull_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """A whole pull. Its receipt; raises what the pull failed with."""
         pull_id = pull_id or str(uuid4())
         kwargs = {"reference": reference, "platform": "linux/amd64", **kwargs}
-        plan = self.again(lambda: plan_pull(self.resources, pull_id, (), kwargs))
-        for digest in plan.missing if plan else ():
+        plan = self.again(lambda: self.plan(pull_id, kwargs))
+        open_layers = [layer.digest for layer in self.layers(pull_id) if not layer.stored]
+        for digest in plan.missing if plan else open_layers:
             self.fetch(pull_id, digest)
-        receipt = self.again(lambda: link_image(self.resources, pull_id))
+        receipt = self.again(lambda: self.link(pull_id))
         assert receipt is not None
         return receipt
 
@@ -55,7 +60,17 @@ class Driver:
         def announce(offset: int, size: int) -> None:
             self.announced.append((offset, size))
 
-        self.again(lambda: fetch_layer(self.resources, pull_id, digest, announce))
+        self.again(lambda: fetch_layer(self.resources, pull_id, digest, announce, self.outbox))
+
+    def plan(self, pull_id: str, kwargs: Mapping[str, Any], *args: Any) -> Plan | None:
+        """The coordinator's two steps, once."""
+        if not accept_pull(self.resources, pull_id, args, kwargs, self.outbox):
+            return None
+        return plan_pull(self.resources, pull_id, self.outbox)
+
+    def link(self, pull_id: str) -> dict[str, Any] | None:
+        """The last step, once."""
+        return link_image(self.resources, pull_id, self.outbox)
 
     def again(self, step: Callable[[], T]) -> T:
         """Run a step until it does not ask for another try."""
@@ -98,6 +113,11 @@ class Driver:
         with self.resources.catalog.begin() as tx:
             return [tuple(row) for row in tx.exec_driver_sql(statement)]
 
+    def change(self, statement: str) -> None:
+        """Change a row behind everybody's back."""
+        with self.resources.catalog.begin() as tx:
+            tx.exec_driver_sql(statement)
+
 
 @contextmanager
 def driving(url: str, volume: Path, **settings: Any) -> Iterator[Driver]:
@@ -108,7 +128,9 @@ def driving(url: str, volume: Path, **settings: Any) -> Iterator[Driver]:
     with catalog.begin() as tx:
         claim_volume(tx, identity)
     chosen = Settings.read(broker_url="redis://unused", database_url=url, volume=volume, **settings)
-    resources = Resources(chosen, catalog, Volume(volume, identity), RegistryClient(chosen))
+    keeper = Keeper(catalog, chosen, lambda: False)
+    registry = RegistryClient(chosen)
+    resources = Resources(chosen, catalog, Volume(volume, identity), registry, keeper)
     try:
         yield Driver(resources, volume)
     finally:

@@ -1,6 +1,8 @@
 """The names on the wire: tasks and queues. Other services build on them; they never change."""
 
 PULL_IMAGE = "towline.pull_image"
+RESUME_PULL = "towline.resume_pull"
+CANCEL_PULL = "towline.cancel_pull"
 FETCH_LAYER = "towline.fetch_layer"
 LINK_IMAGE = "towline.link_image"
 ABANDON_PULL = "towline.abandon_pull"
@@ -13,6 +15,8 @@ QUEUES = (PULLS, LAYERS, CONTROL, HOUSEKEEPING)
 
 QUEUE_OF = {
     PULL_IMAGE: PULLS,
+    RESUME_PULL: PULLS,
+    CANCEL_PULL: CONTROL,
     FETCH_LAYER: LAYERS,
     LINK_IMAGE: PULLS,
     ABANDON_PULL: PULLS,

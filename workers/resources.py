@@ -12,6 +12,8 @@ from shared.oci.platform import Platform
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
+from workers.pulling.keeping import Keeper
+from workers.shutdown import letting_go
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Resources:
     catalog: Catalog
     volume: Volume
     registry: RegistryClient
+    keeper: Keeper
 
     @property
     def default_platform(self) -> Platform:
@@ -36,6 +39,7 @@ class Resources:
 
     def close(self) -> None:
         """Give everything back."""
+        self.keeper.close()
         self.registry.close()
         self.volume.close()
         self.catalog.close()
@@ -79,4 +83,5 @@ def _build(settings: Settings) -> Resources:
     except BaseException:
         catalog.close()
         raise
-    return Resources(settings, catalog, volume, RegistryClient(settings))
+    keeper = Keeper(catalog, settings, letting_go.is_set)
+    return Resources(settings, catalog, volume, RegistryClient(settings), keeper)

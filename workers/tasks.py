@@ -1,109 +1,147 @@
 """The tasks. Each parses its arguments, calls one use case and returns JSON."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from celery import Signature, Task, chord, group
+from celery import Task
+from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
-from shared.errors import CatalogUnavailable, TowlineError, TransientError
+from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError, TransientError
 from shared.oci.digest import Digest
 from workers import contract
 from workers.answering import answer, refuse
 from workers.app import app
-from workers.pulling import fetching, linking, planning
+from workers.dispatching import deliver, launch
+from workers.pulling import ending, fetching, linking, planning
+from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain, abandon
+from workers.pulling.fetching import YieldTurn
+from workers.pulling.keeping import LettingGo
+from workers.pulling.outbox import Outbox
 from workers.resources import Resources, resources
 
 _OUTAGE_DELAY_SECONDS = 5
+# Flower can wait: a queue that does not answer must not hold up a download again and again.
+_SILENT_SECONDS = 60.0
 
 
 @app.task(name=contract.PULL_IMAGE, bind=True, ignore_result=True, typing=False, max_retries=None)
 def pull_image(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
     """The coordinator. Its task id is the pull id; `answer` stores its result."""
     pull_id = str(self.request.id)
-    with _step(self, pull_id) as work:
-        plan = planning.plan_pull(work, pull_id, args, kwargs)
-        if plan is None:
-            answer(app, work.catalog, pull_id)
-        elif plan.missing:
-            _launch(plan)
-        else:
-            linking.link_image(work, pull_id)
-            answer(app, work.catalog, pull_id)
+    with _step(self, pull_id) as step:
+        if accept_pull(step.work, pull_id, args, kwargs, step.outbox):
+            _coordinate(step, pull_id)
+
+
+@app.task(name=contract.RESUME_PULL, bind=True, ignore_result=True, max_retries=None)
+def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
+    """The coordinator, once more or when its turn has come."""
+    with _step(self, pull_id) as step:
+        _coordinate(step, pull_id)
 
 
 @app.task(name=contract.FETCH_LAYER, bind=True, max_retries=None)
 def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: str) -> str:
     """One header task of the chord. The result is a barrier, not data: the digest alone."""
-
-    def announce(offset: int, size: int) -> None:
-        # Flower shows the text as the task's result while it runs. A download is worth more.
-        with suppress(OperationalError, OSError):
-            self.send_event("task-progress", retry=False, result=f"{offset:,} of {size:,} bytes")
-
-    with _step(self, pull_id) as work:
-        fetching.fetch_layer(work, pull_id, Digest.parse(digest), announce)
+    with _step(self, pull_id) as step:
+        fetching.fetch_layer(
+            step.work, pull_id, Digest.parse(digest), _announcer(self), step.outbox
+        )
+        if self.request.chord and pull_id in step.outbox.links:
+            # The chord is the fast path; should it be broken, the reconciler sees a whole pull.
+            step.outbox.links.remove(pull_id)
     return digest
 
 
 @app.task(name=contract.LINK_IMAGE, bind=True, max_retries=None)
 def link_image(self: Task[Any, Any], *, pull_id: str, generation: int) -> dict[str, Any] | None:
-    """The body of the chord."""
-    with _step(self, pull_id) as work:
-        receipt = linking.link_image(work, pull_id)
-        answer(app, work.catalog, pull_id)
-    return receipt
+    """The body of the chord; sent alone by whoever finds a pull whole."""
+    with _step(self, pull_id) as step:
+        return linking.link_image(step.work, pull_id, step.outbox)
 
 
 @app.task(name=contract.ABANDON_PULL, bind=True, ignore_result=True, max_retries=None)
 def abandon_pull(self: Task[Any, Any], *, pull_id: str) -> None:
     """The net under the chord: a header ended without recording its own cause."""
-    with _step(self, pull_id) as work:
-        abandon(work, pull_id)
-        answer(app, work.catalog, pull_id)
+    with _step(self, pull_id) as step:
+        abandon(step.work, pull_id, step.outbox)
 
 
-def _launch(plan: planning.Plan) -> None:
-    """Fan the pull out: one header task per distinct digest, then the link."""
-    identity = {"pull_id": plan.pull_id, "generation": plan.generation}
-    header = group(
-        _shown(
-            fetch_layer.s(**identity, digest=str(digest)),
-            f"{plan.reference} {digest} pull {plan.pull_id}",
-        )
-        for digest in plan.missing
-    )
-    body = _shown(link_image.si(**identity), f"{plan.reference} pull {plan.pull_id}")
-    chord(header, body.on_error(abandon_pull.si(pull_id=plan.pull_id))).apply_async()
+@app.task(name=contract.CANCEL_PULL, bind=True, max_retries=None, typing=False)
+def cancel_pull(self: Task[Any, Any], *args: Any, **kwargs: Any) -> dict[str, str]:
+    """The state after: `cancelled`, or what the pull had ended as before."""
+    if args or set(kwargs) != {"pull_id"} or not isinstance(kwargs["pull_id"], str):
+        raise InvalidArgument("towline.cancel_pull takes the keyword argument 'pull_id' alone.")
+    with _step(self, kwargs["pull_id"]) as step:
+        pull = ending.cancel_pull(step.work.catalog, kwargs["pull_id"])
+        step.outbox.end([pull.id])
+    return {"pull_id": pull.id, "state": pull.state}
 
 
-def _shown(message: Signature[Any], text: str) -> Signature[Any]:
-    """The message, with what Flower shows in place of its keyword arguments."""
-    message.options["kwargsrepr"] = text
-    return message
+@dataclass(frozen=True, slots=True)
+class _Step:
+    work: Resources
+    outbox: Outbox = field(default_factory=Outbox)
+
+
+def _coordinate(step: _Step, pull_id: str) -> None:
+    plan = planning.plan_pull(step.work, pull_id, step.outbox)
+    if plan is None:
+        return
+    if plan.missing:
+        launch(app, plan)
+    else:
+        linking.link_image(step.work, pull_id, step.outbox)
 
 
 @contextmanager
-def _step(task: Task[Any, Any], pull_id: str) -> Iterator[Resources]:
-    """Lend the resources to one step; turn its end into Celery's retry, or into an answer."""
+def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
+    """Lend the resources to one step, and deliver what it leaves behind; turn its end into
+    Celery's retry or rejection, or into an answer.
+    """
     try:
-        work = resources()
+        step = _Step(resources())
     except TransientError as error:
         raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
     try:
-        yield work
+        try:
+            yield step
+        finally:
+            deliver(app, step.work.catalog, step.outbox)
     except TryAgain as again:
-        raise task.retry(exc=again.cause, countdown=again.delay_seconds) from again
+        if again.in_memory:
+            raise task.retry(exc=again.cause, countdown=again.delay_seconds) from again
+    except YieldTurn as turn:
+        raise task.retry(countdown=0) from turn
+    except LettingGo as reason:
+        raise Reject(reason, requeue=True) from reason
     except CatalogUnavailable as error:
         raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
     except TowlineError as error:
         # The row tells the first cause, which need not be this one. An id that no row can hold
         # is answered with the error itself.
-        if not answer(app, work.catalog, pull_id):
+        if task.name == contract.PULL_IMAGE and not answer(app, step.work.catalog, pull_id):
             refuse(app, pull_id, error)
         raise
-    except Exception:
-        answer(app, work.catalog, pull_id)
-        raise
+
+
+def _announcer(task: Task[Any, Any]) -> Callable[[int, int], None]:
+    """Tells Flower how far a layer is: it shows the text as the task's result while it runs."""
+    silent_until = 0.0
+
+    def announce(offset: int, size: int) -> None:
+        nonlocal silent_until
+        if time.monotonic() < silent_until:
+            return
+        try:
+            task.send_event("task-progress", retry=False, result=f"{offset:,} of {size:,} bytes")
+        except (OperationalError, OSError):
+            # A download is worth more.
+            silent_until = time.monotonic() + _SILENT_SECONDS
+
+    return announce

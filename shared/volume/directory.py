@@ -153,6 +153,11 @@ class Directory:
         with suppress(OSError):
             os.rmdir(name, dir_fd=self._descriptor)
 
+    def space(self) -> tuple[int, int]:
+        """Bytes that we may still write to this filesystem, and bytes that it has at all."""
+        status = os.fstatvfs(self._descriptor)
+        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+
     def fsync(self) -> None:
         """Make the names in here durable."""
         try:

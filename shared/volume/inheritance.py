@@ -60,7 +60,8 @@ def _ancestors(directory: Directory, owner: str) -> list[_Ancestor]:
     """Earlier ingests, most bytes first; only regular files of our own uid count."""
     found = []
     for name in directory.names():
-        if name.endswith(JOURNAL) or name == owner:
+        # Owners are named by fences, which only grow: one above ours has begun since.
+        if name.endswith(JOURNAL) or name.removesuffix(RELEASED) >= owner:
             continue
         status = directory.stat(name)
         if status and stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():

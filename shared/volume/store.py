@@ -7,6 +7,8 @@ catalog; the store answers what its bytes are.
 import errno
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -24,6 +26,14 @@ _VISIBLE_AFTER_SECONDS = 5.0
 
 # What a filesystem without hard links, or with too many on one file, says to link().
 LINKS_REFUSED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Of the volume's filesystem, in bytes: what can still be written, and what there is at all."""
+
+    free_bytes: int
+    total_bytes: int
 
 
 class Volume:
@@ -45,6 +55,12 @@ class Volume:
     def check(self) -> None:
         """Raises VolumeUnavailable unless the catalog's volume is still mounted here."""
         check_identity(self.root, self._identity)
+
+    def space(self) -> Space:
+        """How much room there is."""
+        with volume_errors("tell its free space"):
+            free_bytes, total_bytes = self.root.space()
+            return Space(free_bytes, total_bytes)
 
     def read(self, digest: Digest, limit_bytes: int) -> bytes:
         """A whole small blob that the catalog says is stored, verified again."""
@@ -71,26 +87,30 @@ class Volume:
                     raise
             time.sleep(0.1)
 
-    def adopt(self, digest: Digest) -> int | None:
+    def adopt(self, digest: Digest, beat: Callable[[], None] = lambda: None) -> int | None:
         """The size of a blob that lies under its name, hashed; None where nothing lies there.
 
         For names without a stored row: a worker died between publishing and the row. Bytes
-        that do not match go to quarantine, and None is returned.
+        that do not match go to quarantine, and None is returned. `beat` is called as it goes on,
+        and may raise to end it.
         """
         with volume_errors(f"verify the blob {digest}"):
             try:
                 with self.root.descend("blobs", digest.algorithm) as blobs:
-                    return self._verified_size(blobs, digest)
+                    return self._verified_size(blobs, digest, beat)
             except FileNotFoundError:
                 return None
 
-    def _verified_size(self, blobs: Directory, digest: Digest) -> int | None:
+    def _verified_size(
+        self, blobs: Directory, digest: Digest, beat: Callable[[], None] = lambda: None
+    ) -> int | None:
         hasher = digest.hasher()
         size = 0
         with os.fdopen(blobs.open(digest.encoded, os.O_RDONLY), "rb", buffering=0) as file:
             while block := file.read(BLOCK_BYTES):
                 hasher.update(block)
                 size += len(block)
+                beat()
             if hasher.hexdigest() == digest.encoded:
                 # Whoever published it may have died before its fsync.
                 os.fsync(file.fileno())

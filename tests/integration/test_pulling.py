@@ -30,8 +30,6 @@ from tests.fakes.faults import (
 from tests.fakes.registry import OCI_INDEX, Auth, FakeRegistry, digest_of
 from workers.pulling.attempts import TryAgain, abandon
 from workers.pulling.fetching import fetch_layer
-from workers.pulling.linking import link_image
-from workers.pulling.planning import plan_pull
 
 pytestmark = pytest.mark.integration
 
@@ -132,13 +130,13 @@ def test_an_older_resolution_that_links_later_moves_nothing_back(
     name = f"{registry.host}/a:1"
     kwargs = {"reference": name, "platform": "linux/amd64"}
     registry.put_image("a", "1", [SMALL])
-    old = plan_pull(driver.resources, "old", (), kwargs)
+    old = driver.plan("old", kwargs)
     new = registry.put_image("a", "1", [LARGE])
     driver.pull(name)
     assert old is not None
     for digest in old.missing:
         driver.fetch("old", digest)
-    link_image(driver.resources, "old")
+    driver.link("old")
     assert driver.row("old").state == "complete"
     assert driver.sql("SELECT digest FROM manifests JOIN images ON manifest_id = manifests.id") == [
         (new,)
@@ -388,7 +386,7 @@ def test_a_lasting_fault_ends_the_pull_after_its_tries(
     driver: Driver, registry: FakeRegistry, fault: Status, kind: type[Exception], tries: int
 ) -> None:
     registry.put_image("a", "1", [SMALL])
-    plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
     registry.fail(fault)
     with pytest.raises(kind):
         driver.fetch("p", Digest.parse(digest_of(SMALL)))
@@ -403,13 +401,13 @@ def test_a_lasting_fault_ends_the_pull_after_its_tries(
 
 def test_progress_gives_the_budget_back(driver: Driver, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [LARGE])
-    plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
     digest = Digest.parse(digest_of(LARGE))
     for reached in range(1, 9):
         registry.heal()
         registry.fail(CutAt(path="blobs", byte=reached * 300_000))
         with pytest.raises(TryAgain):
-            fetch_layer(driver.resources, "p", digest, lambda _offset, _size: None)
+            fetch_layer(driver.resources, "p", digest, lambda _offset, _size: None, driver.outbox)
     registry.heal()
     driver.fetch("p", digest)
     assert driver.blob(digest_of(LARGE)).read_bytes() == LARGE
@@ -443,7 +441,7 @@ def test_a_permanent_error_ends_the_pull_at_once(
     if "reference" in asked:
         asked["reference"] = asked["reference"].replace("HOST", registry.host)
     with pytest.raises(kind):
-        plan_pull(driver.resources, "p", (), asked)
+        driver.plan("p", asked)
     row = driver.row("p")
     assert (row.state, row.error_class, row.attempts <= 1) == ("failed", kind.__name__, True)
     assert driver.sql("SELECT 1 FROM images") == []
@@ -486,7 +484,7 @@ def test_refused_credentials_end_the_pull_at_once(
     body = b'{"errors":[{"code":"DENIED","message":"no"}]}'
     registry.fail(Status(path="manifests", status=status, body=body))
     with pytest.raises(kind, match="DENIED"):
-        plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+        driver.plan("p", {"reference": f"{registry.host}/a:1"})
     assert driver.row("p").error_code == "DENIED"
     assert len(registry.requests) == 1
 
@@ -536,20 +534,20 @@ def test_a_pull_recorded_by_our_client_gets_the_workers_platform(
     registry.put_image("a", "1", [SMALL])
     with driver.resources.catalog.begin() as tx:
         pulls.record(tx, NewPull(id="p", reference=f"{registry.host}/a:1", platform=None))
-    plan_pull(driver.resources, "p", (), {})
+    driver.plan("p", {})
     assert str(driver.row("p").platform).startswith("linux/")
 
 
 def test_every_step_may_run_twice(driver: Driver, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [SMALL, LARGE])
     kwargs = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
-    for _ in range(2):
-        plan = plan_pull(driver.resources, "p", (), kwargs)
-    assert link_image(driver.resources, "p") is None
+    plan = driver.plan("p", kwargs)
     assert plan is not None
+    assert driver.plan("p", kwargs) is None
+    assert driver.link("p") is None
     for digest in [*plan.missing, *plan.missing]:
         driver.fetch("p", digest)
-    receipts = [link_image(driver.resources, "p") for _ in range(2)]
+    receipts = [driver.link("p") for _ in range(2)]
     assert receipts[0] == receipts[1] is not None
     assert len(registry.asked("blobs/" + digest_of(LARGE))) == 1
     assert driver.sql("SELECT count(*) FROM manifest_layers") == [(2,)]
@@ -560,7 +558,7 @@ def test_a_resumed_plan_keeps_its_manifest_though_the_tag_moves(
 ) -> None:
     first = registry.put_image("a", "1", [SMALL])
     kwargs = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
-    plan_pull(driver.resources, "p", (), kwargs)
+    driver.plan("p", kwargs)
     registry.put_image("a", "1", [LARGE])
     assert driver.pull(pull_id="p", **kwargs)["manifest"] == first
 
@@ -575,12 +573,14 @@ def test_of_two_workers_that_plan_one_pull_the_first_manifest_stays(
     def overtaken(*arguments: object) -> object:
         """The registry's answer comes back after another worker has planned, with the old tag."""
         monkeypatch.setattr(driver.resources.registry, "manifest", ask)
-        plan_pull(driver.resources, "p", (), kwargs)
+        # The first one hangs: its lease has expired.
+        driver.change("UPDATE step_leases SET expires_at = now() - interval '1 second'")
+        driver.plan("p", kwargs)
         registry.put_image("a", "1", [LARGE])
         return ask(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(driver.resources.registry, "manifest", overtaken)
-    plan = plan_pull(driver.resources, "p", (), kwargs)
+    plan = driver.plan("p", kwargs)
     assert plan is not None
     assert [str(digest) for digest in plan.missing] == [digest_of(SMALL)]
     assert driver.row("p").manifest_digest == first
@@ -601,16 +601,16 @@ def test_a_blob_published_without_its_row_is_adopted(
 def test_a_failed_pull_stays_failed(driver: Driver, registry: FakeRegistry) -> None:
     kwargs = {"reference": f"{registry.host}/a:1"}
     with pytest.raises(errors.ManifestUnknown):
-        plan_pull(driver.resources, "p", (), kwargs)
+        driver.plan("p", kwargs)
     registry.put_image("a", "1", [SMALL])
-    assert plan_pull(driver.resources, "p", (), kwargs) is None
-    assert link_image(driver.resources, "p") is None
+    assert driver.plan("p", kwargs) is None
+    assert driver.link("p") is None
     assert driver.row("p").error_class == "ManifestUnknown"
 
 
 def test_a_layer_of_another_pull_is_not_believed(driver: Driver, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [SMALL])
-    plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
     with pytest.raises(errors.InvalidArgument, match="does not list"):
         driver.fetch("p", Digest.of(b"other"))
 
@@ -619,10 +619,10 @@ def test_a_header_that_vanished_fails_its_pull_unless_that_has_ended(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     registry.put_image("a", "1", [SMALL])
-    plan_pull(driver.resources, "open", (), {"reference": f"{registry.host}/a:1"})
+    driver.plan("open", {"reference": f"{registry.host}/a:1"})
     driver.pull(f"{registry.host}/a:1", pull_id="done")
     for pull_id in ("open", "done"):
-        abandon(driver.resources, pull_id)
+        abandon(driver.resources, pull_id, driver.outbox)
     assert (driver.row("open").state, driver.row("done").state) == ("failed", "complete")
     assert "pull it again" in str(driver.row("open").error_message)
 
@@ -631,7 +631,7 @@ def test_an_error_nobody_foresaw_ends_the_pull_and_names_its_kind(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.put_image("a", "1", [SMALL])
-    plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("s3cret")
@@ -649,7 +649,7 @@ def test_a_full_volume_keeps_every_byte_and_goes_on_later(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.put_image("a", "1", [LARGE])
-    plan_pull(driver.resources, "p", (), {"reference": f"{registry.host}/a:1"})
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
     digest = Digest.parse(digest_of(LARGE))
     written = os.pwrite
 
@@ -661,7 +661,7 @@ def test_a_full_volume_keeps_every_byte_and_goes_on_later(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
         with pytest.raises(TryAgain) as caught:
-            fetch_layer(driver.resources, "p", digest, lambda _offset, _size: None)
+            fetch_layer(driver.resources, "p", digest, lambda _offset, _size: None, driver.outbox)
     assert isinstance(caught.value.cause, errors.VolumeFull)
     driver.fetch("p", digest)
     assert driver.layers("p")[0].source == "resumed"

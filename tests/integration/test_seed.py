@@ -26,8 +26,6 @@ from workers.cli.display import display_for
 from workers.cli.watching import Snapshot
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import fetch_layer
-from workers.pulling.linking import link_image
-from workers.pulling.planning import plan_pull
 
 pytestmark = pytest.mark.integration
 
@@ -54,7 +52,7 @@ def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
 
 def partial(driver: Driver, registry: FakeRegistry, name: str, reached: int) -> str:
     """A pull whose large layer broke off at `reached` bytes. Its id."""
-    plan_pull(driver.resources, "p", (), {"reference": name, "platform": "linux/amd64"})
+    driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     registry.fail(CutAt(path=digest_of(LARGE), byte=reached))
     with pytest.raises(TryAgain):
         try_layer(driver)
@@ -63,7 +61,13 @@ def partial(driver: Driver, registry: FakeRegistry, name: str, reached: int) -> 
 
 
 def try_layer(driver: Driver, raw: bytes = LARGE) -> None:
-    fetch_layer(driver.resources, "p", Digest.parse(digest_of(raw)), lambda _offset, _size: None)
+    fetch_layer(
+        driver.resources,
+        "p",
+        Digest.parse(digest_of(raw)),
+        lambda _offset, _size: None,
+        driver.outbox,
+    )
 
 
 def ingest_bytes(driver: Driver) -> int:
@@ -75,7 +79,7 @@ def ingest_bytes(driver: Driver) -> int:
 
 
 def test_s01_a_database_is_migrated_and_a_volume_made_before_any_pull(driver: Driver) -> None:
-    assert driver.sql("SELECT version_num FROM alembic_version") == [("0001",)]
+    assert driver.sql("SELECT version_num FROM alembic_version") == [("0002",)]
     assert driver.sql("SELECT count(*) FROM volume") == [(1,)]
 
 
@@ -233,7 +237,7 @@ def test_s19_no_image_stands_before_all_of_it_is_there(
     partial(driver, registry, name, 1_000_000)
     assert driver.sql("SELECT 1 FROM images") == []
     assert not (driver.volume / "images").exists()
-    assert link_image(driver.resources, "p") is None
+    assert driver.link("p") is None
 
 
 def test_s20_the_size_of_an_image_is_its_config_and_distinct_layers(
@@ -287,7 +291,7 @@ def test_s24_layers_and_diff_ids_that_do_not_pair_are_an_error_before_any_downlo
 def test_s25_a_failed_layer_ends_the_pull_and_keeps_its_sisters(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
-    plan_pull(driver.resources, "p", (), {"reference": name, "platform": "linux/amd64"})
+    driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     registry.fail(Status(path=digest_of(SMALL), status=404))
     with pytest.raises(errors.BlobUnknown):
         try_layer(driver, SMALL)
@@ -302,7 +306,7 @@ def test_s26_progress_counts_bytes_and_present_layers_too(
 ) -> None:
     registry.put_image("a", "1", [SMALL])
     driver.pull(f"{registry.host}/a:1")
-    plan_pull(driver.resources, "p", (), {"reference": name, "platform": "linux/amd64"})
+    driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     assert {layer.bytes_done for layer in driver.layers("p")} == {0, len(SMALL)}
     try_layer(driver)
     assert driver.row("p").bytes_done == len(SMALL) + len(LARGE)
@@ -461,14 +465,14 @@ def shown(driver: Driver, capsys: pytest.CaptureFixture[str]) -> str:
 def test_s41_the_phase_is_said(
     driver: Driver, registry: FakeRegistry, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan_pull(driver.resources, "p", (), {"reference": name, "platform": "linux/amd64"})
+    driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     assert f"{name}: fetching, 0 of 2 layers, 0 bytes of 3.0 MB" in shown(driver, capsys)
 
 
 def test_s42_stored_layers_are_counted_out_of_all(
     driver: Driver, registry: FakeRegistry, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan_pull(driver.resources, "p", (), {"reference": name, "platform": "linux/amd64"})
+    driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     try_layer(driver)
     assert "1 of 2 layers" in shown(driver, capsys)
 

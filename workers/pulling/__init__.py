@@ -1,11 +1,18 @@
 """The use cases of a pull, free of Celery. The way of one pull:
 
     request.py    keyword arguments → PullRequest, or a pull that fails at once
-    planning.py   record → resolve → store the small documents → rows; what is left to fetch
+    accepting.py  record, and wait for its turn (`shared/catalog/admission.py`)
+    planning.py   resolve → store the small documents → rows → space; what is left to fetch
     resolving.py  reference → [index → platform] → manifest → config
-    fetching.py   one layer: ingest → ranges → commit → row
+    fetching.py   one layer: lease → ingest → ranges → commit, or join whoever has the lease
+    landing.py    the row of a layer, and everybody who waits for it
     linking.py    every layer is stored: links, layout, image, receipt
-    attempts.py   what a failure means: try again, or the end of the pull
+    ending.py     cancel, deadline, retry
+
+    attempts.py   what a failure means: try again, hand over, or the end of the pull
+    stepping.py   a pull's own steps are done by one process at a time
+    keeping.py    the thread that keeps leases alive and ends downloads that nobody wants
+    outbox.py     what is sent once a step is committed (`workers/dispatching.py`)
 
 Each step may run twice, at once, or stop at any instruction: state is in PostgreSQL and on the
 volume, and a step begins by looking there. A pull is finished when it is answered

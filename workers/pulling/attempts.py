@@ -3,14 +3,18 @@
 A transient error is tried again until `TOWLINE_ATTEMPTS` tries in a row brought no progress; the
 count stands in PostgreSQL, on the pull while it is planned or linked and on its layer while that
 is fetched, so that it outlives every worker. The first cause of a failure wins.
+
+A layer that failed is handed over in the same transaction that says so: its lease is released, and
+the best pull that also waits for it goes on with the same bytes.
 """
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from shared.catalog import pull_layers, pulls
+from shared.catalog import leases, pull_layers, pulls, waiters
+from shared.catalog.database import Connection
 from shared.errors import (
     CatalogUnavailable,
     DigestMismatch,
@@ -19,8 +23,12 @@ from shared.errors import (
     SizeMismatch,
     TowlineError,
     TransientError,
+    VolumeFull,
+    VolumeUnavailable,
 )
 from shared.oci.digest import Digest
+from workers.pulling.keeping import Stopped, Transfer
+from workers.pulling.outbox import Outbox
 from workers.resources import Resources
 
 _FIRST_DELAY_SECONDS = 1.0
@@ -31,6 +39,10 @@ _LONGEST_ASKED_SECONDS = 3600.0
 # A registry that serves wrong bytes in full will hardly serve right ones the fifth time.
 _MISMATCH_ATTEMPTS = 3
 
+# What waits no longer than this may wait as a message in a worker's memory; the rest waits in
+# PostgreSQL, and the reconciler sends it when its time has come.
+_LONGEST_IN_MEMORY_SECONDS = 15.0
+
 
 class TryAgain(Exception):
     """This step has to run again in `delay_seconds`; `cause` says why."""
@@ -40,79 +52,179 @@ class TryAgain(Exception):
         self.delay_seconds = delay_seconds
         self.cause = cause
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the message itself may wait."""
+        return self.delay_seconds <= _LONGEST_IN_MEMORY_SECONDS
+
 
 @dataclass(slots=True)
 class Attempt:
-    """One try of one step. `reached_bytes` tells progress from standing still."""
+    """One try of one step. `transfer`: its download, once it holds the lease for it."""
 
     resources: Resources
     pull_id: str
+    outbox: Outbox
     digest: Digest | None = None
-    reached_bytes: int = field(default=0)
+    transfer: Transfer | None = field(default=None)
+    # Bytes on disk that a next try begins with.
+    kept_bytes: int = field(default=0)
+
+    @property
+    def beneficiary(self) -> str:
+        """Whose failure this would be: the pull that the bytes are fetched for by now."""
+        return self.transfer.pull_id if self.transfer else self.pull_id
 
 
 @contextmanager
-def attempt(resources: Resources, pull_id: str, digest: Digest | None = None) -> Iterator[Attempt]:
+def attempt(
+    resources: Resources, pull_id: str, outbox: Outbox, digest: Digest | None = None
+) -> Iterator[Attempt]:
     """Run a step of a pull. Raises TryAgain, or the error after the pull was failed with it."""
-    current = Attempt(resources, pull_id, digest)
+    current = Attempt(resources, pull_id, outbox, digest)
     try:
         yield current
     except CatalogUnavailable as error:
         # Nothing can be counted while the database is away, and no pull fails because of it.
+        with suppress(CatalogUnavailable):
+            let_go(current)
         raise TryAgain(_LONGEST_DELAY_SECONDS * random.random(), error) from error  # noqa: S311
     except TransientError as error:
         raise _again(current, error) from error
     except PermanentError as error:
-        fail(resources, pull_id, error)
+        fail_attempt(current, error)
+        raise
+    except Stopped:
         raise
     except Exception as error:
-        fail(
-            resources,
-            pull_id,
+        fail_attempt(
+            current,
             TowlineError(
                 f"An unexpected {type(error).__name__} ended this pull: "
                 "the worker's log has the traceback."
             ),
         )
         raise
+    except BaseException:
+        # The process is told to end: whoever gets the message next goes on at once.
+        let_go(current)
+        raise
 
 
-def fail(resources: Resources, pull_id: str, error: TowlineError) -> None:
+def fail(resources: Resources, pull_id: str, error: TowlineError, outbox: Outbox) -> None:
     """End the pull as failed with this cause, unless it has ended already."""
     with resources.catalog.begin() as tx:
-        pulls.fail(tx, pull_id, type(error).__name__, error.code, error.message)
+        _fail(tx, pull_id, error)
+    outbox.end([pull_id])
 
 
-def abandon(resources: Resources, pull_id: str) -> None:
+def fail_attempt(current: Attempt, error: TowlineError) -> None:
+    """End the pull with this cause, and hand its layer over to the best pull that waits for it."""
+    with current.resources.catalog.begin() as tx:
+        _fail(tx, current.beneficiary, error)
+        current.outbox.layers += hand_over(tx, current)
+    current.outbox.end([current.beneficiary])
+
+
+def let_go(current: Attempt) -> None:
+    """Release the lease, if there is one, without a word about failure: the message comes back."""
+    with current.resources.catalog.begin() as tx:
+        release(tx, current)
+
+
+def abandon(resources: Resources, pull_id: str, outbox: Outbox) -> None:
     """The net: a layer task ended without a word (revoked, or lost for good)."""
     fail(
         resources,
         pull_id,
         TowlineError("A task of this pull was revoked or lost: pull it again."),
+        outbox,
     )
+
+
+def _fail(tx: Connection, pull_id: str, error: TowlineError) -> None:
+    pulls.fail(tx, pull_id, type(error).__name__, error.code, error.message)
+
+
+def release(tx: Connection, current: Attempt) -> None:
+    """Give the lease back; the row keeps how far the ingest is."""
+    transfer = current.transfer
+    if transfer is not None:
+        leases.release(tx, transfer.registry, transfer.digest, transfer.fence, current.kept_bytes)
+
+
+def hand_over(tx: Connection, current: Attempt) -> list[waiters.LayerMessage]:
+    """Release the lease, and make due who goes on: with this layer, or else with the free slot."""
+    transfer = current.transfer
+    if transfer is None:
+        return []
+    release(tx, current)
+    best = waiters.hand_over(tx, transfer.registry, transfer.digest, but=current.beneficiary)
+    return best or waiters.unpark(tx)
 
 
 def _again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
     """Count the failure; the error itself when the budget is used up and the pull has failed."""
-    failures = _count(current)
-    if failures >= _budget(current.resources, error):
-        fail(current.resources, current.pull_id, error)
-        return error
-    delay_seconds = _delay_seconds(failures, error)
     with current.resources.catalog.begin() as tx:
+        failures = _count(tx, current)
+        delay_seconds = _delay_seconds(max(failures, 1), error)
+        spent = _share(tx, current, error, delay_seconds)
+        if failures >= _budget(current.resources, error):
+            spent.append(current.beneficiary)
+        else:
+            _wait(tx, current, error, delay_seconds)
+        # By id, as everybody locks pulls.
+        for pull_id in sorted(spent):
+            _fail(tx, pull_id, error)
+        current.outbox.layers += hand_over(tx, current)
+    current.outbox.end(spent)
+    return error if current.beneficiary in spent else TryAgain(delay_seconds, error)
+
+
+def _count(tx: Connection, current: Attempt) -> int:
+    if current.digest is None:
+        return pulls.count_failure(tx, current.pull_id)
+    reached = current.transfer.progress.reached if current.transfer else 0
+    return pull_layers.count_failure(tx, current.beneficiary, current.digest, reached)
+
+
+def _share(
+    tx: Connection, current: Attempt, error: TransientError, delay_seconds: float
+) -> list[str]:
+    """Pulls of the same repository that waited for this try have failed with it, unless it was
+    this worker's own trouble. The ids of those whose budget is used up.
+    """
+    if current.digest is None or isinstance(error, VolumeFull | VolumeUnavailable):
+        return []
+    shared: Mapping[str, int] = dict(
+        waiters.share_failure(
+            tx,
+            current.beneficiary,
+            current.digest,
+            cause=_cause(error),
+            detail=error.message,
+            seconds=delay_seconds,
+            whole_registry=isinstance(error, RateLimited),
+        )
+    )
+    budget = _budget(current.resources, error)
+    return [pull_id for pull_id, failures in shared.items() if failures >= budget]
+
+
+def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds: float) -> None:
+    if current.digest is None:
         pulls.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
-    return TryAgain(delay_seconds, error)
+        return
+    pulls.say(tx, current.beneficiary, _cause(error), delay_seconds, error.message)
+    pull_layers.wait(
+        tx, current.beneficiary, current.digest, _cause(error), delay_seconds, error.message
+    )
 
 
 def _cause(error: TransientError) -> str:
-    return "rate_limit" if isinstance(error, RateLimited) else "backoff"
-
-
-def _count(current: Attempt) -> int:
-    with current.resources.catalog.begin() as tx:
-        if current.digest is None:
-            return pulls.count_failure(tx, current.pull_id)
-        return pull_layers.count_failure(tx, current.pull_id, current.digest, current.reached_bytes)
+    if isinstance(error, RateLimited):
+        return "rate_limit"
+    return "space" if isinstance(error, VolumeFull) else "backoff"
 
 
 def _budget(resources: Resources, error: TransientError) -> int:

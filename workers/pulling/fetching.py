@@ -3,159 +3,290 @@
 Of the task's arguments only the digest is believed, and only if the pull lists it; sizes come
 from the catalog. The file is published first and the row written second, so a crash between the
 two leaves a blob that the next attempt hashes and adopts.
+
+Whoever takes the lease fetches the layer for everybody who wants it. A task that finds it taken
+ends at once: its pull waits as a row, and is told when the layer lands (`landing.py`).
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.catalog import blobs, leases, pull_layers, pulls
+from shared.catalog import blobs, leases, pauses, pull_layers, pulls, waiters
+from shared.catalog import fleet as fleets
+from shared.catalog.admission import URGENT_PRIORITY
+from shared.catalog.database import Connection
+from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
+from shared.catalog.pull_values import Pull
 from shared.download.engine import download
 from shared.download.progress import Progress
-from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
+from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
+from shared.registry.bodies import BlobBody
 from shared.volume.ingest import Ingest
-from workers.pulling.attempts import Attempt, attempt
+from workers.pulling.attempts import Attempt, attempt, hand_over, let_go
+from workers.pulling.keeping import (
+    LeaseLost,
+    LettingGo,
+    NotWanted,
+    Paused,
+    Stopped,
+    StoredElsewhere,
+    Transfer,
+)
+from workers.pulling.landing import check_claim, land
+from workers.pulling.outbox import Outbox
+from workers.pulling.stepping import POISON_STARTS
 from workers.resources import Resources
 
 # Tells a watcher "this layer stands at `offset` of `size` bytes".
 Announce = Callable[[int, int], None]
 
+_ANNOUNCED_EVERY_SECONDS = 2.0
+
+# Nothing is tried again sooner for want of space, or of a slot; whoever frees one says so.
+_SPACE_SECONDS = 15.0
+_SLOT_SECONDS = 15.0
+_PAUSED_SECONDS = 60.0
+
+# A fleet this small has no slot to spare for urgent pulls.
+_FEWEST_SLOTS = 8
+
+
+class YieldTurn(Exception):
+    """A more urgent layer stands behind this one in the queue: this message goes to the end."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Transfer:
-    """A layer of a pull, to be fetched by the holder of `fence`."""
+class _Work:
+    """A layer to be fetched under a lease that was taken for it."""
 
-    resources: Resources
-    pull_id: str
     reference: Reference
     layer: PullLayer
-    fence: int
-
-    @property
-    def digest(self) -> Digest:
-        return self.layer.digest
+    transfer: Transfer
+    # Owners of ingests that are not to be touched.
+    alive: frozenset[str]
 
 
-def fetch_layer(resources: Resources, pull_id: str, digest: Digest, announce: Announce) -> None:
-    """Bring one layer of a pull onto the volume. Does nothing for a layer or pull that is done.
+def fetch_layer(
+    resources: Resources, pull_id: str, digest: Digest, announce: Announce, outbox: Outbox
+) -> None:
+    """Bring one layer of a pull onto the volume. Does nothing for a layer or pull that is done,
+    nor for a layer that somebody else is at.
 
-    Raises TryAgain, or the error after the pull was failed with it.
+    Raises TryAgain, YieldTurn, LettingGo, or the error after the pull was failed with it.
     """
-    with attempt(resources, pull_id, digest) as current:
-        transfer = _begin(resources, pull_id, digest)
-        if transfer is None:
+    with attempt(resources, pull_id, outbox, digest) as current:
+        work = _begin(current, digest, announce)
+        if work is None:
             return
-        adopted = resources.volume.adopt(digest)
-        if adopted is not None:
-            _land(transfer, adopted, source="present")
+        try:
+            with resources.keeper.keeping(work.transfer):
+                size_bytes, source = _obtain(current, work)
+        except Stopped as reason:
+            _stop(current, reason)
             return
-        source = _transfer(transfer, current, announce)
-        _land(transfer, transfer.layer.size_bytes, source)
+        land(current, work.layer, size_bytes, source)
 
 
-def _begin(resources: Resources, pull_id: str, digest: Digest) -> _Transfer | None:
-    """What there is to do; None when the pull has ended or the layer is stored."""
+def _begin(current: Attempt, digest: Digest, announce: Announce) -> _Work | None:
+    """What there is to do, under a lease of our own; None when it need not be done here."""
+    resources = current.resources
     with resources.catalog.begin() as tx:
-        pull = pulls.get(tx, pull_id)
+        pull = pulls.get(tx, current.pull_id)
         if pull is None or pull.final:
             return None
         reference = Reference.parse(pull.reference)
-        layer = pull_layers.get(tx, pull_id, digest, reference.registry)
+        layer = pull_layers.get(tx, pull.id, digest, reference.registry)
         if layer is None:
-            raise InvalidArgument(f"The pull {pull_id} does not list the layer {digest}.")
-        stored = blobs.stored(tx, [digest]).get(digest)
-        if stored is not None:
-            _check_claim(layer, stored)
+            raise InvalidArgument(f"The pull {pull.id} does not list the layer {digest}.")
+        if layer.stored:
+            check_claim(layer, blobs.stored(tx, [digest])[digest])
             return None
-        pull_layers.begin(tx, pull_id, digest)
-        pulls.go_on(tx, pull_id)
-        fence = leases.begin(
-            tx,
-            reference.registry,
-            digest,
-            resources.owner,
-            layer.size_bytes,
-            resources.settings.lease_seconds,
-        )
-    return _Transfer(resources, pull_id, reference, layer, fence)
+        if _has_to_wait(tx, resources, pull, layer):
+            return None
+        if pull_layers.more_urgent(tx, pull.id, digest):
+            pull_layers.sent_again(tx, pull.id, digest)
+        else:
+            return _take(tx, current, reference, layer, announce)
+    raise YieldTurn
 
 
-def _transfer(transfer: _Transfer, current: Attempt, announce: Announce) -> str:
-    """Fill and commit an ingest; the answer is the layer's source for the receipt."""
-    size = transfer.layer.size_bytes
+def _has_to_wait(tx: Connection, resources: Resources, pull: Pull, layer: PullLayer) -> bool:
+    """Whether something keeps the layer from being fetched now; its row then says what."""
+    paused = pauses.of_pull(tx, pull.id)
+    if paused is not None:
+        _wait(tx, pull, layer, "paused", _PAUSED_SECONDS, paused.sentence)
+        return True
+    remaining = layer.size_bytes - layer.bytes_done
+    free = resources.volume.space().free_bytes
+    if free < remaining:
+        sentence = f"{layer.digest} needs {remaining:,} bytes, the volume has {free:,}"
+        _wait(tx, pull, layer, "space", _SPACE_SECONDS, sentence)
+        return True
+    if not _may_use_slot(tx, resources, pull, layer):
+        sentence = "the slots that are free are reserved for urgent pulls"
+        _wait(tx, pull, layer, "turn", _SLOT_SECONDS, sentence)
+        return True
+    return False
+
+
+def _may_use_slot(tx: Connection, resources: Resources, pull: Pull, layer: PullLayer) -> bool:
+    slots = fleets.view(tx).layer_slots
+    reserved = resources.settings.reserved_slots
+    if slots is None or slots < _FEWEST_SLOTS or reserved == 0:
+        return True
+    if waiters.priority(tx, str(pull.registry), layer.digest) >= URGENT_PRIORITY:
+        return True
+    return leases.count_living(tx, below_priority=URGENT_PRIORITY) < slots - reserved
+
+
+def _wait(
+    tx: Connection, pull: Pull, layer: PullLayer, cause: str, seconds: float, sentence: str
+) -> None:
+    pulls.say(tx, pull.id, cause, seconds, sentence)
+    pull_layers.wait(tx, pull.id, layer.digest, cause, seconds, sentence)
+
+
+def _take(
+    tx: Connection,
+    current: Attempt,
+    reference: Reference,
+    layer: PullLayer,
+    announce: Announce,
+) -> _Work | None:
+    """Take the lease, or join whoever has it."""
+    resources, pull_id, digest = current.resources, current.pull_id, layer.digest
+    # Pulls before leases: the order of every lock.
+    pulls.go_on(tx, pull_id)
+    lease = leases.take(
+        tx,
+        reference.registry,
+        digest,
+        owner=resources.owner,
+        pull_id=pull_id,
+        bytes_total=layer.size_bytes,
+        lease_seconds=resources.settings.lease_seconds,
+    )
+    if isinstance(lease, Held):
+        if lease.pull_id is not None and lease.pull_id != pull_id:
+            pull_layers.join(tx, pull_id, digest, lease.pull_id, lease.expires_at)
+        return None
+    if digest in blobs.stored(tx, [digest]):
+        # It landed between the two looks; the lander has told this pull, too.
+        leases.end(tx, digest)
+        return None
+    if lease.starts > POISON_STARTS:
+        _poison(tx, current, reference.registry, digest, lease.starts)
+        return None
+    pull_layers.begin(tx, pull_id, digest)
+    alive = leases.fences_alive(tx, digest, resources.settings.lease_seconds) - {lease.fence}
+    progress = _Announced(announce, layer.size_bytes)
+    current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
+    current.kept_bytes = layer.bytes_done
+    return _Work(reference, layer, current.transfer, frozenset(map(_owner, alive)))
+
+
+def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, starts: int) -> None:
+    """End every pull that wants a layer that kills its workers; the next one begins anew."""
+    error = PoisonLayer(
+        f"Fetching {digest} from {registry} ended its worker {starts} times in a row without "
+        "progress: look into the workers' logs, then `towline retry` the pull."
+    )
+    spent = waiters.wanting(tx, registry, digest)
+    for pull_id in spent:
+        pulls.fail(tx, pull_id, type(error).__name__, error.code, error.message)
+    leases.forget(tx, registry, digest)
+    current.outbox.end(spent)
+
+
+class _Announced(Progress):
+    """Counters that others can watch from time to time."""
+
+    def __init__(self, announce: Announce, size_bytes: int) -> None:
+        super().__init__()
+        self._announce = announce
+        self._size_bytes = size_bytes
+        self._next = 0.0
+
+    def at(self, offset: int) -> None:
+        super().at(offset)
+        now = time.monotonic()
+        if now >= self._next or offset == self._size_bytes:
+            self._next = now + _ANNOUNCED_EVERY_SECONDS
+            self._announce(offset, self._size_bytes)
+
+
+def _obtain(current: Attempt, work: _Work) -> tuple[int, str]:
+    """The verified size of the blob, and its source for the receipt."""
+    progress, digest = work.transfer.progress, work.layer.digest
+    adopted = current.resources.volume.adopt(digest, progress.beat)
+    if adopted is not None:
+        return adopted, "present"
+    return work.layer.size_bytes, _transfer(current, work)
+
+
+def _transfer(current: Attempt, work: _Work) -> str:
+    """Fill and commit an ingest."""
+    resources, layer, progress = current.resources, work.layer, work.transfer.progress
     ingest = Ingest.begin(
-        transfer.resources.volume, transfer.digest, size, owner=f"{transfer.fence:020d}"
+        resources.volume,
+        layer.digest,
+        layer.size_bytes,
+        _owner(work.transfer.fence),
+        alive=work.alive,
+        beat=progress.beat,
     )
     source = "resumed" if ingest.inherited_bytes else "network"
-    reported = _Reported(transfer, announce)
-    progress = Progress(lambda offset: reported.report(offset, progress.fetched))
+    patience_seconds = _patience_seconds(resources)
+
+    def open_body(first: int) -> BlobBody:
+        progress.wait_until_done(patience_seconds)
+        return resources.registry.open_blob(work.reference, layer.digest, layer.size_bytes, first)
+
     try:
-        download(
-            lambda first: transfer.resources.registry.open_blob(
-                transfer.reference, transfer.digest, size, first
-            ),
-            ingest,
-            progress,
-        )
+        download(open_body, ingest, progress)
+    except LeaseLost:
+        ingest.abandon()
+        raise
     except BaseException:
-        current.reached_bytes = progress.reached
+        current.kept_bytes = ingest.offset
         if ingest.offset:
             ingest.release()
         else:
             ingest.discard()
         raise
-    finally:
-        progress.flush()
     return source
 
 
-class _Reported:
-    """Writes a transfer's progress to the catalog, and tells whoever watches the task."""
-
-    def __init__(self, transfer: _Transfer, announce: Announce) -> None:
-        self._transfer = transfer
-        self._announce = announce
-        self._fetched = 0
-
-    def report(self, offset: int, fetched: int) -> None:
-        """The blob stands at `offset`; `fetched` bytes came over the network so far."""
-        transfer = self._transfer
-        self._announce(offset, transfer.layer.size_bytes)
-        try:
-            self._record(offset, fetched)
-        except CatalogUnavailable:
-            # Bytes go on coming while the database is away; the next report catches up.
-            return
-        self._fetched = fetched
-
-    def _record(self, offset: int, fetched: int) -> None:
-        transfer = self._transfer
-        with transfer.resources.catalog.begin() as tx:
-            leases.report(
-                tx,
-                transfer.reference.registry,
-                transfer.digest,
-                transfer.fence,
-                offset,
-                transfer.resources.settings.lease_seconds,
-            )
-            pull_layers.fetched(tx, transfer.pull_id, transfer.digest, fetched - self._fetched)
-            pulls.refresh_bytes_done(tx, transfer.pull_id, transfer.reference.registry)
+def _patience_seconds(resources: Resources) -> float:
+    """How long one request may take to its first byte: a token, redirects, a 401, each with their
+    own time-outs.
+    """
+    settings = resources.settings
+    return 4 * (settings.connect_timeout_seconds + settings.stall_timeout_seconds)
 
 
-def _land(transfer: _Transfer, size: int, source: str) -> None:
-    _check_claim(transfer.layer, size)
-    with transfer.resources.catalog.begin() as tx:
-        blobs.store_layer(tx, transfer.digest, size)
-        pull_layers.landed(tx, transfer.pull_id, transfer.digest, source)
-        leases.end(tx, transfer.reference.registry, transfer.digest, transfer.fence)
-        pulls.refresh_bytes_done(tx, transfer.pull_id, transfer.reference.registry)
+def _stop(current: Attempt, reason: Stopped) -> None:
+    """A download that was ended from outside: nothing is counted against anybody."""
+    digest, pull_id = current.digest, current.beneficiary
+    assert digest is not None  # noqa: S101 - a transfer has one
+    if isinstance(reason, LettingGo):
+        let_go(current)
+        raise reason
+    with current.resources.catalog.begin() as tx:
+        if isinstance(reason, Paused):
+            pause = pauses.of_pull(tx, pull_id)
+            sentence = pause.sentence if pause else "it was paused"
+            pulls.say(tx, pull_id, "paused", _PAUSED_SECONDS, sentence)
+            pull_layers.wait(tx, pull_id, digest, "paused", _PAUSED_SECONDS, sentence)
+        if isinstance(reason, NotWanted | Paused):
+            current.outbox.layers += hand_over(tx, current)
+        if isinstance(reason, StoredElsewhere):
+            current.outbox.links += waiters.settle(tx, digest, pull_id)
 
 
-def _check_claim(layer: PullLayer, size: int) -> None:
-    if size != layer.size_bytes:
-        raise InvalidManifest(
-            f"The manifest promises {layer.size_bytes} bytes for {layer.digest}, which has {size}."
-        )
+def _owner(fence: int) -> str:
+    return f"{fence:020d}"

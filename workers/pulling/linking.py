@@ -21,23 +21,26 @@ from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.layout import ImageFiles, layout_manifest, write_layout
 from workers.pulling.attempts import attempt
+from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import DOCUMENT_LIMIT_BYTES, Resolution, recall
+from workers.pulling.stepping import step
 from workers.resources import Resources
 
 Receipt = dict[str, Any]
 
 
-def link_image(resources: Resources, pull_id: str) -> Receipt | None:
-    """Complete a pull whose layers are all stored; its receipt, None while one is missing.
+def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
+    """Complete a pull whose layers are all stored; its receipt, None while one is missing or while
+    somebody else links it.
 
     Raises TryAgain, or the error after the pull was failed with it.
     """
-    with attempt(resources, pull_id):
+    with attempt(resources, pull_id, outbox), step(resources, pull_id) as alone:
         with resources.catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
-        if pull.final or pull.manifest_digest is None:
+        if pull.final or pull.manifest_digest is None or not alone:
             return pull.receipt
         resolution = recall(resources, pull)
         layers = pair_layers(resolution.manifest, resolution.config)
@@ -46,6 +49,7 @@ def link_image(resources: Resources, pull_id: str) -> Receipt | None:
         _write_layout(resources, pull, resolution)
         receipt = _complete(resources, pull, resolution, layers)
         _settle_layout(resources, pull)
+        outbox.end([pull_id])
         return receipt
 
 
@@ -55,6 +59,7 @@ def _link_layers(resources: Resources, pull: Pull, layers: tuple[Layer, ...]) ->
         pulls.lock(tx, pull.id)
         if pull_layers.missing(tx, pull.id):
             return False
+        pull_layers.check_claims(tx, pull.id)
         manifest_id = documents.manifest_id(tx, Digest.parse(str(pull.manifest_digest)))
         images.link_layers(tx, manifest_id, layers)
         pulls.linking(tx, pull.id)

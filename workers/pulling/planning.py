@@ -1,26 +1,37 @@
-"""The coordinator's step: record the pull, resolve it, and say which layers are left to fetch."""
+"""The coordinator's step: resolve, reserve space, say which layers are left to fetch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import uuid4
 
-from shared.catalog import blobs, documents, images, pulls
+from shared.catalog import (
+    blobs,
+    documents,
+    images,
+    pull_layers,
+    pulls,
+    recovery,
+    space,
+    waiters,
+)
 from shared.catalog.database import Connection
-from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
-from shared.errors import InvalidArgument, InvalidManifest, PermanentError
+from shared.catalog.pull_values import PlannedLayer, Pull
+from shared.errors import InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.index import Index
 from shared.oci.manifest import pair_layers
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.ingest import put
-from workers.contract import PULL_ID_CHARACTERS
-from workers.pulling.attempts import attempt, fail
-from workers.pulling.request import PullRequest, new_pull, reference_text
+from workers.pulling.attempts import attempt
+from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import Resolution, recall, resolve
+from workers.pulling.stepping import step
 from workers.resources import Resources
+
+# Somebody frees space, or does not: looked at again after this long.
+_SPACE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +44,24 @@ class Plan:
     missing: Sequence[Digest]
 
 
-def plan_pull(
-    resources: Resources, pull_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Plan | None:
-    """Bring a pull as far as its plan. None for one that has ended.
+def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None:
+    """Bring a recorded pull as far as its plan. None for one that has ended, that somebody else is
+    at, that waits for space, or that was planned before.
 
     Raises TryAgain, or the error after the pull was failed with it.
     """
-    with attempt(resources, pull_id):
-        if _record(resources, pull_id, args, kwargs).final:
+    with attempt(resources, pull_id, outbox), step(resources, pull_id) as alone:
+        if not alone:
             return None
         with resources.catalog.begin() as tx:
-            pull = pulls.start(tx, pull_id, str(resources.default_platform))
+            pull = pulls.get(tx, pull_id)
+            if pull is None or pull.final:
+                return None
+            if pull.state in {"fetching", "linking"}:
+                _go_on(tx, pull, resources.settings.lease_seconds, outbox)
+                return None
             now = pulls.clock(tx)
+            pull = pulls.start(tx, pull_id, str(resources.default_platform))
         if pull is None:
             return None
         resolution = _resolution(resources, pull, now)
@@ -55,25 +71,17 @@ def plan_pull(
         return _plan(resources, pull, resolution)
 
 
-def _record(
-    resources: Resources, pull_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Pull:
-    """The row of this pull; the first arguments win. One that cannot be read fails with a row."""
-    if len(pull_id) > PULL_ID_CHARACTERS:
-        raise InvalidArgument(f"A pull id has at most {PULL_ID_CHARACTERS} characters.")
-    with resources.catalog.begin() as tx:
-        pull = pulls.get(tx, pull_id)
-    if pull is not None:
-        return pull
-    try:
-        new = new_pull(pull_id, PullRequest.parse(args, kwargs))
-    except PermanentError as error:
-        with resources.catalog.begin() as tx:
-            pulls.record(tx, NewPull(id=pull_id, reference=reference_text(kwargs), platform=None))
-        fail(resources, pull_id, error)
-        raise
-    with resources.catalog.begin() as tx:
-        return pulls.record(tx, new)
+def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> None:
+    """Planned before, by a worker that died or for somebody who asks once more: send what is not
+    on its way for certain.
+    """
+    if not pull_layers.missing(tx, pull.id):
+        outbox.links.append(pull.id)
+        return
+    for due in recovery.layers_of(tx, pull.id, lease_seconds):
+        message = waiters.dispatch(tx, due.pull_id, due.digest, due.generation)
+        if message is not None:
+            outbox.layers.append(message)
 
 
 def _resolution(resources: Resources, pull: Pull, now: datetime) -> Resolution:
@@ -102,18 +110,18 @@ def _store_documents(resources: Resources, resolution: Resolution) -> None:
 
 
 def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
-    """The plan as it is written; None for a pull that has ended meanwhile."""
+    """The plan as it is written; None for a pull that has ended meanwhile, or waits for space."""
     with resources.catalog.begin() as tx:
         standing = pulls.lock(tx, pull.id)
         if standing is None or standing.final:
             return None
         if standing.manifest_digest in {None, str(resolution.manifest_digest)}:
-            return _write(tx, standing, resolution)
+            return _write(tx, resources, standing, resolution)
     # The tag moved while two workers resolved one pull: the manifest that was planned first stays.
     return _plan(resources, standing, recall(resources, standing))
 
 
-def _write(tx: Connection, pull: Pull, resolution: Resolution) -> Plan | None:
+def _write(tx: Connection, resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
     layers = resolution.manifest.distinct_layers
     digests = [layer.digest for layer in layers]
     _save_documents(tx, resolution)
@@ -125,7 +133,7 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution) -> Plan | None:
                 f"The manifest of {pull.reference} promises {layer.size} bytes for "
                 f"{layer.digest}, which has {stored[layer.digest]}."
             )
-    generation = pulls.plan(
+    pulls.plan(
         tx,
         pull.id,
         manifest_digest=str(resolution.manifest_digest),
@@ -136,10 +144,36 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution) -> Plan | None:
             PlannedLayer(layer.digest, layer.size, layer.media_type, layer.urls) for layer in layers
         ],
     )
-    if generation is None:
-        return None
     missing = [digest for digest in digests if digest not in stored]
-    return Plan(pull.id, pull.reference, generation, missing)
+    if missing and not _reserve(tx, resources, pull):
+        return None
+    generation = pulls.fan_out(tx, pull.id)
+    return None if generation is None else Plan(pull.id, pull.reference, generation, missing)
+
+
+def _reserve(tx: Connection, resources: Resources, pull: Pull) -> bool:
+    """Whether the volume has room for this pull beside all that is under way; else it waits."""
+    space.lock(tx)
+    needed = space.reserved_bytes(tx, pull.id)
+    room = resources.volume.space()
+    usable = room.free_bytes - resources.settings.minimum_free_bytes
+    if needed <= usable:
+        return True
+    pulls.wait(
+        tx,
+        pull.id,
+        "space",
+        _SPACE_SECONDS,
+        f"what is under way and this pull need {_bytes(needed)}, the volume has "
+        f"{_bytes(max(usable, 0))} beside the {_bytes(resources.settings.minimum_free_bytes)} "
+        "that stay free: free space or enlarge it",
+    )
+    return False
+
+
+def _bytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _save_documents(tx: Connection, resolution: Resolution) -> None:

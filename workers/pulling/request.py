@@ -14,9 +14,13 @@ Policy = Literal["always", "if-missing"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 DEFAULT_PRIORITY = 5
 
-_KEYWORDS = ("reference", "platform", "priority", "policy", "requested_by", "labels")
+_KEYWORDS = (
+    *("reference", "platform", "priority", "policy"),
+    *("requested_by", "labels", "deadline_seconds"),
+)
 _TEXT_CHARACTERS = 255
 _LABELS = 64
+_LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class PullRequest:
     policy: Policy = "always"
     requested_by: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    deadline_seconds: float | None = None
 
     @classmethod
     def parse(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "PullRequest":
@@ -53,6 +58,7 @@ class PullRequest:
             policy=_policy(kwargs.get("policy")),
             requested_by=_requested_by(kwargs.get("requested_by")),
             labels=_labels(kwargs.get("labels")),
+            deadline_seconds=_deadline_seconds(kwargs.get("deadline_seconds")),
         )
 
 
@@ -66,6 +72,9 @@ def new_pull(pull_id: str, request: PullRequest) -> NewPull:
         priority=request.priority,
         requested_by=request.requested_by,
         labels=dict(request.labels),
+        registry=request.reference.registry,
+        repository=request.reference.repository,
+        deadline_seconds=request.deadline_seconds,
     )
 
 
@@ -133,6 +142,18 @@ def _labels(value: Any) -> Mapping[str, str]:
             f"{_TEXT_CHARACTERS} characters."
         )
     return value
+
+
+def _deadline_seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidArgument("deadline_seconds must be a number of seconds.")
+    if not 0 < value <= _LONGEST_DEADLINE_SECONDS:
+        raise InvalidArgument(
+            f"deadline_seconds must be more than 0 and at most a year, {_LONGEST_DEADLINE_SECONDS}."
+        )
+    return float(value)
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,0 +1,100 @@
+"""Every message that goes out, and what an outbox means.
+
+Who sends has committed what the message is about. A send that fails is no error: the row says that
+a message is on its way, and the reconciler finds that none is.
+"""
+
+import logging
+
+from celery import Celery, Signature
+from celery.canvas import chord, group
+from kombu.exceptions import OperationalError
+
+from shared.catalog.database import Catalog
+from shared.catalog.waiters import LayerMessage
+from shared.errors import CatalogUnavailable
+from workers import contract
+from workers.answering import answer
+from workers.pulling.accepting import admit
+from workers.pulling.outbox import Outbox
+from workers.pulling.planning import Plan
+
+_log = logging.getLogger(__name__)
+
+
+def deliver(app: Celery, catalog: Catalog, outbox: Outbox) -> None:
+    """Send what a step left behind, and tell those who wait for a pull that has ended.
+
+    Never raises for a queue or database that is away: what is not done now is found later.
+    """
+    try:
+        for pull_id in outbox.ended:
+            answer(app, catalog, pull_id)
+        if outbox.ended:
+            # Each end makes room for others.
+            outbox.resumes += admit(catalog)
+        for message in outbox.layers:
+            send_layer(app, message)
+        for pull_id in outbox.links:
+            send_link(app, pull_id)
+        for pull_id in outbox.resumes:
+            send_resume(app, pull_id)
+    except (OperationalError, OSError, CatalogUnavailable) as error:
+        _log.warning("Not everything could be sent (%s); the reconciler sends the rest.", error)
+
+
+def launch(app: Celery, plan: Plan) -> None:
+    """Fan the pull out: one header task per distinct digest, then the link."""
+    identity = {"pull_id": plan.pull_id, "generation": plan.generation}
+    header = group(
+        _message(
+            app,
+            contract.FETCH_LAYER,
+            f"{plan.reference} {digest} pull {plan.pull_id}",
+            **identity,
+            digest=str(digest),
+        )
+        for digest in plan.missing
+    )
+    shown = f"{plan.reference} pull {plan.pull_id}"
+    body = _message(app, contract.LINK_IMAGE, shown, **identity)
+    net = _message(app, contract.ABANDON_PULL, shown, pull_id=plan.pull_id)
+    chord(header, body.on_error(net), app=app).apply_async()
+
+
+def send_layer(app: Celery, message: LayerMessage) -> None:
+    """One more message for a layer, outside of any chord."""
+    _message(
+        app,
+        contract.FETCH_LAYER,
+        f"{message.reference} {message.digest} pull {message.pull_id}",
+        pull_id=message.pull_id,
+        generation=message.generation,
+        digest=str(message.digest),
+    ).apply_async(ignore_result=True)
+
+
+def send_link(app: Celery, pull_id: str, generation: int = 0) -> None:
+    """Link a pull whose layers are all stored."""
+    message = _message(
+        app, contract.LINK_IMAGE, f"pull {pull_id}", pull_id=pull_id, generation=generation
+    )
+    message.apply_async(ignore_result=True)
+
+
+def send_resume(app: Celery, pull_id: str, generation: int = 0) -> None:
+    """Go on with a pull; under an id of its own, since a revoked one would be dropped."""
+    message = _message(
+        app, contract.RESUME_PULL, f"pull {pull_id}", pull_id=pull_id, generation=generation
+    )
+    message.apply_async()
+
+
+def _message(app: Celery, name: str, shown: str, **arguments: object) -> Signature:
+    """A message by name; `shown` is what Flower shows in place of its arguments."""
+    return app.signature(
+        name,
+        kwargs=arguments,
+        immutable=True,
+        options={"queue": contract.QUEUE_OF[name], "kwargsrepr": shown},
+    )

@@ -1,0 +1,70 @@
+"""The door: a pull is recorded as it was asked for, and waits for its turn as a row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.catalog import admission, pulls
+from shared.catalog.database import Catalog
+from shared.catalog.pull_values import NewPull, Pull
+from shared.errors import InvalidArgument, PermanentError
+from workers.contract import PULL_ID_CHARACTERS
+from workers.pulling.attempts import attempt, fail
+from workers.pulling.outbox import Outbox
+from workers.pulling.request import PullRequest, new_pull, reference_text
+from workers.resources import Resources
+
+
+def accept_pull(
+    resources: Resources,
+    pull_id: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    outbox: Outbox,
+) -> bool:
+    """Record a pull; the first arguments of an id win. Whether it is its turn now.
+
+    Raises TryAgain, or InvalidArgument, InvalidReference, InvalidPlatform after the pull was failed
+    with it.
+    """
+    with attempt(resources, pull_id, outbox):
+        pull = _record(resources, pull_id, args, kwargs, outbox)
+        if pull.final:
+            # Who asks again after the end is answered again.
+            outbox.end([pull_id])
+            return False
+        if pull.admitted_at is not None:
+            return True
+        admitted = admit(resources.catalog)
+        outbox.resumes += [each for each in admitted if each != pull_id]
+        return pull_id in admitted
+
+
+def admit(catalog: Catalog) -> list[str]:
+    """Admit what there is room for; whoever calls sends it. Raises CatalogUnavailable."""
+    with catalog.begin() as tx:
+        return admission.admit(tx)
+
+
+def _record(
+    resources: Resources,
+    pull_id: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    outbox: Outbox,
+) -> Pull:
+    """The row of this pull. One that cannot be read fails with a row."""
+    if len(pull_id) > PULL_ID_CHARACTERS:
+        raise InvalidArgument(f"A pull id has at most {PULL_ID_CHARACTERS} characters.")
+    with resources.catalog.begin() as tx:
+        pull = pulls.get(tx, pull_id)
+    if pull is not None:
+        return pull
+    try:
+        new = new_pull(pull_id, PullRequest.parse(args, kwargs))
+    except PermanentError as error:
+        with resources.catalog.begin() as tx:
+            pulls.record(tx, NewPull(id=pull_id, reference=reference_text(kwargs), platform=None))
+        fail(resources, pull_id, error, outbox)
+        raise
+    with resources.catalog.begin() as tx:
+        return pulls.record(tx, new)

@@ -1,0 +1,247 @@
+"""The keeper: one thread a process that keeps this process's leases alive, and ends downloads that
+nobody wants any more.
+
+Every second, while there is anything to keep, and in one transaction: it writes down how far each
+download is, renews the leases that are due, and asks who still wants the bytes. A lease is renewed
+only while its download showed a sign of life within the stall time, so that a write that hangs for
+ever does not hold its lease for ever. At rest it asks nothing.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from shared.catalog import leases, pull_layers, pulls, step_leases, waiters
+from shared.catalog.database import Catalog
+from shared.catalog.step_leases import StepLease
+from shared.catalog.waiters import Wanted
+from shared.download.progress import Progress
+from shared.errors import CatalogUnavailable
+from shared.oci.digest import Digest
+from shared.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS = 1.0
+
+# A step asks a few small documents and writes a few links. One that takes longer hangs.
+_LONGEST_STEP_SECONDS = 300.0
+
+
+class Stopped(Exception):
+    """A download was ended from outside. No failure: nothing is counted."""
+
+
+class LeaseLost(Stopped):
+    """Somebody else has taken the lease; the ingest is no longer ours to touch."""
+
+
+class NotWanted(Stopped):
+    """No open pull wants the layer any more."""
+
+
+class Paused(Stopped):
+    """Everybody who wants the layer is paused."""
+
+
+class StoredElsewhere(Stopped):
+    """The same blob came from another registry first."""
+
+
+class LettingGo(Stopped):
+    """This worker is shutting down; the layer goes on elsewhere."""
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A download under a lease. `pull_id`: whom the bytes are fetched for; it changes when that
+    pull ends and another wants them. `counted`: fetched bytes that stand in the catalog.
+    """
+
+    registry: str
+    digest: Digest
+    fence: int
+    pull_id: str
+    progress: Progress
+    counted: int = 0
+    renewed_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Step:
+    lease: StepLease
+    since: float
+    renewed_at: float
+
+
+_Kept = TypeVar("_Kept", Transfer, _Step)
+
+
+class Keeper:
+    """See the module. `letting_go` tells that the process is to end soon."""
+
+    def __init__(
+        self, catalog: Catalog, settings: Settings, letting_go: Callable[[], bool]
+    ) -> None:
+        self._catalog = catalog
+        self._lease_seconds = settings.lease_seconds
+        self._patience_seconds = settings.stall_timeout_seconds
+        self._letting_go = letting_go
+        self._transfers: dict[int, Transfer] = {}
+        self._steps: dict[int, _Step] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @contextmanager
+    def keeping(self, transfer: Transfer) -> Iterator[None]:
+        """Keep a download's lease while it runs; what it fetched is counted at the end."""
+        transfer.renewed_at = time.monotonic()
+        try:
+            with self._entered(self._transfers, transfer.fence, transfer):
+                yield
+        finally:
+            # How much came is for the receipt; what came is on the volume.
+            with suppress(CatalogUnavailable):
+                self.count([transfer])
+
+    @contextmanager
+    def keeping_step(self, lease: StepLease) -> Iterator[None]:
+        """Keep the lease of a pull's step while it runs."""
+        now = time.monotonic()
+        with self._entered(self._steps, lease.fence, _Step(lease, now, now)):
+            yield
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def count(self, transfers: Sequence[Transfer]) -> None:
+        """Write down what was fetched since the last time. Raises CatalogUnavailable."""
+        counts = {(one.pull_id, one.digest): one.progress.fetched for one in transfers}
+        new = {
+            (one.pull_id, one.digest): counts[one.pull_id, one.digest] - one.counted
+            for one in transfers
+        }
+        if any(new.values()):
+            with self._catalog.begin() as tx:
+                pull_layers.fetched(tx, new)
+        for one in transfers:
+            one.counted = counts[one.pull_id, one.digest]
+
+    @contextmanager
+    def _entered(self, entries: dict[int, _Kept], fence: int, entry: _Kept) -> Iterator[None]:
+        with self._changed:
+            entries[fence] = entry
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del entries[fence]
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and not self._transfers and not self._steps:
+                    self._changed.wait()
+                if not self._closed:
+                    self._changed.wait(_INTERVAL_SECONDS)
+                if self._closed:
+                    return
+                transfers = list(self._transfers.values())
+                steps = list(self._steps.values())
+            self._look_after(transfers, steps)
+
+    def _look_after(self, transfers: list[Transfer], steps: list[_Step]) -> None:
+        if self._letting_go():
+            for one in transfers:
+                one.progress.stop(LettingGo("This worker is shutting down."))
+        try:
+            self._renew_steps(steps)
+            if transfers:
+                self.count(transfers)
+                self._renew(transfers)
+        except CatalogUnavailable:
+            # Bytes go on coming while the database is away; the next look catches up.
+            return
+        except Exception:
+            # Without this thread every download of the process would lose its lease.
+            _log.exception("The keeper failed; it looks again.")
+
+    def _renew(self, transfers: list[Transfer]) -> None:
+        now = time.monotonic()
+        due = {one.fence for one in transfers if self._is_due(one.renewed_at, now)}
+        alive = {
+            one.fence for one in transfers if now - one.progress.active_at <= self._patience_seconds
+        }
+        with self._catalog.begin() as tx:
+            holding = leases.renew(
+                tx,
+                [
+                    leases.Report(
+                        one.registry,
+                        one.digest,
+                        one.fence,
+                        one.progress.offset,
+                        renew=one.fence in due & alive,
+                    )
+                    for one in transfers
+                ],
+                self._lease_seconds,
+            )
+            wanted = waiters.wanted(
+                tx, [(one.registry, one.digest, one.fence, one.pull_id) for one in transfers]
+            )
+            for one in transfers:
+                pulls.refresh_bytes_done(tx, one.pull_id, one.registry)
+        verdicts = {verdict.fence: verdict for verdict in wanted}
+        for one in transfers:
+            if one.fence in due & alive:
+                one.renewed_at = now
+            if one.fence not in holding:
+                one.progress.stop(LeaseLost(f"Another worker has taken {one.digest} over."))
+            else:
+                self._judge(one, verdicts[one.fence])
+
+    def _judge(self, transfer: Transfer, verdict: Wanted) -> None:
+        if verdict.stored:
+            transfer.progress.stop(StoredElsewhere(f"{transfer.digest} is stored."))
+        elif verdict.pull_id is None:
+            transfer.progress.stop(NotWanted(f"Nobody wants {transfer.digest} any more."))
+        elif verdict.paused:
+            transfer.progress.stop(Paused(f"Who wants {transfer.digest} is paused."))
+        elif verdict.pull_id != transfer.pull_id:
+            # Its pull has ended; the best of those that wait for it takes its place.
+            with self._catalog.begin() as tx:
+                leases.assign(
+                    tx, transfer.registry, transfer.digest, transfer.fence, verdict.pull_id
+                )
+            transfer.pull_id = verdict.pull_id
+
+    def _renew_steps(self, steps: list[_Step]) -> None:
+        now = time.monotonic()
+        due = [
+            one
+            for one in steps
+            if self._is_due(one.renewed_at, now) and now - one.since < _LONGEST_STEP_SECONDS
+        ]
+        if due:
+            with self._catalog.begin() as tx:
+                step_leases.renew(tx, [one.lease.fence for one in due], self._lease_seconds)
+            for one in due:
+                one.renewed_at = now
+
+    def _is_due(self, renewed_at: float, now: float) -> bool:
+        return now - renewed_at >= self._lease_seconds / 3

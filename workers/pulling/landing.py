@@ -1,0 +1,35 @@
+"""A layer has come: its row, and everybody who waits for it.
+
+Two transactions. The first says that the blob is stored, and ends the leases on it. The second
+locks the pulls that list it, and tells which of them are whole now: the truth about completion is
+"layers of this pull not yet stored = 0", whoever asks. A worker that dies between the two leaves
+whole pulls that the reconciler finds.
+"""
+
+from shared.catalog import blobs, leases, pull_layers, waiters
+from shared.catalog.pull_layers import PullLayer
+from shared.errors import InvalidManifest
+from workers.pulling.attempts import Attempt
+
+
+def land(current: Attempt, layer: PullLayer, size_bytes: int, source: str) -> None:
+    """The layer is on the volume. Raises InvalidManifest where the pull's claim is wrong."""
+    catalog, pull_id = current.resources.catalog, current.beneficiary
+    with catalog.begin() as tx:
+        blobs.store_layer(tx, layer.digest, size_bytes)
+        pull_layers.landed(tx, pull_id, layer.digest, source)
+        leases.end(tx, layer.digest)
+    current.transfer = None
+    with catalog.begin() as tx:
+        current.outbox.links += waiters.settle(tx, layer.digest, pull_id)
+        current.outbox.layers += waiters.unpark(tx)
+    check_claim(layer, size_bytes)
+
+
+def check_claim(layer: PullLayer, size_bytes: int) -> None:
+    """Raises InvalidManifest: this pull's manifest promises another size than the blob has."""
+    if size_bytes != layer.size_bytes:
+        raise InvalidManifest(
+            f"The manifest promises {layer.size_bytes} bytes for {layer.digest}, which has "
+            f"{size_bytes}."
+        )

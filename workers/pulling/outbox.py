@@ -1,0 +1,26 @@
+"""What has to be sent once a step's transactions are committed: nothing is sent inside one.
+
+A step fills its outbox; `workers/dispatching.py` delivers it. A message that could not be sent, or
+whose sender died before it, is sent by the reconciler.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from shared.catalog.waiters import LayerMessage
+
+
+@dataclass(slots=True)
+class Outbox:
+    """`layers` to fetch, pulls to go on with (`resumes`), pulls to link (`links`), pulls that
+    have `ended` and whose waiting callers are to be told.
+    """
+
+    layers: list[LayerMessage] = field(default_factory=list)
+    resumes: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+
+    def end(self, pull_ids: Iterable[str]) -> None:
+        """These pulls have ended."""
+        self.ended += [pull_id for pull_id in pull_ids if pull_id not in self.ended]
