@@ -37,13 +37,16 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
+def log_to_stderr(log_format: str) -> None:
+    """Log as workers do, in a process that is none."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_formatter(log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def install(log_format: str) -> None:
     """Give Celery's loggers our format, and bind each task's identity while it runs."""
-    formatter: logging.Formatter = (
-        _JsonFormatter()
-        if log_format == "json"
-        else _Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
+    formatter = _formatter(log_format)
 
     def use_formatter(logger: logging.Logger, **_: Any) -> None:
         for handler in logger.handlers:
@@ -51,6 +54,12 @@ def install(log_format: str) -> None:
 
     after_setup_logger.connect(use_formatter, weak=False)
     after_setup_task_logger.connect(use_formatter, weak=False)
+
+
+def _formatter(log_format: str) -> logging.Formatter:
+    if log_format == "json":
+        return _JsonFormatter()
+    return _Formatter("%(asctime)s %(levelname)s %(message)s")
 
 
 @task_prerun.connect

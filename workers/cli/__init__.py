@@ -27,6 +27,7 @@ _MODULE_OF = {
     "ls": "workers.cli.images",
     "inspect": "workers.cli.images",
     "migrate": "workers.cli.migrate",
+    "reconcile": "workers.cli.reconcile",
     "up": "workers.cli.up",
 }
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from shared.catalog import leases, step_leases
+from shared.catalog.database import Catalog
 from shared.errors import CatalogUnavailable, TowlineError
 from shared.settings import Settings
 from workers.preparing import prepare_fleet
@@ -90,8 +92,12 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
         start(postgres, redis)
         state = State(redis.url, postgres.url, str(settings.volume_path))
         prepare_fleet(postgres.url, settings.volume_path)
+        _bury(postgres.url)
         home.write(state)
-        children = [child for child in (postgres.child, redis.child, worker) if child is not None]
+        reconciler = _start_reconciler(home)
+        running.callback(reconciler.stop, _WORKER_GRACE_SECONDS)
+        started = (postgres.child, redis.child, worker, reconciler)
+        children = [child for child in started if child is not None]
         _watch(home, held, children)
 
 
@@ -105,6 +111,26 @@ def _watch(home: StackHome, held: ExitStack, children: Sequence[Child]) -> None:
                 home.write(State(error=error.message))
                 raise error
         time.sleep(_POLL_SECONDS)
+
+
+def _bury(database_url: str) -> None:
+    """End the leases of an earlier stack: all of its processes are gone, servers.lock says so."""
+    catalog = Catalog(database_url)
+    try:
+        with catalog.begin() as tx:
+            leases.release_all(tx)
+            step_leases.end_all(tx)
+    finally:
+        catalog.close()
+
+
+def _start_reconciler(home: StackHome) -> Child:
+    return Child(
+        "The reconciler",
+        [sys.executable, "-m", "workers.stack.reconciler"],
+        home.directory / "log" / "reconciler.log",
+        signal.SIGTERM,
+    )
 
 
 def _start_worker(home: StackHome) -> Child:

@@ -1,0 +1,84 @@
+"""Which workers there are: asked in the background, since Celery waits for the slowest answer."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from workers import contract
+
+_log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 1.0
+_EVERY_SECONDS = 10.0
+# A worker that is silent for this long is gone.
+_FORGOTTEN_SECONDS = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many tasks of a kind can run at once, over all workers; 0 where nobody consumes it."""
+
+    layer_slots: int
+    pull_slots: int
+
+
+@dataclass(slots=True)
+class _Worker:
+    queues: frozenset[str]
+    slots: int
+    seen_at: float
+
+
+class Workers:
+    """The workers that answered lately."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._known: dict[str, _Worker] = {}
+        self._asked_at = float("-inf")
+        self._answered = False
+        self._thread: threading.Thread | None = None
+
+    def count(self) -> Census | None:
+        """What is known by now, None before the first answer; asks anew from time to time."""
+        now = time.monotonic()
+        if now - self._asked_at > _EVERY_SECONDS and not self._is_asking():
+            self._asked_at = now
+            self._thread = threading.Thread(target=self._ask, name="census", daemon=True)
+            self._thread.start()
+        if not self._answered:
+            return None
+        alive = [
+            one for one in self._known.copy().values() if now - one.seen_at < _FORGOTTEN_SECONDS
+        ]
+        return Census(
+            sum(one.slots for one in alive if contract.LAYERS in one.queues),
+            sum(one.slots for one in alive if contract.PULLS in one.queues),
+        )
+
+    def _is_asking(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _ask(self) -> None:
+        inspect = self._app.control.inspect(timeout=_ANSWER_SECONDS)
+        try:
+            queues: Mapping[str, Any] = inspect.active_queues() or {}
+            stats: Mapping[str, Any] = inspect.stats() or {}
+        except (OperationalError, RedisError, OSError) as error:
+            _log.warning("The workers cannot be asked: %s", error)
+            return
+        now = time.monotonic()
+        for name in queues.keys() & stats.keys():
+            self._known[name] = _Worker(
+                frozenset(queue["name"] for queue in queues[name]),
+                int(stats[name].get("pool", {}).get("max-concurrency", 1)),
+                now,
+            )
+        self._answered = True

@@ -1,0 +1,115 @@
+"""`towline reconcile`: a small process, any number of replicas, of which one is in office."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from types import FrameType
+
+from celery import Celery
+
+from shared.catalog import step_leases
+from shared.catalog.database import Catalog
+from shared.catalog.schema import check
+from shared.errors import CatalogUnavailable
+from shared.settings import Settings
+from workers.client import QueueUnavailable
+from workers.config import make_app
+from workers.reconciling.rounds import Rounds
+
+_log = logging.getLogger(__name__)
+
+_POOL_SIZE = 2
+# A fleet at rest is looked at this much less often.
+_AT_REST = 2.5
+_SHORTEST_OFFICE_SECONDS = 10.0
+
+
+def reconcile(settings: Settings, alive: Path | None = None) -> None:
+    """Look after the fleet until SIGTERM or SIGINT; `alive` is touched at every look.
+
+    Raises InvalidArgument for a schema that is not this version's; an outage is waited for.
+    """
+    ending = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    catalog = Catalog(settings.sqlalchemy_url, _POOL_SIZE)
+    try:
+        Reconciler(make_app(settings), catalog, settings, alive).run(ending)
+    finally:
+        catalog.close()
+
+
+class Reconciler:
+    """One replica. In office, it looks; out of office, it waits for the office to become free."""
+
+    def __init__(
+        self, app: Celery, catalog: Catalog, settings: Settings, alive: Path | None = None
+    ) -> None:
+        self._catalog = catalog
+        self._alive = alive
+        self._pause_seconds = settings.reconcile_seconds
+        self._office_seconds = max(_SHORTEST_OFFICE_SECONDS, 5 * settings.reconcile_seconds)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._fence: int | None = None
+        self._checked = False
+        self._rounds = Rounds(app, catalog, settings)
+
+    def run(self, ending: threading.Event) -> None:
+        """Look until `ending` is set."""
+        try:
+            while not ending.is_set():
+                busy = self._round()
+                if self._alive is not None:
+                    self._alive.touch()
+                ending.wait(self._pause_seconds * (1 if busy else _AT_REST))
+        finally:
+            self._rounds.close()
+            self._leave()
+
+    def _round(self) -> bool:
+        try:
+            if not self._checked:
+                check(self._catalog)
+                self._checked = True
+                _log.info("The reconciler is watching.")
+            if not self._is_in_office():
+                return True
+            return self._rounds.look()
+        except (CatalogUnavailable, QueueUnavailable) as error:
+            _log.warning("%s", error)
+            return True
+        except Exception:
+            if not self._checked:
+                raise
+            _log.exception("This round failed; the next one looks again.")
+            return True
+
+    def _is_in_office(self) -> bool:
+        with self._catalog.begin() as tx:
+            if self._fence is not None:
+                if step_leases.renew(tx, [self._fence], self._office_seconds):
+                    return True
+                self._fence = None
+            lease = step_leases.take(tx, step_leases.RECONCILER, self._owner, self._office_seconds)
+        if lease is None:
+            return False
+        self._fence = lease.fence
+        _log.info("The reconciler %s is in office.", self._owner)
+        return True
+
+    def _leave(self) -> None:
+        if self._fence is None:
+            return
+        try:
+            with self._catalog.begin() as tx:
+                step_leases.end(tx, self._fence)
+        except CatalogUnavailable:
+            # The office becomes free by itself.
+            return
