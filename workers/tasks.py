@@ -19,12 +19,14 @@ from workers.dispatching import deliver, launch
 from workers.pulling import ending, fetching, linking, planning
 from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain, abandon
-from workers.pulling.fetching import YieldTurn
+from workers.pulling.fetching import Occupied, YieldTurn
 from workers.pulling.keeping import LettingGo
 from workers.pulling.outbox import Outbox
 from workers.resources import Resources, resources
 
 _OUTAGE_DELAY_SECONDS = 5
+# Clocks differ a little.
+_LEASE_MARGIN_SECONDS = 0.5
 # Flower can wait: a queue that does not answer must not hold up a download again and again.
 _SILENT_SECONDS = 60.0
 
@@ -116,6 +118,11 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     except TryAgain as again:
         if again.in_memory:
             raise task.retry(exc=again.cause, countdown=again.delay_seconds) from again
+    except Occupied as occupied:
+        # Once: whoever is alive has renewed its lease by then.
+        if task.request.retries == 0:
+            delay_seconds = max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS
+            raise task.retry(countdown=delay_seconds) from occupied
     except YieldTurn as turn:
         raise task.retry(countdown=0) from turn
     except LettingGo as reason:

@@ -44,12 +44,13 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Somebody else's lease."""
+    """Somebody else's lease; it expires in `seconds` unless it is renewed."""
 
     owner: str
     pull_id: str | None
     bytes_done: int
     expires_at: datetime
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,13 @@ class Report:
 
 def living(lease_seconds: float) -> ColumnElement[bool]:
     """Whether a lease has an owner who may be alive."""
+    return leases.c.owner.is_not(None) & (_free_at(lease_seconds) > func.clock_timestamp())
+
+
+def _free_at(lease_seconds: float) -> ColumnElement[datetime]:
     # While the database was away nobody could renew: nobody is dead for one lease time after it.
-    return leases.c.owner.is_not(None) & (
-        func.greatest(
-            leases.c.expires_at, func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
-        )
-        > func.clock_timestamp()
-    )
+    began = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
+    return func.greatest(leases.c.expires_at, began)
 
 
 def take(
@@ -117,9 +118,13 @@ def take(
     if taken is not None:
         return Taken(taken.fence, taken.starts_without_progress)
     held = tx.execute(
-        select(leases.c.owner, leases.c.pull_id, leases.c.bytes_done, leases.c.expires_at).where(
-            leases.c.registry == registry, leases.c.digest == str(digest)
-        )
+        select(
+            leases.c.owner,
+            leases.c.pull_id,
+            leases.c.bytes_done,
+            leases.c.expires_at,
+            func.extract("epoch", _free_at(lease_seconds) - now).label("seconds"),
+        ).where(leases.c.registry == registry, leases.c.digest == str(digest))
     ).one_or_none()
     if held is None:
         # It ended between the two statements; now it can be had.
@@ -132,7 +137,9 @@ def take(
             bytes_total=bytes_total,
             lease_seconds=lease_seconds,
         )
-    return Held(held.owner or "", held.pull_id, held.bytes_done, held.expires_at)
+    return Held(
+        held.owner or "", held.pull_id, held.bytes_done, held.expires_at, float(held.seconds)
+    )
 
 
 def fences_alive(tx: Connection, digest: Digest, lease_seconds: float) -> set[int]:

@@ -167,7 +167,10 @@ def layers(tx: Connection, lease_seconds: float) -> list[DueLayer]:
 
 
 def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLayer]:
-    """A planned pull's layers that nobody fetches and that were not sent for one lease time."""
+    """A planned pull's layers that nobody else fetches, and that have no fresh message.
+
+    A lease of this pull's own counts for nothing: its owner may have been killed.
+    """
     rows = tx.execute(
         text(
             """
@@ -177,9 +180,11 @@ def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLay
             LEFT JOIN leases ON leases.registry = pulls.registry
                 AND leases.digest = pull_layers.digest AND leases.owner IS NOT NULL
                 AND leases.expires_at > clock_timestamp()
-            WHERE pulls.id = :pull_id AND blobs.stored_at IS NULL AND leases.fence IS NULL
+            WHERE pulls.id = :pull_id AND blobs.stored_at IS NULL
               AND (pull_layers.not_before IS NULL OR pull_layers.not_before <= clock_timestamp())
-              AND pull_layers.dispatched_at < clock_timestamp() - make_interval(secs => :lease)
+              AND CASE WHEN leases.fence IS NOT NULL THEN leases.pull_id = pulls.id
+                  ELSE pull_layers.dispatched_at
+                      < clock_timestamp() - make_interval(secs => :lease) END
             ORDER BY pull_layers.digest
             """
         ),

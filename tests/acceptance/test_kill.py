@@ -22,6 +22,7 @@ LAYER = os.urandom(24 * MIB)
 def test_a_killed_worker_continues_by_range_when_the_same_id_is_sent_again(
     fleet: Fleet, registry: FakeRegistry, kills: int
 ) -> None:
+    fleet.settings["TOWLINE_LEASE_SECONDS"] = "2"
     registry.put_image("a", "1", [LAYER])
     digest = digest_of(LAYER)
     pull_id = str(uuid4())

@@ -44,6 +44,10 @@ _MISMATCH_ATTEMPTS = 3
 _LONGEST_IN_MEMORY_SECONDS = 15.0
 
 
+class Postponed(Exception):
+    """This step did nothing, for a reason that is no failure; its message comes again."""
+
+
 class TryAgain(Exception):
     """This step has to run again in `delay_seconds`; `cause` says why."""
 
@@ -94,7 +98,7 @@ def attempt(
     except PermanentError as error:
         fail_attempt(current, error)
         raise
-    except Stopped:
+    except (Stopped, Postponed):
         raise
     except Exception as error:
         fail_attempt(

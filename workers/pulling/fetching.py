@@ -26,7 +26,7 @@ from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.bodies import BlobBody
 from shared.volume.ingest import Ingest
-from workers.pulling.attempts import Attempt, attempt, hand_over, let_go
+from workers.pulling.attempts import Attempt, Postponed, attempt, hand_over, let_go
 from workers.pulling.keeping import (
     LeaseLost,
     LettingGo,
@@ -55,7 +55,17 @@ _PAUSED_SECONDS = 60.0
 _FEWEST_SLOTS = 8
 
 
-class YieldTurn(Exception):
+class Occupied(Postponed):
+    """An earlier task for the same pull holds the lease: it is at work, or it was killed, and then
+    the lease is free in `seconds`.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class YieldTurn(Postponed):
     """A more urgent layer stands behind this one in the queue: this message goes to the end."""
 
 
@@ -76,7 +86,7 @@ def fetch_layer(
     """Bring one layer of a pull onto the volume. Does nothing for a layer or pull that is done,
     nor for a layer that somebody else is at.
 
-    Raises TryAgain, YieldTurn, LettingGo, or the error after the pull was failed with it.
+    Raises TryAgain, YieldTurn, Occupied, LettingGo, or the error after the pull was failed with it.
     """
     with attempt(resources, pull_id, outbox, digest) as current:
         work = _begin(current, digest, announce)
@@ -171,8 +181,9 @@ def _take(
         lease_seconds=resources.settings.lease_seconds,
     )
     if isinstance(lease, Held):
-        if lease.pull_id is not None and lease.pull_id != pull_id:
-            pull_layers.join(tx, pull_id, digest, lease.pull_id, lease.expires_at)
+        if lease.pull_id == pull_id:
+            raise Occupied(lease.seconds)
+        pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)
         return None
     if digest in blobs.stored(tx, [digest]):
         # It landed between the two looks; the lander has told this pull, too.
