@@ -12,7 +12,7 @@ from shared.catalog.database import Catalog
 from shared.catalog.migrating import migrate
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
-from shared.catalog.schema import claim_volume
+from shared.catalog.schema import claim_volume, volume_id
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
@@ -124,8 +124,8 @@ def driving(url: str, volume: Path, **settings: Any) -> Iterator[Driver]:
     """A driver on a database and a volume, both made ready."""
     migrate(with_driver(url))
     catalog = Catalog(with_driver(url))
-    identity = prepare(volume, None)
     with catalog.begin() as tx:
+        identity = prepare(volume, volume_id(tx))
         claim_volume(tx, identity)
     chosen = Settings.read(broker_url="redis://unused", database_url=url, volume=volume, **settings)
     keeper = Keeper(catalog, chosen, lambda: False)

@@ -1,0 +1,1 @@
+"""Pulls that meet: shared layers, leases that are lost, ends from outside."""

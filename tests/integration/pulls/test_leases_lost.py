@@ -1,0 +1,109 @@
+"""Owners that die, hang or are overtaken: their bytes go on, and they harm nobody."""
+
+import threading
+
+import pytest
+
+from tests.driver import Driver
+from tests.fakes.faults import Stall
+from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
+from tests.integration.pulls.test_single_flight import fetch
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.integration
+
+EXPIRE = "UPDATE leases SET expires_at = now() - interval '1 minute'"
+
+
+def test_an_overtaken_owner_stops_and_the_new_one_continues_its_bytes(
+    meeting: Meeting, second: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meeting.begin()
+    # As in a process that was stopped: the keeper renews nothing, the bytes lie where they are.
+    monkeypatch.setattr(meeting.driver.resources.keeper, "_renew", lambda transfers: None)
+    second.change(EXPIRE)
+    expired_and_young = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
+    wait_until(lambda: second.sql(expired_and_young) == [(True,)])
+    fetch(second, "leader")
+    assert second.blobs()[str(DIGEST)] == LAYER
+    requests = meeting.registry.asked("blobs/" + str(DIGEST))
+    overlap = sum(request.sent for request in requests) - len(LAYER)
+    assert overlap < 1024 * 1024
+
+    monkeypatch.undo()
+    meeting.hold.set()
+    meeting.wait_for_leader()
+    assert meeting.raised == []
+    assert second.blobs()[str(DIGEST)] == LAYER
+    assert not any(path.is_file() for path in (second.volume / "ingest").rglob("*"))
+
+
+def test_a_lease_lives_as_long_as_its_download_shows_signs_of_life(meeting: Meeting) -> None:
+    meeting.begin()
+    before = meeting.lease("expires_at")
+    wait_until(lambda: meeting.lease("expires_at") != before)
+
+
+def test_a_layer_that_kills_its_workers_ends_every_pull_that_wants_it(
+    first: Driver, meeting: Meeting
+) -> None:
+    for pull_id in ("one", "two"):
+        meeting.plan(pull_id)
+    first.sql("SELECT 1")
+    first.change(
+        "INSERT INTO leases (registry, digest, owner, pull_id, fence, expires_at, bytes_total,"
+        " starts_without_progress) SELECT registry, digest, 'dead', 'one', 0, now() - interval"
+        " '1 minute', 0, 5 FROM pulls JOIN pull_layers ON pull_id = id LIMIT 1"
+    )
+    aged = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
+    wait_until(lambda: first.sql(aged) == [(True,)])
+    fetch(first, "two")
+    rows = first.sql("SELECT id, state, error_class FROM pulls ORDER BY id")
+    assert rows == [("one", "failed", "PoisonLayer"), ("two", "failed", "PoisonLayer")]
+    assert sorted(first.outbox.ended) == ["one", "two"]
+    # Whoever asks for it again begins with a clean record.
+    meeting.plan("three")
+    meeting.hold.set()
+    fetch(first, "three")
+    assert str(DIGEST) in first.blobs()
+
+
+def test_a_pull_whose_steps_kill_their_workers_is_ended(first: Driver, meeting: Meeting) -> None:
+    first.change(
+        "INSERT INTO step_leases VALUES ('pull/poison', 'dead', 0, now() - interval '1 s', 5)"
+    )
+    asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
+    with pytest.raises(Exception, match="ended its worker 6 times"):
+        first.plan("poison", asked)
+    assert first.row("poison").error_class == "PoisonLayer"
+
+
+def test_two_registries_may_serve_one_digest_at_once_and_the_first_to_end_wins(
+    meeting: Meeting, second: Driver, registry: object
+) -> None:
+    with type(meeting.registry)() as other:
+        other.put_image("c", "1", [LAYER])
+        meeting.begin()
+        asked = {"reference": f"{other.host}/c:1", "platform": "linux/amd64"}
+        assert second.plan("elsewhere", asked) is not None
+        fetch(second, "elsewhere")
+        assert second.blobs()[str(DIGEST)] == LAYER
+    # The keeper tells the slow one, whose body is still silent.
+    meeting.wait_for_leader()
+    assert meeting.raised == []
+    assert second.link("leader") is not None
+    assert second.sql("SELECT count(*) FROM leases") == [(0,)]
+
+
+def test_a_process_that_is_told_to_end_releases_its_lease(meeting: Meeting, second: Driver) -> None:
+    hold = threading.Event()
+    meeting.begin()
+    meeting.registry.fail(Stall(path=str(DIGEST), after_bytes=0, times=0, until=hold))
+    meeting.driver.resources.keeper._letting_go = lambda: True
+    meeting.wait_for_leader()
+    assert [type(error).__name__ for error in meeting.raised] == ["LettingGo"]
+    assert meeting.lease("owner") is None
+    fetch(second, "leader")
+    receipt = second.link("leader")
+    assert receipt is not None
+    assert receipt["bytes_fetched"] == len(LAYER)

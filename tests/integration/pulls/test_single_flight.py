@@ -1,0 +1,147 @@
+"""One download for all who want a layer, whatever becomes of the pull that leads it."""
+
+import pytest
+
+from shared import errors
+from tests.driver import Driver
+from tests.fakes.faults import CutAt, RefuseRange, Status
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
+from tests.waiting import wait_until
+from workers.pulling.attempts import TryAgain
+from workers.pulling.ending import cancel_pull, miss_deadline
+from workers.pulling.fetching import Occupied, fetch_layer
+
+pytestmark = pytest.mark.integration
+
+
+def fetch(driver: Driver, pull_id: str) -> None:
+    """One task for the layer, once."""
+    fetch_layer(driver.resources, pull_id, DIGEST, lambda _offset, _size: None, driver.outbox)
+
+
+def handed_out(registry: FakeRegistry) -> int:
+    """Bytes of the layer that the registry has sent."""
+    return sum(request.sent for request in registry.asked("blobs/" + str(DIGEST)))
+
+
+def test_a_layer_under_way_is_joined_and_fetched_once(meeting: Meeting, second: Driver) -> None:
+    meeting.begin()
+    meeting.plan("waiter", "b")
+    fetch(second, "waiter")
+    (layer,) = second.layers("waiter")
+    assert layer.waiting_for is not None
+    assert (layer.waiting_for["cause"], layer.waiting_for["detail"]) == ("pull", "leader")
+    assert layer.bytes_done == len(LAYER) // 2
+
+    meeting.hold.set()
+    meeting.wait_for_leader()
+    assert sorted(meeting.driver.outbox.links) == ["leader", "waiter"]
+    receipts = [second.link(pull_id) for pull_id in ("leader", "waiter")]
+    told = [(one["layers"][0]["source"], one["bytes_fetched"]) for one in receipts if one]
+    assert told == [("network", len(LAYER)), ("joined", 0)]
+    assert handed_out(meeting.registry) == len(LAYER)
+
+
+def test_a_task_that_comes_twice_waits_for_its_own_lease_to_end(
+    meeting: Meeting, second: Driver
+) -> None:
+    meeting.begin()
+    with pytest.raises(Occupied) as raised:
+        fetch(second, "leader")
+    assert 0 < raised.value.seconds <= 3
+
+
+def test_a_leader_that_is_cancelled_stops_when_nobody_else_wants_the_layer(
+    meeting: Meeting,
+) -> None:
+    meeting.begin()
+    cancel_pull(meeting.driver.resources.catalog, "leader")
+    meeting.wait_for_leader()
+    assert meeting.lease("owner") is None
+    assert meeting.lease("bytes_done") == len(LAYER) // 2
+    assert meeting.driver.row("leader").state == "cancelled"
+    assert meeting.driver.outbox.layers == []
+
+
+def test_a_leader_that_is_cancelled_goes_on_for_who_waits(meeting: Meeting, second: Driver) -> None:
+    meeting.begin()
+    meeting.plan("waiter", "b")
+    fetch(second, "waiter")
+    cancel_pull(second.resources.catalog, "leader")
+    wait_until(lambda: meeting.lease("pull_id") == "waiter")
+    meeting.hold.set()
+    meeting.wait_for_leader()
+    assert meeting.driver.outbox.links == ["waiter"]
+    receipt = second.link("waiter")
+    assert receipt is not None
+    assert receipt["bytes_fetched"] <= len(LAYER) // 2
+    assert handed_out(meeting.registry) == len(LAYER)
+
+
+def test_a_missed_deadline_ends_a_pull_and_its_download(meeting: Meeting) -> None:
+    meeting.begin(deadline_seconds=0.01)
+    miss_deadline(meeting.driver.resources.catalog, "leader")
+    meeting.wait_for_leader()
+    row = meeting.driver.row("leader")
+    assert (row.state, row.error_class) == ("failed", "DeadlineExceeded")
+    assert meeting.lease("owner") is None
+
+
+def test_a_leader_that_may_not_read_hands_its_bytes_to_who_may(
+    first: Driver, second: Driver, registry: FakeRegistry
+) -> None:
+    meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
+    for repository in ("a", "b"):
+        registry.put_image(repository, "1", [LAYER])
+    registry.fail(
+        CutAt(path=f"v2/a/blobs/{DIGEST}", byte=3_000_000, times=1),
+        RefuseRange(path=f"v2/a/blobs/{DIGEST}", status=403),
+    )
+    meeting.plan("leader")
+    meeting.plan("waiter", "b")
+    with pytest.raises(errors.Forbidden):
+        fetch(first, "leader")
+    (message,) = first.outbox.layers
+    assert (message.pull_id, message.digest) == ("waiter", DIGEST)
+    assert first.outbox.ended == ["leader"]
+    fetch(second, "waiter")
+    receipt = second.link("waiter")
+    assert receipt is not None
+    assert receipt["layers"][0]["source"] == "resumed"
+    assert receipt["bytes_fetched"] == len(LAYER) - 3_000_000
+
+
+def test_who_waited_for_a_try_of_its_own_repository_has_failed_with_it(
+    first: Driver, registry: FakeRegistry
+) -> None:
+    meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
+    for repository in ("a", "b"):
+        registry.put_image(repository, "1", [LAYER])
+    registry.fail(Status(path=f"v2/a/blobs/{DIGEST}", status=503))
+    for pull_id, repository in (("leader", "a"), ("same", "a"), ("other", "b")):
+        meeting.plan(pull_id, repository)
+    with pytest.raises(TryAgain):
+        fetch(first, "leader")
+    failures = dict(first.sql("SELECT pull_id, failures FROM pull_layers"))
+    assert failures == {"leader": 1, "same": 1, "other": 0}
+    # The other repository need not wait for the backoff of this one.
+    assert [message.pull_id for message in first.outbox.layers] == ["other"]
+
+
+def test_a_claim_that_is_wrong_fails_its_own_pull_alone(
+    meeting: Meeting, second: Driver, registry: FakeRegistry
+) -> None:
+    meeting.begin()
+    digest = registry.put_image("liar", None, [LAYER])
+    media_type, raw = registry.manifests["liar", digest]
+    registry.put_manifest("liar", "1", raw.replace(b"4000000", b"4000001"), media_type)
+    meeting.plan("liar", "liar")
+    fetch(second, "liar")
+    meeting.hold.set()
+    meeting.wait_for_leader()
+    assert second.link("leader") is not None
+    with pytest.raises(errors.InvalidManifest, match="promises 4000001 bytes"):
+        second.link("liar")
+    assert second.row("leader").state == "complete"
+    assert digest_of(LAYER) in second.blobs()

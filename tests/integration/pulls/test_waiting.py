@@ -1,0 +1,120 @@
+"""What a pull waits for: space, a pause, a more urgent one, a slot."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.catalog import fleet, pauses
+from tests.driver import Driver, driving
+from tests.fakes.registry import FakeRegistry
+from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
+from tests.integration.pulls.test_single_flight import fetch
+from workers.pulling.fetching import YieldTurn
+
+pytestmark = pytest.mark.integration
+
+
+def cause(driver: Driver, pull_id: str) -> object:
+    waiting_for = driver.row(pull_id).waiting_for
+    assert waiting_for is None or (waiting_for["until"] and waiting_for["detail"])
+    return waiting_for and waiting_for["cause"]
+
+
+def test_a_pull_without_room_waits_and_fetches_nothing(
+    migrated_url: str, volume_path: Path, first: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [LAYER])
+    asked = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
+    free = first.resources.volume.space().free_bytes
+    least = free - len(LAYER) // 2
+    with driving(migrated_url, volume_path, minimum_free_bytes=least) as crowded:
+        assert crowded.plan("p", asked) is None
+        assert (crowded.row("p").state, cause(crowded, "p")) == ("resolving", "space")
+        assert registry.asked(str(DIGEST)) == []
+    # Somebody made room.
+    plan = first.plan("p", asked)
+    assert plan is not None
+    assert list(plan.missing) == [DIGEST]
+    assert cause(first, "p") is None
+
+
+def test_a_layer_that_no_longer_fits_waits_with_its_bytes(
+    first: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
+    registry.put_image("a", "1", [LAYER])
+    meeting.plan("p")
+    full = type(first.resources.volume.space())(free_bytes=10, total_bytes=100)
+    monkeypatch.setattr(type(first.resources.volume), "space", lambda _self: full)
+    fetch(first, "p")
+    assert cause(first, "p") == "space"
+    assert first.layers("p")[0].failures == 0
+    monkeypatch.undo()
+    fetch(first, "p")
+    assert str(DIGEST) in first.blobs()
+
+
+@pytest.mark.parametrize("scope", ["fleet", "registry", "requester"])
+def test_a_pause_lets_a_running_download_go_and_resume_continues_it(
+    meeting: Meeting, second: Driver, scope: str
+) -> None:
+    meeting.begin(requested_by="team")
+    name = {"fleet": "", "registry": meeting.registry.host, "requester": "team"}[scope]
+    with second.resources.catalog.begin() as tx:
+        assert pauses.pause(tx, scope, name)
+    meeting.wait_for_leader()
+    assert cause(second, "leader") == "paused"
+    assert meeting.lease("owner") is None
+    fetch(second, "leader")
+    assert str(DIGEST) not in second.blobs()
+    with second.resources.catalog.begin() as tx:
+        assert pauses.resume(tx, scope, name)
+    assert cause(second, "leader") is None
+    fetch(second, "leader")
+    receipt = second.link("leader")
+    assert receipt is not None
+    assert receipt["layers"][0]["source"] == "resumed"
+
+
+def test_a_paused_fleet_admits_nobody(first: Driver, registry: FakeRegistry) -> None:
+    registry.put_image("a", "1", [LAYER])
+    with first.resources.catalog.begin() as tx:
+        pauses.pause(tx, "fleet")
+    asked = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
+    assert first.plan("p", asked) is None
+    assert (first.row("p").state, first.row("p").admitted_at) == ("queued", None)
+
+
+def test_a_message_lets_a_more_urgent_one_behind_it_go_first_and_only_once(
+    first: Driver, registry: FakeRegistry
+) -> None:
+    meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
+    registry.put_image("a", "1", [LAYER])
+    registry.put_image("urgent", "1", [b"urgent"])
+    meeting.plan("p")
+    meeting.plan("u", "urgent", priority=9)
+    with pytest.raises(YieldTurn):
+        fetch(first, "p")
+    assert first.layers("p")[0].attempts == 0
+    # By now it stands behind the urgent one, whose message may have been lost.
+    fetch(first, "p")
+    assert str(DIGEST) in first.blobs()
+
+
+def test_reserved_slots_are_for_urgent_pulls(first: Driver, registry: FakeRegistry) -> None:
+    meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
+    registry.put_image("a", "1", [LAYER])
+    registry.put_image("urgent", "1", [LAYER])
+    with first.resources.catalog.begin() as tx:
+        fleet.count_slots(tx, layer_slots=8, pull_slots=8)
+    first.change(
+        "INSERT INTO leases (registry, digest, owner, fence, expires_at, bytes_total)"
+        " SELECT 'elsewhere', 'd' || n, 'busy', n, now() + interval '1 minute', 1"
+        " FROM generate_series(1, 7) AS n"
+    )
+    meeting.plan("p")
+    fetch(first, "p")
+    assert cause(first, "p") == "turn"
+    meeting.plan("u", "urgent", priority=8)
+    fetch(first, "u")
+    assert str(DIGEST) in first.blobs()
