@@ -8,7 +8,9 @@ import logging
 
 from celery import Celery, Signature
 from celery.canvas import chord, group
+from celery.exceptions import BackendError
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from shared.catalog.database import Catalog
 from shared.catalog.waiters import LayerMessage
@@ -39,7 +41,7 @@ def deliver(app: Celery, catalog: Catalog, outbox: Outbox) -> None:
             send_link(app, pull_id)
         for pull_id in outbox.resumes:
             send_resume(app, pull_id)
-    except (OperationalError, OSError, CatalogUnavailable) as error:
+    except (OperationalError, RedisError, BackendError, OSError, CatalogUnavailable) as error:
         _log.warning("Not everything could be sent (%s); the reconciler sends the rest.", error)
 
 

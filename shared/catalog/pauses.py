@@ -40,9 +40,21 @@ def pause(tx: Connection, scope: str, name: str = "") -> bool:
 
 
 def resume(tx: Connection, scope: str, name: str = "") -> bool:
-    """Let it go on; False when it was not paused."""
+    """Let it go on, at once; False when it was not paused."""
     statement = delete(pauses).where(pauses.c.scope == scope, pauses.c.name == name)
-    return tx.execute(statement.returning(pauses.c.scope)).scalar() is not None
+    if tx.execute(statement.returning(pauses.c.scope)).scalar() is None:
+        return False
+    # What another pause still holds is told so when it tries.
+    for table in ("pulls", "pull_layers"):
+        tx.execute(
+            text(
+                f"""
+                UPDATE {table} SET waiting_for = NULL, not_before = NULL
+                WHERE waiting_for->>'cause' = 'paused'
+                """
+            )
+        )
+    return True
 
 
 def listing(tx: Connection) -> list[Pause]:

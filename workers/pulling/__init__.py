@@ -5,6 +5,7 @@
     planning.py   resolve → store the small documents → rows → space; what is left to fetch
     resolving.py  reference → [index → platform] → manifest → config
     fetching.py   one layer: lease → ingest → ranges → commit, or join whoever has the lease
+    obstacles.py  what keeps a layer from being fetched now
     landing.py    the row of a layer, and everybody who waits for it
     linking.py    every layer is stored: links, layout, image, receipt
     ending.py     cancel, deadline, retry

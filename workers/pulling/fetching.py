@@ -13,12 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.catalog import blobs, leases, pauses, pull_layers, pulls, waiters
-from shared.catalog import fleet as fleets
-from shared.catalog.admission import URGENT_PRIORITY
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import Pull
 from shared.download.engine import download
 from shared.download.progress import Progress
 from shared.errors import InvalidArgument, PoisonLayer
@@ -37,6 +34,7 @@ from workers.pulling.keeping import (
     Transfer,
 )
 from workers.pulling.landing import check_claim, land
+from workers.pulling.obstacles import PAUSED_SECONDS, find_obstacle
 from workers.pulling.outbox import Outbox
 from workers.pulling.stepping import POISON_STARTS
 from workers.resources import Resources
@@ -45,14 +43,6 @@ from workers.resources import Resources
 Announce = Callable[[int, int], None]
 
 _ANNOUNCED_EVERY_SECONDS = 2.0
-
-# Nothing is tried again sooner for want of space, or of a slot; whoever frees one says so.
-_SPACE_SECONDS = 15.0
-_SLOT_SECONDS = 15.0
-_PAUSED_SECONDS = 60.0
-
-# A fleet this small has no slot to spare for urgent pulls.
-_FEWEST_SLOTS = 8
 
 
 class Occupied(Postponed):
@@ -104,6 +94,8 @@ def fetch_layer(
 def _begin(current: Attempt, digest: Digest, announce: Announce) -> _Work | None:
     """What there is to do, under a lease of our own; None when it need not be done here."""
     resources = current.resources
+    # Asked before the transaction: a volume that hangs must not hang with locks in its hands.
+    free_bytes = resources.volume.space().free_bytes
     with resources.catalog.begin() as tx:
         pull = pulls.get(tx, current.pull_id)
         if pull is None or pull.final:
@@ -115,49 +107,16 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> _Work | None
         if layer.stored:
             check_claim(layer, blobs.stored(tx, [digest])[digest])
             return None
-        if _has_to_wait(tx, resources, pull, layer):
+        obstacle = find_obstacle(tx, pull, layer, free_bytes, resources.settings.reserved_slots)
+        if obstacle is not None:
+            pull_layers.wait(tx, pull.id, digest, *obstacle)
+            pulls.say(tx, pull.id, *obstacle)
             return None
         if pull_layers.more_urgent(tx, pull.id, digest):
             pull_layers.sent_again(tx, pull.id, digest)
         else:
             return _take(tx, current, reference, layer, announce)
     raise YieldTurn
-
-
-def _has_to_wait(tx: Connection, resources: Resources, pull: Pull, layer: PullLayer) -> bool:
-    """Whether something keeps the layer from being fetched now; its row then says what."""
-    paused = pauses.of_pull(tx, pull.id)
-    if paused is not None:
-        _wait(tx, pull, layer, "paused", _PAUSED_SECONDS, paused.sentence)
-        return True
-    remaining = layer.size_bytes - layer.bytes_done
-    free = resources.volume.space().free_bytes
-    if free < remaining:
-        sentence = f"{layer.digest} needs {remaining:,} bytes, the volume has {free:,}"
-        _wait(tx, pull, layer, "space", _SPACE_SECONDS, sentence)
-        return True
-    if not _may_use_slot(tx, resources, pull, layer):
-        sentence = "the slots that are free are reserved for urgent pulls"
-        _wait(tx, pull, layer, "turn", _SLOT_SECONDS, sentence)
-        return True
-    return False
-
-
-def _may_use_slot(tx: Connection, resources: Resources, pull: Pull, layer: PullLayer) -> bool:
-    slots = fleets.view(tx).layer_slots
-    reserved = resources.settings.reserved_slots
-    if slots is None or slots < _FEWEST_SLOTS or reserved == 0:
-        return True
-    if waiters.priority(tx, str(pull.registry), layer.digest) >= URGENT_PRIORITY:
-        return True
-    return leases.count_living(tx, below_priority=URGENT_PRIORITY) < slots - reserved
-
-
-def _wait(
-    tx: Connection, pull: Pull, layer: PullLayer, cause: str, seconds: float, sentence: str
-) -> None:
-    pulls.say(tx, pull.id, cause, seconds, sentence)
-    pull_layers.wait(tx, pull.id, layer.digest, cause, seconds, sentence)
 
 
 def _take(
@@ -291,8 +250,8 @@ def _stop(current: Attempt, reason: Stopped) -> None:
         if isinstance(reason, Paused):
             pause = pauses.of_pull(tx, pull_id)
             sentence = pause.sentence if pause else "it was paused"
-            pulls.say(tx, pull_id, "paused", _PAUSED_SECONDS, sentence)
-            pull_layers.wait(tx, pull_id, digest, "paused", _PAUSED_SECONDS, sentence)
+            pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
+            pulls.say(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
         if isinstance(reason, NotWanted | Paused):
             current.outbox.layers += hand_over(tx, current)
         if isinstance(reason, StoredElsewhere):

@@ -9,6 +9,7 @@ from shared.catalog import (
     blobs,
     documents,
     images,
+    pauses,
     pull_layers,
     pulls,
     recovery,
@@ -25,13 +26,11 @@ from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.ingest import put
 from workers.pulling.attempts import attempt
+from workers.pulling.obstacles import PAUSED_SECONDS, SPACE_SECONDS
 from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import Resolution, recall, resolve
 from workers.pulling.stepping import step
 from workers.resources import Resources
-
-# Somebody frees space, or does not: looked at again after this long.
-_SPACE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,10 @@ def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None
         with resources.catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)
             if pull is None or pull.final:
+                return None
+            paused = pauses.of_pull(tx, pull_id)
+            if paused is not None:
+                pulls.wait(tx, pull_id, "paused", PAUSED_SECONDS, paused.sentence)
                 return None
             if pull.state in {"fetching", "linking"}:
                 _go_on(tx, pull, resources.settings.lease_seconds, outbox)
@@ -111,17 +114,19 @@ def _store_documents(resources: Resources, resolution: Resolution) -> None:
 
 def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
     """The plan as it is written; None for a pull that has ended meanwhile, or waits for space."""
+    # Asked before the transaction: a volume that hangs must not hang with locks in its hands.
+    usable_bytes = resources.volume.space().free_bytes - resources.settings.minimum_free_bytes
     with resources.catalog.begin() as tx:
         standing = pulls.lock(tx, pull.id)
         if standing is None or standing.final:
             return None
         if standing.manifest_digest in {None, str(resolution.manifest_digest)}:
-            return _write(tx, resources, standing, resolution)
+            return _write(tx, standing, resolution, usable_bytes)
     # The tag moved while two workers resolved one pull: the manifest that was planned first stays.
     return _plan(resources, standing, recall(resources, standing))
 
 
-def _write(tx: Connection, resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
+def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int) -> Plan | None:
     layers = resolution.manifest.distinct_layers
     digests = [layer.digest for layer in layers]
     _save_documents(tx, resolution)
@@ -145,29 +150,23 @@ def _write(tx: Connection, resources: Resources, pull: Pull, resolution: Resolut
         ],
     )
     missing = [digest for digest in digests if digest not in stored]
-    if missing and not _reserve(tx, resources, pull):
+    if missing and not _reserve(tx, pull, usable_bytes):
         return None
     generation = pulls.fan_out(tx, pull.id)
     return None if generation is None else Plan(pull.id, pull.reference, generation, missing)
 
 
-def _reserve(tx: Connection, resources: Resources, pull: Pull) -> bool:
+def _reserve(tx: Connection, pull: Pull, usable_bytes: int) -> bool:
     """Whether the volume has room for this pull beside all that is under way; else it waits."""
     space.lock(tx)
-    needed = space.reserved_bytes(tx, pull.id)
-    room = resources.volume.space()
-    usable = room.free_bytes - resources.settings.minimum_free_bytes
-    if needed <= usable:
+    needed_bytes = space.reserved_bytes(tx, pull.id)
+    if needed_bytes <= usable_bytes:
         return True
-    pulls.wait(
-        tx,
-        pull.id,
-        "space",
-        _SPACE_SECONDS,
-        f"what is under way and this pull need {_bytes(needed)}, the volume has "
-        f"{_bytes(max(usable, 0))} beside the {_bytes(resources.settings.minimum_free_bytes)} "
-        "that stay free: free space or enlarge it",
+    detail = (
+        f"what is under way and this pull need {_bytes(needed_bytes)}, the volume has "
+        f"{_bytes(max(usable_bytes, 0))} beside what has to stay free: free space or enlarge it"
     )
+    pulls.wait(tx, pull.id, "space", SPACE_SECONDS, detail)
     return False
 
 
