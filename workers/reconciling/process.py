@@ -80,7 +80,7 @@ class Reconciler:
                 self._checked = True
                 _log.info("The reconciler is watching.")
             if not self._is_in_office():
-                return True
+                return False
             return self._rounds.look()
         except (CatalogUnavailable, QueueUnavailable) as error:
             _log.warning("%s", error)

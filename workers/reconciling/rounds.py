@@ -43,6 +43,7 @@ class Rounds:
         self._workers = Workers(app)
         self._counted: Census | None = None
         self._missing: set[_Key] = set()
+        self._epoch: str | None = None
         self._looked_at: float | None = None
         self._patient_until = 0.0
 
@@ -83,9 +84,12 @@ class Rounds:
 
     def _check_epoch(self) -> None:
         standing = self._backlog.epoch()
+        if standing is not None and standing == self._epoch:
+            return
         with self._catalog.begin() as tx:
             known = fleet.view(tx).broker_epoch
         if standing is not None and standing == known:
+            self._epoch = standing
             return
         epoch = uuid4().hex
         self._backlog.begin_epoch(epoch)

@@ -1,0 +1,286 @@
+"""The reconciler on a real PostgreSQL and a real Redis: what it sends again, and what it leaves."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import redis
+from celery import Celery
+from kombu import Connection
+
+from shared.catalog import pull_layers, pulls
+from shared.catalog.database import Catalog
+from shared.catalog.pull_values import NewPull, PlannedLayer
+from shared.oci.digest import Digest
+from shared.settings import Settings
+from tests.fakes.registry import digest_of
+from workers import contract
+from workers.client import send
+from workers.config import make_app
+from workers.reconciling.rounds import Rounds
+
+pytestmark = [
+    pytest.mark.integration,
+    # Celery's own call, of a name that redis-py would like to forget.
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+]
+
+LEASE_SECONDS = 2.0
+DIGEST = Digest.parse(digest_of(b"layer"))
+
+
+@pytest.fixture
+def settings(redis_url: str, migrated_url: str) -> Settings:
+    return Settings.read(
+        broker_url=redis_url, database_url=migrated_url, lease_seconds=LEASE_SECONDS
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Celery]:
+    app = make_app(settings)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def rounds(app: Celery, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
+    rounds = Rounds(app, catalog, settings)
+    # Nobody answers here, and asking takes a second.
+    rounds._workers.count = lambda: None  # type: ignore[method-assign]
+    yield rounds
+    rounds.close()
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def record(catalog: Catalog, pull_id: str, **more: object) -> None:
+    new = {"reference": "host.example/a:1", "platform": "linux/amd64", "registry": "host.example"}
+    with catalog.begin() as tx:
+        pulls.record(tx, NewPull(id=pull_id, repository="a", **{**new, **more}))
+
+
+def plan(catalog: Catalog, pull_id: str) -> None:
+    """A pull whose one layer is to be fetched."""
+    record(catalog, pull_id)
+    with catalog.begin() as tx:
+        pulls.start(tx, pull_id, "linux/amd64")
+        layer = PlannedLayer(DIGEST, 5, "application/octet-stream", ())
+        pulls.plan(
+            tx,
+            pull_id,
+            manifest_digest=digest_of(b"manifest"),
+            index_digest=None,
+            config_digest=digest_of(b"config"),
+            resolved_at=pulls.clock(tx),
+            layers=[layer],
+        )
+        pulls.fan_out(tx, pull_id)
+
+
+def queued(store: redis.Redis, queue: str) -> list[str]:
+    """The names of the tasks that stand in a queue."""
+    return [json.loads(raw)["headers"]["task"] for raw in store.lrange(queue, 0, -1)]
+
+
+def look_twice(rounds: Rounds) -> None:
+    for _ in range(2):
+        rounds.look()
+
+
+def test_a_fleet_at_rest_needs_nothing(rounds: Rounds, store: redis.Redis) -> None:
+    assert rounds.look() is False
+    assert store.keys("towline.*") == []
+
+
+def test_a_pull_that_was_recorded_but_never_sent_is_admitted(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    record(catalog, "p")
+    assert rounds.look() is True
+    assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+
+
+def test_what_stands_in_a_queue_is_not_sent_again(
+    rounds: Rounds, catalog: Catalog, app: Celery, store: redis.Redis
+) -> None:
+    record(catalog, "p")
+    with catalog.begin() as tx:
+        pull = pulls.start(tx, "p", "linux/amd64")
+    assert pull is not None
+    send(app, pull)
+    look_twice(rounds)
+    look_twice(rounds)
+    assert queued(store, contract.PULLS) == [contract.PULL_IMAGE]
+
+
+def test_a_message_that_was_lost_is_missed_twice_and_sent_once(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    record(catalog, "p")
+    rounds.look()
+    store.delete(contract.PULLS)
+    rounds.look()
+    assert queued(store, contract.PULLS) == []
+    rounds.look()
+    rounds.look()
+    assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+
+
+def test_a_layer_that_nobody_fetches_is_sent_once_for_the_best_pull(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    for pull_id in ("first", "urgent"):
+        plan(catalog, pull_id)
+    with catalog.begin() as tx:
+        tx.exec_driver_sql("UPDATE pulls SET priority = 9 WHERE id = 'urgent'")
+    look_twice(rounds)
+    look_twice(rounds)
+    (raw,) = store.lrange(contract.LAYERS, 0, -1)
+    assert "pull urgent" in json.loads(raw)["headers"]["kwargsrepr"]
+
+
+def test_a_layer_under_a_living_lease_is_left_alone(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    plan(catalog, "p")
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO leases (registry, digest, owner, fence, expires_at, bytes_total)"
+            f" VALUES ('host.example', '{DIGEST}', 'me', 1, now() + interval '1 hour', 5)"
+        )
+    look_twice(rounds)
+    look_twice(rounds)
+    assert queued(store, contract.LAYERS) == []
+
+
+def test_a_layer_that_waits_for_a_time_is_sent_when_it_has_come(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    plan(catalog, "p")
+    with catalog.begin() as tx:
+        pull_layers.wait(tx, "p", DIGEST, "rate_limit", 3600, "the registry said so")
+    look_twice(rounds)
+    assert queued(store, contract.LAYERS) == []
+    with catalog.begin() as tx:
+        row = pulls.get(tx, "p")
+        assert row is not None
+        assert row.waiting_for is not None
+        assert row.waiting_for["cause"] == "rate_limit"
+        pull_layers.wait(tx, "p", DIGEST, "rate_limit", 0, "the registry said so")
+    look_twice(rounds)
+    assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
+
+
+def test_a_message_in_a_killed_workers_hands_counts_for_one_lease_time(
+    rounds: Rounds, catalog: Catalog, app: Celery, store: redis.Redis, redis_url: str
+) -> None:
+    record(catalog, "p")
+    rounds.look()
+    with Connection(redis_url) as connection:
+        queue = connection.SimpleQueue(contract.PULLS)
+        # Fetched, and never acknowledged.
+        assert queue.get(timeout=5) is not None
+        look_twice(rounds)
+        assert queued(store, contract.PULLS) == []
+        seen = rounds._backlog._first_seen
+        for tag in seen:
+            seen[tag] -= LEASE_SECONDS
+        look_twice(rounds)
+        assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+
+
+def test_two_reconcilers_send_one_message(
+    rounds: Rounds, app: Celery, catalog: Catalog, settings: Settings, store: redis.Redis
+) -> None:
+    plan(catalog, "p")
+    other = Rounds(app, catalog, settings)
+    other._workers.count = lambda: None  # type: ignore[method-assign]
+    for one in (rounds, other, rounds, other):
+        one.look()
+    other.close()
+    assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
+
+
+def test_a_whole_pull_is_sent_to_be_linked(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    plan(catalog, "p")
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(
+            f"INSERT INTO blobs (digest, size_bytes, stored_at) VALUES ('{DIGEST}', 5, now())"
+        )
+    look_twice(rounds)
+    look_twice(rounds)
+    assert queued(store, contract.PULLS) == [contract.LINK_IMAGE]
+
+
+def test_an_end_that_nobody_was_told_of_is_told(
+    rounds: Rounds, catalog: Catalog, app: Celery
+) -> None:
+    record(catalog, "p")
+    with catalog.begin() as tx:
+        pulls.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
+        tx.exec_driver_sql("UPDATE pulls SET finished_at = now() - interval '1 minute'")
+    rounds.look()
+    error = app.AsyncResult("p").result
+    assert (type(error).__name__, str(error)) == ("ManifestUnknown", "There is no such tag.")
+    with catalog.begin() as tx:
+        row = pulls.get(tx, "p")
+    assert row is not None
+    assert row.answered_at is not None
+
+
+def test_an_answer_that_redis_lost_is_given_again(
+    rounds: Rounds, catalog: Catalog, app: Celery, store: redis.Redis
+) -> None:
+    record(catalog, "p")
+    with catalog.begin() as tx:
+        pulls.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
+        tx.exec_driver_sql("UPDATE pulls SET finished_at = now() - interval '1 minute'")
+    rounds.look()
+    store.flushall()
+    assert app.AsyncResult("p").state == "PENDING"
+    look_twice(rounds)
+    assert app.AsyncResult("p").state == "FAILURE"
+
+
+def test_a_pull_behind_its_deadline_is_failed_and_told(
+    rounds: Rounds, catalog: Catalog, app: Celery
+) -> None:
+    record(catalog, "p", deadline_seconds=0.001)
+    rounds.look()
+    assert type(app.AsyncResult("p").result).__name__ == "DeadlineExceeded"
+
+
+def test_nobody_is_declared_dead_right_after_an_outage(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    rounds.look()
+    plan(catalog, "p")
+    assert rounds._looked_at is not None
+    rounds._looked_at -= timedelta(minutes=1).total_seconds()
+    look_twice(rounds)
+    assert queued(store, contract.LAYERS) == []
+    rounds._patient_until = 0.0
+    look_twice(rounds)
+    assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
+
+
+def test_a_redis_that_is_away_is_waited_for(
+    catalog: Catalog, migrated_url: str, store: redis.Redis
+) -> None:
+    away = Settings.read(broker_url="redis://127.0.0.1:1/0", database_url=migrated_url)
+    record(catalog, "p")
+    rounds = Rounds(make_app(away), catalog, away)
+    assert rounds.look() is True
+    rounds.close()
+    with catalog.begin() as tx:
+        row = pulls.get(tx, "p")
+    assert row is not None
+    assert row.admitted_at is None
