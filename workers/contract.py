@@ -5,7 +5,6 @@ RESUME_PULL = "towline.resume_pull"
 CANCEL_PULL = "towline.cancel_pull"
 FETCH_LAYER = "towline.fetch_layer"
 LINK_IMAGE = "towline.link_image"
-ABANDON_PULL = "towline.abandon_pull"
 
 PULLS = "towline.pulls"
 LAYERS = "towline.layers"
@@ -19,7 +18,6 @@ QUEUE_OF = {
     CANCEL_PULL: CONTROL,
     FETCH_LAYER: LAYERS,
     LINK_IMAGE: PULLS,
-    ABANDON_PULL: PULLS,
 }
 
 # The column that holds a pull id; Celery's own ids have 36 characters.

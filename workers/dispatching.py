@@ -60,7 +60,8 @@ def launch(app: Celery, plan: Plan) -> None:
     )
     shown = f"{plan.reference} pull {plan.pull_id}"
     body = _message(app, contract.LINK_IMAGE, shown, **identity)
-    net = _message(app, contract.ABANDON_PULL, shown, pull_id=plan.pull_id)
+    # A header that was revoked, or whose result Redis refused, fails the chord and not the pull.
+    net = _message(app, contract.RESUME_PULL, shown, **identity)
     chord(header, body.on_error(net), app=app).apply_async()
 
 

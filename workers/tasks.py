@@ -18,7 +18,7 @@ from workers.app import app
 from workers.dispatching import deliver, launch
 from workers.pulling import ending, fetching, linking, planning
 from workers.pulling.accepting import accept_pull
-from workers.pulling.attempts import TryAgain, abandon
+from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import Occupied, YieldTurn
 from workers.pulling.keeping import LettingGo
 from workers.pulling.outbox import Outbox
@@ -42,7 +42,7 @@ def pull_image(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
 
 @app.task(name=contract.RESUME_PULL, bind=True, ignore_result=True, max_retries=None)
 def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
-    """The coordinator, once more or when its turn has come."""
+    """The coordinator, once more: its turn has come, it was lost, or its chord failed."""
     with _step(self, pull_id) as step:
         _coordinate(step, pull_id)
 
@@ -65,13 +65,6 @@ def link_image(self: Task[Any, Any], *, pull_id: str, generation: int) -> dict[s
     """The body of the chord; sent alone by whoever finds a pull whole."""
     with _step(self, pull_id) as step:
         return linking.link_image(step.work, pull_id, step.outbox)
-
-
-@app.task(name=contract.ABANDON_PULL, bind=True, ignore_result=True, max_retries=None)
-def abandon_pull(self: Task[Any, Any], *, pull_id: str) -> None:
-    """The net under the chord: a header ended without recording its own cause."""
-    with _step(self, pull_id) as step:
-        abandon(step.work, pull_id, step.outbox)
 
 
 @app.task(name=contract.CANCEL_PULL, bind=True, max_retries=None, typing=False)

@@ -11,7 +11,7 @@ from workers import contract
 from workers.answering import failure
 from workers.app import app
 from workers.config import make_app
-from workers.tasks import abandon_pull, fetch_layer, link_image, pull_image
+from workers.tasks import cancel_pull, fetch_layer, link_image, pull_image, resume_pull
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,8 @@ from workers.tasks import abandon_pull, fetch_layer, link_image, pull_image
         (pull_image, "towline.pull_image", "towline.pulls", True),
         (fetch_layer, "towline.fetch_layer", "towline.layers", False),
         (link_image, "towline.link_image", "towline.pulls", False),
-        (abandon_pull, "towline.abandon_pull", "towline.pulls", True),
+        (resume_pull, "towline.resume_pull", "towline.pulls", True),
+        (cancel_pull, "towline.cancel_pull", "towline.control", False),
     ],
 )
 def test_a_task_has_its_name_its_queue_and_its_result(

@@ -136,16 +136,6 @@ def let_go(current: Attempt) -> None:
         release(tx, current)
 
 
-def abandon(resources: Resources, pull_id: str, outbox: Outbox) -> None:
-    """The net: a layer task ended without a word (revoked, or lost for good)."""
-    fail(
-        resources,
-        pull_id,
-        TowlineError("A task of this pull was revoked or lost: pull it again."),
-        outbox,
-    )
-
-
 def _fail(tx: Connection, pull_id: str, error: TowlineError) -> None:
     pulls.fail(tx, pull_id, type(error).__name__, error.code, error.message)
 
