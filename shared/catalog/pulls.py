@@ -90,17 +90,17 @@ def plan(
     resolved_at: datetime,
     layers: Sequence[PlannedLayer],
 ) -> None:
-    """What the pull resolved to and the layers it takes."""
-    tx.execute(
-        _open(pull_id).values(
-            manifest_digest=manifest_digest,
-            index_digest=index_digest,
-            config_digest=config_digest,
-            resolved_at=resolved_at,
-            bytes_total=sum(layer.size_bytes for layer in layers),
-            failures=0,
-        )
+    """What the pull resolved to and the layers it takes; nothing for one that has ended."""
+    statement = _open(pull_id).values(
+        manifest_digest=manifest_digest,
+        index_digest=index_digest,
+        config_digest=config_digest,
+        resolved_at=resolved_at,
+        bytes_total=sum(layer.size_bytes for layer in layers),
+        failures=0,
     )
+    if not _touched(tx, statement):
+        return
     rows = [
         {
             "pull_id": pull_id,

@@ -1,6 +1,7 @@
 """Pulls on their way, made by the catalog's own functions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from shared.catalog import blobs, pull_layers, pulls
 from shared.catalog.database import Connection
@@ -10,26 +11,63 @@ from shared.oci.digest import Digest
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON, PLATFORM, TAG, of
 
-HOST = "registry.example"
+HOST, OTHER_HOST = "registry.example", "other.example"
+REPOSITORY = "team/app"
 BASE, TOP = of("base"), of("top")
 
 
-def record(tx: Connection, pull_id: str = "p", platform: str | None = PLATFORM) -> Pull:
-    """A queued pull."""
-    return pulls.record(tx, NewPull(pull_id, TAG, platform))
+def record(
+    tx: Connection,
+    pull_id: str = "p",
+    platform: str | None = PLATFORM,
+    *,
+    age_minutes: int = 0,
+    **asked: Any,
+) -> Pull:
+    """A queued pull that was recorded so long ago."""
+    place = {"registry": HOST, "repository": REPOSITORY}
+    pulls.record(tx, NewPull(pull_id, TAG, platform, **{**place, **asked}))
+    if age_minutes:
+        change(tx, pull_id, f"created_at = now() - interval '{age_minutes} minutes'")
+    return row(tx, pull_id)
 
 
-def plan(tx: Connection, digests: Sequence[Digest] = (BASE, TOP), pull_id: str = "p") -> int | None:
-    """Plan a pull of these layers, 100 bytes each, as claimed. Its generation."""
+def admitted(tx: Connection, pull_id: str = "p", **asked: Any) -> Pull:
+    """A pull whose turn it is."""
+    record(tx, pull_id, **asked)
+    change(tx, pull_id, "admitted_at = now(), waiting_for = NULL")
+    return row(tx, pull_id)
+
+
+def plan(
+    tx: Connection,
+    digests: Sequence[Digest] = (BASE, TOP),
+    pull_id: str = "p",
+    *,
+    size_bytes: int = 100,
+) -> int | None:
+    """Plan a pull of these layers, of this size each, as claimed. Its generation."""
+    list_layers(tx, digests, pull_id, size_bytes=size_bytes)
+    return pulls.fan_out(tx, pull_id)
+
+
+def list_layers(
+    tx: Connection,
+    digests: Sequence[Digest] = (BASE, TOP),
+    pull_id: str = "p",
+    *,
+    size_bytes: int = 100,
+) -> None:
+    """What the pull takes is known, and nothing is sent for it."""
     blobs.expect_blobs(tx, digests)
-    return pulls.plan(
+    pulls.plan(
         tx,
         pull_id,
         manifest_digest=str(of("manifest")),
         index_digest=None,
         config_digest=str(of("config")),
         resolved_at=NOON,
-        layers=[PlannedLayer(digest, 100, given.OCI_LAYER, ()) for digest in digests],
+        layers=[PlannedLayer(digest, size_bytes, given.OCI_LAYER, ()) for digest in digests],
     )
 
 
@@ -39,6 +77,29 @@ def planned(tx: Connection, digests: Sequence[Digest] = (BASE, TOP)) -> None:
     plan(tx, digests)
 
 
+def fetching(
+    tx: Connection,
+    pull_id: str = "p",
+    digests: Sequence[Digest] = (BASE,),
+    *,
+    size_bytes: int = 100,
+    **asked: Any,
+) -> None:
+    """An admitted pull whose layers are all to be fetched."""
+    admitted(tx, pull_id, **asked)
+    plan(tx, digests, pull_id, size_bytes=size_bytes)
+
+
+def change(tx: Connection, pull_id: str, assignments: str) -> None:
+    """Something has happened to the row of a pull."""
+    tx.exec_driver_sql(f"UPDATE pulls SET {assignments} WHERE id = %s", (pull_id,))
+
+
+def change_layer(tx: Connection, assignments: str, pull_id: str = "p") -> None:
+    """Something has happened to the layers of a pull."""
+    tx.exec_driver_sql(f"UPDATE pull_layers SET {assignments} WHERE pull_id = %s", (pull_id,))
+
+
 def row(tx: Connection, pull_id: str = "p") -> Pull:
     """A pull as it stands."""
     pull = pulls.get(tx, pull_id)
@@ -46,8 +107,8 @@ def row(tx: Connection, pull_id: str = "p") -> Pull:
     return pull
 
 
-def layer(tx: Connection, digest: Digest = BASE) -> PullLayer:
-    """A layer of the pull `p` as it stands."""
-    found = pull_layers.get(tx, "p", digest, HOST)
+def layer(tx: Connection, digest: Digest = BASE, pull_id: str = "p") -> PullLayer:
+    """A layer of a pull as it stands."""
+    found = pull_layers.get(tx, pull_id, digest, HOST)
     assert found is not None
     return found

@@ -1,17 +1,17 @@
-"""Blobs and leases: what is on the volume, and who is at work on the rest."""
+"""Blobs: what is on the volume, and what is expected there."""
 
 import random
 
 import pytest
 
-from shared.catalog import blobs, leases
-from shared.catalog.database import Catalog, Connection
+from shared.catalog import blobs
+from shared.catalog.database import Catalog
 from tests.integration.catalog import given
 from tests.integration.catalog.given import of, together
 
 pytestmark = pytest.mark.integration
 
-HOST, DIGEST = "registry.example", of("layer")
+DIGEST = of("layer")
 
 
 def test_an_expected_blob_is_not_stored(catalog: Catalog) -> None:
@@ -90,58 +90,3 @@ def test_expected_blobs_are_locked_until_the_end(catalog: Catalog) -> None:
         blobs.expect_blobs(tx, [of("a")])
         with catalog.begin() as other:
             assert given.rows(other, free) == [(str(of("b")),)]
-
-
-# Leases
-
-
-def begin(tx: Connection, owner: str, host: str = HOST) -> int:
-    return leases.begin(tx, host, DIGEST, owner, 100, 30)
-
-
-def test_each_beginning_has_a_higher_fence(catalog: Catalog) -> None:
-    fences: list[int] = []
-
-    def work() -> None:
-        with catalog.begin() as tx:
-            fences.append(begin(tx, "me"))
-
-    together([work] * 8)
-    assert len(set(fences)) == 8
-    with catalog.begin() as tx:
-        assert begin(tx, "last") > max(fences)
-        assert given.rows(tx, "SELECT count(*) FROM leases") == [(1,)]
-
-
-def test_who_was_overtaken_is_told_and_changes_nothing(catalog: Catalog) -> None:
-    with catalog.begin() as tx:
-        old = begin(tx, "old")
-        new = begin(tx, "new")
-        assert leases.report(tx, HOST, DIGEST, new, 60, 30)
-        assert not leases.report(tx, HOST, DIGEST, old, 90, 30)
-        leases.end(tx, HOST, DIGEST, old)
-        assert given.rows(tx, "SELECT owner, fence, bytes_done FROM leases") == [("new", new, 60)]
-
-
-def test_a_report_renews_the_lease_by_the_databases_clock(catalog: Catalog) -> None:
-    with catalog.begin() as tx:
-        fence = begin(tx, "me")
-        tx.exec_driver_sql("UPDATE leases SET expires_at = now() - interval '1 hour'")
-        assert leases.report(tx, HOST, DIGEST, fence, 1, 30)
-        alive = "expires_at > clock_timestamp(), expires_at < clock_timestamp() + interval '31 s'"
-        assert given.rows(tx, f"SELECT {alive} FROM leases") == [(True, True)]
-
-
-def test_an_ended_lease_is_gone_and_cannot_be_renewed(catalog: Catalog) -> None:
-    with catalog.begin() as tx:
-        fence = begin(tx, "me")
-        leases.end(tx, HOST, DIGEST, fence)
-        assert not leases.report(tx, HOST, DIGEST, fence, 1, 30)
-        assert given.rows(tx, "SELECT count(*) FROM leases") == [(0,)]
-
-
-def test_a_digest_from_two_registries_has_two_leases(catalog: Catalog) -> None:
-    with catalog.begin() as tx:
-        first, second = begin(tx, "a"), begin(tx, "b", "other.example")
-        assert leases.report(tx, HOST, DIGEST, first, 1, 30)
-        assert leases.report(tx, "other.example", DIGEST, second, 1, 30)

@@ -2,11 +2,12 @@
 
 import pytest
 
-from shared.catalog import blobs, leases, pull_layers, pulls
+from shared.catalog import blobs, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import PlannedLayer
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON
+from tests.integration.catalog.given_leases import expire, reach
 from tests.integration.catalog.given_pulls import BASE, HOST, TOP, layer, plan, planned, record, row
 
 pytestmark = pytest.mark.integration
@@ -57,24 +58,23 @@ def test_attempts_and_failures_are_a_pulls_own(tx: Connection) -> None:
 def test_bytes_fetched_add_up_over_attempts(tx: Connection) -> None:
     planned(tx)
     for count in (30, 0, 70):
-        pull_layers.fetched(tx, "p", BASE, count)
+        pull_layers.fetched(tx, {("p", BASE): count, ("p", TOP): 1})
     pull_layers.landed(tx, "p", BASE, "resumed")
     assert (layer(tx).bytes_fetched, layer(tx).source) == (100, "resumed")
+    assert (layer(tx, TOP).bytes_fetched, layer(tx, TOP).source) == (3, None)
 
 
 def test_live_bytes_are_those_of_the_pulls_own_registry(tx: Connection) -> None:
     planned(tx)
     for host, done in ((HOST, 40), ("other.example", 90)):
-        fence = leases.begin(tx, host, TOP, "me", 100, 30)
-        leases.report(tx, host, TOP, fence, done, 30)
+        reach(tx, done, digest=TOP, registry=host)
     assert [found.bytes_done for found in pull_layers.of_pull(tx, "p", HOST)] == [0, 40]
 
 
 def test_bytes_done_are_stored_layers_and_live_bytes(tx: Connection) -> None:
     planned(tx)
     blobs.store_layer(tx, BASE, 100)
-    fence = leases.begin(tx, HOST, TOP, "me", 100, 30)
-    leases.report(tx, HOST, TOP, fence, 40, 30)
+    reach(tx, 40, digest=TOP)
     pulls.refresh_bytes_done(tx, "p", HOST)
     assert row(tx).bytes_done == 140
 
@@ -116,3 +116,12 @@ def test_a_layer_another_pull_stored_is_not_this_pulls_claim(tx: Connection) -> 
     blobs.store_layer(tx, BASE, 1)
     assert layer(tx).size_bytes == 100
     assert blobs.stored(tx, [BASE]) == {BASE: 1}
+
+
+def test_a_layer_tells_who_is_at_work_on_it_and_for_whom(tx: Connection) -> None:
+    planned(tx)
+    reach(tx, 40, owner="worker", pull_id="leader")
+    assert (layer(tx).owner, layer(tx).leader) == ("worker", "leader")
+    assert (layer(tx, TOP).owner, layer(tx, TOP).leader) == (None, None)
+    expire(tx)
+    assert (layer(tx).owner, layer(tx).leader, layer(tx).bytes_done) == (None, None, 40)

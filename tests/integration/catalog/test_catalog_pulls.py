@@ -19,13 +19,31 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_recorded_pull_is_queued_as_it_was_asked_for(tx: Connection) -> None:
-    new = NewPull("p", TAG, None, "if-missing", 9, "ci", {"team": "a"}, "an older one")
+    new = NewPull(
+        "p", TAG, None, "if-missing", 9, "ci", {"team": "a"}, "an older one", HOST, "team/app"
+    )
     assert pulls.record(tx, new) == row(tx)
     pull = row(tx)
     assert (pull.state, pull.final, pull.attempts, pull.bytes_done) == ("queued", False, 0, 0)
     assert (pull.reference, pull.platform, pull.policy) == (TAG, None, "if-missing")
     assert (pull.priority, pull.requested_by, pull.labels) == (9, "ci", {"team": "a"})
-    assert (pull.retry_of, pull.waiting_for, pull.bytes_total) == ("an older one", None, None)
+    assert (pull.retry_of, pull.bytes_total) == ("an older one", None)
+    assert (pull.registry, pull.repository) == (HOST, "team/app")
+    assert (pull.admitted_at, pull.deadline_at) == (None, None)
+
+
+def test_a_recorded_pull_waits_for_its_turn_and_says_so(tx: Connection) -> None:
+    waiting = record(tx).waiting_for
+    assert waiting is not None
+    assert (waiting["cause"], set(waiting)) == ("turn", {"cause", "until", "detail"})
+    future = "(waiting_for->>'until')::timestamptz > clock_timestamp()"
+    assert given.rows(tx, f"SELECT {future} FROM pulls") == [(True,)]
+
+
+def test_a_deadline_is_counted_from_the_databases_clock(tx: Connection) -> None:
+    record(tx, deadline_seconds=60)
+    span = "deadline_at - created_at BETWEEN interval '60 s' AND interval '61 s'"
+    assert given.rows(tx, f"SELECT {span} FROM pulls") == [(True,)]
 
 
 def test_the_same_id_is_one_pull_and_the_first_arguments_win(tx: Connection) -> None:
@@ -110,7 +128,8 @@ def test_planning_again_makes_a_new_generation_and_forgets_no_attempt(tx: Connec
     planned(tx)
     pull_layers.begin(tx, "p", BASE)
     assert plan(tx) == 2
-    assert layer(tx).attempts == 1
+    assert (layer(tx).attempts, layer(tx).generation) == (1, 2)
+    assert layer(tx).dispatched_at is not None
     assert len(pull_layers.of_pull(tx, "p", HOST)) == 2
 
 
@@ -156,6 +175,9 @@ def test_of_many_failures_at_once_one_is_the_cause(catalog: Catalog) -> None:
 MOVES: dict[str, Callable[[Connection], object]] = {
     "start": lambda tx: pulls.start(tx, "p", PLATFORM),
     "plan": plan,
+    "fan_out": lambda tx: pulls.fan_out(tx, "p"),
+    "say": lambda tx: pulls.say(tx, "p", "backoff", 5, "c"),
+    "cancel": lambda tx: pulls.cancel(tx, "p", "Again."),
     "linking": lambda tx: pulls.linking(tx, "p"),
     "complete": lambda tx: pulls.complete(tx, "p", {}, NOON),
     "fail": lambda tx: pulls.fail(tx, "p", "A", None, "b"),
