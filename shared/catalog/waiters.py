@@ -126,24 +126,33 @@ def share_failure(
 ) -> list[tuple[str, int]]:
     """The pulls that waited for the same try (same repository, same claim of the size) have failed
     with it: they are counted and made to wait. Each with its failures in a row. `whole_registry`:
-    other repositories wait, too, but nothing is counted against them.
+    the others of the registry wait, too, but nothing is counted against them.
     """
     rows = tx.execute(
         text(
+            # What is to be tried at a time to come did not wait for this try.
             """
+            WITH met AS (
+                SELECT p.id, p.repository = own.repository
+                        AND theirs.size_bytes = mine.size_bytes
+                        AND coalesce(theirs.not_before <= statement_timestamp(), true) AS same,
+                    coalesce(theirs.not_before < statement_timestamp() + :delay, true) AS sooner
+                FROM pulls own JOIN pull_layers mine ON mine.pull_id = own.id
+                JOIN pulls p ON p.registry = own.registry AND p.id <> own.id
+                JOIN pull_layers theirs ON theirs.pull_id = p.id AND theirs.digest = mine.digest
+                WHERE own.id = :pull_id AND mine.digest = :digest AND p.state = 'fetching'
+                ORDER BY p.id FOR UPDATE OF theirs
+            )
             UPDATE pull_layers SET
-                failures = pull_layers.failures
-                    + CASE WHEN p.repository = own.repository THEN 1 ELSE 0 END,
+                failures = pull_layers.failures + CASE WHEN met.same THEN 1 ELSE 0 END,
                 not_before = statement_timestamp() + :delay,
                 waiting_for = jsonb_build_object(
                     'cause', CAST(:cause AS text), 'until', statement_timestamp() + :delay,
                     'detail', CAST(:detail AS text))
-            FROM pulls p, pulls own JOIN pull_layers mine ON mine.pull_id = own.id
-            WHERE own.id = :pull_id AND pull_layers.pull_id = p.id AND p.id <> own.id
-              AND mine.digest = :digest AND mine.size_bytes = pull_layers.size_bytes
-              AND pull_layers.digest = :digest AND p.registry = own.registry
-              AND (p.repository = own.repository OR :whole_registry) AND p.state = 'fetching'
-            RETURNING p.id, pull_layers.failures, p.repository = own.repository AS same
+            FROM met
+            WHERE pull_layers.pull_id = met.id AND pull_layers.digest = :digest
+              AND (met.same OR :whole_registry AND met.sooner)
+            RETURNING met.id, pull_layers.failures, met.same
             """
         ).bindparams(bindparam("delay", timedelta(seconds=seconds))),
         {

@@ -1,0 +1,124 @@
+"""Who goes on with a layer that its holder lets go, and with a slot that has come free."""
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.catalog import blobs, pauses, pull_layers, pulls, waiters
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.waiters import LayerMessage
+from tests.integration.catalog.given import TAG, together
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    OTHER_HOST,
+    TOP,
+    fetching,
+    layer,
+    list_layers,
+    record,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def heirs(tx: Connection, but: str = "holder") -> list[str]:
+    return [message.pull_id for message in waiters.hand_over(tx, HOST, BASE, but)]
+
+
+def test_the_best_waiter_is_the_most_urgent_then_the_oldest(tx: Connection) -> None:
+    fetching(tx, "holder", priority=9, age_minutes=9)
+    fetching(tx, "old", age_minutes=3)
+    fetching(tx, "oldest", age_minutes=5)
+    assert heirs(tx) == ["oldest"]
+    fetching(tx, "urgent", priority=8)
+    assert heirs(tx) == ["urgent"]
+    assert heirs(tx, but="urgent") == ["holder"]
+
+
+def test_a_layer_is_handed_over_as_a_message_of_a_new_generation(tx: Connection) -> None:
+    fetching(tx, "waiter", [BASE, TOP])
+    before = layer(tx, pull_id="waiter").dispatched_at
+    assert waiters.hand_over(tx, HOST, BASE, "holder") == [LayerMessage("waiter", TAG, BASE, 2)]
+    after = layer(tx, pull_id="waiter")
+    assert before is not None
+    assert after.dispatched_at is not None
+    assert (after.generation, after.dispatched_at > before) == (2, True)
+    assert layer(tx, TOP, "waiter").generation == 1
+
+
+def test_a_layer_is_never_handed_back(tx: Connection) -> None:
+    fetching(tx, "holder")
+    assert heirs(tx) == []
+
+
+# A waiter of the highest priority, and what keeps it from going on.
+EXCUSES: dict[str, Callable[[Connection], object]] = {
+    "paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
+    "backoff": lambda tx: pull_layers.wait(tx, "best", BASE, "backoff", 60, "later"),
+    "cancelled": lambda tx: pulls.cancel(tx, "best", "Enough."),
+    "linking": lambda tx: pulls.linking(tx, "best"),
+}
+
+
+@pytest.mark.parametrize("excuse", EXCUSES)
+def test_who_cannot_go_on_is_passed_over(tx: Connection, excuse: str) -> None:
+    fetching(tx, "best", priority=9, requested_by="ci")
+    fetching(tx, "plain")
+    assert heirs(tx) == ["best"]
+    EXCUSES[excuse](tx)
+    assert heirs(tx) == ["plain"]
+
+
+def test_a_backoff_that_is_over_excuses_nobody(tx: Connection) -> None:
+    fetching(tx, "best", priority=9)
+    pull_layers.wait(tx, "best", BASE, "backoff", -1, "a moment ago")
+    assert heirs(tx) == ["best"]
+
+
+def test_other_registries_other_layers_and_plans_without_room_do_not_inherit(
+    tx: Connection,
+) -> None:
+    fetching(tx, "elsewhere", registry=OTHER_HOST)
+    fetching(tx, "of another layer", [TOP])
+    record(tx, "waits for space")
+    list_layers(tx, [BASE], "waits for space")
+    assert heirs(tx) == []
+
+
+@pytest.mark.parametrize(("scope", "name"), [("fleet", ""), ("registry", HOST)])
+def test_nothing_is_handed_over_while_all_are_paused(tx: Connection, scope: str, name: str) -> None:
+    fetching(tx, "waiter")
+    pauses.pause(tx, scope, name)
+    assert heirs(tx) == []
+
+
+def test_nobody_inherits_a_stored_blob(tx: Connection) -> None:
+    fetching(tx, "waiter")
+    blobs.store_layer(tx, BASE, 100)
+    assert heirs(tx) == []
+
+
+# Dispatches
+
+
+def test_of_two_dispatches_at_once_one_wins(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        fetching(tx)
+        seen = layer(tx).generation
+    sent: list[LayerMessage | None] = []
+
+    def dispatch() -> None:
+        with catalog.begin() as tx:
+            sent.append(waiters.dispatch(tx, "p", BASE, seen))
+
+    together([dispatch] * 6)
+    assert [message for message in sent if message] == [LayerMessage("p", TAG, BASE, seen + 1)]
+    with catalog.begin() as tx:
+        assert layer(tx).generation == seen + 1
+
+
+def test_what_the_pull_does_not_list_is_not_dispatched(tx: Connection) -> None:
+    fetching(tx)
+    assert waiters.dispatch(tx, "p", TOP) is None
+    assert waiters.dispatch(tx, "no such pull", BASE) is None

@@ -1,0 +1,116 @@
+"""Leases on blobs while they are held: renewed, passed on, released, ended."""
+
+import pytest
+
+from shared.catalog import blobs, leases
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.leases import Report
+from tests.integration.catalog.given import of, rows, together
+from tests.integration.catalog.given_leases import SHORT, expire, reach, report, take, taken
+from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP, record
+
+pytestmark = pytest.mark.integration
+
+EVERYTHING = "SELECT * FROM leases"
+ALIVE = "SELECT expires_at > clock_timestamp(), renewed_at > now() FROM leases"
+
+
+def test_who_was_overtaken_is_told_and_changes_nothing(tx: Connection) -> None:
+    old = reach(tx, 10)
+    expire(tx)
+    new = taken(tx, "new", SHORT).fence
+    before = rows(tx, EVERYTHING)
+    assert not report(tx, old, 90)
+    leases.release(tx, HOST, BASE, old, 90)
+    leases.assign(tx, HOST, BASE, old, "another")
+    assert rows(tx, EVERYTHING) == before
+    assert report(tx, new, 20)
+
+
+def test_a_report_renews_the_lease_by_the_databases_clock(tx: Connection) -> None:
+    fence = taken(tx).fence
+    expire(tx)
+    # Late, but nobody has come between.
+    assert report(tx, fence, 40)
+    assert rows(tx, ALIVE) == [(True, True)]
+    assert rows(tx, "SELECT bytes_done FROM leases") == [(40,)]
+
+
+def test_a_report_without_a_sign_of_life_prolongs_nothing(tx: Connection) -> None:
+    fence = taken(tx).fence
+    tx.exec_driver_sql("UPDATE leases SET renewed_at = now() - interval '1 hour'")
+    before = rows(tx, "SELECT expires_at, renewed_at FROM leases")
+    assert report(tx, fence, 40, renew=False)
+    assert rows(tx, "SELECT expires_at, renewed_at FROM leases") == before
+    assert rows(tx, "SELECT bytes_done FROM leases") == [(40,)]
+
+
+def test_many_are_reported_at_once_and_only_those_that_hold_are_named(tx: Connection) -> None:
+    base, top = taken(tx).fence, taken(tx, digest=TOP).fence
+    gone = taken(tx, digest=of("gone")).fence
+    leases.end(tx, of("gone"))
+    reports = [
+        Report(HOST, BASE, base, 1, True),
+        Report(HOST, TOP, top, 2, False),
+        Report(HOST, of("gone"), gone, 3, True),
+        Report(OTHER_HOST, BASE, base, 4, True),
+    ]
+    assert leases.renew(tx, reports, 30) == {base, top}
+    assert sorted(rows(tx, "SELECT bytes_done FROM leases")) == [(1,), (2,)]
+
+
+def test_a_released_lease_cannot_be_renewed(tx: Connection) -> None:
+    fence = reach(tx, 40)
+    leases.release(tx, HOST, BASE, fence, 40)
+    assert not report(tx, fence, 90)
+    assert rows(tx, "SELECT owner, bytes_done FROM leases") == [(None, 40)]
+
+
+def test_the_end_of_a_digest_ends_its_leases_from_every_registry(tx: Connection) -> None:
+    fence = taken(tx).fence
+    taken(tx, registry=OTHER_HOST)
+    other = taken(tx, digest=TOP).fence
+    leases.end(tx, BASE)
+    assert not report(tx, fence, 1)
+    assert rows(tx, "SELECT fence FROM leases") == [(other,)]
+
+
+def test_many_may_end_and_take_at_once(catalog: Catalog) -> None:
+    def work(number: int) -> None:
+        registry = (HOST, OTHER_HOST)[number % 2]
+        for _ in range(10):
+            with catalog.begin() as tx:
+                take(tx, f"worker {number}", registry=registry)
+            with catalog.begin() as tx:
+                leases.end(tx, BASE)
+
+    together([lambda number=number: work(number) for number in range(6)])
+    with catalog.begin() as tx:
+        assert rows(tx, EVERYTHING) == []
+
+
+def test_a_lease_is_passed_on_to_another_pull(tx: Connection) -> None:
+    leases.assign(tx, HOST, BASE, taken(tx).fence, "heir")
+    assert rows(tx, "SELECT owner, pull_id FROM leases") == [("me", "heir")]
+
+
+def test_what_is_being_fetched_is_counted_by_the_priority_of_its_pull(tx: Connection) -> None:
+    record(tx, "plain", priority=5)
+    record(tx, "urgent", priority=9)
+    taken(tx, pull_id="plain")
+    taken(tx, pull_id="urgent", digest=TOP)
+    released = taken(tx, pull_id="plain", digest=of("released")).fence
+    leases.release(tx, HOST, of("released"), released, 0)
+    assert [leases.count_living(tx, below) for below in (5, 8, 10)] == [0, 1, 2]
+    expire(tx)
+    assert leases.count_living(tx, 10) == 0
+
+
+def test_a_stack_that_has_just_been_started_holds_no_lease_and_keeps_the_bytes(
+    tx: Connection,
+) -> None:
+    reach(tx, 40)
+    leases.release_all(tx)
+    assert taken(tx, "new").starts == 0
+    assert rows(tx, "SELECT bytes_done FROM leases") == [(40,)]
+    assert blobs.stored(tx, [BASE]) == {}

@@ -1,0 +1,136 @@
+"""Leases on blobs: one owner at a time, and what a death leaves behind."""
+
+import pytest
+
+from shared.catalog import leases
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.leases import Held, Taken
+from tests.integration.catalog.given import rows, together
+from tests.integration.catalog.given_leases import LONG, SHORT, expire, reach, report, take, taken
+from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP
+
+pytestmark = pytest.mark.integration
+
+
+def contend(catalog: Catalog, lease_seconds: float) -> list[Taken | Held]:
+    """Eight want it at once; who gets it keeps it."""
+    answers: list[Taken | Held] = []
+
+    def work(number: int) -> None:
+        with catalog.begin() as tx:
+            answer = take(tx, f"worker {number}", lease_seconds)
+            answers.append(answer)
+            if isinstance(answer, Taken):
+                assert report(tx, answer.fence, 0)
+
+    together([lambda number=number: work(number) for number in range(8)])
+    return answers
+
+
+def test_of_many_takers_one_gets_the_lease_and_the_others_are_told_who(catalog: Catalog) -> None:
+    answers = contend(catalog, 30)
+    (mine,) = (answer for answer in answers if isinstance(answer, Taken))
+    with catalog.begin() as tx:
+        ((owner, fence),) = rows(tx, "SELECT owner, fence FROM leases")
+    assert fence == mine.fence
+    assert [one.owner for one in answers if isinstance(one, Held)] == [owner] * 7
+
+
+def test_of_many_heirs_of_an_expired_lease_one_gets_it(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        old = taken(tx)
+        expire(tx)
+    (mine,) = (answer for answer in contend(catalog, SHORT) if isinstance(answer, Taken))
+    assert mine.fence > old.fence
+
+
+def test_of_many_heirs_of_a_released_lease_one_gets_it(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        leases.release(tx, HOST, BASE, reach(tx, 40), 40)
+    (mine,) = (answer for answer in contend(catalog, 30) if isinstance(answer, Taken))
+    assert mine.starts == 0
+
+
+def test_a_held_lease_tells_for_whom_how_far_and_how_long(tx: Connection) -> None:
+    reach(tx, 40, owner="worker", pull_id="leader")
+    held = take(tx, "another")
+    assert isinstance(held, Held)
+    assert (held.owner, held.pull_id, held.bytes_done) == ("worker", "leader", 40)
+    assert 0 < held.seconds <= 30
+
+
+def test_an_expired_lease_is_taken_with_a_higher_fence(tx: Connection) -> None:
+    old = taken(tx, "old")
+    expire(tx)
+    new = taken(tx, "new", SHORT)
+    assert new.fence > old.fence
+    assert rows(tx, "SELECT owner, pull_id FROM leases") == [("new", "p")]
+
+
+def test_a_released_lease_is_taken_at_once_and_keeps_its_bytes(tx: Connection) -> None:
+    fence = reach(tx, 40)
+    leases.release(tx, HOST, BASE, fence, 60)
+    # Released is free, however young the server is.
+    new = taken(tx, "new", LONG)
+    assert (new.fence > fence, new.starts) == (True, 0)
+    assert rows(tx, "SELECT owner, bytes_done, started_bytes FROM leases") == [("new", 60, 60)]
+
+
+def test_nobody_is_dead_for_one_lease_time_after_the_database_came_back(tx: Connection) -> None:
+    fence = taken(tx, "cut off").fence
+    expire(tx)
+    held = take(tx, "new", LONG)
+    assert isinstance(held, Held)
+    assert held.seconds > 30
+    assert leases.fences_alive(tx, BASE, LONG) == {fence}
+    assert leases.fences_alive(tx, BASE, SHORT) == set()
+    assert isinstance(take(tx, "new", SHORT), Taken)
+
+
+def test_a_digest_from_two_registries_has_two_leases(tx: Connection) -> None:
+    first, second = taken(tx), taken(tx, registry=OTHER_HOST)
+    assert first.fence != second.fence
+    assert leases.fences_alive(tx, BASE, 30) == {first.fence, second.fence}
+
+
+def test_only_who_may_be_at_work_on_a_digest_is_alive(tx: Connection) -> None:
+    living = taken(tx).fence
+    released = taken(tx, registry=OTHER_HOST).fence
+    leases.release(tx, OTHER_HOST, BASE, released, 0)
+    taken(tx, digest=TOP)
+    assert leases.fences_alive(tx, BASE, 30) == {living}
+
+
+# Starts without progress
+
+
+def die(tx: Connection, bytes_done: int) -> int:
+    """An owner gets so far and dies. How many had died before it."""
+    lease = taken(tx, lease_seconds=SHORT)
+    report(tx, lease.fence, bytes_done)
+    expire(tx)
+    return lease.starts
+
+
+def test_owners_that_die_in_a_row_without_progress_are_counted(tx: Connection) -> None:
+    assert [die(tx, 0) for _ in range(4)] == [0, 1, 2, 3]
+
+
+def test_progress_begins_the_count_anew(tx: Connection) -> None:
+    assert [die(tx, reached) for reached in (0, 0, 10, 10, 10, 11, 11)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_clean_release_is_not_counted_and_forgives_nobody(tx: Connection) -> None:
+    assert [die(tx, 0), die(tx, 0)] == [0, 1]
+    for _ in range(3):
+        lease = taken(tx, lease_seconds=SHORT)
+        assert lease.starts == 2
+        leases.release(tx, HOST, BASE, lease.fence, 0)
+    assert die(tx, 0) == 2
+
+
+def test_what_is_forgotten_is_free_and_has_a_clean_record(tx: Connection) -> None:
+    assert [die(tx, 0), die(tx, 0)] == [0, 1]
+    taken(tx, lease_seconds=SHORT)
+    leases.forget(tx, HOST, BASE)
+    assert taken(tx, lease_seconds=LONG).starts == 0

@@ -1,0 +1,111 @@
+"""Pulls that waited for the same try have failed with it."""
+
+from typing import Any
+
+import pytest
+
+from shared.catalog import pull_layers, pulls, waiters
+from shared.catalog.database import Connection
+from tests.integration.catalog.given import rows
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    OTHER_HOST,
+    TOP,
+    fetching,
+    layer,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def share(tx: Connection, seconds: float = 60, *, whole_registry: bool = False) -> dict[str, int]:
+    """The try of `leader` has failed. Whom it is counted against, with their failures."""
+    return dict(
+        waiters.share_failure(
+            tx,
+            "leader",
+            BASE,
+            cause="rate_limit" if whole_registry else "backoff",
+            detail="The registry is away.",
+            seconds=seconds,
+            whole_registry=whole_registry,
+        )
+    )
+
+
+def waiting(tx: Connection, pull_id: str) -> Any:
+    """What the layer of a pull waits for, and what is counted against it."""
+    found = layer(tx, pull_id=pull_id)
+    return (found.waiting_for or {}).get("cause"), found.failures
+
+
+def test_who_waited_for_the_same_try_is_counted_and_waits(tx: Connection) -> None:
+    fetching(tx, "leader")
+    fetching(tx, "same")
+    assert share(tx) == {"same": 1}
+    assert waiting(tx, "same") == ("backoff", 1)
+    assert waiting(tx, "leader") == (None, 0)
+    said = layer(tx, pull_id="same")
+    assert said.waiting_for is not None
+    assert (said.waiting_for["detail"], set(said.waiting_for)) == (
+        "The registry is away.",
+        {"cause", "until", "detail"},
+    )
+    agree = "(waiting_for->>'until')::timestamptz = not_before, not_before > clock_timestamp()"
+    statement = f"SELECT {agree} FROM pull_layers WHERE pull_id = 'same'"
+    assert rows(tx, statement) == [(True, True)]
+
+
+def test_failures_in_a_row_add_up(tx: Connection) -> None:
+    fetching(tx, "leader")
+    fetching(tx, "same")
+    assert [share(tx, seconds=0) for _ in range(3)] == [{"same": 1}, {"same": 2}, {"same": 3}]
+
+
+def test_other_repositories_claims_registries_and_layers_are_left_alone(tx: Connection) -> None:
+    fetching(tx, "leader", [BASE, TOP])
+    others = ("of another repository", "of another claim", "elsewhere", "ended")
+    fetching(tx, others[0], repository="team/other")
+    fetching(tx, others[1], size_bytes=101)
+    fetching(tx, others[2], registry=OTHER_HOST)
+    fetching(tx, others[3])
+    pulls.fail(tx, others[3], "A", None, "b")
+    fetching(tx, "of another layer", [TOP])
+    assert share(tx) == {}
+    assert [waiting(tx, other) for other in others] == [(None, 0)] * 4
+    assert layer(tx, TOP, "of another layer").waiting_for is None
+    assert layer(tx, TOP, "leader").waiting_for is None
+
+
+def test_a_rate_limit_makes_the_whole_registry_wait_and_counts_its_own_only(
+    tx: Connection,
+) -> None:
+    fetching(tx, "leader")
+    fetching(tx, "same")
+    fetching(tx, "of another repository", repository="team/other")
+    fetching(tx, "of another claim", size_bytes=101)
+    fetching(tx, "elsewhere", registry=OTHER_HOST)
+    assert share(tx, whole_registry=True) == {"same": 1}
+    assert waiting(tx, "same") == ("rate_limit", 1)
+    assert waiting(tx, "of another repository") == ("rate_limit", 0)
+    assert waiting(tx, "of another claim") == ("rate_limit", 0)
+    assert waiting(tx, "elsewhere") == (None, 0)
+
+
+def test_who_waits_for_a_time_to_come_did_not_wait_for_this_try(tx: Connection) -> None:
+    fetching(tx, "leader")
+    fetching(tx, "in backoff")
+    pull_layers.wait(tx, "in backoff", BASE, "rate_limit", 3600, "The registry asked for an hour.")
+    before = layer(tx, pull_id="in backoff")
+    assert share(tx) == {}
+    assert layer(tx, pull_id="in backoff") == before
+    assert share(tx, whole_registry=True) == {}
+    assert layer(tx, pull_id="in backoff") == before
+
+
+def test_a_rate_limit_prolongs_a_shorter_wait_uncounted(tx: Connection) -> None:
+    fetching(tx, "leader")
+    fetching(tx, "in backoff")
+    pull_layers.wait(tx, "in backoff", BASE, "backoff", 2, "later")
+    assert share(tx, 3600, whole_registry=True) == {}
+    assert waiting(tx, "in backoff") == ("rate_limit", 0)

@@ -1,0 +1,123 @@
+"""Layers that wait for a slot, and who wants a layer at all."""
+
+import pytest
+
+from shared.catalog import blobs, pauses, pull_layers, pulls, waiters
+from shared.catalog.database import Catalog, Connection
+from tests.integration.catalog.given import of, rows, together
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    OTHER_HOST,
+    TOP,
+    fetching,
+    layer,
+    list_layers,
+    record,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def park(tx: Connection, pull_id: str, cause: str = "turn", seconds: float = 60) -> None:
+    """The layer of a pull waits."""
+    pull_layers.wait(tx, pull_id, BASE, cause, seconds, "no slot")
+
+
+def unparked(tx: Connection) -> list[str]:
+    return [message.pull_id for message in waiters.unpark(tx)]
+
+
+def test_a_free_slot_goes_to_the_most_urgent_then_the_oldest_that_waits_for_one(
+    tx: Connection,
+) -> None:
+    for pull_id, priority, age in (("young", 5, 1), ("old", 5, 9), ("urgent", 9, 0)):
+        fetching(tx, pull_id, priority=priority, age_minutes=age)
+        park(tx, pull_id)
+    assert [unparked(tx) for _ in range(4)] == [["urgent"], ["old"], ["young"], []]
+    freed = layer(tx, pull_id="urgent")
+    assert (freed.waiting_for, freed.not_before, freed.generation) == (None, None, 2)
+
+
+def test_only_what_waits_for_a_slot_is_unparked(tx: Connection) -> None:
+    for cause in ("backoff", "rate_limit", "space", "paused"):
+        fetching(tx, cause)
+        park(tx, cause, cause)
+    fetching(tx, "its time has come")
+    park(tx, "its time has come", seconds=-1)
+    fetching(tx, "ended")
+    park(tx, "ended")
+    pulls.fail(tx, "ended", "A", None, "b")
+    fetching(tx, "waits for nothing")
+    assert unparked(tx) == []
+
+
+def test_neither_the_paused_nor_the_stored_are_unparked(tx: Connection) -> None:
+    fetching(tx)
+    park(tx, "p")
+    pauses.pause(tx, "registry", HOST)
+    assert unparked(tx) == []
+    pauses.resume(tx, "registry", HOST)
+    blobs.store_layer(tx, BASE, 100)
+    assert unparked(tx) == []
+
+
+def test_two_free_slots_go_to_two_layers(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for number in range(6):
+            fetching(tx, str(number), [of(f"layer {number}")])
+        tx.exec_driver_sql(
+            """
+            UPDATE pull_layers SET waiting_for = '{"cause": "turn"}',
+                not_before = now() + interval '1 minute'
+            """
+        )
+    freed: list[str] = []
+
+    def free_a_slot() -> None:
+        with catalog.begin() as tx:
+            freed.extend(unparked(tx))
+
+    together([free_a_slot] * 6)
+    # One that meets another's lock leaves that row to it; none is freed twice.
+    assert len(freed) == len(set(freed))
+    with catalog.begin() as tx:
+        waiting = rows(tx, "SELECT count(*) FROM pull_layers WHERE waiting_for IS NOT NULL")
+        assert waiting == [(6 - len(freed),)]
+
+
+# Who wants a layer
+
+
+def test_every_open_pull_of_the_registry_that_lists_a_layer_wants_it(tx: Connection) -> None:
+    fetching(tx, "b")
+    fetching(tx, "a")
+    record(tx, "c waits for space")
+    list_layers(tx, [BASE], "c waits for space")
+    fetching(tx, "ended")
+    pulls.fail(tx, "ended", "A", None, "b")
+    fetching(tx, "elsewhere", registry=OTHER_HOST)
+    fetching(tx, "of another layer", [TOP])
+    assert waiters.wanting(tx, HOST, BASE) == ["a", "b", "c waits for space"]
+
+
+def test_who_wants_a_layer_is_locked(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        fetching(tx, "wants it")
+        fetching(tx, "does not", [TOP])
+    with catalog.begin() as tx:
+        waiters.wanting(tx, HOST, BASE)
+        with catalog.begin() as other:
+            free = "SELECT id FROM pulls FOR UPDATE SKIP LOCKED"
+            assert rows(other, free) == [("does not",)]
+
+
+def test_a_layer_is_as_urgent_as_the_most_urgent_pull_that_wants_it(tx: Connection) -> None:
+    assert waiters.priority(tx, HOST, BASE) == 0
+    fetching(tx, "plain", priority=3)
+    fetching(tx, "elsewhere", priority=9, registry=OTHER_HOST)
+    fetching(tx, "ended", priority=9)
+    pulls.cancel(tx, "ended", "Enough.")
+    assert waiters.priority(tx, HOST, BASE) == 3
+    fetching(tx, "urgent", priority=8)
+    assert waiters.priority(tx, HOST, BASE) == 8

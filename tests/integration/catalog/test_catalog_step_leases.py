@@ -1,0 +1,89 @@
+"""Leases on a pull's steps and on the reconciler's office."""
+
+import pytest
+
+from shared.catalog import step_leases
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.step_leases import RECONCILER, StepLease
+from tests.integration.catalog.given import rows, together
+from tests.integration.catalog.given_leases import expire
+
+pytestmark = pytest.mark.integration
+
+STEP = step_leases.of_pull("p")
+
+
+def taken(tx: Connection, owner: str = "me") -> StepLease:
+    lease = step_leases.take(tx, STEP, owner, 30)
+    assert lease is not None
+    return lease
+
+
+def contend(catalog: Catalog) -> list[StepLease]:
+    """Eight want it at once. Those who got it."""
+    got: list[StepLease] = []
+
+    def work(number: int) -> None:
+        with catalog.begin() as tx:
+            lease = step_leases.take(tx, STEP, f"worker {number}", 30)
+        if lease is not None:
+            got.append(lease)
+
+    together([lambda number=number: work(number) for number in range(8)])
+    return got
+
+
+def test_of_many_takers_one_gets_the_step(catalog: Catalog) -> None:
+    (lease,) = contend(catalog)
+    assert (lease.name, lease.starts) == ("pull/p", 0)
+
+
+def test_of_many_heirs_of_an_expired_step_one_gets_it(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        old = taken(tx)
+        expire(tx)
+    (lease,) = contend(catalog)
+    assert (lease.fence > old.fence, lease.starts) == (True, 1)
+
+
+def test_owners_that_die_in_a_row_are_counted_until_a_step_ends(tx: Connection) -> None:
+    starts = []
+    for _ in range(3):
+        starts.append(taken(tx).starts)
+        expire(tx)
+    assert starts == [0, 1, 2]
+    step_leases.end(tx, taken(tx).fence)
+    assert taken(tx).starts == 0
+
+
+def test_an_ended_step_is_free_at_once(tx: Connection) -> None:
+    old = taken(tx)
+    assert step_leases.take(tx, STEP, "another", 30) is None
+    step_leases.end(tx, old.fence)
+    assert taken(tx, "another").fence > old.fence
+
+
+def test_who_was_overtaken_neither_renews_nor_ends_a_step(tx: Connection) -> None:
+    old = taken(tx, "old").fence
+    expire(tx)
+    new = taken(tx, "new").fence
+    before = rows(tx, "SELECT * FROM step_leases")
+    assert step_leases.renew(tx, [old], 60) == set()
+    step_leases.end(tx, old)
+    assert rows(tx, "SELECT * FROM step_leases") == before
+    assert step_leases.renew(tx, [old, new], 60) == {new}
+
+
+def test_a_renewed_step_lasts_longer(tx: Connection) -> None:
+    fence = taken(tx).fence
+    expire(tx)
+    assert step_leases.renew(tx, [fence], 30) == {fence}
+    assert step_leases.take(tx, STEP, "another", 30) is None
+
+
+def test_steps_of_two_pulls_and_the_office_are_held_apart(tx: Connection) -> None:
+    taken(tx)
+    for name in (step_leases.of_pull("other"), RECONCILER):
+        assert step_leases.take(tx, name, "another", 30) is not None
+    step_leases.end_all(tx)
+    assert rows(tx, "SELECT * FROM step_leases") == []
