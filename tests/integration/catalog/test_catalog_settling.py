@@ -1,0 +1,114 @@
+"""A blob has come: everybody who waits for it is told, and who is whole now is named."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from shared.catalog import blobs, pull_layers, pulls, waiters
+from shared.catalog.database import Catalog, Connection
+from shared.oci.digest import Digest
+from tests.integration.catalog.given import of, rows, together
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    OTHER_HOST,
+    TOP,
+    fetching,
+    layer,
+    list_layers,
+    record,
+    row,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def settle(tx: Connection, digest: Digest = BASE, pull_id: str = "own") -> list[str]:
+    """The blob is stored, and the others are told."""
+    blobs.store_layer(tx, digest, 100)
+    return waiters.settle(tx, digest, pull_id)
+
+
+def test_who_did_not_fetch_a_layer_has_joined(tx: Connection) -> None:
+    fetching(tx, "own", [BASE, TOP])
+    fetching(tx, "waiter", [BASE, TOP])
+    pull_layers.join(tx, "waiter", BASE, "own", pulls.clock(tx))
+    pull_layers.landed(tx, "own", BASE, "resumed")
+    settle(tx)
+    assert (layer(tx, pull_id="own").source, layer(tx, pull_id="waiter").source) == (
+        "resumed",
+        "joined",
+    )
+    assert layer(tx, pull_id="waiter").waiting_for is None
+    assert layer(tx, TOP, "waiter").source is None
+
+
+def test_a_layer_that_waited_for_a_time_waits_no_longer(tx: Connection) -> None:
+    fetching(tx, "waiter")
+    pull_layers.wait(tx, "waiter", BASE, "backoff", 60, "later")
+    pulls.say(tx, "waiter", "backoff", 60, "later")
+    settle(tx)
+    assert layer(tx, pull_id="waiter").not_before is None
+    assert row(tx, "waiter").waiting_for is None
+
+
+def test_exactly_the_whole_pulls_are_named_and_the_one_that_fetched_it_last(
+    tx: Connection,
+) -> None:
+    for pull_id in ("a", "own", "z"):
+        fetching(tx, pull_id)
+    fetching(tx, "misses the top", [BASE, TOP])
+    fetching(tx, "of another layer", [TOP])
+    fetching(tx, "elsewhere", registry=OTHER_HOST)
+    fetching(tx, "ended")
+    pulls.fail(tx, "ended", "A", None, "b")
+    record(tx, "waits for space")
+    list_layers(tx, [BASE], "waits for space")
+    whole = settle(tx)
+    assert (sorted(whole), whole[-1]) == (["a", "elsewhere", "own", "z"], "own")
+    # Being linked already, as far as anybody knows: told once more does no harm.
+    pulls.linking(tx, "own")
+    again = settle(tx, pull_id="z")
+    assert (sorted(again), again[-1]) == (["a", "elsewhere", "own", "z"], "z")
+
+
+def test_the_bytes_of_everybody_who_waited_are_counted(tx: Connection) -> None:
+    fetching(tx, "own", [BASE, TOP])
+    fetching(tx, "waiter", [BASE, of("another")])
+    tx.exec_driver_sql("UPDATE pulls SET bytes_done = 150 WHERE id = 'own'")
+    settle(tx)
+    # What came of the top does not seem to vanish.
+    assert (row(tx, "own").bytes_done, row(tx, "waiter").bytes_done) == (150, 100)
+
+
+def test_what_nobody_waits_for_settles_nothing(tx: Connection) -> None:
+    fetching(tx, "own", [TOP])
+    assert settle(tx) == []
+    assert rows(tx, "SELECT count(source) FROM pull_layers") == [(0,)]
+
+
+def land(catalog: Catalog, digest: Digest, whole: list[str]) -> None:
+    """As `workers/pulling/landing.py` does: the blob first, committed, then those who wait."""
+    with catalog.begin() as tx:
+        blobs.store_layer(tx, digest, 100)
+    with catalog.begin() as tx:
+        whole.extend(waiters.settle(tx, digest, "own"))
+
+
+def land_all(catalog: Catalog, digests: Sequence[Digest]) -> list[str]:
+    """The layers land at once, each in its own process. Who was whole, by anybody's word."""
+    whole: list[str] = []
+    together([lambda one=one: land(catalog, one, whole) for one in digests])
+    return whole
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_layers_that_land_at_once_the_last_finds_their_pulls_whole(
+    catalog: Catalog, attempt: int
+) -> None:
+    digests = [of(f"{attempt} {number}") for number in range(4)]
+    pull_ids = [f"pull {number}" for number in range(6)]
+    with catalog.begin() as tx:
+        for pull_id in pull_ids:
+            fetching(tx, pull_id, digests)
+        fetching(tx, "misses one", [*digests, TOP])
+    assert set(land_all(catalog, digests)) == set(pull_ids)

@@ -1,0 +1,91 @@
+"""What a download is worth: who still wants its bytes."""
+
+import pytest
+
+from shared.catalog import blobs, pauses, pulls, waiters
+from shared.catalog.database import Connection
+from shared.catalog.waiters import Wanted
+from tests.integration.catalog.given import of
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    OTHER_HOST,
+    TOP,
+    fetching,
+    list_layers,
+    record,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def wanted(tx: Connection, pull_id: str = "own") -> Wanted:
+    """What the download of the base for this pull is worth."""
+    (verdict,) = waiters.wanted(tx, [(HOST, BASE, 7, pull_id)])
+    return verdict
+
+
+def test_the_own_pull_comes_first_and_then_the_most_urgent_and_oldest(tx: Connection) -> None:
+    fetching(tx, "own", priority=0)
+    fetching(tx, "urgent", priority=9)
+    fetching(tx, "old", age_minutes=9)
+    fetching(tx, "young")
+    for best in ("own", "urgent", "old", "young"):
+        assert wanted(tx) == Wanted(7, best, paused=False, stored=False)
+        pulls.cancel(tx, best, "Enough.")
+    assert wanted(tx) == Wanted(7, None, paused=False, stored=False)
+
+
+def test_other_registries_and_layers_want_nothing_of_this(tx: Connection) -> None:
+    fetching(tx, "elsewhere", registry=OTHER_HOST)
+    fetching(tx, "of another layer", [TOP])
+    assert wanted(tx).pull_id is None
+
+
+def test_a_pull_that_waits_for_space_wants_its_layers(tx: Connection) -> None:
+    record(tx, "waits for space")
+    list_layers(tx, [BASE], "waits for space")
+    assert wanted(tx).pull_id == "waits for space"
+
+
+def test_while_one_may_go_on_nobody_is_paused(tx: Connection) -> None:
+    fetching(tx, "own", priority=9, requested_by="ci")
+    fetching(tx, "other")
+    pauses.pause(tx, "requester", "ci")
+    assert wanted(tx) == Wanted(7, "other", paused=False, stored=False)
+    pauses.pause(tx, "requester", "")
+    assert wanted(tx) == Wanted(7, "own", paused=True, stored=False)
+
+
+def test_a_pause_of_the_registry_or_fleet_pauses_who_wants_it(tx: Connection) -> None:
+    fetching(tx, "own")
+    for scope, name in (("fleet", ""), ("registry", HOST)):
+        pauses.pause(tx, scope, name)
+        assert wanted(tx).paused
+        pauses.resume(tx, scope, name)
+    pauses.pause(tx, "registry", OTHER_HOST)
+    assert not wanted(tx).paused
+
+
+def test_what_has_come_from_elsewhere_is_stored(tx: Connection) -> None:
+    fetching(tx, "own")
+    blobs.store_layer(tx, BASE, 100)
+    assert wanted(tx) == Wanted(7, "own", paused=False, stored=True)
+
+
+def test_each_download_has_its_own_verdict(tx: Connection) -> None:
+    fetching(tx, "a", [BASE, TOP])
+    fetching(tx, "b", [BASE], registry=OTHER_HOST)
+    blobs.store_layer(tx, TOP, 100)
+    held = [
+        (HOST, BASE, 1, "a"),
+        (HOST, TOP, 2, "a"),
+        (OTHER_HOST, BASE, 3, "b"),
+        (HOST, of("nobody's"), 4, "a"),
+    ]
+    assert sorted(waiters.wanted(tx, held), key=lambda verdict: verdict.fence) == [
+        Wanted(1, "a", paused=False, stored=False),
+        Wanted(2, "a", paused=False, stored=True),
+        Wanted(3, "b", paused=False, stored=False),
+        Wanted(4, None, paused=False, stored=False),
+    ]
