@@ -9,11 +9,17 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.catalog.database import Connection
 from shared.catalog.fleet_tables import pauses
 
-# Whether the pull `p` is paused, for statements that name it so.
-IS_PAUSED = """EXISTS (
-    SELECT FROM pauses WHERE pauses.scope = 'fleet'
+# What holds the pull `p`, for statements that name it so.
+_HOLDING = """pauses WHERE pauses.scope = 'fleet'
     OR pauses.scope = 'registry' AND pauses.name = p.registry
-    OR pauses.scope = 'requester' AND pauses.name = coalesce(p.requested_by, '')
+    OR pauses.scope = 'requester' AND pauses.name = coalesce(p.requested_by, '')"""
+IS_PAUSED = f"EXISTS (SELECT FROM {_HOLDING})"
+# As `Pause.sentence` says it, NULL where nothing is paused.
+PAUSED_SENTENCE = f"""(
+    SELECT CASE pauses.scope WHEN 'fleet' THEN 'the fleet is paused: `towline resume` ends that'
+        ELSE 'the ' || pauses.scope || ' ' || pauses.name || ' is paused: `towline resume --'
+            || pauses.scope || '` ends that' END
+    FROM {_HOLDING} ORDER BY pauses.scope LIMIT 1
 )"""
 
 

@@ -141,7 +141,7 @@ def fan_out(tx: Connection, pull_id: str) -> int | None:
 
 def linking(tx: Connection, pull_id: str) -> None:
     """Every layer is stored."""
-    tx.execute(_open(pull_id).values(state="linking", waiting_for=None))
+    tx.execute(_open(pull_id).values(state="linking", waiting_for=None, not_before=None))
 
 
 def complete(tx: Connection, pull_id: str, receipt: dict[str, Any], finished_at: datetime) -> None:

@@ -8,19 +8,23 @@ is expected to end.
 from sqlalchemy import text
 
 from shared.catalog.database import Connection
-from shared.catalog.pauses import IS_PAUSED
+from shared.catalog.pauses import PAUSED_SENTENCE
 
-# One statement: which reason each open pull should have, and then only the rows that differ.
-# Rows that somebody else works on are left for the next time.
+# Of the pull `p`; as the index of open pulls has it.
+_IS_OPEN = "p.state NOT IN ('complete', 'failed', 'cancelled')"
+
+# One statement: which reason each open pull should have (cause, detail, and until when it holds,
+# where somebody said that), and then only the rows that differ. Rows that somebody else works on
+# are left for the next time, and those that have ended meanwhile for good.
 _REFRESH = f"""
     WITH layer AS (
         SELECT pull_layers.pull_id,
             bool_or(leases.fence IS NOT NULL AND leases.pull_id = pull_layers.pull_id) AS moves,
             min(leases.pull_id) FILTER (WHERE leases.pull_id <> pull_layers.pull_id) AS leader,
-            bool_or(leases.fence IS NULL AND pull_layers.not_before IS NULL) AS queued,
-            min(pull_layers.not_before) AS not_before,
+            bool_or(leases.fence IS NULL AND coalesce(pull_layers.not_before <= now(), true))
+                AS queued,
             (array_agg(pull_layers.waiting_for ORDER BY pull_layers.not_before)
-                FILTER (WHERE pull_layers.not_before IS NOT NULL))[1] AS own
+                FILTER (WHERE pull_layers.not_before > now()))[1] AS own
         FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id AND pulls.state = 'fetching'
         LEFT JOIN blobs ON blobs.digest = pull_layers.digest
         LEFT JOIN leases ON leases.registry = pulls.registry AND leases.owner IS NOT NULL
@@ -28,38 +32,40 @@ _REFRESH = f"""
         WHERE blobs.stored_at IS NULL GROUP BY pull_layers.pull_id
     ), reason AS (
         SELECT p.id, CASE
-            WHEN {IS_PAUSED} THEN ARRAY['paused', '']
+            WHEN {PAUSED_SENTENCE} IS NOT NULL THEN ARRAY['paused', {PAUSED_SENTENCE}]
             WHEN p.state = 'queued' AND p.admitted_at IS NULL
                 THEN ARRAY['turn', 'others are before it']
-            WHEN p.state <> 'fetching' AND p.not_before > now()
-                THEN ARRAY[p.waiting_for->>'cause', p.waiting_for->>'detail']
-            WHEN p.state IN ('queued', 'resolving') AND step.name IS NULL AND :no_pull_worker
+            WHEN layer.pull_id IS NULL AND p.not_before > now() THEN ARRAY[
+                p.waiting_for->>'cause', p.waiting_for->>'detail', p.waiting_for->>'until']
+            WHEN layer.pull_id IS NULL AND step.name IS NOT NULL THEN NULL
+            WHEN layer.pull_id IS NULL AND :no_pull_worker
                 THEN ARRAY['no_worker', 'no worker consumes towline.pulls']
-            WHEN p.state IN ('queued', 'resolving') AND step.name IS NULL
-                THEN ARRAY['turn', 'its message is in the queue']
-            WHEN p.state <> 'fetching' OR layer.moves OR layer.pull_id IS NULL THEN NULL
+            WHEN layer.pull_id IS NULL THEN ARRAY['turn', 'its message is in the queue']
+            WHEN layer.moves THEN NULL
             WHEN layer.leader IS NOT NULL THEN ARRAY['pull', layer.leader]
             WHEN layer.queued AND :no_layer_worker
                 THEN ARRAY['no_worker', 'no worker consumes towline.layers']
-            WHEN layer.queued THEN ARRAY['turn', 'its layers are in the queue']
-            WHEN layer.own IS NOT NULL THEN ARRAY[layer.own->>'cause', layer.own->>'detail']
+            WHEN layer.own IS NOT NULL AND NOT layer.queued THEN ARRAY[
+                layer.own->>'cause', layer.own->>'detail', layer.own->>'until']
             ELSE ARRAY['turn', 'its layers are in the queue']
-        END AS why, greatest(p.not_before, layer.not_before) AS until
+        END AS why
         FROM pulls p LEFT JOIN layer ON layer.pull_id = p.id
         LEFT JOIN step_leases AS step
             ON step.name = 'pull/' || p.id AND step.expires_at > clock_timestamp()
-        WHERE p.state NOT IN ('complete', 'failed', 'cancelled')
+        WHERE {_IS_OPEN}
     ), changed AS (
-        SELECT p.id, reason.why, reason.until FROM pulls p JOIN reason ON reason.id = p.id
-        WHERE (p.waiting_for->>'cause', p.waiting_for->>'detail')
-            IS DISTINCT FROM (reason.why[1], reason.why[2])
-           OR (p.waiting_for->>'until')::timestamptz < now()
+        SELECT p.id, reason.why FROM pulls p JOIN reason ON reason.id = p.id
+        WHERE {_IS_OPEN} AND (
+            (p.waiting_for->>'cause', p.waiting_for->>'detail')
+                IS DISTINCT FROM (reason.why[1], reason.why[2])
+            OR (p.waiting_for->>'until')::timestamptz < now())
         ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
     )
-    UPDATE pulls SET waiting_for = CASE WHEN changed.why IS NOT NULL THEN jsonb_build_object(
-        'cause', changed.why[1], 'detail', changed.why[2],
-        'until', greatest(changed.until, now() + make_interval(secs => :seconds))) END
-    FROM changed WHERE pulls.id = changed.id
+    UPDATE pulls p SET waiting_for = CASE WHEN changed.why IS NOT NULL THEN jsonb_build_object(
+        'cause', changed.why[1], 'detail', changed.why[2], 'until', CASE
+            WHEN changed.why[3]::timestamptz > now() THEN changed.why[3]::timestamptz
+            ELSE now() + make_interval(secs => :seconds) END) END
+    FROM changed WHERE p.id = changed.id AND {_IS_OPEN}
 """
 
 # What waits for another pull shows that one's bytes, too.

@@ -183,8 +183,8 @@ def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLay
             WHERE pulls.id = :pull_id AND blobs.stored_at IS NULL
               AND (pull_layers.not_before IS NULL OR pull_layers.not_before <= clock_timestamp())
               AND CASE WHEN leases.fence IS NOT NULL THEN leases.pull_id = pulls.id
-                  ELSE pull_layers.dispatched_at
-                      < clock_timestamp() - make_interval(secs => :lease) END
+                  ELSE coalesce(pull_layers.dispatched_at
+                      < clock_timestamp() - make_interval(secs => :lease), true) END
             ORDER BY pull_layers.digest
             """
         ),

@@ -1,0 +1,31 @@
+"""Why pulls wait, as a round of the reconciler writes it."""
+
+from typing import Any
+
+from shared.catalog import reasons
+from shared.catalog.database import Connection
+from tests.integration.catalog.given import rows
+from tests.integration.catalog.given_pulls import row
+
+
+def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bool = False) -> None:
+    """Bring every reason up to date."""
+    reasons.refresh(tx, no_pull_worker=no_pull_worker, no_layer_worker=no_layer_worker)
+
+
+def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:
+    """What a pull waits for by now, None for one that moves: its cause and a detail for people."""
+    refresh(tx, **workers)
+    waiting = row(tx, pull_id).waiting_for
+    if waiting is None:
+        return None
+    assert set(waiting) == {"cause", "until", "detail"}
+    until = "(waiting_for->>'until')::timestamptz > clock_timestamp()"
+    assert rows(tx, f"SELECT {until} FROM pulls WHERE id = '{pull_id}'") == [(True,)]
+    assert waiting["detail"]
+    return waiting["cause"], waiting["detail"]
+
+
+def versions(tx: Connection) -> list[tuple[Any, ...]]:
+    """Which version of each pull's row this is."""
+    return rows(tx, "SELECT id, ctid::text FROM pulls ORDER BY id")

@@ -1,0 +1,165 @@
+"""What a pull waits for: every cause of the contract, with a detail and a time to come."""
+
+import pytest
+
+from shared.catalog import blobs, leases, pauses, pull_layers, pulls, step_leases
+from shared.catalog.database import Connection
+from tests.integration.catalog.given import rows
+from tests.integration.catalog.given_leases import expire, reach
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    TOP,
+    admitted,
+    fetching,
+    record,
+    row,
+)
+from tests.integration.catalog.given_reasons import why
+
+pytestmark = pytest.mark.integration
+
+IN_QUEUE = ("turn", "its layers are in the queue")
+NO_LAYER_WORKER = ("no_worker", "no worker consumes towline.layers")
+NO_PULL_WORKER = ("no_worker", "no worker consumes towline.pulls")
+
+
+def step(tx: Connection) -> None:
+    """Somebody resolves or links the pull."""
+    assert step_leases.take(tx, step_leases.of_pull("p"), "somebody", 30) is not None
+
+
+# Before the plan
+
+
+def test_who_is_not_admitted_waits_for_its_turn(tx: Connection) -> None:
+    record(tx)
+    assert why(tx) == ("turn", "others are before it")
+    # More workers would not make it its turn.
+    assert why(tx, no_pull_worker=True) == ("turn", "others are before it")
+
+
+def test_an_admitted_pull_waits_in_the_queue_or_for_a_worker(tx: Connection) -> None:
+    admitted(tx)
+    assert why(tx) == ("turn", "its message is in the queue")
+    assert why(tx, no_pull_worker=True) == NO_PULL_WORKER
+    step(tx)
+    assert why(tx) is None
+
+
+@pytest.mark.parametrize("cause", ["rate_limit", "backoff", "space"])
+def test_a_step_that_has_to_run_again_says_why(tx: Connection, cause: str) -> None:
+    admitted(tx)
+    pulls.start(tx, "p", "linux/amd64")
+    pulls.wait(tx, "p", cause, 3600, "It was said.")
+    before = row(tx)
+    assert why(tx) == (cause, "It was said.")
+    assert row(tx) == before
+
+
+# Fetching
+
+
+def test_a_pull_whose_layers_are_fetched_for_it_waits_for_nothing(tx: Connection) -> None:
+    fetching(tx, digests=[BASE, TOP])
+    assert why(tx) == IN_QUEUE
+    reach(tx, 40)
+    assert why(tx) is None
+    # One that waits does not keep the other from moving.
+    pull_layers.wait(tx, "p", TOP, "backoff", 60, "later")
+    pulls.say(tx, "p", "backoff", 60, "later")
+    assert why(tx) is None
+
+
+def test_layers_in_the_queue_wait_for_their_turn_or_for_a_worker(tx: Connection) -> None:
+    fetching(tx)
+    assert why(tx) == IN_QUEUE
+    assert why(tx, no_layer_worker=True) == NO_LAYER_WORKER
+
+
+def test_a_released_or_expired_lease_moves_nothing(tx: Connection) -> None:
+    fetching(tx)
+    leases.release(tx, HOST, BASE, reach(tx, 40), 40)
+    assert why(tx) == IN_QUEUE
+    reach(tx, 40)
+    expire(tx)
+    assert why(tx) == IN_QUEUE
+
+
+def test_who_waits_for_another_pull_names_it(tx: Connection) -> None:
+    fetching(tx, digests=[BASE, TOP])
+    reach(tx, 40, pull_id="leader")
+    assert why(tx) == ("pull", "leader")
+    blobs.store_layer(tx, BASE, 100)
+    assert why(tx) == IN_QUEUE
+
+
+@pytest.mark.parametrize("cause", ["rate_limit", "backoff", "space", "turn"])
+def test_a_layer_that_waits_says_why(tx: Connection, cause: str) -> None:
+    fetching(tx)
+    pull_layers.wait(tx, "p", BASE, cause, 20, "It was said.")
+    assert why(tx) == (cause, "It was said.")
+    same = "(pulls.waiting_for->>'until')::timestamptz = pull_layers.not_before"
+    assert rows(tx, f"SELECT {same} FROM pulls, pull_layers") == [(True,)]
+
+
+def test_of_layers_that_wait_the_one_that_goes_on_first_says_why(tx: Connection) -> None:
+    fetching(tx, digests=[BASE, TOP])
+    pull_layers.wait(tx, "p", BASE, "rate_limit", 3600, "In an hour.")
+    pull_layers.wait(tx, "p", TOP, "backoff", 120, "In two minutes.")
+    assert why(tx) == ("backoff", "In two minutes.")
+
+
+def test_a_layer_whose_time_has_come_waits_in_the_queue_or_for_a_worker(tx: Connection) -> None:
+    fetching(tx)
+    pull_layers.wait(tx, "p", BASE, "backoff", -1, "a moment ago")
+    assert why(tx) == IN_QUEUE
+    assert why(tx, no_layer_worker=True) == NO_LAYER_WORKER
+
+
+# Linking
+
+
+def test_a_whole_pull_waits_for_its_link_or_for_a_worker(tx: Connection) -> None:
+    fetching(tx)
+    blobs.store_layer(tx, BASE, 100)
+    for _ in ("fetching", "linking"):
+        assert why(tx) == ("turn", "its message is in the queue")
+        assert why(tx, no_pull_worker=True) == NO_PULL_WORKER
+        pulls.linking(tx, "p")
+    step(tx)
+    assert why(tx) is None
+
+
+def test_a_link_that_has_to_run_again_says_why(tx: Connection) -> None:
+    fetching(tx)
+    blobs.store_layer(tx, BASE, 100)
+    for _ in ("fetching", "linking"):
+        pulls.wait(tx, "p", "backoff", 3600, "The volume is away.")
+        assert why(tx) == ("backoff", "The volume is away.")
+        pulls.linking(tx, "p")
+
+
+# Pauses
+
+
+def test_the_paused_say_what_is_paused_and_how_it_ends(tx: Connection) -> None:
+    fetching(tx, requested_by="ci")
+    for scope, name in (("requester", "ci"), ("registry", HOST), ("fleet", "")):
+        pauses.pause(tx, scope, name)
+        (pause,) = (one for one in pauses.listing(tx) if one.scope == scope)
+        assert why(tx) == ("paused", pause.sentence)
+    for scope, name in (("requester", "ci"), ("registry", HOST), ("fleet", "")):
+        assert why(tx)[0] == "paused"
+        pauses.resume(tx, scope, name)
+    assert why(tx) == IN_QUEUE
+
+
+def test_what_no_worker_can_say_is_said_of_the_paused_in_every_state(tx: Connection) -> None:
+    record(tx, "queued")
+    admitted(tx, "resolving")
+    pulls.start(tx, "resolving", "linux/amd64")
+    fetching(tx, "fetching")
+    pauses.pause(tx, "fleet")
+    for state in ("queued", "resolving", "fetching"):
+        assert why(tx, state)[0] == "paused"

@@ -1,0 +1,145 @@
+"""Layers that nobody fetches, and by whom they could be."""
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.catalog import blobs, leases, pauses, pull_layers, pulls, recovery
+from shared.catalog.database import Connection
+from shared.catalog.recovery import DueLayer
+from tests.integration.catalog.given_leases import LONG, SHORT, expire, reach, taken
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    OTHER_HOST,
+    TOP,
+    change_layer,
+    fetching,
+    list_layers,
+    record,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def due(tx: Connection, lease_seconds: float = SHORT) -> list[DueLayer]:
+    return recovery.layers(tx, lease_seconds)
+
+
+def test_a_layer_that_nobody_fetches_is_due(tx: Connection) -> None:
+    fetching(tx)
+    assert due(tx) == [DueLayer("p", BASE, 1, ("p",))]
+
+
+# What keeps a layer from being due.
+EXCUSES: dict[str, Callable[[Connection], object]] = {
+    "a living lease": lambda tx: reach(tx, 0),
+    "a lease for another pull": lambda tx: reach(tx, 0, pull_id="another"),
+    "a paused fleet": lambda tx: pauses.pause(tx, "fleet"),
+    "a paused registry": lambda tx: pauses.pause(tx, "registry", HOST),
+    "a paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
+    "a time to come": lambda tx: pull_layers.wait(tx, "p", BASE, "backoff", 60, "later"),
+    "a stored blob": lambda tx: blobs.store_layer(tx, BASE, 100),
+    "an end": lambda tx: pulls.cancel(tx, "p", "Enough."),
+    "the link": lambda tx: pulls.linking(tx, "p"),
+}
+
+
+@pytest.mark.parametrize("excuse", EXCUSES)
+def test_a_layer_is_not_due_with(tx: Connection, excuse: str) -> None:
+    fetching(tx, requested_by="ci")
+    assert due(tx)
+    EXCUSES[excuse](tx)
+    assert due(tx) == []
+
+
+# What does not.
+NO_EXCUSES: dict[str, Callable[[Connection], object]] = {
+    "a lease of another registry": lambda tx: reach(tx, 0, registry=OTHER_HOST),
+    "a lease on another layer": lambda tx: reach(tx, 0, digest=TOP),
+    "a released lease": lambda tx: leases.release(tx, HOST, BASE, taken(tx).fence, 0),
+    "a pause of others": lambda tx: pauses.pause(tx, "requester", ""),
+    "a time that has come": lambda tx: pull_layers.wait(tx, "p", BASE, "backoff", -1, "soon"),
+    "a pull that was joined": lambda tx: pull_layers.join(tx, "p", BASE, "gone", pulls.clock(tx)),
+    "an expected blob": lambda tx: blobs.expect_blobs(tx, [BASE]),
+}
+
+
+@pytest.mark.parametrize("circumstance", NO_EXCUSES)
+def test_a_layer_is_due_in_spite_of(tx: Connection, circumstance: str) -> None:
+    fetching(tx, requested_by="ci")
+    NO_EXCUSES[circumstance](tx)
+    assert [layer.pull_id for layer in due(tx)] == ["p"]
+
+
+def test_a_lease_that_expired_is_nobodys_unless_the_database_was_away(tx: Connection) -> None:
+    fetching(tx)
+    taken(tx)
+    expire(tx)
+    assert due(tx, LONG) == []
+    assert len(due(tx)) == 1
+
+
+def test_a_pull_that_waits_for_space_sends_nothing(tx: Connection) -> None:
+    record(tx)
+    list_layers(tx)
+    assert due(tx) == []
+
+
+def test_there_is_one_row_a_registry_and_digest_with_the_best_pull_and_all_of_them(
+    tx: Connection,
+) -> None:
+    fetching(tx, "young", [BASE, TOP])
+    fetching(tx, "old", [BASE], age_minutes=9)
+    fetching(tx, "urgent", [TOP], priority=9)
+    fetching(tx, "elsewhere", [BASE], registry=OTHER_HOST)
+    found = {(layer.pull_id, layer.digest): set(layer.pulls) for layer in due(tx)}
+    assert found == {
+        ("old", BASE): {"young", "old"},
+        ("urgent", TOP): {"young", "urgent"},
+        ("elsewhere", BASE): {"elsewhere"},
+    }
+
+
+def test_who_waits_or_is_paused_is_not_the_best_pull(tx: Connection) -> None:
+    fetching(tx, "plain")
+    fetching(tx, "in backoff", priority=9)
+    pull_layers.wait(tx, "in backoff", BASE, "backoff", 60, "later")
+    fetching(tx, "paused", priority=9, requested_by="ci")
+    pauses.pause(tx, "requester", "ci")
+    assert due(tx) == [DueLayer("plain", BASE, 1, ("plain",))]
+
+
+# One pull's own layers
+
+
+def missing(tx: Connection) -> list[DueLayer]:
+    return recovery.layers_of(tx, "p", 30)
+
+
+def test_what_was_sent_a_lease_time_ago_is_sent_again(tx: Connection) -> None:
+    fetching(tx, digests=[BASE, TOP])
+    assert missing(tx) == []
+    change_layer(tx, "dispatched_at = now() - interval '31 seconds'")
+    blobs.store_layer(tx, TOP, 100)
+    assert missing(tx) == [DueLayer("p", BASE, 1, ("p",))]
+    pull_layers.wait(tx, "p", BASE, "backoff", 60, "later")
+    assert missing(tx) == []
+
+
+def test_what_was_never_sent_is_sent(tx: Connection) -> None:
+    fetching(tx)
+    change_layer(tx, "dispatched_at = NULL")
+    assert [layer.digest for layer in missing(tx)] == [BASE]
+
+
+def test_a_lease_of_the_pulls_own_counts_for_nothing_and_another_ones_does(
+    tx: Connection,
+) -> None:
+    fetching(tx, digests=[BASE, TOP])
+    change_layer(tx, "dispatched_at = now() - interval '31 seconds'")
+    reach(tx, 40, pull_id="p")
+    reach(tx, 40, pull_id="another", digest=TOP)
+    assert [layer.digest for layer in missing(tx)] == [BASE]
+    expire(tx)
+    assert {layer.digest for layer in missing(tx)} == {BASE, TOP}

@@ -1,0 +1,185 @@
+"""Pulls that nobody is at work on, and ends that nobody was told of."""
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.catalog import blobs, pauses, pulls, recovery, step_leases
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.recovery import DuePull, Unfinished
+from tests.integration.catalog.given import together
+from tests.integration.catalog.given_leases import expire
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    TOP,
+    admitted,
+    change,
+    fetching,
+    record,
+    row,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def step(tx: Connection) -> None:
+    """Somebody resolves or links the pull."""
+    step_leases.take(tx, step_leases.of_pull("p"), "somebody", 30)
+
+
+def dead_step(tx: Connection) -> None:
+    step(tx)
+    expire(tx)
+
+
+Change = Callable[[Connection], object]
+BUSY: dict[str, Change] = {
+    "a living step": step,
+    "a time to come": lambda tx: pulls.wait(tx, "p", "backoff", 60, "later"),
+    "an end": lambda tx: pulls.cancel(tx, "p", "Enough."),
+}
+IDLE: dict[str, Change] = {
+    "a dead step": dead_step,
+    "a time that has come": lambda tx: pulls.wait(tx, "p", "backoff", -1, "soon"),
+    "a pause of others": lambda tx: pauses.pause(tx, "requester", ""),
+}
+PAUSED: dict[str, Change] = {
+    "a paused fleet": lambda tx: pauses.pause(tx, "fleet"),
+    "a paused registry": lambda tx: pauses.pause(tx, "registry", HOST),
+    "a paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
+}
+CIRCUMSTANCES = {**BUSY, **IDLE, **PAUSED}
+
+
+# Coordinators
+
+
+@pytest.mark.parametrize("circumstance", {**BUSY, **PAUSED})
+def test_no_coordinator_is_due_with(tx: Connection, circumstance: str) -> None:
+    admitted(tx, requested_by="ci")
+    CIRCUMSTANCES[circumstance](tx)
+    assert recovery.coordinators(tx) == []
+
+
+@pytest.mark.parametrize("circumstance", IDLE)
+def test_a_coordinator_is_due_in_spite_of(tx: Connection, circumstance: str) -> None:
+    admitted(tx, requested_by="ci")
+    CIRCUMSTANCES[circumstance](tx)
+    assert recovery.coordinators(tx) == [DuePull("p", 0)]
+
+
+def test_admitted_pulls_without_a_plan_are_due_the_most_urgent_first(tx: Connection) -> None:
+    record(tx, "not admitted", priority=9)
+    fetching(tx, "planned", priority=9)
+    admitted(tx, "young")
+    admitted(tx, "old", age_minutes=9)
+    admitted(tx, "urgent", priority=8)
+    pulls.start(tx, "urgent", "linux/amd64")
+    assert [due.id for due in recovery.coordinators(tx)] == ["urgent", "old", "young"]
+
+
+# Whole pulls
+
+
+def whole(tx: Connection) -> None:
+    fetching(tx, requested_by="ci")
+    blobs.store_layer(tx, BASE, 100)
+
+
+@pytest.mark.parametrize("circumstance", BUSY)
+def test_no_link_is_due_with(tx: Connection, circumstance: str) -> None:
+    whole(tx)
+    CIRCUMSTANCES[circumstance](tx)
+    assert recovery.whole(tx) == []
+
+
+@pytest.mark.parametrize("circumstance", IDLE)
+def test_a_link_is_due_in_spite_of(tx: Connection, circumstance: str) -> None:
+    whole(tx)
+    CIRCUMSTANCES[circumstance](tx)
+    assert recovery.whole(tx) == [DuePull("p", 1)]
+
+
+def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> None:
+    whole(tx)
+    fetching(tx, "misses the top", [BASE, TOP])
+    fetching(tx, "without layers", [])
+    admitted(tx, "without a plan")
+    assert {due.id for due in recovery.whole(tx)} == {"p", "without layers"}
+    pulls.linking(tx, "p")
+    assert "p" in {due.id for due in recovery.whole(tx)}
+
+
+# Claims
+
+
+def test_of_two_claims_at_once_one_wins(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        admitted(tx)
+        (due,) = recovery.coordinators(tx)
+    claims: list[str | None] = []
+
+    def claim() -> None:
+        with catalog.begin() as tx:
+            claims.append(recovery.claim(tx, due))
+
+    together([claim] * 6)
+    with catalog.begin() as tx:
+        pull = row(tx)
+        assert [one for one in claims if one] == [pull.reference]
+        assert (pull.generation, pull.dispatched_at is not None) == (due.generation + 1, True)
+
+
+def test_what_has_ended_cannot_be_claimed(tx: Connection) -> None:
+    admitted(tx)
+    pulls.cancel(tx, "p", "Enough.")
+    assert recovery.claim(tx, DuePull("p", 0)) is None
+
+
+# Ends
+
+
+def end(tx: Connection, pull_id: str, seconds_ago: int, *, answered: bool = False) -> None:
+    record(tx, pull_id)
+    pulls.fail(tx, pull_id, "A", None, "b")
+    if answered:
+        pulls.answered(tx, pull_id)
+    change(tx, pull_id, f"finished_at = now() - interval '{seconds_ago} seconds'")
+
+
+def test_whoever_ended_some_time_ago_and_was_not_told_is_unanswered(tx: Connection) -> None:
+    record(tx, "open")
+    end(tx, "just now", 0)
+    end(tx, "long ago", 60)
+    end(tx, "lately", 5)
+    end(tx, "told", 60, answered=True)
+    assert recovery.unanswered(tx, 3) == ["long ago", "lately"]
+
+
+def test_only_those_who_ended_lately_are_answered_once_more(tx: Connection) -> None:
+    end(tx, "lately", 60, answered=True)
+    end(tx, "never answered", 60)
+    end(tx, "yesterday", 86400, answered=True)
+    assert recovery.forget_answers(tx, 3600) == 1
+    assert set(recovery.unanswered(tx, 3)) == {"lately", "never answered"}
+
+
+def test_open_pulls_behind_their_deadline_are_overdue(tx: Connection) -> None:
+    record(tx, "early", deadline_seconds=60)
+    record(tx, "patient")
+    for pull_id, ago in (("late", 1), ("later", 9), ("ended", 1)):
+        record(tx, pull_id, deadline_seconds=60)
+        change(tx, pull_id, f"deadline_at = now() - interval '{ago} seconds'")
+    pulls.fail(tx, "ended", "A", None, "b")
+    assert recovery.overdue(tx) == ["later", "late"]
+
+
+def test_a_fleet_at_rest_has_nothing_unfinished(tx: Connection) -> None:
+    assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=False)
+    record(tx)
+    assert recovery.unfinished(tx) == Unfinished(open=True, unanswered=False)
+    pulls.fail(tx, "p", "A", None, "b")
+    assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=True)
+    pulls.answered(tx, "p")
+    assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=False)
