@@ -49,13 +49,13 @@ PAUSED: dict[str, Change] = {
     "a paused registry": lambda tx: pauses.pause(tx, "registry", HOST),
     "a paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
 }
-CIRCUMSTANCES = {**BUSY, **IDLE, **PAUSED}
+CIRCUMSTANCES: dict[str, Change] = BUSY | IDLE | PAUSED
 
 
 # Coordinators
 
 
-@pytest.mark.parametrize("circumstance", {**BUSY, **PAUSED})
+@pytest.mark.parametrize("circumstance", BUSY | PAUSED)
 def test_no_coordinator_is_due_with(tx: Connection, circumstance: str) -> None:
     admitted(tx, requested_by="ci")
     CIRCUMSTANCES[circumstance](tx)

@@ -1,5 +1,7 @@
 """How many messages may be under way, and what counts as one."""
 
+from typing import Any
+
 import pytest
 
 from shared.catalog import admission, blobs, fleet, pauses, pull_layers, pulls
@@ -17,7 +19,7 @@ from tests.integration.catalog.given_pulls import (
 pytestmark = pytest.mark.integration
 
 
-def backlog(tx: Connection, count: int = 100, **asked: object) -> None:
+def backlog(tx: Connection, count: int = 100, **asked: Any) -> None:
     """So many wait for their turn."""
     for number in range(count):
         record(tx, f"{asked} {number}", **asked)

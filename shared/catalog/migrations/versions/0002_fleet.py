@@ -14,12 +14,14 @@ STATEMENTS = (
     "ALTER TABLE pulls ADD COLUMN registry TEXT",
     "ALTER TABLE pulls ADD COLUMN repository TEXT",
     "ALTER TABLE pulls ADD COLUMN admitted_at TIMESTAMP WITH TIME ZONE",
+    # References that could not be read stand as they were sent, and belong to no registry.
     """
     UPDATE pulls SET registry = split_part(reference, '/', 1),
         repository = regexp_replace(
             split_part(substr(reference, strpos(reference, '/') + 1), '@', 1), ':[^:/]*$', ''),
         admitted_at = CASE WHEN state = 'queued' THEN NULL ELSE coalesce(started_at, created_at) END
-    WHERE strpos(reference, '/') > 0
+    WHERE strpos(reference, '/') > 0 AND coalesce(error_class, '')
+        NOT IN ('InvalidReference', 'InvalidArgument', 'InvalidPlatform')
     """,
     """
     CREATE INDEX pulls_turn_idx

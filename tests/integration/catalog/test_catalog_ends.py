@@ -1,0 +1,109 @@
+"""Pulls that somebody cancels, that have failed, and that are still on their way."""
+
+import pytest
+
+from shared.catalog import pulls
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.pull_tables import FINAL_STATES
+from tests.integration.catalog.given import rows, together
+from tests.integration.catalog.given_pulls import change, fetching, record, row
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_cancelled_pull_says_so_and_waits_for_nothing(tx: Connection) -> None:
+    fetching(tx)
+    pulls.wait(tx, "p", "backoff", 60, "later")
+    cancelled = pulls.cancel(tx, "p", "The pull p was cancelled.")
+    assert cancelled == row(tx)
+    pull = row(tx)
+    assert (pull.state, pull.error_class, pull.error_message) == (
+        "cancelled",
+        "PullCancelled",
+        "The pull p was cancelled.",
+    )
+    assert (pull.waiting_for, pull.not_before, pull.answered_at) == (None, None, None)
+    assert pull.finished_at is not None
+
+
+@pytest.mark.parametrize("state", FINAL_STATES)
+def test_what_has_ended_is_not_cancelled(tx: Connection, state: str) -> None:
+    record(tx)
+    change(tx, "p", f"state = '{state}', finished_at = now()")
+    before = row(tx)
+    assert pulls.cancel(tx, "p", "Too late.") == before
+    assert row(tx) == before
+
+
+def test_what_never_was_is_not_cancelled(tx: Connection) -> None:
+    assert pulls.cancel(tx, "no such pull", "Enough.") is None
+
+
+def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx)
+
+    def cancel() -> None:
+        with catalog.begin() as tx:
+            pulls.cancel(tx, "p", "Enough.")
+
+    def fail() -> None:
+        with catalog.begin() as tx:
+            pulls.fail(tx, "p", "Forbidden", None, "No.")
+
+    together([cancel, fail] * 3)
+    with catalog.begin() as tx:
+        pull = row(tx)
+    assert (pull.state, pull.error_class) in {
+        ("cancelled", "PullCancelled"),
+        ("failed", "Forbidden"),
+    }
+
+
+# Failed ones
+
+
+def fail(tx: Connection, pull_id: str, error_class: str, age_minutes: int) -> None:
+    record(tx, pull_id, age_minutes=age_minutes)
+    pulls.fail(tx, pull_id, error_class, None, "No.")
+
+
+def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> None:
+    fail(tx, "young", "Forbidden", 1)
+    fail(tx, "old", "RateLimited", 9)
+    record(tx, "open")
+    record(tx, "cancelled")
+    pulls.cancel(tx, "cancelled", "Enough.")
+    assert [pull.id for pull in pulls.failed(tx)] == ["old", "young"]
+    assert [pull.id for pull in pulls.failed(tx, "Forbidden")] == ["young"]
+    assert pulls.failed(tx, "TlsFailed") == []
+
+
+def test_what_was_tried_again_is_no_longer_to_be_tried_again(tx: Connection) -> None:
+    fail(tx, "p", "RateLimited", 9)
+    record(tx, "again", retry_of="p")
+    assert pulls.failed(tx) == []
+    pulls.fail(tx, "again", "RateLimited", None, "No.")
+    assert [pull.id for pull in pulls.failed(tx)] == ["again"]
+
+
+# Open ones
+
+
+def test_pulls_on_their_way_come_in_the_order_they_began_and_then_by_turn(
+    tx: Connection,
+) -> None:
+    record(tx, "last", priority=0, age_minutes=9)
+    record(tx, "young", age_minutes=1)
+    record(tx, "old", age_minutes=5)
+    record(tx, "urgent", priority=9)
+    fetching(tx, "began second")
+    fetching(tx, "began first")
+    change(tx, "began first", "admitted_at = admitted_at - interval '1 minute'")
+    for state in FINAL_STATES:
+        record(tx, state)
+        change(tx, state, f"state = '{state}'")
+    order = ["began first", "began second", "urgent", "old", "young", "last"]
+    assert [pull.id for pull in pulls.open_pulls(tx, 10)] == order
+    assert [pull.id for pull in pulls.open_pulls(tx, 2)] == order[:2]
+    assert len(rows(tx, "SELECT id FROM pulls")) == 9
