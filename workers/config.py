@@ -26,7 +26,16 @@ def make_app(settings: Settings) -> Celery:
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings, its URLs with their passwords included."""
-    return {**_connections(settings), **_DELIVERY, **_WIRE, **_RESULTS, **_MONITORING}
+    return {
+        **_connections(settings),
+        **_DELIVERY,
+        **_WIRE,
+        **_RESULTS,
+        **_MONITORING,
+        # For SIGQUIT, Celery's own way, which interrupts only tasks in processes; SIGTERM: see
+        # workers/shutdown.py.
+        "worker_soft_shutdown_timeout": settings.grace_seconds,
+    }
 
 
 def _connections(settings: Settings) -> dict[str, Any]:
@@ -64,8 +73,6 @@ _DELIVERY: dict[str, Any] = {
     "broker_channel_error_retry": True,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
-    "worker_soft_shutdown_timeout": 25.0,
-    "worker_enable_soft_shutdown_on_idle": True,
     "worker_max_tasks_per_child": 200,
     # A send to a dead Redis fails in half a second instead of hanging.
     "task_publish_retry_policy": {

@@ -115,11 +115,12 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
         # Once: whoever is alive has renewed its lease by then.
         if task.request.retries == 0:
             delay_seconds = max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS
-            raise task.retry(countdown=delay_seconds) from occupied
-    except YieldTurn as turn:
-        raise task.retry(countdown=0) from turn
+            raise task.retry(countdown=delay_seconds) from None
+    except YieldTurn:
+        raise task.retry(countdown=0) from None
     except LettingGo as reason:
-        raise Reject(reason, requeue=True) from reason
+        # Celery logs a traceback; without `from None` it would be three, of things that went well.
+        raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:
         raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
     except TowlineError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from celery import Celery
 from celery.result import AsyncResult
 
@@ -76,6 +77,11 @@ class Fleet:
             timeout=120,
             check=False,
         )
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """What the database answers."""
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute(statement.encode(), values).fetchall()
 
     def start_worker(self, pool: str = "threads") -> Worker:
         """One more worker, consuming."""
