@@ -104,6 +104,13 @@ class Stall(Fault):
 
 
 @dataclass(frozen=True)
+class Throttle(Fault):
+    """The body comes no faster than this."""
+
+    bytes_per_second: int = 1_000_000
+
+
+@dataclass(frozen=True)
 class Redirect(Fault):
     """307 to another host, with a signature in the query."""
 

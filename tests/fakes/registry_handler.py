@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -166,6 +167,7 @@ class Handler(BaseHTTPRequestHandler):
     ) -> None:
         length, chunked, stop, stall = len(raw), False, None, None
         reset = False
+        pace: int | None = None
         for fault in due:
             if isinstance(fault, faults.Corrupt):
                 changed = bytearray(raw)
@@ -185,6 +187,8 @@ class Handler(BaseHTTPRequestHandler):
                 stop = max(0, fault.byte - first)
             elif isinstance(fault, faults.Stall):
                 stop, stall = fault.after_bytes, fault
+            elif isinstance(fault, faults.Throttle):
+                pace = fault.bytes_per_second
         framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(length)}
         self._start(status, {**headers, **framing})
         if self.command == "HEAD":
@@ -192,6 +196,8 @@ class Handler(BaseHTTPRequestHandler):
         for piece in self._pieces(raw if stop is None else raw[:stop]):
             self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if chunked else piece)
             self._request.sent += len(piece)
+            if pace is not None:
+                time.sleep(len(piece) / pace)
         if stall is not None:
             stall.until.wait()
             raise _Gone
