@@ -35,6 +35,14 @@ class Worker:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def freeze(self) -> None:
+        """Let it stand still, children and all."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on as if nothing had been."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """Let it end, then make sure."""
         if self.process.poll() is None:
@@ -83,23 +91,35 @@ class Fleet:
         with psycopg.connect(self.database_url) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
-    def start_worker(self, pool: str = "threads") -> Worker:
+    def start_worker(self, pool: str = "threads", **environment: str) -> Worker:
         """One more worker, consuming."""
-        log = self.logs / f"worker-{len(self.workers)}.log"
-        name = f"worker{len(self.workers)}@test"
-        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-E"]
+        worker = self.launch_worker(pool, **environment)
+        wait_until(lambda: worker.ready, timeout=30)
+        return worker
+
+    def launch_worker(self, pool: str = "threads", **environment: str) -> Worker:
+        """One more worker, that is not ready yet."""
+        name = f"worker-{len(self.workers)}"
+        options = ["-P", pool, "-c", "4", "-n", f"{name}@test", "--loglevel=INFO"]
+        command = ["-m", "celery", "-A", "workers.app", "worker", "-E", *options]
+        worker = Worker(*self.spawn(name, command, environment))
+        self.workers.append(worker)
+        return worker
+
+    def spawn(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None
+    ) -> tuple[subprocess.Popen[bytes], Path]:
+        """A Python process of this fleet in a session of its own, and its log."""
+        log = self.logs / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*command, "-P", pool, "-c", "4", "-n", name, "--loglevel=INFO"],
-                env=self.environment,
+                [sys.executable, *command],
+                env=self.environment | (environment or {}),
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
             )
-        worker = Worker(process, log)
-        self.workers.append(worker)
-        wait_until(lambda: worker.ready, timeout=30)
-        return worker
+        return process, log
 
     @contextmanager
     def client(self) -> Iterator["Client"]:
@@ -131,6 +151,12 @@ class Client:
         )
         self.pulls.append(sent)
         return sent
+
+    def answer(self, task_id: str, timeout: float = 10) -> Any:
+        """What stands under an id, whoever sent it: a result, or the error it failed with."""
+        sent = AsyncResult(task_id, app=self.app)
+        self.pulls.append(sent)
+        return sent.get(timeout=timeout, propagate=False)
 
     def close(self) -> None:
         """Let go of Redis. A result that outlives it would look for it when it is collected."""

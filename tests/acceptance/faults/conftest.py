@@ -1,0 +1,59 @@
+"""A fleet that recovers within seconds, and servers that a test may break."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.faults.fleet import FaultyFleet
+from tests.acceptance.faults.load import Load, standard_load
+from tests.acceptance.faults.servers import OwnPostgres, OwnRedis
+from tests.fakes.registry import FakeRegistry
+from tests.services import running_postgres, running_redis, with_driver
+from workers.preparing import prepare_fleet
+
+# Read before `clean_environment` deletes it.
+TRIALS = int(os.environ.get("TOWLINE_TRIALS", "1"))
+
+SETTINGS = {
+    "TOWLINE_LEASE_SECONDS": "3",
+    "TOWLINE_RECONCILE_SECONDS": "0.5",
+    "TOWLINE_MINIMUM_FREE_BYTES": "0",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try each fault more than once where that is asked for."""
+    if TRIALS > 1:
+        metafunc.fixturenames.append("trial")
+        metafunc.parametrize("trial", range(1, TRIALS + 1), ids="trial-{}".format)
+
+
+@pytest.fixture
+def fleet(
+    migrated_url: str, redis_url: str, volume_path: Path, tmp_path: Path
+) -> Iterator[FaultyFleet]:
+    """No worker and no reconciler yet."""
+    prepare_fleet(with_driver(migrated_url), volume_path)
+    fleet = FaultyFleet(migrated_url, redis_url, volume_path, tmp_path, dict(SETTINGS))
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+def load(fleet: FaultyFleet, registry: FakeRegistry) -> Load:
+    """Three images that share their base, none of them asked for yet."""
+    return standard_load(fleet, registry)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[OwnRedis]:
+    with running_redis() as server:
+        yield OwnRedis(server)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgres]:
+    with running_postgres() as server:
+        yield OwnPostgres(server)

@@ -1,0 +1,83 @@
+"""A fleet whose workers and reconcilers can be struck."""
+
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from tests.acceptance.faults.processes import tree
+from tests.acceptance.fleet import Fleet, Worker
+from tests.waiting import wait_until
+
+
+@dataclass
+class Reconciler(Worker):
+    """One reconciler process and its log."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it watches. Fails the test when it died instead."""
+        assert self.process.poll() is None, self.log.read_text()
+        return "The reconciler is watching." in self.log.read_text()
+
+
+@dataclass
+class FaultyFleet(Fleet):
+    """See the module."""
+
+    reconcilers: list[Reconciler] = field(default_factory=list)
+    _connection: psycopg.Connection[Any] | None = None
+
+    def start(self, *, workers: int = 2, reconcilers: int = 1, pool: str = "threads") -> None:
+        """Start all of these at once, and wait until they are ready."""
+        started = [self.launch_worker(pool) for _ in range(workers)]
+        started += [self.launch_reconciler() for _ in range(reconcilers)]
+        for one in started:
+            wait_until(lambda one=one: one.ready, timeout=30)
+
+    def start_reconciler(self) -> Reconciler:
+        """One more reconciler, watching."""
+        reconciler = self.launch_reconciler()
+        wait_until(lambda: reconciler.ready, timeout=30)
+        return reconciler
+
+    def launch_reconciler(self) -> Reconciler:
+        """One more reconciler, that is not ready yet."""
+        name = f"reconciler-{len(self.reconcilers)}"
+        reconciler = Reconciler(*self.spawn(name, ["-m", "workers.cli", "reconcile"]))
+        self.reconcilers.append(reconciler)
+        return reconciler
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """What the database answers, over one connection for as long as it lasts."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self.database_url, autocommit=True)
+        try:
+            return self._connection.execute(statement.encode(), values).fetchall()
+        except psycopg.OperationalError:
+            self._connection.close()
+            return super().sql(statement, *values)
+
+    def owns(self, worker: Worker) -> bool:
+        """Whether a process of this worker is at work on a layer."""
+        owners = self.sql("SELECT owner FROM leases WHERE owner IS NOT NULL")
+        pids = {int(owner.rpartition(":")[2]) for (owner,) in owners}
+        return not pids.isdisjoint(tree(worker.process.pid))
+
+    def in_office(self, reconciler: Reconciler) -> bool:
+        """Whether this reconciler is the one in office."""
+        office = "SELECT 1 FROM step_leases WHERE name = 'reconciler' AND owner LIKE %s"
+        return bool(self.sql(office, f"%:{reconciler.process.pid}"))
+
+    def stop(self) -> None:
+        """End everything at once: what a test wanted to see of an end, it has seen."""
+        for one in [*self.workers, *self.reconcilers]:
+            if one.process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(one.process.pid, signal.SIGKILL)
+                one.process.wait()
+        if self._connection is not None:
+            self._connection.close()

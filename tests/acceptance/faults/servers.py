@@ -1,0 +1,88 @@
+"""A PostgreSQL or Redis that one test owns alone: killed, frozen, started again on its port."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+import psycopg
+import redis
+
+from tests.acceptance.faults.processes import send, tree
+from tests.waiting import wait_until
+from workers.stack.servers import PostgresServer, RedisServer
+
+_RESTART_SECONDS = 30
+
+
+class OwnServer:
+    """What can be done to a server. `pid_of`: asks it for its main process."""
+
+    def __init__(self, server: PostgresServer | RedisServer, pid_of: Callable[[str], int]) -> None:
+        self._server = server
+        self._pid_of = pid_of
+        self.url = server.url
+        self._pid = pid_of(self.url)
+
+    def freeze(self) -> None:
+        """Let it stand still: connections stay, nothing is answered."""
+        send(tree(self._pid), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        send(tree(self._pid), signal.SIGCONT)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it: at once, or as the signal tells it."""
+        child = self._server.child
+        assert child is not None
+        send([self._pid], number)
+        wait_until(lambda: not child.alive, timeout=_RESTART_SECONDS)
+
+    def start_again(self) -> None:
+        """Start it on the port that everybody knows."""
+        port = urlsplit(self.url).port
+        with patch("workers.stack.servers.free_port", return_value=port):
+            self._server.launch()
+        wait_until(self._server.answers, timeout=_RESTART_SECONDS)
+        assert self._server.url == self.url
+        self._pid = self._pid_of(self.url)
+
+
+class OwnPostgres(OwnServer):
+    """A PostgreSQL of one's own."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        super().__init__(server, _postmaster)
+
+
+class OwnRedis(OwnServer):
+    """A Redis of one's own, with an append-only file."""
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__(server, _redis_process)
+        with self.client() as client:
+            self._data = Path(client.config_get("dir")["dir"])
+
+    def client(self) -> "redis.Redis[Any]":
+        """To do something to what it knows."""
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def forget(self) -> None:
+        """Lose what is on disk, as one without an append-only file would, while it is down."""
+        shutil.rmtree(self._data)
+
+
+def _postmaster(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
+    assert row is not None
+    return int(row[0].split("\n")[0])
+
+
+def _redis_process(url: str) -> int:
+    with redis.Redis.from_url(url) as client:
+        return int(client.info("server")["process_id"])
