@@ -1,0 +1,35 @@
+"""Which manifests a tag has named, and since when. Reads only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from shared.catalog.database import Connection
+from shared.catalog.tables import image_history
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """From `first_seen_at` on, the reference named this manifest for the platform."""
+
+    reference: str
+    platform: str
+    manifest_digest: str
+    first_seen_at: datetime
+
+
+def of_reference(tx: Connection, reference: str, platform: str | None = None) -> list[Naming]:
+    """Newest first; of every platform where none is given."""
+    statement = select(
+        image_history.c.reference,
+        image_history.c.platform,
+        image_history.c.manifest_digest,
+        image_history.c.first_seen_at,
+    ).where(image_history.c.reference == reference)
+    if platform is not None:
+        statement = statement.where(image_history.c.platform == platform)
+    ordered = statement.order_by(
+        image_history.c.platform, image_history.c.first_seen_at.desc(), image_history.c.id.desc()
+    )
+    return [Naming(**row._mapping) for row in tx.execute(ordered)]

@@ -1,0 +1,125 @@
+"""What lies on a volume, for whoever compares it with the catalog. Reads only.
+
+Files come and go while this looks: what has vanished by the time it is opened is left out.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from shared.errors import InvalidDigest, UnsupportedAlgorithm
+from shared.oci.digest import Digest
+from shared.volume.directory import volume_errors
+from shared.volume.inheritance import JOURNAL
+from shared.volume.store import BLOCK_BYTES, Volume
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFile:
+    """A file under blobs/. `digest` None: its name is no digest."""
+
+    path: str
+    digest: Digest | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class IngestFiles:
+    """The downloads of one digest under ingest/, of whatever owners, journals included."""
+
+    path: str
+    digest: Digest | None
+    size_bytes: int
+    documents_only: bool
+
+
+def blob_files(volume: Volume) -> list[BlobFile]:
+    """Every file under blobs/. Raises VolumeUnavailable."""
+    with volume_errors("be listed"):
+        return [
+            BlobFile(path, _digest(algorithm, name), status.st_size)
+            for algorithm, name, path, status in _entries(volume, "blobs")
+        ]
+
+
+def ingest_files(volume: Volume) -> list[IngestFiles]:
+    """Every download that was begun and has not been committed. Raises VolumeUnavailable."""
+    found = []
+    with volume_errors("be listed"):
+        for algorithm, name, path, status in _entries(volume, "ingest"):
+            if not stat.S_ISDIR(status.st_mode):
+                found.append(IngestFiles(path, None, status.st_size, documents_only=False))
+                continue
+            sizes = _sizes(volume, algorithm, name)
+            if sizes:
+                owners = [owner for owner in sizes if not owner.endswith(JOURNAL)]
+                found.append(
+                    IngestFiles(
+                        path,
+                        _digest(algorithm, name),
+                        sum(sizes.values()),
+                        documents_only=all(owner.startswith("document-") for owner in owners),
+                    )
+                )
+    return found
+
+
+def names_itself(volume: Volume, digest: Digest, beat: Callable[[int], None]) -> bool | None:
+    """Whether a stored blob still hashes to its name; None where it has gone.
+
+    `beat` is told how many bytes were read since the last time. Raises VolumeUnavailable.
+    """
+    hasher = digest.hasher()
+    with volume_errors(f"read the blob {digest}"):
+        try:
+            with volume.root.descend("blobs", digest.algorithm) as blobs:
+                descriptor = blobs.open(digest.encoded, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            while block := file.read(BLOCK_BYTES):
+                hasher.update(block)
+                beat(len(block))
+    return hasher.hexdigest() == digest.encoded
+
+
+def _entries(volume: Volume, room: str) -> Iterator[tuple[str, str, str, os.stat_result]]:
+    """Algorithm, name, path and status of everything in `<room>/<algorithm>/`."""
+    try:
+        top = volume.root.descend(room)
+    except FileNotFoundError:
+        return
+    with top:
+        for algorithm in top.names():
+            try:
+                directory = top.descend(algorithm)
+            except FileNotFoundError:
+                continue
+            except NotADirectoryError:
+                status = top.stat(algorithm)
+                if status is not None:
+                    yield "", algorithm, f"{room}/{algorithm}", status
+                continue
+            with directory:
+                for name in directory.names():
+                    status = directory.stat(name)
+                    if status is not None:
+                        yield algorithm, name, f"{room}/{algorithm}/{name}", status
+
+
+def _sizes(volume: Volume, algorithm: str, name: str) -> dict[str, int]:
+    try:
+        with volume.root.descend("ingest", algorithm, name) as directory:
+            statuses = {name: directory.stat(name) for name in directory.names()}
+    except FileNotFoundError:
+        # Committed while we looked.
+        return {}
+    return {name: status.st_size for name, status in statuses.items() if status is not None}
+
+
+def _digest(algorithm: str, encoded: str) -> Digest | None:
+    try:
+        return Digest.parse(f"{algorithm}:{encoded}")
+    except (InvalidDigest, UnsupportedAlgorithm):
+        return None
