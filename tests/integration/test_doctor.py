@@ -1,0 +1,287 @@
+"""The doctor on a real PostgreSQL and Redis: each thing that is wrong is found, and named."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+
+from shared.catalog import pauses, pulls, step_leases
+from shared.catalog.database import Catalog, Connection
+from shared.settings import Settings
+from tests.integration.catalog.given_leases import taken
+from tests.integration.catalog.given_pulls import admitted, change, fetching, record, row
+from tests.services import with_driver
+from workers.client import send
+from workers.config import make_app
+from workers.examining import catalog as catalog_checks
+from workers.examining import queue as queue_checks
+from workers.examining.examination import Patient, examine
+from workers.examining.finding import Finding
+from workers.preparing import prepare_fleet
+
+pytestmark = pytest.mark.integration
+
+LONG_AGO = "now() - interval '5 minutes'"
+# A reason that ran out, and nobody renewed.
+RAN_OUT = (
+    f"created_at = {LONG_AGO}, waiting_for = jsonb_build_object('cause', 'turn', 'detail', 'x', "
+    f"'until', {LONG_AGO})"
+)
+
+
+@pytest.fixture
+def settings(redis_url: str, migrated_url: str, volume_path: Path) -> Settings:
+    prepare_fleet(with_driver(migrated_url), volume_path)
+    return Settings.read(
+        broker_url=redis_url,
+        database_url=migrated_url,
+        volume=volume_path,
+        minimum_free_bytes=0,
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Celery]:
+    app = make_app(settings)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def patient(settings: Settings, catalog: Catalog, app: Celery) -> Patient:
+    return Patient(settings, catalog, app)
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is between two hands here, and no worker answers late."""
+    monkeypatch.setattr(catalog_checks, "_SECOND_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(queue_checks, "_ANSWER_SECONDS", (0.2,))
+
+
+@pytest.fixture
+def tx(catalog: Catalog) -> Iterator[Connection]:
+    with catalog.begin() as tx:
+        yield tx
+
+
+def attended(patient: Patient) -> Finding:
+    return catalog_checks.attended(patient.catalog, patient.app, patient.settings)
+
+
+def by_check(patient: Patient) -> dict[str, Finding]:
+    return {one.check: one for one in examine(patient)}
+
+
+def test_a_fleet_without_workers_and_reconciler_has_those_problems_and_no_other(
+    patient: Patient,
+) -> None:
+    found = list(examine(patient))
+    assert {one.check for one in found if one.level == "problem"} == {"workers", "reconciler"}
+    sentences = " ".join(one.sentence for one in found if one.level == "problem")
+    assert "celery -A workers.app worker -Q towline.layers" in sentences
+    assert "towline reconcile" in sentences
+
+
+def test_a_reconciler_in_office_is_named(patient: Patient, catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        step_leases.take(tx, step_leases.RECONCILER, "host:1", 30)
+    found = catalog_checks.reconciler(catalog)
+    assert (found.level, "host:1" in found.sentence) == ("ok", True)
+
+
+def test_a_database_that_is_away_is_the_one_problem_of_the_catalog(
+    settings: Settings, app: Celery
+) -> None:
+    catalog = Catalog("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    found = by_check(Patient(settings, catalog, app))
+    catalog.close()
+    assert found["database"].level == "problem"
+    assert "schema" not in found
+    assert found["queue"].level == "ok"
+
+
+def test_a_database_without_a_schema_names_the_command(
+    settings: Settings, app: Celery, database_url: str
+) -> None:
+    catalog = Catalog(with_driver(database_url))
+    found = by_check(Patient(settings, catalog, app))
+    catalog.close()
+    assert found["database"].level == "ok"
+    assert found["schema"].level == "problem"
+    assert "towline migrate" in found["schema"].sentence
+    assert "pulls" not in found
+
+
+def test_a_queue_that_is_away_is_a_problem_and_the_rest_is_looked_at(
+    settings: Settings, catalog: Catalog
+) -> None:
+    nobody = settings.model_copy(
+        update={
+            "broker_url": Settings.read(
+                broker_url="redis://:s3cret@127.0.0.1:1/0", database_url="postgresql://h/d"
+            ).broker_url
+        }
+    )
+    app = make_app(nobody)
+    found = by_check(Patient(nobody, catalog, app))
+    app.close()
+    assert found["queue"].level == "problem"
+    assert "s3cret" not in found["queue"].sentence
+    assert found["pulls"].level == "ok"
+
+
+def test_a_redis_that_may_throw_messages_away_is_a_problem(
+    patient: Patient, redis_url: str
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            harmless = {one.check: one for one in queue_checks.answers(patient.app)}
+            client.config_set("maxmemory", 10_000_000_000)
+            harmful = {one.check: one for one in queue_checks.answers(patient.app)}
+        finally:
+            client.config_set("maxmemory", 0)
+            client.config_set("maxmemory-policy", "noeviction")
+    assert harmless["eviction"].level == "warning"
+    assert harmful["eviction"].level == "problem"
+    assert "set maxmemory-policy to noeviction" in harmful["eviction"].sentence
+
+
+def test_a_redis_that_forgets_is_a_warning(patient: Patient, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.config_get("appendonly")["appendonly"]
+        client.config_set("appendonly", "no")
+        try:
+            found = {one.check: one for one in queue_checks.answers(patient.app)}
+        finally:
+            client.config_set("appendonly", before)
+    assert found["persistence"].level == "warning"
+
+
+def test_another_volume_is_a_problem(patient: Patient, volume_path: Path) -> None:
+    (volume_path / "towline-volume.json").write_text(
+        '{"id": "00000000-0000-0000-0000-000000000000"}'
+    )
+    found = by_check(patient)
+    assert found["volume"].level == "problem"
+    assert "Another volume" in found["volume"].sentence
+
+
+def test_a_volume_that_is_not_mounted_here_is_not_looked_at(patient: Patient) -> None:
+    elsewhere = patient.settings.model_copy(update={"volume": None})
+    found = by_check(Patient(elsewhere, patient.catalog, patient.app))
+    assert found["volume"].level == "information"
+
+
+def test_too_little_free_space_is_a_problem(patient: Patient) -> None:
+    greedy = patient.settings.model_copy(update={"minimum_free_bytes": 10**18})
+    found = by_check(Patient(greedy, patient.catalog, patient.app))
+    assert found["space"].level == "problem"
+
+
+def test_a_pull_that_nobody_is_at_is_found(patient: Patient, catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx, "lost")
+        change(tx, "lost", RAN_OUT)
+    found = attended(patient)
+    assert found.level == "problem"
+    assert "1 open pull is without" in found.sentence
+    assert found.details[0].startswith("lost queued ")
+
+
+def test_a_pull_with_a_reason_that_holds_is_attended(patient: Patient, catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx, "waiting")
+    assert attended(patient).level == "ok"
+
+
+def test_a_pull_whose_message_is_on_its_way_is_attended(patient: Patient, catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx, "sent")
+        change(tx, "sent", RAN_OUT)
+        pull = row(tx, "sent")
+    send(patient.app, pull)
+    assert attended(patient).level == "ok"
+
+
+def test_a_pull_that_is_being_resolved_is_attended(patient: Patient, catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        admitted(tx, "busy")
+        step_leases.take(tx, step_leases.of_pull("busy"), "host:1", 30)
+    assert attended(patient).level == "ok"
+
+
+def test_a_pull_whose_layer_somebody_fetches_is_attended_until_that_lease_ends(
+    patient: Patient, catalog: Catalog
+) -> None:
+    with catalog.begin() as tx:
+        fetching(tx, "busy")
+        taken(tx, "host:1", 30, pull_id="busy")
+    assert attended(patient).level == "ok"
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(f"UPDATE leases SET expires_at = {LONG_AGO}")
+    assert attended(patient).level == "problem"
+
+
+def test_a_pull_that_moves_between_two_looks_is_not_lost(
+    patient: Patient, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with catalog.begin() as tx:
+        admitted(tx, "moving")
+
+    def sent_meanwhile(_seconds: float) -> None:
+        with catalog.begin() as tx:
+            change(tx, "moving", "generation = generation + 1")
+
+    monkeypatch.setattr(catalog_checks.time, "sleep", sent_meanwhile)
+    assert attended(patient).level == "ok"
+
+
+def test_an_end_that_nobody_was_told_of_is_found(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for pull_id in ("young", "old"):
+            record(tx, pull_id)
+            pulls.fail(tx, pull_id, "Forbidden", None, "No.")
+        change(tx, "old", f"finished_at = {LONG_AGO}")
+    found = catalog_checks.answered(catalog)
+    assert (found.level, found.details) == ("problem", ("old",))
+
+
+def test_failed_pulls_are_counted_by_class_unless_they_were_tried_again(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for pull_id, error in (("a", "Forbidden"), ("b", "Forbidden"), ("c", "TooLarge")):
+            record(tx, pull_id)
+            pulls.fail(tx, pull_id, error, None, f"{pull_id}.")
+        record(tx, "again", retry_of="c")
+    (found,) = catalog_checks.failures(catalog)
+    assert found.level == "information"
+    assert found.sentence.startswith("2 pulls failed with Forbidden: `towline retry --failed ")
+
+
+def test_what_is_paused_is_remembered(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        pauses.pause(tx, "registry", "ghcr.io")
+    (found,) = catalog_checks.pauses_standing(catalog)
+    assert found.level == "warning"
+    assert "`towline resume --registry ghcr.io`" in found.sentence
+
+
+def test_clocks_that_differ_are_a_warning(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = catalog_checks.inventory.server
+
+    def shifted(tx: Connection) -> object:
+        real = server(tx)
+        return catalog_checks.inventory.Server(
+            real.version_number, real.now + timedelta(seconds=90)
+        )
+
+    assert catalog_checks.clock(catalog).level == "ok"
+    monkeypatch.setattr(catalog_checks.inventory, "server", shifted)
+    found = catalog_checks.clock(catalog)
+    assert (found.level, "90.0 s apart" in found.sentence) == ("warning", True)

@@ -1,0 +1,87 @@
+"""The doctor's round: every check, in the order in which one rests on another. Changes nothing."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from celery import Celery
+
+from shared.catalog.database import Catalog
+from shared.errors import CatalogUnavailable, InvalidArgument, VolumeFull, VolumeUnavailable
+from shared.settings import Settings
+from shared.volume.store import Volume
+from workers.examining import catalog as catalog_checks
+from workers.examining import deep as deep_checks
+from workers.examining import queue as queue_checks
+from workers.examining import volume as volume_checks
+from workers.examining.finding import Finding
+
+# Told how many bytes of how many were read.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """The fleet that is examined."""
+
+    settings: Settings
+    catalog: Catalog
+    app: Celery
+
+
+def examine(patient: Patient) -> Iterator[Finding]:
+    """Every check that costs little; each finding as soon as it is known."""
+    catalog, settings = patient.catalog, patient.settings
+    database = catalog_checks.database(catalog)
+    yield database
+    schema = None
+    if database.level != "problem":
+        schema = catalog_checks.schema(catalog)
+        yield schema
+        yield catalog_checks.clock(catalog)
+    knows = schema is not None and schema.level == "ok"
+    if knows:
+        yield from _with_volume(patient, volume_checks.mounted)
+    away = queue_checks.answers(patient.app)
+    yield from away
+    is_away = away[0].level == "problem"
+    if not is_away:
+        yield from queue_checks.workers(patient.app)
+    if knows:
+        yield catalog_checks.reconciler(catalog)
+        yield from catalog_checks.pauses_standing(catalog)
+        yield catalog_checks.attended(catalog, None if is_away else patient.app, settings)
+        yield catalog_checks.answered(catalog)
+        yield from catalog_checks.failures(catalog)
+
+
+def examine_deeply(patient: Patient, progress: Progress) -> Iterator[Finding]:
+    """The checks that compare every row and every byte."""
+    try:
+        yield from deep_checks.rows(patient.catalog, patient.settings.chunk_bytes)
+        yield from _with_volume(
+            patient, lambda volume, _: deep_checks.bytes_and_rows(volume, patient.catalog, progress)
+        )
+    except CatalogUnavailable as error:
+        yield Finding("database", "problem", str(error))
+
+
+def _with_volume(
+    patient: Patient, check: Callable[[Volume, Patient], Iterator[Finding]]
+) -> Iterator[Finding]:
+    try:
+        path = patient.settings.volume_path
+    except InvalidArgument:
+        yield Finding(
+            "volume",
+            "information",
+            "The volume is not looked at: set TOWLINE_VOLUME where it is mounted.",
+        )
+        return
+    try:
+        volume = volume_checks.opened(path, patient.catalog)
+        try:
+            yield from check(volume, patient)
+        finally:
+            volume.close()
+    except (VolumeUnavailable, VolumeFull) as error:
+        yield Finding("volume", "problem", str(error))
