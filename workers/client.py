@@ -1,15 +1,30 @@
-"""Our own client: writes the row first and sends second, so that no queue can lose a pull."""
+"""Our own client: writes the row first and sends second, so that no queue can lose a pull.
 
+A send that fails is no error once the row stands: the reconciler finds that no message is on its
+way. The same holds for an answer.
+"""
+
+from collections.abc import Sequence
 from uuid import uuid4
 
 from celery import Celery
+from celery.exceptions import BackendError
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from shared.catalog import pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
+from shared.errors import CatalogUnavailable, InvalidArgument
 from workers import contract
+from workers.answering import answer
+from workers.pulling.ending import retry_of
 from workers.pulling.request import PullRequest, new_pull
+
+# What no other try of the same request can cure.
+UNREADABLE = frozenset({"InvalidArgument", "InvalidReference", "InvalidPlatform"})
+
+_AWAY = (OperationalError, RedisError, BackendError, OSError)
 
 
 class QueueUnavailable(Exception):
@@ -27,18 +42,38 @@ def check_queue(app: Celery) -> None:
         ) from error
 
 
-def enqueue(app: Celery, catalog: Catalog, request: PullRequest) -> Pull:
-    """Record a pull as queued, then send it. Raises CatalogUnavailable, QueueUnavailable."""
+def record(catalog: Catalog, request: PullRequest) -> Pull:
+    """Record a pull as queued. Raises CatalogUnavailable."""
     with catalog.begin() as tx:
-        pull = pulls.record(tx, new_pull(str(uuid4()), request))
+        return pulls.record(tx, new_pull(str(uuid4()), request))
+
+
+def record_retry(catalog: Catalog, pull: Pull) -> Pull:
+    """Record a new pull that asks for the same as one that failed or was cancelled.
+
+    Raises InvalidArgument for any other, and for a request that nobody can read.
+    """
+    if pull.state not in {"failed", "cancelled"}:
+        raise InvalidArgument(
+            f"The pull {pull.id} is {pull.state}: only one that failed or was cancelled is retried."
+        )
+    if pull.error_class in UNREADABLE:
+        raise InvalidArgument(
+            f"The pull {pull.id} asked for what cannot be read ({pull.error_class}): pull the "
+            "right reference instead."
+        )
+    with catalog.begin() as tx:
+        return pulls.record(tx, retry_of(pull, str(uuid4())))
+
+
+def send_recorded(app: Celery, recorded: Sequence[Pull]) -> bool:
+    """Send these; False where the queue broke off and the reconciler has to send the rest."""
     try:
-        send(app, pull)
-    except (OperationalError, OSError) as error:
-        raise QueueUnavailable(
-            f"The pull {pull.id} is recorded, but the queue cannot be reached: "
-            "it starts once it was sent again."
-        ) from error
-    return pull
+        for pull in recorded:
+            send(app, pull)
+    except _AWAY:
+        return False
+    return True
 
 
 def send(app: Celery, pull: Pull) -> None:
@@ -59,3 +94,14 @@ def send(app: Celery, pull: Pull) -> None:
         # What Flower shows in place of the arguments.
         kwargsrepr=f"{pull.reference} {pull.platform or ''}".strip(),
     )
+
+
+def answer_ended(app: Celery, catalog: Catalog, ended: Sequence[Pull]) -> bool:
+    """Tell whoever waits for these; False where the reconciler has to, the queue being away."""
+    try:
+        check_queue(app)
+        for pull in ended:
+            answer(app, catalog, pull.id)
+    except (QueueUnavailable, CatalogUnavailable, *_AWAY):
+        return False
+    return True

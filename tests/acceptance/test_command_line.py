@@ -148,7 +148,7 @@ def test_an_interrupted_pull_goes_on_in_the_fleet(served: Fleet, registry: FakeR
         _, told = process.communicate(timeout=30)
     assert process.returncode == 130
     pull_id = told.strip().rpartition(" ")[2]
-    assert f"towline status {pull_id}" in told
+    assert f"towline watch {pull_id}" in told
     hold.set()
 
     def state() -> str:

@@ -1,5 +1,13 @@
 """The command line `towline`. Each command stands in the module of its noun.
 
+    pull.py, status.py, watch.py       asking for images, and seeing them come
+    explain.py, cancel.py, retry.py, pause.py, doctor.py      for whoever operates a fleet
+    images.py, history.py              what is here
+    migrate.py, reconcile.py, up.py    what runs
+
+    session.py   the way to the fleet       display.py, fleet_display.py   what moves on a terminal
+    watching.py  waiting for pulls          tables.py, branches.py, waiting.py   what stands still
+
 Exit status: 0 done; 1 a pull failed; 2 wrong usage or settings; 3 the fleet's own database or
 queue cannot be reached; 130 interrupted.
 """
@@ -24,8 +32,16 @@ FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 _MODULE_OF = {
     "pull": "workers.cli.pull",
     "status": "workers.cli.status",
+    "watch": "workers.cli.watch",
+    "explain": "workers.cli.explain",
+    "cancel": "workers.cli.cancel",
+    "retry": "workers.cli.retry",
+    "pause": "workers.cli.pause",
+    "resume": "workers.cli.pause",
     "ls": "workers.cli.images",
     "inspect": "workers.cli.images",
+    "history": "workers.cli.history",
+    "doctor": "workers.cli.doctor",
     "migrate": "workers.cli.migrate",
     "reconcile": "workers.cli.reconcile",
     "up": "workers.cli.up",

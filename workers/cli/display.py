@@ -18,7 +18,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
+from workers.cli.waiting import waiting_sentence
 from workers.cli.watching import Snapshot, Watcher
 
 _LINE_INTERVAL_SECONDS = 5.0
@@ -109,7 +111,7 @@ class Bars:
                 continue
             self._head(one)
             for layer in one.layers:
-                self._bar(one.pull.id, str(layer.digest), layer.size_bytes, layer.bytes_done)
+                self._bar(one.pull.id, layer)
 
     def _clear(self, pull_id: str) -> None:
         ended = [key for key in self._bars if key[0] == pull_id]
@@ -129,13 +131,15 @@ class Bars:
             self._heads[one.pull.id], description=description, total=total, completed=done
         )
 
-    def _bar(self, pull_id: str, digest: str, size: int, done: int) -> None:
-        key = (pull_id, digest)
+    def _bar(self, pull_id: str, layer: PullLayer) -> None:
+        key, done = (pull_id, str(layer.digest)), layer.bytes_done
+        description = f"  {layer.digest.encoded[:_SHORT_DIGEST_CHARACTERS]} {_note(pull_id, layer)}"
         if key not in self._bars:
             # Preset on resume: what lay on disk before is neither speed nor time.
-            name = digest.partition(":")[2][:_SHORT_DIGEST_CHARACTERS]
-            self._bars[key] = self._progress.add_task(f"  {name}", total=size, completed=done)
-        self._progress.update(self._bars[key], completed=done)
+            self._bars[key] = self._progress.add_task(
+                description, total=layer.size_bytes, completed=done
+            )
+        self._progress.update(self._bars[key], description=description, completed=done)
 
     def say(self, line: Text) -> None:
         """Print one line above the bars."""
@@ -146,10 +150,19 @@ class Bars:
         self._progress.stop()
 
 
+def _note(pull_id: str, layer: PullLayer) -> str:
+    """What else there is to say of a bar; `joined`: another pull fetches it for both."""
+    if layer.stored:
+        return ""
+    if layer.leader is not None and layer.leader != pull_id:
+        return "joined"
+    waiting = layer.waiting_for
+    return str(waiting.get("cause", "")) if waiting and layer.owner is None else ""
+
+
 def _phase(one: Snapshot) -> str:
     if one.pull.waiting_for:
-        detail = one.pull.waiting_for.get("detail") or one.pull.waiting_for.get("cause")
-        return f"{one.pull.state}, waiting: {detail}"
+        return f"{one.pull.state}, waits for {waiting_sentence(one.pull.waiting_for)}"
     if one.pull.state == "fetching":
         stored = sum(layer.stored for layer in one.layers)
         done = sum(layer.bytes_done for layer in one.layers)

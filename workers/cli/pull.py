@@ -14,7 +14,7 @@ from shared.settings import Settings
 from workers.cli.display import Display, display_for, summary
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
-from workers.client import check_queue, enqueue
+from workers.client import check_queue, record, send_recorded
 from workers.pulling.request import DEFAULT_PRIORITY, POLICIES, PullRequest
 from workers.stack.joining import is_up
 
@@ -43,6 +43,13 @@ _RECEIPT_KEYS = (
 )
 @click.option("--requested-by", metavar="NAME", help="Who asks; a label, not an identity.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option(
+    "--deadline",
+    "deadline_seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Fail unless it is complete within so long; what came of it is kept.",
+)
 @click.option("--detach", is_flag=True, help="Print the pull's id and do not wait.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress; only the result.")
@@ -64,7 +71,9 @@ def pull_command(
         )
     with open_session() as session:
         check_queue(session.app)
-        queued = [enqueue(session.app, session.catalog, request) for request in requests]
+        queued = [record(session.catalog, request) for request in requests]
+        if not send_recorded(session.app, queued):
+            click.echo("The queue broke off: the reconciler sends what was recorded.", err=True)
         if detach:
             return _detached(queued, as_json=as_json)
         display = display_for(sys.stderr if as_json else sys.stdout, quiet=quiet or as_json)
@@ -121,6 +130,9 @@ def pull_document(pull: Pull) -> dict[str, Any]:
         "error_code": pull.error_code,
         "error_message": pull.error_message,
         "attempts": pull.attempts,
+        "priority": pull.priority,
+        "requested_by": pull.requested_by,
+        "retry_of": pull.retry_of,
         "created_at": pull.created_at.isoformat(),
         "started_at": pull.started_at.isoformat() if pull.started_at else None,
         "finished_at": pull.finished_at.isoformat() if pull.finished_at else None,
@@ -133,4 +145,4 @@ def _interrupted(session: Session, queued: Sequence[Pull]) -> None:
         click.echo(f"Interrupted; what is there is kept. Go on with: {again}", err=True)
         return
     for pull in queued:
-        click.echo(f"The pull goes on in the fleet. Look: towline status {pull.id}", err=True)
+        click.echo(f"The pull goes on in the fleet. Watch it: towline watch {pull.id}", err=True)

@@ -12,6 +12,13 @@ from shared.settings import Settings
 from workers.config import make_app
 from workers.stack.joining import joined
 
+# Somebody sits in front of a command: it tries once, and leaves the rest to the reconciler.
+_HASTE = {
+    "result_backend_always_retry": False,
+    "result_backend_transport_options": {"retry_policy": {"max_retries": 1, "timeout": 5.0}},
+    "redis_socket_timeout": 5,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -24,22 +31,29 @@ class Session:
 
 
 @contextmanager
-def open_session() -> Iterator[Session]:
-    """Raises InvalidArgument for settings, CatalogUnavailable where the database is away."""
+def open_session(*, checked: bool = True) -> Iterator[Session]:
+    """Raises InvalidArgument for settings, CatalogUnavailable where the database is away.
+
+    `checked` False: whatever state the database is in, for whoever examines that.
+    """
     settings = Settings.read()
     if settings.embedded:
-        with joined(settings) as fleet, _session(fleet, embedded=True) as session:
+        with joined(settings) as fleet, _session(fleet, True, checked) as session:
             yield session
     else:
-        with _session(settings, embedded=False) as session:
+        with _session(settings, False, checked) as session:
             yield session
 
 
 @contextmanager
-def _session(settings: Settings, *, embedded: bool) -> Iterator[Session]:
+def _session(settings: Settings, embedded: bool, checked: bool) -> Iterator[Session]:
     catalog = Catalog(settings.sqlalchemy_url)
+    app = make_app(settings)
+    app.conf.update(_HASTE)
     try:
-        check(catalog)
-        yield Session(settings, catalog, make_app(settings), embedded)
+        if checked:
+            check(catalog)
+        yield Session(settings, catalog, app, embedded)
     finally:
+        app.close()
         catalog.close()

@@ -6,10 +6,12 @@ import click
 from rich.filesize import decimal
 
 from shared.catalog import pulls
+from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
 from workers.cli.pull import pull_document
 from workers.cli.session import open_session
 from workers.cli.tables import print_table, shown_time
+from workers.cli.waiting import waiting_sentence
 from workers.cli.watching import Snapshot, snapshot
 
 
@@ -30,7 +32,7 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
         click.echo(json.dumps([pull_document(pull) for pull in rows], indent=2))
     else:
         print_table(
-            ("pull", "reference", "platform", "state", "done", "total", "since"),
+            ("pull", "reference", "platform", "state", "done", "total", "since", "waits for"),
             [_row(pull) for pull in rows],
         )
 
@@ -40,10 +42,11 @@ def _row(pull: Pull) -> tuple[str, ...]:
         pull.id,
         pull.reference,
         pull.platform or "",
-        pull.error_class or pull.state,
+        str(pull.error_class) if pull.state == "failed" else pull.state,
         decimal(pull.bytes_done),
         decimal(pull.bytes_total) if pull.bytes_total is not None else "",
         shown_time(pull.created_at),
+        waiting_sentence(pull.waiting_for) if pull.waiting_for else "",
     )
 
 
@@ -56,6 +59,8 @@ def _show_one(one: Snapshot, *, as_json: bool) -> None:
             "stored": layer.stored,
             "source": layer.source,
             "attempts": layer.attempts,
+            "owner": layer.owner,
+            "waiting_for": layer.waiting_for,
         }
         for layer in one.layers
     ]
@@ -65,7 +70,8 @@ def _show_one(one: Snapshot, *, as_json: bool) -> None:
         return
     for key, value in pull_document(one.pull).items():
         if value is not None and key != "layers":
-            click.echo(f"{key:<14} {value}")
+            shown = waiting_sentence(value) if key == "waiting_for" else value
+            click.echo(f"{key:<14} {shown}")
     print_table(
         ("layer", "done", "size", "state", "attempts"),
         [
@@ -73,9 +79,18 @@ def _show_one(one: Snapshot, *, as_json: bool) -> None:
                 str(layer.digest),
                 decimal(layer.bytes_done),
                 decimal(layer.size_bytes),
-                layer.source or ("stored" if layer.stored else "open"),
+                _layer_state(one.pull.id, layer),
                 str(layer.attempts),
             )
             for layer in one.layers
         ],
     )
+
+
+def _layer_state(pull_id: str, layer: PullLayer) -> str:
+    if layer.stored:
+        return layer.source or "stored"
+    if layer.owner is not None:
+        who = f"by {layer.owner}"
+        return f"fetched {who}" if layer.leader == pull_id else f"joined, fetched {who}"
+    return waiting_sentence(layer.waiting_for) if layer.waiting_for else "open"

@@ -40,7 +40,7 @@ def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[P
     """Show the pulls until each has ended; how they ended, in the order of their ids."""
     pause_seconds = _SHORTEST_SECONDS
     try:
-        with _interrupts_between_looks() as interrupted:
+        with interrupts_between_looks() as interrupted:
             while True:
                 snapshots = [snapshot(catalog, pull_id) for pull_id in pull_ids]
                 watcher.show(snapshots)
@@ -55,17 +55,21 @@ def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[P
 
 
 @contextmanager
-def _interrupts_between_looks() -> Iterator[threading.Event]:
-    """Note Ctrl-C until the catalog was looked at.
+def interrupts_between_looks() -> Iterator[threading.Event]:
+    """Note Ctrl-C until the catalog was looked at; SIGTERM is one, and leaves a clean terminal.
 
     In the middle of a query the driver would turn it into a lost connection.
     """
     interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: interrupted.set())
+    before = {
+        number: signal.signal(number, lambda _number, _frame: interrupted.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:

@@ -1,0 +1,94 @@
+"""Facts about a pull, as the catalog would tell them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.catalog.chains import Holder
+from shared.catalog.fleet import FleetView
+from shared.catalog.pauses import Pause
+from shared.catalog.pull_layers import PullLayer
+from shared.catalog.pull_values import Pull
+from shared.oci.digest import Digest
+from workers.examining.explaining import Story, explain
+from workers.examining.facts import Facts
+from workers.reconciling.backlog import Messages
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=40)
+DIGEST = Digest.of(b"layer")
+OFFICE = Holder("host:1", 5.0, 1)
+ALIVE = Holder("host:77", 20.0, 2, pull_id="p", bytes_done=40)
+
+_FIELDS: dict[str, Any] = dict.fromkeys(Pull.__dataclass_fields__)
+_PULL = Pull(
+    **{
+        **_FIELDS,
+        "id": "p",
+        "reference": "registry.example/team/app:1",
+        "platform": "linux/amd64",
+        "policy": "always",
+        "state": "fetching",
+        "priority": 5,
+        "registry": "registry.example",
+        "repository": "team/app",
+        "generation": 1,
+        "bytes_done": 0,
+        "attempts": 0,
+        "failures": 0,
+        "created_at": NOW - timedelta(minutes=5),
+        "admitted_at": NOW - timedelta(minutes=4),
+    }
+)
+
+
+def pull(**changes: Any) -> Pull:
+    """A pull that is being fetched, but for these."""
+    return replace(_PULL, **changes)
+
+
+def layer(**changes: Any) -> PullLayer:
+    """A layer of 100 bytes that nobody is at, but for these."""
+    plain = PullLayer(
+        digest=DIGEST,
+        size_bytes=100,
+        media_type="",
+        urls=(),
+        source=None,
+        bytes_fetched=0,
+        attempts=0,
+        failures=0,
+        generation=1,
+        dispatched_at=NOW,
+        not_before=None,
+        waiting_for=None,
+        stored=False,
+        bytes_done=0,
+        owner=None,
+        leader=None,
+    )
+    return replace(plain, **changes)
+
+
+def waits(cause: str, detail: str = "why") -> dict[str, Any]:
+    """Columns of whatever waits until LATER."""
+    reason = {"cause": cause, "detail": detail, "until": LATER.isoformat()}
+    return {"waiting_for": reason, "not_before": LATER}
+
+
+def pause(scope: str = "fleet", name: str = "") -> Pause:
+    """Something is paused since noon."""
+    return Pause(scope, name, NOW)
+
+
+def story(of: Pull | None = None, *layers: PullLayer, **changes: Any) -> Story:
+    """A story of a fleet with workers and a reconciler, whose queue is empty."""
+    plain = Facts(
+        now=NOW,
+        pull=of or pull(),
+        layers=layers,
+        office=OFFICE,
+        fleet=FleetView(4, 4, NOW, "epoch"),
+        messages=Messages(),
+    )
+    return explain(replace(plain, **changes))

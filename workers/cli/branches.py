@@ -1,0 +1,40 @@
+"""Nested lines: a tree on a terminal, indented plain lines in a pipe."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import click
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A line, and what belongs below it."""
+
+    line: Text
+    below: Sequence["Branch"] = field(default_factory=list)
+
+
+def print_branch(top: Branch) -> None:
+    """Print it in the form that fits where the output goes."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(_tree(top))
+        return
+    for line in _lines(top, ""):
+        click.echo(line)
+
+
+def _tree(branch: Branch) -> Tree:
+    tree = Tree(branch.line, guide_style="dim")
+    for each in branch.below:
+        tree.children.append(_tree(each))
+    return tree
+
+
+def _lines(branch: Branch, indent: str) -> Iterator[str]:
+    yield indent + branch.line.plain
+    for each in branch.below:
+        yield from _lines(each, indent + "  ")

@@ -1,0 +1,226 @@
+"""`towline explain`: why a pull does not move, until when, and what it would take."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.filesize import decimal
+from rich.text import Text
+
+from shared.catalog.schema import volume_id
+from shared.errors import InvalidArgument, VolumeFull, VolumeUnavailable
+from shared.volume.store import Volume
+from workers.cli.branches import Branch, print_branch
+from workers.cli.session import Session, open_session
+from workers.cli.tables import shown_time
+from workers.client import QueueUnavailable
+from workers.examining.estimating import measure
+from workers.examining.explaining import LayerStory, Reason, Story, explain, shown_seconds
+from workers.examining.facts import Facts, look
+from workers.reconciling.backlog import Backlog, Messages
+
+_SHORT_DIGEST_CHARACTERS = 12
+# More than a handful of layers in the same case are one line.
+_SHOWN_ALIKE = 4
+
+
+@click.command("explain")
+@click.argument("pull_id", metavar="PULL")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def explain_command(pull_id: str, *, as_json: bool) -> None:
+    """Say why a pull waits, until when, and what it would take.
+
+    Looks for some seconds where bytes are coming, to tell how fast.
+    """
+    with open_session() as session:
+        story = explain(_facts(session, pull_id))
+    if as_json:
+        click.echo(json.dumps(story_document(story), indent=2))
+    else:
+        print_branch(story_branch(story))
+
+
+def _facts(session: Session, pull_id: str) -> Facts:
+    facts = look(session.catalog, pull_id)
+    if facts.pull.final:
+        return facts
+    speeds = measure(session.catalog, pull_id)
+    if speeds:
+        facts = look(session.catalog, pull_id)
+    return replace(
+        facts, speeds=speeds, messages=_messages(session), free_bytes=_free_bytes(session)
+    )
+
+
+def _messages(session: Session) -> Messages | None:
+    backlog = Backlog(session.app, session.settings.lease_seconds)
+    try:
+        return backlog.read()
+    except QueueUnavailable:
+        return None
+    finally:
+        backlog.close()
+
+
+def _free_bytes(session: Session) -> int | None:
+    """Of the volume, where it is mounted here."""
+    with session.catalog.begin() as tx:
+        identity = volume_id(tx)
+    if identity is None:
+        return None
+    try:
+        volume = Volume(session.settings.volume_path, identity)
+        try:
+            return volume.space().free_bytes
+        finally:
+            volume.close()
+    except (InvalidArgument, VolumeUnavailable, VolumeFull):
+        return None
+
+
+def story_branch(story: Story) -> Branch:
+    """The story as nested lines."""
+    below = [_reason_line(story)]
+    stored = [layer for layer in story.facts.layers if layer.stored]
+    if story.facts.layers and not story.facts.pull.final:
+        done = sum(layer.bytes_done for layer in story.facts.layers)
+        total = sum(layer.size_bytes for layer in story.facts.layers)
+        layers = f"{len(stored)} of {len(story.facts.layers)} layers stored"
+        below.append(
+            Branch(Text(f"{layers}, {decimal(done)} of {decimal(total)} here"), _layer_lines(story))
+        )
+    if story.facts.messages is None and not story.facts.pull.final:
+        below.append(Branch(Text("the queue cannot be asked what is on its way", "yellow")))
+    if story.takes:
+        takes = [Branch(Text(each)) for each in story.takes]
+        below.append(Branch(Text("what it would take", "bold"), takes))
+    if story.estimate is not None:
+        below.append(Branch(Text(_estimate_sentence(story))))
+    return Branch(_head(story), below)
+
+
+def _head(story: Story) -> Text:
+    pull = story.facts.pull
+    style = {"complete": "green", "failed": "red"}.get(pull.state, "cyan")
+    head = Text(f"{pull.reference} ", "bold").append(f"{pull.platform or ''} ", "")
+    head.append(pull.state, style)
+    if story.since is not None:
+        head.append(f" since {shown_time(story.since)}")
+        if not pull.final:
+            seconds = (story.facts.now - story.since).total_seconds()
+            head.append(f" ({shown_seconds(seconds)})")
+    head.append(f", priority {pull.priority}")
+    if pull.requested_by:
+        head.append(f", for {pull.requested_by}")
+    if pull.deadline_at is not None and not pull.final:
+        head.append(f", to be done by {shown_time(pull.deadline_at)}")
+    return head
+
+
+def _reason_line(story: Story) -> Branch:
+    reason = story.reason
+    return Branch(_why(story.facts, reason))
+
+
+def _why(facts: Facts, reason: Reason) -> Text:
+    line = Text()
+    if reason.cause is not None:
+        line.append(f"waits, {reason.cause}: ", "yellow")
+    return line.append(reason.sentence).append(_until(facts, reason.until))
+
+
+def _layer_lines(story: Story) -> list[Branch]:
+    lines = []
+    alike: dict[str, list[LayerStory]] = {}
+    for layer in story.layers:
+        alike.setdefault(f"{layer.reason.cause} {layer.reason.sentence}", []).append(layer)
+    for layers in alike.values():
+        shown = layers if len(layers) <= _SHOWN_ALIKE else layers[:1]
+        lines += [Branch(_layer_line(story, layer)) for layer in shown]
+        if len(shown) < len(layers):
+            total = sum(layer.layer.size_bytes for layer in layers[1:])
+            lines.append(
+                Branch(Text(f"and {len(layers) - 1} more of {decimal(total)}, the same", "dim"))
+            )
+    return lines
+
+
+def _layer_line(story: Story, one: LayerStory) -> Text:
+    layer = one.layer
+    line = Text(layer.digest.encoded[:_SHORT_DIGEST_CHARACTERS], "bold")
+    line.append(f"  {decimal(layer.bytes_done)} of {decimal(layer.size_bytes)}")
+    if one.bytes_per_second is not None:
+        line.append(f" at {decimal(int(one.bytes_per_second))}/s")
+    if one.seconds_left is not None:
+        line.append(f", {shown_seconds(one.seconds_left)} left")
+    if one.reason == story.reason:
+        # Said above.
+        return line.append(f": waits, {one.reason.cause}", "yellow")
+    return line.append(": ").append(_why(story.facts, one.reason))
+
+
+def _until(facts: Facts, until: datetime | None) -> str:
+    if until is None or until <= facts.now:
+        return ""
+    seconds = (until - facts.now).total_seconds()
+    return f"; until {until.astimezone():%H:%M:%S}, in {shown_seconds(seconds)}"
+
+
+def _estimate_sentence(story: Story) -> str:
+    estimate = story.estimate
+    if estimate is None or estimate.seconds is None:
+        return f"when it is done nobody can tell: {estimate.sentence}" if estimate else ""
+    return f"about {shown_seconds(estimate.seconds)} {estimate.sentence}"
+
+
+def story_document(story: Story) -> dict[str, Any]:
+    """The story for `--json`."""
+    pull, place = story.facts.pull, story.facts.place
+    return {
+        "pull_id": pull.id,
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "state": pull.state,
+        "since": _time(story.since),
+        "priority": pull.priority,
+        "requested_by": pull.requested_by,
+        "deadline_at": _time(pull.deadline_at),
+        "place": {"before": place.before, "waiting": place.waiting} if place else None,
+        "cause": story.reason.cause,
+        "sentence": story.reason.sentence,
+        "until": _time(story.reason.until),
+        "pull": story.reason.pull_id,
+        "layers": [_layer_document(story.facts, layer) for layer in story.layers],
+        "takes": list(story.takes),
+        "estimate": {"seconds": story.estimate.seconds, "sentence": story.estimate.sentence}
+        if story.estimate
+        else None,
+        "error_class": pull.error_class,
+    }
+
+
+def _layer_document(facts: Facts, story: LayerStory) -> dict[str, Any]:
+    layer, reason = story.layer, story.reason
+    leader = facts.leaders.get(reason.pull_id or "")
+    return {
+        "digest": str(layer.digest),
+        "size": layer.size_bytes,
+        "bytes_done": layer.bytes_done,
+        "attempts": layer.attempts,
+        "failures": layer.failures,
+        "owner": story.owner,
+        "bytes_per_second": story.bytes_per_second,
+        "seconds_left": story.seconds_left,
+        "cause": reason.cause,
+        "sentence": reason.sentence,
+        "until": _time(reason.until),
+        "pull": {"pull_id": leader.id, "reference": leader.reference, "state": leader.state}
+        if leader
+        else None,
+    }
+
+
+def _time(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None

@@ -1,0 +1,205 @@
+"""How the open pulls of a fleet are shown: a live table, plain lines, or a document a line."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TextIO
+
+import click
+from rich.console import Console, Group
+from rich.filesize import decimal
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from shared.catalog.overview import Overview
+from shared.catalog.pull_values import Pull
+from workers.cli.display import summary
+from workers.cli.waiting import waiting_sentence
+
+# Lines of a terminal that are not rows: heading, totals, what is not shown, the prompt.
+_OTHER_LINES = 5
+_LINE_INTERVAL_SECONDS = 30.0
+_STYLES = {"resolving": "cyan", "fetching": "green", "linking": "magenta"}
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """The open pulls at one moment. Speeds in bytes a second; `speed` of all downloads."""
+
+    rows: Sequence[Pull]
+    # Since the last look.
+    ended: Sequence[Pull]
+    overview: Overview
+    speeds: Mapping[str, float]
+    speed: float
+
+
+class FleetDisplay(Protocol):
+    """Whoever shows it."""
+
+    def show(self, view: FleetView) -> None:
+        """Show this."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def display_of_fleet(stream: TextIO, *, as_json: bool) -> FleetDisplay:
+    """The display that fits where the output goes."""
+    if as_json:
+        return FleetDocuments()
+    console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+    return FleetTable(console) if stream.isatty() else FleetLines(console)
+
+
+class FleetTable:
+    """A table that moves; what has ended scrolls by above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def show(self, view: FleetView) -> None:
+        """Draw it anew."""
+        for pull in view.ended:
+            self._live.console.print(summary(pull), soft_wrap=True)
+        rows = max(self._live.console.size.height - _OTHER_LINES, 1)
+        self._live.update(Group(fleet_table(view, rows), totals(view)), refresh=True)
+
+    def close(self) -> None:
+        """Remove it."""
+        self._live.stop()
+
+
+class FleetLines:
+    """A line whenever a pull changes its state or reason, and the totals from time to time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[str, tuple[str, Any]] = {}
+        self._totals_at = float("-inf")
+
+    def show(self, view: FleetView) -> None:
+        """Say what is new."""
+        for pull in view.ended:
+            self._console.print(summary(pull))
+        said = {pull.id: (pull.state, _reason(pull)) for pull in view.rows}
+        for pull in view.rows:
+            if self._said.get(pull.id) != said[pull.id]:
+                self._console.print(Text(f"{pull.id} {pull.reference}: {activity(pull).plain}"))
+        self._said = said
+        if time.monotonic() - self._totals_at > _LINE_INTERVAL_SECONDS:
+            self._totals_at = time.monotonic()
+            self._console.print(totals(view))
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+
+class FleetDocuments:
+    """A document a line for each pull that has changed."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, dict[str, Any]] = {}
+
+    def show(self, view: FleetView) -> None:
+        """Print what is new."""
+        for pull in view.ended:
+            click.echo(json.dumps(fleet_document(pull, None)))
+        said = {pull.id: fleet_document(pull, None) for pull in view.rows}
+        for pull in view.rows:
+            if self._said.get(pull.id) != said[pull.id]:
+                click.echo(json.dumps(fleet_document(pull, view.speeds.get(pull.id))))
+        self._said = said
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+
+def fleet_document(pull: Pull, bytes_per_second: float | None) -> dict[str, Any]:
+    """A pull in a line."""
+    return {
+        "pull_id": pull.id,
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "state": pull.state,
+        "waiting_for": dict(pull.waiting_for) if pull.waiting_for else None,
+        "priority": pull.priority,
+        "requested_by": pull.requested_by,
+        "bytes_done": pull.bytes_done,
+        "bytes_total": pull.bytes_total,
+        "bytes_per_second": round(bytes_per_second) if bytes_per_second is not None else None,
+        "error_class": pull.error_class,
+    }
+
+
+def fleet_table(view: FleetView, rows: int) -> Table:
+    """The first `rows` open pulls."""
+    table = Table(box=None, pad_edge=False, expand=True)
+    # Ids are for other commands: whole or not at all.
+    table.add_column("pull", no_wrap=True, overflow="ellipsis", max_width=36)
+    table.add_column("reference", no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)
+    table.add_column("state, or what it waits for", no_wrap=True, overflow="ellipsis", min_width=26)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("speed", justify="right", no_wrap=True)
+    table.add_column("pri", justify="right", no_wrap=True)
+    table.add_column("for", no_wrap=True, overflow="ellipsis", max_width=12)
+    for pull in view.rows[:rows]:
+        speed = view.speeds.get(pull.id)
+        table.add_row(
+            pull.id,
+            pull.reference.removeprefix("docker.io/").removeprefix("library/"),
+            _cell(pull),
+            _bytes(pull),
+            f"{decimal(int(speed))}/s" if speed else "",
+            str(pull.priority),
+            pull.requested_by or "",
+        )
+    return table
+
+
+def totals(view: FleetView) -> Text:
+    """The fleet in a line."""
+    states = view.overview.states
+    if not view.overview.open:
+        return Text("No pull is open.", "dim")
+    counts = [f"{states[state]:,} {state}" for state in states]
+    downloads = len(view.overview.downloads)
+    words = "1 download" if downloads == 1 else f"{downloads} downloads"
+    shown = min(len(view.rows), view.overview.open)
+    more = "" if shown == view.overview.open else f"; the first {shown} are shown"
+    return Text(
+        f"{view.overview.open:,} open: {', '.join(counts)}; {words} at "
+        f"{decimal(int(view.speed))}/s{more}",
+        "bold",
+    )
+
+
+def activity(pull: Pull) -> Text:
+    """The state, or why it does not move."""
+    if pull.waiting_for:
+        text = Text(f"{pull.state}, " if pull.state != "queued" else "")
+        return text.append(waiting_sentence(pull.waiting_for), "yellow")
+    return Text(pull.state, _STYLES.get(pull.state, ""))
+
+
+def _cell(pull: Pull) -> Text:
+    """The same, short: `towline explain` has the details."""
+    if not pull.waiting_for:
+        return activity(pull)
+    brief = {key: value for key, value in pull.waiting_for.items() if key != "detail"}
+    text = Text(f"{pull.state}, " if pull.state != "queued" else "")
+    return text.append(waiting_sentence(brief), "yellow")
+
+
+def _reason(pull: Pull) -> Any:
+    waiting = pull.waiting_for or {}
+    return waiting.get("cause"), waiting.get("detail")
+
+
+def _bytes(pull: Pull) -> str:
+    if pull.bytes_total is None:
+        return ""
+    return f"{decimal(pull.bytes_done)} of {decimal(pull.bytes_total)}"

@@ -1,0 +1,146 @@
+"""`towline watch`: one pull until it ends, or the whole fleet until Ctrl-C."""
+
+import json
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+from rich.text import Text
+
+from shared.catalog import overview, pulls
+from shared.catalog.database import Catalog
+from shared.catalog.overview import Overview
+from shared.catalog.pull_values import Pull
+from workers.cli.display import Display, display_for, summary
+from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
+from workers.cli.pull import pull_document
+from workers.cli.session import open_session
+from workers.cli.watching import Snapshot, interrupts_between_looks, watch
+
+_LOOK_SECONDS = 1.0
+# Owners write down how far they are once a second, so a speed needs a longer look.
+_SPEED_SECONDS = 5.0
+_ENDED_AT_ONCE = 1000
+
+Key = TypeVar("Key")
+
+
+@click.command("watch")
+@click.argument("pull_id", required=False, metavar="[PULL]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line, at each change.")
+@click.option("--limit", default=200, show_default=True, type=click.IntRange(1, 10_000))
+def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:
+    """Watch a pull until it ends, or every open pull until Ctrl-C.
+
+    With a PULL the exit status is 0 when it is complete and 1 when it is not; Ctrl-C, which leaves
+    the pull alone, is 130.
+    """
+    with open_session() as session:
+        if pull_id is None:
+            _watch_fleet(session.catalog, display_of_fleet(sys.stdout, as_json=as_json), limit)
+            return 0
+        display: Display = Documents() if as_json else display_for(sys.stdout, quiet=False)
+        (ended,) = watch(session.catalog, [pull_id], display)
+        if not as_json:
+            display.say(summary(ended))
+    return 0 if ended.state == "complete" else 1
+
+
+class Documents:
+    """One JSON document a line whenever a pull or one of its layers has changed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, snapshots: Sequence[Snapshot]) -> None:
+        """Print what is new."""
+        for one in snapshots:
+            document = json.dumps(_document(one))
+            if document != self._last:
+                click.echo(document)
+                self._last = document
+
+    def say(self, line: Text) -> None:
+        """Lines for people are none of its business."""
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+
+def _document(one: Snapshot) -> dict[str, Any]:
+    layers = [
+        {
+            "digest": str(layer.digest),
+            "size": layer.size_bytes,
+            "bytes_done": layer.bytes_done,
+            "stored": layer.stored,
+            "owner": layer.owner,
+            "joined": layer.leader is not None and layer.leader != one.pull.id,
+            "waiting_for": dict(layer.waiting_for) if layer.waiting_for else None,
+        }
+        for layer in one.layers
+    ]
+    return {"layers": layers, **pull_document(one.pull)}
+
+
+class Speedometer:
+    """Units a second of whatever grows, over the last seconds."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Any, deque[tuple[float, int]]] = {}
+
+    def speeds(self, now: float, amounts: Mapping[Key, int]) -> dict[Key, float]:
+        """How fast each of these grows; what is not among them any more is forgotten."""
+        self._marks = {key: self._marks.get(key, deque()) for key in amounts}
+        return {key: self._speed(key, now, amount) for key, amount in amounts.items()}
+
+    def _speed(self, key: Any, now: float, amount: int) -> float:
+        marks = self._marks[key]
+        marks.append((now, amount))
+        while now - marks[0][0] > _SPEED_SECONDS:
+            marks.popleft()
+        first_at, first = marks[0]
+        return max(amount - first, 0) / (now - first_at) if now > first_at else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    now: datetime
+    rows: Sequence[Pull]
+    ended: Sequence[Pull]
+    overview: Overview
+
+
+def _watch_fleet(catalog: Catalog, display: FleetDisplay, limit: int) -> None:
+    of_pulls, of_downloads = Speedometer(), Speedometer()
+    since: datetime | None = None
+    try:
+        with interrupts_between_looks() as interrupted:
+            while True:
+                look = _look(catalog, since, limit)
+                since, seconds = look.now, look.now.timestamp()
+                display.show(
+                    FleetView(
+                        look.rows,
+                        look.ended,
+                        look.overview,
+                        of_pulls.speeds(seconds, {one.id: one.bytes_done for one in look.rows}),
+                        sum(of_downloads.speeds(seconds, look.overview.downloads).values()),
+                    )
+                )
+                if interrupted.wait(_LOOK_SECONDS):
+                    raise KeyboardInterrupt
+    finally:
+        display.close()
+
+
+def _look(catalog: Catalog, since: datetime | None, limit: int) -> _Look:
+    with catalog.begin() as tx:
+        now = pulls.clock(tx)
+        ids = overview.ended_after(tx, since, _ENDED_AT_ONCE) if since else []
+        ended = [pull for each in ids if (pull := pulls.get(tx, each)) is not None]
+        return _Look(now, pulls.open_pulls(tx, limit), ended, overview.of_fleet(tx))
