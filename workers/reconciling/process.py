@@ -10,8 +10,9 @@ from types import FrameType
 
 from celery import Celery
 
-from shared.catalog import step_leases
-from shared.catalog.database import Catalog
+from shared.catalog import recovery, step_leases
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.recovery import Unfinished
 from shared.catalog.schema import check
 from shared.errors import CatalogUnavailable
 from shared.settings import Settings
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _POOL_SIZE = 2
 # A fleet at rest is looked at this much less often.
-_AT_REST = 2.5
+_AT_REST = 3
 _SHORTEST_OFFICE_SECONDS = 10.0
 
 
@@ -79,9 +80,8 @@ class Reconciler:
                 check(self._catalog)
                 self._checked = True
                 _log.info("The reconciler is watching.")
-            if not self._is_in_office():
-                return False
-            return self._rounds.look()
+            work = self._take_office()
+            return self._rounds.look(work) if work is not None else False
         except (CatalogUnavailable, QueueUnavailable) as error:
             _log.warning("%s", error)
             return True
@@ -91,13 +91,20 @@ class Reconciler:
             _log.exception("This round failed; the next one looks again.")
             return True
 
-    def _is_in_office(self) -> bool:
+    def _take_office(self) -> Unfinished | None:
+        """What there is to look after; None while another replica is in office."""
+        # One transaction for both: this is all that a fleet at rest costs.
         with self._catalog.begin() as tx:
-            if self._fence is not None:
-                if step_leases.renew(tx, [self._fence], self._office_seconds):
-                    return True
-                self._fence = None
-            lease = step_leases.take(tx, step_leases.RECONCILER, self._owner, self._office_seconds)
+            if not self._is_in_office(tx):
+                return None
+            return recovery.unfinished(tx)
+
+    def _is_in_office(self, tx: Connection) -> bool:
+        if self._fence is not None:
+            if step_leases.renew(tx, [self._fence], self._office_seconds):
+                return True
+            self._fence = None
+        lease = step_leases.take(tx, step_leases.RECONCILER, self._owner, self._office_seconds)
         if lease is None:
             return False
         self._fence = lease.fence

@@ -12,7 +12,7 @@ from celery import Celery
 
 from shared.catalog import fleet, reasons, recovery, waiters
 from shared.catalog.database import Catalog
-from shared.catalog.recovery import DueLayer, DuePull
+from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
 from workers.client import QueueUnavailable
 from workers.dispatching import deliver
@@ -51,10 +51,8 @@ class Rounds:
         """Let go of Redis."""
         self._backlog.close()
 
-    def look(self) -> bool:
-        """One round; whether there was anything to look after."""
-        with self._catalog.begin() as tx:
-            work = recovery.unfinished(tx)
+    def look(self, work: Unfinished) -> bool:
+        """One round over this work; whether there was any."""
         self._notice_outage()
         try:
             self._check_epoch()

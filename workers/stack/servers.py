@@ -35,7 +35,7 @@ class PostgresServer:
         self._directory = directory
         self._binaries = binaries
         self._data = directory / f"postgres-{binaries.major}"
-        self._log = directory / "postgres.log"
+        self.log = directory / "postgres.log"
         self._port = 0
         self.child: Child | None = None
 
@@ -56,7 +56,7 @@ class PostgresServer:
         self.child = Child(
             "PostgreSQL",
             [self._binaries.postgres, "-D", self._data, *options],
-            self._log,
+            self.log,
             # Fast shutdown: sessions are ended, a checkpoint is written.
             signal.SIGINT,
             unprivileged=True,
@@ -84,9 +84,9 @@ class PostgresServer:
             "--locale=C",
             "--no-instructions",
         ]
-        if not run_unprivileged([*command, *options], self._log):
+        if not run_unprivileged([*command, *options], self.log):
             raise CatalogUnavailable(
-                f"PostgreSQL's data directory could not be made: {self._log} says why. As root, "
+                f"PostgreSQL's data directory could not be made: {self.log} says why. As root, "
                 "TOWLINE_HOME must be a directory that the user nobody can reach."
             )
         fresh.rename(self._data)

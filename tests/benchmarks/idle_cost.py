@@ -1,0 +1,159 @@
+"""What a fleet costs its stores: Redis commands and SQL statements a second, at rest and at work.
+
+    uv run python -m tests.benchmarks.idle_cost [--seconds 60]
+
+Redis counts its own commands (INFO commandstats), PostgreSQL logs every statement. BEGIN, COMMIT
+and the driver's pings are counted like any other.
+"""
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import redis
+
+from tests.acceptance.fleet import Fleet
+from tests.fakes.faults import Stall
+from tests.fakes.registry import FakeRegistry
+from tests.services import fresh_database, running_postgres, running_redis
+from tests.waiting import wait_until
+from workers.stack.servers import PostgresServer
+
+_STATEMENT = re.compile(rb"LOG:  (?:statement|execute [^:]*):")
+_LAYERS = 4
+_SETTLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Per second."""
+
+    commands: float
+    statements: float
+
+    def minus(self, other: "Cost", count: int = 1) -> "Cost":
+        """What each of `count` things adds."""
+        return Cost(
+            max(self.commands - other.commands, 0) / count,
+            max(self.statements - other.statements, 0) / count,
+        )
+
+
+@dataclass
+class Meter:
+    """Counts what both stores are asked."""
+
+    fleet: Fleet
+    log: Path
+    seconds: float
+
+    def measure(self) -> Cost:
+        """Over the whole time."""
+        time.sleep(_SETTLE_SECONDS)
+        before, since = self._counts(), time.monotonic()
+        time.sleep(self.seconds)
+        after, took = self._counts(), time.monotonic() - since
+        return Cost((after[0] - before[0]) / took, (after[1] - before[1]) / took)
+
+    def _counts(self) -> tuple[int, int]:
+        with redis.Redis.from_url(self.fleet.redis_url) as client:
+            stats = client.info("commandstats")
+        own = ("cmdstat_info", "cmdstat_hello", "cmdstat_auth", "cmdstat_client|setinfo")
+        commands = sum(one["calls"] for name, one in stats.items() if name not in own)
+        return commands, len(_STATEMENT.findall(self.log.read_bytes()))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    seconds = parser.parse_args().seconds
+    print(f"{'':<34}{'Redis commands/s':>18}{'SQL statements/s':>18}")
+    for pool in ("threads", "prefork"):
+        with fleet_at_rest(seconds) as meter:
+            meter.fleet.start_worker(pool)
+            _print(f"worker at rest, {pool}", meter.measure())
+    with fleet_at_rest(seconds) as meter, reconciler(meter.fleet):
+        _print("reconciler at rest, in office", meter.measure())
+        with reconciler(meter.fleet):
+            both = meter.measure()
+        _print("two reconcilers at rest", both)
+    with fleet_at_rest(seconds) as meter:
+        _running_layers(meter, "threads")
+
+
+def _running_layers(meter: Meter, pool: str) -> None:
+    fleet = meter.fleet
+    # Silence is a running layer, too: it is looked after each second all the same.
+    fleet.settings["TOWLINE_STALL_TIMEOUT_SECONDS"] = "600"
+    fleet.start_worker(pool)
+    rest = meter.measure()
+    hold = threading.Event()
+    with FakeRegistry() as registry, fleet.client() as client:
+        registry.put_image("a", "1", [bytes([n]) * 2_000_000 for n in range(_LAYERS)])
+        registry.fail(Stall(path="/blobs/", after_bytes=1_000_000, until=hold))
+        client.pull(reference=f"{registry.host}/a:1", platform="linux/amd64")
+        held = f"SELECT 1 FROM (SELECT count(*) AS n FROM leases) AS l WHERE n = {_LAYERS}"
+        wait_until(lambda: fleet.sql(held), timeout=30)
+        busy = meter.measure()
+        hold.set()
+        _print(f"each running layer ({_LAYERS} in a process)", busy.minus(rest, _LAYERS))
+
+
+@contextmanager
+def fleet_at_rest(seconds: float) -> Iterator[Meter]:
+    """A migrated fleet without a process."""
+    with (
+        running_postgres() as postgres,
+        running_redis() as broker,
+        fresh_database(postgres) as url,
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        _log_statements(postgres)
+        volume = Path(directory, "volume")
+        volume.mkdir()
+        fleet = Fleet(url, broker.url, volume, Path(directory))
+        assert fleet.towline("migrate").returncode == 0
+        try:
+            yield Meter(fleet, postgres.log, seconds)
+        finally:
+            fleet.stop()
+
+
+@contextmanager
+def reconciler(fleet: Fleet) -> Iterator[None]:
+    """One `towline reconcile`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.cli", "reconcile"],
+        env=fleet.environment,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def _log_statements(postgres: PostgresServer) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET log_statement = 'all'")
+        connection.execute("SELECT pg_reload_conf()")
+
+
+def _print(what: str, cost: Cost) -> None:
+    print(f"{what:<34}{cost.commands:>18.2f}{cost.statements:>18.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
