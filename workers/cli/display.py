@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from shared.catalog.pull_layers import PullLayer
@@ -91,13 +92,18 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}"),
+            # It gives way: without room the bars would.
+            TextColumn(
+                "{task.description}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
             BarColumn(bar_width=30),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            expand=True,
         )
         self._heads: dict[str, TaskID] = {}
         self._bars: dict[tuple[str, str], TaskID] = {}
@@ -122,7 +128,7 @@ class Bars:
             self._progress.remove_task(bar)
 
     def _head(self, one: Snapshot) -> None:
-        description = f"[bold]{one.pull.reference}[/] {_phase(one)}"
+        description = f"[bold]{one.pull.reference}[/] {_phase(one, brief=True)}"
         total = one.pull.bytes_total
         done = sum(layer.bytes_done for layer in one.layers)
         if one.pull.id not in self._heads:
@@ -160,9 +166,9 @@ def _note(pull_id: str, layer: PullLayer) -> str:
     return str(waiting.get("cause", "")) if waiting and layer.owner is None else ""
 
 
-def _phase(one: Snapshot) -> str:
+def _phase(one: Snapshot, *, brief: bool = False) -> str:
     if one.pull.waiting_for:
-        return f"{one.pull.state}, waits for {waiting_sentence(one.pull.waiting_for)}"
+        return f"{one.pull.state}, waits: {waiting_sentence(one.pull.waiting_for, brief=brief)}"
     if one.pull.state == "fetching":
         stored = sum(layer.stored for layer in one.layers)
         done = sum(layer.bytes_done for layer in one.layers)

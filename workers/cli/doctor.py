@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import click
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from workers.cli.session import open_session
@@ -44,7 +44,7 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
     findings: list[Finding] = []
     with open_session(checked=False) as session:
         patient = Patient(session.settings, session.catalog, session.app)
-        for one in _round(patient, deep=deep):
+        for one in _round(patient, console, deep=deep):
             findings.append(one)
             _print(console, one)
     if as_json:
@@ -54,50 +54,58 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
     return 1 if _count(findings, "problem") else 0
 
 
-def _round(patient: Patient, *, deep: bool) -> Iterator[Finding]:
-    shallow: list[Finding] = []
+def _round(patient: Patient, console: Console, *, deep: bool) -> Iterator[Finding]:
+    blind = False
     for one in examine(patient):
-        shallow.append(one)
+        blind |= one.check in {"database", "schema"} and one.level == "problem"
         yield one
-    if not deep or any(
-        one.check in {"database", "schema"} and one.level == "problem" for one in shallow
-    ):
+    if not deep or blind:
         return
-    with _bar() as progress:
-        task = progress.add_task("reading", total=None)
+    with _bar(console) as progress:
+        task = progress.add_task("reading", total=None, visible=False)
 
         def told(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+            progress.update(task, completed=done, total=total, visible=done < total)
 
         yield from examine_deeply(patient, told)
 
 
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """On stderr, and only where somebody looks."""
-    with Progress(
+def _bar(console: Console) -> Progress:
+    """Below the findings, or on stderr where those go into a pipe; only where somebody looks."""
+    where = console if sys.stdout.isatty() and not console.quiet else Console(stderr=True)
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=where,
         transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as progress:
-        yield progress
+        disable=not where.is_terminal,
+    )
 
 
 def _print(console: Console, one: Finding) -> None:
     sign, style = _SIGNS[one.level]
-    line = Text(f"{sign} ", style).append(f"{one.check:<{_CHECK_CHARACTERS}}", "bold")
-    console.print(line.append(one.sentence, ""))
-    if one.level == "ok":
+    lines = [one.sentence]
+    if one.level != "ok":
+        lines += one.details[:_SHOWN_DETAILS]
+        if len(one.details) > _SHOWN_DETAILS:
+            lines.append("… `--json` lists more")
+    if not console.is_terminal:
+        for number, line in enumerate(lines):
+            head = f"{sign} {one.check:<{_CHECK_CHARACTERS}} "
+            console.print(Text(f"{head if number == 0 else ' ' * len(head)}{line}"))
         return
-    for detail in one.details[:_SHOWN_DETAILS]:
-        console.print(Text(f"{' ' * (_CHECK_CHARACTERS + 2)}{detail}", "dim"))
-    if len(one.details) > _SHOWN_DETAILS:
-        console.print(Text(f"{' ' * (_CHECK_CHARACTERS + 2)}… `--json` lists more", "dim"))
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(style=style)
+    grid.add_column(style="bold", min_width=_CHECK_CHARACTERS)
+    grid.add_column(overflow="fold")
+    for number, line in enumerate(lines):
+        first = number == 0
+        shown = Text(line, "" if first else "dim")
+        grid.add_row(sign if first else "", one.check if first else "", shown)
+    console.print(grid)
 
 
 def _conclusion(findings: Sequence[Finding]) -> Text:

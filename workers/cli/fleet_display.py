@@ -151,7 +151,8 @@ def fleet_table(view: FleetView, rows: int) -> Table:
         table.add_row(
             pull.id,
             pull.reference.removeprefix("docker.io/").removeprefix("library/"),
-            _cell(pull),
+            # `towline explain` has the details.
+            activity(pull, brief=True),
             _bytes(pull),
             f"{decimal(int(speed))}/s" if speed else "",
             str(pull.priority),
@@ -177,21 +178,12 @@ def totals(view: FleetView) -> Text:
     )
 
 
-def activity(pull: Pull) -> Text:
+def activity(pull: Pull, *, brief: bool = False) -> Text:
     """The state, or why it does not move."""
     if pull.waiting_for:
         text = Text(f"{pull.state}, " if pull.state != "queued" else "")
-        return text.append(waiting_sentence(pull.waiting_for), "yellow")
+        return text.append(waiting_sentence(pull.waiting_for, brief=brief), "yellow")
     return Text(pull.state, _STYLES.get(pull.state, ""))
-
-
-def _cell(pull: Pull) -> Text:
-    """The same, short: `towline explain` has the details."""
-    if not pull.waiting_for:
-        return activity(pull)
-    brief = {key: value for key, value in pull.waiting_for.items() if key != "detail"}
-    text = Text(f"{pull.state}, " if pull.state != "queued" else "")
-    return text.append(waiting_sentence(brief), "yellow")
 
 
 def _reason(pull: Pull) -> Any:
