@@ -156,6 +156,8 @@ class Client:
         """What stands under an id, whoever sent it: a result, or the error it failed with."""
         sent = AsyncResult(task_id, app=self.app)
         self.pulls.append(sent)
+        # A look; without it, one that is there would be waited for, too.
+        sent.ready()
         return sent.get(timeout=timeout, propagate=False)
 
     def close(self) -> None:

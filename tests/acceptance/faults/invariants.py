@@ -24,8 +24,8 @@ def check(load: Load, *, kills: int = 0) -> None:
 
 
 def every_pull_is_complete(load: Load) -> None:
-    ends = load.fleet.sql("SELECT state, error_message, answered_at IS NULL FROM pulls")
-    assert ends == [("complete", None, False)] * len(load.pulls)
+    ends = load.fleet.sql("SELECT state, error_message FROM pulls")
+    assert ends == [("complete", None)] * len(load.pulls)
 
 
 def every_name_hashes_to_itself(load: Load) -> None:
@@ -49,9 +49,8 @@ def every_image_stands_once(load: Load) -> None:
     listed: dict[str, list[str]] = {}
     for reference, digest in sql("SELECT reference, digest FROM image_layers"):
         listed.setdefault(reference, []).append(digest)
-    for repository, layers in load.images.items():
+    for repository, digests in load.images.items():
         if load.reference(repository) in pulled:
-            digests = ["sha256:" + hashlib.sha256(raw).hexdigest() for raw in layers]
             assert listed[load.reference(repository)] == digests
 
 
@@ -60,6 +59,8 @@ def every_answer_is_the_receipt(load: Load) -> None:
     with load.fleet.client() as client:
         for pull_id in load.pulls:
             assert client.answer(pull_id) == receipts[pull_id]
+    # When Redis has lost everything, answers are given twice.
+    load.settle()
 
 
 def nothing_is_left_over(load: Load) -> None:
@@ -69,7 +70,7 @@ def nothing_is_left_over(load: Load) -> None:
 
 
 def bytes_were_fetched_once(load: Load, kills: int = 0) -> None:
-    unique = sum(map(len, load.layers.values()))
+    unique = load.unique_bytes()
     overlap = load.handed_out() - unique
     print(f"fetched twice: {overlap:,} of {unique:,} bytes, {kills} kills")
     assert 0 <= overlap <= kills * CHUNK_BYTES

@@ -1,7 +1,7 @@
 """What is under way when a fault strikes, and waiting until it has ended by itself."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,39 +21,56 @@ SETTLED_SECONDS = 60
 
 @dataclass
 class Load:
-    """Pulls of images that the registry holds. `images`: the layers of each, by repository."""
+    """Pulls of images that the registry holds.
+
+    `images`: the digests of each image's layers, by repository. `sizes`: of each distinct layer.
+    """
 
     fleet: FaultyFleet
     registry: FakeRegistry
-    images: Mapping[str, Sequence[bytes]]
+    images: dict[str, list[str]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     pulls: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        for repository, layers in self.images.items():
-            self.registry.put_image(repository, "1", layers)
-
-    @property
-    def layers(self) -> dict[str, bytes]:
-        """Every distinct layer by its digest."""
-        return {digest_of(raw): raw for layers in self.images.values() for raw in layers}
+    def add(self, repository: str, layers: Sequence[bytes]) -> None:
+        """One more image that can be asked for."""
+        self.images[repository] = [digest_of(raw) for raw in layers]
+        self.sizes |= zip(self.images[repository], map(len, layers), strict=True)
+        self.registry.put_image(repository, "1", layers)
 
     def reference(self, repository: str) -> str:
         """How a pull names this image."""
         return f"{self.registry.host}/{repository}:1"
 
-    def send(self, *repositories: str, **more: Any) -> list[str]:
-        """Ask for these images, and wait until each pull stands in the catalog. Their ids."""
+    def ask(self, *repositories: str, **more: Any) -> list[str]:
+        """Send a message for each of these images. The pulls' ids."""
         with self.fleet.client() as client:
             sent = [
                 client.pull(reference=self.reference(one), platform=PLATFORM, **more).id
                 for one in repositories
             ]
-            self.pulls += sent
-            wait_until(lambda: self._recorded() == len(self.pulls), timeout=30)
+        self.pulls += sent
         return sent
 
-    def _recorded(self) -> int:
-        return len(self.fleet.sql("SELECT 1 FROM pulls"))
+    def send(self, *repositories: str, **more: Any) -> list[str]:
+        """Ask for these images, and wait until each pull stands in the catalog. Their ids."""
+        sent = self.ask(*repositories, **more)
+        self.recorded()
+        return sent
+
+    def detach(self, *repositories: str) -> list[str]:
+        """Ask from the command line, which writes the rows itself. The pulls' ids."""
+        references = map(self.reference, repositories)
+        result = self.fleet.towline("pull", "--detach", "--platform", PLATFORM, *references)
+        assert result.returncode == 0, result.stderr
+        sent = result.stdout.split()
+        self.pulls += sent
+        return sent
+
+    def recorded(self) -> None:
+        """Wait until each pull stands in the catalog."""
+        count = "SELECT count(*) FROM pulls"
+        wait_until(lambda: self.fleet.sql(count) == [(len(self.pulls),)], timeout=30)
 
     def under_way(self, layers: int = 2) -> None:
         """Wait until bytes of this many layers have been written down."""
@@ -65,17 +82,26 @@ class Load:
         still = "SELECT 1 FROM pulls WHERE answered_at IS NULL LIMIT 1"
         wait_until(lambda: not self.fleet.sql(still), timeout=seconds)
 
+    def unique_bytes(self) -> int:
+        """Bytes of the distinct layers of what was asked for."""
+        asked = {one for (one,) in self.fleet.sql("SELECT reference FROM pulls")}
+        images = [digests for name, digests in self.images.items() if self.reference(name) in asked]
+        return sum(self.sizes[digest] for digest in set().union(*images))
+
     def handed_out(self) -> int:
         """Bytes of layers that the registry has sent."""
         return sum(
             request.sent
             for request in self.registry.asked("/blobs/")
-            if request.path.rpartition("/")[2] in self.layers
+            if request.path.rpartition("/")[2] in self.sizes
         )
 
 
 def standard_load(fleet: FaultyFleet, registry: FakeRegistry) -> Load:
     """Three images that share their base; a layer takes a few seconds."""
     registry.fail(PACE)
+    load = Load(fleet, registry)
     base = os.urandom(LAYER_BYTES)
-    return Load(fleet, registry, {name: [base, os.urandom(LAYER_BYTES)] for name in "abc"})
+    for repository in "abc":
+        load.add(repository, [base, os.urandom(LAYER_BYTES)])
+    return load

@@ -57,6 +57,10 @@ class OwnPostgres(OwnServer):
 
     def __init__(self, server: PostgresServer) -> None:
         super().__init__(server, _postmaster)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            # The suite's servers forget; what one has committed here must outlive its end.
+            connection.execute("ALTER SYSTEM SET synchronous_commit = on")
+            connection.execute("SELECT pg_reload_conf()")
 
 
 class OwnRedis(OwnServer):
