@@ -1,10 +1,10 @@
 """How pulls are shown while they run: bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
@@ -26,6 +26,10 @@ from workers.cli.watching import Snapshot, Watcher
 
 _LINE_INTERVAL_SECONDS = 5.0
 _SHORT_DIGEST_CHARACTERS = 12
+# Of a terminal: what the bars, bytes, speeds and times take. A line as wide as the terminal would
+# break where the terminal echoes ^C.
+_OTHER_COLUMNS = 72
+_FEWEST_COLUMNS = 20
 
 
 class Display(Watcher, Protocol):
@@ -86,16 +90,28 @@ class Lines:
         """Nothing to leave behind."""
 
 
+class _Grouped(Progress):
+    """Bars in the order of their `place`, whenever they came."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """All of them, as one table."""
+        yield self.make_tasks_table(sorted(self.tasks, key=lambda task: task.fields["place"]))
+
+
 class Bars:
     """One bar for each distinct layer, gone when its pull has ended."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+        self._progress = _Grouped(
             SpinnerColumn(finished_text="[green]✓"),
             # It gives way: without room the bars would.
             TextColumn(
                 "{task.description}",
-                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                table_column=Column(
+                    no_wrap=True,
+                    overflow="ellipsis",
+                    max_width=max(console.width - _OTHER_COLUMNS, _FEWEST_COLUMNS),
+                ),
             ),
             BarColumn(bar_width=30),
             DownloadColumn(),
@@ -103,21 +119,21 @@ class Bars:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            expand=True,
         )
         self._heads: dict[str, TaskID] = {}
+        self._planned: set[str] = set()
         self._bars: dict[tuple[str, str], TaskID] = {}
         self._progress.start()
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         """Move the bars."""
-        for one in snapshots:
+        for number, one in enumerate(snapshots):
             if one.pull.final:
                 self._clear(one.pull.id)
                 continue
-            self._head(one)
-            for layer in one.layers:
-                self._bar(one.pull.id, layer)
+            self._head(one, (number, 0))
+            for position, layer in enumerate(one.layers, start=1):
+                self._bar(one.pull.id, layer, (number, position))
 
     def _clear(self, pull_id: str) -> None:
         ended = [key for key in self._bars if key[0] == pull_id]
@@ -127,23 +143,29 @@ class Bars:
         for bar in bars:
             self._progress.remove_task(bar)
 
-    def _head(self, one: Snapshot) -> None:
+    def _head(self, one: Snapshot, place: tuple[int, int]) -> None:
         description = f"[bold]{one.pull.reference}[/] {_phase(one, brief=True)}"
         total = one.pull.bytes_total
         done = sum(layer.bytes_done for layer in one.layers)
         if one.pull.id not in self._heads:
-            self._heads[one.pull.id] = self._progress.add_task(description, total=total)
+            self._heads[one.pull.id] = self._progress.add_task(
+                description, total=total, place=place
+            )
+        if one.pull.id not in self._planned and total is not None:
+            # What was there before the plan is neither speed nor time.
+            self._planned.add(one.pull.id)
+            self._progress.reset(self._heads[one.pull.id], total=total, completed=done)
         self._progress.update(
             self._heads[one.pull.id], description=description, total=total, completed=done
         )
 
-    def _bar(self, pull_id: str, layer: PullLayer) -> None:
+    def _bar(self, pull_id: str, layer: PullLayer, place: tuple[int, int]) -> None:
         key, done = (pull_id, str(layer.digest)), layer.bytes_done
         description = f"  {layer.digest.encoded[:_SHORT_DIGEST_CHARACTERS]} {_note(pull_id, layer)}"
         if key not in self._bars:
             # Preset on resume: what lay on disk before is neither speed nor time.
             self._bars[key] = self._progress.add_task(
-                description, total=layer.size_bytes, completed=done
+                description, total=layer.size_bytes, completed=done, place=place
             )
         self._progress.update(self._bars[key], description=description, completed=done)
 
@@ -168,7 +190,9 @@ def _note(pull_id: str, layer: PullLayer) -> str:
 
 def _phase(one: Snapshot, *, brief: bool = False) -> str:
     if one.pull.waiting_for:
-        return f"{one.pull.state}, waits: {waiting_sentence(one.pull.waiting_for, brief=brief)}"
+        waiting = one.pull.waiting_for
+        why = waiting.get("cause", "") if brief else waiting_sentence(waiting)
+        return f"{one.pull.state}, waits: {why}"
     if one.pull.state == "fetching":
         stored = sum(layer.stored for layer in one.layers)
         done = sum(layer.bytes_done for layer in one.layers)

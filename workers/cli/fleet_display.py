@@ -8,7 +8,7 @@ from typing import Any, Protocol, TextIO
 
 import click
 from rich.console import Console, Group
-from rich.filesize import decimal
+from rich.filesize import decimal, pick_unit_and_suffix
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +21,7 @@ from workers.cli.waiting import waiting_sentence
 # Lines of a terminal that are not rows: heading, totals, what is not shown, the prompt.
 _OTHER_LINES = 5
 _LINE_INTERVAL_SECONDS = 30.0
+_SUFFIXES = ["bytes", "kB", "MB", "GB", "TB"]
 _STYLES = {"resolving": "cyan", "fetching": "green", "linking": "magenta"}
 
 
@@ -140,8 +141,8 @@ def fleet_table(view: FleetView, rows: int) -> Table:
     table = Table(box=None, pad_edge=False, expand=True)
     # Ids are for other commands: whole or not at all.
     table.add_column("pull", no_wrap=True, overflow="ellipsis", max_width=36)
-    table.add_column("reference", no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)
-    table.add_column("state, or what it waits for", no_wrap=True, overflow="ellipsis", min_width=26)
+    table.add_column("reference", no_wrap=True, overflow="ellipsis", ratio=1, min_width=16)
+    table.add_column("state, or cause", no_wrap=True, overflow="ellipsis", min_width=20)
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("speed", justify="right", no_wrap=True)
     table.add_column("pri", justify="right", no_wrap=True)
@@ -182,7 +183,8 @@ def activity(pull: Pull, *, brief: bool = False) -> Text:
     """The state, or why it does not move."""
     if pull.waiting_for:
         text = Text(f"{pull.state}, " if pull.state != "queued" else "")
-        return text.append(waiting_sentence(pull.waiting_for, brief=brief), "yellow")
+        cause = str(pull.waiting_for.get("cause", ""))
+        return text.append(cause if brief else waiting_sentence(pull.waiting_for), "yellow")
     return Text(pull.state, _STYLES.get(pull.state, ""))
 
 
@@ -194,4 +196,6 @@ def _reason(pull: Pull) -> Any:
 def _bytes(pull: Pull) -> str:
     if pull.bytes_total is None:
         return ""
-    return f"{decimal(pull.bytes_done)} of {decimal(pull.bytes_total)}"
+    unit, suffix = pick_unit_and_suffix(pull.bytes_total, _SUFFIXES, 1000)
+    digits = 0 if unit == 1 else 1
+    return f"{pull.bytes_done / unit:,.{digits}f}/{pull.bytes_total / unit:,.{digits}f} {suffix}"

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from shared.catalog import pulls
 from shared.catalog.pull_values import Pull
-from shared.errors import InvalidArgument
+from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
 from workers.cli.display import Display, display_for, summary
 from workers.cli.session import Session, open_session
@@ -144,5 +145,15 @@ def _interrupted(session: Session, queued: Sequence[Pull]) -> None:
         again = shlex.join(["towline", *sys.argv[1:]])
         click.echo(f"Interrupted; what is there is kept. Go on with: {again}", err=True)
         return
-    for pull in queued:
+    for pull in _still_open(session, queued):
         click.echo(f"The pull goes on in the fleet. Watch it: towline watch {pull.id}", err=True)
+
+
+def _still_open(session: Session, queued: Sequence[Pull]) -> list[Pull]:
+    """Those that have not ended; all of them where nobody can tell."""
+    try:
+        with session.catalog.begin() as tx:
+            now = [pulls.get(tx, pull.id) or pull for pull in queued]
+    except CatalogUnavailable:
+        return list(queued)
+    return [pull for pull in now if not pull.final]

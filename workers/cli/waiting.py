@@ -8,11 +8,9 @@ from typing import Any
 _DAY_SECONDS = 24 * 3600
 
 
-def waiting_sentence(
-    waiting: Mapping[str, Any], now: datetime | None = None, *, brief: bool = False
-) -> str:
-    """One line of it; `brief`: without the detail, where there is no room."""
-    cause, detail = waiting.get("cause", ""), None if brief else waiting.get("detail")
+def waiting_sentence(waiting: Mapping[str, Any], now: datetime | None = None) -> str:
+    """One line of it."""
+    cause, detail = waiting.get("cause", ""), waiting.get("detail")
     if cause == "pull" and detail:
         detail = f"{detail} fetches the same"
     until = _until(waiting.get("until"), now or datetime.now(UTC))

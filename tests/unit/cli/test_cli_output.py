@@ -92,7 +92,7 @@ def test_the_fleet_is_a_table_with_totals() -> None:
     out = console()
     out.print(fleet_table(view(*rows, a=1000.0), rows=10), totals(view(*rows)))
     shown = printed(out)
-    assert "5 bytes of 10 bytes" in shown
+    assert "5/10 bytes" in shown
     assert "1.0 kB/s" in shown
     assert "fetching, space" in shown
     assert "2 open: 2 fetching; 1 download at 2.0 MB/s" in shown
