@@ -189,7 +189,7 @@ def test_retry_of_all_that_failed_takes_each_once_and_by_class(
         (["pause", "--registry", "alpine"], "is no registry"),
         (["history", "alpine"], "has no history"),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_wrong_usage_of_an_operator_ends_with_2(
     fleet: Fleet, arguments: list[str], sentence: str
