@@ -1,6 +1,7 @@
 """Every fault that a fleet meets, with real processes, and what has to hold after each.
 
     servers.py      a PostgreSQL and a Redis that one test owns alone, to be killed and frozen
+    mounts.py       a filesystem of one's own, of any size
     processes.py    who is whose child
     fleet.py        workers and reconcilers that can be struck
     load.py         what is under way when the fault strikes, and waiting for its end
