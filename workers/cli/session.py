@@ -18,6 +18,7 @@ _HASTE = {
     "result_backend_transport_options": {"retry_policy": {"max_retries": 1, "timeout": 5.0}},
     "redis_socket_timeout": 5,
 }
+_HASTY_TRANSPORT = {"socket_timeout": 5, "socket_connect_timeout": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ def open_session(*, checked: bool = True) -> Iterator[Session]:
 def _session(settings: Settings, embedded: bool, checked: bool) -> Iterator[Session]:
     catalog = Catalog(settings.sqlalchemy_url)
     app = make_app(settings)
-    app.conf.update(_HASTE)
+    transport = {**app.conf.broker_transport_options, **_HASTY_TRANSPORT}
+    app.conf.update(_HASTE, broker_transport_options=transport)
     try:
         if checked:
             check(catalog)
