@@ -8,7 +8,6 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Reject
-from kombu.exceptions import OperationalError
 
 from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError, TransientError
 from shared.oci.digest import Digest
@@ -141,8 +140,8 @@ def _announcer(task: Task[Any, Any]) -> Callable[[int, int], None]:
             return
         try:
             task.send_event("task-progress", retry=False, result=f"{offset:,} of {size:,} bytes")
-        except (OperationalError, OSError):
-            # A download is worth more.
+        except Exception:
+            # A download is worth more than whatever keeps Redis from hearing of it.
             silent_until = time.monotonic() + _SILENT_SECONDS
 
     return announce
