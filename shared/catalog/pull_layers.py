@@ -85,6 +85,15 @@ def check_claims(tx: Connection, pull_id: str) -> None:
         )
 
 
+def lock(tx: Connection, pull_id: str, digest: Digest) -> None:
+    """Keep this layer's row until the transaction ends."""
+    tx.execute(
+        select(pull_layers.c.pull_id)
+        .where(pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest))
+        .with_for_update()
+    )
+
+
 def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
     """One more attempt at a layer, which waits no longer."""
     tx.execute(

@@ -152,14 +152,17 @@ def hand_over(tx: Connection, current: Attempt) -> list[waiters.LayerMessage]:
     transfer = current.transfer
     if transfer is None:
         return []
+    # The lease last: it is what everybody locks last.
+    due = waiters.hand_over(tx, transfer.registry, transfer.digest, but=current.beneficiary)
+    due = due or waiters.unpark(tx)
     release(tx, current)
-    best = waiters.hand_over(tx, transfer.registry, transfer.digest, but=current.beneficiary)
-    return best or waiters.unpark(tx)
+    return due
 
 
 def _again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
     """Count the failure; the error itself when the budget is used up and the pull has failed."""
     with current.resources.catalog.begin() as tx:
+        _lock(tx, current)
         failures = _count(tx, current)
         delay_seconds = _delay_seconds(max(failures, 1), error)
         spent = _share(tx, current, error, delay_seconds)
@@ -173,6 +176,14 @@ def _again(current: Attempt, error: TransientError) -> TransientError | TryAgain
         current.outbox.layers += hand_over(tx, current)
     current.outbox.end(spent)
     return error if current.beneficiary in spent else TryAgain(delay_seconds, error)
+
+
+def _lock(tx: Connection, current: Attempt) -> None:
+    """Everybody whose row may change, by id and before any layer's: the order of every lock."""
+    if current.transfer is None:
+        pulls.lock(tx, current.pull_id)
+    else:
+        waiters.wanting(tx, current.transfer.registry, current.transfer.digest)
 
 
 def _count(tx: Connection, current: Attempt) -> int:

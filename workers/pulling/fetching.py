@@ -109,8 +109,8 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> _Work | None
             return None
         obstacle = find_obstacle(tx, pull, layer, free_bytes, resources.settings.reserved_slots)
         if obstacle is not None:
-            pull_layers.wait(tx, pull.id, digest, *obstacle)
             pulls.say(tx, pull.id, *obstacle)
+            pull_layers.wait(tx, pull.id, digest, *obstacle)
             return None
         if pull_layers.more_urgent(tx, pull.id, digest):
             pull_layers.sent_again(tx, pull.id, digest)
@@ -128,8 +128,9 @@ def _take(
 ) -> _Work | None:
     """Take the lease, or join whoever has it."""
     resources, pull_id, digest = current.resources, current.pull_id, layer.digest
-    # Pulls before leases: the order of every lock.
+    # Pulls, layers, leases: the order of every lock.
     pulls.go_on(tx, pull_id)
+    pull_layers.lock(tx, pull_id, digest)
     lease = leases.take(
         tx,
         reference.registry,
@@ -250,8 +251,8 @@ def _stop(current: Attempt, reason: Stopped) -> None:
         if isinstance(reason, Paused):
             pause = pauses.of_pull(tx, pull_id)
             sentence = pause.sentence if pause else "it was paused"
-            pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
             pulls.say(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
+            pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
         if isinstance(reason, NotWanted | Paused):
             current.outbox.layers += hand_over(tx, current)
         if isinstance(reason, StoredElsewhere):
