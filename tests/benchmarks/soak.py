@@ -43,12 +43,13 @@ def main() -> int:
     parser.add_argument("--trials", type=int, help="each fault alone, so often")
     parser.add_argument("--faults", default=",".join(STRIKES), help="names, comma-separated")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--logs", type=Path, help="a directory to leave the logs in")
     parser.add_argument("--results", type=Path, help="a file of JSON lines to append to")
     options = parser.parse_args()
     names = options.faults.split(",")
     dice = random.Random(options.seed)
     rows: list[dict[str, Any]] = []
-    with struck_fleet(dice) as (target, traffic):
+    with struck_fleet(dice, options.logs) as (target, traffic):
         played = (
             trials(target, traffic, names, options.trials)
             if options.trials
@@ -134,7 +135,7 @@ def _row(
 
 
 @contextmanager
-def struck_fleet(dice: random.Random) -> Iterator[tuple[Target, Traffic]]:
+def struck_fleet(dice: random.Random, logs: Path | None = None) -> Iterator[tuple[Target, Traffic]]:
     """Three workers, two reconcilers, servers of their own."""
     with (
         running_postgres() as postgres,
@@ -146,7 +147,9 @@ def struck_fleet(dice: random.Random) -> Iterator[tuple[Target, Traffic]]:
         url, volume = postgres.url, Path(directory, "volume")
         prepare_fleet(with_driver(url), volume)
         settings = {**SETTINGS, "TOWLINE_GRACE_SECONDS": "1"}
-        fleet = FaultyFleet(url, broker.url, volume, Path(directory), settings)
+        logs = logs or Path(directory)
+        logs.mkdir(parents=True, exist_ok=True)
+        fleet = FaultyFleet(url, broker.url, volume, logs, settings)
         try:
             fleet.start(workers=2, reconcilers=2)
             fleet.start(workers=1, reconcilers=0, pool="prefork")
