@@ -33,7 +33,8 @@ from workers.preparing import prepare_fleet
 
 _TRIAL_PULLS = 6
 _SECONDS_BETWEEN = (2.0, 8.0)
-_COLUMNS = ("trials", "pulls", "lost", "stuck", "twice", "corrupt", "unanswered", "refetched", "s")
+_WRONG = ("lost", "stuck", "twice", "corrupt", "unanswered")
+_COLUMNS = ("trials", "pulls", *_WRONG, "kills", "refetched", "s")
 
 
 def main() -> int:
@@ -117,9 +118,9 @@ def report(rows: list[dict[str, Any]]) -> int:
     for name, one in sums.items():
         figures = "".join(f"{one[column]:>12,.0f}" for column in _COLUMNS[:-1])
         print(f"{name:<28}{figures}{one['s']:>12.1f}")
+    print("twice: images not linked exactly once; kills: layers cut off, at most;")
     print("refetched: bytes of layers handed out more than once; s: the longest time to settle.")
-    wrong = ("lost", "stuck", "twice", "corrupt", "unanswered")
-    return 1 if any(one[column] for one in sums.values() for column in wrong) else 0
+    return 1 if any(one[column] for one in sums.values() for column in _WRONG) else 0
 
 
 def _row(

@@ -17,6 +17,7 @@ import psycopg
 from celery import Celery
 
 from tests.acceptance.faults.fleet import FaultyFleet
+from tests.benchmarks.links import ill_linked
 from tests.fakes.faults import Throttle
 from tests.fakes.registry import FakeRegistry, digest_of
 
@@ -119,7 +120,7 @@ class Traffic:
                     for pull_id in self.pulls
                 ),
                 "stuck": sum(row["state"] not in ended for row in rows.values()),
-                "twice": self._linked_twice(),
+                "twice": self._linked_wrongly(rows),
                 "corrupt": corrupt,
                 "unanswered": self._unanswered(rows),
                 "refetched": self._refetched(),
@@ -174,19 +175,15 @@ class Traffic:
         names = ("state", "answered", "receipt")
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
-    def _linked_twice(self) -> int:
-        """References with more or fewer than one image and one line of history."""
-        wanted = Counter(self.pulls.values())
-        wrong = 0
-        for table in ("images", "image_history"):
-            found = Counter(
-                reference
-                for (reference,) in self._sql(
-                    f"SELECT reference FROM {table} WHERE reference = ANY(%s)", list(wanted)
-                )
-            )
-            wrong += sum(count > 1 for count in found.values())
-        return wrong
+    def _linked_wrongly(self, rows: dict[str, dict[str, Any]]) -> int:
+        """Images of complete pulls that do not stand once, whole and in order."""
+        complete = {
+            self.pulls[pull_id] for pull_id, row in rows.items() if row["state"] == "complete"
+        }
+        wrong = ill_linked(self._sql, self.fleet.volume, self.registry, complete)
+        for reference in wrong:
+            print(f"linked wrongly: {reference}", file=sys.stderr)
+        return len(wrong)
 
     def _corrupt(self) -> int:
         """Files that are not what their name says, rows without a file, files without a row."""
