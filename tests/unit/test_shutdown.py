@@ -2,11 +2,11 @@
 
 import os
 
-from workers.shutdown import LettingGo
+from workers.shutdown import Grace
 
 
 def test_a_forked_child_sees_that_its_parent_lets_go() -> None:
-    flag = LettingGo()
+    flag = Grace()
     told, tell = os.pipe()
     asked, ask = os.pipe()
     child = os.fork()
@@ -15,7 +15,7 @@ def test_a_forked_child_sees_that_its_parent_lets_go() -> None:
         os.write(tell, b"yes" if flag.is_set() else b"no!")
         os._exit(0)
     assert not flag.is_set()
-    flag.begin()
+    flag.begin(0)
     os.write(ask, b"?")
     assert os.read(told, 3) == b"yes"
     os.waitpid(child, 0)
