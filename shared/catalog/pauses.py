@@ -18,7 +18,7 @@ IS_PAUSED = f"EXISTS (SELECT FROM {_HOLDING})"
 PAUSED_SENTENCE = f"""(
     SELECT CASE pauses.scope WHEN 'fleet' THEN 'the fleet is paused: `towline resume` ends that'
         ELSE 'the ' || pauses.scope || ' ' || pauses.name || ' is paused: `towline resume --'
-            || pauses.scope || '` ends that' END
+            || pauses.scope || ' ' || pauses.name || '` ends that' END
     FROM {_HOLDING} ORDER BY pauses.scope LIMIT 1
 )"""
 
@@ -36,7 +36,8 @@ class Pause:
         """What is paused, for people, and how it ends."""
         if self.scope == "fleet":
             return "the fleet is paused: `towline resume` ends that"
-        return f"the {self.scope} {self.name} is paused: `towline resume --{self.scope}` ends that"
+        command = f"towline resume --{self.scope} {self.name}"
+        return f"the {self.scope} {self.name} is paused: `{command}` ends that"
 
 
 def pause(tx: Connection, scope: str, name: str = "") -> bool:
