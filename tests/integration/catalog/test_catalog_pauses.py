@@ -71,8 +71,8 @@ def test_pulls_of_nobody_can_be_paused(tx: Connection) -> None:
     ("scope", "name", "words"),
     [
         ("fleet", "", ("the fleet is paused", "`towline resume`")),
-        ("registry", HOST, (f"registry {HOST} is paused", "`towline resume --registry`")),
-        ("requester", "ci", ("requester ci is paused", "`towline resume --requester`")),
+        ("registry", HOST, (f"registry {HOST} is paused", f"`towline resume --registry {HOST}`")),
+        ("requester", "ci", ("requester ci is paused", "`towline resume --requester ci`")),
     ],
 )
 def test_a_pause_says_what_is_paused_and_how_it_ends(
