@@ -32,8 +32,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         **_WIRE,
         **_RESULTS,
         **_MONITORING,
-        # For SIGQUIT, Celery's own way, which interrupts only tasks in processes; SIGTERM: see
-        # workers/shutdown.py.
+        # SIGQUIT waits as long as SIGTERM does, and Celery needs to be told; workers/shutdown.py.
         "worker_soft_shutdown_timeout": settings.grace_seconds,
     }
 

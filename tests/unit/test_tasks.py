@@ -7,7 +7,7 @@ import pytest
 from shared import errors
 from shared.catalog.pull_values import Pull
 from shared.settings import Settings
-from workers import contract
+from workers import contract, handover
 from workers.answering import failure
 from workers.app import app
 from workers.config import make_app
@@ -33,6 +33,8 @@ def test_a_task_has_its_name_its_queue_and_its_result(
     assert task.reject_on_worker_lost is True
     # How often is decided by the error and counted in PostgreSQL.
     assert task.max_retries is None
+    # What it was at work on when its worker ends is the next to be taken up.
+    assert task.Request == "workers.handover:HandedOver"
     assert app.amqp.router.route({}, name)["queue"].name == queue
 
 
@@ -40,6 +42,14 @@ def test_a_worker_without_q_consumes_every_queue_of_the_contract() -> None:
     assert set(app.amqp.queues) == set(contract.QUEUES)
     for name, queue in app.amqp.queues.items():
         assert (queue.exchange.name, queue.routing_key) == (name, name)
+
+
+def test_an_ending_worker_gives_its_tasks_a_grace_time() -> None:
+    assert handover.GraceTime in app.steps["worker"]
+    quick = make_app(Settings.read(grace_seconds=3))
+    assert quick.conf.worker_soft_shutdown_timeout == 3
+    # What waits in memory goes back at once all the same; an idle worker need not wait for it.
+    assert not quick.conf.worker_enable_soft_shutdown_on_idle
 
 
 def test_only_json_is_spoken() -> None:
