@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests.acceptance.faults import invariants
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load
+from tests.fakes.faults import Stall
+from tests.fakes.registry import FakeRegistry
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -135,3 +138,33 @@ def test_a_wrong_clock_on_one_worker_changes_nothing(
     assert all(fleet.owns(one) for one in fleet.workers)
     load.settle()
     invariants.check(load)
+
+
+def test_a_layer_that_kills_whoever_fetches_it_fails_its_pulls_only(
+    fleet: FaultyFleet, load: Load, registry: FakeRegistry
+) -> None:
+    fleet.settings["TOWLINE_LEASE_SECONDS"] = "1"
+    # Silent from its first byte, so that no death leaves progress behind.
+    poison = load.images["a"][1]
+    registry.fail(Stall(path=poison))
+    fleet.start(workers=1, pool="prefork")
+    doomed, *others = load.send("a", "b", "c")
+    holder = "SELECT owner FROM leases WHERE digest = %s AND owner IS NOT NULL"
+    killed = set()
+
+    def failed() -> bool:
+        for (owner,) in fleet.sql(holder, poison):
+            with suppress(ProcessLookupError):
+                os.kill(int(owner.rpartition(":")[2]), signal.SIGKILL)
+                killed.add(owner)
+        return bool(fleet.sql("SELECT 1 FROM pulls WHERE id = %s AND state = 'failed'", doomed))
+
+    wait_until(failed, timeout=60)
+    load.settle()
+    ends = fleet.sql("SELECT id, state, error_class FROM pulls")
+    expected = [(one, "complete", None) for one in others]
+    assert sorted(ends) == sorted([(doomed, "failed", "PoisonLayer"), *expected])
+    with fleet.client() as client:
+        assert type(client.answer(doomed)).__name__ == "PoisonLayer"
+    # The sixth owner in a row finds five dead before it.
+    assert len(killed) >= 5
