@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ import psycopg
 import redis
 
 from tests.acceptance.fleet import Fleet
-from tests.fakes.faults import Stall
+from tests.fakes.faults import Throttle
 from tests.fakes.registry import FakeRegistry
 from tests.services import fresh_database, running_postgres, running_redis
 from tests.waiting import wait_until
@@ -31,6 +30,7 @@ from workers.stack.servers import PostgresServer
 
 _STATEMENT = re.compile(rb"LOG:  (?:statement|execute [^:]*):")
 _LAYERS = 4
+_BYTES_PER_SECOND = 500_000
 _SETTLE_SECONDS = 10.0
 
 
@@ -88,26 +88,27 @@ def main() -> None:
         with reconciler(meter.fleet):
             both = meter.measure()
         _print("two reconcilers at rest", both)
-    with fleet_at_rest(seconds) as meter:
-        _running_layers(meter, "threads")
+    for pool in ("threads", "prefork"):
+        with fleet_at_rest(seconds) as meter:
+            _running_layers(meter, pool)
 
 
 def _running_layers(meter: Meter, pool: str) -> None:
     fleet = meter.fleet
-    # Silence is a running layer, too: it is looked after each second all the same.
-    fleet.settings["TOWLINE_STALL_TIMEOUT_SECONDS"] = "600"
     fleet.start_worker(pool)
     rest = meter.measure()
-    hold = threading.Event()
+    # More than comes while it is measured.
+    size = int(_BYTES_PER_SECOND * 3 * (_SETTLE_SECONDS + meter.seconds))
     with FakeRegistry() as registry, fleet.client() as client:
-        registry.put_image("a", "1", [bytes([n]) * 2_000_000 for n in range(_LAYERS)])
-        registry.fail(Stall(path="/blobs/", after_bytes=1_000_000, until=hold))
+        registry.put_image("a", "1", [bytes([n]) * size for n in range(_LAYERS)])
+        registry.fail(Throttle(path="/blobs/", bytes_per_second=_BYTES_PER_SECOND))
         client.pull(reference=f"{registry.host}/a:1", platform="linux/amd64")
-        held = f"SELECT 1 FROM (SELECT count(*) AS n FROM leases) AS l WHERE n = {_LAYERS}"
-        wait_until(lambda: fleet.sql(held), timeout=30)
+        coming = "SELECT 1 FROM leases WHERE owner IS NOT NULL AND bytes_done > 0"
+        wait_until(lambda: len(fleet.sql(coming)) == _LAYERS, timeout=30)
         busy = meter.measure()
-        hold.set()
-        _print(f"each running layer ({_LAYERS} in a process)", busy.minus(rest, _LAYERS))
+        assert len(fleet.sql(coming)) == _LAYERS
+        _print(f"each of {_LAYERS} running layers, {pool}", busy.minus(rest, _LAYERS))
+        fleet.stop()
 
 
 @contextmanager
