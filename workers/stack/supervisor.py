@@ -125,11 +125,12 @@ def _bury(database_url: str) -> None:
 
 
 def _start_reconciler(home: StackHome) -> Child:
+    # Killed, too: its office is ended when the next stack starts.
     return Child(
         "The reconciler",
         [sys.executable, "-m", "workers.stack.reconciler"],
         home.directory / "log" / "reconciler.log",
-        signal.SIGTERM,
+        signal.SIGKILL,
     )
 
 
