@@ -7,7 +7,7 @@ from celery.signals import celeryd_init, worker_process_shutdown
 
 from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.settings import Settings
-from workers import broker, handover, logs
+from workers import broker, handover, logs, results
 from workers.config import make_app
 from workers.resources import close_resources, resources
 
@@ -25,6 +25,7 @@ app = make_app(_settings())
 app.conf.include = ["workers.tasks"]
 app.set_default()
 handover.install(app)
+results.install(app)
 logs.install(_settings().log_format)
 
 

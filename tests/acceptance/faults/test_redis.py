@@ -17,11 +17,6 @@ pytestmark = pytest.mark.acceptance
 
 OUTAGE_SECONDS = 6
 
-# Unless the worker happens to meet the refusal itself: then it connects anew, and all is well.
-refused = pytest.mark.xfail(
-    strict=False, reason="A result that Redis refuses costs a worker of threads the slot, for ever."
-)
-
 
 @pytest.fixture
 def redis_url(own_redis: OwnRedis) -> str:
@@ -75,7 +70,7 @@ def test_redis_stands_still_for_a_while(under_way: Load, own_redis: OwnRedis) ->
     invariants.check(under_way)
 
 
-@pytest.mark.parametrize("pool", [pytest.param("threads", marks=refused), "prefork"])
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_redis_is_full_for_a_while(under_way: Load, own_redis: OwnRedis) -> None:
     with own_redis.client() as client:
         # Less than it holds at rest: every write is refused.
