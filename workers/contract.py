@@ -10,7 +10,8 @@ PULLS = "towline.pulls"
 LAYERS = "towline.layers"
 CONTROL = "towline.control"
 HOUSEKEEPING = "towline.housekeeping"
-QUEUES = (PULLS, LAYERS, CONTROL, HOUSEKEEPING)
+# In the order that a worker of several reads them: what is short before what takes hours.
+QUEUES = (CONTROL, PULLS, HOUSEKEEPING, LAYERS)
 
 QUEUE_OF = {
     PULL_IMAGE: PULLS,

@@ -15,10 +15,6 @@ pytestmark = pytest.mark.acceptance
 SMALL_BYTES = 500_000
 COMPLETE = "SELECT count(*) FROM pulls WHERE state = 'complete'"
 
-unseen = pytest.mark.xfail(
-    strict=True, reason="Workers that consume every queue read a long queue of pulls too slowly."
-)
-
 
 @pytest.fixture
 def load(fleet: FaultyFleet, registry: FakeRegistry) -> Load:
@@ -38,7 +34,6 @@ def complete(fleet: FaultyFleet) -> int:
     return int(count)
 
 
-@unseen
 def test_an_urgent_pull_overtakes_a_backlog(fleet: FaultyFleet, load: Load) -> None:
     backlog = add_images(load, "backlog", 300)
     urgent = add_images(load, "urgent", 1)
@@ -51,7 +46,6 @@ def test_an_urgent_pull_overtakes_a_backlog(fleet: FaultyFleet, load: Load) -> N
     assert fleet.sql(done)
 
 
-@unseen
 def test_one_requester_s_flood_does_not_starve_another(fleet: FaultyFleet, load: Load) -> None:
     flood = add_images(load, "flood", 200)
     few = add_images(load, "few", 4)
