@@ -10,6 +10,7 @@ ever does not hold its lease for ever. At rest it asks nothing.
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ class Keeper:
         self._transfers: dict[int, Transfer] = {}
         self._steps: dict[int, _Step] = {}
         self._changed = threading.Condition()
+        # A download that ends while the thread writes it down is not counted twice.
+        self._counting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -126,16 +129,16 @@ class Keeper:
 
     def count(self, transfers: Sequence[Transfer]) -> None:
         """Write down what was fetched since the last time. Raises CatalogUnavailable."""
-        counts = {(one.pull_id, one.digest): one.progress.fetched for one in transfers}
-        new = {
-            (one.pull_id, one.digest): counts[one.pull_id, one.digest] - one.counted
-            for one in transfers
-        }
-        if any(new.values()):
-            with self._catalog.begin() as tx:
-                pull_layers.fetched(tx, new)
-        for one in transfers:
-            one.counted = counts[one.pull_id, one.digest]
+        with self._counting:
+            totals = [(one, one.progress.fetched) for one in transfers]
+            new: Counter[tuple[str, Digest]] = Counter()
+            for one, total in totals:
+                new[one.pull_id, one.digest] += total - one.counted
+            if any(new.values()):
+                with self._catalog.begin() as tx:
+                    pull_layers.fetched(tx, new)
+            for one, total in totals:
+                one.counted = total
 
     @contextmanager
     def _entered(self, entries: dict[int, _Kept], fence: int, entry: _Kept) -> Iterator[None]:

@@ -1,0 +1,33 @@
+"""What the receipt says of the bytes that came."""
+
+import threading
+
+import pytest
+
+from shared.download.progress import Progress
+from tests.driver import Driver
+from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
+from tests.waiting import wait_until
+from workers.pulling.keeping import Transfer
+
+pytestmark = pytest.mark.integration
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+def test_a_download_that_ends_while_its_keeper_counts_is_counted_once(
+    first: Driver, meeting: Meeting
+) -> None:
+    meeting.plan("p")
+    keeper = first.resources.keeper
+    transfer = Transfer(meeting.registry.host, DIGEST, 1, "p", Progress())
+    transfer.progress.received(len(LAYER))
+    both = [threading.Thread(target=keeper.count, args=([transfer],)) for _ in range(2)]
+    with first.resources.catalog.begin() as tx:
+        tx.exec_driver_sql("SELECT FROM pull_layers FOR UPDATE")
+        both[0].start()
+        wait_until(lambda: first.sql(WAITING) == [(1,)])
+        both[1].start()
+    for one in both:
+        one.join()
+    assert first.layers("p")[0].bytes_fetched == len(LAYER)
