@@ -24,7 +24,8 @@ from shared.registry.challenges import Challenge, parse_challenges
 from shared.registry.credentials import Credentials, find_credentials
 from shared.registry.hosts import Host
 from shared.registry.responses import error_of
-from shared.registry.transport import Transport, discard, shown, split_plain
+from shared.registry.transport import Transport, discard
+from shared.registry.urls import shown, split_plain
 
 __all__ = ["Authenticator", "parse_challenges"]
 

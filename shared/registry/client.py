@@ -28,7 +28,8 @@ from shared.registry.auth import Authenticator
 from shared.registry.bodies import BlobBody, check_length, is_proved, read_whole, refuse_encoding
 from shared.registry.hosts import Host, Hosts
 from shared.registry.responses import error_of, unsatisfied_total
-from shared.registry.transport import Transport, discard, same_origin
+from shared.registry.transport import Transport, discard
+from shared.registry.urls import same_origin
 from shared.settings import Settings
 
 __all__ = ["MANIFEST_LIMIT_BYTES", "BlobBody", "Document", "RegistryClient"]

@@ -1,79 +1,101 @@
-"""Where a registry stands: its host, scheme, CA and credentials by reference.
-
-`TOWLINE_REGISTRIES_FILE`, TOML:
-
-    [registries."registry.example.com:5000"]
-    plain_http = false                    # true: http instead of https
-    ca_file = "/etc/towline/ca.pem"       # trusted beside nothing else
-    username = "ci"
-    password_env = "EXAMPLE_PASSWORD"     # the variable that holds it, never the secret itself
-"""
+"""Where a registry stands, and the mirrors before it: hosts, in the order they are asked in."""
 
 import ipaddress
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from shared.oci.reference import DOCKER_HUB
+from shared.registry.registries_file import MirrorEntry, RegistryEntry, read_registries_file
 
-from shared.errors import InvalidArgument, InvalidReference
-from shared.oci.reference import DOCKER_HUB, Reference
+__all__ = ["Host", "Hosts", "RegistryEntry", "is_loopback"]
 
 # Docker Hub answers under another name than its own.
 _HUB_HOST = "registry-1.docker.io"
 
-
-class RegistryEntry(BaseModel):
-    """What the file says of one registry."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    plain_http: bool | None = None
-    ca_file: Path | None = None
-    username: str | None = None
-    password_env: str | None = None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> "RegistryEntry":
-        if (self.username is None) != (self.password_env is None):
-            raise ValueError("username and password_env belong together")
-        if self.plain_http and self.ca_file is not None:
-            raise ValueError("plain_http = true leaves ca_file without a use")
-        return self
-
-
-class _RegistriesFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    registries: dict[str, RegistryEntry] = Field(default_factory=dict)
+Need = Literal["resolve", "pull"]
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One registry as it is spoken to. `base`: scheme and authority. `entry`: its configuration."""
+    """One registry, or one mirror, as it is spoken to.
+
+    `registry`: its own name, by which credentials, tokens and limits go: a mirror never gets those
+    of its upstream. `base`: scheme, authority and the path before `/v2/`. `entry`: what the file
+    says of it. `upstream`: whose mirror it is.
+    """
 
     registry: str
     base: str
     entry: RegistryEntry
+    upstream: str | None = None
+    repository_prefix: str = ""
+    namespace: bool = False
+
+    def repository(self, repository: str) -> str:
+        """What a repository of the upstream is called here."""
+        return self.repository_prefix + repository
+
+    def url(self, repository: str, path: str) -> str:
+        """Where `path` of a repository of the upstream stands."""
+        url = f"{self.base}/v2/{self.repository(repository)}/{path}"
+        return f"{url}?ns={quote(self.upstream or '')}" if self.namespace else url
 
     @property
     def verify(self) -> str | bool:
         """What `requests` takes for its trust: a CA file, or its own bundle."""
         return str(self.entry.ca_file) if self.entry.ca_file else True
 
+    @property
+    def cert(self) -> tuple[str, str] | None:
+        """What `requests` takes for a client certificate: its file and its key's."""
+        certificate, key = self.entry.client_certificate_file, self.entry.client_key_file
+        return (str(certificate), str(key)) if certificate and key else None
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy that leads there."""
+        return self.entry.proxy
+
+    @property
+    def allows_private(self) -> bool:
+        """Whether its realms and redirects may stand on private addresses, wherever it stands."""
+        return self.entry.private_addresses
+
 
 class Hosts:
-    """Every registry's host. Raises InvalidArgument for a file that cannot be used."""
+    """Every registry's hosts. Raises InvalidArgument for a file that cannot be used."""
 
     def __init__(self, file: Path | None) -> None:
-        self._entries = _read(file) if file else {}
+        self._entries = read_registries_file(file) if file else {}
 
     def host(self, registry: str) -> Host:
-        """Where this registry stands."""
-        entry = self._entries.get(registry, RegistryEntry())
+        """Where this registry itself stands."""
+        entry = self._entry(registry)
         name = _HUB_HOST if registry == DOCKER_HUB else registry
         scheme = "http" if _is_plain(registry, entry) else "https"
         return Host(registry, f"{scheme}://{name}", entry)
+
+    def route(self, registry: str, need: Need) -> list[Host]:
+        """Who may be asked, in order: the mirrors that may do this, and the registry itself."""
+        entry = self._entry(registry)
+        route = [self._mirror(registry, one) for one in entry.mirrors if need in one.may]
+        return route if entry.mirrors_only else [*route, self.host(registry)]
+
+    def _entry(self, registry: str) -> RegistryEntry:
+        return self._entries.get(registry, RegistryEntry())
+
+    def _mirror(self, upstream: str, mirror: MirrorEntry) -> Host:
+        name = urlsplit(mirror.url).netloc
+        return Host(
+            DOCKER_HUB if name == _HUB_HOST else name,
+            mirror.url,
+            self._entry(name),
+            upstream=upstream,
+            repository_prefix=mirror.repository_prefix,
+            namespace=mirror.namespace,
+        )
 
 
 def is_loopback(registry: str) -> bool:
@@ -89,33 +111,3 @@ def _is_plain(registry: str, entry: RegistryEntry) -> bool:
     if entry.plain_http is not None:
         return entry.plain_http
     return is_loopback(registry) and entry.ca_file is None
-
-
-def _read(file: Path) -> dict[str, RegistryEntry]:
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} cannot be read.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} is no TOML: {error}.") from error
-    try:
-        entries = _RegistriesFile.model_validate(document).registries
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file}: {where}: {first['msg']}.") from None
-    for registry in entries:
-        if not _is_nameable(registry):
-            raise InvalidArgument(
-                f"TOWLINE_REGISTRIES_FILE {file}: registries.{registry}: no reference names this "
-                f"registry: write host or host:port, and {DOCKER_HUB} for Docker Hub."
-            )
-    return entries
-
-
-def _is_nameable(registry: str) -> bool:
-    """Whether an entry of this name can ever be used."""
-    try:
-        return Reference.parse(f"{registry}/any/image").registry == registry
-    except InvalidReference:
-        return False

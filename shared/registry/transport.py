@@ -19,6 +19,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from shared.errors import RegistryUnavailable, TlsFailed
+from shared.registry.urls import same_origin, shown, split_plain
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
@@ -127,24 +128,6 @@ class Transport:
             ) from _cause(error)
 
 
-def same_origin(one: str, other: str) -> bool:
-    """Whether two URLs lead to the same scheme, host and port."""
-    a, b = urlsplit(one), urlsplit(other)
-    return (a.scheme, a.hostname, _port(a)) == (b.scheme, b.hostname, _port(b))
-
-
-def split_plain(url: str) -> SplitResult | None:
-    """The parts of an http(s) URL without user information, None for anything else."""
-    try:
-        parts = urlsplit(url)
-        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return None
-    if not usable or parts.scheme not in {"http", "https"} or "@" in parts.netloc:
-        return None
-    return parts
-
-
 def discard(response: requests.Response) -> None:
     """Done with a response: its connection is kept where little is left to read, else closed."""
     try:
@@ -155,16 +138,6 @@ def discard(response: requests.Response) -> None:
         pass
     finally:
         response.close()
-
-
-def shown(url: str) -> str:
-    """A URL for people: without its query, which may be a signature."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"
-
-
-def _port(url: SplitResult) -> int:
-    return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 
 def _redirect_target(url: str, location: str) -> str:

@@ -74,7 +74,7 @@ def test_an_entry_that_no_reference_can_name_is_refused(tmp_path: Path, registry
     file = registries(tmp_path, f'[registries."{registry}"]\nplain_http = true\n')
     with pytest.raises(InvalidArgument, match="host:port") as caught:
         Hosts(file)
-    assert f"{file}: registries.{registry}: " in str(caught.value)
+    assert f"{file}, line 1: registries.{registry}: " in str(caught.value)
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
@@ -150,3 +150,62 @@ def test_a_password_by_reference_that_is_missing_names_its_variable(tmp_path: Pa
     text = '[registries."r.example"]\nusername = "ci"\npassword_env = "LAB_PASSWORD"\n'
     with pytest.raises(Unauthorized, match="LAB_PASSWORD"):
         find_credentials(Hosts(registries(tmp_path, text)).host("r.example"))
+
+
+MIRRORS = """
+[registries."docker.io"]
+username = "ci"
+password_env = "HUB_PASSWORD"
+
+[[registries."docker.io".mirrors]]
+url = "https://cache.example:5000/api/docker/"
+may = ["pull"]
+repository_prefix = "hub/"
+namespace = true
+
+[[registries."docker.io".mirrors]]
+url = "http://10.0.0.1:5000"
+
+[registries."cache.example:5000"]
+ca_file = "/ca.pem"
+"""
+
+
+def test_mirrors_stand_before_their_registry_and_do_what_they_may(tmp_path: Path) -> None:
+    hosts = Hosts(registries(tmp_path, MIRRORS))
+    cache, plain, hub = hosts.route("docker.io", "pull")
+    assert [host.registry for host in hosts.route("docker.io", "resolve")] == [
+        "10.0.0.1:5000",
+        "docker.io",
+    ]
+    assert cache.url("library/alpine", "blobs/x") == (
+        "https://cache.example:5000/api/docker/v2/hub/library/alpine/blobs/x?ns=docker.io"
+    )
+    assert plain.url("a", "b") == "http://10.0.0.1:5000/v2/a/b"
+    assert hub.url("a", "b") == "https://registry-1.docker.io/v2/a/b"
+    # A mirror has its own trust, and never the upstream's credentials.
+    assert cache.verify == "/ca.pem"
+    assert (cache.entry.username, hub.entry.username) == (None, "ci")
+
+
+def test_a_registry_may_be_left_to_its_mirrors(tmp_path: Path) -> None:
+    text = '[registries."a.b"]\nmirrors_only = true\nmirrors = [{url = "https://c.d"}]\n'
+    (only,) = Hosts(registries(tmp_path, text)).route("a.b", "resolve")
+    assert only.registry == "c.d"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (MIRRORS + "plain_htp = 1", 17),
+        (MIRRORS.replace("http://10.0.0.1:5000", "10.0.0.1"), 13),
+        (MIRRORS.replace('"pull"', '"push"'), 8),
+        (MIRRORS.replace("password_env", "passwort_env"), 4),
+        (MIRRORS.replace('username = "ci"\n', ""), 2),
+        (MIRRORS.replace('"hub/"', '"hub"'), 9),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(InvalidArgument, match=rf", line {line}: ") as caught:
+        Hosts(registries(tmp_path, text))
+    assert "HUB_PASSWORD" not in str(caught.value)

@@ -1,0 +1,170 @@
+"""`TOWLINE_REGISTRIES_FILE`: what an operator says of registries. TOML; every secret by reference.
+
+[registries."registry.example.com:5000"]
+plain_http = false                    # true: http instead of https
+ca_file = "/etc/towline/ca.pem"       # trusted beside nothing else
+client_certificate_file = "..."       # with client_key_file: who we are on TLS
+proxy = "http://proxy.example:3128"
+private_addresses = false             # true: its realm and redirects may stand on private ones
+username = "ci"                       # with one of the next two
+password_env = "EXAMPLE_PASSWORD"     # the variable that holds it
+password_file = "/run/secrets/ci"     # the file that holds it
+credential_helper = "ecr-login"       # instead of them: a program docker-credential-ecr-login
+connections = 64                      # open at once, requests a second, bytes a second:
+requests_per_second = 10              # for the whole fleet
+bandwidth_bytes_per_second = 100_000_000
+mirrors_only = false                  # true: the registry itself is never asked
+
+[[registries."docker.io".mirrors]]    # in this order, before the registry itself
+url = "https://mirror.example.com"    # a path in it stands before /v2/
+may = ["resolve", "pull"]             # say what a tag means; serve what a digest names
+repository_prefix = "hub/"            # put before every repository
+namespace = false                     # true: sends ?ns=docker.io, for a proxy of several
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import InvalidArgument, InvalidReference
+from shared.oci.reference import DOCKER_HUB, Reference
+from shared.registry.urls import split_plain
+
+_HEADER = re.compile(r"\s*(\[\[?[^#]*?\]\]?)\s*(#.*)?$")
+_KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""")
+_REPOSITORY_PREFIX = r"^([a-z0-9]+([._-]+[a-z0-9]+)*/)*$"
+
+
+def _web_address(url: str) -> str:
+    parts = split_plain(url)
+    if parts is None or parts.query or parts.fragment:
+        raise ValueError("an address like https://host:port/path, without user and query")
+    return url.rstrip("/")
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class MirrorEntry(_Model):
+    """What the file says of one mirror. Its own TLS, credentials and limits stand in a table of
+    its own, `[registries."its.host"]`.
+    """
+
+    url: WebAddress
+    may: frozenset[Literal["resolve", "pull"]] = frozenset({"resolve", "pull"})
+    repository_prefix: str = Field(default="", pattern=_REPOSITORY_PREFIX)
+    namespace: bool = False
+
+
+class RegistryEntry(_Model):
+    """What the file says of one registry."""
+
+    plain_http: bool | None = None
+    ca_file: Path | None = None
+    client_certificate_file: Path | None = None
+    client_key_file: Path | None = None
+    proxy: WebAddress | None = None
+    private_addresses: bool = False
+    username: str | None = None
+    password_env: str | None = None
+    password_file: Path | None = None
+    credential_helper: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
+    connections: int | None = Field(default=None, ge=1)
+    requests_per_second: float | None = Field(default=None, gt=0)
+    bandwidth_bytes_per_second: int | None = Field(default=None, gt=0)
+    mirrors_only: bool = False
+    mirrors: tuple[MirrorEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "RegistryEntry":
+        passwords = [self.password_env, self.password_file]
+        if (self.username is None) != (passwords == [None, None]) or None not in passwords:
+            raise ValueError("username and one of password_env and password_file belong together")
+        if self.username is not None and self.credential_helper is not None:
+            raise ValueError("credential_helper leaves username without a use")
+        if (self.client_certificate_file is None) != (self.client_key_file is None):
+            raise ValueError("client_certificate_file and client_key_file belong together")
+        if self.plain_http and (self.ca_file or self.client_certificate_file):
+            raise ValueError("plain_http = true leaves ca_file, or the certificate, without a use")
+        if self.mirrors_only and not self.mirrors:
+            raise ValueError("mirrors_only = true needs mirrors")
+        return self
+
+
+class _RegistriesFile(_Model):
+    registries: dict[str, RegistryEntry] = Field(default_factory=dict)
+
+
+def read_registries_file(file: Path) -> dict[str, RegistryEntry]:
+    """The entries by the registries' names. Raises InvalidArgument that names file and line."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} cannot be read.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} is no TOML: {error}.") from error
+    try:
+        entries = _RegistriesFile.model_validate(document).registries
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        place = _place(file, text, first["loc"])
+        raise InvalidArgument(f"{place}: {where}: {first['msg']}.") from None
+    for registry in entries:
+        if not _is_nameable(registry):
+            raise InvalidArgument(
+                f"{_place(file, text, ('registries', registry))}: registries.{registry}: no "
+                f"reference names this registry: write host or host:port, and {DOCKER_HUB} for "
+                "Docker Hub."
+            )
+    return entries
+
+
+def _is_nameable(registry: str) -> bool:
+    """Whether an entry of this name can ever be used."""
+    try:
+        return Reference.parse(f"{registry}/any/image").registry == registry
+    except InvalidReference:
+        return False
+
+
+def _place(file: Path, text: str, wanted: tuple[int | str, ...]) -> str:
+    """The file, and the line of the deepest part of `wanted` that the text spells as its own."""
+    best, depth = 0, 0
+    table: tuple[int | str, ...] = ()
+    seen: dict[tuple[int | str, ...], int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _path(header[1], seen)
+            path = table
+        elif key := _KEY.match(line):
+            path = (*table, key[1])
+        else:
+            continue
+        if depth < len(path) <= len(wanted) and wanted[: len(path)] == path:
+            best, depth = number, len(path)
+    return f"TOWLINE_REGISTRIES_FILE {file}" + (f", line {best}" if best else "")
+
+
+def _path(header: str, seen: dict[tuple[int | str, ...], int]) -> tuple[int | str, ...]:
+    """The keys of a table's header; of a table in an array also its index."""
+    try:
+        inner: Any = tomllib.loads(header)
+    except tomllib.TOMLDecodeError:
+        return ()
+    path: tuple[int | str, ...] = ()
+    while isinstance(inner, dict) and inner:
+        key, inner = next(iter(inner.items()))
+        path = (*path, key)
+    if header.startswith("[["):
+        seen[path] = seen.get(path, -1) + 1
+        path = (*path, seen[path])
+    return path

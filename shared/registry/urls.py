@@ -1,0 +1,31 @@
+"""Web addresses: which are plain, which lead to the same place, how they are shown."""
+
+from urllib.parse import SplitResult, urlsplit
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs lead to the same scheme, host and port."""
+    a, b = urlsplit(one), urlsplit(other)
+    return (a.scheme, a.hostname, _port(a)) == (b.scheme, b.hostname, _port(b))
+
+
+def split_plain(url: str) -> SplitResult | None:
+    """The parts of an http(s) URL without user information, None for anything else."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    if not usable or parts.scheme not in {"http", "https"} or "@" in parts.netloc:
+        return None
+    return parts
+
+
+def shown(url: str) -> str:
+    """A URL for people: without its query, which may be a signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
