@@ -54,6 +54,16 @@ class RateLimited(TransientError):
             self.args = (message, code, retry_after_seconds)
 
 
+class HeldBack(RateLimited):
+    """The fleet leaves the registry alone for `retry_after_seconds`: nothing was asked, and nothing
+    is counted. It postpones a step and ends no pull, so it never travels.
+    """
+
+
+class HostIsDead(RegistryUnavailable):
+    """The host did not answer somebody of the fleet a moment ago: nothing was asked."""
+
+
 class BlobTruncated(TransientError):
     """The body of a blob ended before the size its descriptor promised."""
 

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "shared.registry": {"shared.errors", "shared.settings", "shared.oci"},
     "shared.volume": {"shared.errors", "shared.settings", "shared.oci"},
     "shared.catalog": {"shared.errors", "shared.settings", "shared.oci"},
+    "shared.governor": {"shared.errors", "shared.settings", "shared.oci"},
     "shared.download": {
         "shared.errors",
         "shared.settings",

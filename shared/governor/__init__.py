@@ -1,0 +1,12 @@
+"""What a registry may still be asked: shared by the fleet through Redis.
+
+governor.py  the gate before every request: may it be sent now, and what came of it
+board.py     what the fleet knows of a host, in Redis: one script a question
+local.py     what one process knows by itself, and allows while Redis is away
+limits.py    what an operator allows
+"""
+
+from shared.governor.governor import Governor
+from shared.governor.limits import Limits
+
+__all__ = ["Governor", "Limits"]

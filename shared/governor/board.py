@@ -1,0 +1,168 @@
+"""What the fleet knows of a host, in Redis. Each question is one script and one round trip.
+
+`towline:registry:<host>`, a hash; times are Unix seconds of Redis' own clock:
+
+    held_until, holds      until when it asked to be left alone (429, Retry-After); how many times
+    dead_until, deaths     until when it is not asked, since it did not answer; how many times
+    probe_until            one request is on its way to see whether either is over
+    next_request           when the next request may begin (requests per second)
+    next_byte              when the next bytes may come (bandwidth)
+
+`towline:registry:<host>:connections`, a sorted set: the permits that are out, by when they lapse,
+so that those of a dead worker come back by themselves. All of it may be lost, and is learnt anew.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from redis import Redis
+
+from shared.governor.limits import Limits
+
+PERMIT_SECONDS = 30.0
+
+# A request that looks whether a host is well again; the others wait for what it finds.
+_PROBE_SECONDS = 15.0
+# Who waits for that looks again so soon.
+_LOOK_AGAIN_SECONDS = 1.0
+# A request whose turn (requests per second) is further away is not reserved.
+_LONGEST_TURN_SECONDS = 2.0
+# Everything here is forgotten this long after its last use.
+_KEPT_SECONDS = 3600
+
+_ENTER = """
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local hash, permits = KEYS[1], KEYS[2]
+local permit, connections, interval = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if #ARGV > 8 then redis.call('ZREM', permits, unpack(ARGV, 9)) end
+local known = redis.call('HMGET', hash, 'dead_until', 'held_until', 'probe_until', 'next_request')
+local function seconds(till) return tostring(till - now) end
+local dead, held, probe = tonumber(known[1]), tonumber(known[2]), tonumber(known[3])
+if dead and now < dead then return {'dead', seconds(dead)} end
+if held and now < held then return {'held', seconds(held)} end
+local probing = dead or held
+if probing and probe and now < probe then
+  return {dead and 'dead' or 'held', tostring(math.min(probe - now, tonumber(ARGV[6])))}
+end
+local turn = now
+if interval > 0 then
+  turn = math.max(now, tonumber(known[4]) or 0)
+  if turn - now > tonumber(ARGV[5]) then return {'turn', seconds(turn)} end
+end
+redis.call('ZREMRANGEBYSCORE', permits, '-inf', now)
+if redis.call('ZCARD', permits) >= connections then return {'full', ARGV[6]} end
+redis.call('ZADD', permits, now + tonumber(ARGV[4]), permit)
+redis.call('EXPIRE', permits, ARGV[8])
+if interval > 0 then redis.call('HSET', hash, 'next_request', turn + interval) end
+if probing then redis.call('HSET', hash, 'probe_until', now + tonumber(ARGV[7])) end
+if interval > 0 or probing then redis.call('EXPIRE', hash, ARGV[8]) end
+return {probing and 'probe' or 'go', seconds(turn)}
+"""
+
+# The longest wait that anybody was asked for holds; without one it doubles from try to try.
+_SHUT = """
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local hash, till, times = KEYS[1], ARGV[1], ARGV[2]
+local asked, first, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local known = redis.call('HMGET', hash, till, times)
+local before, count = tonumber(known[1]) or 0, tonumber(known[2]) or 0
+if before <= now then count = redis.call('HINCRBY', hash, times, 1) end
+local wait = asked
+if wait < 0 then wait = math.min(first * 2 ^ math.max(count - 1, 0), most) end
+local new = math.max(before, now + wait)
+redis.call('HSET', hash, till, new)
+redis.call('HDEL', hash, 'probe_until')
+redis.call('EXPIRE', hash, math.max(tonumber(ARGV[6]), math.ceil(wait) + 60))
+return tostring(new - now)
+"""
+
+_PACE = """
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local at = math.max(now, tonumber(redis.call('HGET', KEYS[1], 'next_byte')) or 0)
+redis.call('HSET', KEYS[1], 'next_byte', at + ARGV[1] / ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return tostring(at - now)
+"""
+
+Word = Literal["go", "probe", "held", "dead", "turn", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`go` and `probe`: send it, after `seconds`. Else come back after `seconds`."""
+
+    word: Word
+    seconds: float
+
+
+class Board:
+    """Raises `redis.RedisError`, within the client's time-outs."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._enter = client.register_script(_ENTER)
+        self._shut = client.register_script(_SHUT)
+        self._pace = client.register_script(_PACE)
+
+    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
+        """May `permit` be used for one request? `left`: permits that came back since."""
+        interval = 1 / limits.requests_per_second if limits.requests_per_second else 0
+        args: list[str | float] = [permit, limits.connections, interval, PERMIT_SECONDS]
+        args += [_LONGEST_TURN_SECONDS, _LOOK_AGAIN_SECONDS, _PROBE_SECONDS, _KEPT_SECONDS, *left]
+        word, seconds = self._enter(keys=[_hash(host), _permits(host)], args=args)
+        return Verdict(word.decode(), max(0.0, float(seconds)))
+
+    def hold(self, host: str, seconds: float | None) -> float:
+        """The registry asked to be left alone. How long everybody waits."""
+        return self._close(host, "held_until", "holds", seconds, first=2, most=60)
+
+    def bury(self, host: str) -> float:
+        """The host does not answer. How long nobody asks it."""
+        return self._close(host, "dead_until", "deaths", None, first=10, most=300)
+
+    def open(self, host: str) -> None:
+        """It answers again."""
+        fields = ("held_until", "holds", "dead_until", "deaths", "probe_until")
+        self._client.hdel(_hash(host), *fields)
+
+    def pace(self, host: str, count: int, bytes_per_second: int) -> float:
+        """`count` bytes came: how long nobody of the fleet may read more, in seconds."""
+        return float(
+            self._pace(keys=[_hash(host)], args=[count, bytes_per_second, _KEPT_SECONDS]),
+        )
+
+    def renew(self, permits: Iterable[tuple[str, str]]) -> None:
+        """These permits of these hosts are still in use."""
+        seconds, fraction = self._client.time()
+        lapses = seconds + fraction / 1e6 + PERMIT_SECONDS
+        with self._client.pipeline(transaction=False) as pipeline:
+            for host, permit in permits:
+                pipeline.zadd(_permits(host), {permit: lapses})
+            pipeline.execute()
+
+    def leave(self, left: Iterable[tuple[str, str]]) -> None:
+        """These permits are back."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for host, permit in left:
+                pipeline.zrem(_permits(host), permit)
+            pipeline.execute()
+
+    def _close(
+        self, host: str, till: str, times: str, seconds: float | None, *, first: int, most: int
+    ) -> float:
+        asked = -1 if seconds is None else seconds
+        return float(
+            self._shut(keys=[_hash(host)], args=[till, times, asked, first, most, _KEPT_SECONDS])
+        )
+
+
+def _hash(host: str) -> str:
+    return f"towline:registry:{host}"
+
+
+def _permits(host: str) -> str:
+    return f"towline:registry:{host}:connections"

@@ -1,0 +1,235 @@
+"""The gate before every request to a registry: one round trip to Redis, and none at rest.
+
+A request enters with a permit, a leased connection, and leaves when its body is closed. Who may not
+enter is told until when; nothing was asked then, and nothing counts as a failure. What came of a
+request is told to the fleet where it matters: a 429 holds everybody back until the time that the
+registry named, a host that did not answer is not asked for a while, and one request alone looks
+whether that is over. While Redis is away the gate stays open, a crack (`local.py`).
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+from uuid import uuid4
+
+from redis import Redis, RedisError
+
+from shared.errors import HeldBack, HostIsDead
+from shared.governor.board import PERMIT_SECONDS, Board, Verdict
+from shared.governor.limits import Limits
+from shared.governor.local import Local
+
+_log = logging.getLogger(__name__)
+
+# Without Redis nobody says how long a registry without Retry-After, or a dead host, is left alone.
+_HELD_SECONDS = 10.0
+_DEAD_SECONDS = 10.0
+# Nobody can then say how many the fleet has open, so each process takes few.
+_ALONE_CONNECTIONS = 2
+# A Redis that failed is not asked again so soon.
+_AWAY_SECONDS = 5.0
+# Who finds all connections taken looks again, this often, before the task gives its slot back.
+_LOOKS = 8
+_LOOK_SECONDS = 0.25
+_TICK_SECONDS = 1.0
+# Bandwidth is asked for in portions of so many seconds.
+_PORTION_SECONDS = 0.1
+
+
+T = TypeVar("T")
+
+
+class Permit:
+    """One connection to a host that is in use. Use it as a context manager, or call `leave()`."""
+
+    def __init__(self, governor: "Governor", host: str, limits: Limits, *, probe: bool) -> None:
+        self.id = uuid4().hex
+        self.host = host
+        self.limits = limits
+        self.probe = probe
+        self.local = False
+        self._governor = governor
+        self._unpaced_bytes = 0
+
+    def __enter__(self) -> "Permit":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """The connection is free again. Harmless twice."""
+        self._governor.take_back(self)
+
+    def answered(self) -> None:
+        """The host answered, in whatever way: it is alive, and asks nobody to wait."""
+        if self.probe:
+            self.probe = False
+            self._governor.open(self.host)
+
+    def hold(self, seconds: float | None) -> float:
+        """The registry asked to be left alone (429, Retry-After). How long everybody waits."""
+        self.probe = False
+        return self._governor.hold(self.host, seconds)
+
+    def bury(self) -> None:
+        """The host did not answer, or answered with what is not its own."""
+        self.probe = False
+        self._governor.bury(self.host)
+
+    def received(self, count: int) -> None:
+        """`count` bytes came. Waits where the fleet takes more than it may."""
+        limit = self.limits.bandwidth_bytes_per_second
+        if limit is None:
+            return
+        self._unpaced_bytes += count
+        if self._unpaced_bytes >= limit * _PORTION_SECONDS:
+            portion, self._unpaced_bytes = self._unpaced_bytes, 0
+            time.sleep(self._governor.pace(self.host, portion, limit))
+
+
+class Governor:
+    """The gate of one process, for all its threads. `client` None: no Redis, one process alone."""
+
+    def __init__(self, client: Redis | None) -> None:
+        self._client = client
+        self._board = Board(client) if client is not None else None
+        self._local = Local()
+        self._away_until = 0.0
+        self._changed = threading.Condition()
+        self._out: dict[str, Permit] = {}
+        self._back: list[Permit] = []
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Give every permit back."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        if self._client is not None:
+            self._client.close()
+
+    def enter(self, host: str, limits: Limits) -> Permit:
+        """A permit for one request. Raises HeldBack, HostIsDead: nothing was asked."""
+        permit = Permit(self, host, limits, probe=False)
+        for look in range(_LOOKS):
+            verdict = self._ask(permit)
+            if verdict.word in {"go", "probe"}:
+                permit.probe = verdict.word == "probe"
+                self._keep(permit)
+                time.sleep(verdict.seconds)
+                return permit
+            if verdict.word != "full" or look == _LOOKS - 1:
+                break
+            time.sleep(_LOOK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - spread only
+        raise _refusal(permit, verdict)
+
+    def take_back(self, permit: Permit) -> None:
+        """The permit's connection is free again."""
+        with self._changed:
+            if self._out.pop(permit.id, None) is None:
+                return
+            if permit.local:
+                self._local.leave(permit.host)
+            else:
+                self._back.append(permit)
+
+    def open(self, host: str) -> None:
+        """The host answers again."""
+        self._told(lambda board: board.open(host), None)
+
+    def hold(self, host: str, seconds: float | None) -> float:
+        """Everybody leaves the host alone, for how long."""
+        alone = _HELD_SECONDS if seconds is None else seconds
+        held_seconds = self._told(lambda board: board.hold(host, seconds), alone)
+        self._local.hold(host, held_seconds)
+        return held_seconds
+
+    def bury(self, host: str) -> None:
+        """Nobody asks the host for a while."""
+        self._local.bury(host, self._told(lambda board: board.bury(host), _DEAD_SECONDS))
+
+    def pace(self, host: str, count: int, bytes_per_second: int) -> float:
+        """How long to wait after `count` bytes."""
+        return self._told(
+            lambda board: board.pace(host, count, bytes_per_second), count / bytes_per_second
+        )
+
+    def _ask(self, permit: Permit) -> Verdict:
+        with self._changed:
+            back = [one.id for one in self._back if one.host == permit.host]
+            self._back = [one for one in self._back if one.host != permit.host]
+        alone = Verdict("full", _TICK_SECONDS)
+        verdict = self._told(
+            lambda board: board.enter(permit.host, permit.id, permit.limits, back), alone
+        )
+        return self._ask_local(permit) if verdict is alone else verdict
+
+    def _ask_local(self, permit: Permit) -> Verdict:
+        if dead_seconds := self._local.dead_seconds(permit.host):
+            return Verdict("dead", dead_seconds)
+        if held_seconds := self._local.held_seconds(permit.host):
+            return Verdict("held", held_seconds)
+        most = _ALONE_CONNECTIONS if self._board is not None else permit.limits.connections
+        if not self._local.enter(permit.host, most):
+            return Verdict("full", _TICK_SECONDS)
+        permit.local = True
+        return Verdict("go", 0.0)
+
+    def _told(self, tell: Callable[[Board], T], alone: T) -> T:
+        """What Redis says, `alone` while it is away."""
+        if self._board is None or time.monotonic() < self._away_until:
+            return alone
+        try:
+            return tell(self._board)
+        except RedisError as error:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            _log.warning("Redis is away: the registries are asked slowly (%s).", error)
+            return alone
+
+    def _keep(self, permit: Permit) -> None:
+        with self._changed:
+            self._out[permit.id] = permit
+            if self._thread is None and self._board is not None:
+                self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        """Renew what is out, and send back what nobody took along."""
+        renewed_at = time.monotonic()
+        while True:
+            with self._changed:
+                while not self._closed and not self._out and not self._back:
+                    self._changed.wait()
+                if not self._closed:
+                    self._changed.wait(_TICK_SECONDS)
+                out = [(one.host, one.id) for one in self._out.values() if not one.local]
+                back, self._back = [(one.host, one.id) for one in self._back], []
+                closed = self._closed
+            if back:
+                self._told(partial(Board.leave, left=back), None)
+            if closed:
+                return
+            if out and time.monotonic() - renewed_at >= PERMIT_SECONDS / 3:
+                renewed_at = time.monotonic()
+                self._told(partial(Board.renew, permits=out), None)
+
+
+def _refusal(permit: Permit, verdict: Verdict) -> HeldBack | HostIsDead:
+    host, limits, seconds = permit.host, permit.limits, verdict.seconds
+    if verdict.word == "dead":
+        return HostIsDead(f"{host} did not answer before: it is asked again in {seconds:.0f} s.")
+    sentence = {
+        "held": f"{host} asked all workers to wait, for {seconds:.0f} s more",
+        "turn": f"{host} is asked no more than {limits.requests_per_second} times a second",
+        "full": f"all {limits.connections} connections to {host} that the fleet may have are taken",
+    }[verdict.word]
+    return HeldBack(f"{sentence}.", None, seconds)
