@@ -7,7 +7,7 @@ Rows, layout, `complete`, result, `answered_at`, in that order: whoever waits on
 from celery import Celery, states
 
 from shared import errors
-from shared.catalog import pulls
+from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
 from shared.errors import TowlineError
@@ -29,7 +29,7 @@ def answer(app: Celery, catalog: Catalog, pull_id: str) -> bool:
     else:
         refuse(app, pull_id, failure(pull))
     with catalog.begin() as tx:
-        pulls.answered(tx, pull_id)
+        ends.answered(tx, pull_id)
     return True
 
 

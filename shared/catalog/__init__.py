@@ -4,7 +4,8 @@
     columns.py       what tables are made of       migrations/    how they came to be
     schema.py        which of them workers know    migrating.py   moves them
     database.py      one connection pool, one transaction at a time, errors translated
-    pulls.py         a pull from queued to answered       pull_values.py  as a value
+    pulls.py         a pull from queued to linking        ends.py         how it ended
+    pull_rows.py     how it is read and moved             pull_values.py  as a value
     pull_layers.py   its layers on their way
     blobs.py         files under blobs/                   leases.py       who is at work on one
     documents.py     indexes, configs, manifests          images.py       references and their files

@@ -1,24 +1,20 @@
 """Pulls: `queued → resolving → fetching → linking → complete`, or `failed`, or `cancelled`.
 
-The three last are final, and a final pull never changes: every statement that moves a pull says so
-in its WHERE.
+The three last are final: ends.py.
 """
 
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import CursorResult, Row, Update, case, func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
-from shared.catalog.pull_tables import FINAL_STATES, leases, pull_layers, pulls
+from shared.catalog.pull_rows import COLUMNS, IS_OPEN, as_pull, touched, update_open
+from shared.catalog.pull_tables import leases, pull_layers, pulls
 from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
 from shared.catalog.tables import blobs
-
-_COLUMNS = [pulls.c[column.name] for column in fields(Pull)]
-_OPEN = pulls.c.state.not_in(FINAL_STATES)
 
 # When somebody looks at a pull again, at the latest, that waits for its turn.
 _NEXT_LOOK = timedelta(seconds=60)
@@ -41,31 +37,31 @@ def record(tx: Connection, new: NewPull) -> Pull:
         "cause", "turn", "until", now + _NEXT_LOOK, "detail", "it was recorded a moment ago"
     )
     tx.execute(insert(pulls).values(row).on_conflict_do_nothing())
-    return _pull(tx.execute(select(*_COLUMNS).where(pulls.c.id == new.id)).one())
+    return as_pull(tx.execute(select(*COLUMNS).where(pulls.c.id == new.id)).one())
 
 
 def get(tx: Connection, pull_id: str) -> Pull | None:
     """The pull as it stands."""
-    row = tx.execute(select(*_COLUMNS).where(pulls.c.id == pull_id)).one_or_none()
-    return _pull(row) if row else None
+    row = tx.execute(select(*COLUMNS).where(pulls.c.id == pull_id)).one_or_none()
+    return as_pull(row) if row else None
 
 
 def lock(tx: Connection, pull_id: str) -> Pull | None:
     """The pull, its row locked to the end of the transaction."""
-    row = tx.execute(select(*_COLUMNS).where(pulls.c.id == pull_id).with_for_update()).one_or_none()
-    return _pull(row) if row else None
+    row = tx.execute(select(*COLUMNS).where(pulls.c.id == pull_id).with_for_update()).one_or_none()
+    return as_pull(row) if row else None
 
 
 def recent(tx: Connection, limit: int) -> list[Pull]:
     """The newest pulls first."""
-    rows = tx.execute(select(*_COLUMNS).order_by(pulls.c.created_at.desc()).limit(limit))
-    return [_pull(row) for row in rows]
+    rows = tx.execute(select(*COLUMNS).order_by(pulls.c.created_at.desc()).limit(limit))
+    return [as_pull(row) for row in rows]
 
 
 def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
     """One more attempt at an open pull; None for one that has ended."""
     row = tx.execute(
-        _open(pull_id)
+        update_open(pull_id)
         .values(
             state=case((pulls.c.state == "queued", "resolving"), else_=pulls.c.state),
             platform=func.coalesce(pulls.c.platform, default_platform),
@@ -75,9 +71,9 @@ def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
             waiting_for=None,
             not_before=None,
         )
-        .returning(*_COLUMNS)
+        .returning(*COLUMNS)
     ).one_or_none()
-    return _pull(row) if row else None
+    return as_pull(row) if row else None
 
 
 def plan(
@@ -91,7 +87,7 @@ def plan(
     layers: Sequence[PlannedLayer],
 ) -> None:
     """What the pull resolved to and the layers it takes; nothing for one that has ended."""
-    statement = _open(pull_id).values(
+    statement = update_open(pull_id).values(
         manifest_digest=manifest_digest,
         index_digest=index_digest,
         config_digest=config_digest,
@@ -99,7 +95,7 @@ def plan(
         bytes_total=sum(layer.size_bytes for layer in layers),
         failures=0,
     )
-    if not _touched(tx, statement):
+    if not touched(tx, statement):
         return
     rows = [
         {
@@ -120,7 +116,7 @@ def fan_out(tx: Connection, pull_id: str) -> int | None:
     """The layers' messages are on their way. The pull's generation, None if it has ended."""
     now = func.clock_timestamp()
     generation: int | None = tx.execute(
-        _open(pull_id)
+        update_open(pull_id)
         .values(
             state="fetching",
             generation=pulls.c.generation + 1,
@@ -141,90 +137,23 @@ def fan_out(tx: Connection, pull_id: str) -> int | None:
 
 def linking(tx: Connection, pull_id: str) -> None:
     """Every layer is stored."""
-    tx.execute(_open(pull_id).values(state="linking", waiting_for=None, not_before=None))
-
-
-def complete(tx: Connection, pull_id: str, receipt: dict[str, Any], finished_at: datetime) -> None:
-    """The image is linked."""
-    tx.execute(
-        _open(pull_id).values(
-            state="complete",
-            receipt=receipt,
-            finished_at=finished_at,
-            bytes_done=pulls.c.bytes_total,
-            waiting_for=None,
-            not_before=None,
-        )
-    )
-
-
-def fail(
-    tx: Connection, pull_id: str, error_class: str, error_code: str | None, error_message: str
-) -> bool:
-    """End an open pull; False when it had ended already: the first cause wins."""
-    of_layers = select(func.max(pull_layers.c.attempts)).where(pull_layers.c.pull_id == pull_id)
-    statement = _open(pull_id).values(
-        state="failed",
-        # Of the step that took the most: a layer's tries are not the coordinator's.
-        attempts=func.greatest(pulls.c.attempts, of_layers.scalar_subquery()),
-        error_class=error_class,
-        error_code=error_code,
-        error_message=error_message,
-        finished_at=func.clock_timestamp(),
-        waiting_for=None,
-        not_before=None,
-    )
-    return _touched(tx, statement)
-
-
-def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
-    """End an open pull because somebody asked; a final one stays as it is. None for no pull."""
-    tx.execute(
-        _open(pull_id).values(
-            state="cancelled",
-            error_class="PullCancelled",
-            error_message=message,
-            finished_at=func.clock_timestamp(),
-            waiting_for=None,
-            not_before=None,
-        )
-    )
-    return get(tx, pull_id)
-
-
-def failed(tx: Connection, error_class: str | None = None) -> list[Pull]:
-    """The failed pulls that nobody has tried again, oldest first; of one class, or of any."""
-    again = pulls.alias("again")
-    tried_again = select(again.c.id).where(again.c.retry_of == pulls.c.id).exists()
-    statement = select(*_COLUMNS).where(pulls.c.state == "failed", ~tried_again)
-    if error_class is not None:
-        statement = statement.where(pulls.c.error_class == error_class)
-    return [_pull(row) for row in tx.execute(statement.order_by(pulls.c.created_at))]
+    tx.execute(update_open(pull_id).values(state="linking", waiting_for=None, not_before=None))
 
 
 def open_pulls(tx: Connection, limit: int) -> list[Pull]:
     """The pulls on their way, those that began first, then those whose turn comes next."""
     rows = tx.execute(
-        select(*_COLUMNS)
-        .where(_OPEN)
+        select(*COLUMNS)
+        .where(IS_OPEN)
         .order_by(pulls.c.admitted_at.nulls_last(), pulls.c.priority.desc(), pulls.c.created_at)
         .limit(limit)
     )
-    return [_pull(row) for row in rows]
-
-
-def answered(tx: Connection, pull_id: str) -> None:
-    """The result stands under the pull id."""
-    tx.execute(
-        update(pulls)
-        .where(pulls.c.id == pull_id, pulls.c.state.in_(FINAL_STATES))
-        .values(answered_at=func.coalesce(pulls.c.answered_at, func.clock_timestamp()))
-    )
+    return [as_pull(row) for row in rows]
 
 
 def count_failure(tx: Connection, pull_id: str) -> int:
     """One more try of this pull without progress; how many in a row, 0 for one that has ended."""
-    statement = _open(pull_id).values(failures=pulls.c.failures + 1)
+    statement = update_open(pull_id).values(failures=pulls.c.failures + 1)
     return tx.execute(statement.returning(pulls.c.failures)).scalar() or 0
 
 
@@ -233,20 +162,20 @@ def wait(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) 
     # One time a statement, so that both columns hold the same.
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
-    tx.execute(_open(pull_id).values(waiting_for=reason, not_before=until))
+    tx.execute(update_open(pull_id).values(waiting_for=reason, not_before=until))
 
 
 def say(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
     """One of the pull's layers waits; nothing keeps the others from going on."""
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
-    tx.execute(_open(pull_id).values(waiting_for=reason))
+    tx.execute(update_open(pull_id).values(waiting_for=reason))
 
 
 def go_on(tx: Connection, pull_id: str) -> None:
     """The pull waits no longer."""
     tx.execute(
-        _open(pull_id)
+        update_open(pull_id)
         .where(pulls.c.waiting_for.is_not(None))
         .values(waiting_for=None, not_before=None)
     )
@@ -255,7 +184,9 @@ def go_on(tx: Connection, pull_id: str) -> None:
 def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
     """Add up what the pull's layers have: the stored ones whole, the others as their leases say."""
     # No row lock is waited for: whoever holds it will refresh the sum, or end the pull.
-    free = select(pulls.c.id).where(pulls.c.id == pull_id, _OPEN).with_for_update(skip_locked=True)
+    free = (
+        select(pulls.c.id).where(pulls.c.id == pull_id, IS_OPEN).with_for_update(skip_locked=True)
+    )
     done = case(
         (blobs.c.stored_at.is_not(None), pull_layers.c.size_bytes),
         else_=func.coalesce(leases.c.bytes_done, 0),
@@ -275,16 +206,3 @@ def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
         .where(pulls.c.id.in_(free.scalar_subquery()))
         .values(bytes_done=total.scalar_subquery())
     )
-
-
-def _open(pull_id: str) -> Update:
-    return update(pulls).where(pulls.c.id == pull_id, _OPEN)
-
-
-def _touched(tx: Connection, statement: Update) -> bool:
-    result: CursorResult[Any] = tx.execute(statement)
-    return result.rowcount > 0
-
-
-def _pull(row: Row[Any]) -> Pull:
-    return Pull(**row._mapping)

@@ -8,7 +8,7 @@ import pytest
 import redis
 from celery import Celery
 
-from shared.catalog import pauses, pulls, step_leases
+from shared.catalog import ends, pauses, step_leases
 from shared.catalog.database import Catalog, Connection
 from shared.settings import Settings
 from tests.integration.catalog.given_leases import taken
@@ -245,7 +245,7 @@ def test_an_end_that_nobody_was_told_of_is_found(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for pull_id in ("young", "old"):
             record(tx, pull_id)
-            pulls.fail(tx, pull_id, "Forbidden", None, "No.")
+            ends.fail(tx, pull_id, "Forbidden", None, "No.")
         change(tx, "old", f"finished_at = {LONG_AGO}")
     found = catalog_checks.answered(catalog)
     assert (found.level, found.details) == ("problem", ("old",))
@@ -255,7 +255,7 @@ def test_failed_pulls_are_counted_by_class_unless_they_were_tried_again(catalog:
     with catalog.begin() as tx:
         for pull_id, error in (("a", "Forbidden"), ("b", "Forbidden"), ("c", "TooLarge")):
             record(tx, pull_id)
-            pulls.fail(tx, pull_id, error, None, f"{pull_id}.")
+            ends.fail(tx, pull_id, error, None, f"{pull_id}.")
         record(tx, "again", retry_of="c")
     (found,) = catalog_checks.failures(catalog)
     assert found.level == "information"

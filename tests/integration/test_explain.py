@@ -2,7 +2,17 @@
 
 import pytest
 
-from shared.catalog import admission, chains, fleet, history, overview, pauses, pulls, step_leases
+from shared.catalog import (
+    admission,
+    chains,
+    ends,
+    fleet,
+    history,
+    overview,
+    pauses,
+    pulls,
+    step_leases,
+)
 from shared.catalog.database import Catalog
 from shared.errors import InvalidArgument
 from tests.integration.catalog import given
@@ -100,7 +110,7 @@ def test_the_fleet_is_counted_by_state_with_its_downloads(catalog: Catalog) -> N
         record(tx, "c")
         record(tx, "d")
         fence = reach(tx, 30, pull_id="a")
-        pulls.cancel(tx, "d", "gone")
+        ends.cancel(tx, "d", "gone")
     with catalog.begin() as tx:
         view = overview.of_fleet(tx)
         assert view.states == {"fetching": 2, "queued": 1}

@@ -9,7 +9,7 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from shared.catalog import pull_layers, pulls, recovery
+from shared.catalog import ends, pull_layers, pulls, recovery
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, PlannedLayer
 from shared.oci.digest import Digest
@@ -232,7 +232,7 @@ def test_an_end_that_nobody_was_told_of_is_told(
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
-        pulls.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
+        ends.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
         tx.exec_driver_sql("UPDATE pulls SET finished_at = now() - interval '1 minute'")
     look(rounds)
     error = app.AsyncResult("p").result
@@ -248,7 +248,7 @@ def test_an_answer_that_redis_lost_is_given_again(
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
-        pulls.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
+        ends.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
         tx.exec_driver_sql("UPDATE pulls SET finished_at = now() - interval '1 minute'")
     look(rounds)
     store.flushall()

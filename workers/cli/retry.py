@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from shared import errors
-from shared.catalog import pulls
+from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, TowlineError
@@ -59,7 +59,7 @@ def _chosen(
     """The pulls to retry, and a sentence for each that is none."""
     with catalog.begin() as tx:
         if not pull_ids:
-            failed = pulls.failed(tx, error_class)
+            failed = ends.failed(tx, error_class)
             return [pull for pull in failed if pull.error_class not in UNREADABLE], []
         found = {pull_id: pulls.get(tx, pull_id) for pull_id in pull_ids}
     unknown = [

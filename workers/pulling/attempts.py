@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from shared.catalog import leases, pull_layers, pulls, waiters
+from shared.catalog import ends, leases, pull_layers, pulls, waiters
 from shared.catalog.database import Connection
 from shared.errors import (
     CatalogUnavailable,
@@ -137,7 +137,7 @@ def let_go(current: Attempt) -> None:
 
 
 def _fail(tx: Connection, pull_id: str, error: TowlineError) -> None:
-    pulls.fail(tx, pull_id, type(error).__name__, error.code, error.message)
+    ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
 
 
 def release(tx: Connection, current: Attempt) -> None:

@@ -6,7 +6,7 @@ or goes on for another pull that wants the same layer.
 
 from dataclasses import asdict
 
-from shared.catalog import pulls
+from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import DeadlineExceeded, InvalidArgument
@@ -15,7 +15,7 @@ from shared.errors import DeadlineExceeded, InvalidArgument
 def cancel_pull(catalog: Catalog, pull_id: str) -> Pull:
     """Cancel an open pull; one that has ended stays as it is. Raises InvalidArgument."""
     with catalog.begin() as tx:
-        pull = pulls.cancel(tx, pull_id, f"The pull {pull_id} was cancelled.")
+        pull = ends.cancel(tx, pull_id, f"The pull {pull_id} was cancelled.")
     if pull is None:
         raise InvalidArgument(f"There is no pull {pull_id}: `towline status` lists them.")
     return pull
@@ -32,7 +32,7 @@ def miss_deadline(catalog: Catalog, pull_id: str) -> None:
             f"The pull of {pull.reference} did not finish within its {seconds:g} seconds; what "
             "came of it is kept, and pulling again continues."
         )
-        pulls.fail(tx, pull_id, type(error).__name__, error.code, error.message)
+        ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
 
 
 def retry_of(pull: Pull, new_id: str) -> NewPull:

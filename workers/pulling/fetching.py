@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.catalog import blobs, leases, pauses, pull_layers, pulls, waiters
+from shared.catalog import blobs, ends, leases, pauses, pull_layers, pulls, waiters
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
@@ -168,7 +168,7 @@ def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, sta
     )
     spent = waiters.wanting(tx, registry, digest)
     for pull_id in spent:
-        pulls.fail(tx, pull_id, type(error).__name__, error.code, error.message)
+        ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
     leases.forget(tx, registry, digest)
     current.outbox.end(spent)
 

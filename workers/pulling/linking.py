@@ -8,7 +8,7 @@ racing pulls wrote it last.
 from datetime import datetime
 from typing import Any
 
-from shared.catalog import documents, images, pull_layers, pulls
+from shared.catalog import documents, ends, images, pull_layers, pulls
 from shared.catalog.database import Connection
 from shared.catalog.images import ImageRow, NewImage
 from shared.catalog.pull_layers import PullLayer
@@ -115,7 +115,7 @@ def _complete(
         images.use(tx, pull.reference, str(pull.platform))
         finished_at = pulls.clock(tx)
         receipt = _receipt(tx, current, layers, finished_at)
-        pulls.complete(tx, pull.id, receipt, finished_at)
+        ends.complete(tx, pull.id, receipt, finished_at)
     return receipt
 
 

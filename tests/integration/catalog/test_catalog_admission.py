@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import admission, fleet, pauses, pulls
+from shared.catalog import admission, ends, fleet, pauses
 from shared.catalog.database import Catalog, Connection
 from tests.integration.catalog.given import rows, together
 from tests.integration.catalog.given_pulls import HOST, OTHER_HOST, admitted, fetching, record, row
@@ -92,7 +92,7 @@ def test_an_admitted_pull_has_a_message_on_its_way_and_waits_no_longer(tx: Conne
 
 def test_only_queued_pulls_are_admitted(tx: Connection) -> None:
     record(tx, "failed")
-    pulls.fail(tx, "failed", "A", None, "b")
+    ends.fail(tx, "failed", "A", None, "b")
     fetching(tx, "fetching")
     assert admission.admit(tx) == []
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import pulls
+from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_tables import FINAL_STATES
 from tests.integration.catalog.given import rows, together
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 def test_a_cancelled_pull_says_so_and_waits_for_nothing(tx: Connection) -> None:
     fetching(tx)
     pulls.wait(tx, "p", "backoff", 60, "later")
-    cancelled = pulls.cancel(tx, "p", "The pull p was cancelled.")
+    cancelled = ends.cancel(tx, "p", "The pull p was cancelled.")
     assert cancelled == row(tx)
     pull = row(tx)
     assert (pull.state, pull.error_class, pull.error_message) == (
@@ -31,12 +31,12 @@ def test_what_has_ended_is_not_cancelled(tx: Connection, state: str) -> None:
     record(tx)
     change(tx, "p", f"state = '{state}', finished_at = now()")
     before = row(tx)
-    assert pulls.cancel(tx, "p", "Too late.") == before
+    assert ends.cancel(tx, "p", "Too late.") == before
     assert row(tx) == before
 
 
 def test_what_never_was_is_not_cancelled(tx: Connection) -> None:
-    assert pulls.cancel(tx, "no such pull", "Enough.") is None
+    assert ends.cancel(tx, "no such pull", "Enough.") is None
 
 
 def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> None:
@@ -45,11 +45,11 @@ def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> 
 
     def cancel() -> None:
         with catalog.begin() as tx:
-            pulls.cancel(tx, "p", "Enough.")
+            ends.cancel(tx, "p", "Enough.")
 
     def fail() -> None:
         with catalog.begin() as tx:
-            pulls.fail(tx, "p", "Forbidden", None, "No.")
+            ends.fail(tx, "p", "Forbidden", None, "No.")
 
     together([cancel, fail] * 3)
     with catalog.begin() as tx:
@@ -65,7 +65,7 @@ def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> 
 
 def fail(tx: Connection, pull_id: str, error_class: str, age_minutes: int) -> None:
     record(tx, pull_id, age_minutes=age_minutes)
-    pulls.fail(tx, pull_id, error_class, None, "No.")
+    ends.fail(tx, pull_id, error_class, None, "No.")
 
 
 def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> None:
@@ -73,18 +73,18 @@ def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> No
     fail(tx, "old", "RateLimited", 9)
     record(tx, "open")
     record(tx, "cancelled")
-    pulls.cancel(tx, "cancelled", "Enough.")
-    assert [pull.id for pull in pulls.failed(tx)] == ["old", "young"]
-    assert [pull.id for pull in pulls.failed(tx, "Forbidden")] == ["young"]
-    assert pulls.failed(tx, "TlsFailed") == []
+    ends.cancel(tx, "cancelled", "Enough.")
+    assert [pull.id for pull in ends.failed(tx)] == ["old", "young"]
+    assert [pull.id for pull in ends.failed(tx, "Forbidden")] == ["young"]
+    assert ends.failed(tx, "TlsFailed") == []
 
 
 def test_what_was_tried_again_is_no_longer_to_be_tried_again(tx: Connection) -> None:
     fail(tx, "p", "RateLimited", 9)
     record(tx, "again", retry_of="p")
-    assert pulls.failed(tx) == []
-    pulls.fail(tx, "again", "RateLimited", None, "No.")
-    assert [pull.id for pull in pulls.failed(tx)] == ["again"]
+    assert ends.failed(tx) == []
+    ends.fail(tx, "again", "RateLimited", None, "No.")
+    assert [pull.id for pull in ends.failed(tx)] == ["again"]
 
 
 # Open ones

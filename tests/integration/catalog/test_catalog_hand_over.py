@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, pauses, pull_layers, pulls, waiters
+from shared.catalog import blobs, ends, pauses, pull_layers, pulls, waiters
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.waiters import LayerMessage
 from tests.integration.catalog.given import TAG, together
@@ -56,7 +56,7 @@ def test_a_layer_is_never_handed_back(tx: Connection) -> None:
 EXCUSES: dict[str, Callable[[Connection], object]] = {
     "paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
     "backoff": lambda tx: pull_layers.wait(tx, "best", BASE, "backoff", 60, "later"),
-    "cancelled": lambda tx: pulls.cancel(tx, "best", "Enough."),
+    "cancelled": lambda tx: ends.cancel(tx, "best", "Enough."),
     "linking": lambda tx: pulls.linking(tx, "best"),
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import pull_layers, pulls
+from shared.catalog import ends, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_tables import FINAL_STATES, OPEN_STATES
 from tests.integration.catalog import given
@@ -27,7 +27,7 @@ def test_an_unknown_pull_is_none(tx: Connection) -> None:
     assert pulls.lock(tx, "p") is None
     assert pulls.start(tx, "p", PLATFORM) is None
     assert plan(tx) is None
-    assert not pulls.fail(tx, "p", "A", None, "b")
+    assert not ends.fail(tx, "p", "A", None, "b")
     assert pulls.count_failure(tx, "p") == 0
 
 
@@ -71,7 +71,7 @@ def test_a_complete_pull_holds_its_receipt_and_all_its_bytes(tx: Connection) -> 
     planned(tx)
     pulls.linking(tx, "p")
     assert row(tx).state == "linking"
-    pulls.complete(tx, "p", {"pull_id": "p"}, NOON)
+    ends.complete(tx, "p", {"pull_id": "p"}, NOON)
     pull = row(tx)
     assert (pull.state, pull.final, pull.finished_at) == ("complete", True, NOON)
     assert (pull.receipt, pull.bytes_done, pull.answered_at) == ({"pull_id": "p"}, 200, None)
@@ -79,8 +79,8 @@ def test_a_complete_pull_holds_its_receipt_and_all_its_bytes(tx: Connection) -> 
 
 def test_the_first_cause_of_a_failure_wins(tx: Connection) -> None:
     record(tx)
-    assert pulls.fail(tx, "p", "ManifestUnknown", "MANIFEST_UNKNOWN", "No such tag.")
-    assert not pulls.fail(tx, "p", "Forbidden", None, "Later.")
+    assert ends.fail(tx, "p", "ManifestUnknown", "MANIFEST_UNKNOWN", "No such tag.")
+    assert not ends.fail(tx, "p", "Forbidden", None, "Later.")
     pull = row(tx)
     assert (pull.state, pull.error_class, pull.error_code, pull.error_message) == (
         "failed",
@@ -98,7 +98,7 @@ def test_of_many_failures_at_once_one_is_the_cause(catalog: Catalog) -> None:
 
     def fail(name: str) -> None:
         with catalog.begin() as tx:
-            if pulls.fail(tx, "p", name, None, name):
+            if ends.fail(tx, "p", name, None, name):
                 won.append(name)
 
     together([lambda name=name: fail(name) for name in "abcdefgh"])
@@ -111,10 +111,10 @@ MOVES: dict[str, Callable[[Connection], object]] = {
     "plan": plan,
     "fan_out": lambda tx: pulls.fan_out(tx, "p"),
     "say": lambda tx: pulls.say(tx, "p", "backoff", 5, "c"),
-    "cancel": lambda tx: pulls.cancel(tx, "p", "Again."),
+    "cancel": lambda tx: ends.cancel(tx, "p", "Again."),
     "linking": lambda tx: pulls.linking(tx, "p"),
-    "complete": lambda tx: pulls.complete(tx, "p", {}, NOON),
-    "fail": lambda tx: pulls.fail(tx, "p", "A", None, "b"),
+    "complete": lambda tx: ends.complete(tx, "p", {}, NOON),
+    "fail": lambda tx: ends.fail(tx, "p", "A", None, "b"),
     "count_failure": lambda tx: pulls.count_failure(tx, "p"),
     "wait": lambda tx: pulls.wait(tx, "p", "backoff", 5, "c"),
     "go_on": lambda tx: pulls.go_on(tx, "p"),
@@ -136,13 +136,13 @@ def test_final_is_final(tx: Connection, state: str, move: str) -> None:
 def test_a_pull_is_answered_once_and_only_at_its_end(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx)
-        pulls.answered(tx, "p")
+        ends.answered(tx, "p")
         assert row(tx).answered_at is None
-        pulls.fail(tx, "p", "A", None, "b")
-        pulls.answered(tx, "p")
+        ends.fail(tx, "p", "A", None, "b")
+        ends.answered(tx, "p")
         first = row(tx).answered_at
     with catalog.begin() as tx:
-        pulls.answered(tx, "p")
+        ends.answered(tx, "p")
         assert row(tx).answered_at == first is not None
 
 
@@ -181,5 +181,5 @@ def test_a_failed_pull_tells_the_attempts_of_its_hardest_step(tx: Connection) ->
     planned(tx)
     for _ in range(4):
         pull_layers.begin(tx, "p", TOP)
-    pulls.fail(tx, "p", "BlobTruncated", None, "Too short.")
+    ends.fail(tx, "p", "BlobTruncated", None, "Too short.")
     assert row(tx).attempts == 4

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import blobs, pull_layers, pulls
+from shared.catalog import blobs, ends, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
 from tests.integration.catalog.given import rows, together
 from tests.integration.catalog.given_leases import reach, report
@@ -42,7 +42,7 @@ def test_nothing_is_rewritten_when_nothing_has_changed(catalog: Catalog) -> None
     with catalog.begin() as tx:
         refresh(tx)
         assert versions(tx) == before
-        pulls.cancel(tx, "queued", "Enough.")
+        ends.cancel(tx, "queued", "Enough.")
         changed = set(versions(tx)) - set(before)
         refresh(tx)
         assert set(versions(tx)) - set(before) == changed
@@ -80,7 +80,7 @@ def test_what_has_ended_is_never_given_a_reason(catalog: Catalog) -> None:
     def end() -> None:
         for pull_id in pull_ids:
             with catalog.begin() as tx:
-                pulls.cancel(tx, pull_id, "Enough.")
+                ends.cancel(tx, pull_id, "Enough.")
 
     def explain() -> None:
         for number in range(60):

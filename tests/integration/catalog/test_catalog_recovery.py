@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, leases, pauses, pull_layers, pulls, recovery
+from shared.catalog import blobs, ends, leases, pauses, pull_layers, pulls, recovery
 from shared.catalog.database import Connection
 from shared.catalog.recovery import DueLayer
 from tests.integration.catalog.given_leases import LONG, SHORT, expire, reach, taken
@@ -40,7 +40,7 @@ EXCUSES: dict[str, Callable[[Connection], object]] = {
     "a paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
     "a time to come": lambda tx: pull_layers.wait(tx, "p", BASE, "backoff", 60, "later"),
     "a stored blob": lambda tx: blobs.store_layer(tx, BASE, 100),
-    "an end": lambda tx: pulls.cancel(tx, "p", "Enough."),
+    "an end": lambda tx: ends.cancel(tx, "p", "Enough."),
     "the link": lambda tx: pulls.linking(tx, "p"),
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, pauses, pulls, recovery, step_leases
+from shared.catalog import blobs, ends, pauses, pulls, recovery, step_leases
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.recovery import DuePull, Unfinished
 from tests.integration.catalog.given import together
@@ -37,7 +37,7 @@ Change = Callable[[Connection], object]
 BUSY: dict[str, Change] = {
     "a living step": step,
     "a time to come": lambda tx: pulls.wait(tx, "p", "backoff", 60, "later"),
-    "an end": lambda tx: pulls.cancel(tx, "p", "Enough."),
+    "an end": lambda tx: ends.cancel(tx, "p", "Enough."),
 }
 IDLE: dict[str, Change] = {
     "a dead step": dead_step,
@@ -133,7 +133,7 @@ def test_of_two_claims_at_once_one_wins(catalog: Catalog) -> None:
 
 def test_what_has_ended_cannot_be_claimed(tx: Connection) -> None:
     admitted(tx)
-    pulls.cancel(tx, "p", "Enough.")
+    ends.cancel(tx, "p", "Enough.")
     assert recovery.claim(tx, DuePull("p", 0)) is None
 
 
@@ -142,9 +142,9 @@ def test_what_has_ended_cannot_be_claimed(tx: Connection) -> None:
 
 def end(tx: Connection, pull_id: str, seconds_ago: int, *, answered: bool = False) -> None:
     record(tx, pull_id)
-    pulls.fail(tx, pull_id, "A", None, "b")
+    ends.fail(tx, pull_id, "A", None, "b")
     if answered:
-        pulls.answered(tx, pull_id)
+        ends.answered(tx, pull_id)
     change(tx, pull_id, f"finished_at = now() - interval '{seconds_ago} seconds'")
 
 
@@ -171,7 +171,7 @@ def test_open_pulls_behind_their_deadline_are_overdue(tx: Connection) -> None:
     for pull_id, ago in (("late", 1), ("later", 9), ("ended", 1)):
         record(tx, pull_id, deadline_seconds=60)
         change(tx, pull_id, f"deadline_at = now() - interval '{ago} seconds'")
-    pulls.fail(tx, "ended", "A", None, "b")
+    ends.fail(tx, "ended", "A", None, "b")
     assert recovery.overdue(tx) == ["later", "late"]
 
 
@@ -179,7 +179,7 @@ def test_a_fleet_at_rest_has_nothing_unfinished(tx: Connection) -> None:
     assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=False)
     record(tx)
     assert recovery.unfinished(tx) == Unfinished(open=True, unanswered=False)
-    pulls.fail(tx, "p", "A", None, "b")
+    ends.fail(tx, "p", "A", None, "b")
     assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=True)
-    pulls.answered(tx, "p")
+    ends.answered(tx, "p")
     assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=False)

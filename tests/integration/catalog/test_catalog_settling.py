@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.catalog import blobs, pull_layers, pulls, waiters
+from shared.catalog import blobs, ends, pull_layers, pulls, waiters
 from shared.catalog.database import Catalog, Connection
 from shared.oci.digest import Digest
 from tests.integration.catalog.given import of, rows, together
@@ -60,7 +60,7 @@ def test_exactly_the_whole_pulls_are_named_and_the_one_that_fetched_it_last(
     fetching(tx, "of another layer", [TOP])
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "ended")
-    pulls.fail(tx, "ended", "A", None, "b")
+    ends.fail(tx, "ended", "A", None, "b")
     record(tx, "waits for space")
     list_layers(tx, [BASE], "waits for space")
     whole = settle(tx)

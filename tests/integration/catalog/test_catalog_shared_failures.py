@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import pull_layers, pulls, waiters
+from shared.catalog import ends, pull_layers, waiters
 from shared.catalog.database import Connection
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_pulls import (
@@ -69,7 +69,7 @@ def test_other_repositories_claims_registries_and_layers_are_left_alone(tx: Conn
     fetching(tx, others[1], size_bytes=101)
     fetching(tx, others[2], registry=OTHER_HOST)
     fetching(tx, others[3])
-    pulls.fail(tx, others[3], "A", None, "b")
+    ends.fail(tx, others[3], "A", None, "b")
     fetching(tx, "of another layer", [TOP])
     assert share(tx) == {}
     assert [waiting(tx, other) for other in others] == [(None, 0)] * 4

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import blobs, pauses, pull_layers, pulls, waiters
+from shared.catalog import blobs, ends, pauses, pull_layers, waiters
 from shared.catalog.database import Catalog, Connection
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_pulls import (
@@ -47,7 +47,7 @@ def test_only_what_waits_for_a_slot_is_unparked(tx: Connection) -> None:
     park(tx, "its time has come", seconds=-1)
     fetching(tx, "ended")
     park(tx, "ended")
-    pulls.fail(tx, "ended", "A", None, "b")
+    ends.fail(tx, "ended", "A", None, "b")
     fetching(tx, "waits for nothing")
     assert unparked(tx) == []
 
@@ -95,7 +95,7 @@ def test_every_open_pull_of_the_registry_that_lists_a_layer_wants_it(tx: Connect
     record(tx, "c waits for space")
     list_layers(tx, [BASE], "c waits for space")
     fetching(tx, "ended")
-    pulls.fail(tx, "ended", "A", None, "b")
+    ends.fail(tx, "ended", "A", None, "b")
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "of another layer", [TOP])
     assert waiters.wanting(tx, HOST, BASE) == ["a", "b", "c waits for space"]
@@ -117,7 +117,7 @@ def test_a_layer_is_as_urgent_as_the_most_urgent_pull_that_wants_it(tx: Connecti
     fetching(tx, "plain", priority=3)
     fetching(tx, "elsewhere", priority=9, registry=OTHER_HOST)
     fetching(tx, "ended", priority=9)
-    pulls.cancel(tx, "ended", "Enough.")
+    ends.cancel(tx, "ended", "Enough.")
     assert waiters.priority(tx, HOST, BASE) == 3
     fetching(tx, "urgent", priority=8)
     assert waiters.priority(tx, HOST, BASE) == 8

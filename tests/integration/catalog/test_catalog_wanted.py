@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import blobs, pauses, pulls, waiters
+from shared.catalog import blobs, ends, pauses, waiters
 from shared.catalog.database import Connection
 from shared.catalog.waiters import Wanted
 from tests.integration.catalog.given import of
@@ -32,7 +32,7 @@ def test_the_own_pull_comes_first_and_then_the_most_urgent_and_oldest(tx: Connec
     fetching(tx, "young")
     for best in ("own", "urgent", "old", "young"):
         assert wanted(tx) == Wanted(7, best, paused=False, stored=False)
-        pulls.cancel(tx, best, "Enough.")
+        ends.cancel(tx, best, "Enough.")
     assert wanted(tx) == Wanted(7, None, paused=False, stored=False)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import admission, blobs, fleet, pauses, pull_layers, pulls
+from shared.catalog import admission, blobs, ends, fleet, pauses, pull_layers, pulls
 from shared.catalog.database import Connection
 from tests.integration.catalog.given import of
 from tests.integration.catalog.given_pulls import (
@@ -72,9 +72,9 @@ def test_what_is_stored_or_has_ended_takes_no_place(tx: Connection) -> None:
     fetching(tx, "a", [BASE, TOP])
     blobs.store_layer(tx, BASE, 100)
     fetching(tx, "ended", [of("another")])
-    pulls.fail(tx, "ended", "A", None, "b")
+    ends.fail(tx, "ended", "A", None, "b")
     admitted(tx, "cancelled")
-    pulls.cancel(tx, "cancelled", "Enough.")
+    ends.cancel(tx, "cancelled", "Enough.")
     assert free_places(tx) == 16 - 1
 
 

@@ -1,0 +1,82 @@
+"""Ends of a pull: `complete`, `failed` or `cancelled`, and that its caller was told.
+
+The first end wins.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from shared.catalog.database import Connection
+from shared.catalog.pull_rows import COLUMNS, as_pull, touched, update_open
+from shared.catalog.pull_tables import FINAL_STATES, pull_layers, pulls
+from shared.catalog.pull_values import Pull
+from shared.catalog.pulls import get
+
+
+def complete(tx: Connection, pull_id: str, receipt: dict[str, Any], finished_at: datetime) -> None:
+    """The image is linked."""
+    tx.execute(
+        update_open(pull_id).values(
+            state="complete",
+            receipt=receipt,
+            finished_at=finished_at,
+            bytes_done=pulls.c.bytes_total,
+            waiting_for=None,
+            not_before=None,
+        )
+    )
+
+
+def fail(
+    tx: Connection, pull_id: str, error_class: str, error_code: str | None, error_message: str
+) -> bool:
+    """End an open pull; False when it had ended already: the first cause wins."""
+    of_layers = select(func.max(pull_layers.c.attempts)).where(pull_layers.c.pull_id == pull_id)
+    statement = update_open(pull_id).values(
+        state="failed",
+        # Of the step that took the most: a layer's tries are not the coordinator's.
+        attempts=func.greatest(pulls.c.attempts, of_layers.scalar_subquery()),
+        error_class=error_class,
+        error_code=error_code,
+        error_message=error_message,
+        finished_at=func.clock_timestamp(),
+        waiting_for=None,
+        not_before=None,
+    )
+    return touched(tx, statement)
+
+
+def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
+    """End an open pull because somebody asked; a final one stays as it is. None for no pull."""
+    tx.execute(
+        update_open(pull_id).values(
+            state="cancelled",
+            error_class="PullCancelled",
+            error_message=message,
+            finished_at=func.clock_timestamp(),
+            waiting_for=None,
+            not_before=None,
+        )
+    )
+    return get(tx, pull_id)
+
+
+def failed(tx: Connection, error_class: str | None = None) -> list[Pull]:
+    """The failed pulls that nobody has tried again, oldest first; of one class, or of any."""
+    again = pulls.alias("again")
+    tried_again = select(again.c.id).where(again.c.retry_of == pulls.c.id).exists()
+    statement = select(*COLUMNS).where(pulls.c.state == "failed", ~tried_again)
+    if error_class is not None:
+        statement = statement.where(pulls.c.error_class == error_class)
+    return [as_pull(row) for row in tx.execute(statement.order_by(pulls.c.created_at))]
+
+
+def answered(tx: Connection, pull_id: str) -> None:
+    """The result stands under the pull id."""
+    tx.execute(
+        update(pulls)
+        .where(pulls.c.id == pull_id, pulls.c.state.in_(FINAL_STATES))
+        .values(answered_at=func.coalesce(pulls.c.answered_at, func.clock_timestamp()))
+    )
