@@ -166,7 +166,7 @@ class Authenticator:
         separator = "&" if urlsplit(realm).query else "?"
         headers = {"Authorization": _basic(credentials)} if credentials else {}
         url = f"{realm}{separator}{urlencode(query)}"
-        return self._transport.send("GET", url, headers, host.verify)
+        return self._transport.send("GET", url, headers, host)
 
     def _by_post(
         self,
@@ -183,7 +183,7 @@ class Authenticator:
             "scope": " ".join(scopes),
             "client_id": _CLIENT_ID,
         }
-        return self._transport.send("POST", realm, {}, host.verify, data=form)
+        return self._transport.send("POST", realm, {}, host, data=form)
 
 
 def _check_realm(host: Host, realm: str) -> None:

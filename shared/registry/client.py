@@ -160,7 +160,7 @@ class RegistryClient:
         answered = asked_anew = False
         while True:
             sent = {"Authorization": authorization} if authorization else {}
-            response = self._transport.send("GET", url, {**headers, **sent}, host.verify)
+            response = self._transport.send("GET", url, {**headers, **sent}, host)
             if not same_origin(url, response.url):
                 # Only the registry's own challenge is answered: a redirect's target gets no
                 # credentials, and an expired signature is replaced by the registry, once.

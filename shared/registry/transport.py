@@ -19,6 +19,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from shared.errors import RegistryUnavailable, TlsFailed
+from shared.registry.hosts import Host
 from shared.registry.urls import same_origin, shown, split_plain
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -61,10 +62,16 @@ class Transport:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        verify: str | bool,
+        host: Host,
         data: Mapping[str, str] | None = None,
+        *,
+        connect_timeout_seconds: float | None = None,
     ) -> requests.Response:
-        """The answer, its body not read yet. Raises RegistryUnavailable, TlsFailed."""
+        """The answer, its body not read yet. Raises RegistryUnavailable, TlsFailed.
+
+        `host`: whose trust and proxy count. `connect_timeout_seconds`: less patience than usual.
+        """
+        timeout = (connect_timeout_seconds or self._timeout[0], self._timeout[1])
         sent = {
             "User-Agent": f"towline/{version('towline')}",
             # Ranges and digests are about the bytes as stored, never about a compressed transfer.
@@ -73,7 +80,7 @@ class Transport:
         }
         for _ in range(_MAX_REDIRECTS + 1):
             _refuse_link_local(urlsplit(url))
-            response = self._send_once(method, url, sent, verify, data)
+            response = self._send_once(method, url, sent, host, data, timeout)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
@@ -92,12 +99,13 @@ class Transport:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        verify: str | bool,
+        host: Host,
         data: Mapping[str, str] | None,
+        timeout: tuple[float, float],
     ) -> requests.Response:
-        host = urlsplit(url).netloc
+        name, verify = urlsplit(url).netloc, host.verify
         if isinstance(verify, str) and not Path(verify).is_file():
-            raise TlsFailed(f"The ca_file of {host} is not there: {verify} is no file.")
+            raise TlsFailed(f"The ca_file of {name} is not there: {verify} is no file.")
         try:
             return self._session.request(
                 method,
@@ -106,25 +114,25 @@ class Transport:
                 data=data,
                 stream=True,
                 allow_redirects=False,
-                timeout=self._timeout,
+                timeout=timeout,
                 verify=verify,
             )
         except requests.exceptions.SSLError as error:
             if _is_cut(error):
-                raise RegistryUnavailable(f"{host} broke off while TLS was agreed on.") from _cause(
+                raise RegistryUnavailable(f"{name} broke off while TLS was agreed on.") from _cause(
                     error
                 )
             raise TlsFailed(
-                f"No trusted TLS connection to {host}: check its certificate, and name its CA or "
+                f"No trusted TLS connection to {name}: check its certificate, and name its CA or "
                 "plain_http in TOWLINE_REGISTRIES_FILE."
             ) from _cause(error)
         except requests.Timeout as error:
-            raise RegistryUnavailable(f"{host} does not answer in time: is it up?") from _cause(
+            raise RegistryUnavailable(f"{name} does not answer in time: is it up?") from _cause(
                 error
             )
         except (requests.RequestException, OSError, ValueError) as error:
             raise RegistryUnavailable(
-                f"{host} cannot be reached: check the name, the network and that it is up."
+                f"{name} cannot be reached: check the name, the network and that it is up."
             ) from _cause(error)
 
 
