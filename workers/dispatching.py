@@ -10,7 +10,7 @@ from celery import Celery, Signature
 from celery.canvas import chord, group
 
 from shared.catalog.database import Catalog
-from shared.catalog.waiters import LayerMessage
+from shared.catalog.layer_messages import LayerMessage
 from workers import contract
 from workers.answering import answer
 from workers.pulling.accepting import admit

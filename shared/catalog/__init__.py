@@ -6,7 +6,9 @@
     database.py      one connection pool, one transaction at a time, errors translated
     pulls.py         a pull from queued to linking        ends.py         how it ended
     pull_rows.py     how it is read and moved             pull_values.py  as a value
-    pull_layers.py   its layers on their way
+    pull_layers.py   its layers on their way              layer_messages.py  what is sent for one
+    waiters.py       who goes on with a layer             landings.py     who is told that it came
+    shared_failures.py  who has failed with the one that tried
     blobs.py         files under blobs/                   leases.py       who is at work on one
     documents.py     indexes, configs, manifests          images.py       references and their files
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from shared.catalog import ends, leases, pull_layers, pulls, waiters
+from shared.catalog import ends, leases, pull_layers, pulls, shared_failures, waiters
 from shared.catalog.database import Connection
+from shared.catalog.layer_messages import LayerMessage
 from shared.errors import (
     CatalogUnavailable,
     DigestMismatch,
@@ -147,7 +148,7 @@ def release(tx: Connection, current: Attempt) -> None:
         leases.release(tx, transfer.registry, transfer.digest, transfer.fence, current.kept_bytes)
 
 
-def hand_over(tx: Connection, current: Attempt) -> list[waiters.LayerMessage]:
+def hand_over(tx: Connection, current: Attempt) -> list[LayerMessage]:
     """Release the lease, and make due who goes on: with this layer, or else with the free slot."""
     transfer = current.transfer
     if transfer is None:
@@ -202,7 +203,7 @@ def _share(
     if current.digest is None or isinstance(error, VolumeFull | VolumeUnavailable):
         return []
     shared: Mapping[str, int] = dict(
-        waiters.share_failure(
+        shared_failures.share(
             tx,
             current.beneficiary,
             current.digest,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.catalog import blobs, ends, leases, pauses, pull_layers, pulls, waiters
+from shared.catalog import blobs, ends, landings, leases, pauses, pull_layers, pulls, waiters
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
@@ -256,7 +256,7 @@ def _stop(current: Attempt, reason: Stopped) -> None:
         if isinstance(reason, NotWanted | Paused):
             current.outbox.layers += hand_over(tx, current)
         if isinstance(reason, StoredElsewhere):
-            current.outbox.links += waiters.settle(tx, digest, pull_id)
+            current.outbox.links += landings.settle(tx, digest, pull_id)
 
 
 def _owner(fence: int) -> str:

@@ -6,7 +6,7 @@ locks the pulls that list it, and tells which of them are whole now: the truth a
 whole pulls that the reconciler finds.
 """
 
-from shared.catalog import blobs, leases, pull_layers, waiters
+from shared.catalog import blobs, landings, leases, pull_layers, waiters
 from shared.catalog.pull_layers import PullLayer
 from shared.errors import InvalidManifest
 from workers.pulling.attempts import Attempt
@@ -21,7 +21,7 @@ def land(current: Attempt, layer: PullLayer, size_bytes: int, source: str) -> No
         leases.end(tx, layer.digest)
     current.transfer = None
     with catalog.begin() as tx:
-        current.outbox.links += waiters.settle(tx, layer.digest, pull_id)
+        current.outbox.links += landings.settle(tx, layer.digest, pull_id)
         current.outbox.layers += waiters.unpark(tx)
     check_claim(layer, size_bytes)
 

@@ -7,7 +7,7 @@ whose sender died before it, is sent by the reconciler.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from shared.catalog.waiters import LayerMessage
+from shared.catalog.layer_messages import LayerMessage
 
 
 @dataclass(slots=True)

@@ -9,12 +9,12 @@ from shared.catalog import (
     blobs,
     documents,
     images,
+    layer_messages,
     pauses,
     pull_layers,
     pulls,
     recovery,
     space,
-    waiters,
 )
 from shared.catalog.database import Connection
 from shared.catalog.pull_values import PlannedLayer, Pull
@@ -82,7 +82,7 @@ def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> 
         outbox.links.append(pull.id)
         return
     for due in recovery.layers_of(tx, pull.id, lease_seconds):
-        message = waiters.dispatch(tx, due.pull_id, due.digest, due.generation)
+        message = layer_messages.dispatch(tx, due.pull_id, due.digest, due.generation)
         if message is not None:
             outbox.layers.append(message)
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from celery import Celery
 
-from shared.catalog import fleet, reasons, recovery, waiters
+from shared.catalog import fleet, layer_messages, reasons, recovery
 from shared.catalog.database import Catalog
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
@@ -146,7 +146,7 @@ class Rounds:
 
     def _dispatch(self, layer: DueLayer, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:
-            message = waiters.dispatch(tx, layer.pull_id, layer.digest, layer.generation)
+            message = layer_messages.dispatch(tx, layer.pull_id, layer.digest, layer.generation)
         if message is not None:
             _log.info("Sent again: %s for the pull %s.", layer.digest, layer.pull_id)
             outbox.layers.append(message)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, ends, pauses, pull_layers, pulls, waiters
+from shared.catalog import blobs, ends, layer_messages, pauses, pull_layers, pulls, waiters
 from shared.catalog.database import Catalog, Connection
-from shared.catalog.waiters import LayerMessage
+from shared.catalog.layer_messages import LayerMessage
 from tests.integration.catalog.given import TAG, together
 from tests.integration.catalog.given_pulls import (
     BASE,
@@ -110,7 +110,7 @@ def test_of_two_dispatches_at_once_one_wins(catalog: Catalog) -> None:
 
     def dispatch() -> None:
         with catalog.begin() as tx:
-            sent.append(waiters.dispatch(tx, "p", BASE, seen))
+            sent.append(layer_messages.dispatch(tx, "p", BASE, seen))
 
     together([dispatch] * 6)
     assert [message for message in sent if message] == [LayerMessage("p", TAG, BASE, seen + 1)]
@@ -120,5 +120,5 @@ def test_of_two_dispatches_at_once_one_wins(catalog: Catalog) -> None:
 
 def test_what_the_pull_does_not_list_is_not_dispatched(tx: Connection) -> None:
     fetching(tx)
-    assert waiters.dispatch(tx, "p", TOP) is None
-    assert waiters.dispatch(tx, "no such pull", BASE) is None
+    assert layer_messages.dispatch(tx, "p", TOP) is None
+    assert layer_messages.dispatch(tx, "no such pull", BASE) is None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.catalog import blobs, ends, pull_layers, pulls, waiters
+from shared.catalog import blobs, ends, landings, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
 from shared.oci.digest import Digest
 from tests.integration.catalog.given import of, rows, together
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 def settle(tx: Connection, digest: Digest = BASE, pull_id: str = "own") -> list[str]:
     """The blob is stored, and the others are told."""
     blobs.store_layer(tx, digest, 100)
-    return waiters.settle(tx, digest, pull_id)
+    return landings.settle(tx, digest, pull_id)
 
 
 def test_who_did_not_fetch_a_layer_has_joined(tx: Connection) -> None:
@@ -91,7 +91,7 @@ def land(catalog: Catalog, digest: Digest, whole: list[str]) -> None:
     with catalog.begin() as tx:
         blobs.store_layer(tx, digest, 100)
     with catalog.begin() as tx:
-        whole.extend(waiters.settle(tx, digest, "own"))
+        whole.extend(landings.settle(tx, digest, "own"))
 
 
 def land_all(catalog: Catalog, digests: Sequence[Digest]) -> list[str]:

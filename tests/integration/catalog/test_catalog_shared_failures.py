@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import ends, pull_layers, waiters
+from shared.catalog import ends, pull_layers, shared_failures
 from shared.catalog.database import Connection
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_pulls import (
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 def share(tx: Connection, seconds: float = 60, *, whole_registry: bool = False) -> dict[str, int]:
     """The try of `leader` has failed. Whom it is counted against, with their failures."""
     return dict(
-        waiters.share_failure(
+        shared_failures.share(
             tx,
             "leader",
             BASE,
