@@ -7,6 +7,7 @@ A download that is told to stop ends with the reason it was told, whatever broke
 """
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Protocol
 
@@ -34,26 +35,41 @@ class OpenBody(Protocol):
         ...
 
 
-def download(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
-    """Fill the ingest and commit it.
+def download(
+    open_body: OpenBody,
+    ingest: Ingest,
+    progress: Progress,
+    blame: Callable[[], bool] = lambda: False,
+) -> None:
+    """Fill the ingest and commit it. `blame`: what came was of no use; is there somebody else?
 
     Raises BlobTruncated or RegistryUnavailable after a response without progress (the bytes stay
     in the ingest), SizeMismatch and DigestMismatch (they are dropped), what `open_body` does, and
     the reason of `progress.stop()`.
     """
     progress.at(ingest.offset)
-    try:
-        _fill(open_body, ingest, progress)
-        _commit(open_body, ingest, progress)
-    except (SizeMismatch, DigestMismatch):
-        ingest.restart()
-        # All of it came and all of it was wrong: coming as far again is no progress.
-        progress.at(ingest.size)
-        progress.at(0)
-        raise
+    # Bytes of an earlier owner may be what is wrong, not the registry: fetch it whole once.
+    inherited = ingest.inherited_bytes > 0
+    while True:
+        try:
+            _fill(open_body, ingest, progress, blame)
+            _commit(ingest, progress)
+        except (SizeMismatch, DigestMismatch) as error:
+            ingest.restart()
+            if isinstance(error, DigestMismatch) and inherited:
+                inherited = False
+            elif not blame():
+                # All of it came and all of it was wrong: coming as far again is no progress.
+                progress.at(ingest.size)
+                progress.at(0)
+                raise
+        else:
+            return
 
 
-def _fill(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
+def _fill(
+    open_body: OpenBody, ingest: Ingest, progress: Progress, blame: Callable[[], bool]
+) -> None:
     reached = ingest.offset
     while ingest.offset < ingest.size:
         try:
@@ -63,9 +79,10 @@ def _fill(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
             progress.check()
             # Progress is measured against the furthest byte: a registry that ignores Range and
             # always breaks at the same place would otherwise be asked for ever.
-            if ingest.offset <= reached:
+            if ingest.offset > reached:
+                reached = ingest.offset
+            elif not blame():
                 raise
-            reached = ingest.offset
 
 
 def _one_response(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
@@ -123,19 +140,6 @@ def _ask(open_body: OpenBody, first: int, progress: Progress) -> BlobBody:
             answer.abort()
 
 
-def _commit(open_body: OpenBody, ingest: Ingest, progress: Progress) -> None:
-    inherited = ingest.inherited_bytes > 0
-    try:
-        _commit_once(ingest, progress)
-    except DigestMismatch:
-        if not inherited:
-            raise
-        # Bytes of an earlier owner may be what is wrong, not the registry: fetch it whole once.
-        ingest.restart()
-        _fill(open_body, ingest, progress)
-        _commit_once(ingest, progress)
-
-
-def _commit_once(ingest: Ingest, progress: Progress) -> None:
+def _commit(ingest: Ingest, progress: Progress) -> None:
     progress.wait_until_done(_COMMIT_SECONDS)
     ingest.commit()

@@ -1,10 +1,14 @@
 """HTTP to registries, and nothing else.
 
-client.py       what may be asked: a manifest, a small blob, the body of a blob
-bodies.py       small ones read whole and capped, blobs as they arrive
+client.py       what may be asked: a manifest, a small blob, the source of a blob
+blobs.py        who may serve one blob: hosts and foreign places, one after another
+bodies.py       small bodies read whole and capped, blobs as they arrive
+routing.py      several hosts for one thing, and the most useful failure
+asking.py       one request to one host: authenticated, through the gate
+gate.py         the gate: whether a host may be asked now, and what came of it
 responses.py    what an answer means: Content-Range, Retry-After, errors typed
 auth.py         challenges, Basic, Bearer tokens, cached
-credentials.py  who we are, from the Docker client's configuration
+credentials.py  who we are, from the registries file and the Docker client's configuration
 hosts.py        where a registry and its mirrors stand, and how they are spoken to
 registries_file.py  what an operator says of them
 urls.py         which web addresses are plain, and which lead to the same place

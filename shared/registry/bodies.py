@@ -15,6 +15,7 @@ import requests
 import urllib3
 
 from shared.errors import BlobTruncated, RegistryUnavailable, SizeMismatch, TooLarge
+from shared.registry.asking import Answer
 from shared.registry.responses import ContentRange
 
 _BLOCK_BYTES = 1024 * 1024
@@ -23,9 +24,10 @@ _BLOCK_BYTES = 1024 * 1024
 class BlobBody:
     """The body of a blob, from byte `first` on. Use it as a context manager."""
 
-    def __init__(self, response: requests.Response, first: int, name: str) -> None:
+    def __init__(self, answer: Answer, first: int, name: str) -> None:
         self.first = first
-        self._response = response
+        self._answer = answer
+        self._response = response = answer.response
         self._name = name
         self._aborted = False
         self._closing = threading.Lock()
@@ -45,7 +47,11 @@ class BlobBody:
                 self._socket.close()
                 self._socket = None
         # A body that was read to its end has given its connection back already.
-        self._response.close()
+        self._answer.close()
+
+    def distrust(self) -> None:
+        """What came was of no use: nobody asks this host for a while."""
+        self._answer.permit.bury()
 
     def abort(self) -> None:
         """End the read that waits, at once: `blocks()` raises BlobTruncated.
@@ -75,6 +81,7 @@ class BlobBody:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise BlobTruncated(f"The body of {self._name} broke off.") from error
             if block:
+                self._answer.permit.received(len(block))
                 yield block
             elif not self._aborted:
                 return

@@ -1,18 +1,15 @@
 """What may be asked of a registry. Source: distribution-spec v1.1, "Pull".
 
-Every request goes one way (`_get`): allowed? → the host → what is known of the authentication → a
-401 of the registry is answered once, a 403 to a kept login forgets it → a signed redirect that has
-expired is asked for anew, once.
+Allowed? → the hosts that may answer, mirrors first (`hosts.py`) → each in its turn (`routing.py`,
+`blobs.py`) → one request (`asking.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import requests
+from functools import partial
 
 from shared.errors import (
     BlobTruncated,
-    BlobUnknown,
     DigestMismatch,
     InvalidDigest,
     RegistryNotAllowed,
@@ -24,20 +21,20 @@ from shared.oci import media_type
 from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
+from shared.registry.asking import Asker
 from shared.registry.auth import Authenticator
-from shared.registry.bodies import BlobBody, check_length, is_proved, read_whole, refuse_encoding
-from shared.registry.hosts import Host, Hosts
-from shared.registry.responses import error_of, unsatisfied_total
-from shared.registry.transport import Transport, discard
-from shared.registry.urls import same_origin
+from shared.registry.blobs import BlobSource
+from shared.registry.bodies import BlobBody, read_whole
+from shared.registry.gate import Gate, OpenGate
+from shared.registry.hosts import Host, Hosts, Need
+from shared.registry.responses import error_of
+from shared.registry.routing import first_of
+from shared.registry.transport import Transport
 from shared.settings import Settings
 
-__all__ = ["MANIFEST_LIMIT_BYTES", "BlobBody", "Document", "RegistryClient"]
+__all__ = ["MANIFEST_LIMIT_BYTES", "BlobBody", "BlobSource", "Document", "RegistryClient"]
 
 MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
-
-# What object stores answer to a signature that has expired; some say 400.
-_EXPIRED = {400, 401, 403}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +49,13 @@ class Document:
 class RegistryClient:
     """Every registry, for all threads of a process. Raises the errors of `shared.errors`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, gate: Gate | None = None) -> None:
         self._settings = settings
         self._hosts = Hosts(settings.registries_file)
         self._transport = Transport(
             settings.connect_timeout_seconds, settings.stall_timeout_seconds
         )
-        self._auth = Authenticator(self._transport)
+        self._asker = Asker(self._transport, Authenticator(self._transport), gate or OpenGate())
 
     def close(self) -> None:
         """Close every kept connection."""
@@ -70,9 +67,14 @@ class RegistryClient:
         The bytes are verified; at most 4 MiB. `media_type` comes without its parameters.
         """
         wanted = digest or reference.pinned
+        route = self._route(reference.registry, "pull" if wanted else "resolve")
+        return first_of(route, partial(self._manifest, reference=reference, wanted=wanted))
+
+    def _manifest(self, host: Host, reference: Reference, wanted: Digest | None) -> Document:
         asked = f"The manifest {wanted or reference.tag} of {reference.name}"
         path = f"manifests/{wanted or reference.tag}"
-        with self._get(reference, path, {"Accept": media_type.ACCEPT}) as response:
+        headers = {"Accept": media_type.ACCEPT}
+        with self._asker.ask(host, reference.repository, path, headers) as response:
             if response.status_code != 200:
                 raise error_of(response, asked)
             raw = read_whole(response, MANIFEST_LIMIT_BYTES, asked)
@@ -106,102 +108,23 @@ class RegistryClient:
     def open_blob(
         self, reference: Reference, digest: Digest, size: int, first: int = 0
     ) -> BlobBody:
-        """The blob from byte `first` on, or from 0 where the registry cannot do ranges.
+        """The blob from byte `first` on, from whoever serves it first."""
+        return self.source(reference, digest, size).open(first)
 
-        `BlobBody.first` says which. Raises SizeMismatch before any byte of a body whose length
-        contradicts `size`.
-        """
-        name = f"{digest} of {reference.name}"
-        if first:
-            ranged = self._open_range(reference, digest, size, first, name)
-            if ranged is not None:
-                return ranged
-        # No Range on a fresh download: some registries answer 400 to one (containerd#11953).
-        response = self._get(reference, f"blobs/{digest}", {})
-        try:
-            if response.status_code != 200:
-                raise error_of(response, f"The blob {name}", missing=BlobUnknown)
-            return _whole(response, size, name)
-        except BaseException:
-            response.close()
-            raise
+    def source(
+        self, reference: Reference, digest: Digest, size: int, urls: Sequence[str] = ()
+    ) -> BlobSource:
+        """Who may serve this blob."""
+        route = self._route(reference.registry, "pull")
+        return BlobSource(self._asker, route, reference, digest, size, urls)
 
-    def _open_range(
-        self, reference: Reference, digest: Digest, size: int, first: int, name: str
-    ) -> BlobBody | None:
-        """The body of a closed range; None where the answer is of no use and is not final."""
-        headers = {"Range": f"bytes={first}-{size - 1}"}
-        response = self._get(reference, f"blobs/{digest}", headers)
-        try:
-            if response.status_code == 206 and is_proved(response, first, size):
-                refuse_encoding(response, f"The blob {name}")
-                return BlobBody(response, first, name)
-            if response.status_code == 200:
-                return _whole(response, size, name)
-            if response.status_code == 416:
-                real = unsatisfied_total(response.headers.get("Content-Range", ""))
-                if real is not None and real != size:
-                    raise SizeMismatch(f"The blob {name} has {real} bytes instead of {size}.")
-            elif response.status_code not in {206, 400}:
-                raise error_of(response, f"The blob {name}", missing=BlobUnknown)
-        except BaseException:
-            response.close()
-            raise
-        discard(response)
-        return None
-
-    def _get(
-        self, reference: Reference, path: str, headers: Mapping[str, str]
-    ) -> requests.Response:
-        """GET below the repository, authenticated as the registry asks."""
-        host = self._host(reference.registry)
-        url = f"{host.base}/v2/{reference.repository}/{path}"
-        authorization = self._auth.known(host, reference.repository)
-        answered = asked_anew = False
-        while True:
-            sent = {"Authorization": authorization} if authorization else {}
-            response = self._transport.send("GET", url, {**headers, **sent}, host)
-            if not same_origin(url, response.url):
-                # Only the registry's own challenge is answered: a redirect's target gets no
-                # credentials, and an expired signature is replaced by the registry, once.
-                if asked_anew or response.status_code not in _EXPIRED:
-                    return response
-                asked_anew = True
-            elif response.status_code == 401 and not answered:
-                answered = True
-                challenge = response.headers.get("WWW-Authenticate", "")
-                try:
-                    obtained = self._auth.obtain(
-                        host, reference.repository, authorization, challenge
-                    )
-                except BaseException:
-                    response.close()
-                    raise
-                if obtained is None:
-                    return response
-                authorization = obtained
-            elif response.status_code == 403 and authorization and not answered:
-                # Amazon's registry says so of a login that has expired, without a challenge
-                # (flipt-io/flipt#3043): asked once more as a stranger, it sends one.
-                self._auth.forget(host, reference.repository, authorization)
-                authorization = None
-            else:
-                return response
-            discard(response)
-
-    def _host(self, registry: str) -> Host:
+    def _route(self, registry: str, need: Need) -> list[Host]:
         if not self._settings.allows(registry):
             raise RegistryNotAllowed(
                 f"The registry {registry} is not allowed here: ask the operator about "
                 "TOWLINE_ALLOWED_REGISTRIES and TOWLINE_BLOCKED_REGISTRIES."
             )
-        return self._hosts.host(registry)
-
-
-def _whole(response: requests.Response, size: int, name: str) -> BlobBody:
-    refuse_encoding(response, f"The blob {name}")
-    check_length(response, size, f"The blob {name}")
-    return BlobBody(response, 0, name)
+        return self._hosts.route(registry, need)
 
 
 def _verify(raw: bytes, digest: Digest, asked: str) -> None:

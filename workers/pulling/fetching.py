@@ -8,24 +8,15 @@ Whoever takes the lease fetches the layer for everybody who wants it. A task tha
 ends at once: its pull waits as a row, and is told when the layer lands (`landing.py`).
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from shared.catalog import blobs, ends, landings, leases, pauses, pull_layers, pulls, waiters
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
-from shared.download.engine import download
-from shared.download.progress import Progress
 from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from shared.registry.bodies import BlobBody
-from shared.volume.ingest import Ingest
 from workers.pulling.attempts import Attempt, Postponed, attempt, hand_over, let_go
 from workers.pulling.keeping import (
-    LeaseLost,
     LettingGo,
     NotWanted,
     Paused,
@@ -37,12 +28,8 @@ from workers.pulling.landing import check_claim, land
 from workers.pulling.obstacles import PAUSED_SECONDS, find_obstacle
 from workers.pulling.outbox import Outbox
 from workers.pulling.stepping import POISON_STARTS
+from workers.pulling.transferring import Announce, Announced, Work, obtain, owner_of
 from workers.resources import Resources
-
-# Tells a watcher "this layer stands at `offset` of `size` bytes".
-Announce = Callable[[int, int], None]
-
-_ANNOUNCED_EVERY_SECONDS = 2.0
 
 
 class Occupied(Postponed):
@@ -59,17 +46,6 @@ class YieldTurn(Postponed):
     """A more urgent layer stands behind this one in the queue: this message goes to the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A layer to be fetched under a lease that was taken for it."""
-
-    reference: Reference
-    layer: PullLayer
-    transfer: Transfer
-    # Owners of ingests that are not to be touched.
-    alive: frozenset[str]
-
-
 def fetch_layer(
     resources: Resources, pull_id: str, digest: Digest, announce: Announce, outbox: Outbox
 ) -> None:
@@ -84,14 +60,14 @@ def fetch_layer(
             return
         try:
             with resources.keeper.keeping(work.transfer):
-                size_bytes, source = _obtain(current, work)
+                size_bytes, source = obtain(current, work)
         except Stopped as reason:
             _stop(current, reason)
             return
         land(current, work.layer, size_bytes, source)
 
 
-def _begin(current: Attempt, digest: Digest, announce: Announce) -> _Work | None:
+def _begin(current: Attempt, digest: Digest, announce: Announce) -> Work | None:
     """What there is to do, under a lease of our own; None when it need not be done here."""
     resources = current.resources
     # Asked before the transaction: a volume that hangs must not hang with locks in its hands.
@@ -125,7 +101,7 @@ def _take(
     reference: Reference,
     layer: PullLayer,
     announce: Announce,
-) -> _Work | None:
+) -> Work | None:
     """Take the lease, or join whoever has it."""
     resources, pull_id, digest = current.resources, current.pull_id, layer.digest
     # Pulls, layers, leases: the order of every lock.
@@ -154,10 +130,10 @@ def _take(
         return None
     pull_layers.begin(tx, pull_id, digest)
     alive = leases.fences_alive(tx, digest, resources.settings.lease_seconds) - {lease.fence}
-    progress = _Announced(announce, layer.size_bytes)
+    progress = Announced(announce, layer.size_bytes)
     current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
     current.kept_bytes = layer.bytes_done
-    return _Work(reference, layer, current.transfer, frozenset(map(_owner, alive)))
+    return Work(reference, layer, current.transfer, frozenset(map(owner_of, alive)))
 
 
 def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, starts: int) -> None:
@@ -171,73 +147,6 @@ def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, sta
         ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
     leases.forget(tx, registry, digest)
     current.outbox.end(spent)
-
-
-class _Announced(Progress):
-    """Counters that others can watch from time to time."""
-
-    def __init__(self, announce: Announce, size_bytes: int) -> None:
-        super().__init__()
-        self._announce = announce
-        self._size_bytes = size_bytes
-        self._next = 0.0
-
-    def at(self, offset: int) -> None:
-        super().at(offset)
-        now = time.monotonic()
-        if now >= self._next or offset == self._size_bytes:
-            self._next = now + _ANNOUNCED_EVERY_SECONDS
-            self._announce(offset, self._size_bytes)
-
-
-def _obtain(current: Attempt, work: _Work) -> tuple[int, str]:
-    """The verified size of the blob, and its source for the receipt."""
-    progress, digest = work.transfer.progress, work.layer.digest
-    adopted = current.resources.volume.adopt(digest, progress.beat)
-    if adopted is not None:
-        return adopted, "present"
-    return work.layer.size_bytes, _transfer(current, work)
-
-
-def _transfer(current: Attempt, work: _Work) -> str:
-    """Fill and commit an ingest."""
-    resources, layer, progress = current.resources, work.layer, work.transfer.progress
-    ingest = Ingest.begin(
-        resources.volume,
-        layer.digest,
-        layer.size_bytes,
-        _owner(work.transfer.fence),
-        alive=work.alive,
-        beat=progress.beat,
-    )
-    source = "resumed" if ingest.inherited_bytes else "network"
-    patience_seconds = _patience_seconds(resources)
-
-    def open_body(first: int) -> BlobBody:
-        progress.wait_until_done(patience_seconds)
-        return resources.registry.open_blob(work.reference, layer.digest, layer.size_bytes, first)
-
-    try:
-        download(open_body, ingest, progress)
-    except LeaseLost:
-        ingest.abandon()
-        raise
-    except BaseException:
-        current.kept_bytes = ingest.offset
-        if ingest.offset:
-            ingest.release()
-        else:
-            ingest.discard()
-        raise
-    return source
-
-
-def _patience_seconds(resources: Resources) -> float:
-    """How long one request may take to its first byte: a token, redirects, a 401, each with their
-    own time-outs.
-    """
-    settings = resources.settings
-    return 4 * (settings.connect_timeout_seconds + settings.stall_timeout_seconds)
 
 
 def _stop(current: Attempt, reason: Stopped) -> None:
@@ -257,7 +166,3 @@ def _stop(current: Attempt, reason: Stopped) -> None:
             current.outbox.layers += hand_over(tx, current)
         if isinstance(reason, StoredElsewhere):
             current.outbox.links += landings.settle(tx, digest, pull_id)
-
-
-def _owner(fence: int) -> str:
-    return f"{fence:020d}"
