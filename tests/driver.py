@@ -13,9 +13,11 @@ from shared.catalog.migrating import migrate
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
 from shared.catalog.schema import claim_volume, volume_id
+from shared.governor import Governor, Limits, connect
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
+from shared.registry.gate import OpenGate
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.store import Volume
@@ -120,8 +122,12 @@ class Driver:
 
 
 @contextmanager
-def driving(url: str, volume: Path, **settings: Any) -> Iterator[Driver]:
-    """A driver on a database and a volume, both made ready."""
+def driving(
+    url: str, volume: Path, redis_url: str | None = None, **settings: Any
+) -> Iterator[Driver]:
+    """A driver on a database and a volume, both made ready; with a governor where Redis is given,
+    else nobody is ever held back.
+    """
     migrate(with_driver(url))
     catalog = Catalog(with_driver(url))
     with catalog.begin() as tx:
@@ -129,8 +135,11 @@ def driving(url: str, volume: Path, **settings: Any) -> Iterator[Driver]:
         claim_volume(tx, identity)
     chosen = Settings.read(broker_url="redis://unused", database_url=url, volume=volume, **settings)
     keeper = Keeper(catalog, chosen, lambda: False)
-    registry = RegistryClient(chosen)
-    resources = Resources(chosen, catalog, Volume(volume, identity), registry, keeper)
+    governor = Governor(
+        connect(redis_url) if redis_url else None, Limits(chosen.registry_connections)
+    )
+    registry = RegistryClient(chosen, governor if redis_url else OpenGate())
+    resources = Resources(chosen, catalog, Volume(volume, identity), registry, keeper, governor)
     try:
         yield Driver(resources, volume)
     finally:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shared.catalog.database import Catalog
 from shared.catalog.schema import check, volume_id
 from shared.errors import VolumeUnavailable
+from shared.governor import Governor, Limits, connect
 from shared.oci.platform import Platform
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
@@ -25,6 +26,7 @@ class Resources:
     volume: Volume
     registry: RegistryClient
     keeper: Keeper
+    governor: Governor
 
     @property
     def default_platform(self) -> Platform:
@@ -41,6 +43,7 @@ class Resources:
         """Give everything back."""
         self.keeper.close()
         self.registry.close()
+        self.governor.close()
         self.volume.close()
         self.catalog.close()
 
@@ -84,4 +87,17 @@ def _build(settings: Settings) -> Resources:
         catalog.close()
         raise
     keeper = Keeper(catalog, settings, letting_go.is_set)
-    return Resources(settings, catalog, volume, RegistryClient(settings), keeper)
+    governor = govern(settings)
+    return Resources(
+        settings, catalog, volume, RegistryClient(settings, governor), keeper, governor
+    )
+
+
+def govern(settings: Settings) -> Governor:
+    """What this process may ask of registries, as one of the fleet."""
+    limits = Limits(
+        settings.registry_connections,
+        bandwidth_bytes_per_second=settings.bandwidth_bytes_per_second,
+    )
+    url = settings.broker_url.get_secret_value() if settings.broker_url else None
+    return Governor(connect(url) if url else None, limits)

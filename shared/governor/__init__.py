@@ -6,7 +6,8 @@ local.py     what one process knows by itself, and allows while Redis is away
 limits.py    what an operator allows
 """
 
+from shared.governor.board import connect
 from shared.governor.governor import Governor
 from shared.governor.limits import Limits
 
-__all__ = ["Governor", "Limits"]
+__all__ = ["Governor", "Limits", "connect"]

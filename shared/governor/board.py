@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shared.governor.limits import Limits
 
@@ -28,6 +30,8 @@ _PROBE_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 1.0
 # A request whose turn (requests per second) is further away is not reserved.
 _LONGEST_TURN_SECONDS = 2.0
+# A Redis that is slower is as good as away.
+_PATIENCE_SECONDS = 1.0
 # Everything here is forgotten this long after its last use.
 _KEPT_SECONDS = 3600
 
@@ -97,6 +101,18 @@ class Verdict:
 
     word: Word
     seconds: float
+
+
+def connect(url: str) -> Redis | None:
+    """Redis at a broker's URL; None for Sentinel, whose master Celery alone knows."""
+    if url.startswith("sentinel:"):
+        return None
+    return Redis.from_url(
+        url,
+        socket_timeout=_PATIENCE_SECONDS,
+        socket_connect_timeout=_PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+    )
 
 
 class Board:

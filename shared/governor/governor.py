@@ -93,9 +93,13 @@ class Permit:
 
 
 class Governor:
-    """The gate of one process, for all its threads. `client` None: no Redis, one process alone."""
+    """The gate of one process, for all its threads. `client` None: no Redis, one process alone.
 
-    def __init__(self, client: Redis | None) -> None:
+    `usual`: the limits of a host that has none of its own.
+    """
+
+    def __init__(self, client: Redis | None, usual: Limits) -> None:
+        self._usual = usual
         self._client = client
         self._board = Board(client) if client is not None else None
         self._local = Local()
@@ -116,8 +120,19 @@ class Governor:
         if self._client is not None:
             self._client.close()
 
-    def enter(self, host: str, limits: Limits) -> Permit:
+    def enter(
+        self,
+        host: str,
+        connections: int | None = None,
+        requests_per_second: float | None = None,
+        bandwidth_bytes_per_second: int | None = None,
+    ) -> Permit:
         """A permit for one request. Raises HeldBack, HostIsDead: nothing was asked."""
+        limits = Limits(
+            connections or self._usual.connections,
+            requests_per_second or self._usual.requests_per_second,
+            bandwidth_bytes_per_second or self._usual.bandwidth_bytes_per_second,
+        )
         permit = Permit(self, host, limits, probe=False)
         for look in range(_LOOKS):
             verdict = self._ask(permit)

@@ -19,6 +19,7 @@ from shared.catalog.layer_messages import LayerMessage
 from shared.errors import (
     CatalogUnavailable,
     DigestMismatch,
+    HeldBack,
     PermanentError,
     RateLimited,
     SizeMismatch,
@@ -94,6 +95,8 @@ def attempt(
         with suppress(CatalogUnavailable):
             let_go(current)
         raise TryAgain(_LONGEST_DELAY_SECONDS * random.random(), error) from error  # noqa: S311
+    except HeldBack as error:
+        raise _held_back(current, error) from error
     except TransientError as error:
         raise _again(current, error) from error
     except PermanentError as error:
@@ -177,6 +180,17 @@ def _again(current: Attempt, error: TransientError) -> TransientError | TryAgain
         current.outbox.layers += hand_over(tx, current)
     current.outbox.end(spent)
     return error if current.beneficiary in spent else TryAgain(delay_seconds, error)
+
+
+def _held_back(current: Attempt, error: HeldBack) -> TryAgain:
+    """Nothing was asked, so nothing is counted; who waits for the same layer is held back, too."""
+    # Spread, so that not everybody comes at the same moment.
+    delay_seconds = (error.retry_after_seconds or 1.0) + random.uniform(0.0, 0.5)  # noqa: S311
+    with current.resources.catalog.begin() as tx:
+        _lock(tx, current)
+        _wait(tx, current, error, delay_seconds)
+        release(tx, current)
+    return TryAgain(delay_seconds, error)
 
 
 def _lock(tx: Connection, current: Attempt) -> None:

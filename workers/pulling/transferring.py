@@ -1,0 +1,105 @@
+"""The bytes of one layer, under a lease: adopted where they are there, else downloaded."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.catalog.pull_layers import PullLayer
+from shared.download.engine import download
+from shared.download.progress import Progress
+from shared.oci.reference import Reference
+from shared.registry.client import BlobBody
+from shared.volume.ingest import Ingest
+from workers.pulling.attempts import Attempt
+from workers.pulling.keeping import LeaseLost, Transfer
+from workers.resources import Resources
+
+# Tells a watcher "this layer stands at `offset` of `size` bytes".
+Announce = Callable[[int, int], None]
+
+_ANNOUNCED_EVERY_SECONDS = 2.0
+
+
+class Announced(Progress):
+    """Counters that others can watch from time to time."""
+
+    def __init__(self, announce: Announce, size_bytes: int) -> None:
+        super().__init__()
+        self._announce = announce
+        self._size_bytes = size_bytes
+        self._next = 0.0
+
+    def at(self, offset: int) -> None:
+        """See Progress."""
+        super().at(offset)
+        now = time.monotonic()
+        if now >= self._next or offset == self._size_bytes:
+            self._next = now + _ANNOUNCED_EVERY_SECONDS
+            self._announce(offset, self._size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A layer to be fetched under a lease that was taken for it."""
+
+    reference: Reference
+    layer: PullLayer
+    transfer: Transfer
+    # Owners of ingests that are not to be touched.
+    alive: frozenset[str]
+
+
+def obtain(current: Attempt, work: Work) -> tuple[int, str]:
+    """The verified size of the blob, and its source for the receipt."""
+    progress, digest = work.transfer.progress, work.layer.digest
+    adopted = current.resources.volume.adopt(digest, progress.beat)
+    if adopted is not None:
+        return adopted, "present"
+    return work.layer.size_bytes, _transfer(current, work)
+
+
+def owner_of(fence: int) -> str:
+    """Whose an ingest is."""
+    return f"{fence:020d}"
+
+
+def _transfer(current: Attempt, work: Work) -> str:
+    """Fill and commit an ingest."""
+    resources, layer, progress = current.resources, work.layer, work.transfer.progress
+    ingest = Ingest.begin(
+        resources.volume,
+        layer.digest,
+        layer.size_bytes,
+        owner_of(work.transfer.fence),
+        alive=work.alive,
+        beat=progress.beat,
+    )
+    source = "resumed" if ingest.inherited_bytes else "network"
+    blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
+    patience_seconds = _patience_seconds(resources)
+
+    def open_body(first: int) -> BlobBody:
+        progress.wait_until_done(patience_seconds)
+        return blob.open(first)
+
+    try:
+        download(open_body, ingest, progress, blob.blame)
+    except LeaseLost:
+        ingest.abandon()
+        raise
+    except BaseException:
+        current.kept_bytes = ingest.offset
+        if ingest.offset:
+            ingest.release()
+        else:
+            ingest.discard()
+        raise
+    return source
+
+
+def _patience_seconds(resources: Resources) -> float:
+    """How long one request may take to its first byte: a token, redirects, a 401, each with their
+    own time-outs.
+    """
+    settings = resources.settings
+    return 4 * (settings.connect_timeout_seconds + settings.stall_timeout_seconds)
