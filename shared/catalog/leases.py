@@ -9,9 +9,10 @@ lease speaks of a death: it was not renewed, because its owner died, hung or was
       └── (not renewed)  ──► take          by somebody else, a higher fence
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -86,60 +87,60 @@ def take(
     lease_seconds: float,
 ) -> Taken | Held:
     """Take the lease of a blob, or say who has it."""
-    now = func.clock_timestamp()
-    row = {
+    new = {
         "owner": owner,
         "pull_id": pull_id,
         "fence": fences.next_value(),
-        "expires_at": now + timedelta(seconds=lease_seconds),
-        "renewed_at": now,
+        "expires_at": func.clock_timestamp() + timedelta(seconds=lease_seconds),
+        "renewed_at": func.clock_timestamp(),
         "bytes_total": bytes_total,
     }
+    while True:
+        taken = _take(tx, registry, digest, new, lease_seconds)
+        lease = taken or _held(tx, registry, digest, lease_seconds)
+        if lease is not None:
+            return lease
+        # It ended between the two statements; now it can be had.
+
+
+def _take(
+    tx: Connection, registry: str, digest: Digest, new: Mapping[str, Any], lease_seconds: float
+) -> Taken | None:
+    """The lease with this `new` owner, unless another one may be alive."""
     starts = case(
         (leases.c.bytes_done > leases.c.started_bytes, 0),
         (leases.c.owner.is_(None), leases.c.starts_without_progress),
         else_=leases.c.starts_without_progress + 1,
     )
-    statement = (
+    again = {"started_bytes": leases.c.bytes_done, "starts_without_progress": starts}
+    row = tx.execute(
         insert(leases)
-        .values(registry=registry, digest=str(digest), **row)
+        .values(registry=registry, digest=str(digest), **new)
         .on_conflict_do_update(
             index_elements=["registry", "digest"],
-            set_={
-                **row,
-                "started_bytes": leases.c.bytes_done,
-                "starts_without_progress": starts,
-            },
+            set_={**new, **again},
             where=~living(lease_seconds),
         )
         .returning(leases.c.fence, leases.c.starts_without_progress)
-    )
-    taken = tx.execute(statement).one_or_none()
-    if taken is not None:
-        return Taken(taken.fence, taken.starts_without_progress)
-    held = tx.execute(
+    ).one_or_none()
+    return Taken(row.fence, row.starts_without_progress) if row else None
+
+
+def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> Held | None:
+    """The lease as it stands; None where there is none."""
+    seconds = func.extract("epoch", _free_at(lease_seconds) - func.clock_timestamp())
+    row = tx.execute(
         select(
             leases.c.owner,
             leases.c.pull_id,
             leases.c.bytes_done,
             leases.c.expires_at,
-            func.extract("epoch", _free_at(lease_seconds) - now).label("seconds"),
+            seconds.label("seconds"),
         ).where(leases.c.registry == registry, leases.c.digest == str(digest))
     ).one_or_none()
-    if held is None:
-        # It ended between the two statements; now it can be had.
-        return take(
-            tx,
-            registry,
-            digest,
-            owner=owner,
-            pull_id=pull_id,
-            bytes_total=bytes_total,
-            lease_seconds=lease_seconds,
-        )
-    return Held(
-        held.owner or "", held.pull_id, held.bytes_done, held.expires_at, float(held.seconds)
-    )
+    if row is None:
+        return None
+    return Held(row.owner or "", row.pull_id, row.bytes_done, row.expires_at, float(row.seconds))
 
 
 def fences_alive(tx: Connection, digest: Digest, lease_seconds: float) -> set[int]:
