@@ -2,6 +2,7 @@
 
     towline-volume.json   identity.py   who this volume is; checked before every commit
     ingest/…              ingest.py     a download under way, with journal.py beside it
+                          documents.py  a small one, stored whole
     blobs/…               store.py      complete, verified, read-only; a name is a promise
     images/…              layout.py     an OCI image layout for each image, hard links into blobs/
     quarantine/…          store.py      bytes that stopped matching their name

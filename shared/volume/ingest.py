@@ -252,17 +252,6 @@ class Ingest:
                 os.close(descriptor)
 
 
-def put(volume: Volume, digest: Digest, raw: bytes, owner: str) -> None:
-    """Store a small document whole (an index, manifest or config)."""
-    ingest = Ingest.begin_alone(volume, digest, len(raw), owner)
-    try:
-        ingest.write(raw)
-        ingest.commit()
-    except BaseException:
-        ingest.discard()
-        raise
-
-
 def _read_whole(descriptor: int) -> bytes:
     blocks = []
     offset = 0

@@ -24,7 +24,7 @@ from shared.oci.index import Index
 from shared.oci.manifest import pair_layers
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
-from shared.volume.ingest import put
+from shared.volume.documents import put
 from workers.pulling.attempts import attempt
 from workers.pulling.obstacles import PAUSED_SECONDS, SPACE_SECONDS
 from workers.pulling.outbox import Outbox

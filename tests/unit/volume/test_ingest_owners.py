@@ -9,8 +9,9 @@ import pytest
 from shared.errors import VolumeUnavailable
 from shared.oci.digest import Digest
 from shared.volume import inheritance
+from shared.volume.documents import put
 from shared.volume.identity import prepare
-from shared.volume.ingest import Ingest, put
+from shared.volume.ingest import Ingest
 from shared.volume.store import Volume
 
 MIB = 1024 * 1024

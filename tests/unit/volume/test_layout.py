@@ -9,8 +9,8 @@ import pytest
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
+from shared.volume.documents import put
 from shared.volume.identity import prepare
-from shared.volume.ingest import put
 from shared.volume.layout import ImageFiles, layout_manifest, layout_names, write_layout
 from shared.volume.store import Volume
 
