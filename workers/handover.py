@@ -39,6 +39,7 @@ class HandedOver(Request):
     def cancel(self, pool: BasePool, signal: int | None = None, emit_retry: bool = True) -> None:
         """SIGQUIT, after the soft shutdown: a pool that cannot interrupt its tasks asks them."""
         letting_go.begin(0)
+        # A pool of threads cannot interrupt a task; there the task has been asked to let go.
         with suppress(NotImplementedError):
             super().cancel(pool, signal, emit_retry)
 
