@@ -3,7 +3,7 @@
 TowlineError
 ├── TransientError            tried again, with backoff; the budget begins anew after progress
 │   ├── RegistryUnavailable   connection refused or cut, time-out, 5xx
-│   ├── RateLimited           429; knows when to come back
+│   ├── RateLimited           429; both know when to come back, where the registry says so
 │   ├── BlobTruncated         the body ended before the descriptor's size
 │   ├── DigestMismatch        the bytes are not what their name says (few tries)
 │   ├── SizeMismatch          more bytes, or another length, than the descriptor says (few tries)
@@ -35,15 +35,7 @@ class TowlineError(Exception):
 
 
 class TransientError(TowlineError):
-    """May succeed when tried again."""
-
-
-class RegistryUnavailable(TransientError):
-    """The registry cannot be reached, broke off, timed out or answered 5xx."""
-
-
-class RateLimited(TransientError):
-    """The registry answered 429. `retry_after_seconds` is what it asked for, or None."""
+    """May succeed when tried again. `retry_after_seconds`: not sooner, where somebody said so."""
 
     def __init__(
         self, message: str, code: str | None = None, retry_after_seconds: float | None = None
@@ -52,6 +44,14 @@ class RateLimited(TransientError):
         self.retry_after_seconds = retry_after_seconds
         if retry_after_seconds is not None:
             self.args = (message, code, retry_after_seconds)
+
+
+class RegistryUnavailable(TransientError):
+    """The registry cannot be reached, broke off, timed out or answered 5xx."""
+
+
+class RateLimited(TransientError):
+    """The registry answered 429."""
 
 
 class HeldBack(RateLimited):

@@ -3,15 +3,12 @@
 Source: distribution-spec v1.1, "Error Codes"; RFC 9110 for Content-Range and Retry-After.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import requests
-import urllib3
 
 from shared.errors import (
     Forbidden,
@@ -22,13 +19,14 @@ from shared.errors import (
     TowlineError,
     Unauthorized,
 )
+from shared.registry.explanations import explanation_of
+from shared.registry.rate_limits import RateLimit
+
+__all__ = ["ContentRange", "RateLimit", "error_of", "parse_retry_after", "unsatisfied_total"]
 
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(\d+)-(\d+)/(\d+|\*)", re.ASCII | re.IGNORECASE)
 _UNSATISFIED = re.compile(r"bytes[ \t]+\*/(\d+)", re.ASCII | re.IGNORECASE)
 _MAX_DIGITS = 19
-
-_ERROR_BODY_BYTES = 64 * 1024
-_EXCERPT_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,59 +76,39 @@ def error_of(
 ) -> TowlineError:
     """The typed error of an answer that is no success; `asked` says what was asked of whom.
 
-    `missing`: the class of a 404. At most 64 KiB of the body are read.
+    `missing`: the class of a 404. A little of the body is read.
     """
     status = response.status_code
-    code, message = _explanation(response)
+    code, message = explanation_of(response)
     told = f"{status}" + (f" {code}" if code else "") + (f": {message}" if message else "")
-    refused: dict[int, tuple[type[TowlineError], str]] = {
-        401: (Unauthorized, "was refused ({}): log in with `docker login` on the workers."),
-        403: (Forbidden, "is forbidden ({}): these credentials may not read it."),
-        404: (missing, "was not found ({}): check its name."),
+    refused: dict[int, tuple[type[TowlineError], str, str]] = {
+        401: (Unauthorized, "was refused", "log in with `docker login` on the workers"),
+        403: (Forbidden, "is forbidden", "log in on the workers as somebody who may read it"),
+        404: (missing, "was not found", "check its name"),
     }
     if status in refused:
-        kind, sentence = refused[status]
-        # Not `format`: what the registry told may hold braces.
-        return kind(f"{asked} {sentence.replace('{}', told)}", code)
+        kind, happened, advice = refused[status]
+        return kind(f"{asked} {happened} ({told}): {advice}.", code)
+    wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
     if status == 429:
-        wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-        return RateLimited(
-            f"{asked} met a rate limit ({told}): it is asked again later.", code, wait
-        )
+        return RateLimited(f"{asked} met a rate limit ({told}): {_patience(response)}.", code, wait)
     if status >= 500 or status == 408:
-        return RegistryUnavailable(f"{asked} failed at the registry ({told}).", code)
+        return RegistryUnavailable(
+            f"{asked} failed at the registry ({told}): try again later, or tell who runs it.",
+            code,
+            wait,
+        )
     if status < 400:
         # 206 that nobody asked for, 204, a redirect to nowhere: a proxy that is having a bad day.
-        return RegistryUnavailable(f"{asked} was answered with {told} instead of itself.", code)
-    return PermanentError(f"{asked} was answered with {told}.", code)
+        return RegistryUnavailable(
+            f"{asked} was answered with {told} instead of itself: is a proxy in the way?", code
+        )
+    return PermanentError(f"{asked} was answered with {told}: ask who runs the registry.", code)
 
 
-def _explanation(response: requests.Response) -> tuple[str | None, str | None]:
-    """The registry's own code and message, or an excerpt of whatever text it sent."""
-    try:
-        raw = response.raw.read(_ERROR_BODY_BYTES, decode_content=True) or b""
-    except (urllib3.exceptions.HTTPError, OSError):
-        return None, None
-    try:
-        return _oci_error(json.loads(raw))
-    except (ValueError, RecursionError):
-        kind = response.headers.get("Content-Type", "")
-        return None, None if "html" in kind else _plain(raw.decode("utf-8", "replace"))
-
-
-def _oci_error(document: Any) -> tuple[str | None, str | None]:
-    errors = document.get("errors") if isinstance(document, dict) else None
-    first = errors[0] if isinstance(errors, list) and errors else document
-    if not isinstance(first, dict):
-        return None, None
-    code, message = first.get("code"), first.get("message") or first.get("details")
-    return (
-        _plain(code) if isinstance(code, str) else None,
-        _plain(message) if isinstance(message, str) else None,
-    )
-
-
-def _plain(text: str) -> str | None:
-    """One printable line without queries: what a registry says may hold signed URLs."""
-    line = " ".join(re.sub(r"[^\x20-\x7e\u00a0-\ud7ff]", " ", text).split())
-    return re.sub(r"\?\S+", "?…", line)[:_EXCERPT_CHARACTERS].rstrip(".") or None
+def _patience(response: requests.Response) -> str:
+    advice = "log in for a higher one, or wait"
+    rate = RateLimit.of(response.headers)
+    if rate is None or not rate.limit or not rate.window_seconds:
+        return advice
+    return f"it allows {rate.limit} requests in {rate.window_seconds} s; {advice}"

@@ -5,7 +5,13 @@ import inspect
 import pytest
 
 from shared import errors
-from shared.errors import PermanentError, RateLimited, TowlineError, TransientError
+from shared.errors import (
+    PermanentError,
+    RateLimited,
+    RegistryUnavailable,
+    TowlineError,
+    TransientError,
+)
 
 CLASSES = [
     kind
@@ -67,6 +73,8 @@ def test_an_error_is_rebuilt_from_its_arguments(kind: type[TowlineError]) -> Non
     assert kind(*kind("Only a sentence.").args).args == ("Only a sentence.",)
 
 
-def test_a_rate_limit_knows_when_to_come_back() -> None:
-    error = RateLimited("Slow down.", None, 3.5)
-    assert RateLimited(*error.args).retry_after_seconds == 3.5
+@pytest.mark.parametrize("kind", [RateLimited, RegistryUnavailable])
+def test_a_registry_that_said_when_to_come_back_is_believed(kind: type[TransientError]) -> None:
+    error = kind("Slow down.", None, 3.5)
+    assert kind(*error.args).retry_after_seconds == 3.5
+    assert kind("Slow down.").retry_after_seconds is None
