@@ -1,8 +1,9 @@
 """What a registry may still be asked: shared by the fleet through Redis.
 
 governor.py  the gate before every request: may it be sent now, and what came of it
+knowledge.py what is known of hosts: the fleet's board, or what this process knows alone
 board.py     what the fleet knows of a host, in Redis: one script a question
-local.py     what one process knows by itself, and allows while Redis is away
+local.py     what one process knows by itself
 limits.py    what an operator allows
 """
 

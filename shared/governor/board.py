@@ -92,12 +92,12 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return tostring(at - now)
 """
 
-Word = Literal["go", "probe", "held", "dead", "turn", "full"]
+Word = Literal["go", "probe", "local", "held", "dead", "turn", "full"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`go` and `probe`: send it, after `seconds`. Else come back after `seconds`."""
+    """`go`, `probe`, `local`: send it, after `seconds`. Else come back after `seconds`."""
 
     word: Word
     seconds: float

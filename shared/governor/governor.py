@@ -4,43 +4,27 @@ A request enters with a permit, a leased connection, and leaves when its body is
 enter is told until when; nothing was asked then, and nothing counts as a failure. What came of a
 request is told to the fleet where it matters: a 429 holds everybody back until the time that the
 registry named, a host that did not answer is not asked for a while, and one request alone looks
-whether that is over. While Redis is away the gate stays open, a crack (`local.py`).
+whether that is over. While Redis is away the gate stays open, a crack (`knowledge.py`).
 """
 
-import logging
 import random
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 from uuid import uuid4
 
-from redis import Redis, RedisError
+from redis import Redis
 
 from shared.errors import HeldBack, HostIsDead
-from shared.governor.board import PERMIT_SECONDS, Board, Verdict
+from shared.governor.board import PERMIT_SECONDS, Verdict
+from shared.governor.knowledge import Knowledge
 from shared.governor.limits import Limits
-from shared.governor.local import Local
 
-_log = logging.getLogger(__name__)
-
-# Without Redis nobody says how long a registry without Retry-After, or a dead host, is left alone.
-_HELD_SECONDS = 10.0
-_DEAD_SECONDS = 10.0
-# Nobody can then say how many the fleet has open, so each process takes few.
-_ALONE_CONNECTIONS = 2
-# A Redis that failed is not asked again so soon.
-_AWAY_SECONDS = 5.0
 # Who finds all connections taken looks again, this often, before the task gives its slot back.
 _LOOKS = 8
 _LOOK_SECONDS = 0.25
 _TICK_SECONDS = 1.0
 # Bandwidth is asked for in portions of so many seconds.
 _PORTION_SECONDS = 0.1
-
-
-T = TypeVar("T")
 
 
 class Permit:
@@ -69,17 +53,17 @@ class Permit:
         """The host answered, in whatever way: it is alive, and asks nobody to wait."""
         if self.probe:
             self.probe = False
-            self._governor.open(self.host)
+            self._governor.knowledge.open(self.host)
 
     def hold(self, seconds: float | None) -> float:
         """The registry asked to be left alone (429, Retry-After). How long everybody waits."""
         self.probe = False
-        return self._governor.hold(self.host, seconds)
+        return self._governor.knowledge.hold(self.host, seconds)
 
     def bury(self) -> None:
         """The host did not answer, or answered with what is not its own."""
         self.probe = False
-        self._governor.bury(self.host)
+        self._governor.knowledge.bury(self.host)
 
     def received(self, count: int) -> None:
         """`count` bytes came. Waits where the fleet takes more than it may."""
@@ -89,7 +73,7 @@ class Permit:
         self._unpaced_bytes += count
         if self._unpaced_bytes >= limit * _PORTION_SECONDS:
             portion, self._unpaced_bytes = self._unpaced_bytes, 0
-            time.sleep(self._governor.pace(self.host, portion, limit))
+            time.sleep(self._governor.knowledge.pace(self.host, portion, limit))
 
 
 class Governor:
@@ -100,10 +84,7 @@ class Governor:
 
     def __init__(self, client: Redis | None, usual: Limits) -> None:
         self._usual = usual
-        self._client = client
-        self._board = Board(client) if client is not None else None
-        self._local = Local()
-        self._away_until = 0.0
+        self.knowledge = Knowledge(client)
         self._changed = threading.Condition()
         self._out: dict[str, Permit] = {}
         self._back: list[Permit] = []
@@ -117,8 +98,7 @@ class Governor:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-        if self._client is not None:
-            self._client.close()
+        self.knowledge.close()
 
     def enter(
         self,
@@ -136,8 +116,9 @@ class Governor:
         permit = Permit(self, host, limits, probe=False)
         for look in range(_LOOKS):
             verdict = self._ask(permit)
-            if verdict.word in {"go", "probe"}:
+            if verdict.word in {"go", "probe", "local"}:
                 permit.probe = verdict.word == "probe"
+                permit.local = verdict.word == "local"
                 self._keep(permit)
                 time.sleep(verdict.seconds)
                 return permit
@@ -152,67 +133,20 @@ class Governor:
             if self._out.pop(permit.id, None) is None:
                 return
             if permit.local:
-                self._local.leave(permit.host)
+                self.knowledge.leave_local(permit.host)
             else:
                 self._back.append(permit)
-
-    def open(self, host: str) -> None:
-        """The host answers again."""
-        self._told(lambda board: board.open(host), None)
-
-    def hold(self, host: str, seconds: float | None) -> float:
-        """Everybody leaves the host alone, for how long."""
-        alone = _HELD_SECONDS if seconds is None else seconds
-        held_seconds = self._told(lambda board: board.hold(host, seconds), alone)
-        self._local.hold(host, held_seconds)
-        return held_seconds
-
-    def bury(self, host: str) -> None:
-        """Nobody asks the host for a while."""
-        self._local.bury(host, self._told(lambda board: board.bury(host), _DEAD_SECONDS))
-
-    def pace(self, host: str, count: int, bytes_per_second: int) -> float:
-        """How long to wait after `count` bytes."""
-        return self._told(
-            lambda board: board.pace(host, count, bytes_per_second), count / bytes_per_second
-        )
 
     def _ask(self, permit: Permit) -> Verdict:
         with self._changed:
             back = [one.id for one in self._back if one.host == permit.host]
             self._back = [one for one in self._back if one.host != permit.host]
-        alone = Verdict("full", _TICK_SECONDS)
-        verdict = self._told(
-            lambda board: board.enter(permit.host, permit.id, permit.limits, back), alone
-        )
-        return self._ask_local(permit) if verdict is alone else verdict
-
-    def _ask_local(self, permit: Permit) -> Verdict:
-        if dead_seconds := self._local.dead_seconds(permit.host):
-            return Verdict("dead", dead_seconds)
-        if held_seconds := self._local.held_seconds(permit.host):
-            return Verdict("held", held_seconds)
-        most = _ALONE_CONNECTIONS if self._board is not None else permit.limits.connections
-        if not self._local.enter(permit.host, most):
-            return Verdict("full", _TICK_SECONDS)
-        permit.local = True
-        return Verdict("go", 0.0)
-
-    def _told(self, tell: Callable[[Board], T], alone: T) -> T:
-        """What Redis says, `alone` while it is away."""
-        if self._board is None or time.monotonic() < self._away_until:
-            return alone
-        try:
-            return tell(self._board)
-        except RedisError as error:
-            self._away_until = time.monotonic() + _AWAY_SECONDS
-            _log.warning("Redis is away: the registries are asked slowly (%s).", error)
-            return alone
+        return self.knowledge.enter(permit.host, permit.id, permit.limits, back)
 
     def _keep(self, permit: Permit) -> None:
         with self._changed:
             self._out[permit.id] = permit
-            if self._thread is None and self._board is not None:
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -230,12 +164,12 @@ class Governor:
                 back, self._back = [(one.host, one.id) for one in self._back], []
                 closed = self._closed
             if back:
-                self._told(partial(Board.leave, left=back), None)
+                self.knowledge.leave(back)
             if closed:
                 return
             if out and time.monotonic() - renewed_at >= PERMIT_SECONDS / 3:
                 renewed_at = time.monotonic()
-                self._told(partial(Board.renew, permits=out), None)
+                self.knowledge.renew(out)
 
 
 def _refusal(permit: Permit, verdict: Verdict) -> HeldBack | HostIsDead:
