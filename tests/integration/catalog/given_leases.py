@@ -1,5 +1,7 @@
 """Leases, made by the catalog's own functions."""
 
+from typing import Any
+
 from shared.catalog import leases
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held, Report, Taken
@@ -32,17 +34,9 @@ def take(
     )
 
 
-def taken(
-    tx: Connection,
-    owner: str = "me",
-    lease_seconds: float = 30,
-    *,
-    pull_id: str = "p",
-    digest: Digest = BASE,
-    registry: str = HOST,
-) -> Taken:
-    """A lease that can be had."""
-    lease = take(tx, owner, lease_seconds, pull_id=pull_id, digest=digest, registry=registry)
+def taken(tx: Connection, owner: str = "me", lease_seconds: float = 30, **of: Any) -> Taken:
+    """A lease that can be had; `of`: whose it is, as `take` names it."""
+    lease = take(tx, owner, lease_seconds, **of)
     assert isinstance(lease, Taken)
     return lease
 

@@ -1,8 +1,6 @@
 """Ingests: bytes become a blob, or are resumed, or leave nothing behind."""
 
 import hashlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,20 +8,10 @@ import pytest
 from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
 from shared.oci.digest import Digest
 from shared.volume.documents import put
-from shared.volume.identity import FILE_NAME, prepare
+from shared.volume.identity import FILE_NAME
 from shared.volume.ingest import Ingest
 from shared.volume.store import Volume
-
-MIB = 1024 * 1024
-BODY = os.urandom(3 * MIB + 17)
-DIGEST = Digest.of(BODY)
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Volume]:
-    volume = Volume(tmp_path, prepare(tmp_path, None))
-    yield volume
-    volume.close()
+from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob
 
 
 def begin(
@@ -35,10 +23,6 @@ def begin(
 def write(ingest: Ingest, body: bytes, block: int = 100_000) -> None:
     for start in range(0, len(body), block):
         ingest.write(body[start : start + block])
-
-
-def blob(tmp_path: Path, digest: Digest = DIGEST) -> Path:
-    return tmp_path / "blobs" / digest.algorithm / digest.encoded
 
 
 def ingest_files(tmp_path: Path) -> list[Path]:

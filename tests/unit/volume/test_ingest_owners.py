@@ -1,29 +1,16 @@
 """Ingests of several owners: the living leave each other alone, the dead are inherited."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shared.errors import VolumeUnavailable
-from shared.oci.digest import Digest
 from shared.volume import inheritance
 from shared.volume.documents import put
-from shared.volume.identity import prepare
 from shared.volume.ingest import Ingest
 from shared.volume.store import Volume
-
-MIB = 1024 * 1024
-BODY = os.urandom(3 * MIB + 17)
-DIGEST = Digest.of(BODY)
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Volume]:
-    volume = Volume(tmp_path, prepare(tmp_path, None))
-    yield volume
-    volume.close()
+from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob
 
 
 def begin(volume: Volume, owner: str) -> Ingest:
@@ -33,10 +20,6 @@ def begin(volume: Volume, owner: str) -> Ingest:
 def write(ingest: Ingest, body: bytes, block: int = MIB) -> None:
     for start in range(0, len(body), block):
         ingest.write(body[start : start + block])
-
-
-def blob(tmp_path: Path) -> Path:
-    return tmp_path / "blobs" / DIGEST.algorithm / DIGEST.encoded
 
 
 def ingest_names(tmp_path: Path) -> set[str]:

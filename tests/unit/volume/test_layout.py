@@ -1,7 +1,6 @@
 """Layout directories: an image in place, for tools that know nothing of towline."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,19 +9,11 @@ from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.documents import put
-from shared.volume.identity import prepare
 from shared.volume.layout import ImageFiles, layout_manifest, layout_names, write_layout
 from shared.volume.store import Volume
 
 AMD64 = Platform.parse("linux/amd64")
 TAGGED = Reference.parse("127.0.0.1:5000/team/app:1.2")
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Volume]:
-    volume = Volume(tmp_path, prepare(tmp_path, None))
-    yield volume
-    volume.close()
 
 
 def store(volume: Volume, *bodies: bytes) -> list[Digest]:
