@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.acceptance.faults import invariants
+from tests.acceptance.faults.apps import add_apps
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import LAYER_BYTES, PACE, Load
 from tests.acceptance.faults.servers import OwnRedis
@@ -103,10 +104,7 @@ def test_redis_is_wiped_under_running_and_queued_pulls(
     fleet: FaultyFleet, registry: FakeRegistry, own_redis: OwnRedis
 ) -> None:
     load = Load(fleet, registry)
-    base = os.urandom(2_000_000)
-    names = [f"app{number}" for number in range(120)]
-    for name in names:
-        load.add(name, [base, os.urandom(20_000)])
+    names = add_apps(load, 120, base_bytes=2_000_000)
     registry.fail(PACE)
     fleet.start(workers=2, reconcilers=2)
     load.send(*names)

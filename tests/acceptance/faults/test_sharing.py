@@ -1,10 +1,9 @@
 """Single flight: what many want is fetched once."""
 
-import os
-
 import pytest
 
 from tests.acceptance.faults import invariants
+from tests.acceptance.faults.apps import add_apps
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import PACE, Load
 from tests.fakes.registry import FakeRegistry
@@ -16,10 +15,7 @@ def test_a_hundred_pulls_fetch_their_common_base_once(
     fleet: FaultyFleet, registry: FakeRegistry
 ) -> None:
     load = Load(fleet, registry)
-    base = os.urandom(3_000_000)
-    names = [f"app{number}" for number in range(100)]
-    for name in names:
-        load.add(name, [base, os.urandom(20_000)])
+    names = add_apps(load, 100, base_bytes=3_000_000)
     registry.fail(PACE)
     fleet.start(workers=2)
     load.send(*names)

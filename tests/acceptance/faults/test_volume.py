@@ -1,4 +1,4 @@
-"""A volume without room."""
+"""A volume without room, from the start or under running layers, whatever was reserved."""
 
 import os
 from collections.abc import Iterator
@@ -14,20 +14,23 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-VOLUME_BYTES = 4 * LAYER_BYTES
+
+@pytest.fixture
+def volume_bytes() -> int:
+    return 4 * LAYER_BYTES
 
 
 @pytest.fixture
-def volume_path(tmp_path: Path) -> Iterator[Path]:
-    with small_filesystem(tmp_path / "volume", VOLUME_BYTES) as path:
+def volume_path(tmp_path: Path, volume_bytes: int) -> Iterator[Path]:
+    with small_filesystem(tmp_path / "volume", volume_bytes) as path:
         yield path
 
 
 def test_a_pull_waits_for_room_and_completes_when_there_is_some(
-    fleet: FaultyFleet, load: Load
+    fleet: FaultyFleet, load: Load, volume_bytes: int
 ) -> None:
     ballast = fleet.volume / "ballast"
-    ballast.write_bytes(os.urandom(VOLUME_BYTES - LAYER_BYTES))
+    ballast.write_bytes(os.urandom(volume_bytes - LAYER_BYTES))
     fleet.start(workers=2)
     load.send("a")
     cause = "SELECT 1 FROM pulls WHERE waiting_for->>'cause' = 'space'"
@@ -37,3 +40,29 @@ def test_a_pull_waits_for_room_and_completes_when_there_is_some(
     ballast.unlink()
     load.settle()
     invariants.check(load)
+
+
+@pytest.mark.parametrize("volume_bytes", [6 * LAYER_BYTES])
+def test_a_disk_that_fills_up_under_running_layers_loses_no_byte_of_them(
+    fleet: FaultyFleet, load: Load
+) -> None:
+    fleet.start(workers=2)
+    load.send("a", "b")
+    load.under_way(3)
+    ballast = fleet.volume / "ballast"
+    fill(ballast)
+    cause = "SELECT 1 FROM pulls WHERE waiting_for->>'cause' = 'space'"
+    wait_until(lambda: len(fleet.sql(cause)) == 2, timeout=30)
+    ballast.unlink()
+    load.settle()
+    invariants.check(load, kills=3)
+
+
+def fill(path: Path) -> None:
+    """Write until nothing more goes in."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
