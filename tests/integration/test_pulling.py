@@ -1,7 +1,9 @@
 """The use cases on a real PostgreSQL, a real volume and a registry on a socket."""
 
+import base64
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +263,23 @@ def test_an_image_without_layers_and_a_zero_length_layer_are_images(
     registry.put_image("a", "zero", [b""])
     assert driver.pull(f"{registry.host}/a:none")["layers"] == []
     assert driver.pull(f"{registry.host}/a:zero")["layers"][0]["size"] == 0
+    assert_whole(driver)
+
+
+def test_a_layer_that_stands_in_its_manifest_is_not_asked_for(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("team/app", "1", [b"inside", LARGE])
+    media_type, raw = registry.manifests["team/app", "1"]
+    manifest = json.loads(raw)
+    manifest["layers"][0]["data"] = base64.b64encode(b"inside").decode()
+    registry.put_manifest("team/app", "1", manifest, media_type)
+    receipt = driver.pull(f"{registry.host}/team/app:1")
+    assert [layer["source"] for layer in receipt["layers"]] == ["present", "network"]
+    assert receipt["bytes_fetched"] == len(LARGE)
+    assert registry.asked(digest_of(b"inside")) == []
+    assert driver.blobs()[digest_of(b"inside")] == b"inside"
+    assert driver.sql("SELECT size_bytes FROM layers ORDER BY 1") == [(6,), (len(LARGE),)]
     assert_whole(driver)
 
 

@@ -104,10 +104,10 @@ def _resolution(resources: Resources, pull: Pull, now: datetime) -> Resolution:
 
 
 def _store_documents(resources: Resources, resolution: Resolution) -> None:
-    digests = [digest for digest, _ in resolution.documents]
+    small = [*resolution.documents, *resolution.embedded_layers]
     with resources.catalog.begin() as tx:
-        stored = blobs.stored(tx, digests)
-    for digest, raw in resolution.documents:
+        stored = blobs.stored(tx, [digest for digest, _ in small])
+    for digest, raw in small:
         if digest not in stored and resources.volume.adopt(digest) is None:
             put(resources.volume, digest, raw, owner=f"document-{uuid4().hex}")
 
@@ -130,6 +130,8 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int
     layers = resolution.manifest.distinct_layers
     digests = [layer.digest for layer in layers]
     _save_documents(tx, resolution)
+    for digest, raw in resolution.embedded_layers:
+        blobs.store_layer(tx, digest, len(raw))
     blobs.expect_blobs(tx, digests)
     stored = blobs.stored(tx, digests)
     for layer in layers:

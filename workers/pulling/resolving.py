@@ -61,6 +61,13 @@ class Resolution:
         yield self.manifest.config.digest, self.config_raw
         yield self.manifest_digest, self.manifest_raw
 
+    @property
+    def embedded_layers(self) -> Iterable[tuple[Digest, bytes]]:
+        """The layers whose bytes stand, verified, in the manifest: nobody has to serve them."""
+        for layer in self.manifest.distinct_layers:
+            if layer.data is not None:
+                yield layer.digest, layer.data
+
 
 def resolve(
     resources: Resources, reference: Reference, platform: Platform, resolved_at: datetime
