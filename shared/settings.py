@@ -99,16 +99,17 @@ class Settings(BaseSettings):
             )
         return f"postgresql+psycopg://{rest}"
 
-    def allows(self, registry: str) -> bool:
-        """Whether the operator's lists let workers talk to `registry` (host, or host:port)."""
-        return _listed(registry, self.allowed_registries) and not _listed(
-            registry, self.blocked_registries
+    def allows(self, registry: str, repository: str) -> bool:
+        """Whether the operator's lists let workers ask `registry` (host, or host:port) for this."""
+        return _listed(registry, repository, self.allowed_registries) and not _listed(
+            registry, repository, self.blocked_registries
         )
 
 
-def _listed(registry: str, globs: str) -> bool:
+def _listed(registry: str, repository: str, globs: str) -> bool:
+    """A glob with a slash speaks of `registry/repository`, any other of the registry."""
+    name = registry.lower()
     return any(
-        fnmatchcase(registry.lower(), glob.strip().lower())
-        for glob in globs.split(",")
-        if glob.strip()
+        fnmatchcase(f"{name}/{repository}" if "/" in glob else name, glob)
+        for glob in map(str.strip, globs.lower().split(","))
     )

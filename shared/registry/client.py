@@ -67,7 +67,7 @@ class RegistryClient:
         The bytes are verified; at most 4 MiB. `media_type` comes without its parameters.
         """
         wanted = digest or reference.pinned
-        route = self._route(reference.registry, "pull" if wanted else "resolve")
+        route = self._route(reference, "pull" if wanted else "resolve")
         return first_of(route, partial(self._manifest, reference=reference, wanted=wanted))
 
     def _manifest(self, host: Host, reference: Reference, wanted: Digest | None) -> Document:
@@ -115,16 +115,16 @@ class RegistryClient:
         self, reference: Reference, digest: Digest, size: int, urls: Sequence[str] = ()
     ) -> BlobSource:
         """Who may serve this blob."""
-        route = self._route(reference.registry, "pull")
+        route = self._route(reference, "pull")
         return BlobSource(self._asker, route, reference, digest, size, urls)
 
-    def _route(self, registry: str, need: Need) -> list[Host]:
-        if not self._settings.allows(registry):
+    def _route(self, reference: Reference, need: Need) -> list[Host]:
+        if not self._settings.allows(reference.registry, reference.repository):
             raise RegistryNotAllowed(
-                f"The registry {registry} is not allowed here: ask the operator about "
+                f"{reference.name} is not allowed here: ask the operator about "
                 "TOWLINE_ALLOWED_REGISTRIES and TOWLINE_BLOCKED_REGISTRIES."
             )
-        return self._hosts.route(registry, need)
+        return self._hosts.route(reference.registry, need)
 
 
 def _verify(raw: bytes, digest: Digest, asked: str) -> None:

@@ -69,10 +69,15 @@ def test_a_fleet_needs_a_volume() -> None:
         ("docker.io, *.example.com", "", "r.example.com", True),
         ("docker.io", "", "quay.io", False),
         ("*", "quay.io", "Quay.io", False),
+        ("docker.io/library/*", "", "docker.io", False),
+        ("docker.io/team/*", "", "docker.io", True),
+        ("*", "docker.io/team/*", "docker.io", False),
+        ("*", "docker.io/teams/*", "docker.io", True),
+        ("*/team/app", "", "r.example:5000", True),
     ],
 )
 def test_lists_of_registries_are_globs(
     allowed: str, blocked: str, registry: str, *, verdict: bool
 ) -> None:
     settings = Settings.read(allowed_registries=allowed, blocked_registries=blocked)
-    assert settings.allows(registry) is verdict
+    assert settings.allows(registry, "team/app") is verdict

@@ -257,7 +257,7 @@ def _delay_seconds(failures: int, error: TransientError) -> float:
     """Exponential with full jitter; never sooner than the registry asked for."""
     ceiling = min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     delay_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
-    if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
+    if error.retry_after_seconds is not None:
         asked_seconds = min(error.retry_after_seconds, _LONGEST_ASKED_SECONDS)
         delay_seconds = max(delay_seconds, asked_seconds)
     return delay_seconds
