@@ -1,37 +1,38 @@
 """The one place that sends. No environment, no cookies, no retries: who calls decides about those.
 
-Redirects are followed by hand: `Authorization` stays with the origin that it was meant for, https
-never becomes http, and link-local addresses (a cloud's metadata service) are never asked.
+Whoever stands at the registry's own origin is the registry; a realm, a redirect's target and a
+foreign URL are its guests, and whatever it says of them is judged:
+- `Authorization`, a form and the client certificate stay with the origin they are meant for;
+- https never becomes http, and user information in a URL is refused;
+- link-local and metadata addresses are never asked, by anybody; those of this network only as
+  guests of a registry that itself answered from one, or whose `private_addresses` says so.
 Source: distribution-spec v1.1, "Pulling blobs"; RFC 9110 §15.4.
 """
 
-import ipaddress
-import socket
-import ssl
+import threading
 from collections.abc import Mapping
-from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import version
-from pathlib import Path
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-from shared.errors import RegistryUnavailable, TlsFailed
+from shared.errors import RegistryNotAllowed, RegistryUnavailable
+from shared.registry.addresses import Reach, reach_of_name
+from shared.registry.connections import Adapter, reach_of_answer
+from shared.registry.dialing import AddressRefused
+from shared.registry.failures import cause_of, failure_of
 from shared.registry.hosts import Host
+from shared.registry.trust import Trust
 from shared.registry.urls import same_origin, shown, split_plain
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
-_METADATA_NAMES = {"metadata", "metadata.google.internal"}
-# Metadata services that do not stand on a link-local address: Alibaba's, and Amazon's over IPv6.
-_METADATA_ADDRESSES = {"100.100.100.200", "fd00:ec2::254"}
+_MAX_LOCATION_CHARACTERS = 16 * 1024
+_MAX_HEADERS_CHARACTERS = 128 * 1024
 # So much of a body that nobody wants is read, to keep its connection (a redirect, a 401).
 _DISCARD_READS = 4
 _DISCARD_BYTES = 16 * 1024
-_POOLED_HOSTS = 32
-_POOLED_CONNECTIONS = 64
 
 
 class Transport:
@@ -42,20 +43,17 @@ class Transport:
 
     def __init__(self, connect_timeout_seconds: float, stall_timeout_seconds: float) -> None:
         self._timeout = (connect_timeout_seconds, stall_timeout_seconds)
-        self._session = requests.Session()
-        # The environment's proxies and ~/.netrc would speak for us, even to a redirect's target.
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers.clear()
-        adapter = HTTPAdapter(
-            pool_connections=_POOLED_HOSTS, pool_maxsize=_POOLED_CONNECTIONS, max_retries=0
-        )
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        # Not a session of `requests`: it would bring cookies, proxies and ~/.netrc of its own.
+        self._adapters: dict[tuple[Reach, str | None], Adapter] = {}
+        # Where each host's last answer came from. Only an answer counts, which over https a
+        # certificate proves: what its name resolves to is any attacker's to say.
+        self._stands: dict[str, Reach] = {}
+        self._guard = threading.Lock()
 
     def close(self) -> None:
         """Close every kept connection."""
-        self._session.close()
+        for adapter in self._adapters.values():
+            adapter.close()
 
     def send(
         self,
@@ -67,9 +65,11 @@ class Transport:
         *,
         connect_timeout_seconds: float | None = None,
     ) -> requests.Response:
-        """The answer, its body not read yet. Raises RegistryUnavailable, TlsFailed.
+        """The answer, its body not read yet, redirects followed.
 
-        `host`: whose trust and proxy count. `connect_timeout_seconds`: less patience than usual.
+        `host`: on whose behalf; `url` is its own, or what it told us to ask.
+        `connect_timeout_seconds`: less patience than usual.
+        Raises RegistryUnavailable, TlsFailed, RegistryNotAllowed.
         """
         timeout = (connect_timeout_seconds or self._timeout[0], self._timeout[1])
         sent = {
@@ -78,8 +78,8 @@ class Transport:
             "Accept-Encoding": "identity",
             **headers,
         }
+        _check_plain(url, host)
         for _ in range(_MAX_REDIRECTS + 1):
-            _refuse_link_local(urlsplit(url))
             response = self._send_once(method, url, sent, host, data, timeout)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
@@ -103,37 +103,47 @@ class Transport:
         data: Mapping[str, str] | None,
         timeout: tuple[float, float],
     ) -> requests.Response:
-        name, verify = urlsplit(url).netloc, host.verify
-        if isinstance(verify, str) and not Path(verify).is_file():
-            raise TlsFailed(f"The ca_file of {name} is not there: {verify} is no file.")
+        parts = urlsplit(url)
+        name = parts.hostname or ""
+        is_own = same_origin(url, host.base)
+        most = Reach.PRIVATE if is_own else self._guests_reach(host)
+        by_name = reach_of_name(name)
+        # Behind a proxy the name is all there is.
+        if by_name is Reach.NEVER or (host.proxy and by_name > most):
+            raise _refused(name, by_name, host)
+        trust = Trust.of(host, is_own=is_own)
         try:
-            return self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=data,
+            response = self._adapter(most, trust.authority).send(
+                requests.Request(method, url, headers=headers, data=data).prepare(),
                 stream=True,
-                allow_redirects=False,
                 timeout=timeout,
-                verify=verify,
+                verify=trust.verify,
+                cert=trust.cert,
+                proxies={parts.scheme: host.proxy} if host.proxy else None,
             )
-        except requests.exceptions.SSLError as error:
-            if _is_cut(error):
-                raise RegistryUnavailable(f"{name} broke off while TLS was agreed on.") from _cause(
-                    error
-                )
-            raise TlsFailed(
-                f"No trusted TLS connection to {name}: check its certificate, and name its CA or "
-                "plain_http in TOWLINE_REGISTRIES_FILE."
-            ) from _cause(error)
-        except requests.Timeout as error:
-            raise RegistryUnavailable(f"{name} does not answer in time: is it up?") from _cause(
-                error
-            )
+        except AddressRefused as refused:
+            raise _refused(name, refused.reach, host) from None
         except (requests.RequestException, OSError, ValueError) as error:
-            raise RegistryUnavailable(
-                f"{name} cannot be reached: check the name, the network and that it is up."
-            ) from _cause(error)
+            raise failure_of(error, parts.netloc, host) from cause_of(error)
+        if is_own:
+            self._stands[host.base] = reach_of_answer(response) or Reach.PUBLIC
+        _check_headers(response, parts.netloc)
+        return response
+
+    def _guests_reach(self, host: Host) -> Reach:
+        """How far the guests of a registry may stand."""
+        if host.allows_private:
+            return Reach.PRIVATE
+        if host.proxy:
+            return reach_of_name(urlsplit(host.base).hostname or "")
+        return self._stands.get(host.base, Reach.PUBLIC)
+
+    def _adapter(self, most: Reach, authority: str | None) -> Adapter:
+        with self._guard:
+            key = (most, authority)
+            if key not in self._adapters:
+                self._adapters[key] = Adapter(most, authority)
+            return self._adapters[key]
 
 
 def discard(response: requests.Response) -> None:
@@ -148,10 +158,22 @@ def discard(response: requests.Response) -> None:
         response.close()
 
 
+def _check_plain(url: str, host: Host) -> None:
+    """What a manifest or a challenge names must be a plain address, and as safe as its registry."""
+    parts = split_plain(url)
+    if parts is None:
+        raise RegistryNotAllowed(f"{host.registry} sends us to what is no plain web address.")
+    if parts.scheme == "http" and host.base.startswith("https:"):
+        raise RegistryNotAllowed(
+            f"{host.registry} sends us to {parts.hostname} over plain http: refused, the bytes "
+            "would be in the open."
+        )
+
+
 def _redirect_target(url: str, location: str) -> str:
     source = urlsplit(url).hostname
     try:
-        target = urljoin(url, location)
+        target = urljoin(url, location) if len(location) <= _MAX_LOCATION_CHARACTERS else ""
     except ValueError:
         target = ""
     parts = split_plain(target)
@@ -164,43 +186,21 @@ def _redirect_target(url: str, location: str) -> str:
     return target
 
 
-def _refuse_link_local(url: SplitResult) -> None:
-    name = (url.hostname or "").rstrip(".").lower()
-    address = _literal(name)
-    if address is None:
-        refused = name in _METADATA_NAMES
-    else:
-        refused = address.is_link_local or str(address) in _METADATA_ADDRESSES
-    if refused:
-        raise RegistryUnavailable(f"{name} is a link-local or metadata address: never asked.")
+def _refused(name: str, reach: Reach, host: Host) -> RegistryNotAllowed:
+    if reach is Reach.NEVER:
+        return RegistryNotAllowed(
+            f"{name} is a link-local, metadata or reserved address: never asked."
+        )
+    return RegistryNotAllowed(
+        f"{host.registry} sends us to {name}, an address of this network, from outside of it: "
+        f'refused. Where that is meant, set private_addresses = true for "{host.registry}" in '
+        "TOWLINE_REGISTRIES_FILE."
+    )
 
 
-def _literal(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a name spells, None for a real name."""
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        try:
-            # The resolver also takes 0xa9fea9fe, 2852039166 and 169.254.43518 for addresses.
-            return ipaddress.IPv4Address(socket.inet_aton(name))
-        except (OSError, ValueError):
-            return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def _cause(error: Exception) -> BaseException | None:
-    """What happened on the wire, where that is known.
-
-    The words of `requests` hold the URL, and so a signature: no traceback may show them.
-    """
-    inner = error.args[0] if error.args else None
-    reason = getattr(inner, "reason", inner)
-    return reason if isinstance(reason, BaseException) else None
-
-
-def _is_cut(error: Exception) -> bool:
-    """Whether the other side hung up during the handshake, which says nothing about trust."""
-    reason = _cause(error)
-    cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
-    return isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+def _check_headers(response: requests.Response, name: str) -> None:
+    if sum(len(key) + len(value) for key, value in response.headers.items()) > (
+        _MAX_HEADERS_CHARACTERS
+    ):
+        response.close()
+        raise RegistryUnavailable(f"{name} answers with headers beyond every measure.")

@@ -208,7 +208,7 @@ def test_no_metadata_service_is_asked(
     client: RegistryClient, registry: FakeRegistry, host: str
 ) -> None:
     registry.fail(Redirect(path="blobs", host=host))
-    with pytest.raises(errors.RegistryUnavailable, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
         read(client, registry)
 
 

@@ -143,7 +143,7 @@ def test_a_metadata_address_is_refused_however_it_is_spelt(
     client: RegistryClient, registry: FakeRegistry, host: str
 ) -> None:
     registry.fail(Redirect(host=host))
-    with pytest.raises(errors.RegistryUnavailable, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
         read(client, registry)
 
 

@@ -131,7 +131,7 @@ def test_a_realm_on_a_metadata_address_is_never_asked(
 ) -> None:
     registry.auth = None
     registry.fail(challenge('Bearer realm="http://169.254.169.254/token"'))
-    with pytest.raises(errors.RegistryUnavailable, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
         client.manifest(name(registry))
 
 

@@ -1,0 +1,117 @@
+"""What an address is: of the whole internet, of this network, or one that is never asked.
+
+Pure: nothing is resolved here. An address that carries another (IPv4 in IPv6 in its many ways) is
+judged by the one that the packets reach.
+Source: IANA's special-purpose address registries; RFC 6052 and RFC 8215 for NAT64.
+"""
+
+import ipaddress
+import socket
+from enum import IntEnum
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Reach(IntEnum):
+    """How far away an address is, from the harmless to the refused."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    NEVER = 2
+
+
+# The services that hand out a cloud machine's own keys, where link-local does not cover them.
+_METADATA = (
+    "100.100.100.200/32",  # Alibaba
+    "168.63.129.16/32",  # Azure
+    "192.0.0.192/32",  # Oracle
+    "fd00:ec2::254/128",  # Amazon, and its pod identities
+    "fd00:ec2::23/128",
+    "fd20:ce::254/128",  # Google
+    "fd00:c1::a9fe:a9fe/128",  # Oracle
+    "fd00:42::42/128",  # Scaleway
+)
+_METADATA_NAMES = {
+    "metadata",
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data",
+    "instance-data.ec2.internal",
+}
+_PRIVATE = (
+    *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8"),
+    # Of protocols, documentation and measurements: whoever uses them does so at home.
+    *("192.0.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15"),
+    *("::1/128", "fc00::/7", "fec0::/10", "64:ff9b:1::/48", "2001:db8::/32", "3fff::/20"),
+)
+# "This host", link-local, multicast and what is reserved.
+_NEVER = ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "fe80::/10", "ff00::/8")
+_NAT64 = tuple(ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48"))
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
+
+
+def _networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+_NEVER_NETWORKS = _networks(*_METADATA, *_NEVER)
+_PRIVATE_NETWORKS = _networks(*_PRIVATE)
+
+
+def reach_of(address: Address) -> Reach:
+    """The reach of an address, and of the one inside it: the worse of both."""
+    inner = _inner(address)
+    if inner is None:
+        return _reach_alone(address)
+    # Nothing but its prefix is known of the outer one.
+    outer = Reach.PRIVATE if _within(address, _PRIVATE_NETWORKS) else Reach.PUBLIC
+    return max(outer, reach_of(inner))
+
+
+def reach_of_name(name: str) -> Reach:
+    """What the name alone says; a name that says nothing counts as public."""
+    name = name.rstrip(".").lower()
+    address = literal(name)
+    if address is not None:
+        return reach_of(address)
+    if name in _METADATA_NAMES:
+        return Reach.NEVER
+    is_private = "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+    return Reach.PRIVATE if is_private else Reach.PUBLIC
+
+
+def literal(name: str) -> Address | None:
+    """The address that a name spells, None for a real name."""
+    try:
+        return ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        try:
+            # The resolver also takes 0xa9fea9fe, 2852039166 and 169.254.43518 for addresses.
+            return ipaddress.IPv4Address(socket.inet_aton(name))
+        except (OSError, ValueError):
+            return None
+
+
+def _reach_alone(address: Address) -> Reach:
+    if _within(address, _NEVER_NETWORKS):
+        return Reach.NEVER
+    if _within(address, _PRIVATE_NETWORKS):
+        return Reach.PRIVATE
+    is_known = address.version == 4 or address in _GLOBAL_IPV6
+    return Reach.PUBLIC if is_known else Reach.NEVER
+
+
+def _within(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _inner(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that this one leads to: mapped, NAT64, 6to4 or Teredo."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if any(address in network for network in _NAT64):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
