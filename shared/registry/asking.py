@@ -16,6 +16,7 @@ from shared.errors import RateLimited, RegistryUnavailable, TlsFailed
 from shared.registry.auth import Authenticator
 from shared.registry.gate import Gate, OpenGate, Permit
 from shared.registry.hosts import Host
+from shared.registry.rate_limits import RateLimit
 from shared.registry.responses import parse_retry_after
 from shared.registry.transport import Transport, discard
 from shared.registry.urls import same_origin
@@ -27,6 +28,9 @@ _BROKEN = {502, 503, 504}
 
 # A mirror that does not even accept a connection in this time is passed over.
 _MIRROR_CONNECT_SECONDS = 1.0
+
+# A registry may ask for years; nobody waits longer than this without asking again.
+_LONGEST_WAIT_SECONDS = 3600.0
 
 Method = Literal["GET", "HEAD"]
 
@@ -140,15 +144,24 @@ def _tell(permit: Permit, host: Host, response: requests.Response) -> None:
     status = response.status_code
     wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
     if status == 429 or (status == 503 and wait is not None):
-        permit.hold(wait)
+        permit.hold(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
     elif status in _BROKEN and host.upstream:
         permit.bury()
+    elif same_origin(host.base, response.url) and (wait := _used_up(response)):
+        permit.hold(min(wait, _LONGEST_WAIT_SECONDS))
     else:
         permit.answered()
 
 
+def _used_up(response: requests.Response) -> float | None:
+    """Until when the next request would only meet the limit, where the registry says so."""
+    rate = RateLimit.of(response.headers)
+    return rate.reset_seconds if rate and rate.remaining == 0 else None
+
+
 def _tell_failure(permit: Permit, host: Host, error: BaseException) -> None:
     if isinstance(error, RateLimited):
-        permit.hold(error.retry_after_seconds)
+        wait = error.retry_after_seconds
+        permit.hold(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
     elif isinstance(error, RegistryUnavailable | TlsFailed) and host.upstream:
         permit.bury()

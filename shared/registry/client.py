@@ -20,13 +20,14 @@ from shared.errors import (
 from shared.oci import media_type
 from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
-from shared.oci.reference import Reference
+from shared.oci.reference import DOCKER_HUB, Reference
 from shared.registry.asking import Asker
 from shared.registry.auth import Authenticator
 from shared.registry.blobs import BlobSource
 from shared.registry.bodies import BlobBody, read_whole
 from shared.registry.gate import Gate, OpenGate
 from shared.registry.hosts import Host, Hosts, Need
+from shared.registry.rate_limits import RateLimit
 from shared.registry.responses import error_of
 from shared.registry.routing import first_of
 from shared.registry.transport import Transport
@@ -55,6 +56,8 @@ class RegistryClient:
         self._transport = Transport(
             settings.connect_timeout_seconds, settings.stall_timeout_seconds
         )
+        # Hosts that count each manifest as a pull, but no HEAD.
+        self._counting = {DOCKER_HUB}
         self._asker = Asker(self._transport, Authenticator(self._transport), gate or OpenGate())
 
     def close(self) -> None:
@@ -70,6 +73,19 @@ class RegistryClient:
         route = self._route(reference, "pull" if wanted else "resolve")
         return first_of(route, partial(self._manifest, reference=reference, wanted=wanted))
 
+    def peek(self, reference: Reference) -> Digest | None:
+        """What the tag names now, without its bytes; None where that is not said, or saves nothing.
+
+        For who has them already: of registries that count pulls, a HEAD costs none.
+        """
+        host = self._route(reference, "resolve")[0]
+        if reference.pinned or host.registry not in self._counting:
+            return None
+        path, headers = f"manifests/{reference.tag}", {"Accept": media_type.ACCEPT}
+        with self._asker.ask(host, reference.repository, path, headers, "HEAD") as response:
+            stated = response.headers.get("Docker-Content-Digest")
+            return _digest(stated) if response.status_code == 200 else None
+
     def _manifest(self, host: Host, reference: Reference, wanted: Digest | None) -> Document:
         asked = f"The manifest {wanted or reference.tag} of {reference.name}"
         path = f"manifests/{wanted or reference.tag}"
@@ -77,6 +93,8 @@ class RegistryClient:
         with self._asker.ask(host, reference.repository, path, headers) as response:
             if response.status_code != 200:
                 raise error_of(response, asked)
+            if RateLimit.of(response.headers):
+                self._counting.add(host.registry)
             raw = read_whole(response, MANIFEST_LIMIT_BYTES, asked)
             stated = response.headers.get("Docker-Content-Digest")
             content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -135,8 +153,14 @@ def _verify(raw: bytes, digest: Digest, asked: str) -> None:
 
 def _check_stated(stated: str | None, raw: bytes, asked: str) -> None:
     """Where the registry states a digest of what it serves, the bytes must have it."""
+    digest = _digest(stated)
+    if digest is not None:
+        _verify(raw, digest, asked)
+
+
+def _digest(stated: str | None) -> Digest | None:
+    """A digest that can be checked; None for anything else."""
     try:
-        digest = Digest.parse(stated or "")
+        return Digest.parse(stated or "")
     except (InvalidDigest, UnsupportedAlgorithm):
-        return
-    _verify(raw, digest, asked)
+        return None

@@ -110,6 +110,22 @@ def test_if_missing_asks_the_registry_nothing(driver: Driver, registry: FakeRegi
     assert len(registry.requests) == asked
 
 
+def test_where_pulls_are_counted_a_known_tag_is_only_looked_at(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    driver.resources.registry._counting.add(registry.host)
+    name = f"{registry.host}/team/app:1"
+    registry.put_image("team/app", "1", [SMALL])
+    driver.pull(name)
+    driver.pull(name)
+    registry.put_image("team/app", "1", [LARGE])
+    driver.pull(name)
+    asked = [request for request in registry.requests if request.path.endswith("/manifests/1")]
+    # New: asked for. Known: looked at, unchanged. Known: looked at, moved, asked for.
+    assert [request.method for request in asked] == ["GET", "HEAD", "HEAD", "GET"]
+    assert_whole(driver)
+
+
 def test_a_moved_tag_fetches_what_changed_and_is_remembered(
     driver: Driver, registry: FakeRegistry
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from shared.catalog import blobs
+from shared.catalog import blobs, images
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidManifest, PlatformNotFound
 from shared.oci.config import ImageConfig
@@ -96,7 +96,7 @@ class _Resolver:
     resolved_at: datetime
 
     def resolve(self) -> Resolution:
-        found = self._read(self.resources.registry.manifest(self.reference))
+        found = self._unchanged() or self._read(self.resources.registry.manifest(self.reference))
         if isinstance(found.document, Manifest):
             resolution = self.chosen(found)
             have = resolution.config.platform if resolution.config else None
@@ -107,6 +107,13 @@ class _Resolver:
         if resolution_in_index is None:
             raise self._not_found(found.document.platforms())
         return replace(resolution_in_index, index=found)
+
+    def _unchanged(self) -> Found | None:
+        """What the tag named before, if it still does and asking that way saves a counted pull."""
+        with self.resources.catalog.begin() as tx:
+            known = images.current(tx, str(self.reference), str(self.platform))
+        digest = self.resources.registry.peek(self.reference) if known else None
+        return self.stored(digest) if digest and self._is_stored(digest) else None
 
     def _search(self, index: Index, depth: int) -> Resolution | None:
         """The first candidate that really serves the platform, nested indexes searched too."""
