@@ -1,0 +1,49 @@
+"""A registry that says "too many requests" holds the whole fleet back, and is not asked on."""
+
+import os
+
+import pytest
+import redis
+
+from tests.acceptance.fleet import Fleet
+from tests.fakes.faults import Status
+from tests.fakes.registry import FakeRegistry
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+PULLS, WORKERS, SLOTS = 12, 2, 4
+CAUSES = "SELECT DISTINCT waiting_for ->> 'cause' FROM pulls"
+UNTIL = "SELECT min((waiting_for ->> 'until')::timestamptz) > now() FROM pulls"
+STATES = "SELECT state, count(*)::int FROM pulls GROUP BY 1"
+
+
+def test_all_workers_wait_for_a_registry_that_one_of_them_was_refused_by(
+    fleet: Fleet, registry: FakeRegistry
+) -> None:
+    for number in range(PULLS):
+        registry.put_image(f"app-{number}", "1", [os.urandom(50_000)])
+    registry.fail(Status(path="/v2/", status=429, headers={"Retry-After": "3"}))
+    # Two nodes: two hosts would not see more of each other than this database and this Redis.
+    for _ in range(WORKERS):
+        fleet.start_worker("threads")
+    board = redis.Redis.from_url(fleet.redis_url, decode_responses=True)
+    with board, fleet.client() as client:
+        pulls = [
+            client.pull(reference=f"{registry.host}/app-{number}:1", platform="linux/amd64")
+            for number in range(PULLS)
+        ]
+        wait_until(lambda: fleet.sql(STATES) and fleet.sql(CAUSES) == [("rate_limit",)], 20)
+        assert fleet.sql(UNTIL) == [(True,)]
+        # Whatever was on its way when the first was refused; then one request each time the
+        # registry's own time is over, of the whole fleet.
+        wait_until(lambda: int(board.hget(f"towline:registry:{registry.host}", "holds") or 0) >= 3)
+        refused = len(registry.requests)
+        holds = int(board.hget(f"towline:registry:{registry.host}", "holds") or 0)
+        assert refused <= WORKERS * SLOTS + holds
+        registry.heal()
+        receipts = [pull.get(timeout=30) for pull in pulls]
+    assert [receipt["bytes_fetched"] for receipt in receipts] == [50_000] * PULLS
+    assert fleet.sql(STATES) == [("complete", PULLS)]
+    # Nobody who was held back used up a try.
+    assert fleet.sql("SELECT count(*) FROM pulls WHERE failures > 2") == [(0,)]
