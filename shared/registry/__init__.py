@@ -7,7 +7,8 @@ routing.py      several hosts for one thing, and the most useful failure
 asking.py       one request to one host: authenticated, through the gate
 gate.py         the gate: whether a host may be asked now, and what came of it
 responses.py    what an answer means: Content-Range, Retry-After, errors typed
-auth.py         challenges, Basic, Bearer tokens, cached
+auth.py         what answers a challenge: kept, renewed, forgotten
+tokens.py       a Bearer token from the service that a challenge names
 credentials.py  who we are, from the registries file and the Docker client's configuration
 hosts.py        where a registry and its mirrors stand, and how they are spoken to
 registries_file.py  what an operator says of them

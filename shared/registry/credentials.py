@@ -8,7 +8,9 @@ Source of the helpers' protocol: https://github.com/docker/docker-credential-hel
 import base64
 import json
 import os
+import re
 import subprocess
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,11 @@ from shared.registry.hosts import Host
 # What helpers answer as the user when the secret is an identity token.
 _TOKEN_USER = "<token>"  # noqa: S105 - a name, not a secret
 _HELPER_TIMEOUT_SECONDS = 10
+_HELPER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # How a helper says that it works and knows nothing of this registry.
 _NOT_FOUND = b"credentials not found in native keychain"
+# What people call Docker Hub in `credHelpers`; its module knows the first only.
+_HUB_NAMES = (INDEX_URL, DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +44,62 @@ class Credentials:
 def find_credentials(host: Host) -> Credentials | None:
     """The credentials for a registry, None for anonymous. Raises Unauthorized for broken ones."""
     entry = host.entry
+    if entry.credential_helper is not None:
+        return _ask_helper(entry.credential_helper, host.registry)
     if entry.username is None:
         return _from_docker(host.registry)
-    secret = os.environ.get(entry.password_env or "")
-    if not secret:
-        raise Unauthorized(
-            f"The password of {entry.username} at {host.registry} is not there: set the variable "
-            f"{entry.password_env} on the workers."
-        )
-    return Credentials(entry.username, secret)
+    return _credentials(entry.username, _password(host, entry.username), None)
+
+
+def source_of(host: Host) -> Hashable:
+    """Another value once somebody logs in or out. Cheap: no helper is asked, no secret kept."""
+    entry = host.entry
+    if entry.credential_helper is not None:
+        return entry.credential_helper
+    if entry.username is None:
+        return _state(_config_file())
+    if entry.password_file is not None:
+        return entry.username, _state(entry.password_file)
+    return entry.username, hash(os.environ.get(entry.password_env or ""))
+
+
+def _state(file: Path) -> Hashable:
+    try:
+        status = file.stat()
+    except OSError:
+        return str(file)
+    return str(file), status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _password(host: Host, username: str) -> str:
+    """From the variable or the file that the entry names; a file's last line end is not its own."""
+    entry, secret = host.entry, ""
+    if entry.password_file is None:
+        secret = os.environ.get(entry.password_env or "", "")
+    else:
+        try:
+            secret = entry.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, ValueError):
+            # Not chained: what could not be decoded is a secret.
+            secret = ""
+    if secret:
+        return secret
+    where = (
+        f"put it into {entry.password_file}"
+        if entry.password_file
+        else f"set the variable {entry.password_env}"
+    )
+    raise Unauthorized(
+        f"The password of {username} at {host.registry} is not there: {where} on the workers."
+    )
+
+
+def _config_file() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
 
 
 def _from_docker(registry: str) -> Credentials | None:
-    file = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    file = _config_file()
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         if not document:
@@ -59,7 +107,7 @@ def _from_docker(registry: str) -> Credentials | None:
         for entry in (document.get("auths") or {}).values():
             _complete(entry)
         config = AuthConfig.load_config(None, document)
-        helper = config.get_credential_store(registry)
+        helper = _helper_of(config, registry)
         # Without its stores, so that the module runs no helper itself.
         kept = AuthConfig({"auths": config.auths}).resolve_authconfig(registry) or {}
     except FileNotFoundError:
@@ -76,8 +124,17 @@ def _from_docker(registry: str) -> Credentials | None:
     )
 
 
+def _helper_of(config: Any, registry: str) -> Any:
+    """The helper of exactly this registry, else the one of all."""
+    names = _HUB_NAMES if registry == DOCKER_HUB else (registry,)
+    helpers = filter(None, map(config.cred_helpers.get, names))
+    return next(helpers, config.creds_store)
+
+
 def _complete(entry: Any) -> None:
     """Docker's command line also reads plain user names and empty `auth`s; its module does not."""
+    if isinstance(entry, dict) and not entry.get("identitytoken"):
+        entry.pop("identitytoken", None)
     if isinstance(entry, dict) and not entry.get("auth"):
         entry.pop("auth", None)
         if entry.get("username") and entry.get("password"):
@@ -86,6 +143,11 @@ def _complete(entry: Any) -> None:
 
 
 def _ask_helper(helper: Any, registry: str) -> Credentials | None:
+    if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
+        raise Unauthorized(
+            f"The credential helper of {registry} has a name that no program has: mend it in the "
+            "Docker client's configuration."
+        )
     program = f"docker-credential-{helper}"
     # Docker Hub's credentials stand under the name that `docker login` gives them.
     server = INDEX_URL if registry == DOCKER_HUB else registry

@@ -53,6 +53,13 @@ def log_in(file: Path, registry: FakeRegistry, secret: str, user: str = "ci") ->
     file.write_text(json.dumps({"auths": auths}))
 
 
+def helper(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = directory / "docker-credential-lab"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+
+
 def read(client: RegistryClient, registry: FakeRegistry) -> bytes:
     with client.open_blob(name(registry), Digest.of(LAYER), len(LAYER)) as body:
         return b"".join(body.blocks())
@@ -63,14 +70,20 @@ def statuses(registry: FakeRegistry) -> list[int]:
 
 
 def test_a_login_that_expired_with_a_403_is_read_anew(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path
+    client: RegistryClient,
+    registry: FakeRegistry,
+    docker_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry.auth = Auth("basic", users={"old": SECRET, "new": SECRET})
-    log_in(docker_config, registry, SECRET, user="old")
+    helper(tmp_path, monkeypatch, f"cat '{tmp_path}/login'")
+    docker_config.write_text(json.dumps({"credHelpers": {registry.host: "lab"}}))
+    (tmp_path / "login").write_text(json.dumps({"Username": "old", "Secret": SECRET}))
     client.manifest(name(registry))
     registry.requests.clear()
-    # Given a kept login that expires, and a new one in the file:
-    log_in(docker_config, registry, SECRET, user="new")
+    # Given a kept login that expires, and a helper with a new one:
+    (tmp_path / "login").write_text(json.dumps({"Username": "new", "Secret": SECRET}))
     expired = b'{"errors":[{"code":"DENIED","message":"Your authorization token has expired."}]}'
     registry.fail(Status(path="/v2/", status=403, body=expired, times=1))
     client.manifest(name(registry))
@@ -204,11 +217,8 @@ def test_a_credential_helper_on_the_path_opens_the_registry(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program = tmp_path / "docker-credential-lab"
     answer = json.dumps({"Username": "ci", "Secret": SECRET})
-    program.write_text(f"#!/bin/sh\ncat > '{tmp_path}/asked'\necho '{answer}'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    helper(tmp_path, monkeypatch, f"cat > '{tmp_path}/asked'\necho '{answer}'")
     docker_config.write_text(json.dumps({"credHelpers": {registry.host: "lab"}}))
     registry.auth = Auth("bearer", users={"ci": SECRET})
     assert client.manifest(name(registry)).raw
