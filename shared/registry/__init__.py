@@ -16,6 +16,7 @@ urls.py         which web addresses are plain, and which lead to the same place
 transport.py    the one place that sends: time-outs, redirects, who may be asked
 trust.py        whom TLS trusts, and who we are on it
 connections.py  kept connections, apart by how far they may reach
+heads.py        the head of an answer, in time
 dialing.py      a name resolved, judged and connected to in one go
 addresses.py    which addresses are the world's, which this network's, which nobody's
 failures.py     what a request that got no answer means

@@ -16,6 +16,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from shared.registry.addresses import Reach
 from shared.registry.dialing import dial
+from shared.registry.heads import TimedHead
 
 _POOLED_HOSTS = 32
 _POOLED_CONNECTIONS = 64
@@ -25,6 +26,7 @@ class JudgedConnection(HTTPConnection):
     """A connection that goes no further than `most`. `reach`: how far it went."""
 
     reach: Reach | None = None
+    response_class = TimedHead
 
     def __init__(self, *arguments: Any, most: Reach, **options: Any) -> None:
         super().__init__(*arguments, **options)
