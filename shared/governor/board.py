@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.governor.limits import Limits
+from shared.governor.scripts import ENTER, PACE, SHUT
 
 PERMIT_SECONDS = 30.0
 
@@ -30,67 +31,12 @@ _PROBE_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 1.0
 # A request whose turn (requests per second) is further away is not reserved.
 _LONGEST_TURN_SECONDS = 2.0
+_PREFIX = "towline:registry:"
+
 # A Redis that is slower is as good as away.
 _PATIENCE_SECONDS = 1.0
 # Everything here is forgotten this long after its last use.
 _KEPT_SECONDS = 3600
-
-_ENTER = """
-local clock = redis.call('TIME')
-local now = clock[1] + clock[2] / 1000000
-local hash, permits = KEYS[1], KEYS[2]
-local permit, connections, interval = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-if #ARGV > 8 then redis.call('ZREM', permits, unpack(ARGV, 9)) end
-local known = redis.call('HMGET', hash, 'dead_until', 'held_until', 'probe_until', 'next_request')
-local function seconds(till) return tostring(till - now) end
-local dead, held, probe = tonumber(known[1]), tonumber(known[2]), tonumber(known[3])
-if dead and now < dead then return {'dead', seconds(dead)} end
-if held and now < held then return {'held', seconds(held)} end
-local probing = dead or held
-if probing and probe and now < probe then
-  return {dead and 'dead' or 'held', tostring(math.min(probe - now, tonumber(ARGV[6])))}
-end
-local turn = now
-if interval > 0 then
-  turn = math.max(now, tonumber(known[4]) or 0)
-  if turn - now > tonumber(ARGV[5]) then return {'turn', seconds(turn)} end
-end
-redis.call('ZREMRANGEBYSCORE', permits, '-inf', now)
-if redis.call('ZCARD', permits) >= connections then return {'full', ARGV[6]} end
-redis.call('ZADD', permits, now + tonumber(ARGV[4]), permit)
-redis.call('EXPIRE', permits, ARGV[8])
-if interval > 0 then redis.call('HSET', hash, 'next_request', turn + interval) end
-if probing then redis.call('HSET', hash, 'probe_until', now + tonumber(ARGV[7])) end
-if interval > 0 or probing then redis.call('EXPIRE', hash, ARGV[8]) end
-return {probing and 'probe' or 'go', seconds(turn)}
-"""
-
-# The longest wait that anybody was asked for holds; without one it doubles from try to try.
-_SHUT = """
-local clock = redis.call('TIME')
-local now = clock[1] + clock[2] / 1000000
-local hash, till, times = KEYS[1], ARGV[1], ARGV[2]
-local asked, first, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local known = redis.call('HMGET', hash, till, times)
-local before, count = tonumber(known[1]) or 0, tonumber(known[2]) or 0
-if before <= now then count = redis.call('HINCRBY', hash, times, 1) end
-local wait = asked
-if wait < 0 then wait = math.min(first * 2 ^ math.max(count - 1, 0), most) end
-local new = math.max(before, now + wait)
-redis.call('HSET', hash, till, new)
-redis.call('HDEL', hash, 'probe_until')
-redis.call('EXPIRE', hash, math.max(tonumber(ARGV[6]), math.ceil(wait) + 60))
-return tostring(new - now)
-"""
-
-_PACE = """
-local clock = redis.call('TIME')
-local now = clock[1] + clock[2] / 1000000
-local at = math.max(now, tonumber(redis.call('HGET', KEYS[1], 'next_byte')) or 0)
-redis.call('HSET', KEYS[1], 'next_byte', at + ARGV[1] / ARGV[2])
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-return tostring(at - now)
-"""
 
 Word = Literal["go", "probe", "local", "held", "dead", "turn", "full"]
 
@@ -101,6 +47,18 @@ class Verdict:
 
     word: Word
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """`held`: the host asked to be left alone. `dead`: it did not answer. For `seconds` more."""
+
+    host: str
+    kind: Literal["held", "dead"]
+    seconds: float
+
+
+_KINDS: tuple[Literal["held", "dead"], ...] = ("held", "dead")
 
 
 def connect(url: str) -> Redis | None:
@@ -120,9 +78,9 @@ class Board:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._enter = client.register_script(_ENTER)
-        self._shut = client.register_script(_SHUT)
-        self._pace = client.register_script(_PACE)
+        self._enter = client.register_script(ENTER)
+        self._shut = client.register_script(SHUT)
+        self._pace = client.register_script(PACE)
 
     def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
         """May `permit` be used for one request? `left`: permits that came back since."""
@@ -167,6 +125,20 @@ class Board:
                 pipeline.zrem(_permits(host), permit)
             pipeline.execute()
 
+    def troubles(self) -> list[Trouble]:
+        """The hosts that nobody asks at the moment, and for how long."""
+        seconds, fraction = self._client.time()
+        now, found = seconds + fraction / 1e6, []
+        for key in self._client.scan_iter(f"{_PREFIX}*", count=1000, _type="hash"):
+            host = key.decode().removeprefix(_PREFIX)
+            untils = self._client.hmget(key, ["held_until", "dead_until"])
+            found += [
+                Trouble(host, kind, float(until) - now)
+                for kind, until in zip(_KINDS, untils, strict=True)
+                if until is not None and float(until) > now
+            ]
+        return sorted(found, key=lambda trouble: trouble.host)
+
     def _close(
         self, host: str, till: str, times: str, seconds: float | None, *, first: int, most: int
     ) -> float:
@@ -177,8 +149,8 @@ class Board:
 
 
 def _hash(host: str) -> str:
-    return f"towline:registry:{host}"
+    return f"{_PREFIX}{host}"
 
 
 def _permits(host: str) -> str:
-    return f"towline:registry:{host}:connections"
+    return f"{_PREFIX}{host}:connections"

@@ -70,6 +70,11 @@ class Hosts:
     def __init__(self, file: Path | None) -> None:
         self._entries = read_registries_file(file) if file else {}
 
+    @property
+    def names(self) -> list[str]:
+        """The registries that the file speaks of."""
+        return sorted(self._entries)
+
     def host(self, registry: str) -> Host:
         """Where this registry itself stands."""
         entry = self._entry(registry)

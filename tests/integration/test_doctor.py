@@ -10,6 +10,7 @@ from celery import Celery
 
 from shared.catalog import ends, pauses, step_leases
 from shared.catalog.database import Catalog, Connection
+from shared.governor import Governor, Limits, connect
 from shared.settings import Settings
 from tests.integration.catalog.given_leases import taken
 from tests.integration.catalog.given_pulls import admitted, change, fetching, record, row
@@ -18,6 +19,7 @@ from workers.client import send
 from workers.config import make_app
 from workers.examining import catalog as catalog_checks
 from workers.examining import queue as queue_checks
+from workers.examining import registries as registry_checks
 from workers.examining.examination import Patient, examine
 from workers.examining.finding import Finding
 from workers.preparing import prepare_fleet
@@ -285,3 +287,31 @@ def test_clocks_that_differ_are_a_warning(
     monkeypatch.setattr(catalog_checks.inventory, "server", shifted)
     found = catalog_checks.clock(catalog)
     assert (found.level, "90.0 s apart" in found.sentence) == ("warning", True)
+
+
+def test_registries_that_nobody_asks_are_named(settings: Settings) -> None:
+    assert [one.level for one in registry_checks.troubles(settings)] == ["ok"]
+    client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
+    governor = Governor(client, Limits(connections=9))
+    governor.enter("busy.example").hold(100)
+    governor.enter("dead.example:5000").bury()
+    busy, dead = registry_checks.troubles(settings)
+    governor.close()
+    assert busy.level == "information"
+    assert "busy.example asked to be left alone" in busy.sentence
+    assert dead.level == "warning"
+    assert "The mirror dead.example:5000 did not answer" in dead.sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [('[registries."a.b"]\nproxy = "http://p:1"', "ok"), ("[", "problem")]
+)
+def test_the_registries_file_is_read(
+    settings: Settings, tmp_path: Path, text: str, level: str
+) -> None:
+    assert list(registry_checks.configured(settings)) == []
+    file = tmp_path / "registries.toml"
+    file.write_text(text)
+    (found,) = registry_checks.configured(settings.model_copy(update={"registries_file": file}))
+    assert found.level == level
+    assert str(file) in found.sentence

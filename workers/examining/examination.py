@@ -12,6 +12,7 @@ from shared.volume.store import Volume
 from workers.examining import catalog as catalog_checks
 from workers.examining import deep as deep_checks
 from workers.examining import queue as queue_checks
+from workers.examining import registries as registry_checks
 from workers.examining import volume as volume_checks
 from workers.examining.finding import Finding
 
@@ -46,6 +47,9 @@ def examine(patient: Patient) -> Iterator[Finding]:
     is_away = away[0].level == "problem"
     if not is_away:
         yield from queue_checks.workers(patient.app)
+    yield from registry_checks.configured(settings)
+    if not is_away:
+        yield from registry_checks.troubles(settings)
     if knows:
         yield catalog_checks.reconciler(catalog)
         yield from catalog_checks.pauses_standing(catalog)
