@@ -37,7 +37,8 @@ return {probing and 'probe' or 'go', seconds(turn)}
 """
 
 # KEYS: the hash. ARGV: the field, its count, seconds asked (-1: none), the first and the longest
-# wait, seconds until all is forgotten. The longest wait that anybody was asked for holds; without one it doubles from try to try.
+# wait, seconds until all is forgotten. The longest wait that anybody was asked for holds; without
+# one it doubles from try to try.
 SHUT = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
