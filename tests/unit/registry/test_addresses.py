@@ -1,0 +1,90 @@
+"""Which addresses are the world's, which this network's, and which are never asked."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.registry.addresses import Reach, reach_of, reach_of_name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.1.1.1", "93.184.216.34", "100.63.255.255", "100.128.0.1", "172.32.0.1", "2606:4700::1111"],
+)
+def test_the_world_is_public(text: str) -> None:
+    assert reach_of(ipaddress.ip_address(text)) is Reach.PUBLIC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+        ),
+        *("127.0.0.1", "127.9.9.9", "198.18.0.1", "192.0.2.1"),
+        *("::1", "fc00::1", "fd12:3456::1", "fec0::1", "2001:db8::1", "64:ff9b:1::101:101"),
+        *("::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:0a00:0001::", "2001:0:0:0:0:0:f5ff:fffe"),
+    ],
+)
+def test_this_network_is_private(text: str) -> None:
+    assert reach_of(ipaddress.ip_address(text)) is Reach.PRIVATE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("169.254.169.254", "169.254.170.2", "169.254.0.1", "100.100.100.200", "168.63.129.16"),
+        *("0.0.0.0", "0.1.2.3", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
+        *("::", "fe80::1", "fe80::1%lo", "febf::1", "ff02::1", "fd00:ec2::254", "fd20:ce::254"),
+        *("::ffff:169.254.169.254", "64:ff9b::169.254.169.254", "64:ff9b:1::a9fe:a9fe"),
+        *("::ffff:0.0.0.0", "2002:a9fe:a9fe::", "::169.254.169.254", "4000::1", "100::1"),
+    ],
+)
+def test_what_is_nobodys_is_never_asked(text: str) -> None:
+    assert reach_of(ipaddress.ip_address(text)) is Reach.NEVER
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_inside_another_is_not_judged_more_kindly(inner: ipaddress.IPv4Address) -> None:
+    for prefix in ("::ffff:0:0", "64:ff9b::", "64:ff9b:1::"):
+        outer = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(inner))
+        assert reach_of(outer) >= reach_of(inner)
+
+
+@given(st.ip_addresses())
+def test_no_address_is_judged_more_kindly_than_by_the_library(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    reach = reach_of(address)
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        assert reach is Reach.NEVER
+    elif address.is_private and not getattr(address, "ipv4_mapped", None):
+        assert reach is not Reach.PUBLIC
+
+
+@pytest.mark.parametrize(
+    ("name", "reach"),
+    [
+        ("registry.example.com", Reach.PUBLIC),
+        ("1.1.1.1", Reach.PUBLIC),
+        ("localhost", Reach.PRIVATE),
+        ("any.localhost.", Reach.PRIVATE),
+        ("intranet", Reach.PRIVATE),
+        ("harbor.corp.internal", Reach.PRIVATE),
+        ("Printer.LOCAL", Reach.PRIVATE),
+        ("[::1]", Reach.PRIVATE),
+        ("0x7f000001", Reach.PRIVATE),
+        ("metadata.google.internal.", Reach.NEVER),
+        ("METADATA", Reach.NEVER),
+        ("2852039166", Reach.NEVER),
+    ],
+)
+def test_a_name_says_what_it_can(name: str, reach: Reach) -> None:
+    assert reach_of_name(name) is reach
