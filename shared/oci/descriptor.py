@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import InvalidDigest, InvalidManifest
+from shared.errors import InvalidDigest, InvalidManifest, TooLarge
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 
 # What PostgreSQL's bigint holds.
 MAX_SIZE = 2**63 - 1
 _MAX_URLS = 16
+_MAX_URL_CHARACTERS = 8192
+# Signatures and their certificates stand in annotations; more than this is no note.
+_MAX_ANNOTATION_CHARACTERS = 1024 * 1024
 _ATTESTATION = "vnd.docker.reference.type"
 
 
@@ -41,21 +44,18 @@ class Descriptor:
 
     @classmethod
     def from_document(cls, document: Any) -> "Descriptor":
-        """Raises InvalidManifest, and UnsupportedAlgorithm for its digest."""
+        """Raises InvalidManifest, TooLarge, and UnsupportedAlgorithm for its digest."""
         if not isinstance(document, dict):
             raise InvalidManifest("A descriptor in the image's documents is no object.")
         digest = _digest(document)
         size = document.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_SIZE:
             raise InvalidManifest(f"The descriptor of {digest} has no usable size.")
-        platform = document.get("platform")
-        if platform is not None and not isinstance(platform, dict):
-            raise InvalidManifest(f"The platform of {digest} is no object.")
         return cls(
             media_type=text_of(document, "mediaType", required=True) or "",
             digest=digest,
             size=size,
-            platform=Platform.from_document(platform) if platform else None,
+            platform=_platform(document, digest),
             annotations=annotations_of(document),
             urls=_urls(document, digest),
             data=_data(document, digest, size),
@@ -74,7 +74,7 @@ def text_of(document: Mapping[str, Any], key: str, *, required: bool = False) ->
 
 
 def annotations_of(document: Mapping[str, Any]) -> Mapping[str, str]:
-    """The annotations, empty where there are none. Raises InvalidManifest."""
+    """The annotations, empty where there are none. Raises InvalidManifest, TooLarge."""
     annotations = document.get("annotations")
     if annotations is None:
         return {}
@@ -82,6 +82,11 @@ def annotations_of(document: Mapping[str, Any]) -> Mapping[str, str]:
         isinstance(value, str) for value in annotations.values()
     ):
         raise InvalidManifest("The annotations in the image's documents are no object of texts.")
+    if sum(map(len, [*annotations, *annotations.values()])) > _MAX_ANNOTATION_CHARACTERS:
+        raise TooLarge(
+            f"The annotations in the image's documents have more than {_MAX_ANNOTATION_CHARACTERS} "
+            "characters."
+        )
     return annotations
 
 
@@ -92,6 +97,17 @@ def _digest(document: Mapping[str, Any]) -> Digest:
         raise InvalidManifest(f"A descriptor has a malformed digest: {error.message}") from error
 
 
+def _platform(document: Mapping[str, Any], digest: Digest) -> Platform | None:
+    platform = document.get("platform")
+    if platform is None:
+        return None
+    if not isinstance(platform, dict):
+        raise InvalidManifest(f"The platform of {digest} is no object.")
+    read = Platform.from_document(platform)
+    # Two empty texts are how Go's encoder writes none.
+    return read if read.os or read.architecture else None
+
+
 def _urls(document: Mapping[str, Any], digest: Digest) -> tuple[str, ...]:
     urls = document.get("urls")
     if urls is None:
@@ -99,7 +115,9 @@ def _urls(document: Mapping[str, Any], digest: Digest) -> tuple[str, ...]:
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise InvalidManifest(f"The urls of {digest} are no list of texts.")
     if len(urls) > _MAX_URLS:
-        raise InvalidManifest(f"{digest} has {len(urls)} urls; {_MAX_URLS} are the most.")
+        raise TooLarge(f"{digest} has {len(urls)} urls; {_MAX_URLS} are the most.")
+    if any(len(url) > _MAX_URL_CHARACTERS for url in urls):
+        raise TooLarge(f"{digest} has a url of more than {_MAX_URL_CHARACTERS} characters.")
     return tuple(urls)
 
 

@@ -1,6 +1,6 @@
 """Indexes: one reference, many platforms. Source: image-spec v1.1, "Image Index"."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from shared.oci.platform import Platform
 # Indexes may hold indexes; nobody nests them deeper for a reason.
 MAX_DEPTH = 3
 _MAX_MANIFESTS = 1024
+_MAX_SHOWN = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,18 @@ class Index:
     def candidates(self, platform: Platform) -> list[Descriptor]:
         """What may serve `platform`, the best first; of equals the first in the index wins.
 
-        Entries without a platform come last: only their config, or their own index, tells.
+        Entries without a platform come last: only their config, or their own index, tells. An
+        artifact beside images is what is said about them (a signature, a list of parts), no image.
         """
         ranked = []
         undecided = []
+        holds_images = any(self._images())
         for entry in self.manifests:
             if entry.is_attestation or entry.media_type not in _READABLE:
                 continue
             if entry.platform is None:
-                undecided.append(entry)
+                if not (entry.artifact_type and holds_images):
+                    undecided.append(entry)
                 continue
             closeness = platform.closeness(entry.platform)
             if closeness is not None:
@@ -62,13 +66,16 @@ class Index:
         return [entry for _, entry in ranked] + undecided
 
     def platforms(self) -> list[str]:
-        """The platforms in here, for people; in the index's order."""
-        named = (
-            str(entry.platform)
-            for entry in self.manifests
-            if entry.platform is not None and not entry.is_attestation
-        )
-        return list(dict.fromkeys(named))
+        """The platforms in here, for people: in the index's order, the first of very many."""
+        named = list(dict.fromkeys(str(entry.platform) for entry in self._images()))
+        more = len(named) - _MAX_SHOWN
+        return named if more <= 0 else [*named[:_MAX_SHOWN], f"and {more} more"]
+
+    def _images(self) -> Iterator[Descriptor]:
+        """The entries that say which platform they are for."""
+        for entry in self.manifests:
+            if entry.platform is not None and not entry.is_attestation:
+                yield entry
 
 
 # An index may list what we cannot read; that is no error (image-spec, "Image Index").

@@ -10,7 +10,8 @@ from shared.oci.config import ImageConfig
 from shared.oci.descriptor import Descriptor, annotations_of, text_of
 from shared.oci.digest import Digest
 
-_MAX_LAYERS = 1024
+# Images have 127 at most where they are run; artifacts have one for each file.
+_MAX_LAYERS = 4096
 
 
 @dataclass(frozen=True, slots=True)

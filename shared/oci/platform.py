@@ -5,8 +5,8 @@
     linux/arm/v7                 the same as linux/arm
     windows(10.0.20348)/amd64    on hosts of that build; linux(+erofs)/amd64 with that feature
 
-Variants stand in variant.py. Source: containerd/platforms, `Normalize`, `Parse` and `Only`, but
-within one architecture: another architecture is never a fallback.
+Variants stand in variant.py, builds of Windows in windows.py. Source: containerd/platforms,
+`Normalize`, `Parse` and `Only`, but within one architecture: another is never a fallback.
 """
 
 import platform as machine
@@ -15,13 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.errors import InvalidManifest, InvalidPlatform
+from shared.errors import InvalidManifest, InvalidPlatform, TooLarge
 from shared.oci import variant as variants
+from shared.oci import windows
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _OS = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?", re.ASCII)
 # A platform becomes the name of a directory, and part of the key of a row.
 _MAX_CHARACTERS = 128
+_MAX_FEATURES = 32
 
 _OS_ALIASES = {"macos": "darwin"}
 _ARCHITECTURE_ALIASES = {
@@ -92,11 +94,6 @@ _ARCHITECTURES = frozenset(
     ]
 )
 
-# Major, minor and build; the revision after them does not matter.
-_WINDOWS_VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?:\..*)?", re.ASCII)
-# Windows Server 2022 and 2025: from the first on, a host also runs what is not older than the
-# long-term release before its own build.
-_WINDOWS_LONG_TERM = (20348, 26100)
 # On all of Windows but Nano Server, so no image is chosen by it.
 _WINDOWS_EVERYWHERE = "win32k"
 
@@ -147,15 +144,18 @@ class Platform:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Platform":
-        """From a descriptor's `platform` or a config. Raises InvalidManifest."""
+        """From a descriptor's `platform` or a config. Raises InvalidManifest, TooLarge."""
         os, architecture = document.get("os", ""), document.get("architecture", "")
         variant, version = document.get("variant") or None, document.get("os.version") or None
         features = document.get("os.features") or []
         texts = [os, architecture, variant or "", version or ""]
-        if not isinstance(features, list) or not all(
-            isinstance(text, str) for text in [*texts, *features]
-        ):
+        if not isinstance(features, list) or not all(map(_is_word, [*texts, *features])):
             raise InvalidManifest("A platform in the image's documents is malformed.")
+        if len(features) > _MAX_FEATURES:
+            raise TooLarge(
+                f"A platform in the image's documents has {len(features)} features; "
+                f"{_MAX_FEATURES} are the most."
+            )
         normal = _normal(os, architecture, variant)
         return replace(normal, os_version=version, os_features=_features(features))
 
@@ -169,35 +169,33 @@ class Platform:
         return self.closeness(other) is not None
 
     def closeness(self, other: "Platform") -> tuple[int, ...] | None:
-        """Sorts images that run here, the best first: variant, features. None: does not run."""
+        """Sorts images that run here, the best first: by variant, build of Windows, features.
+
+        None: does not run. Of equals nobody is better, and the first in an index wins.
+        """
         if (self.os, self.architecture) != (other.os, other.architecture):
             return None
         if not variants.runs(self.architecture, self.variant, other.variant):
             return None
-        if self.os == "windows" and not _windows_runs(self.os_version, other.os_version):
-            return None
-        features = set(other.os_features) - (
-            {_WINDOWS_EVERYWHERE} if self.os == "windows" else set()
-        )
+        features = set(other.os_features)
+        distance = 0
+        if self.os == "windows":
+            if not windows.runs(self.os_version, other.os_version):
+                return None
+            features.discard(_WINDOWS_EVERYWHERE)
+            distance = windows.distance(self.os_version, other.os_version)
         if not features <= set(self.os_features):
             return None
-        return (*variants.newest_first(self.architecture, other.variant), -len(features))
+        return (
+            *variants.newest_first(self.architecture, other.variant),
+            distance,
+            -len(features),
+        )
 
 
-def _windows_runs(wanted: str | None, have: str | None) -> bool:
-    """Windows images need their own build of the host, or one that promises to run it."""
-    host = _WINDOWS_VERSION.fullmatch(wanted or "")
-    if host is None or not have:
-        return True
-    image = _WINDOWS_VERSION.fullmatch(have)
-    if image is None or host.groups()[:2] != image.groups()[:2]:
-        return False
-    host_build, image_build = int(host[3]), int(image[3])
-    if host_build < _WINDOWS_LONG_TERM[0]:
-        return image_build == host_build
-    before = [build for build in _WINDOWS_LONG_TERM if build < host_build]
-    oldest = before[-1] if before else _WINDOWS_LONG_TERM[0]
-    return oldest <= image_build <= host_build
+def _is_word(text: object) -> bool:
+    """What an error may list: Homebrew's indexes say `macOS 13.5` of a version."""
+    return isinstance(text, str) and len(text) <= _MAX_CHARACTERS and text.isprintable()
 
 
 def _features(names: Iterable[str]) -> tuple[str, ...]:

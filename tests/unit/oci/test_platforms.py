@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import InvalidManifest, InvalidPlatform
+from shared.errors import InvalidManifest, InvalidPlatform, TooLarge
 from shared.oci.platform import Platform
 
 
@@ -122,6 +122,12 @@ def test_a_variant_of_any_number_is_compared_and_not_counted_down_to() -> None:
         ["linux/ppc64le/power10", "linux/ppc64le/power9", "linux/ppc64le"],
         ["linux(+a+b)/amd64", "linux(+b)/amd64", "linux/amd64"],
         ["linux(+a)/amd64/v3", "linux/amd64/v3", "linux(+a)/amd64/v2"],
+        [
+            "windows(10.0.26100)/amd64",
+            "windows(10.0.25398)/amd64",
+            "windows(10.0.20348.1)/amd64",
+            "windows/amd64",
+        ],
     ],
 )
 def test_the_nearest_image_is_the_closest(best_first: list[str]) -> None:
@@ -171,6 +177,23 @@ def test_a_documents_platform_is_normalised_too() -> None:
     for wrong in ({"os": 1}, {"variant": ["v1"]}, {"os.features": "win32k"}, {"os.features": [1]}):
         with pytest.raises(InvalidManifest):
             Platform.from_document(document | wrong)
+
+
+def test_of_windows_images_the_first_is_taken_where_no_build_is_asked_for() -> None:
+    wanted = Platform.parse("windows/amd64")
+    builds = ("10.0.17763.1", "10.0.26100", "x", "")
+    ranks = {wanted.closeness(Platform("windows", "amd64", None, build)) for build in builds}
+    assert len(ranks) == 1
+
+
+def test_a_platform_that_no_sentence_can_hold_is_refused() -> None:
+    document = {"os": "darwin", "architecture": "arm64", "os.version": "macOS 13.5"}
+    assert str(Platform.from_document(document)) == "darwin(macOS 13.5)/arm64"
+    for wrong in ({"os": "a" * 129}, {"os": "\x1b[2J"}, {"os.features": ["\n"]}):
+        with pytest.raises(InvalidManifest, match="malformed"):
+            Platform.from_document(document | wrong)
+    with pytest.raises(TooLarge, match="33 features"):
+        Platform.from_document(document | {"os.features": ["x"] * 33})
 
 
 PART = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
