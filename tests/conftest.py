@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from shared.catalog.database import Catalog
 from shared.catalog.migrating import migrate
@@ -19,6 +20,11 @@ from tests.services import (
 )
 from workers.stack.binaries import WORLD_VARIABLE
 from workers.stack.servers import PostgresServer, RedisServer
+
+# The same examples in every run; `--hypothesis-profile=hunt` looks for new ones.
+settings.register_profile("towline", derandomize=True, deadline=None)
+settings.register_profile("hunt", deadline=None, max_examples=20_000)
+settings.load_profile("towline")
 
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 

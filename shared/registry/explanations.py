@@ -25,7 +25,6 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 # Codes that explain nothing, when another error stands beside them.
 _VAGUE = {"", "UNKNOWN", "UNSUPPORTED", "INTERNAL_ERROR"}
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\ud7ff]")
 _SECRETS = (
     # User information, queries and fragments of URLs; they may be quoted once more.
     (re.compile(r"(?<=://)[^\s/@]+@"), "…@"),
@@ -57,7 +56,7 @@ def explanation_of(response: requests.Response) -> tuple[str | None, str | None]
         # Docker Hub has sent texts with line feeds in them (hub-feedback#1907).
         code, message = _of_json(json.loads(raw, strict=False))
     except (ValueError, RecursionError):
-        code, message = _of_text(raw.decode("utf-8", "replace"))
+        code, message = _of_text(raw.decode("utf-8", "ignore"))
     sent = tuple(_sent(response.request))
     code = code if code and _CODE.fullmatch(code) and without_secrets(code, sent) == code else None
     return code, _shown(message, sent)
@@ -136,7 +135,8 @@ def _of_text(text: str) -> tuple[str | None, str | None]:
 
 
 def _shown(text: str | None, sent: Iterable[str]) -> str | None:
-    line = " ".join(_UNPRINTABLE.sub(" ", text or "").split())
+    printable = (letter if letter.isprintable() else " " for letter in text or "")
+    line = " ".join("".join(printable).split())
     # Cut first, but behind the excerpt's end: half a secret would not be recognised.
     line = without_secrets(line[: 100 * _EXCERPT_CHARACTERS], sent)
     if len(line) > _EXCERPT_CHARACTERS:

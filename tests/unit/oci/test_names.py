@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import (
-    InvalidDigest,
-    InvalidReference,
-    TowlineError,
-    UnsupportedAlgorithm,
-)
+from shared.errors import InvalidDigest, InvalidReference, UnsupportedAlgorithm
 from shared.oci.digest import Digest
-from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 
 HEX = "0123456789abcdef"
@@ -84,21 +78,3 @@ def test_a_repository_may_be_255_characters_long_whatever_its_registry_and_tag()
 
 def test_sixty_four_hexadecimal_digits_are_a_name_where_a_registry_stands_before_them() -> None:
     assert Reference.parse(f"docker.io/{'0' * 64}").repository == f"library/{'0' * 64}"
-
-
-@given(st.text())
-def test_any_text_is_a_reference_or_a_typed_error(text: str) -> None:
-    try:
-        reference = Reference.parse(text)
-    except InvalidReference:
-        return
-    assert Reference.parse(str(reference)) == reference
-
-
-@given(st.text(max_size=40), st.sampled_from([Digest, Platform]))
-def test_any_text_is_read_or_refused(text: str, kind: type[Digest] | type[Platform]) -> None:
-    try:
-        read = kind.parse(text)
-    except TowlineError:
-        return
-    assert kind.parse(str(read)) == read

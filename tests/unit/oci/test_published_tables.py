@@ -19,6 +19,12 @@ def rows(name: str) -> list[dict[str, Any]]:
     return table
 
 
+def test_every_table_is_run() -> None:
+    here = {"references.json", "platforms.json"}
+    headers = {"challenges.json", "content_ranges.json"}  # tests/unit/registry/test_headers.py
+    assert {file.name for file in DATA.glob("*.json")} == here | headers
+
+
 @pytest.mark.parametrize("row", rows("references.json"), ids=lambda row: row["input"][:60])
 def test_references_read_as_distribution_reads_them(row: dict[str, Any]) -> None:
     if not row["valid"]:

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shared.registry.auth import parse_challenges
 from shared.registry.responses import ContentRange, parse_retry_after, unsatisfied_total
@@ -39,11 +37,6 @@ def test_several_challenges_in_one_header_are_told_apart() -> None:
     assert (negotiate.scheme, negotiate.parameters) == ("negotiate", {})
 
 
-@given(st.text())
-def test_no_header_breaks_the_parser(header: str) -> None:
-    assert isinstance(parse_challenges(header), list)
-
-
 @pytest.mark.parametrize("row", rows("content_ranges.json"), ids=lambda row: row["header"])
 def test_content_ranges_read_as_published(row: dict[str, Any]) -> None:
     if not row["valid"]:
@@ -64,15 +57,6 @@ def test_content_ranges_read_as_published(row: dict[str, Any]) -> None:
 def test_a_content_range_that_cannot_be_is_none(header: str) -> None:
     with pytest.raises(ValueError, match="Content-Range"):
         ContentRange.parse(header)
-
-
-@given(st.text())
-def test_any_content_range_is_read_or_refused(header: str) -> None:
-    try:
-        answered = ContentRange.parse(header)
-    except ValueError:
-        return
-    assert answered.first <= answered.last
 
 
 @pytest.mark.parametrize(
@@ -100,9 +84,3 @@ def test_retry_after_is_seconds_fractions_or_a_date(
     header: str | None, seconds: float | None
 ) -> None:
     assert parse_retry_after(header, NOW) == seconds
-
-
-@given(st.text())
-def test_any_retry_after_is_read_or_ignored(header: str) -> None:
-    wait = parse_retry_after(header, NOW)
-    assert wait is None or wait >= 0
