@@ -15,6 +15,7 @@ def _spellings() -> Iterator[str]:
     """The mark as it is, and within base64, where three neighbours are possible."""
     yield _MARK
     for before in range(3):
+        # Of letters, digits and this hyphen, the two alphabets of base64 spell no part differently.
         encoded = base64.b64encode(b"x" * before + _MARK.encode()).decode()
         # The ends depend on what stands beside the mark.
         yield encoded[4 if before else 0 : -4]

@@ -8,6 +8,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from tests.fakes.certificates import Certificates
+from tests.fakes.token_issuer import ISSUER, SERVICE, TokenIssuer
 from tests.waiting import wait_until
 from workers.stack.servers import free_port
 
@@ -15,7 +16,8 @@ from workers.stack.servers import free_port
 class DockerRegistry:
     """One registry on loopback, its blobs below `directory`. Use it as a context manager.
 
-    `users`: passwords by name, asked for by Basic authentication; without any it is open.
+    `users`: passwords by name, asked for by Basic authentication. `tokens`: who says what may be
+    read. Without either it is open.
     `tls`: its certificate; without one it speaks plain HTTP.
     """
 
@@ -24,11 +26,13 @@ class DockerRegistry:
         directory: Path,
         users: Mapping[str, str] | None = None,
         tls: Certificates | None = None,
+        tokens: TokenIssuer | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._users = users or {}
         self._tls = tls
+        self._tokens = tokens
         self.host = f"127.0.0.1:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -57,6 +61,11 @@ class DockerRegistry:
         return f", tls: {{certificate: {self._tls.certificate}, key: {self._tls.key}}}"
 
     def _auth(self) -> str:
+        if self._tokens is not None:
+            return (
+                f"auth: {{token: {{realm: '{self._tokens.realm}', service: {SERVICE}, "
+                f"issuer: {ISSUER}, rootcertbundle: {self._tokens.tls.authority}}}}}\n"
+            )
         if not self._users:
             return ""
         file = self._directory / "htpasswd"
