@@ -2,6 +2,12 @@
 
     towline-volume.json   identity.py   who this volume is; checked before every commit
     ingest/…              ingest.py     a download under way, with journal.py beside it
+                          content.py    its bytes, the journal that vouches for them, their digest
+                          writing.py    one of its writers, at any place in it
+                          runs.py       which of its bytes are there
+                          frontier.py   their digest, in order, however they land
+                          writeback.py  the disk's work, started early
+                          inheritance.py  what a new owner takes from earlier ones
                           documents.py  a small one, stored whole
     blobs/…               store.py      complete, verified, read-only; a name is a promise
     images/…              layout.py     an OCI image layout for each image, hard links into blobs/

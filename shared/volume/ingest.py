@@ -18,43 +18,37 @@ others notice when they commit, and find the blob.
 """
 
 import os
-import zlib
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
 from shared.oci.digest import Digest
+from shared.volume.content import Content
 from shared.volume.directory import Directory, volume_errors
 from shared.volume.inheritance import JOURNAL, RELEASED, inherit
-from shared.volume.journal import Journal, Record, contiguous, unpack_records
-from shared.volume.store import BLOCK_BYTES, Volume
-
-# One journal record per this many bytes at most: what a killed worker can lose.
-_RECORD_BYTES = 1024 * 1024
+from shared.volume.store import Volume
+from shared.volume.writing import Writer
 
 # A commit removes the digest's directory: so often may that happen to one owner who begins in it.
 _SWEPT_TIMES = 4
 
 
 class Ingest:
-    """A download under way. `offset`: bytes on disk and hashed, from byte 0 without a gap.
+    """A download under way: who owns it, and how it ends. Its bytes: `content.py`.
 
-    Use `Ingest.begin`. Raises VolumeFull or VolumeUnavailable from every method. For one thread.
+    Use `Ingest.begin`. Raises VolumeFull or VolumeUnavailable from every method. Writers may be of
+    several threads; everything else is for one.
     """
 
     def __init__(self, volume: Volume, digest: Digest, size: int, owner: str) -> None:
         self.digest = digest
         self.size = size
-        self.offset = 0
         self.inherited_bytes = 0
         self._volume = volume
         self._directory = Directory(-1)
         self._owner = owner
-        self._hasher = digest.hasher()
-        self._run_first = 0
-        self._run_crc = 0
-        self._file = -1
-        self._journal = Journal(-1)
+        self._content = Content(digest, size, -1, -1)
+        self._sequential: Writer | None = None
 
     @classmethod
     def begin(
@@ -100,79 +94,63 @@ class Ingest:
         try:
             flags = os.O_RDWR | os.O_CREAT
             exclusive = 0 if take(self._directory) else os.O_EXCL
-            self._file = self._directory.open(self._owner, flags | exclusive)
+            file = self._directory.open(self._owner, flags | exclusive)
+            # Closed with it from here on, whatever happens.
+            self._content = Content(self.digest, self.size, file, -1)
             journal = self._directory.open(self._owner + JOURNAL, flags)
-            self._journal = Journal(journal)
-            self._believe(contiguous(unpack_records(_read_whole(journal))), beat)
+            self._content = Content(self.digest, self.size, file, journal)
+            self._content.believe(beat)
+            self.inherited_bytes = self.offset
         except BaseException:
             self.abandon()
             raise
 
-    def _believe(self, records: list[Record], beat: Callable[[], None]) -> None:
-        """Keep the inherited bytes up to the first run that is not what the journal says."""
-        kept = 0
-        for record in records:
-            beat()
-            if record.first + record.length > self.size or not self._absorb(record):
-                break
-            kept += 1
-        os.ftruncate(self._file, self.offset)
-        self._journal.truncate(kept)
-        self.inherited_bytes = self._run_first = self.offset
+    @property
+    def offset(self) -> int:
+        """How many bytes of the blob are on disk, wherever they stand."""
+        return self._content.total
 
-    def _absorb(self, record: Record) -> bool:
-        """Hash one run of inherited bytes if they still are what the journal says."""
-        block = os.pread(self._file, record.length, record.first)
-        if len(block) != record.length or zlib.crc32(block) != record.crc:
-            return False
-        self._hasher.update(block)
-        self.offset += record.length
-        return True
+    def gaps(self) -> list[tuple[int, int]]:
+        """What is missing, in order: `first` up to, without, `end`."""
+        return self._content.gaps()
+
+    def missing(self, first: int, end: int) -> list[tuple[int, int]]:
+        """What is missing between two bytes, in order."""
+        return self._content.missing(first, end)
+
+    def writer(self, first: int) -> Writer:
+        """Writes from byte `first` on. Close it, so that a next owner knows of its last bytes."""
+        return self._content.writer(first)
 
     def write(self, block: bytes) -> None:
-        """Put the next bytes at `offset`. Raises SizeMismatch beyond `size`."""
-        if self.offset + len(block) > self.size:
-            raise SizeMismatch(
-                f"The registry sends more than the {self.size} bytes that the manifest promises "
-                f"for {self.digest}."
-            )
-        with volume_errors(f"write {self.digest}"):
-            view = memoryview(block)
-            while view:
-                written = os.pwrite(self._file, view, self.offset)
-                self._hasher.update(view[:written])
-                self._run_crc = zlib.crc32(view[:written], self._run_crc)
-                self.offset += written
-                view = view[written:]
-            if self.offset - self._run_first >= _RECORD_BYTES:
-                self._note_run()
+        """Put the next bytes behind those from byte 0 on. Raises SizeMismatch beyond `size`."""
+        if self._sequential is None:
+            self._sequential = self.writer(self._content.head)
+        self._sequential.write(block)
 
-    def _note_run(self) -> None:
-        length = self.offset - self._run_first
-        if length:
-            self._journal.append(Record(self._run_first, length, self._run_crc))
-        self._run_first, self._run_crc = self.offset, 0
+    def in_background(self) -> AbstractContextManager[None]:
+        """Hash, and have the disk write, in threads of their own: for what is large."""
+        return self._content.in_background()
 
     def restart(self) -> None:
-        """Forget every byte and begin at 0 again."""
-        with volume_errors(f"start the ingest of {self.digest} over"):
-            self._journal.truncate()
-            os.ftruncate(self._file, 0)
-        self._hasher = self.digest.hasher()
-        self.offset = self.inherited_bytes = self._run_first = self._run_crc = 0
+        """Forget every byte and begin at 0 again. No writer may be at work."""
+        self._content.restart()
+        self._sequential = None
+        self.inherited_bytes = 0
 
     def release(self) -> None:
         """Close in good order: the bytes stay for the next owner, who continues in place."""
-        if self._file < 0:
+        if self._content.descriptor < 0:
             # Closed for a commit that failed later: it is read-only now, so the next owner copies.
             self._directory.close()
             return
         try:
             with volume_errors(f"release the ingest of {self.digest}"):
                 try:
-                    self._note_run()
+                    if self._sequential is not None:
+                        self._sequential.close()
                 finally:
-                    self._close_files()
+                    self._content.close()
                 # Another owner's commit may have swept it: then nothing is left to continue.
                 with suppress(FileNotFoundError):
                     self._directory.rename(self._owner, self._directory, self._owner + RELEASED)
@@ -185,7 +163,7 @@ class Ingest:
         Harmless when it is closed already.
         """
         with suppress(OSError):
-            self._close_files()
+            self._content.close()
         self._directory.close()
 
     def discard(self) -> None:
@@ -193,7 +171,7 @@ class Ingest:
         if self._directory.closed:
             return
         with suppress(OSError):
-            self._close_files()
+            self._content.close()
         with volume_errors(f"discard the ingest of {self.digest}"):
             self._directory.unlink(self._owner)
             self._directory.unlink(self._owner + JOURNAL)
@@ -206,7 +184,7 @@ class Ingest:
         """
         if self.offset != self.size:
             raise SizeMismatch(f"{self.digest} has {self.offset} bytes instead of {self.size}.")
-        actual = self._hasher.hexdigest()
+        actual = self._content.hexdigest()
         if actual != self.digest.encoded:
             raise DigestMismatch(
                 f"The registry serves bytes for {self.digest} that hash to "
@@ -215,10 +193,10 @@ class Ingest:
         self._volume.check()
         with volume_errors(f"commit {self.digest}"):
             try:
-                os.fchmod(self._file, 0o444)
+                os.fchmod(self._content.descriptor, 0o444)
                 # A failed fsync may have dropped the pages: never tried again, see below.
-                os.fsync(self._file)
-                self._close_files()
+                os.fsync(self._content.descriptor)
+                self._content.close()
             except OSError:
                 self.discard()
                 raise
@@ -242,20 +220,3 @@ class Ingest:
         self._directory.close()
         with self._volume.root.descend("ingest", self.digest.algorithm) as parent:
             parent.rmdir(self.digest.encoded)
-
-    def _close_files(self) -> None:
-        descriptor, self._file = self._file, -1
-        try:
-            self._journal.close()
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-def _read_whole(descriptor: int) -> bytes:
-    blocks = []
-    offset = 0
-    while block := os.pread(descriptor, BLOCK_BYTES, offset):
-        blocks.append(block)
-        offset += len(block)
-    return b"".join(blocks)

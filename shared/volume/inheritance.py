@@ -19,7 +19,8 @@ _COPY_BYTES = 16 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class _Ancestor:
     name: str
-    size: int
+    # Of its journal, in bytes: the file itself may have holes.
+    vouched: int
 
     @property
     def released(self) -> bool:
@@ -57,7 +58,9 @@ def inherit(
 
 
 def _ancestors(directory: Directory, owner: str) -> list[_Ancestor]:
-    """Earlier ingests, most bytes first; only regular files of our own uid count."""
+    """Earlier ingests, those with the longest journals first; only regular files of our own uid
+    count.
+    """
     found = []
     for name in directory.names():
         # Owners are named by fences, which only grow: one above ours has begun since.
@@ -65,8 +68,9 @@ def _ancestors(directory: Directory, owner: str) -> list[_Ancestor]:
             continue
         status = directory.stat(name)
         if status and stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-            found.append(_Ancestor(name, status.st_size))
-    return sorted(found, key=lambda ancestor: ancestor.size, reverse=True)
+            journal = directory.stat(name.removesuffix(RELEASED) + JOURNAL)
+            found.append(_Ancestor(name, journal.st_size if journal else 0))
+    return sorted(found, key=lambda ancestor: ancestor.vouched, reverse=True)
 
 
 def _take(directory: Directory, ancestor: _Ancestor, owner: str, beat: Callable[[], None]) -> bool:

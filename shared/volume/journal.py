@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 _FIELDS = struct.Struct("<QII")
 _CHECK = struct.Struct("<I")
+_BLOCK_BYTES = 1024 * 1024
 RECORD_BYTES = _FIELDS.size + _CHECK.size
 
 
@@ -33,24 +34,31 @@ class Journal:
     """An open journal; `append` writes at its own offset, never with O_APPEND."""
 
     def __init__(self, descriptor: int, end: int = 0) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._end = end
 
     def append(self, record: Record) -> None:
         """Add one record. Raises OSError."""
-        os.pwrite(self._descriptor, record.pack(), self._end)
+        os.pwrite(self.descriptor, record.pack(), self._end)
         self._end += RECORD_BYTES
 
     def truncate(self, records: int = 0) -> None:
         """Forget all but the first `records`."""
         self._end = records * RECORD_BYTES
-        os.ftruncate(self._descriptor, self._end)
+        os.ftruncate(self.descriptor, self._end)
+
+    def rewrite(self, records: list[Record]) -> None:
+        """Hold these records and no others."""
+        self.truncate()
+        raw = b"".join(record.pack() for record in records)
+        os.pwrite(self.descriptor, raw, 0)
+        self._end = len(raw)
 
     def close(self) -> None:
         """Give the descriptor back; harmless when done twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 def unpack_records(raw: bytes) -> list[Record]:
@@ -65,13 +73,10 @@ def unpack_records(raw: bytes) -> list[Record]:
     return records
 
 
-def contiguous(records: list[Record]) -> list[Record]:
-    """The records that follow one another from byte 0."""
-    end = 0
-    run = []
-    for record in records:
-        if record.first != end:
-            break
-        run.append(record)
-        end += record.length
-    return run
+def read_records(descriptor: int) -> list[Record]:
+    """The records of an open journal. Raises OSError."""
+    blocks, offset = [], 0
+    while block := os.pread(descriptor, _BLOCK_BYTES, offset):
+        blocks.append(block)
+        offset += len(block)
+    return unpack_records(b"".join(blocks))

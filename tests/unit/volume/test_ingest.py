@@ -1,6 +1,8 @@
 """Ingests: bytes become a blob, or are resumed, or leave nothing behind."""
 
 import hashlib
+import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -146,7 +148,7 @@ def test_inherited_bytes_that_changed_are_not_believed(volume: Volume, tmp_path:
 
     second = begin(volume, "2")
 
-    assert second.offset == MIB
+    assert second.gaps() == [(MIB, 2 * MIB), (3 * MIB, len(BODY))]
     write(second, BODY[MIB:])
     second.commit()
     assert blob(tmp_path).read_bytes() == BODY
@@ -230,3 +232,81 @@ def test_read_verifies_what_it_reads(volume: Volume, tmp_path: Path) -> None:
     blob(tmp_path).write_bytes(BODY[:-1] + b"?")
     with pytest.raises(VolumeUnavailable, match="scrub"):
         volume.read(DIGEST, len(BODY))
+
+
+def test_bytes_may_land_in_any_order(volume: Volume, tmp_path: Path) -> None:
+    ingest = begin(volume)
+    pieces = [(first, BODY[first : first + 300_000]) for first in range(0, len(BODY), 300_000)]
+    for first, piece in reversed(pieces):
+        writer = ingest.writer(first)
+        writer.write(piece)
+        writer.close()
+    assert ingest.gaps() == []
+    ingest.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_several_writers_at_once_and_a_hash_behind_them(
+    volume: Volume, tmp_path: Path, seed: int
+) -> None:
+    ingest = begin(volume)
+    firsts = list(range(0, len(BODY), 70_001))
+    random.Random(seed).shuffle(firsts)
+
+    def write_some(mine: list[int]) -> None:
+        for first in mine:
+            writer = ingest.writer(first)
+            for at in range(first, min(first + 70_001, len(BODY)), 9_999):
+                writer.write(BODY[at : min(at + 9_999, first + 70_001)])
+            writer.close()
+
+    with ingest.in_background():
+        threads = [threading.Thread(target=write_some, args=(firsts[n::4],)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ingest.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_what_was_not_hashed_in_the_background_is_hashed_at_the_end(
+    volume: Volume, tmp_path: Path
+) -> None:
+    ingest = begin(volume)
+    with ingest.in_background():
+        ingest.write(BODY[:MIB])
+    write(ingest, BODY[MIB:])
+    ingest.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_an_heir_has_the_runs_that_the_dead_one_vouched_for(volume: Volume, tmp_path: Path) -> None:
+    dead = begin(volume, "1")
+    for first in (MIB, 2 * MIB + 500_000):
+        writer = dead.writer(first)
+        writer.write(BODY[first : first + 400_000])
+        writer.close()
+    heir = begin(volume, "2")
+    assert heir.inherited_bytes == 800_000
+    assert heir.gaps() == [
+        (0, MIB),
+        (MIB + 400_000, 2 * MIB + 500_000),
+        (2 * MIB + 900_000, len(BODY)),
+    ]
+    for first, end in heir.gaps():
+        heir.writer(first).write(BODY[first:end])
+    heir.commit()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
+def test_after_a_restart_everything_is_missing(volume: Volume, tmp_path: Path) -> None:
+    ingest = begin(volume)
+    with ingest.in_background():
+        ingest.writer(MIB).write(bytes(MIB))
+        ingest.restart()
+        assert ingest.gaps() == [(0, len(BODY))]
+        write(ingest, BODY)
+        ingest.commit()
+    assert blob(tmp_path).read_bytes() == BODY

@@ -1,0 +1,52 @@
+"""One writer of an ingest: bytes that follow one another, and the journal that vouches for them."""
+
+import zlib
+from typing import Protocol
+
+from shared.errors import SizeMismatch
+from shared.oci.digest import Digest
+from shared.volume.journal import Record
+
+# One journal record per this many bytes at most: what a killed worker can lose.
+_RECORD_BYTES = 1024 * 1024
+
+
+class _Ingest(Protocol):
+    digest: Digest
+    size: int
+
+    def put(self, first: int, block: memoryview) -> int: ...
+    def note(self, record: Record) -> None: ...
+
+
+class Writer:
+    """Use `Ingest.writer`. `offset`: where the next byte goes. For one thread."""
+
+    def __init__(self, ingest: _Ingest, first: int) -> None:
+        self.offset = first
+        self._ingest = ingest
+        self._run_first = first
+        self._run_crc = 0
+
+    def write(self, block: bytes) -> None:
+        """Put a block at `offset`. Raises SizeMismatch beyond the blob's size."""
+        if self.offset + len(block) > self._ingest.size:
+            raise SizeMismatch(
+                f"The registry sends more than the {self._ingest.size} bytes that the manifest "
+                f"promises for {self._ingest.digest}."
+            )
+        view = memoryview(block)
+        while view:
+            written = self._ingest.put(self.offset, view)
+            self._run_crc = zlib.crc32(view[:written], self._run_crc)
+            self.offset += written
+            view = view[written:]
+        if self.offset - self._run_first >= _RECORD_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """Vouch for the bytes since the last record. It may go on writing."""
+        length = self.offset - self._run_first
+        if length:
+            self._ingest.note(Record(self._run_first, length, self._run_crc))
+        self._run_first, self._run_crc = self.offset, 0
