@@ -16,7 +16,7 @@ from shared.errors import Forbidden, PermanentError, TowlineError
 from shared.registry.challenges import Challenge, parse_challenges
 from shared.registry.credentials import find_credentials, source_of
 from shared.registry.hosts import Host
-from shared.registry.tokens import Wanted, basic, fetch_token
+from shared.registry.tokens import Token, Wanted, basic, fetch_token
 from shared.registry.transport import Transport
 
 __all__ = ["Authenticator", "asks_for_more_scope", "is_expired_login", "parse_challenges"]
@@ -46,8 +46,8 @@ class Authenticator:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._grants: dict[_Key, _Grant] = {}
-        # By registry, identity, realm and service.
-        self._refresh_tokens: dict[tuple[str, Hashable, str, str], str] = {}
+        # Those with a refresh token, by registry, identity, realm and service.
+        self._refreshable: dict[tuple[str, Hashable, str, str], Token] = {}
         # What is being asked for at this moment.
         self._flights: dict[_Key, Future[_Grant | None]] = {}
         self._guard = threading.Lock()
@@ -141,10 +141,11 @@ class Authenticator:
         if wanted := Wanted.by(challenges, repository):
             place = (registry, identity, wanted.realm, wanted.service)
             # Taken out: kept again only if it, or a new one, is of use.
-            refresh = self._refresh_tokens.pop(place, None)
+            last = self._refreshable.pop(place, None)
+            refresh = last.refresh_token if last else None
             token = fetch_token(self._transport, host, repository, wanted, credentials, refresh)
             if token.refresh_token is not None:
-                self._refresh_tokens[place] = token.refresh_token
+                self._refreshable[place] = token
             return _Grant(token.header, token.expires_at, challenges)
         if credentials is not None and any(one.scheme == "basic" for one in challenges):
             return _Grant(basic(credentials), float("inf"), challenges)

@@ -51,7 +51,10 @@ def _tls_failure(cause: BaseException | None, name: str, host: Host) -> TowlineE
     inner = cause.args[0] if cause is not None and cause.args else None
     if isinstance(inner, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         # It hung up during the handshake, which says nothing about trust.
-        return RegistryUnavailable(f"{name} broke off while TLS was agreed on.")
+        return RegistryUnavailable(
+            f"{name} broke off while TLS was agreed on: it is troubled, or asks for a client "
+            f"certificate (client_certificate_file of {host.registry} in {_FILE})."
+        )
     if isinstance(inner, ssl.SSLError) and "ALERT" in (inner.reason or ""):
         return TlsFailed(
             f"{name} ended TLS ({inner.reason}): where it asks for a client certificate, name "

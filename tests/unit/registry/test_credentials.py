@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import InvalidArgument, Unauthorized
 from shared.registry import credentials
-from shared.registry.credentials import Credentials, find_credentials
+from shared.registry.credentials import Credentials, find_credentials, source_of
 from shared.registry.hosts import Hosts
 
 
@@ -165,3 +165,101 @@ def test_an_entry_that_is_half_of_one_is_refused(tmp_path: Path, lines: str, tol
     with pytest.raises(InvalidArgument, match=told) as caught:
         Hosts(file)
     assert "r.example" in str(caught.value)
+
+
+def registries(directory: Path, *lines: str) -> Hosts:
+    file = directory / "registries.toml"
+    file.write_text('[registries."r.example"]\n' + "\n".join(lines))
+    return Hosts(file)
+
+
+@pytest.mark.parametrize("text", ["s3cret", "s3cret\n", "s3cret\r\n"])
+def test_a_password_may_be_a_mounted_file(tmp_path: Path, text: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(text.encode())
+    hosts = registries(tmp_path, 'username = "ci"', f'password_file = "{secret}"')
+    assert find_credentials(hosts.host("r.example")) == Credentials("ci", "s3cret")
+
+
+@pytest.mark.parametrize("text", [None, b"", b"\n", b"s3cret\xff"])
+def test_a_password_file_without_a_password_is_named(tmp_path: Path, text: bytes | None) -> None:
+    secret = tmp_path / "secret"
+    if text is not None:
+        secret.write_bytes(text)
+    hosts = registries(tmp_path, 'username = "ci"', f'password_file = "{secret}"')
+    with pytest.raises(Unauthorized, match=str(secret)) as caught:
+        find_credentials(hosts.host("r.example"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_helper_may_be_named_for_one_registry(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, monkeypatch, 'printf \'{"Username":"u","Secret":"%s"}\' "$(cat)"')
+    docker_config.write_text(json.dumps({"credsStore": "nowhere"}))
+    hosts = registries(tmp_path, 'credential_helper = "lab"')
+    assert find_credentials(hosts.host("r.example")) == Credentials("u", "r.example")
+
+
+def test_a_user_of_the_file_may_have_an_identity_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_PASSWORD", "refresh")
+    hosts = registries(tmp_path, 'username = "<token>"', 'password_env = "LAB_PASSWORD"')
+    found = find_credentials(hosts.host("r.example"))
+    assert found is not None
+    assert found.is_identity_token
+
+
+@pytest.mark.parametrize("name", ["../evil", "/bin/evil", "a b", "a;b", "", ".", "-x", 7, ["lab"]])
+def test_a_helper_of_an_odd_name_is_not_run(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: object
+) -> None:
+    monkeypatch.setattr(credentials.subprocess, "run", lambda *_, **__: pytest.fail("it was run"))
+    docker_config.write_text(json.dumps({"credHelpers": {"r.example": name}}))
+    if name:
+        with pytest.raises(Unauthorized, match="a name that no program has"):
+            find()
+    else:
+        assert find() is None
+
+
+@pytest.mark.parametrize(
+    "key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io"]
+)
+def test_hubs_helper_may_stand_under_any_of_its_names(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    helper(tmp_path, monkeypatch, 'printf \'{"Username":"u","Secret":"%s"}\' "$(cat)"')
+    docker_config.write_text(json.dumps({"credHelpers": {key: "lab"}}))
+    assert find("docker.io") == Credentials("u", "https://index.docker.io/v1/")
+
+
+def test_a_helper_is_for_exactly_its_registry(docker_config: Path) -> None:
+    docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}}))
+    assert find("r.example:5000") is None
+    assert find("x.r.example") is None
+
+
+def test_an_empty_identity_token_does_not_hide_the_password(docker_config: Path) -> None:
+    entry = {"username": "ci", "password": "s3cret", "identitytoken": ""}
+    docker_config.write_text(json.dumps({"auths": {"r.example": entry}}))
+    assert find() == Credentials("ci", "s3cret")
+
+
+def test_an_identity_changes_with_what_it_is_read_from(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Hosts(None).host("r.example")
+    seen = {source_of(host)}
+    for auths in ({}, {"r.example": {"username": "ci", "password": "s3cret"}}):
+        docker_config.write_text(json.dumps({"auths": auths}))
+        seen.add(source_of(host))
+    assert len(seen) == 3
+    hosts = registries(tmp_path, 'username = "ci"', 'password_env = "LAB_PASSWORD"')
+    monkeypatch.setenv("LAB_PASSWORD", "s3cret")
+    before = source_of(hosts.host("r.example"))
+    assert source_of(hosts.host("r.example")) == before
+    assert "s3cret" not in repr(before)
+    monkeypatch.setenv("LAB_PASSWORD", "another")
+    assert source_of(hosts.host("r.example")) != before

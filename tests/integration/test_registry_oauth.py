@@ -1,0 +1,260 @@
+"""What a token service is asked for, in which way, and how long its answers are used."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import errors
+from shared.oci.reference import Reference
+from shared.registry.auth import Authenticator, asks_for_more_scope, is_expired_login
+from shared.registry.client import RegistryClient
+from shared.registry.hosts import Host, Hosts
+from shared.registry.transport import Transport
+from shared.settings import Settings
+from tests.fakes.faults import Status
+from tests.fakes.registry import Auth, FakeRegistry
+from tests.fakes.token_service import FakeTokenService
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = "team/app"
+REGISTRY = "127.0.0.1:5000"
+SECRET = "s3cret"
+REFUSED = (401, {"errors": [{"code": "UNAUTHORIZED", "message": "no"}]})
+
+LogIn = Callable[..., None]
+
+
+@pytest.fixture
+def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogIn:
+    """Write the Docker client's configuration."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    def write(registry: str = REGISTRY, **entry: str) -> None:
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry: entry}}))
+
+    return write
+
+
+@pytest.fixture
+def auth() -> Iterator[Authenticator]:
+    transport = Transport(2, 2)
+    yield Authenticator(transport)
+    transport.close()
+
+
+@pytest.fixture
+def host() -> Host:
+    """A registry on this machine, so that its token service may be here too."""
+    return Hosts(None).host(REGISTRY)
+
+
+@pytest.fixture(autouse=True)
+def stands_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks the registry in these tests; it would have told where it stands."""
+    monkeypatch.setattr(Host, "allows_private", property(lambda _: True))
+
+
+def methods(service: FakeTokenService) -> list[str]:
+    return [request.method for request in service.requests]
+
+
+def test_a_password_is_shown_by_get(auth: Authenticator, host: Host, log_in: LogIn) -> None:
+    log_in(username="ci", password=SECRET)
+    with FakeTokenService((200, {"token": "t"})) as service:
+        assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer t"
+    (asked,) = service.requests
+    assert (asked.method, asked.authorization) == ("GET", "Basic Y2k6czNjcmV0")
+    assert asked.fields == {"service": ["fake"], "scope": [f"repository:{REPOSITORY}:pull"]}
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_service_that_knows_no_get_is_asked_by_post(
+    auth: Authenticator, host: Host, log_in: LogIn, status: int
+) -> None:
+    log_in(username="ci", password=SECRET)
+    with FakeTokenService((status, {}), (200, {"access_token": "t"})) as service:
+        assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer t"
+    posted = service.requests[1]
+    assert (posted.method, posted.authorization) == ("POST", None)
+    assert posted.fields == {
+        "grant_type": ["password"],
+        "username": ["ci"],
+        "password": [SECRET],
+        "service": ["fake"],
+        "scope": [f"repository:{REPOSITORY}:pull"],
+        "client_id": ["towline"],
+    }
+
+
+def test_a_password_that_was_refused_is_not_tried_again(
+    auth: Authenticator, host: Host, log_in: LogIn
+) -> None:
+    log_in(username="ci", password=SECRET)
+    with FakeTokenService(REFUSED) as service:
+        with pytest.raises(errors.Unauthorized) as caught:
+            auth.obtain(host, REPOSITORY, None, service.challenge())
+        assert methods(service) == ["GET"]
+    assert SECRET not in str(caught.value)
+
+
+def test_an_identity_token_goes_by_post_and_never_into_a_query(
+    auth: Authenticator, host: Host, log_in: LogIn
+) -> None:
+    log_in(identitytoken=SECRET)
+    with FakeTokenService((200, {"access_token": "t"})) as service:
+        assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer t"
+    (asked,) = service.requests
+    assert (asked.method, asked.authorization) == ("POST", None)
+    assert asked.fields["grant_type"] == ["refresh_token"]
+    assert asked.fields["refresh_token"] == [SECRET]
+
+
+def test_a_refresh_token_is_kept_and_used_instead_of_the_password(
+    auth: Authenticator, host: Host, log_in: LogIn
+) -> None:
+    log_in(username="ci", password=SECRET)
+    answers = [(200, {"token": one, "refresh_token": f"refresh-{one}"}) for one in "ab"]
+    with FakeTokenService(*answers, (200, {"token": "c"}), (200, {"token": "d"})) as service:
+        rejected = None
+        for token in "abcd":
+            rejected = auth.obtain(host, REPOSITORY, rejected, service.challenge())
+            assert rejected == f"Bearer {token}"
+    assert methods(service) == ["GET", "POST", "POST", "POST"]
+    shown = [asked.fields.get("refresh_token") for asked in service.requests]
+    # The newest; one that brought no other is used again.
+    assert shown == [None, ["refresh-a"], ["refresh-b"], ["refresh-b"]]
+    assert "refresh-b" not in repr(vars(auth))
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 405])
+def test_a_refresh_token_that_is_refused_is_forgotten(
+    auth: Authenticator, host: Host, log_in: LogIn, status: int
+) -> None:
+    log_in(username="ci", password=SECRET)
+    first = (200, {"token": "a", "refresh_token": "old"})
+    with FakeTokenService(first, (status, {}), (200, {"token": "b"})) as service:
+        header = auth.obtain(host, REPOSITORY, None, service.challenge())
+        header = auth.obtain(host, REPOSITORY, header, service.challenge())
+        auth.obtain(host, REPOSITORY, header, service.challenge())
+    assert methods(service) == ["GET", "POST", "GET", "GET"]
+
+
+def test_scopes_are_merged_and_sorted(auth: Authenticator, host: Host) -> None:
+    scope = "repository:z:pull repository:team/app:push repository:a:5000/b:pull,push"
+    with FakeTokenService((200, {"token": "t"})) as service:
+        several = f"{service.challenge(scope)}, {service.challenge('repository:z:push')}"
+        auth.obtain(host, REPOSITORY, None, several)
+    assert service.requests[0].fields["scope"] == [
+        "repository:a:5000/b:pull,push",
+        "repository:team/app:pull,push",
+        "repository:z:pull,push",
+    ]
+
+
+def test_a_token_that_is_not_enough_is_followed_by_one_of_more_scope(
+    auth: Authenticator, host: Host
+) -> None:
+    with FakeTokenService((200, {"token": "a"}), (200, {"token": "b"})) as service:
+        header = auth.obtain(host, REPOSITORY, None, service.challenge("repository:base:pull"))
+        more = service.challenge("repository:team/app:push", ',error="insufficient_scope"')
+        assert asks_for_more_scope(more)
+        assert not asks_for_more_scope(service.challenge())
+        assert auth.obtain(host, REPOSITORY, header, more) == "Bearer b"
+    scopes = ["repository:base:pull", "repository:team/app:pull,push"]
+    assert service.requests[1].fields["scope"] == scopes
+
+
+def test_a_token_that_ends_is_renewed_before_the_registry_says_so(
+    auth: Authenticator, host: Host
+) -> None:
+    brief = (200, {"token": "a", "expires_in": 1e-9})
+    with FakeTokenService(brief, (200, {"token": "b"})) as service:
+        auth.obtain(host, REPOSITORY, None, service.challenge())
+        assert auth.known(host, REPOSITORY) == "Bearer b"
+        assert auth.known(host, REPOSITORY) == "Bearer b"
+    assert len(service.requests) == 2
+
+
+def test_a_renewal_that_is_refused_leaves_it_to_the_registry_to_ask(
+    auth: Authenticator, host: Host
+) -> None:
+    brief = (200, {"token": "a", "expires_in": 1e-9})
+    with FakeTokenService(brief, REFUSED) as service:
+        auth.obtain(host, REPOSITORY, None, service.challenge())
+        assert auth.known(host, REPOSITORY) is None
+        assert auth.known(host, REPOSITORY) is None
+    assert len(service.requests) == 2
+
+
+def test_a_renewal_waits_for_a_service_that_is_away(auth: Authenticator, host: Host) -> None:
+    brief = (200, {"token": "a", "expires_in": 1e-9})
+    with FakeTokenService(brief, (503, {}), (200, {"token": "b"})) as service:
+        auth.obtain(host, REPOSITORY, None, service.challenge())
+        with pytest.raises(errors.RegistryUnavailable):
+            auth.known(host, REPOSITORY)
+        # The failure was not kept.
+        assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer b"
+
+
+def test_another_login_is_another_identity(auth: Authenticator, host: Host, log_in: LogIn) -> None:
+    log_in(username="ci", password=SECRET)
+    with FakeTokenService((200, {"token": "a"}), (200, {"token": "b"})) as service:
+        auth.obtain(host, REPOSITORY, None, service.challenge())
+        assert auth.known(host, REPOSITORY) == "Bearer a"
+        log_in(username="other", password=SECRET)
+        assert auth.known(host, REPOSITORY) is None
+        assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer b"
+
+
+def test_only_a_403_that_speaks_of_expiry_is_an_expired_login() -> None:
+    expired = "The manifest is forbidden (403 DENIED: Your authorization token has expired.)"
+    assert is_expired_login(errors.Forbidden(expired))
+    assert not is_expired_login(errors.Forbidden("The manifest is forbidden (403 DENIED)."))
+    assert not is_expired_login(errors.RegistryUnavailable("Its certificate has expired."))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"WWW-Authenticate": "Negotiate", "www-authenticate": "{}"},
+        {"WWW-Authenticate": "{}", "www-authenticate": 'Basic realm="a, b"'},
+        {"WWW-Authenticate": 'NEGOTIATE, Digest realm="x", {}'},
+    ],
+    ids=["after", "before", "one"],
+)
+def test_the_challenges_of_several_headers_are_all_seen(
+    log_in: LogIn, headers: dict[str, str]
+) -> None:
+    service = FakeTokenService((200, {"token": "t"}))
+    with service, FakeRegistry() as registry:
+        registry.put_image(REPOSITORY, "1", [b"layer"])
+        log_in(registry.host, username="ci", password=SECRET)
+        filled = {key: value.format(service.challenge()) for key, value in headers.items()}
+        registry.fail(Status(path="/v2/", status=401, headers=filled, times=1))
+        client = RegistryClient(Settings.read(stall_timeout_seconds=2))
+        client.manifest(Reference.parse(f"{registry.host}/{REPOSITORY}:1"))
+        client.close()
+    assert methods(service) == ["GET"]
+    assert registry.requests[-1].headers["authorization"] == "Bearer t"
+
+
+def test_threads_that_meet_the_end_of_a_token_renew_it_together(
+    auth: Authenticator, host: Host
+) -> None:
+    with FakeTokenService((200, {"token": "a"}), (200, {"token": "b"})) as service:
+        first = auth.obtain(host, REPOSITORY, None, service.challenge())
+        assert auth.obtain(host, REPOSITORY, first, service.challenge()) == "Bearer b"
+        # Who comes late with the old one gets the new one, without another request.
+        assert auth.obtain(host, REPOSITORY, first, service.challenge()) == "Bearer b"
+    assert len(service.requests) == 2
+
+
+def test_a_basic_registry_needs_no_service(auth: Authenticator, host: Host, log_in: LogIn) -> None:
+    assert auth.obtain(host, REPOSITORY, None, 'Basic realm="x"') is None
+    log_in(username="ci", password=SECRET)
+    header = auth.obtain(host, REPOSITORY, None, 'Basic realm="x"')
+    assert header == "Basic Y2k6czNjcmV0" == auth.known(host, REPOSITORY)
+    assert Auth("basic", users={"ci": SECRET}).allows(header)
