@@ -145,7 +145,7 @@ class TlsFailed(PermanentError):
 
 
 class RegistryNotAllowed(PermanentError):
-    """The operator's lists do not allow this registry."""
+    """The operator's lists do not allow this registry, or its address is never asked."""
 
 
 class TooLarge(PermanentError):

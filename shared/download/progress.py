@@ -1,7 +1,7 @@
 """How far one download is, when it last showed a sign of life, and the way to stop it.
 
-Two threads hold it: the one that downloads counts, the one that watches reads the counters and
-may stop the download at any time, also while it waits for bytes.
+Those that download count, the one that watches reads the counters and may stop the download at
+any time, also while it waits for bytes.
 """
 
 import threading
@@ -35,7 +35,7 @@ class Progress:
         self.active_at = time.monotonic()
         self._lock = threading.Lock()
         self._reason: Exception | None = None
-        self._body: Abortable | None = None
+        self._bodies: set[Abortable] = set()
 
     @property
     def stopped(self) -> Exception | None:
@@ -49,7 +49,8 @@ class Progress:
 
     def received(self, count: int) -> None:
         """`count` more bytes came over the network, wanted or not."""
-        self.fetched += count
+        with self._lock:
+            self.fetched += count
         self.beat()
 
     def at(self, offset: int) -> None:
@@ -69,21 +70,21 @@ class Progress:
         self.check()
 
     def stop(self, reason: Exception) -> None:
-        """End the download with `reason` at its next sign of life; a body being read ends at once.
+        """End the download with `reason` at its next sign of life; bodies being read end at once.
 
         For other threads. The first reason wins.
         """
         with self._lock:
             if self._reason is None:
                 self._reason = reason
-            if self._body is not None:
-                self._body.abort()
+            for body in self._bodies:
+                body.abort()
 
     @contextmanager
     def reading(self, body: Abortable) -> Iterator[None]:
         """While this body is read, `stop()` aborts it. Raises the reason of an earlier one."""
         with self._lock:
-            self._body = body
+            self._bodies.add(body)
             if self._reason is not None:
                 body.abort()
         try:
@@ -92,4 +93,4 @@ class Progress:
         finally:
             # Behind this line nobody aborts: the connection may serve another body.
             with self._lock:
-                self._body = None
+                self._bodies.discard(body)

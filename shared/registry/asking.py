@@ -1,11 +1,12 @@
 """One request to one host, authenticated as it asks, through the gate.
 
-The gate → what is known of the authentication → a 401 of the host is answered once, a 403 to a
-kept login forgets it → a signed redirect that has expired is asked for anew, once. What the fleet
-has to know of the answer is told to the gate: 429, Retry-After, a mirror that does not work.
+The gate → what is known of the authentication → a 401 of the host is answered once (once more
+where the token was fine but not enough), a 403 to a kept login forgets it → a signed redirect that
+has expired is asked for anew, once. What the fleet has to know of the answer is told to the gate:
+429, Retry-After, a mirror that does not work.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 import requests
 
 from shared.errors import RateLimited, RegistryUnavailable, TlsFailed
-from shared.registry.auth import Authenticator
+from shared.registry.auth import Authenticator, asks_for_more_scope
 from shared.registry.gate import Gate, OpenGate, Permit
 from shared.registry.hosts import Host
 from shared.registry.rate_limits import RateLimit
@@ -22,7 +23,7 @@ from shared.registry.transport import Transport, discard
 from shared.registry.urls import same_origin
 
 # What object stores answer to a signature that has expired; some say 400.
-_EXPIRED = {400, 401, 403}
+REFUSED_SIGNATURES = {400, 401, 403}
 # What a proxy says that has lost what stands behind it.
 _BROKEN = {502, 503, 504}
 
@@ -61,7 +62,7 @@ class Answer:
 
 class Asker:
     """All requests of a process. Raises RegistryUnavailable, TlsFailed, RateLimited, Unauthorized,
-    and what the gate raises.
+    RegistryNotAllowed (an address that is never asked), and what the gate raises.
     """
 
     def __init__(self, transport: Transport, auth: Authenticator, gate: Gate) -> None:
@@ -78,6 +79,15 @@ class Asker:
         method: Method = "GET",
     ) -> Answer:
         """Ask for `path` of a repository, by its name at the upstream."""
+        return self._through_gate(
+            host, lambda: self._authenticated(host, repository, path, headers, method)
+        )
+
+    def ask_target(self, host: Host, url: str, headers: Mapping[str, str]) -> Answer:
+        """GET where `host` redirected to before, without credentials: the host's own connection."""
+        return self._through_gate(host, lambda: self._transport.send("GET", url, headers, host))
+
+    def _through_gate(self, host: Host, send: Callable[[], requests.Response]) -> Answer:
         limits = host.entry
         permit = self._gate.enter(
             host.registry,
@@ -86,7 +96,7 @@ class Asker:
             limits.bandwidth_bytes_per_second,
         )
         try:
-            response = self._authenticated(host, repository, path, headers, method)
+            response = send()
         except BaseException as error:
             _tell_failure(permit, host, error)
             permit.leave()
@@ -107,7 +117,7 @@ class Asker:
         url, scope = host.url(repository, path), host.repository(repository)
         patience = _MIRROR_CONNECT_SECONDS if host.upstream else None
         authorization = self._auth.known(host, scope)
-        answered = asked_anew = False
+        answered = widened = asked_anew = False
         while True:
             sent = {"Authorization": authorization} if authorization else {}
             response = self._transport.send(
@@ -116,10 +126,11 @@ class Asker:
             if not same_origin(url, response.url):
                 # Only the registry's own challenge is answered: a redirect's target gets no
                 # credentials, and an expired signature is replaced by the registry, once.
-                if asked_anew or response.status_code not in _EXPIRED:
+                if asked_anew or response.status_code not in REFUSED_SIGNATURES:
                     return response
                 asked_anew = True
-            elif response.status_code == 401 and not answered:
+            elif response.status_code == 401 and (not answered or _wants_more(response, widened)):
+                widened = answered
                 answered = True
                 challenge = response.headers.get("WWW-Authenticate", "")
                 try:
@@ -138,6 +149,11 @@ class Asker:
             else:
                 return response
             discard(response)
+
+
+def _wants_more(response: requests.Response, widened: bool) -> bool:
+    """Whether the token was fine but not enough, for the first time."""
+    return not widened and asks_for_more_scope(response.headers.get("WWW-Authenticate", ""))
 
 
 def _tell(permit: Permit, host: Host, response: requests.Response) -> None:

@@ -22,10 +22,15 @@ _BLOCK_BYTES = 1024 * 1024
 
 
 class BlobBody:
-    """The body of a blob, from byte `first` on. Use it as a context manager."""
+    """The body of a blob from byte `first` up to, without, `end`. Use it as a context manager.
 
-    def __init__(self, answer: Answer, first: int, name: str) -> None:
+    `place`: who served it, for `BlobSource.blame`.
+    """
+
+    def __init__(self, answer: Answer, first: int, end: int, name: str, place: object) -> None:
         self.first = first
+        self.end = end
+        self.place = place
         self._answer = answer
         self._response = response = answer.response
         self._name = name
@@ -118,13 +123,13 @@ def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> byt
     return bytes(raw)
 
 
-def is_proved(response: requests.Response, first: int, size: int) -> bool:
+def is_proved(response: requests.Response, first: int, end: int, size: int) -> bool:
     """Whether a 206 is exactly the range that was asked for (RFC 9110 §15.3.7)."""
     try:
         answered = ContentRange.parse(response.headers.get("Content-Range", ""))
     except ValueError:
         return False
-    return (answered.first, answered.last) == (first, size - 1) and answered.total in {None, size}
+    return (answered.first, answered.last) == (first, end - 1) and answered.total in {None, size}
 
 
 def check_length(response: requests.Response, size: int, asked: str) -> None:

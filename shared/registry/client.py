@@ -23,7 +23,7 @@ from shared.oci.digest import Digest
 from shared.oci.reference import DOCKER_HUB, Reference
 from shared.registry.asking import Asker
 from shared.registry.auth import Authenticator
-from shared.registry.blobs import BlobSource
+from shared.registry.blobs import BlobSource, RangeSupport
 from shared.registry.bodies import BlobBody, read_whole
 from shared.registry.gate import Gate, OpenGate
 from shared.registry.hosts import Host, Hosts, Need
@@ -56,6 +56,7 @@ class RegistryClient:
         self._transport = Transport(
             settings.connect_timeout_seconds, settings.stall_timeout_seconds
         )
+        self._ranges = RangeSupport()
         # Hosts that count each manifest as a pull, but no HEAD.
         self._counting = {DOCKER_HUB}
         self._asker = Asker(self._transport, Authenticator(self._transport), gate or OpenGate())
@@ -134,7 +135,7 @@ class RegistryClient:
     ) -> BlobSource:
         """Who may serve this blob."""
         route = self._route(reference, "pull")
-        return BlobSource(self._asker, route, reference, digest, size, urls)
+        return BlobSource(self._asker, self._ranges, route, reference, digest, size, urls)
 
     def _route(self, reference: Reference, need: Need) -> list[Host]:
         if not self._settings.allows(reference.registry, reference.repository):
