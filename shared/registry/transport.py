@@ -9,6 +9,7 @@ foreign URL are its guests, and whatever it says of them is judged:
 Source: distribution-spec v1.1, "Pulling blobs"; RFC 9110 §15.4.
 """
 
+import logging
 import threading
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -33,6 +34,9 @@ _MAX_HEADERS_CHARACTERS = 128 * 1024
 # So much of a body that nobody wants is read, to keep its connection (a redirect, a 401).
 _DISCARD_READS = 4
 _DISCARD_BYTES = 16 * 1024
+
+# Its debug lines hold whole URLs, and so signatures: a worker that is asked for them shows none.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 
 class Transport:
