@@ -21,6 +21,7 @@ from shared.registry.gate import OpenGate
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.store import Volume
+from tests.secrecy import leaks_in, leaks_in_catalog, leaks_in_redis, listening
 from tests.services import with_driver
 from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain
@@ -141,6 +142,10 @@ def driving(
     registry = RegistryClient(chosen, governor if redis_url else OpenGate())
     resources = Resources(chosen, catalog, Volume(volume, identity), registry, keeper, governor)
     try:
-        yield Driver(resources, volume)
+        with listening() as lines:
+            yield Driver(resources, volume)
+        leaks = leaks_in("\n".join(lines), "Log: ") + leaks_in_catalog(url)
+        leaks += leaks_in_redis(redis_url) if redis_url else []
+        assert not leaks, leaks
     finally:
         resources.close()

@@ -1,14 +1,29 @@
 """The secrets that tests use, and the search for them wherever towline leaves something behind.
 
 Every password, token and signature that a test hands to towline is made by `secret(name)`, so that
-one mark finds all of them: as they are, and as Basic authentication spells them.
+one mark finds all of them: as they are, and within base64, as logins and Celery's messages are.
 """
 
 import base64
+import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+from psycopg import sql
 
 _MARK = "t0wl1ne-s3cr3t"
+_PATIENCE_SECONDS = 5
+_LOGGERS = ("shared", "workers", "urllib3", "requests", "docker")
+
+
+def secret(name: str) -> str:
+    """A made-up secret that the search finds, different for each name."""
+    return f"{_MARK}-{name}"
 
 
 def _spellings() -> Iterator[str]:
@@ -24,13 +39,98 @@ def _spellings() -> Iterator[str]:
 _NEEDLES = re.compile("|".join(map(re.escape, _spellings())))
 
 
-def secret(name: str) -> str:
-    """A made-up secret that `leaks` finds, different for each name."""
-    return f"{_MARK}-{name}"
-
-
-def leaks_in(text: str) -> list[str]:
+def leaks_in(text: str, place: str = "") -> list[str]:
     """Where a secret of the tests stands in a text, each with a little of what is around it."""
     return [
-        text[max(0, found.start() - 40) : found.end() + 20] for found in _NEEDLES.finditer(text)
+        f"{place}{text[max(0, found.start() - 80) : found.end() + 20]}"
+        for found in _NEEDLES.finditer(text)
     ]
+
+
+def leaks_in_files(directory: Path, pattern: str = "*.log") -> list[str]:
+    """In the files below a directory."""
+    files = (path for path in sorted(directory.rglob(pattern)) if path.is_file())
+    return [
+        leak
+        for path in files
+        for leak in leaks_in(path.read_text(errors="replace"), f"{path.name}: ")
+    ]
+
+
+def leaks_in_catalog(url: str) -> list[str]:
+    """In every row of every table, read as text. Nothing where the database is away."""
+    tables = (
+        "SELECT schemaname, tablename FROM pg_tables "
+        "WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+    )
+    try:
+        with psycopg.connect(url, connect_timeout=_PATIENCE_SECONDS) as connection:
+            rows = [
+                sql.SQL("SELECT {}::text, t::text FROM {} t WHERE t::text ~ {}").format(
+                    sql.Literal(table), sql.Identifier(schema, table), sql.Literal(_NEEDLES.pattern)
+                )
+                for schema, table in connection.execute(tables).fetchall()
+            ]
+            found = connection.execute(sql.SQL(" UNION ALL ").join(rows)) if rows else ()
+            return [leak for table, row in found for leak in leaks_in(row, f"{table}: ")]
+    except psycopg.OperationalError:
+        return []
+
+
+def leaks_in_redis(url: str) -> list[str]:
+    """In every key and value. Nothing where Redis is away."""
+    patience = {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS}
+    try:
+        with redis.Redis.from_url(url, **patience) as client:
+            return [
+                leak
+                for key in client.scan_iter(count=1000)
+                for leak in leaks_in(f"{_text(key)}: {_text(_value(client, key))}", "Redis, ")
+            ]
+    except redis.RedisError:
+        return []
+
+
+def _value(client: "redis.Redis[Any]", key: bytes) -> Any:
+    read = {
+        b"string": lambda: client.get(key),
+        b"list": lambda: client.lrange(key, 0, -1),
+        b"hash": lambda: client.hgetall(key),
+        b"set": lambda: client.smembers(key),
+        b"zset": lambda: client.zrange(key, 0, -1),
+        b"stream": lambda: client.xrange(key),
+    }
+    # A key that went away meanwhile is of the kind `none`.
+    return read.get(client.type(key), str)()
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+
+
+class _Listener(logging.Handler):
+    """Keeps every line, tracebacks and all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """What this process logs meanwhile about pulls, down to the smallest detail."""
+    listener = _Listener()
+    loggers = {name: logging.getLogger(name) for name in _LOGGERS}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.addHandler(listener)
+        logger.setLevel(logging.DEBUG)
+    try:
+        yield listener.lines
+    finally:
+        for name, logger in loggers.items():
+            logger.removeHandler(listener)
+            logger.setLevel(levels[name])

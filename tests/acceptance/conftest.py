@@ -17,6 +17,7 @@ def fleet(database_url: str, redis_url: str, volume_path: Path, tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     yield fleet
     fleet.stop()
+    assert fleet.leaks() == []
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import psycopg
 from celery import Celery
 from celery.result import AsyncResult
 
+from tests.secrecy import leaks_in, leaks_in_catalog, leaks_in_files, leaks_in_redis
 from tests.waiting import wait_until
 
 
@@ -63,6 +64,7 @@ class Fleet:
     logs: Path
     settings: dict[str, str] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,7 +79,7 @@ class Fleet:
 
     def towline(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end."""
-        return subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "workers.cli", *arguments],
             env=self.environment | environment,
             capture_output=True,
@@ -85,6 +87,8 @@ class Fleet:
             timeout=120,
             check=False,
         )
+        self.told += [result.stdout, result.stderr]
+        return result
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """What the database answers."""
@@ -135,6 +139,15 @@ class Fleet:
         """End every worker."""
         for worker in self.workers:
             worker.stop()
+
+    def leaks(self) -> list[str]:
+        """Where a secret of the tests stands in what this fleet has left behind or said."""
+        return [
+            *leaks_in("\n".join(self.told), "Command line: "),
+            *leaks_in_files(self.logs),
+            *leaks_in_catalog(self.database_url),
+            *leaks_in_redis(self.redis_url),
+        ]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def fleet(
     fleet = FaultyFleet(migrated_url, redis_url, volume_path, tmp_path, dict(SETTINGS))
     yield fleet
     fleet.stop()
+    assert fleet.leaks() == []
 
 
 @pytest.fixture
