@@ -15,10 +15,12 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.secrecy import secret
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
+SECRET = secret("login")
 LAYER = os.urandom(2_000_000)
 
 
@@ -104,10 +106,10 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
     [
         ("TOWLINE_DATABASE_URL", "", 2, "TOWLINE_DATABASE_URL is not set"),
         ("TOWLINE_BROKER_URL", "", 2, "TOWLINE_BROKER_URL is not set"),
-        ("TOWLINE_DATABASE_URL", "mysql://u:s3cret@h/d", 2, "must begin with postgresql://"),
-        ("TOWLINE_ATTEMPTS", "s3cret", 2, "TOWLINE_ATTEMPTS cannot be used"),
-        ("TOWLINE_DATABASE_URL", "postgresql://u:s3cret@127.0.0.1:PORT/d", 3, "The database at"),
-        ("TOWLINE_BROKER_URL", "redis://:s3cret@127.0.0.1:PORT/0", 3, "The queue cannot be"),
+        ("TOWLINE_DATABASE_URL", f"mysql://u:{SECRET}@h/d", 2, "must begin with postgresql://"),
+        ("TOWLINE_ATTEMPTS", SECRET, 2, "TOWLINE_ATTEMPTS cannot be used"),
+        ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:PORT/d", 3, "The database at"),
+        ("TOWLINE_BROKER_URL", f"redis://:{SECRET}@127.0.0.1:PORT/0", 3, "The queue cannot be"),
     ],
 )
 def test_settings_and_outages_end_with_one_sentence_without_a_secret(
@@ -120,7 +122,7 @@ def test_settings_and_outages_end_with_one_sentence_without_a_secret(
     assert (result.returncode, result.stdout) == (status, "")
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
-    assert "s3cret" not in result.stderr
+    assert SECRET not in result.stderr
 
 
 def test_a_schema_that_is_not_ours_names_the_command_to_run(

@@ -16,12 +16,14 @@ import redis
 from tests.acceptance.fleet import Fleet, Worker
 from tests.fakes.faults import Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.secrecy import secret
 from tests.services import with_driver
 from tests.waiting import wait_until
 from workers.preparing import prepare_fleet
 
 pytestmark = pytest.mark.acceptance
 
+SECRET = secret("login")
 LAYER = os.urandom(4_000_000)
 DIGEST = digest_of(LAYER)
 ID = "00000000-0000-4000-8000-000000000000"
@@ -367,6 +369,6 @@ def test_doctor_finds_what_is_wrong_and_says_what_to_do(
     assert result.returncode == 1
     assert "No worker consumes towline.layers" in result.stdout
     assert "start `towline reconcile`" in result.stdout
-    away = fleet.towline("doctor", TOWLINE_DATABASE_URL="postgresql://u:s3cret@127.0.0.1:1/d")
+    away = fleet.towline("doctor", TOWLINE_DATABASE_URL=f"postgresql://u:{SECRET}@127.0.0.1:1/d")
     assert away.returncode == 1
-    assert "s3cret" not in away.stdout + away.stderr
+    assert SECRET not in away.stdout + away.stderr

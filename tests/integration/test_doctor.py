@@ -14,6 +14,7 @@ from shared.governor import Governor, Limits, connect
 from shared.settings import Settings
 from tests.integration.catalog.given_leases import taken
 from tests.integration.catalog.given_pulls import admitted, change, fetching, record, row
+from tests.secrecy import secret
 from tests.services import with_driver
 from workers.client import send
 from workers.config import make_app
@@ -26,6 +27,7 @@ from workers.preparing import prepare_fleet
 
 pytestmark = pytest.mark.integration
 
+SECRET = secret("login")
 LONG_AGO = "now() - interval '5 minutes'"
 # A reason that ran out, and nobody renewed.
 RAN_OUT = (
@@ -124,7 +126,7 @@ def test_a_queue_that_is_away_is_a_problem_and_the_rest_is_looked_at(
     nobody = settings.model_copy(
         update={
             "broker_url": Settings.read(
-                broker_url="redis://:s3cret@127.0.0.1:1/0", database_url="postgresql://h/d"
+                broker_url=f"redis://:{SECRET}@127.0.0.1:1/0", database_url="postgresql://h/d"
             ).broker_url
         }
     )
@@ -132,7 +134,7 @@ def test_a_queue_that_is_away_is_a_problem_and_the_rest_is_looked_at(
     found = by_check(Patient(nobody, catalog, app))
     app.close()
     assert found["queue"].level == "problem"
-    assert "s3cret" not in found["queue"].sentence
+    assert SECRET not in found["queue"].sentence
     assert found["pulls"].level == "ok"
 
 

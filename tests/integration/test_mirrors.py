@@ -17,10 +17,12 @@ from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, Cut, CutAt, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.fakes.registry_auth import Auth
+from tests.secrecy import secret
 from workers.stack.servers import free_port
 
 pytestmark = pytest.mark.integration
 
+SECRET = secret("login")
 LAYER = os.urandom(600_000)
 DIGEST = digest_of(LAYER)
 
@@ -177,9 +179,9 @@ def test_credentials_of_the_registry_do_not_go_to_its_mirror(
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("UPSTREAM_PASSWORD", "s3cret")
-    upstream.auth = Auth("basic", users={"ci": "s3cret"})
-    mirror.auth = Auth("basic", users={"ci": "s3cret"})
+    monkeypatch.setenv("UPSTREAM_PASSWORD", SECRET)
+    upstream.auth = Auth("basic", users={"ci": SECRET})
+    mirror.auth = Auth("basic", users={"ci": SECRET})
     more = 'username = "ci"\npassword_env = "UPSTREAM_PASSWORD"'
     with fleet_of(upstream, [mirror.host], migrated_url, volume_path, redis_url, more) as driver:
         pull(driver, upstream)

@@ -30,11 +30,13 @@ from tests.fakes.faults import (
     WrongRange,
 )
 from tests.fakes.registry import OCI_INDEX, Auth, FakeRegistry, digest_of
+from tests.secrecy import secret
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import fetch_layer
 
 pytestmark = pytest.mark.integration
 
+SECRET = secret("login")
 SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
 
 
@@ -380,13 +382,13 @@ def test_a_passing_fault_is_survived(driver: Driver, registry: FakeRegistry, fau
 
 
 def test_a_redirect_never_carries_the_authorization(driver: Driver) -> None:
-    auth = Auth("basic", {"ci": "s3cret"})
+    auth = Auth("basic", {"ci": SECRET})
     with FakeRegistry(auth) as registry, FakeRegistry() as storage:
         config = driver.volume.parent / "registries.toml"
         config.write_text(
             f'[registries."{registry.host}"]\nusername = "ci"\npassword_env = "SECRET"\n'
         )
-        os.environ["SECRET"] = "s3cret"
+        os.environ["SECRET"] = SECRET
         storage.put_blob(LARGE)
         registry.put_image("a", "1", [LARGE])
         registry.fail(Redirect(path=digest_of(LARGE), host=storage.host))
@@ -397,7 +399,7 @@ def test_a_redirect_never_carries_the_authorization(driver: Driver) -> None:
         driver.pull(f"{registry.host}/a:1")
     (stored,) = storage.asked("blobs")
     assert "authorization" not in stored.headers
-    assert all("s3cret" not in path for path in driver.blobs())
+    assert all(SECRET not in path for path in driver.blobs())
     del os.environ["SECRET"]
 
 

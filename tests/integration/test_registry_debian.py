@@ -18,10 +18,12 @@ from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
+from tests.secrecy import secret
 from tests.services import missing
 
 pytestmark = pytest.mark.integration
 
+SECRET = secret("login")
 LAYERS = [b"base", os.urandom(1_500_000)]
 
 
@@ -58,7 +60,7 @@ def registry(start: Callable[..., DockerRegistry]) -> Iterator[DockerRegistry]:
 
 @pytest.fixture(scope="module")
 def private_registry(start: Callable[..., DockerRegistry]) -> Iterator[DockerRegistry]:
-    registry = start(users={"ci": "s3cret"})
+    registry = start(users={"ci": SECRET})
     yield registry
     registry.__exit__()
 
@@ -146,11 +148,11 @@ def test_a_login_opens_a_private_registry(
     private_registry: DockerRegistry,
     log_in: Callable[[DockerRegistry, str], None],
 ) -> None:
-    log_in(private_registry, "s3cret")
+    log_in(private_registry, SECRET)
     assert manifest(client, private_registry).layers
 
 
-@pytest.mark.parametrize("secret", [None, "wrong"])
+@pytest.mark.parametrize("secret", [None, secret("wrong")])
 def test_a_private_registry_refuses_everybody_else(
     client: RegistryClient,
     private_registry: DockerRegistry,

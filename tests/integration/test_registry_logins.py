@@ -16,11 +16,12 @@ from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from tests.fakes.faults import Redirect, Status
 from tests.fakes.registry import Auth, FakeRegistry
+from tests.secrecy import secret
 
 pytestmark = pytest.mark.integration
 
 LAYER = b"layer"
-SECRET = "s3cret"
+SECRET = secret("login")
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from tests.fakes.faults import Redirect, RefuseRange, Status
 from tests.fakes.registry import Auth, FakeRegistry
+from tests.secrecy import leaks_in, secret
 from tests.services import missing
 
 pytestmark = pytest.mark.integration
@@ -109,7 +110,7 @@ def test_a_blob_that_is_missing_at_the_target_is_a_missing_blob(
     [
         "http://[",
         "http://x:99999/",
-        "http://user:s3cret@example.invalid/",
+        f"http://user:{secret('login')}@example.invalid/",
         "http://@example.invalid/",
         "file:///etc/passwd",
         "ftp://example.invalid/",
@@ -122,7 +123,7 @@ def test_a_location_that_is_no_web_address_ends_in_a_typed_error(
     registry.fail(Status(status=307, headers={"Location": location}))
     with pytest.raises(errors.RegistryUnavailable) as caught:
         read(client, registry)
-    assert "s3cret" not in str(caught.value)
+    assert leaks_in(str(caught.value)) == []
 
 
 @pytest.mark.parametrize(

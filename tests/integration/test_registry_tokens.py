@@ -12,8 +12,11 @@ from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from tests.fakes.faults import Cut, Redirect, Status
 from tests.fakes.registry import Auth, FakeRegistry
+from tests.secrecy import leaks_in, secret
 
 pytestmark = pytest.mark.integration
+
+SECRET = secret("login")
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +95,8 @@ def test_tokens_that_never_help_end_as_unauthorized(
 def test_an_identity_token_is_shown_by_get_where_oauth2_is_not_spoken(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path, status: int
 ) -> None:
-    registry.auth = Auth("bearer", users={"<token>": "refresh"})
-    log_in(docker_config, registry, identitytoken="refresh")
+    registry.auth = Auth("bearer", users={"<token>": SECRET})
+    log_in(docker_config, registry, identitytoken=SECRET)
     # The form is not read: the connection ends with the answer.
     refusal = Status(path="/token", status=status, times=1, headers={"Connection": "close"})
     registry.fail(refusal)
@@ -117,12 +120,12 @@ def test_an_identity_token_is_shown_by_get_where_oauth2_is_not_spoken(
 def test_a_realm_that_is_no_web_address_gets_no_secret(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path, realm: str
 ) -> None:
-    log_in(docker_config, registry, username="ci", password="s3cret")
+    log_in(docker_config, registry, username="ci", password=SECRET)
     registry.auth = None
     registry.fail(challenge(f'Bearer realm="{realm}",service="x"'))
     with pytest.raises(errors.Unauthorized, match="not trusted") as caught:
         client.manifest(name(registry))
-    assert "s3cret" not in str(caught.value)
+    assert leaks_in(str(caught.value)) == []
     assert len(registry.requests) == 1
 
 
@@ -139,7 +142,7 @@ def test_a_realm_on_a_metadata_address_is_never_asked(
 def test_a_redirected_realm_sees_no_secret(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path, *, identity: bool
 ) -> None:
-    secret = {"identitytoken": "s3cret"} if identity else {"username": "ci", "password": "s3cret"}
+    secret = {"identitytoken": SECRET} if identity else {"username": "ci", "password": SECRET}
     log_in(docker_config, registry, **secret)
     with FakeRegistry() as other:
         close = {"Location": f"http://{other.host}/token", "Connection": "close"}
@@ -212,7 +215,7 @@ def test_a_token_service_that_refuses_is_told_from_one_that_is_away(
 def test_basic_is_offered_beside_a_scheme_nobody_knows(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path
 ) -> None:
-    log_in(docker_config, registry, username="ci", password="s3cret")
+    log_in(docker_config, registry, username="ci", password=SECRET)
     fault = challenge('Negotiate, Basic realm="x, y"')
     registry.auth = None
     registry.fail(Status(path="/v2/", status=401, headers=fault.headers, times=1))

@@ -22,6 +22,7 @@ from shared.registry.hosts import Hosts
 from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, CutAt, Stall, Status
 from tests.fakes.registry import OCI_LAYER, OCI_MANIFEST, Auth, FakeRegistry, digest_of
+from tests.secrecy import secret
 from workers.cli.display import display_for
 from workers.cli.watching import Snapshot
 from workers.pulling.attempts import TryAgain
@@ -29,6 +30,7 @@ from workers.pulling.fetching import fetch_layer
 
 pytestmark = pytest.mark.integration
 
+SECRET = secret("login")
 SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
 
 
@@ -161,7 +163,7 @@ def test_s09_one_token_serves_a_whole_pull(
 def test_s10_a_refused_token_is_said_plainly(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
-    registry.auth = Auth("bearer", users={"ci": "s3cret"})
+    registry.auth = Auth("bearer", users={"ci": SECRET})
     with pytest.raises(errors.Unauthorized, match="docker login"):
         driver.pull(name)
 
