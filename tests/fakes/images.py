@@ -23,7 +23,7 @@ class Image:
     @property
     def tars(self) -> list[bytes]:
         """The layers, uncompressed."""
-        return [_tar(f"file-{digest_hex(content)[:8]}", content) for content in self.contents]
+        return [tar_of(f"file-{digest_hex(content)[:8]}", content) for content in self.contents]
 
     @property
     def diff_ids(self) -> list[str]:
@@ -74,7 +74,8 @@ def image_layout(directory: Path, tag: str, images: Mapping[str, Image]) -> Path
     return directory
 
 
-def _tar(name: str, content: bytes) -> bytes:
+def tar_of(name: str, content: bytes) -> bytes:
+    """A tar with one file."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         entry = tarfile.TarInfo(name)

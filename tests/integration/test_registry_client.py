@@ -18,10 +18,13 @@ from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from tests.fakes.faults import Cut, NoContentLength, Redirect, RefuseRange, Stall, Status
-from tests.fakes.registry import Auth, FakeRegistry, digest_of
+from tests.fakes.registry import Auth, FakeRegistry, Request, digest_of
+from tests.secrecy import leaks_in, secret
 
 pytestmark = pytest.mark.integration
 
+SECRET = secret("login")
+RIGHT = secret("right")
 BLOB = os.urandom(500_000)
 DIGEST = Digest.of(BLOB)
 
@@ -76,8 +79,8 @@ def read(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> tupl
 def test_docker_credentials_open_the_registry(
     client: RegistryClient, registry: FakeRegistry, login: Callable[[str, str], None], kind: str
 ) -> None:
-    registry.auth = Auth(kind, users={"ci": "s3cret"})
-    login("ci", "s3cret")
+    registry.auth = Auth(kind, users={"ci": SECRET})
+    login("ci", SECRET)
     client.manifest(name(registry))
     assert read(client, registry) == (0, BLOB)
     assert len([one for one in registry.requests if one.status == 401]) == 1
@@ -87,21 +90,21 @@ def test_docker_credentials_open_the_registry(
 def test_wrong_credentials_are_refused_at_once_without_a_secret(
     client: RegistryClient, registry: FakeRegistry, login: Callable[[str, str], None], kind: str
 ) -> None:
-    registry.auth = Auth(kind, users={"ci": "right"})
-    login("ci", "s3cret")
+    registry.auth = Auth(kind, users={"ci": RIGHT})
+    login("ci", SECRET)
     with pytest.raises(errors.Unauthorized) as caught:
         client.manifest(name(registry))
-    assert "s3cret" not in str(caught.value)
+    assert leaks_in(str(caught.value)) == []
     assert len(registry.requests) == 2
     # A failure is not kept: right credentials work without a new process.
-    login("ci", "right")
+    login("ci", RIGHT)
     client.manifest(name(registry))
 
 
 def test_no_credentials_are_refused_by_a_private_registry(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
-    registry.auth = Auth("basic", users={"ci": "s3cret"})
+    registry.auth = Auth("basic", users={"ci": SECRET})
     with pytest.raises(errors.Unauthorized, match="docker login"):
         client.manifest(name(registry))
 
@@ -121,8 +124,8 @@ def test_an_identity_token_is_exchanged_by_post(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    registry.auth = Auth("bearer", users={"ci": "refresh"})
-    entry = {registry.host: {"auth": "", "identitytoken": "refresh"}}
+    registry.auth = Auth("bearer", users={"ci": SECRET})
+    entry = {registry.host: {"auth": "", "identitytoken": SECRET}}
     (tmp_path / "config.json").write_text(json.dumps({"auths": entry}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     client.manifest(name(registry))
@@ -135,9 +138,9 @@ def test_a_finished_body_gives_its_connection_back(
     ports = set()
     original = registry.take_faults
 
-    def note(path: str, *, ranged: bool) -> Any:
+    def note(request: Request) -> Any:
         ports.add(threading.get_ident())
-        return original(path, ranged=ranged)
+        return original(request)
 
     registry.take_faults = note  # type: ignore[method-assign]
     for _ in range(5):
@@ -218,7 +221,7 @@ def test_a_signature_never_reaches_an_error(client: RegistryClient, registry: Fa
     registry.fail(Redirect(path="blobs", host=gone))
     with pytest.raises(errors.RegistryUnavailable) as caught:
         read(client, registry)
-    assert "s3cret" not in str(caught.value)
+    assert leaks_in(str(caught.value)) == []
 
 
 def test_a_manifest_over_the_cap_is_too_large(
@@ -286,11 +289,12 @@ def test_the_status_decides_and_the_body_explains(
 def test_what_a_registry_says_is_shown_without_queries(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
-    body = b'{"errors":[{"code":"X","message":"see https://s/x?token=s3cret\\u0007\\n now"}]}'
+    says = f"see https://s/x?token={SECRET}\a\n now"
+    body = json.dumps({"errors": [{"code": "X", "message": says}]}).encode()
     registry.fail(Status(path="manifests", status=404, body=body))
     with pytest.raises(errors.ManifestUnknown) as caught:
         client.manifest(name(registry))
-    assert "s3cret" not in str(caught.value)
+    assert leaks_in(str(caught.value)) == []
     assert "\a" not in str(caught.value)
 
 
