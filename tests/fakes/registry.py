@@ -4,21 +4,22 @@ with FakeRegistry() as registry:
     registry.put_image("team/app", "1.0", [b"layer", b"layer"])
     registry.fail(Cut(after_bytes=1000, times=1))
 
-`python -m tests.fakes.registry --help` runs one with a small image.
+`python -m tests.fakes.registry --help` runs one that misbehaves in any of many named ways.
 """
 
-import argparse
 import json
 import re
-import secrets
+import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.fakes import faults
+from tests.fakes.answers import Request
+from tests.fakes.certificates import Certificates
 from tests.fakes.faults import Fault
 from tests.fakes.registry_auth import Auth
-from tests.fakes.registry_handler import Handler, Request, Server, digest_of
+from tests.fakes.registry_handler import Handler, Server, digest_of
 
 __all__ = ["Auth", "FakeRegistry", "Request", "digest_of"]
 
@@ -33,18 +34,32 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 
 class FakeRegistry:
-    """A registry on 127.0.0.1. Use it as a context manager."""
+    """A registry, on a port of its own. Use it as a context manager."""
 
-    def __init__(self, auth: Auth | None = None) -> None:
+    def __init__(
+        self,
+        auth: Auth | None = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        tls: Certificates | None = None,
+    ) -> None:
         self.auth = auth
         self.requests: list[Request] = []
+        # Told of each request when its answer has gone out.
+        self.on_answer: Callable[[Request], None] = lambda _: None
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._faults: list[tuple[Fault, list[int]]] = []
         self._lock = threading.Lock()
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((address, port), Handler)
         self._server.registry = self
-        self.host = f"127.0.0.1:{self._server.server_port}"
+        self.host = f"{address}:{self._server.server_port}"
+        self.base = f"http://{self.host}"
+        if tls is not None:
+            self.base = f"https://{self.host}"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.certificate, tls.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def __enter__(self) -> "FakeRegistry":
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -162,44 +177,20 @@ class FakeRegistry:
             if request.method == method and re.search(path, request.path)
         ]
 
-    def take_faults(self, path: str, *, ranged: bool) -> list[Fault]:
-        """The faults that are due for this request."""
+    def take_faults(self, request: Request) -> list[Fault]:
+        """The faults that are due for this request; an answer of its own is the last of them."""
         taken = []
-        about_ranges = (faults.IgnoreRange, faults.WrongRange, faults.RefuseRange)
         with self._lock:
             for fault, count in self._faults:
-                if isinstance(fault, about_ranges) and not ranged:
-                    continue
-                if fault.matches(path) and (fault.times is None or count[0] < fault.times):
+                if fault.matches(request) and (fault.times is None or count[0] < fault.times):
                     count[0] += 1
                     taken.append(fault)
-                    if isinstance(fault, faults.Status | faults.Redirect):
-                        # An answer of its own: later faults wait for the next request.
+                    if fault.is_answer:
                         break
         return taken
 
 
-def main() -> None:
-    """Serve a small image until interrupted."""
-    parser = argparse.ArgumentParser(description="A registry that misbehaves when told to.")
-    parser.add_argument("--layers", type=int, default=3, help="how many layers the image has")
-    parser.add_argument("--layer-bytes", type=int, default=1_000_000, help="the size of each")
-    parser.add_argument("--cut-after", type=int, help="end each blob's body after so many bytes")
-    parser.add_argument("--ignore-range", action="store_true", help="answer 200 to Range requests")
-    parser.add_argument("--status", type=int, help="answer blobs with this status")
-    options = parser.parse_args()
-    with FakeRegistry() as registry:
-        layers = [secrets.token_bytes(options.layer_bytes) for _ in range(options.layers)]
-        registry.put_image("demo/app", "1", layers)
-        if options.cut_after is not None:
-            registry.fail(faults.Cut(after_bytes=options.cut_after))
-        if options.ignore_range:
-            registry.fail(faults.IgnoreRange())
-        if options.status is not None:
-            registry.fail(faults.Status(status=options.status))
-        print(f"{registry.host}/demo/app:1", flush=True)
-        threading.Event().wait()
-
-
 if __name__ == "__main__":
+    from tests.fakes.serving import main
+
     main()

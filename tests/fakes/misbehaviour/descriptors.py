@@ -1,0 +1,202 @@
+"""What a manifest says of its layers: sizes, digests, places, and how many there are."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from tests.fakes.faults import NoContentLength
+from tests.fakes.misbehaviour.misbehaving import Misbehaviour
+from tests.fakes.misbehaviour.promise import completes, refuses
+from tests.fakes.misbehaviour.scene import METADATA_HOST, Scene
+from tests.fakes.registry import OCI_LAYER, digest_of
+
+_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+
+
+def _first_layer(**members: Any) -> Callable[[Scene], object]:
+    """The manifest says this of its first layer."""
+    return lambda scene: scene.rewrite(lambda document: document["layers"][0].update(members))
+
+
+def _sized(difference: int) -> Callable[[Scene], object]:
+    """The manifest's size of the first layer is off by so many bytes."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["layers"][0]["size"] += difference
+
+    return lambda scene: scene.rewrite(change)
+
+
+def _layers(arrange: Callable[[list[bytes]], list[bytes]], **changes: Any) -> Callable[..., object]:
+    """The image consists of these layers instead."""
+
+    def arranged(scene: Scene) -> None:
+        scene.layers = arrange(scene.layers)
+        scene.bring(**changes)
+
+    return arranged
+
+
+def _inline(change: Callable[[bytes], bytes]) -> Callable[[Scene], object]:
+    """The manifest embeds the config, changed."""
+
+    def arrange(scene: Scene) -> None:
+        def embed(document: dict[str, Any]) -> None:
+            raw = scene.registry.blobs[document["config"]["digest"]]
+            document["config"]["data"] = base64.b64encode(change(raw)).decode()
+
+        scene.rewrite(embed)
+
+    return arrange
+
+
+def _ten_thousand(scene: Scene) -> None:
+    """None of them is there."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["layers"] = [
+            {"mediaType": OCI_LAYER, "digest": digest_of(str(number).encode()), "size": 1}
+            for number in range(10_000)
+        ]
+
+    digests = [digest_of(str(number).encode()) for number in range(10_000)]
+    scene.rewrite(change, config={"rootfs": {"type": "layers", "diff_ids": digests}})
+
+
+def _foreign(url: str, *, held: bool) -> Callable[[Scene], object]:
+    """The first layer stands elsewhere; the registry has it, too, where it is `held`."""
+
+    def arrange(scene: Scene) -> None:
+        place = url.format(storage=scene.storage.host, digest=scene.large)
+        scene.log_in()
+        _first_layer(mediaType=_FOREIGN, urls=[place])(scene)
+        if held:
+            scene.unasked.append(scene.storage)
+        else:
+            del scene.registry.blobs[scene.large]
+
+    return arrange
+
+
+_ELSEWHERE = "http://{storage}/v2/other/blobs/{digest}"
+
+
+def _missing(scene: Scene) -> None:
+    del scene.registry.blobs[scene.large]
+
+
+def _unsized(scene: Scene) -> None:
+    _sized(1000)(scene)
+    scene.fail(NoContentLength())
+
+
+ALL: tuple[Misbehaviour, ...] = (
+    Misbehaviour(
+        "layer-larger-than-said",
+        "has a layer of 1000 bytes more than the manifest says",
+        refuses("SizeMismatch", "keeps no byte beyond"),
+        _sized(-1000),
+    ),
+    Misbehaviour(
+        "layer-smaller-than-said",
+        "has a layer of 1000 bytes less than the manifest says",
+        refuses("SizeMismatch", "before the first byte"),
+        _sized(1000),
+    ),
+    Misbehaviour(
+        "layer-smaller-than-said-and-chunked",
+        "does the same, and says no length",
+        refuses("SizeMismatch", "asks for the rest, and is told that there is none"),
+        _unsized,
+    ),
+    Misbehaviour(
+        "layer-missing",
+        "does not have a layer that its manifest names",
+        refuses("BlobUnknown", "at once", requests=5),
+        _missing,
+    ),
+    Misbehaviour(
+        "layer-twice",
+        "has the same layer at two places of the image",
+        completes("fetches it once", requests=5, refetched_bytes=0),
+        _layers(lambda layers: [*layers, layers[0]]),
+    ),
+    Misbehaviour(
+        "layer-empty",
+        "has a layer of no bytes",
+        completes("0 is a size; nothing is asked for", requests=5),
+        _layers(lambda layers: [layers[0], b"", layers[1]]),
+    ),
+    Misbehaviour(
+        "layer-of-sha512",
+        "names its layers by sha512",
+        completes("verifies by it", requests=5),
+        _layers(lambda layers: layers, algorithm="sha512"),
+    ),
+    Misbehaviour(
+        "layer-of-md5",
+        "names a layer by md5",
+        refuses("UnsupportedAlgorithm", "a digest that proves nothing is none", requests=3),
+        _first_layer(digest=f"md5:{'0' * 32}"),
+    ),
+    Misbehaviour(
+        "layer-digest-climbs",
+        "names a layer `sha256:../../../etc/passwd`",
+        refuses("InvalidManifest", "before it is part of any path or URL", requests=3),
+        _first_layer(digest="sha256:../../../etc/passwd"),
+    ),
+    Misbehaviour(
+        "layer-of-negative-size",
+        "says that a layer has -1 bytes",
+        refuses("InvalidManifest", "before anything is fetched", requests=3),
+        _first_layer(size=-1),
+    ),
+    Misbehaviour(
+        "layer-of-2^70-bytes",
+        "says that a layer has 2^70 bytes",
+        refuses("InvalidManifest", "before anything is fetched", requests=3),
+        _first_layer(size=2**70),
+    ),
+    Misbehaviour(
+        "layers-beyond-count",
+        "lists 10 000 layers",
+        refuses("TooLarge", "1024 are the most", requests=3, is_choice=True),
+        _ten_thousand,
+    ),
+    Misbehaviour(
+        "layers-fewer-than-diff-ids",
+        "lists one layer less than its config",
+        refuses("InvalidManifest", "before any layer is fetched", requests=3),
+        lambda scene: scene.rewrite(lambda document: document["layers"].pop() and None),
+    ),
+    Misbehaviour(
+        "config-inline",
+        "embeds the config in the manifest",
+        completes("verifies it and asks for nothing", requests=4),
+        _inline(lambda raw: raw),
+    ),
+    Misbehaviour(
+        "config-inline-wrong",
+        "embeds another config than the manifest names",
+        refuses("InvalidManifest", "verifies it", requests=3, is_choice=True),
+        _inline(lambda raw: raw[:-1] + b" "),
+    ),
+    Misbehaviour(
+        "foreign-layer",
+        "does not have a layer, but says by `urls` where it stands",
+        completes("asks there, without credentials", requests=10),
+        _foreign(_ELSEWHERE, held=False),
+    ),
+    Misbehaviour(
+        "foreign-layer-of-its-own",
+        "has the layer and names another place, too",
+        completes("asks the registry first", requests=10),
+        _foreign(_ELSEWHERE, held=True),
+    ),
+    Misbehaviour(
+        "foreign-layer-at-metadata",
+        f"says that a layer stands at `http://{METADATA_HOST}/…`",
+        refuses("RegistryNotAllowed", "never asks a link-local address"),
+        _foreign(f"http://{METADATA_HOST}/latest/", held=False),
+    ),
+)
