@@ -36,6 +36,7 @@ class Progress:
         self._lock = threading.Lock()
         self._reason: Exception | None = None
         self._bodies: set[Abortable] = set()
+        self._waits: dict[int, float] = {}
 
     @property
     def stopped(self) -> Exception | None:
@@ -61,8 +62,21 @@ class Progress:
 
     def beat(self) -> None:
         """The work goes on, for instance with a copied or hashed chunk."""
-        self.active_at = time.monotonic()
+        # Another thread may be in a wait with an end.
+        self.active_at = max(time.monotonic(), *tuple(self._waits.values()), 0.0)
         self.check()
+
+    @contextmanager
+    def waiting(self, seconds: float) -> Iterator[None]:
+        """A wait of this thread that has an end: no other sign of life is due for `seconds`."""
+        thread = threading.get_ident()
+        self._waits[thread] = time.monotonic() + seconds
+        try:
+            self.beat()
+            yield
+        finally:
+            del self._waits[thread]
+        self.beat()
 
     def wait_until_done(self, seconds: float) -> None:
         """A wait with an end begins: no other sign of life is due for `seconds`."""

@@ -48,7 +48,10 @@ class _Place:
 
 
 class BlobSource:
-    """One blob of `size` bytes. For one download, and all threads of it."""
+    """One blob of `size` bytes. For one download, and all threads of it.
+
+    `patience_seconds`: how long a request may take to its first byte.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,9 @@ class BlobSource:
         digest: Digest,
         size: int,
         urls: Sequence[str] = (),
+        patience_seconds: float = 60.0,
     ) -> None:
+        self.patience_seconds = patience_seconds
         self._asker = asker
         self._ranges = ranges
         self._reference = reference

@@ -135,7 +135,13 @@ class RegistryClient:
     ) -> BlobSource:
         """Who may serve this blob."""
         route = self._route(reference, "pull")
-        return BlobSource(self._asker, self._ranges, route, reference, digest, size, urls)
+        # A token, redirects, a 401: each with their own time-outs.
+        patience_seconds = 4 * (
+            self._settings.connect_timeout_seconds + self._settings.stall_timeout_seconds
+        )
+        return BlobSource(
+            self._asker, self._ranges, route, reference, digest, size, urls, patience_seconds
+        )
 
     def _route(self, reference: Reference, need: Need) -> list[Host]:
         if not self._settings.allows(reference.registry, reference.repository):

@@ -26,7 +26,7 @@ class Frontier:
         self._read = read
         # Bytes from 0 to here have landed.
         self._end = 0
-        self._blocks: dict[int, bytes] = {}
+        self._blocks: dict[int, bytes | memoryview] = {}
         self._moved = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -47,7 +47,7 @@ class Frontier:
             return
         with self._moved:
             if self.hashed <= first < self.hashed + _WINDOW_BYTES:
-                self._blocks[first] = bytes(block)
+                self._blocks[first] = block
             if end > self._end:
                 self._end = end
                 self._moved.notify()

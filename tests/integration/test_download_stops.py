@@ -17,7 +17,7 @@ from shared.download.progress import Progress
 from shared.errors import BlobTruncated, PullCancelled
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from shared.registry.client import BlobBody, RegistryClient
+from shared.registry.client import BlobBody, BlobSource, RegistryClient
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.ingest import Ingest
@@ -78,6 +78,10 @@ def client(registry: FakeRegistry, tmp_path: Path) -> Iterator[RegistryClient]:
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as pool:
         yield pool
+
+
+def source(client: RegistryClient, registry: FakeRegistry) -> BlobSource:
+    return client.source(Reference.parse(f"{registry.host}/team/app:1"), DIGEST, SIZE)
 
 
 def open_blob(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> BlobBody:
@@ -198,9 +202,7 @@ def test_a_stopped_download_ends_with_the_reason_and_keeps_its_bytes(
 ) -> None:
     registry.fail(Stall(after_bytes=70_000, times=1))
     ingest, progress = begin("1"), Progress()
-    downloading: Future[None] = pool.submit(
-        download, lambda first: open_blob(client, registry, first), ingest, progress
-    )
+    downloading: Future[None] = pool.submit(download, source(client, registry), ingest, progress)
     wait_until(lambda: progress.offset == 70_000)
 
     progress.stop(CANCELLED)
@@ -211,5 +213,5 @@ def test_a_stopped_download_ends_with_the_reason_and_keeps_its_bytes(
 
     heir = begin("2")
     assert heir.offset == 70_000
-    download(lambda first: open_blob(client, registry, first), heir, Progress())
+    download(source(client, registry), heir, Progress())
     assert registry.asked("/blobs/")[-1].range == f"bytes=70000-{SIZE - 1}"

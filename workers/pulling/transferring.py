@@ -8,11 +8,9 @@ from shared.catalog.pull_layers import PullLayer
 from shared.download.engine import download
 from shared.download.progress import Progress
 from shared.oci.reference import Reference
-from shared.registry.client import BlobBody
 from shared.volume.ingest import Ingest
 from workers.pulling.attempts import Attempt
 from workers.pulling.keeping import LeaseLost, Transfer
-from workers.resources import Resources
 
 # Tells a watcher "this layer stands at `offset` of `size` bytes".
 Announce = Callable[[int, int], None]
@@ -76,14 +74,9 @@ def _transfer(current: Attempt, work: Work) -> str:
     )
     source = "resumed" if ingest.inherited_bytes else "network"
     blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
-    patience_seconds = _patience_seconds(resources)
-
-    def open_body(first: int) -> BlobBody:
-        progress.wait_until_done(patience_seconds)
-        return blob.open(first)
-
+    settings = resources.settings
     try:
-        download(open_body, ingest, progress, blob.blame)
+        download(blob, ingest, progress, settings.layer_connections, settings.chunk_bytes)
     except LeaseLost:
         ingest.abandon()
         raise
@@ -95,11 +88,3 @@ def _transfer(current: Attempt, work: Work) -> str:
             ingest.discard()
         raise
     return source
-
-
-def _patience_seconds(resources: Resources) -> float:
-    """How long one request may take to its first byte: a token, redirects, a 401, each with their
-    own time-outs.
-    """
-    settings = resources.settings
-    return 4 * (settings.connect_timeout_seconds + settings.stall_timeout_seconds)

@@ -24,8 +24,26 @@ DIGEST = Digest.of(BLOB)
 CANCELLED = PullCancelled("Somebody cancelled the pull.")
 
 
+class Asked:
+    """A source that answers with what a function says of the first byte."""
+
+    patience_seconds = 60.0
+    serves_ranges = False
+
+    def __init__(self, open_body: Callable[[int], Any]) -> None:
+        self._open_body = open_body
+
+    def open(self, first: int, _end: int) -> Any:
+        return self._open_body(first)
+
+    def blame(self, _body: object = None) -> bool:
+        return False
+
+
 class Body(nullcontext[Any]):
     """The blob from `first` on, up to byte `last`, where `then` happens and the body breaks."""
+
+    end = len(BLOB)
 
     def __init__(
         self, first: int, last: int = len(BLOB), then: Callable[[], object] | None = None
@@ -62,7 +80,7 @@ def ingest(tmp_path: Path) -> Iterator[Ingest]:
 def test_a_body_that_breaks_is_continued_from_its_last_byte(ingest: Ingest) -> None:
     bodies = {0: Body(0, 120_000, lambda: None), 120_000: Body(120_000)}
     progress = Progress()
-    download(bodies.pop, ingest, progress)
+    download(Asked(bodies.pop), ingest, progress)
     assert bodies == {}
     assert (progress.fetched, progress.offset) == (len(BLOB), len(BLOB))
 
@@ -76,7 +94,7 @@ def test_a_body_that_breaks_because_of_a_stop_ends_with_the_reason(ingest: Inges
         return Body(first, 120_000, lambda: progress.stop(CANCELLED))
 
     with pytest.raises(PullCancelled) as caught:
-        download(open_body, ingest, progress)
+        download(Asked(open_body), ingest, progress)
     assert caught.value is CANCELLED
     assert asked == [0]
     assert ingest.offset == 120_000
@@ -87,7 +105,7 @@ def test_a_reason_that_looks_like_a_broken_body_is_no_reason_to_go_on(ingest: In
     reason = RegistryUnavailable("The lease was lost.")
     bodies = [Body(0, 120_000, lambda: progress.stop(reason))]
     with pytest.raises(RegistryUnavailable) as caught:
-        download(lambda _first: bodies.pop(), ingest, progress)
+        download(Asked(lambda _first: bodies.pop()), ingest, progress)
     assert caught.value is reason
 
 
@@ -95,7 +113,7 @@ def test_no_request_follows_a_stop(ingest: Ingest) -> None:
     progress = Progress()
     progress.stop(CANCELLED)
     with pytest.raises(PullCancelled):
-        download(lambda _first: pytest.fail("The registry is asked."), ingest, progress)
+        download(Asked(lambda _first: pytest.fail("The registry is asked.")), ingest, progress)
 
 
 def test_a_request_without_an_answer_is_left_behind_and_its_late_body_closed(
@@ -110,7 +128,7 @@ def test_a_request_without_an_answer_is_left_behind_and_its_late_body_closed(
         return body
 
     with pytest.raises(PullCancelled):
-        download(open_body, ingest, progress)
+        download(Asked(open_body), ingest, progress)
     assert ingest.offset == 0
     assert not body.closed
     answer.set()
@@ -124,7 +142,7 @@ def test_what_the_request_raises_is_raised(ingest: Ingest) -> None:
         raise unknown
 
     with pytest.raises(BlobUnknown) as caught:
-        download(open_body, ingest, Progress())
+        download(Asked(open_body), ingest, Progress())
     assert caught.value is unknown
 
 
@@ -136,7 +154,7 @@ def test_a_stop_during_the_request_that_fails_ends_with_the_reason(ingest: Inges
         raise RegistryUnavailable("The registry does not answer.")
 
     with pytest.raises(PullCancelled):
-        download(open_body, ingest, progress)
+        download(Asked(open_body), ingest, progress)
 
 
 def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
@@ -149,7 +167,7 @@ def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
             yield BLOB[1000:2000]
 
     with pytest.raises(PullCancelled):
-        download(lambda _first: Stopping(0), ingest, progress)
+        download(Asked(lambda _first: Stopping(0)), ingest, progress)
     assert ingest.offset == 1000
 
 
@@ -163,11 +181,11 @@ def test_nothing_is_committed_after_a_stop(ingest: Ingest, tmp_path: Path) -> No
             progress.stop(CANCELLED)
 
     with pytest.raises(PullCancelled):
-        download(lambda _first: Last(0), ingest, progress)
+        download(Asked(lambda _first: Last(0)), ingest, progress)
     assert not (tmp_path / "blobs").exists()
 
 
 def test_a_commit_may_take_its_time(ingest: Ingest) -> None:
     progress = Progress()
-    download(Body, ingest, progress)
+    download(Asked(Body), ingest, progress)
     assert progress.active_at > time.monotonic() + 60

@@ -1,0 +1,140 @@
+"""Several connections for one large blob, as many as bring more.
+
+The thread that calls watches: how many there are to be (`ramp.py`), which is far slower than its
+sisters (`stragglers.py`), and what a connection that failed means: one of several was refused, or
+nobody serves the blob any more.
+"""
+
+import threading
+import time
+
+from shared.download.lane import Lane, Whole
+from shared.download.plan import Plan
+from shared.download.progress import Progress
+from shared.download.ramp import Ramp
+from shared.download.source import Source
+from shared.download.stragglers import Stragglers
+from shared.errors import (
+    PermanentError,
+    SizeMismatch,
+    TransientError,
+    VolumeFull,
+    VolumeUnavailable,
+)
+from shared.volume.ingest import Ingest
+
+_TICK_SECONDS = 0.05
+
+
+class Swarm:
+    """Of one download. `connections`: the most of them."""
+
+    def __init__(
+        self,
+        source: Source,
+        ingest: Ingest,
+        progress: Progress,
+        connections: int,
+        chunk_bytes: int,
+    ) -> None:
+        self._source = source
+        self._ingest = ingest
+        self._progress = progress
+        self._plan = Plan(ingest.gaps(), chunk_bytes)
+        self._ramp = Ramp(connections)
+        self._stragglers = Stragglers()
+        self._changed = threading.Condition()
+        self._lanes: list[Lane] = []
+        self._ended: list[Lane] = []
+        self._threads: list[threading.Thread] = []
+        self._began = self._reached = ingest.offset
+
+    def run(self) -> None:
+        """Fetch what is missing; some of it is left where the host turns out not to do ranges.
+
+        Raises what the last connection failed with, and the reason of `progress.stop()`.
+        """
+        try:
+            while not self._is_over():
+                self._look()
+        except Whole:
+            return
+        finally:
+            self._end_all()
+
+    def _is_over(self) -> bool:
+        with self._changed:
+            ended, self._ended = self._ended, []
+        for lane in ended:
+            if lane.error is not None:
+                self._failed(lane, lane.error)
+        with self._changed:
+            while len(self._lanes) < self._ramp.wanted and self._plan.left_bytes:
+                self._open()
+            for lane in self._lanes[self._ramp.wanted :]:
+                lane.dismiss()
+            if not self._lanes and not self._ended:
+                return True
+            if not self._ended:
+                self._changed.wait(_TICK_SECONDS)
+            return False
+
+    def _open(self) -> None:
+        lane = Lane(self._source, self._ingest, self._progress, self._take, self._give_back)
+        self._lanes.append(lane)
+        self._threads.append(lane.start(self._note_end))
+
+    def _look(self) -> None:
+        self._progress.check()
+        now, offset = time.monotonic(), self._ingest.offset
+        if offset != self._progress.offset:
+            self._progress.at(offset)
+        self._ramp.observe(offset - self._began, now)
+        with self._changed:
+            lanes = list(self._lanes)
+        for lane in self._stragglers.among({lane: lane.pace(now) for lane in lanes}):
+            lane.abandon()
+
+    def _failed(self, lane: Lane, error: BaseException) -> None:
+        """Raises the error where there is nobody left to ask."""
+        # A stop breaks bodies off: that is no error of the registry.
+        self._progress.check()
+        if not _is_the_registrys(error):
+            raise error
+        if self._lanes:
+            if not lane.took:
+                self._ramp.refused(len(self._lanes))
+        elif self._ingest.offset > self._reached:
+            self._reached = self._ingest.offset
+        elif not self._source.blame(lane.body):
+            raise error
+
+    def _take(self, rate: float) -> tuple[int, int] | None:
+        with self._changed:
+            return self._plan.take(self._ramp.wanted, rate)
+
+    def _give_back(self, first: int, end: int) -> None:
+        with self._changed:
+            self._plan.give_back(first, end)
+
+    def _note_end(self, lane: Lane) -> None:
+        with self._changed:
+            self._lanes.remove(lane)
+            self._ended.append(lane)
+            self._changed.notify()
+
+    def _end_all(self) -> None:
+        """Nobody writes any more."""
+        with self._changed:
+            lanes = list(self._lanes)
+        for lane in lanes:
+            lane.dismiss()
+            lane.abandon()
+        for thread in self._threads:
+            thread.join()
+
+
+def _is_the_registrys(error: BaseException) -> bool:
+    """Whether another connection, or another host, may do better."""
+    ours = isinstance(error, VolumeFull | VolumeUnavailable | SizeMismatch)
+    return isinstance(error, TransientError | PermanentError) and not ours
