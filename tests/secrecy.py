@@ -7,10 +7,11 @@ one mark finds all of them: as they are, and within base64, as logins and Celery
 import base64
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
@@ -39,22 +40,31 @@ def _spellings() -> Iterator[str]:
 _NEEDLES = re.compile("|".join(map(re.escape, _spellings())))
 
 
-def leaks_in(text: str, place: str = "") -> list[str]:
-    """Where a secret of the tests stands in a text, each with a little of what is around it."""
+def leaks_in(text: str, place: str = "", also: Iterable[str] = ()) -> list[str]:
+    """Where a secret of the tests stands in a text, each with a little of what is around it.
+
+    `also`: secrets that were not made here, such as a server's own password.
+    """
+    needles = re.compile("|".join([_NEEDLES.pattern, *map(re.escape, also)]))
     return [
         f"{place}{text[max(0, found.start() - 80) : found.end() + 20]}"
-        for found in _NEEDLES.finditer(text)
+        for found in needles.finditer(text)
     ]
 
 
-def leaks_in_files(directory: Path, pattern: str = "*.log") -> list[str]:
+def leaks_in_files(directory: Path, pattern: str = "*.log", also: Iterable[str] = ()) -> list[str]:
     """In the files below a directory."""
     files = (path for path in sorted(directory.rglob(pattern)) if path.is_file())
     return [
         leak
         for path in files
-        for leak in leaks_in(path.read_text(errors="replace"), f"{path.name}: ")
+        for leak in leaks_in(path.read_text(errors="replace"), f"{path.name}: ", also)
     ]
+
+
+def passwords_in(*urls: str) -> list[str]:
+    """The passwords of servers, as their URLs spell them."""
+    return [password for url in urls if (password := urlsplit(url).password)]
 
 
 def leaks_in_catalog(url: str) -> list[str]:

@@ -14,7 +14,13 @@ import psycopg
 from celery import Celery
 from celery.result import AsyncResult
 
-from tests.secrecy import leaks_in, leaks_in_catalog, leaks_in_files, leaks_in_redis
+from tests.secrecy import (
+    leaks_in,
+    leaks_in_catalog,
+    leaks_in_files,
+    leaks_in_redis,
+    passwords_in,
+)
 from tests.waiting import wait_until
 
 
@@ -65,6 +71,7 @@ class Fleet:
     settings: dict[str, str] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    loglevel: str = "INFO"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -104,7 +111,7 @@ class Fleet:
     def launch_worker(self, pool: str = "threads", **environment: str) -> Worker:
         """One more worker, that is not ready yet."""
         name = f"worker-{len(self.workers)}"
-        options = ["-P", pool, "-c", "4", "-n", f"{name}@test", "--loglevel=INFO"]
+        options = ["-P", pool, "-c", "4", "-n", f"{name}@test", f"--loglevel={self.loglevel}"]
         command = ["-m", "celery", "-A", "workers.app", "worker", "-E", *options]
         worker = Worker(*self.spawn(name, command, environment))
         self.workers.append(worker)
@@ -142,9 +149,10 @@ class Fleet:
 
     def leaks(self) -> list[str]:
         """Where a secret of the tests stands in what this fleet has left behind or said."""
+        passwords = passwords_in(self.database_url, self.redis_url)
         return [
-            *leaks_in("\n".join(self.told), "Command line: "),
-            *leaks_in_files(self.logs),
+            *leaks_in("\n".join(self.told), "Command line: ", passwords),
+            *leaks_in_files(self.logs, also=passwords),
             *leaks_in_catalog(self.database_url),
             *leaks_in_redis(self.redis_url),
         ]
