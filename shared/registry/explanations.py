@@ -28,12 +28,14 @@ _VAGUE = {"", "UNKNOWN", "UNSUPPORTED", "INTERNAL_ERROR"}
 _SECRETS = (
     # User information, queries and fragments of URLs; they may be quoted once more.
     (re.compile(r"(?<=://)[^\s/@]+@"), "…@"),
-    (re.compile(r"(?:[?#]|%3f)\S+", re.IGNORECASE), "?…"),
+    (re.compile(r"(?<=\S)(?:[?#]|%3f)\S+", re.IGNORECASE), "?…"),
     (re.compile(r"\b(Basic|Bearer)\s+[\w.~+/=-]{8,}", re.IGNORECASE), r"\1 …"),
     (
+        # But "token: expired" is a sentence. It begins where a word does: else a long one would be
+        # tried at each of its letters.
         re.compile(
-            r"([\w-]*(?:token|secret|passw(?:or)?d|signature|credential|api-?key)[\w-]*"
-            r"[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+",
+            r"((?<![\w-])[\w-]*(?:token|secret|passw(?:or)?d|signature|credential|api-?key)[\w-]*"
+            r"[\"']?\s*(?:=|:(?!\s*(?-i:[a-z]+)(?:[\s.,;)]|$)))\s*[\"']?)[^\s\"',;&}]+",
             re.IGNORECASE,
         ),
         r"\1…",
@@ -58,14 +60,12 @@ def explanation_of(response: requests.Response) -> tuple[str | None, str | None]
     except (ValueError, RecursionError):
         code, message = _of_text(raw.decode("utf-8", "ignore"))
     sent = tuple(_sent(response.request))
-    code = code if code and _CODE.fullmatch(code) and without_secrets(code, sent) == code else None
-    return code, _shown(message, sent)
+    is_plain = code and _CODE.fullmatch(code) and _shown(code, sent) == code
+    return (code if is_plain else None), _shown(message, sent)
 
 
-def without_secrets(text: str, sent: Iterable[str] = ()) -> str:
-    """The text with … in place of each of the words that were `sent`, and of what looks secret."""
-    for secret in sorted(sent, key=len, reverse=True):
-        text = text.replace(secret, "…")
+def _without_secrets(text: str) -> str:
+    """The text with … in place of what looks like a secret."""
     for pattern, shown in _SECRETS:
         text = pattern.sub(shown, text)
     return _WORD.sub(_without_meaning, text)
@@ -137,8 +137,10 @@ def _of_text(text: str) -> tuple[str | None, str | None]:
 def _shown(text: str | None, sent: Iterable[str]) -> str | None:
     printable = (letter if letter.isprintable() else " " for letter in text or "")
     line = " ".join("".join(printable).split())
-    # Cut first, but behind the excerpt's end: half a secret would not be recognised.
-    line = without_secrets(line[: 100 * _EXCERPT_CHARACTERS], sent)
+    for secret in sorted(sent, key=len, reverse=True):
+        line = line.replace(secret, "…")
+    # Cut behind the excerpt's end: half a secret might not look like one.
+    line = _without_secrets(line[: 10 * _EXCERPT_CHARACTERS])
     if len(line) > _EXCERPT_CHARACTERS:
         line = line[:_EXCERPT_CHARACTERS].rstrip() + "…"
     return line.rstrip(".") or None

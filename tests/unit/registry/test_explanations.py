@@ -156,6 +156,7 @@ def test_what_looks_like_a_secret_is_not_shown(says: str) -> None:
         f"manifest unknown to revision=sha256:{'0a' * 32}",
         "The image with digest sha256:abc was not found in application/vnd.oci.image.index.v1+json",
         "repository name not known to registry: team/a-very-long-name-of-an-application-image",
+        "invalid token: signature is invalid",
         "RequestId: 123e4567-e89b-12d3-a456-426614174000",
         "pull access denied, repository does not exist or may require authorization",
     ],
