@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from shared.catalog.database import Connection
 from shared.catalog.tables import blobs, layers
@@ -38,6 +38,10 @@ def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> None:
 
 def store_blobs(tx: Connection, sizes: dict[Digest, int]) -> None:
     """These blobs are on the volume, verified, with these sizes in bytes."""
+    tx.execute(_storing(sizes))
+
+
+def _storing(sizes: dict[Digest, int]) -> Insert:
     now = func.clock_timestamp()
     statement = insert(blobs).values(
         [
@@ -50,23 +54,20 @@ def store_blobs(tx: Connection, sizes: dict[Digest, int]) -> None:
             for digest in sorted(sizes, key=str)
         ]
     )
-    tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["digest"],
-            set_={
-                "size_bytes": statement.excluded.size_bytes,
-                "stored_at": statement.excluded.stored_at,
-                "verified_at": statement.excluded.verified_at,
-            },
-            # What is stored already keeps its time.
-            where=blobs.c.stored_at.is_(None),
-        )
+    return statement.on_conflict_do_update(
+        index_elements=["digest"],
+        set_={
+            "size_bytes": statement.excluded.size_bytes,
+            "stored_at": statement.excluded.stored_at,
+            "verified_at": statement.excluded.verified_at,
+        },
+        # What is stored already keeps its time.
+        where=blobs.c.stored_at.is_(None),
     )
 
 
 def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | None = None) -> None:
     """This blob is on the volume, and it is a layer; `diff_id` only as computed from its bytes."""
-    store_blobs(tx, {digest: size})
     statement = insert(layers).values(
         digest=str(digest), size_bytes=size, diff_id=str(diff_id) if diff_id else None
     )
@@ -75,5 +76,5 @@ def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | Non
             index_elements=["digest"],
             set_={"diff_id": statement.excluded.diff_id},
             where=layers.c.diff_id.is_(None) & statement.excluded.diff_id.is_not(None),
-        )
+        ).add_cte(_storing({digest: size}).cte("stored"))
     )

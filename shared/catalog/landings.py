@@ -33,13 +33,14 @@ _COUNT = """
 """
 
 
-def settle(tx: Connection, digest: Digest, pull_id: str) -> list[str]:
+def settle(tx: Connection, digest: Digest, pull_id: str, *, own_is_told: bool = False) -> list[str]:
     """A blob has been stored: tell every pull that waits for it. Those that are whole now.
 
-    `pull_id`: whose download it was; the others joined it.
+    `pull_id`: whose download it was; the others joined it. `own_is_told`: its own row says so.
     """
     waiting = list(tx.execute(text(_WAITING), {"digest": str(digest)}).scalars())
-    tx.execute(text(_JOIN), {"digest": str(digest), "waiting": waiting})
+    if not own_is_told or waiting != [pull_id]:
+        tx.execute(text(_JOIN), {"digest": str(digest), "waiting": waiting})
     counted = tx.execute(text(_COUNT), {"waiting": waiting})
     whole = [row.id for row in counted if row.whole]
     # The one that fetched it last: the others' links are on their way by then.

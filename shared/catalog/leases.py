@@ -18,6 +18,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    FromClause,
     String,
     case,
     column,
@@ -37,10 +38,13 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A lease of our own. `starts`: how many owners in a row died before it without progress."""
+    """A lease of our own. `starts`: how many owners in a row died before it without progress.
+    `others`: the fences of those who may be at work on the same digest from another registry.
+    """
 
     fence: int
     starts: int
+    others: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +69,15 @@ class Report:
     renew: bool
 
 
-def living(lease_seconds: float) -> ColumnElement[bool]:
+def living(lease_seconds: float, table: FromClause = leases) -> ColumnElement[bool]:
     """Whether a lease has an owner who may be alive."""
-    return leases.c.owner.is_not(None) & (_free_at(lease_seconds) > func.clock_timestamp())
+    return table.c.owner.is_not(None) & (_free_at(lease_seconds, table) > func.clock_timestamp())
 
 
-def _free_at(lease_seconds: float) -> ColumnElement[datetime]:
+def _free_at(lease_seconds: float, table: FromClause = leases) -> ColumnElement[datetime]:
     # While the database was away nobody could renew: nobody is dead for one lease time after it.
     began = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
-    return func.greatest(leases.c.expires_at, began)
+    return func.greatest(table.c.expires_at, began)
 
 
 def take(
@@ -113,6 +117,13 @@ def _take(
         else_=leases.c.starts_without_progress + 1,
     )
     again = {"started_bytes": leases.c.bytes_done, "starts_without_progress": starts}
+    other = leases.alias("other")
+    others = (
+        select(other.c.fence)
+        .where(other.c.digest == str(digest), other.c.registry != registry)
+        .where(living(lease_seconds, other))
+        .scalar_subquery()
+    )
     row = tx.execute(
         insert(leases)
         .values(registry=registry, digest=str(digest), **new)
@@ -121,9 +132,13 @@ def _take(
             set_={**new, **again},
             where=~living(lease_seconds),
         )
-        .returning(leases.c.fence, leases.c.starts_without_progress)
+        .returning(
+            leases.c.fence, leases.c.starts_without_progress, func.array(others).label("others")
+        )
     ).one_or_none()
-    return Taken(row.fence, row.starts_without_progress) if row else None
+    if row is None:
+        return None
+    return Taken(row.fence, row.starts_without_progress, frozenset(row.others))
 
 
 def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> Held | None:
@@ -141,14 +156,6 @@ def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -
     if row is None:
         return None
     return Held(row.owner or "", row.pull_id, row.bytes_done, row.expires_at, float(row.seconds))
-
-
-def fences_alive(tx: Connection, digest: Digest, lease_seconds: float) -> set[int]:
-    """The fences of everybody who may be at work on this digest, from whatever registry."""
-    rows = tx.execute(
-        select(leases.c.fence).where(leases.c.digest == str(digest), living(lease_seconds))
-    )
-    return set(rows.scalars())
 
 
 def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> set[int]:

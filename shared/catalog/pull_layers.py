@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, case, func, select, text, update
+from sqlalchemy import Select, case, func, select, update
 from sqlalchemy.sql.dml import Update
 
 from shared.catalog.database import Connection
@@ -45,7 +45,7 @@ def of_pull(tx: Connection, pull_id: str, registry: str) -> list[PullLayer]:
     rows = tx.execute(
         _select(registry).where(pull_layers.c.pull_id == pull_id).order_by(pull_layers.c.position)
     )
-    return [_layer(row) for row in rows]
+    return [as_layer(row) for row in rows]
 
 
 def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLayer | None:
@@ -55,7 +55,7 @@ def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLaye
             pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest)
         )
     ).one_or_none()
-    return _layer(row) if row else None
+    return as_layer(row) if row else None
 
 
 def missing(tx: Connection, pull_id: str) -> int:
@@ -85,17 +85,8 @@ def check_claims(tx: Connection, pull_id: str) -> None:
         )
 
 
-def lock(tx: Connection, pull_id: str, digest: Digest) -> None:
-    """Keep this layer's row until the transaction ends."""
-    tx.execute(
-        select(pull_layers.c.pull_id)
-        .where(pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest))
-        .with_for_update()
-    )
-
-
 def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
-    """One more attempt at a layer, which waits no longer."""
+    """One more attempt at a layer, which waits no longer; its row is locked from here on."""
     tx.execute(
         _one(pull_id, digest).values(
             attempts=pull_layers.c.attempts + 1, waiting_for=None, not_before=None
@@ -113,38 +104,18 @@ def wait(
 
 
 def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datetime) -> None:
-    """Another pull fetches this layer; this one waits for it, and is no message any more."""
-    reason = func.jsonb_build_object("cause", "pull", "until", until, "detail", leader)
-    tx.execute(_one(pull_id, digest).values(waiting_for=reason, not_before=None))
+    """Another pull fetches this layer; this one waits for it, and is no message any more.
 
-
-def more_urgent(tx: Connection, pull_id: str, digest: Digest) -> bool:
-    """Whether a more urgent layer stands behind this one in the queue, and nobody fetches it.
-
-    Only messages that were sent later than this layer's: those before it have had their turn.
+    It was begun a moment ago: that was no attempt.
     """
-    statement = text(
-        """
-        SELECT EXISTS (
-            SELECT FROM pull_layers mine JOIN pulls own ON own.id = mine.pull_id,
-                pulls other JOIN pull_layers theirs ON theirs.pull_id = other.id
-                LEFT JOIN blobs ON blobs.digest = theirs.digest
-                LEFT JOIN leases ON leases.registry = other.registry
-                    AND leases.digest = theirs.digest AND leases.owner IS NOT NULL
-                    AND leases.expires_at > clock_timestamp()
-            WHERE mine.pull_id = :pull_id AND mine.digest = :digest
-              AND other.state = 'fetching' AND theirs.digest <> mine.digest
-              AND other.priority > (
-                SELECT max(sharer.priority) FROM pull_layers
-                JOIN pulls sharer ON sharer.id = pull_layers.pull_id
-                WHERE pull_layers.digest = mine.digest AND sharer.registry = own.registry
-                  AND sharer.state = 'fetching')
-              AND theirs.dispatched_at > mine.dispatched_at
-              AND theirs.waiting_for IS NULL
-              AND blobs.stored_at IS NULL AND leases.fence IS NULL)
-        """
+    reason = func.jsonb_build_object("cause", "pull", "until", until, "detail", leader)
+    tx.execute(
+        _one(pull_id, digest).values(
+            attempts=func.greatest(pull_layers.c.attempts - 1, 0),
+            waiting_for=reason,
+            not_before=None,
+        )
     )
-    return bool(tx.execute(statement, {"pull_id": pull_id, "digest": str(digest)}).scalar())
 
 
 def sent_again(tx: Connection, pull_id: str, digest: Digest) -> None:
@@ -170,9 +141,16 @@ def fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
             tx.execute(_one(pull_id, digest).values(bytes_fetched=new))
 
 
-def landed(tx: Connection, pull_id: str, digest: Digest, source: str) -> None:
-    """The layer is stored; `source` says how it got there."""
-    tx.execute(_one(pull_id, digest).values(source=source, waiting_for=None, not_before=None))
+def landed(
+    tx: Connection, pull_id: str, digest: Digest, source: str, fetched_bytes: int = 0
+) -> None:
+    """The layer is stored; `source` says how it got there, after `fetched_bytes` more."""
+    new = pull_layers.c.bytes_fetched + fetched_bytes
+    tx.execute(
+        _one(pull_id, digest).values(
+            source=source, bytes_fetched=new, waiting_for=None, not_before=None
+        )
+    )
 
 
 def _one(pull_id: str, digest: Digest) -> Update:
@@ -181,24 +159,30 @@ def _one(pull_id: str, digest: Digest) -> Update:
     )
 
 
-def _select(registry: str) -> Select[Any]:
+def columns() -> list[Any]:
+    """What `as_layer` reads, of a statement that joins blobs and leases to pull_layers."""
     is_stored = blobs.c.stored_at.is_not(None)
     done = case((is_stored, pull_layers.c.size_bytes), else_=func.coalesce(leases.c.bytes_done, 0))
     alive = leases.c.owner.is_not(None) & (leases.c.expires_at > func.clock_timestamp())
-    return select(
-        pull_layers,
+    return [
+        *pull_layers.c,
         func.coalesce(is_stored, False).label("stored"),
         done.label("done"),
         case((alive, leases.c.owner)).label("owner"),
         case((alive, leases.c.pull_id)).label("leader"),
-    ).select_from(
+    ]
+
+
+def _select(registry: str) -> Select[Any]:
+    return select(*columns()).select_from(
         pull_layers.outerjoin(blobs, blobs.c.digest == pull_layers.c.digest).outerjoin(
             leases, (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == registry)
         )
     )
 
 
-def _layer(row: Row[Any]) -> PullLayer:
+def as_layer(row: Any) -> PullLayer:
+    """The value of a row of `columns()`."""
     return PullLayer(
         digest=Digest.parse(row.digest),
         size_bytes=row.size_bytes,

@@ -75,6 +75,8 @@ class Attempt:
     transfer: Transfer | None = field(default=None)
     # Bytes on disk that a next try begins with.
     kept_bytes: int = field(default=0)
+    # Whether somebody may wait for the slot that this one takes.
+    frees_slot: bool = field(default=True)
 
     @property
     def beneficiary(self) -> str:

@@ -8,10 +8,21 @@ Whoever takes the lease fetches the layer for everybody who wants it. A task tha
 ends at once: its pull waits as a row, and is told when the layer lands (`landing.py`).
 """
 
-from shared.catalog import blobs, ends, landings, leases, pauses, pull_layers, pulls, waiters
+from shared.catalog import (
+    blobs,
+    ends,
+    landings,
+    layer_looks,
+    leases,
+    pauses,
+    pull_layers,
+    pulls,
+    waiters,
+)
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
+from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
@@ -25,7 +36,7 @@ from workers.pulling.keeping import (
     Transfer,
 )
 from workers.pulling.landing import check_claim, land
-from workers.pulling.obstacles import PAUSED_SECONDS, find_obstacle
+from workers.pulling.obstacles import PAUSED_SECONDS, find_obstacle, reserves
 from workers.pulling.outbox import Outbox
 from workers.pulling.stepping import POISON_STARTS
 from workers.pulling.transferring import Announce, Announced, Work, obtain, owner_of
@@ -73,40 +84,38 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> Work | None:
     # Asked before the transaction: a volume that hangs must not hang with locks in its hands.
     free_bytes = resources.volume.space().free_bytes
     with resources.catalog.begin() as tx:
-        pull = pulls.get(tx, current.pull_id)
-        if pull is None or pull.final:
+        look = layer_looks.look(tx, current.pull_id, digest)
+        if look is None or look.pull.final:
             return None
-        reference = Reference.parse(pull.reference)
-        layer = pull_layers.get(tx, pull.id, digest, reference.registry)
+        layer = look.layer
         if layer is None:
-            raise InvalidArgument(f"The pull {pull.id} does not list the layer {digest}.")
+            raise InvalidArgument(f"The pull {look.pull.id} does not list the layer {digest}.")
         if layer.stored:
             check_claim(layer, blobs.stored(tx, [digest])[digest])
             return None
-        obstacle = find_obstacle(tx, pull, layer, free_bytes, resources.settings.reserved_slots)
+        reserved_slots = resources.settings.reserved_slots
+        obstacle = find_obstacle(tx, look, layer, free_bytes, reserved_slots)
         if obstacle is not None:
-            pulls.say(tx, pull.id, *obstacle)
-            pull_layers.wait(tx, pull.id, digest, *obstacle)
+            pulls.say(tx, current.pull_id, *obstacle)
+            pull_layers.wait(tx, current.pull_id, digest, *obstacle)
             return None
-        if pull_layers.more_urgent(tx, pull.id, digest):
-            pull_layers.sent_again(tx, pull.id, digest)
-        else:
-            return _take(tx, current, reference, layer, announce)
+        if not look.more_urgent:
+            current.frees_slot = reserves(look, reserved_slots)
+            return _take(tx, current, look.pull, layer, announce)
+        pull_layers.sent_again(tx, current.pull_id, digest)
     raise YieldTurn
 
 
 def _take(
-    tx: Connection,
-    current: Attempt,
-    reference: Reference,
-    layer: PullLayer,
-    announce: Announce,
+    tx: Connection, current: Attempt, pull: Pull, layer: PullLayer, announce: Announce
 ) -> Work | None:
     """Take the lease, or join whoever has it."""
     resources, pull_id, digest = current.resources, current.pull_id, layer.digest
+    reference = Reference.parse(pull.reference)
     # Pulls, layers, leases: the order of every lock.
-    pulls.go_on(tx, pull_id)
-    pull_layers.lock(tx, pull_id, digest)
+    if pull.waiting_for is not None:
+        pulls.go_on(tx, pull_id)
+    pull_layers.begin(tx, pull_id, digest)
     lease = leases.take(
         tx,
         reference.registry,
@@ -121,19 +130,14 @@ def _take(
             raise Occupied(lease.seconds)
         pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)
         return None
-    if digest in blobs.stored(tx, [digest]):
-        # It landed between the two looks; the lander has told this pull, too.
-        leases.end(tx, digest)
-        return None
     if lease.starts > POISON_STARTS:
         _poison(tx, current, reference.registry, digest, lease.starts)
         return None
-    pull_layers.begin(tx, pull_id, digest)
-    alive = leases.fences_alive(tx, digest, resources.settings.lease_seconds) - {lease.fence}
+    # Should it have landed a moment ago, its file is found and adopted.
     progress = Announced(announce, layer.size_bytes)
     current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
     current.kept_bytes = layer.bytes_done
-    return Work(reference, layer, current.transfer, frozenset(map(owner_of, alive)))
+    return Work(reference, layer, current.transfer, frozenset(map(owner_of, lease.others)))
 
 
 def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, starts: int) -> None:

@@ -102,15 +102,18 @@ class Keeper:
 
     @contextmanager
     def keeping(self, transfer: Transfer) -> Iterator[None]:
-        """Keep a download's lease while it runs; what it fetched is counted at the end."""
+        """Keep a download's lease while it runs. What it fetched is counted when it fails; who
+        lands it counts the rest (`uncounted`).
+        """
         transfer.renewed_at = time.monotonic()
         try:
             with self._entered(self._transfers, transfer.fence, transfer):
                 yield
-        finally:
+        except BaseException:
             # How much came is for the receipt; what came is on the volume.
             with suppress(CatalogUnavailable):
                 self.count([transfer])
+            raise
 
     @contextmanager
     def keeping_step(self, lease: StepLease) -> Iterator[None]:
@@ -140,6 +143,13 @@ class Keeper:
             for one, total in totals:
                 one.counted = total
 
+    def uncounted(self, transfer: Transfer) -> int:
+        """What was fetched and is not written down yet: whoever asks does that."""
+        with self._counting:
+            new = transfer.progress.fetched - transfer.counted
+            transfer.counted += new
+            return new
+
     @contextmanager
     def _entered(self, entries: dict[int, _Kept], fence: int, entry: _Kept) -> Iterator[None]:
         with self._changed:
@@ -155,17 +165,22 @@ class Keeper:
                 del entries[fence]
 
     def _run(self) -> None:
-        while True:
+        while self._next_look():
             with self._changed:
-                while not self._closed and not self._transfers and not self._steps:
-                    self._changed.wait()
-                if not self._closed:
-                    self._changed.wait(_INTERVAL_SECONDS)
-                if self._closed:
-                    return
                 transfers = list(self._transfers.values())
                 steps = list(self._steps.values())
             self._look_after(transfers, steps)
+
+    def _next_look(self) -> bool:
+        """Wait until something has been kept for a while; False when the process ends.
+
+        What is over sooner, a small layer, a quick step, costs no look.
+        """
+        with self._changed:
+            while not self._closed and not self._transfers and not self._steps:
+                self._changed.wait()
+            self._changed.wait_for(lambda: self._closed, _INTERVAL_SECONDS)
+            return not self._closed
 
     def _look_after(self, transfers: list[Transfer], steps: list[_Step]) -> None:
         if self._letting_go():

@@ -15,14 +15,17 @@ from workers.pulling.attempts import Attempt
 def land(current: Attempt, layer: PullLayer, size_bytes: int, source: str) -> None:
     """The layer is on the volume. Raises InvalidManifest where the pull's claim is wrong."""
     catalog, pull_id = current.resources.catalog, current.beneficiary
+    transfer = current.transfer
+    fetched_bytes = current.resources.keeper.uncounted(transfer) if transfer else 0
     with catalog.begin() as tx:
         blobs.store_layer(tx, layer.digest, size_bytes)
-        pull_layers.landed(tx, pull_id, layer.digest, source)
+        pull_layers.landed(tx, pull_id, layer.digest, source, fetched_bytes)
         leases.end(tx, layer.digest)
     current.transfer = None
     with catalog.begin() as tx:
-        current.outbox.links += landings.settle(tx, layer.digest, pull_id)
-        current.outbox.layers += waiters.unpark(tx)
+        current.outbox.links += landings.settle(tx, layer.digest, pull_id, own_is_told=True)
+        if current.frees_slot:
+            current.outbox.layers += waiters.unpark(tx)
     check_claim(layer, size_bytes)
 
 

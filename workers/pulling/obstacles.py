@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from shared.catalog import fleet, leases, pauses, waiters
+from shared.catalog import leases, waiters
 from shared.catalog.admission import URGENT_PRIORITY
 from shared.catalog.database import Connection
+from shared.catalog.layer_looks import LayerLook
 from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import Pull
 
 # When it is looked at again; whoever resumes the fleet or frees a slot says so at once.
 PAUSED_SECONDS = 60.0
@@ -26,26 +26,28 @@ class Obstacle(NamedTuple):
 
 
 def find_obstacle(
-    tx: Connection, pull: Pull, layer: PullLayer, free_bytes: int, reserved_slots: int
+    tx: Connection, look: LayerLook, layer: PullLayer, free_bytes: int, reserved_slots: int
 ) -> Obstacle | None:
     """The first thing in the layer's way; `free_bytes` as the volume has them."""
-    paused = pauses.of_pull(tx, pull.id)
-    if paused is not None:
-        return Obstacle("paused", PAUSED_SECONDS, paused.sentence)
+    if look.paused is not None:
+        return Obstacle("paused", PAUSED_SECONDS, look.paused)
     remaining_bytes = layer.size_bytes - layer.bytes_done
     if free_bytes < remaining_bytes:
         detail = f"{layer.digest} needs {remaining_bytes:,} bytes, the volume has {free_bytes:,}"
         return Obstacle("space", SPACE_SECONDS, detail)
-    if not _may_use_slot(tx, pull, layer, reserved_slots):
+    if reserves(look, reserved_slots) and not _may_use_slot(tx, look, layer, reserved_slots):
         detail = "the slots that are free are reserved for urgent pulls"
         return Obstacle("turn", _SLOT_SECONDS, detail)
     return None
 
 
-def _may_use_slot(tx: Connection, pull: Pull, layer: PullLayer, reserved_slots: int) -> bool:
-    slots = fleet.view(tx).layer_slots
-    if slots is None or slots < _FEWEST_SLOTS or reserved_slots == 0:
+def reserves(look: LayerLook, reserved_slots: int) -> bool:
+    """Whether the fleet keeps slots for urgent pulls, so that others may wait for one."""
+    return look.layer_slots is not None and look.layer_slots >= _FEWEST_SLOTS and reserved_slots > 0
+
+
+def _may_use_slot(tx: Connection, look: LayerLook, layer: PullLayer, reserved_slots: int) -> bool:
+    if waiters.priority(tx, str(look.pull.registry), layer.digest) >= URGENT_PRIORITY:
         return True
-    if waiters.priority(tx, str(pull.registry), layer.digest) >= URGENT_PRIORITY:
-        return True
-    return leases.count_living(tx, below_priority=URGENT_PRIORITY) < slots - reserved_slots
+    running = leases.count_living(tx, below_priority=URGENT_PRIORITY)
+    return running < (look.layer_slots or 0) - reserved_slots

@@ -82,15 +82,16 @@ def test_nobody_is_dead_for_one_lease_time_after_the_database_came_back(tx: Conn
     held = take(tx, "new", LONG)
     assert isinstance(held, Held)
     assert held.seconds > 30
-    assert leases.fences_alive(tx, BASE, LONG) == {fence}
-    assert leases.fences_alive(tx, BASE, SHORT) == set()
+    other = taken(tx, "other", LONG, registry=OTHER_HOST)
+    assert other.others == {fence}
+    assert taken(tx, "third", SHORT, registry="third.example").others == {other.fence}
     assert isinstance(take(tx, "new", SHORT), Taken)
 
 
 def test_a_digest_from_two_registries_has_two_leases(tx: Connection) -> None:
     first, second = taken(tx), taken(tx, registry=OTHER_HOST)
     assert first.fence != second.fence
-    assert leases.fences_alive(tx, BASE, 30) == {first.fence, second.fence}
+    assert (first.others, second.others) == (set(), {first.fence})
 
 
 def test_only_who_may_be_at_work_on_a_digest_is_alive(tx: Connection) -> None:
@@ -98,7 +99,7 @@ def test_only_who_may_be_at_work_on_a_digest_is_alive(tx: Connection) -> None:
     released = taken(tx, registry=OTHER_HOST).fence
     leases.release(tx, OTHER_HOST, BASE, released, 0)
     taken(tx, digest=TOP)
-    assert leases.fences_alive(tx, BASE, 30) == {living}
+    assert taken(tx, registry="third.example").others == {living}
 
 
 # Starts without progress

@@ -1,0 +1,76 @@
+"""All that decides whether a layer of a pull is fetched now, in one statement."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select, text
+
+from shared.catalog import pull_layers as layers
+from shared.catalog.database import Connection
+from shared.catalog.fleet_tables import fleet
+from shared.catalog.pauses import PAUSED_SENTENCE
+from shared.catalog.pull_layers import PullLayer
+from shared.catalog.pull_rows import COLUMNS
+from shared.catalog.pull_tables import leases, pull_layers, pulls
+from shared.catalog.pull_values import Pull
+from shared.catalog.tables import blobs
+from shared.oci.digest import Digest
+
+# Whether a more urgent layer stands behind this one in the queue, and nobody fetches it. Only
+# messages that were sent later than this layer's: those before it have had their turn.
+_MORE_URGENT = """
+    EXISTS (
+        SELECT FROM pulls other JOIN pull_layers theirs ON theirs.pull_id = other.id
+            LEFT JOIN blobs b ON b.digest = theirs.digest
+            LEFT JOIN leases l ON l.registry = other.registry AND l.digest = theirs.digest
+                AND l.owner IS NOT NULL AND l.expires_at > clock_timestamp()
+        WHERE other.state = 'fetching' AND theirs.digest <> pull_layers.digest
+          AND other.priority > (
+            SELECT max(sharer.priority) FROM pull_layers shared
+            JOIN pulls sharer ON sharer.id = shared.pull_id
+            WHERE shared.digest = pull_layers.digest AND sharer.registry = p.registry
+              AND sharer.state = 'fetching')
+          AND theirs.dispatched_at > pull_layers.dispatched_at
+          AND theirs.waiting_for IS NULL AND b.stored_at IS NULL AND l.fence IS NULL)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLook:
+    """`layer`: None where the pull does not list it. `paused`: the sentence of a pause, if any.
+    `layer_slots`: how many layers can run at once, None while nobody has counted.
+    `more_urgent`: another layer behind it in the queue had better be fetched first.
+    """
+
+    pull: Pull
+    layer: PullLayer | None
+    paused: str | None
+    layer_slots: int | None
+    more_urgent: bool
+
+
+def look(tx: Connection, pull_id: str, digest: Digest) -> LayerLook | None:
+    """How things stand; None for a pull that nobody recorded."""
+    p = pulls.alias("p")
+    is_its = (pull_layers.c.pull_id == p.c.id) & (pull_layers.c.digest == bindparam("digest"))
+    is_held = (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == p.c.registry)
+    statement = (
+        select(
+            *(p.c[one.name].label(f"pull_{one.name}") for one in COLUMNS),
+            *layers.columns(),
+            select(fleet.c.layer_slots).scalar_subquery().label("layer_slots"),
+            text(f"{PAUSED_SENTENCE} AS paused"),
+            text(f"{_MORE_URGENT} AS more_urgent"),
+        )
+        .select_from(
+            p.outerjoin(pull_layers, is_its)
+            .outerjoin(blobs, blobs.c.digest == pull_layers.c.digest)
+            .outerjoin(leases, is_held)
+        )
+        .where(p.c.id == bindparam("pull_id"))
+    )
+    row = tx.execute(statement, {"pull_id": pull_id, "digest": str(digest)}).one_or_none()
+    if row is None:
+        return None
+    pull = Pull(**{one.name: row._mapping[f"pull_{one.name}"] for one in COLUMNS})
+    layer = layers.as_layer(row) if row.digest is not None else None
+    return LayerLook(pull, layer, row.paused, row.layer_slots, bool(row.more_urgent))
