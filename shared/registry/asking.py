@@ -13,7 +13,7 @@ from typing import Literal
 
 import requests
 
-from shared.errors import RateLimited, RegistryUnavailable, TlsFailed
+from shared.errors import RateLimited, RegistryUnavailable, TlsFailed, TransientError
 from shared.registry.auth import Authenticator, asks_for_more_scope
 from shared.registry.gate import Gate, OpenGate, Permit
 from shared.registry.hosts import Host
@@ -176,8 +176,8 @@ def _used_up(response: requests.Response) -> float | None:
 
 
 def _tell_failure(permit: Permit, host: Host, error: BaseException) -> None:
-    if isinstance(error, RateLimited):
-        wait = error.retry_after_seconds
+    wait = error.retry_after_seconds if isinstance(error, TransientError) else None
+    if isinstance(error, RateLimited) or wait is not None:
         permit.hold(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
     elif isinstance(error, RegistryUnavailable | TlsFailed) and host.upstream:
         permit.bury()

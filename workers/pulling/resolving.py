@@ -5,12 +5,12 @@ read from the volume.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from shared.catalog import blobs, images
 from shared.catalog.pull_values import Pull
-from shared.errors import InvalidManifest, PlatformNotFound
+from shared.errors import InvalidManifest, PlatformNotFound, TooLarge
 from shared.oci.config import ImageConfig
 from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
@@ -26,6 +26,10 @@ DOCUMENT_LIMIT_BYTES = 4 * 1024 * 1024
 CONFIG_LIMIT_BYTES = 8 * 1024 * 1024
 
 _EMPTY = b"{}"
+
+# Manifests, indexes and configs that one resolution may read: an index without platforms makes one
+# look into every entry.
+_MOST_DOCUMENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +92,15 @@ def recall(resources: Resources, pull: Pull) -> Resolution:
     return replace(resolution, index=resolver.stored(Digest.parse(pull.index_digest)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Resolver:
     resources: Resources
     reference: Reference
     platform: Platform
     resolved_at: datetime
+    # Documents that were read, and the platforms that only their configs told.
+    documents: int = 0
+    told: list[str] = field(default_factory=list)
 
     def resolve(self) -> Resolution:
         found = self._unchanged() or self._read(self.resources.registry.manifest(self.reference))
@@ -105,7 +112,7 @@ class _Resolver:
             return resolution
         resolution_in_index = self._search(found.document, depth=1)
         if resolution_in_index is None:
-            raise self._not_found(found.document.platforms())
+            raise self._not_found([*found.document.platforms(), *self.told])
         return replace(resolution_in_index, index=found)
 
     def _unchanged(self) -> Found | None:
@@ -127,13 +134,23 @@ class _Resolver:
                 resolution = self._search(found.document, depth + 1)
             else:
                 resolution = self.chosen(found)
-                have = resolution.config.platform if resolution.config else None
-                # Entries without a platform are told apart by their config alone.
-                if candidate.platform is None and have and not self.platform.matches(have):
+                if candidate.platform is None and not self._fits(resolution, index):
                     continue
             if resolution is not None:
                 return resolution
         return None
+
+    def _fits(self, resolution: Resolution, index: Index) -> bool:
+        """Entries without a platform are told apart by their config alone; one without beside
+        images is what belongs to them, an SBOM or a signature.
+        """
+        if resolution.config is None:
+            return not index.platforms()
+        have = resolution.config.platform
+        if have is None or self.platform.matches(have):
+            return True
+        self.told.append(str(have))
+        return False
 
     def chosen(self, found: Found) -> Resolution:
         """The resolution with this manifest; its config is fetched or read."""
@@ -153,6 +170,12 @@ class _Resolver:
         )
 
     def _by_descriptor(self, descriptor: Descriptor) -> Found:
+        self.documents += 1
+        if self.documents > _MOST_DOCUMENTS:
+            raise TooLarge(
+                f"{self.reference} names more than {_MOST_DOCUMENTS} manifests that could be for "
+                f"{self.platform}: its index has to say which platform each of them is for."
+            )
         if self._is_stored(descriptor.digest):
             found = self.stored(descriptor.digest)
         else:
@@ -187,7 +210,7 @@ class _Resolver:
             return digest in blobs.stored(tx, [digest])
 
     def _not_found(self, available: list[str]) -> PlatformNotFound:
-        there = ", ".join(available) or "no platform at all"
+        there = ", ".join(dict.fromkeys(available)) or "no platform at all"
         return PlatformNotFound(
             f"{self.reference} has no image for {self.platform}; it has {there}."
         )
