@@ -1,0 +1,71 @@
+"""Plots of measurements, as PNG: `uv run --group bench …`, which brings matplotlib."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def plot_rounds(
+    directory: Path | None, name: str, title: str, unit: str, values: Mapping[str, Sequence[float]]
+) -> None:
+    """A line for each contender: a dot a round, a bar up to the median."""
+    axes = _axes(directory, title)
+    if axes is None:
+        return
+    for row, taken in enumerate(values.values()):
+        middle = sorted(taken)[len(taken) // 2]
+        axes.barh(row, middle, color="#9ecae1", height=0.6)
+        axes.plot(taken, [row] * len(taken), "o", color="#08519c", markersize=4)
+        axes.annotate(f" {middle:.3g}", (max(taken), row), va="center")
+    axes.set_yticks(range(len(values)), list(values))
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    axes.margins(x=0.1)
+    axes.set_xlim(left=0)
+    _save(axes, directory, name)
+
+
+def plot_growth(
+    directory: Path | None,
+    name: str,
+    title: str,
+    units: tuple[str, str],
+    lines: Mapping[str, Mapping[float, Sequence[float]]],
+) -> None:
+    """A line for each contender over a logarithmic axis, through its medians."""
+    axes = _axes(directory, title)
+    if axes is None:
+        return
+    for label, points in lines.items():
+        middles = [sorted(taken)[len(taken) // 2] for taken in points.values()]
+        (drawn,) = axes.plot(list(points), middles, label=label)
+        for at, taken in points.items():
+            axes.plot([at] * len(taken), taken, "o", color=drawn.get_color(), markersize=4)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(units[0])
+    axes.set_ylabel(units[1])
+    axes.legend()
+    _save(axes, directory, name)
+
+
+def _axes(directory: Path | None, title: str) -> Any:
+    """None where no plot is wanted, or none can be drawn."""
+    if directory is None:
+        return None
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - of another dependency group
+    except ImportError:
+        print("No plot without matplotlib: uv run --group bench …", file=sys.stderr)
+        return None
+    axes = Figure(figsize=(8, 4), layout="constrained").subplots()
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _save(axes: Any, directory: Path | None, name: str) -> None:
+    assert directory is not None
+    directory.mkdir(parents=True, exist_ok=True)
+    axes.figure.savefig(directory / f"{name}.png", dpi=110)

@@ -1,0 +1,58 @@
+"""One layer by towline's own engine, without a fleet: from a lease to the committed blob."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.download.engine import download
+from shared.download.progress import Progress
+from shared.oci.digest import Digest
+from shared.oci.reference import Reference
+from shared.registry.client import RegistryClient
+from shared.settings import Settings
+from shared.volume.identity import prepare
+from shared.volume.ingest import Ingest
+from shared.volume.store import Volume
+
+
+@dataclass
+class Target:
+    """A volume; after each transfer it is empty again."""
+
+    path: Path
+    volume: Volume
+    owners: int = 0
+
+    def transfer(
+        self, reference: str, digest: str, size: int, connections: int | None = None
+    ) -> float:
+        """Seconds, durable and verified, by a client that has no connection yet."""
+        settings = Settings()
+        named, wanted = Reference.parse(reference), Digest.parse(digest)
+        self.owners += 1
+        client = RegistryClient(settings)
+        try:
+            began = time.monotonic()
+            ingest = Ingest.begin(self.volume, wanted, size, f"{self.owners:020d}")
+            download(
+                client.source(named, wanted, size),
+                ingest,
+                Progress(),
+                connections or settings.layer_connections,
+                settings.chunk_bytes,
+            )
+            took = time.monotonic() - began
+        finally:
+            client.close()
+        (self.path / "blobs" / wanted.algorithm / wanted.encoded).unlink()
+        return took
+
+
+@contextmanager
+def target(directory: Path) -> Iterator[Target]:
+    """A new volume below a directory."""
+    path = directory / "volume"
+    path.mkdir()
+    yield Target(path, Volume(path, prepare(path, None)))
