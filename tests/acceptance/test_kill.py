@@ -22,7 +22,8 @@ LAYER = os.urandom(24 * MIB)
 def test_a_killed_worker_continues_by_range_when_the_same_id_is_sent_again(
     fleet: Fleet, registry: FakeRegistry, kills: int
 ) -> None:
-    fleet.settings["TOWLINE_LEASE_SECONDS"] = "2"
+    # One connection: several, and whole chunks of each, are tests/integration/test_swarm.py's.
+    fleet.settings |= {"TOWLINE_LEASE_SECONDS": "2", "TOWLINE_LAYER_CONNECTIONS": "1"}
     registry.put_image("a", "1", [LAYER])
     digest = digest_of(LAYER)
     pull_id = str(uuid4())
