@@ -111,14 +111,13 @@ class Content:
 
     def restart(self) -> None:
         """Forget every byte. No writer may be at work."""
-        behind = self._frontier.behind
         self._frontier.stop()
         with volume_errors(f"start the ingest of {self.digest} over"):
             self._journal.truncate()
             os.ftruncate(self.descriptor, 0)
         self._runs = Runs()
         self._frontier = Frontier(self.digest, self._read)
-        if behind:
+        if self._writeback is not None:
             self._frontier.hash_behind()
 
     def hexdigest(self) -> str:

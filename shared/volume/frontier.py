@@ -8,7 +8,6 @@ as fast as the disk; without one every write hashes what it can.
 import errno
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from shared.oci.digest import Digest
 
@@ -18,7 +17,7 @@ _WINDOW_BYTES = 8 * 1024 * 1024
 
 
 class Frontier:
-    """`read(first, count)` gives bytes that have landed. Its OSError ends up in `finish()`."""
+    """`read(first, count)` gives bytes that have landed; what it raises ends up in `finish()`."""
 
     def __init__(self, digest: Digest, read: Callable[[int, int], bytes]) -> None:
         self.hashed = 0
@@ -30,22 +29,17 @@ class Frontier:
         self._moved = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._error: OSError | None = None
-
-    @property
-    def behind(self) -> bool:
-        """Whether a thread of its own hashes."""
-        return self._thread is not None
+        self._error: Exception | None = None
 
     def landed(self, first: int, block: bytes | memoryview, end: int) -> None:
         """A block is on disk at `first`; from byte 0 everything up to `end` is there."""
-        if self._thread is None:
-            if first == self.hashed:
-                self._hash(block)
-            self._end = end
-            self._catch_up()
-            return
         with self._moved:
+            if self._thread is None:
+                if first == self.hashed:
+                    self._hash(block)
+                self._end = max(self._end, end)
+                self._catch_up()
+                return
             if self.hashed <= first < self.hashed + _WINDOW_BYTES:
                 self._blocks[first] = block
             if end > self._end:
@@ -80,9 +74,14 @@ class Frontier:
         return self._hasher.hexdigest()
 
     def _run(self) -> None:
-        with suppress(OSError):
+        try:
             while self._next():
                 self._step()
+        except Exception as error:
+            # Whatever it is: `finish()` waits for this thread.
+            with self._moved:
+                self._error = error
+                self._moved.notify()
 
     def _next(self) -> bool:
         with self._moved:
@@ -106,15 +105,9 @@ class Frontier:
         self._hash(block)
 
     def _read_at(self, first: int, count: int) -> bytes:
-        try:
-            block = self._read(first, count)
-            if not block:
-                raise OSError(errno.EIO, "bytes that were written are not there")
-        except OSError as error:
-            with self._moved:
-                self._error = error
-                self._moved.notify()
-            raise
+        block = self._read(first, count)
+        if not block:
+            raise OSError(errno.EIO, "bytes that were written are not there")
         return block
 
     def _hash(self, block: bytes | memoryview) -> None:

@@ -1,0 +1,200 @@
+"""The frontier: bytes are hashed in order, however they land and whoever brings them."""
+
+import os
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from shared.oci.digest import Digest
+from shared.volume.frontier import Frontier
+from tests.waiting import wait_until
+
+KIB, MIB = 1024, 1024 * 1024
+BYTES = os.urandom(3 * MIB + 17)
+DIGEST = Digest.of(BYTES)
+
+
+class File:
+    """What has landed, and how often it was read."""
+
+    def __init__(self, size: int = len(BYTES)) -> None:
+        self.raw = bytearray(size)
+        self.reads: list[tuple[int, int]] = []
+
+    def read(self, first: int, count: int) -> bytes:
+        self.reads.append((first, count))
+        return bytes(self.raw[first : first + count])
+
+
+class Landing:
+    """Lands blocks of `BYTES` in a file and tells the frontier."""
+
+    def __init__(self, frontier: Frontier, file: File) -> None:
+        self._frontier = frontier
+        self._file = file
+        self._there: set[int] = set()
+        self._guard = threading.Lock()
+
+    def land(self, first: int, size: int) -> None:
+        """A block of a grid of `size`."""
+        block = BYTES[first : first + size]
+        with self._guard:
+            self._file.raw[first : first + len(block)] = block
+            self._there.add(first)
+            end = 0
+            while end in self._there:
+                end = min(end + size, len(BYTES))
+        self._frontier.landed(first, block, end)
+
+
+@pytest.fixture
+def file() -> File:
+    return File()
+
+
+@pytest.fixture
+def frontier(file: File) -> Frontier:
+    return Frontier(DIGEST, file.read)
+
+
+@pytest.fixture
+def landing(frontier: Frontier, file: File) -> Landing:
+    return Landing(frontier, file)
+
+
+def shuffled(size: int, seed: int) -> list[int]:
+    firsts = list(range(0, len(BYTES), size))
+    random.Random(seed).shuffle(firsts)
+    return firsts
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["at once", "behind"])
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_may_land_in_any_order_and_twice(
+    frontier: Frontier, landing: Landing, behind: bool, seed: int
+) -> None:
+    if behind:
+        frontier.hash_behind()
+    firsts = shuffled(100_000, seed)
+    for first in firsts + firsts[:5]:
+        landing.land(first, 100_000)
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["at once", "behind"])
+@pytest.mark.parametrize("seed", range(4))
+def test_several_threads_may_land_them(
+    frontier: Frontier, landing: Landing, behind: bool, seed: int
+) -> None:
+    if behind:
+        frontier.hash_behind()
+    firsts = shuffled(20_000, seed)
+
+    def land(mine: list[int]) -> None:
+        for first in mine:
+            landing.land(first, 20_000)
+
+    threads = [threading.Thread(target=land, args=(firsts[n::4],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
+
+
+def test_news_of_an_earlier_end_that_comes_late_changes_nothing(
+    frontier: Frontier, file: File
+) -> None:
+    file.raw[:] = BYTES
+    frontier.landed(MIB, BYTES[MIB:], len(BYTES))
+    frontier.landed(0, BYTES[:MIB], MIB)
+    assert frontier.hashed == len(BYTES)
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["at once", "behind"])
+def test_what_lands_in_order_is_not_read_again(
+    frontier: Frontier, landing: Landing, file: File, behind: bool
+) -> None:
+    if behind:
+        frontier.hash_behind()
+    for first in range(0, len(BYTES), 100_000):
+        landing.land(first, 100_000)
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
+    assert file.reads == []
+
+
+def test_bytes_that_were_written_and_are_not_there_are_an_error(
+    frontier: Frontier, file: File
+) -> None:
+    file.raw = bytearray()
+    with pytest.raises(OSError, match="not there"):
+        frontier.landed(MIB, BYTES[MIB:], len(BYTES))
+
+
+@pytest.mark.parametrize("error", [OSError(5, "broken"), MemoryError("none left")], ids=repr)
+def test_whatever_a_read_raises_ends_up_in_finish(error: Exception) -> None:
+    def read(_first: int, _count: int) -> bytes:
+        raise error
+
+    frontier = Frontier(DIGEST, read)
+    frontier.hash_behind()
+    frontier.landed(MIB, BYTES[MIB:], len(BYTES))
+    with pytest.raises(type(error)) as caught:
+        frontier.finish(len(BYTES))
+    assert caught.value is error
+
+
+def test_after_a_stop_nothing_is_read_until_the_end(frontier: Frontier, file: File) -> None:
+    frontier.hash_behind()
+    frontier.stop()
+    assert not any(thread.name == "hash" for thread in threading.enumerate())
+    file.raw[:] = BYTES
+    assert file.reads == []
+    frontier.landed(MIB, BYTES[MIB:], 0)
+    frontier.landed(0, BYTES[:MIB], len(BYTES))
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
+
+
+def test_a_stop_waits_for_the_read_that_is_under_way(file: File) -> None:
+    reading, may = threading.Event(), threading.Event()
+
+    def read(first: int, count: int) -> bytes:
+        reading.set()
+        may.wait()
+        return file.read(first, count)
+
+    frontier = Frontier(DIGEST, read)
+    frontier.hash_behind()
+    frontier.landed(MIB, BYTES[MIB:], len(BYTES))
+    reading.wait()
+    stopping = threading.Thread(target=frontier.stop)
+    stopping.start()
+    assert stopping.is_alive()
+    may.set()
+    stopping.join()
+    assert not any(thread.name == "hash" for thread in threading.enumerate())
+    assert len(file.reads) == 1
+
+
+def test_no_more_is_kept_in_memory_than_a_window() -> None:
+    size = 64 * MIB
+    whole = bytes(size)
+    kept: dict[int, int] = {}
+    frontier = Frontier(Digest.of(whole), _slice_of(whole))
+    frontier.hash_behind()
+    # The first block comes last: everything else waits for it.
+    for first in range(MIB, size, 64 * KIB):
+        frontier.landed(first, whole[first : first + 64 * KIB], 0)
+        kept[first] = sum(map(len, frontier._blocks.values()))
+    assert max(kept.values()) <= 8 * MIB
+    frontier.landed(0, whole[:MIB], size)
+    wait_until(lambda: frontier.hashed == size)
+    assert frontier._blocks == {}
+    assert frontier.finish(size) == Digest.of(whole).encoded
+
+
+def _slice_of(whole: bytes) -> Callable[[int, int], bytes]:
+    return lambda first, count: whole[first : first + count]
