@@ -66,7 +66,6 @@ def _fill(
 ) -> None:
     if connections > 1 and ingest.size - ingest.offset > chunk_bytes and source.serves_ranges:
         Swarm(source, ingest, progress, connections, chunk_bytes).run()
-        progress.at(ingest.offset)
     _fill_alone(source, ingest, progress)
 
 

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 
 from shared.download.bodies import take_in
-from shared.download.progress import Progress
+from shared.download.progress import Abortable, Progress
 from shared.download.source import Source, ask
+from shared.download.stragglers import Pace
 from shared.errors import BlobTruncated
 from shared.registry.client import BlobBody
 from shared.volume.ingest import Ingest
@@ -19,7 +20,8 @@ class Whole(Exception):
 class Lane:
     """Takes ranges until there are none, it is dismissed, or one fails: `error` says with what.
 
-    `took`: new bytes that it brought. `body`: what it reads, or read last.
+    `took`: new bytes that it brought. `body`: what it reads, or read last. `before`: how fast the
+    body before that one came.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Lane:
         self.error: BaseException | None = None
         self.body: BlobBody | None = None
         self.took = 0
+        self.before = Pace()
         self._source = source
         self._ingest = ingest
         self._progress = progress
@@ -40,6 +43,10 @@ class Lane:
         self._give_back = give_back
         self._dismissed = False
         self._abandoned = False
+        self._ended = False
+        self._read_seconds = 0.0
+        # What waits for the registry: a request or a body.
+        self._waiting: Abortable | None = None
         # Since when, and since how many bytes, this body is read; None while it is asked for.
         self._reads_since: tuple[float, int] | None = None
 
@@ -68,17 +75,28 @@ class Lane:
             self._abandoned = True
             body.abort()
 
-    def pace(self, now: float) -> tuple[float, float]:
-        """For how many seconds it has read this body, and its bytes per second."""
-        if self._reads_since is None:
-            return 0.0, 0.0
-        since, took = self._reads_since
-        return now - since, (self.took - took) / max(now - since, 1e-3)
+    def end(self) -> None:
+        """Let go of whatever it waits for: nobody wants more."""
+        self._dismissed = self._ended = True
+        waiting = self._waiting
+        if waiting is not None:
+            waiting.abort()
+
+    def pace(self, now: float) -> Pace:
+        """How it reads this body."""
+        reads_since = self._reads_since
+        if reads_since is None:
+            return Pace()
+        since, took = reads_since
+        return Pace(now - since, (self.took - took) / max(now - since, 1e-3))
+
+    def read_seconds(self, now: float) -> float:
+        """How long it has read, all bodies together."""
+        return self._read_seconds + self.pace(now).seconds
 
     def _run(self) -> None:
-        rate = 0.0
         while not self._dismissed:
-            wanted = self._take(rate)
+            wanted = self._take(self.before.bytes_per_second)
             if wanted is None:
                 return
             try:
@@ -87,19 +105,27 @@ class Lane:
                 if not self._abandoned:
                     raise
             finally:
-                _, rate = self.pace(time.monotonic())
+                self.before = self.pace(time.monotonic())
                 self._reads_since = None
+                self._read_seconds += self.before.seconds
                 for first, end in reversed(self._ingest.missing(*wanted)):
                     self._give_back(first, end)
 
     def _fetch(self, first: int, end: int) -> None:
         self._progress.beat()
-        with ask(self._source, first, end, self._progress) as body, self._progress.reading(body):
+        asked = ask(self._source, first, end, self._progress, self._waits_for)
+        with asked as body, self._progress.reading(body):
             if (body.first, body.end) != (first, end):
                 raise Whole
+            self._waits_for(body)
             self._abandoned = False
             self.body, self._reads_since = body, (time.monotonic(), self.took)
             take_in(body, self._ingest, self._progress, self._count)
+
+    def _waits_for(self, waiting: Abortable) -> None:
+        self._waiting = waiting
+        if self._ended:
+            waiting.abort()
 
     def _count(self, count: int) -> None:
         self.took += count

@@ -6,7 +6,7 @@ Ranges get smaller towards the end, so that all connections end at about the sam
 from collections.abc import Sequence
 
 MIB = 1024 * 1024
-# A request costs a round trip: no range is smaller, but for what is left.
+# A request costs a round trip: no range is smaller, but for what is left, or by the setting.
 _LEAST_BYTES = 2 * MIB
 # A connection this fast is not what a download waits for: it is asked for more at a time, and no
 # other is opened beside it.
@@ -20,6 +20,7 @@ class Plan:
     def __init__(self, gaps: Sequence[tuple[int, int]], chunk_bytes: int) -> None:
         self._left = list(gaps)
         self._chunk_bytes = chunk_bytes
+        self._least_bytes = min(_LEAST_BYTES, chunk_bytes)
 
     @property
     def left_bytes(self) -> int:
@@ -34,10 +35,10 @@ class Plan:
             return None
         chunks = _FAST_CHUNKS if bytes_per_second >= FAST_BYTES_PER_SECOND else 1
         share = self.left_bytes // (2 * sharers) if sharers > 1 else self.left_bytes
-        count = min(max(share, _LEAST_BYTES), chunks * self._chunk_bytes)
+        count = min(max(share, self._least_bytes), chunks * self._chunk_bytes)
         first, end = self._left[0]
         # No crumb is left behind.
-        cut = end if end - first < count + _LEAST_BYTES else first + count
+        cut = end if end - first < count + self._least_bytes else first + count
         self._left[0:1] = [(cut, end)] if cut < end else []
         return first, cut
 

@@ -2,7 +2,8 @@
 
 It begins with one. The number doubles as long as that brings more; when it does not, it goes back
 and stays there for some seconds before it tries once more. A connection that was refused sets a
-ceiling.
+ceiling. New ones are judged once they bring something: a handshake and a slow start come first;
+and by what they bring while they read, since a request between two ranges is a pause.
 """
 
 from shared.download.plan import FAST_BYTES_PER_SECOND
@@ -11,6 +12,9 @@ _WINDOW_SECONDS = 0.1
 _STAY_SECONDS = 3.0
 # Twice the connections must bring so much more.
 _GAIN = 1.15
+# So long new connections may take to their first bytes, and then at most to their usual rate.
+_OPENING_SECONDS = 2.0
+_SETTLING_SECONDS = 0.5
 
 
 class Ramp:
@@ -19,23 +23,39 @@ class Ramp:
     def __init__(self, most: int) -> None:
         self.wanted = 1
         self._most = most
-        # When this window began, and with how many bytes; None before the first byte.
-        self._window: tuple[float, int] | None = None
+        # The bytes and the seconds with which this window began; None before it begins.
+        self._window: tuple[int, float] | None = None
         # The number before this one, and the bytes per second that it brought.
         self._before: tuple[int, float] | None = None
         self._stays_until = 0.0
+        # Since when the new connections are waited for; None where there are none.
+        self._raised_at: float | None = None
+        # How long the last new ones took to their first bytes: some round trips. TCP needs some
+        # more to get up to speed, and no shorter window shows it.
+        self._opening_seconds = 0.0
+        self._settled_at = 0.0
 
-    def observe(self, total_bytes: int, now: float) -> None:
-        """So many bytes have come, all in all."""
+    def observe(self, total_bytes: int, read_seconds: float, bringing: int, now: float) -> None:
+        """So much has come, in so many seconds of reading, all connections together; of those that
+        are open now so many have brought any.
+        """
+        if self._raised_at is not None:
+            opening_seconds = now - self._raised_at
+            if bringing < self.wanted and opening_seconds < _OPENING_SECONDS:
+                return
+            self._raised_at = None
+            self._opening_seconds = min(opening_seconds, _SETTLING_SECONDS)
+            self._settled_at = now + self._opening_seconds
         if self._window is None:
-            self._window = (now, total_bytes) if total_bytes else None
+            if total_bytes and now >= self._settled_at:
+                self._window = (total_bytes, read_seconds)
             return
-        since, before = self._window
-        if now - since < _WINDOW_SECONDS:
+        brought, seconds = total_bytes - self._window[0], read_seconds - self._window[1]
+        if not bringing or seconds < max(_WINDOW_SECONDS, self._opening_seconds) * bringing:
             return
-        self._window = (now, total_bytes)
+        self._window = (total_bytes, read_seconds)
         if now >= self._stays_until:
-            self._decide((total_bytes - before) / (now - since), now)
+            self._decide(bringing * brought / seconds, now)
 
     def _decide(self, rate: float, now: float) -> None:
         if self._before is not None and rate < _GAIN * self._before[1]:
@@ -44,11 +64,13 @@ class Ramp:
         elif self.wanted < self._most and 0 < rate < FAST_BYTES_PER_SECOND * self.wanted:
             self._before = (self.wanted, rate)
             self.wanted = min(2 * self.wanted, self._most)
+            self._raised_at, self._window = now, None
             return
         self._before = None
         self._stays_until = now + _STAY_SECONDS
 
     def refused(self, open_now: int) -> None:
         """One more than these was not given, or did not last."""
-        self._most = self.wanted = max(1, open_now)
-        self._before = None
+        self._most = max(1, open_now)
+        self.wanted = min(self.wanted, self._most)
+        self._before = self._raised_at = self._window = None

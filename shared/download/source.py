@@ -1,10 +1,11 @@
 """Who is asked for a blob, as the engine sees it: `shared/registry/blobs.py`, and fakes."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Protocol
 
-from shared.download.progress import Progress
+from shared.download.progress import Abortable, Progress
 from shared.registry.client import BlobBody
 
 
@@ -54,17 +55,36 @@ class _Answer(Future[BlobBody]):
         """Let the waiting thread go; harmless when the answer is there."""
         self.cancel()
 
+    def leave_behind(self) -> None:
+        """Nobody will read what came, or comes."""
+        if not self.cancel() and self.exception() is None:
+            with self.result():
+                pass
 
-def ask(source: Source, first: int, end: int, progress: Progress) -> BlobBody:
-    """A body. Raises what the source raises, and the reason of `progress.stop()`."""
+
+def ask(
+    source: Source,
+    first: int,
+    end: int,
+    progress: Progress,
+    asked: Callable[[Abortable], None] = lambda _: None,
+) -> BlobBody:
+    """A body. Raises what the source raises, and the reason of `progress.stop()`.
+
+    `asked` gets what ends the wait; then CancelledError is raised.
+    """
     answer = _Answer()
-    with progress.waiting(source.patience_seconds), progress.reading(answer):
-        threading.Thread(target=answer.ask, args=(source, first, end), daemon=True).start()
-        try:
+    try:
+        with progress.waiting(source.patience_seconds), progress.reading(answer):
+            asked(answer)
+            threading.Thread(
+                target=answer.ask, args=(source, first, end), name="ask", daemon=True
+            ).start()
             return answer.result()
-        except CancelledError:
-            progress.check()
-            raise
-        finally:
-            # Also where a signal ends the wait.
-            answer.abort()
+    except CancelledError:
+        progress.check()
+        raise
+    except BaseException:
+        # Also where a signal ends the wait, or a stop comes together with the answer.
+        answer.leave_behind()
+        raise

@@ -6,14 +6,23 @@ such a connection is given up, and its range goes on over another from the byte 
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 # So long a connection is watched before it is judged.
 _PATIENCE_SECONDS = 0.5
+# A fast one is through with its range before; what it did in so much time says enough of it.
+_TELLING_SECONDS = 0.1
 _FEWEST = 3
 _FAR_SLOWER = 4.0
 
 _Lane = TypeVar("_Lane")
+
+
+class Pace(NamedTuple):
+    """How long one body has been read, or was, and how fast that went."""
+
+    seconds: float = 0.0
+    bytes_per_second: float = 0.0
 
 
 class Stragglers:
@@ -22,9 +31,25 @@ class Stragglers:
     def __init__(self) -> None:
         self._usual = 0.0
 
-    def among(self, paces: Mapping[_Lane, tuple[float, float]]) -> Sequence[_Lane]:
-        """Those with less than a quarter of what is usual. Seconds watched, bytes per second."""
-        rates = {lane: rate for lane, (s, rate) in paces.items() if s >= _PATIENCE_SECONDS}
+    def among(self, paces: Mapping[_Lane, tuple[Pace, Pace]]) -> Sequence[_Lane]:
+        """Those with less than a quarter of what is usual. Of each its body, and the one before."""
+        told = [_telling(now, before) for now, before in paces.values()]
+        rates = [pace.bytes_per_second for pace in told if pace is not None]
         if len(rates) >= _FEWEST:
-            self._usual = median(rates.values())
-        return [lane for lane, rate in rates.items() if rate * _FAR_SLOWER < self._usual]
+            self._usual = median(rates)
+        found = [
+            lane
+            for lane, (now, _) in paces.items()
+            if now.seconds >= _PATIENCE_SECONDS and now.bytes_per_second * _FAR_SLOWER < self._usual
+        ]
+        if found and len(rates) < _FEWEST:
+            # Nobody says any more that it is usual: the next ones are not judged as hard.
+            self._usual /= 2
+        return found
+
+
+def _telling(now: Pace, before: Pace) -> Pace | None:
+    """What a connection has to say of the usual pace."""
+    if now.seconds >= _PATIENCE_SECONDS:
+        return now
+    return before if before.seconds >= _TELLING_SECONDS else None

@@ -48,6 +48,8 @@ class Swarm:
         self._ended: list[Lane] = []
         self._threads: list[threading.Thread] = []
         self._began = self._reached = ingest.offset
+        # Of connections that have ended.
+        self._read_seconds = 0.0
 
     def run(self) -> None:
         """Fetch what is missing; some of it is left where the host turns out not to do ranges.
@@ -69,14 +71,16 @@ class Swarm:
             if lane.error is not None:
                 self._failed(lane, lane.error)
         with self._changed:
+            if self._ended:
+                # What they failed with comes first: one more would hide that nobody is left.
+                return False
             while len(self._lanes) < self._ramp.wanted and self._plan.left_bytes:
                 self._open()
             for lane in self._lanes[self._ramp.wanted :]:
                 lane.dismiss()
-            if not self._lanes and not self._ended:
+            if not self._lanes:
                 return True
-            if not self._ended:
-                self._changed.wait(_TICK_SECONDS)
+            self._changed.wait(_TICK_SECONDS)
             return False
 
     def _open(self) -> None:
@@ -89,10 +93,12 @@ class Swarm:
         now, offset = time.monotonic(), self._ingest.offset
         if offset != self._progress.offset:
             self._progress.at(offset)
-        self._ramp.observe(offset - self._began, now)
         with self._changed:
-            lanes = list(self._lanes)
-        for lane in self._stragglers.among({lane: lane.pace(now) for lane in lanes}):
+            lanes, read_seconds = list(self._lanes), self._read_seconds
+        read_seconds += sum(lane.read_seconds(now) for lane in lanes)
+        bringing = sum(lane.took > 0 for lane in lanes)
+        self._ramp.observe(offset - self._began, read_seconds, bringing, now)
+        for lane in self._stragglers.among({one: (one.pace(now), one.before) for one in lanes}):
             lane.abandon()
 
     def _failed(self, lane: Lane, error: BaseException) -> None:
@@ -121,17 +127,18 @@ class Swarm:
         with self._changed:
             self._lanes.remove(lane)
             self._ended.append(lane)
+            self._read_seconds += lane.read_seconds(time.monotonic())
             self._changed.notify()
 
     def _end_all(self) -> None:
-        """Nobody writes any more."""
+        """Nobody writes any more, and what was written is known."""
         with self._changed:
             lanes = list(self._lanes)
         for lane in lanes:
-            lane.dismiss()
-            lane.abandon()
+            lane.end()
         for thread in self._threads:
             thread.join()
+        self._progress.at(self._ingest.offset)
 
 
 def _is_the_registrys(error: BaseException) -> bool:

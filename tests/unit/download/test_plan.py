@@ -1,0 +1,94 @@
+"""The plan: every byte is handed out once, whatever comes back."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.download.plan import FAST_BYTES_PER_SECOND, MIB, Plan
+
+CHUNKS = st.sampled_from([64 * 1024, MIB, 5 * MIB, 16 * MIB])
+SIZES = st.integers(0, 300 * MIB)
+
+
+@st.composite
+def gaps(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Missing ranges, in order."""
+    edges = sorted(draw(st.sets(st.integers(0, 300 * MIB), max_size=12)))
+    return list(zip(edges[::2], edges[1::2], strict=False))
+
+
+@given(gaps(), CHUNKS, st.data())
+def test_every_byte_is_handed_out_once_however_much_comes_back(
+    gaps: list[tuple[int, int]], chunk_bytes: int, data: st.DataObject
+) -> None:
+    plan, fetched, returned = Plan(gaps, chunk_bytes), [], 0
+    wanted = sum(end - first for first, end in gaps)
+    while True:
+        # As soon as not every range comes back any more, this comes to an end.
+        sharers = data.draw(st.integers(1, 16)) if returned < 10 else 1
+        taken = plan.take(sharers, FAST_BYTES_PER_SECOND if returned >= 10 else 0.0)
+        if taken is None:
+            break
+        first, end = taken
+        reached = data.draw(st.integers(first, end)) if returned < 10 else end
+        returned += 1
+        plan.give_back(reached, end)
+        if first < reached:
+            fetched.append((first, reached))
+        assert plan.left_bytes == wanted - sum(end - first for first, end in fetched)
+    fetched.sort()
+    assert all(end <= first for (_, end), (first, _) in pairwise(fetched))
+    assert _joined(fetched) == _joined(gaps)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for first, end in ranges:
+        if joined and joined[-1][1] == first:
+            first, _ = joined.pop()  # noqa: PLW2901 - it begins where the last one began
+        joined.append((first, end))
+    return joined
+
+
+@given(SIZES, CHUNKS, st.integers(1, 16))
+def test_no_range_is_much_larger_than_a_chunk_nor_needlessly_small(
+    size: int, chunk_bytes: int, sharers: int
+) -> None:
+    plan, least = Plan([(0, size)] if size else [], chunk_bytes), min(2 * MIB, chunk_bytes)
+    ranges = 0
+    while (taken := plan.take(sharers)) is not None and ranges < 400:
+        first, end = taken
+        assert end - first < chunk_bytes + least
+        assert end - first >= least or plan.left_bytes == 0
+        ranges += 1
+
+
+def test_what_comes_back_comes_first() -> None:
+    plan = Plan([(0, 100 * MIB)], 16 * MIB)
+    taken = plan.take(1)
+    assert taken == (0, 16 * MIB)
+    plan.give_back(10 * MIB, 16 * MIB)
+    assert plan.take(1) == (10 * MIB, 16 * MIB)
+    assert plan.take(1) == (16 * MIB, 32 * MIB)
+
+
+def test_ranges_get_smaller_towards_the_end() -> None:
+    plan, sizes = Plan([(0, 200 * MIB)], 16 * MIB), []
+    while (taken := plan.take(4)) is not None:
+        sizes.append(taken[1] - taken[0])
+    assert sizes[0] == 16 * MIB
+    assert sizes[-1] < 4 * MIB
+    assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
+
+
+def test_a_fast_connection_is_asked_for_more_at_a_time() -> None:
+    plan = Plan([(0, 1024 * MIB)], 16 * MIB)
+    assert plan.take(1, FAST_BYTES_PER_SECOND) == (0, 256 * MIB)
+
+
+def test_nothing_comes_of_nothing() -> None:
+    plan = Plan([], MIB)
+    plan.give_back(5, 5)
+    assert plan.left_bytes == 0
+    assert plan.take(1) is None

@@ -1,0 +1,82 @@
+"""Asking a source: the wait can be ended, and no body is forgotten."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+
+from shared.download.progress import Abortable, Progress
+from shared.download.source import ask
+from shared.errors import PullCancelled
+from tests.waiting import wait_until
+
+CANCELLED = PullCancelled("Somebody cancelled the pull.")
+
+
+class Body(nullcontext[Any]):
+    closed = False
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+class Asked:
+    """Answers with a body once it may."""
+
+    patience_seconds = 60.0
+    serves_ranges = True
+
+    def __init__(self, body: Body, may: Callable[[], object] = lambda: None) -> None:
+        self._body = body
+        self._may = may
+
+    def open(self, _first: int, _end: int) -> Any:
+        self._may()
+        return self._body
+
+    def blame(self, _body: object = None) -> bool:
+        return False
+
+
+def test_a_stop_that_comes_together_with_the_answer_closes_the_body() -> None:
+    class Late(Progress):
+        @contextmanager
+        def waiting(self, seconds: float) -> Iterator[None]:
+            with super().waiting(seconds):
+                yield
+                self.stop(CANCELLED)
+
+    body = Body()
+    with pytest.raises(PullCancelled):
+        ask(Asked(body), 0, 10, Late())
+    assert body.closed
+
+
+def test_a_wait_that_was_ended_alone_raises_that_and_closes_the_late_body() -> None:
+    body, may = Body(), threading.Event()
+    waits: list[Abortable] = []
+
+    def asked(waiting: Abortable) -> None:
+        waits.append(waiting)
+        waiting.abort()
+
+    with pytest.raises(CancelledError):
+        ask(Asked(body, may.wait), 0, 10, Progress(), asked)
+    may.set()
+    wait_until(lambda: body.closed)
+
+
+def test_while_an_answer_is_waited_for_no_sign_of_life_is_due() -> None:
+    progress, due = Progress(), []
+
+    def may() -> None:
+        progress.beat()
+        due.append(progress.active_at - time.monotonic())
+
+    with ask(Asked(Body(), may), 0, 10, progress):
+        assert due[0] > 50
+        assert progress.active_at <= time.monotonic()
