@@ -72,7 +72,7 @@ def others(reference: str, directory: Path) -> dict[str, Copy]:
         as_it_is = ["--dest-oci-accept-uncompressed-layers"] if kind == "oci" else []
         skopeo = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", *as_it_is]
         target = f"{kind}:{directory}/{{}}/image" + (":1" if kind == "oci" else "")
-        found[f"skopeo, {kind}:"] = _command([*skopeo, f"docker://{reference}", target], directory)
+        found[f"skopeo to {kind}"] = _command([*skopeo, f"docker://{reference}", target], directory)
     if shutil.which("ctr") and shutil.which("containerd"):
         found["ctr content fetch"] = _ctr(reference, directory)
     if shutil.which("crane"):

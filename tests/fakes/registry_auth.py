@@ -31,6 +31,8 @@ class Auth:
     uses: int | None = None
     used: Counter[str] = field(default_factory=Counter)
     methods: Sequence[str] = ("GET", "POST")
+    # Whether the password itself will do, too.
+    takes_basic: bool = False
     says: Callable[[str, str], list[str]] | None = None
     # What a token has to be for; each one remembers what was asked.
     needed_scope: str | None = None
@@ -38,8 +40,8 @@ class Auth:
 
     def allows(self, authorization: str) -> bool:
         """Whether a request with this header may pass."""
-        if self.kind == "basic":
-            return authorization in self._logins()
+        if (self.kind == "basic" or self.takes_basic) and authorization in self._logins():
+            return True
         token = authorization.removeprefix("Bearer ")
         self.used[token] += 1
         alive = self.issued.get(token, 0.0) > time.monotonic()
@@ -65,6 +67,9 @@ class Auth:
         self.issued[token] = time.monotonic() + (self.life_seconds or 60)
         self.scopes[token] = {one for scope in asked.get("scope", ()) for one in scope.split()}
         document: dict[str, Any] = {self.token_key: token}
+        if method == "POST":
+            # What OAuth2 calls it, whatever the older way does.
+            document["access_token"] = token
         if self.life_seconds is not None:
             document["expires_in"] = self.life_seconds
         return document

@@ -57,14 +57,23 @@ class Handler(BaseHTTPRequestHandler):
         # Before the answer: a client that has it may look here at once.
         self.registry.requests.append(request)
         # Read whatever becomes of the request, so that the next one begins where this one ends.
-        length = int(self.headers.get("Content-Length", 0))
-        form = self.rfile.read(length) if self.command == "POST" else None
+        form = self._form() if self.command == "POST" else None
         try:
             send(self._answer(request, form), self, request)
         except (Gone, BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
             self.registry.on_answer(request)
+
+    def _form(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        form = b""
+        while size := int(self.rfile.readline(), 16):
+            form += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return form
 
     def _answer(self, request: Request, form: bytes | None) -> Answer:
         url = urlsplit(request.path)

@@ -131,9 +131,17 @@ def test_a_rate_limit_says_when_to_come_back(
 def test_an_encoding_that_nobody_asked_for_is_refused(
     client: RegistryClient, registry: FakeRegistry, encoding: str, first: int
 ) -> None:
-    registry.fail(Encoded(encoding=encoding))
+    registry.fail(Encoded(encoding=encoding), NoContentLength())
     with pytest.raises(errors.RegistryUnavailable, match=f"Content-Encoding {encoding}"):
         read(client, registry, first)
+
+
+@pytest.mark.parametrize("first", [0, 1000])
+def test_an_encoding_that_is_only_a_label_is_passed_over(
+    client: RegistryClient, registry: FakeRegistry, first: int
+) -> None:
+    registry.fail(Encoded(encoding="x-gzip"))
+    assert read(client, registry, first) == (first, BLOB[first:])
 
 
 def test_identity_is_no_encoding(client: RegistryClient, registry: FakeRegistry) -> None:

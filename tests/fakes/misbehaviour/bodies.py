@@ -57,14 +57,14 @@ ALL: tuple[Misbehaviour, ...] = (
         "falls silent in the middle of a layer, once",
         completes("goes on after the stall time-out", requests=6, refetched_bytes=0),
         lambda scene: scene.fail(Stall(path=scene.large, after_bytes=HALF, times=1)),
-        is_silent=True,
+        takes_time=True,
     ),
     Misbehaviour(
         "body-silent-for-ever",
         "sends the headers of a layer and never a byte",
         refuses("RegistryUnavailable", "after so many stall time-outs"),
         lambda scene: scene.fail(Stall(path=scene.large)),
-        is_silent=True,
+        takes_time=True,
     ),
     Misbehaviour(
         "body-trickles",
@@ -98,7 +98,7 @@ ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "body-too-long",
         "sends more bytes than the manifest says, in a chunked body",
-        refuses("SizeMismatch", "stops at the first byte too many"),
+        refuses("SizeMismatch", "stops at the first byte too many", is_choice=True),
         lambda scene: scene.fail(ExtraBytes(path=scene.large, count=1000)),
     ),
     Misbehaviour(

@@ -14,10 +14,10 @@ _BASE_SCOPE = "repository:demo/base:pull"
 
 
 def _saying(*headers: str) -> Callable[[Scene], object]:
-    """A registry whose 401 has these headers."""
+    """A registry whose 401 has these headers, and that takes what it offers."""
 
     def arrange(scene: Scene) -> None:
-        auth = scene.log_in()
+        auth = scene.log_in(takes_basic=any("Basic" in one for one in headers))
         auth.says = lambda realm, scope: [one.format(realm=realm, scope=scope) for one in headers]
 
     return arrange
@@ -30,6 +30,8 @@ def _realm(url: str) -> Callable[[Scene], object]:
         realm = url.format(storage=scene.storage.host, password=secret("in-realm"))
         scene.log_in().says = lambda _, scope: [_BEARER.format(realm=realm, scope=scope)]
         scene.unasked.append(scene.storage)
+        # Whom a registry names as its token service is no stranger, over TLS.
+        scene.strangers.clear()
 
     return arrange
 
@@ -67,8 +69,8 @@ ALL: tuple[Misbehaviour, ...] = (
     ),
     Misbehaviour(
         "challenges-in-two-headers",
-        "asks for Basic in one header, for Bearer in another, and takes only Bearer",
-        completes("reads both headers and prefers Bearer", requests=8),
+        "asks for Basic in one header, for Bearer in another",
+        completes("reads both headers, and prefers a token to the password", requests=8),
         _saying('Basic realm="x"', _BEARER),
     ),
     Misbehaviour(

@@ -37,6 +37,14 @@ def _layers(arrange: Callable[[list[bytes]], list[bytes]], **changes: Any) -> Ca
     return arranged
 
 
+def _one_layer_less(scene: Scene) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["layers"].pop()
+
+    scene.rewrite(change)
+    scene.layers.pop()
+
+
 def _inline(change: Callable[[bytes], bytes]) -> Callable[[Scene], object]:
     """The manifest embeds the config, changed."""
 
@@ -162,12 +170,13 @@ ALL: tuple[Misbehaviour, ...] = (
         "lists 10 000 layers",
         refuses("TooLarge", "1024 are the most", requests=3, is_choice=True),
         _ten_thousand,
+        takes_time=True,
     ),
     Misbehaviour(
         "layers-fewer-than-diff-ids",
         "lists one layer less than its config",
-        refuses("InvalidManifest", "before any layer is fetched", requests=3),
-        lambda scene: scene.rewrite(lambda document: document["layers"].pop() and None),
+        refuses("InvalidManifest", "before any layer is fetched", requests=3, is_choice=True),
+        _one_layer_less,
     ),
     Misbehaviour(
         "config-inline",
@@ -190,7 +199,7 @@ ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "foreign-layer-of-its-own",
         "has the layer and names another place, too",
-        completes("asks the registry first", requests=10),
+        completes("asks the registry first", requests=10, is_choice=True),
         _foreign(_ELSEWHERE, held=True),
     ),
     Misbehaviour(

@@ -50,7 +50,7 @@ ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "length-too-large",
         "says a `Content-Length` above the manifest's size",
-        refuses("SizeMismatch", "before the first byte"),
+        refuses("SizeMismatch", "before the first byte", is_choice=True),
         lambda scene: scene.fail(Length(path=scene.large, length=10_000_000)),
     ),
     Misbehaviour(

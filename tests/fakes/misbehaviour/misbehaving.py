@@ -14,7 +14,7 @@ class Misbehaviour:
     """`arrange` makes a scene's registry, which holds the image already, misbehave.
 
     `tls`: the registry speaks TLS, with a certificate of the test's own authority.
-    `is_silent`: it says nothing for as long as one likes to wait.
+    `takes_time`: a client that means well may be busy with it for a minute.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Misbehaviour:
     promise: Promise
     arrange: Callable[[Scene], Any] = field(repr=False)
     tls: bool = False
-    is_silent: bool = False
+    takes_time: bool = False
 
     @contextmanager
     def staged(self, **options: Any) -> Iterator[Scene]:

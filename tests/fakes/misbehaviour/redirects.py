@@ -43,15 +43,17 @@ def _refusing(status: int, body: bytes) -> Callable[[Scene], object]:
     return arrange
 
 
-def _to(location: str, *, unasked: bool = True) -> Callable[[Scene], object]:
+def _to(location: str) -> Callable[[Scene], object]:
     """Blobs redirect there."""
 
     def arrange(scene: Scene) -> None:
         scene.log_in()
         url = location.format(storage=scene.storage.host, password=secret("in-location"))
         scene.fail(Status(path="/blobs/", status=307, headers={"Location": url}))
-        if unasked:
-            scene.unasked.append(scene.storage)
+        scene.unasked.append(scene.storage)
+        if "@" in location:
+            # What stands in the URL is shown to whom the URL names.
+            scene.strangers.clear()
 
     return arrange
 

@@ -7,7 +7,7 @@ metadata    169.254.169.254, where a cloud hands out keys: never asked. Only whe
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,17 +31,32 @@ USER = "ci"
 class Scene:
     """Where one fault is played. `login`: user and secret that the client is to be given.
 
-    `contents`: the files in the layers. `layers`: the blobs that have to arrive.
-    `unasked`: hosts that no request may reach, beside the metadata service.
+    `layers`: the blobs that have to arrive. `inside`: the file in each.
+    `unasked`: hosts that no request may reach; `strangers`: those that no credentials may reach.
+    The metadata service is both.
     """
 
     registry: FakeRegistry
     storage: FakeRegistry
-    contents: Sequence[bytes]
+    inside: Mapping[bytes, bytes]
     metadata: FakeRegistry | None = None
     login: tuple[str, str] | None = None
     layers: list[bytes] = field(default_factory=list)
     unasked: list[FakeRegistry] = field(default_factory=list)
+    strangers: list[FakeRegistry] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.strangers = [self.storage]
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the registry speaks TLS."""
+        return self.registry.base.startswith("https:")
+
+    @property
+    def files(self) -> list[bytes]:
+        """For each layer what stands in it: its one file, or nothing."""
+        return [self.inside.get(layer, b"") for layer in self.layers]
 
     @property
     def reference(self) -> str:
@@ -103,16 +118,18 @@ class Scene:
         sent = sum(request.sent for request in self.layer_requests())
         return max(0, sent - sum(len(layer) for layer in set(self.layers)))
 
-    def violations(self) -> list[str]:
-        """What was asked of somebody who must not be, or shown to them."""
+    def violations(self, *, strict: bool = True) -> list[str]:
+        """What was shown to, or asked of, somebody who must not be; `strict`: `unasked`, too."""
+        forbidden = [self.metadata] if self.metadata else []
         found = []
-        strangers = [self.storage, *([self.metadata] if self.metadata else [])]
-        for stranger in strangers:
-            if any(shows_secret(request) for request in stranger.requests):
-                found.append(f"credentials sent to {stranger.host}")
-        for unasked in [*self.unasked, *([self.metadata] if self.metadata else [])]:
-            if unasked.requests:
-                found.append(f"asked {unasked.host}")
+        if any(
+            shows_secret(one) for host in (*self.strangers, *forbidden) for one in host.requests
+        ):
+            found.append("credentials to a stranger")
+        if any(host.requests for host in forbidden):
+            found.append("asks for metadata")
+        if strict and any(host.requests for host in self.unasked):
+            found.append("asks a stranger")
         return found
 
 
@@ -145,5 +162,5 @@ def staged(
         witness = FakeRegistry(None, METADATA_HOST, 80) if metadata else None
         if witness:
             running.enter_context(witness)
-        layers = [tar_of(f"file-{index}", content) for index, content in enumerate(contents)]
-        yield Scene(registry, storage, contents, witness, layers=layers)
+        inside = {tar_of(f"file-{index}", raw): raw for index, raw in enumerate(contents)}
+        yield Scene(registry, storage, inside, witness, layers=list(inside))

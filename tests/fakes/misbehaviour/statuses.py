@@ -95,6 +95,7 @@ ALL: tuple[Misbehaviour, ...] = (
         "always answers 429",
         refuses("RateLimited", "after so many tries"),
         _fails(429, None, _TOO_MANY),
+        takes_time=True,
     ),
     Misbehaviour(
         "503-retry-after",
@@ -107,6 +108,7 @@ ALL: tuple[Misbehaviour, ...] = (
         "always answers 503",
         refuses("RegistryUnavailable", "after so many tries"),
         _fails(503, None),
+        takes_time=True,
     ),
     Misbehaviour(
         "500-twice",
@@ -201,7 +203,7 @@ ALL: tuple[Misbehaviour, ...] = (
         "takes the request for a manifest and never says a word",
         refuses("RegistryUnavailable", "after so many stall time-outs"),
         lambda scene: scene.fail(Stall(path="/manifests/", mute=True)),
-        is_silent=True,
+        takes_time=True,
     ),
     Misbehaviour(
         "early-hints",

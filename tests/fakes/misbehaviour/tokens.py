@@ -158,9 +158,15 @@ ALL: tuple[Misbehaviour, ...] = (
     ),
     Misbehaviour(
         "token-by-get-only",
-        "has a token service that takes only GET, for a user with an identity token",
-        completes("tries the other way", requests=10),
-        lambda scene: scene.log_in("<token>", methods=("GET",)),
+        "has a token service that takes only GET",
+        completes("asks by GET, or tries it then", requests=10),
+        lambda scene: scene.log_in(methods=("GET",)),
+    ),
+    Misbehaviour(
+        "token-for-identity",
+        "knows an identity token, which `docker login` keeps instead of a password",
+        completes("shows it by OAuth2's POST", requests=8),
+        lambda scene: scene.log_in("<token>"),
     ),
     Misbehaviour(
         "token-service-500-once",
@@ -197,7 +203,7 @@ ALL: tuple[Misbehaviour, ...] = (
         "has a token service that takes the request and says nothing",
         refuses("RegistryUnavailable", "after the stall time-out", requests=8),
         lambda scene: scene.fail_behind_login(Stall(path="/token", mute=True)),
-        is_silent=True,
+        takes_time=True,
     ),
     Misbehaviour(
         "token-service-hangs-up",
