@@ -144,7 +144,7 @@ class BlobSource:
         response = answer.response
         try:
             if response.status_code == 206 and is_proved(response, first, end, self._size):
-                refuse_encoding(response, f"The blob {self._name}")
+                refuse_encoding(response, f"The blob {self._name}", end - first)
                 return BlobBody(answer, first, end, self._name, place)
             if response.status_code == 200:
                 self._ranges.refused(place.host.registry)
@@ -155,7 +155,7 @@ class BlobSource:
                     raise SizeMismatch(
                         f"The blob {self._name} has {real} bytes instead of {self._size}."
                     )
-            elif response.status_code not in {206, 400}:
+            elif response.status_code not in {206, 400, 501}:
                 raise error_of(response, f"The blob {self._name}", missing=BlobUnknown)
         except BaseException:
             answer.close()
@@ -165,7 +165,7 @@ class BlobSource:
         return None
 
     def _whole(self, place: _Place, answer: Answer) -> BlobBody:
-        refuse_encoding(answer.response, f"The blob {self._name}")
+        refuse_encoding(answer.response, f"The blob {self._name}", self._size)
         check_length(answer.response, self._size, f"The blob {self._name}")
         return BlobBody(answer, 0, self._size, self._name, place)
 

@@ -139,11 +139,24 @@ def check_length(response: requests.Response, size: int, asked: str) -> None:
         raise SizeMismatch(f"{asked} has {length[:20]} bytes instead of {size}.")
 
 
-def refuse_encoding(response: requests.Response, asked: str) -> None:
-    """Raises RegistryUnavailable: bytes that were encoded on the way are not the blob's."""
+def refuse_encoding(response: requests.Response, asked: str, size: int | None = None) -> None:
+    """Raises RegistryUnavailable: bytes that were encoded on the way are not the blob's.
+
+    `size`: how many bytes the blob's own would be. As many as that are taken for them: some servers
+    label a compressed layer as compressed on the way (moby#17595). The digest decides.
+    """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in {"", "identity"}:
-        raise RegistryUnavailable(
-            f"{asked} came with Content-Encoding {encoding[:20]}, which was not asked for: "
-            "the registry, or a proxy before it, is misconfigured."
-        )
+    if encoding in {"", "identity"}:
+        return
+    if size is not None and response.headers.get("Content-Length", "").strip() == str(size):
+        return
+    raise RegistryUnavailable(
+        f"{asked} came with Content-Encoding {encoding[:20]}, which was not asked for: "
+        "the registry, or a proxy before it, is misconfigured."
+    )
+
+
+def refuse_page(response: requests.Response, asked: str) -> None:
+    """Raises RegistryUnavailable for a web page: a captive portal's, a proxy's. It may go away."""
+    if response.headers.get("Content-Type", "").strip().lower().startswith("text/html"):
+        raise RegistryUnavailable(f"{asked} came as a web page: is a proxy or a portal in the way?")

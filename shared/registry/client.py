@@ -24,7 +24,7 @@ from shared.oci.reference import DOCKER_HUB, Reference
 from shared.registry.asking import Asker
 from shared.registry.auth import Authenticator
 from shared.registry.blobs import BlobSource, RangeSupport
-from shared.registry.bodies import BlobBody, read_whole
+from shared.registry.bodies import BlobBody, read_whole, refuse_page
 from shared.registry.gate import Gate, OpenGate
 from shared.registry.hosts import Host, Hosts, Need
 from shared.registry.rate_limits import RateLimit
@@ -94,6 +94,7 @@ class RegistryClient:
         with self._asker.ask(host, reference.repository, path, headers) as response:
             if response.status_code != 200:
                 raise error_of(response, asked)
+            refuse_page(response, asked)
             if RateLimit.of(response.headers):
                 self._counting.add(host.registry)
             raw = read_whole(response, MANIFEST_LIMIT_BYTES, asked)

@@ -12,6 +12,7 @@ from typing import Any
 
 # So many times the longest silence: the first byte may take one of them.
 _PATIENCE = 2
+_INTERIM = range(102, 200)
 
 
 class TimedHead(http.client.HTTPResponse):
@@ -25,6 +26,15 @@ class TimedHead(http.client.HTTPResponse):
         """Read the head."""
         super().begin()
         self._clocked.deadline = None
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # http.client passes over 100 alone; 102 and 103 are no answers either (RFC 9110 §15.2).
+        while True:
+            line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if line[1] not in _INTERIM:
+                return line
+            while self.fp.readline().strip():
+                """One header of it after another; the deadline ends a list without an end."""
 
 
 class _Clocked(io.RawIOBase):
