@@ -13,13 +13,15 @@ from shared.catalog.pull_values import Pull
 from shared.errors import TowlineError
 
 
-def answer(app: Celery, catalog: Catalog, pull_id: str) -> bool:
+def answer(app: Celery, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:
     """Store the result of a pull that has ended, again if need be; nothing for an open one.
 
-    False where there is no such pull.
+    `known`: its row, where it is at hand. False where there is no such pull.
     """
-    with catalog.begin() as tx:
-        pull = pulls.get(tx, pull_id)
+    pull = known
+    if pull is None:
+        with catalog.begin() as tx:
+            pull = pulls.get(tx, pull_id)
     if pull is None:
         return False
     if not pull.final:

@@ -31,7 +31,7 @@ def deliver(app: Celery, catalog: Catalog, outbox: Outbox) -> None:
     """
     try:
         for pull_id in outbox.ended:
-            answer(app, catalog, pull_id)
+            answer(app, catalog, pull_id, outbox.finals.get(pull_id))
         if outbox.ended:
             # Each end makes room for others.
             outbox.resumes += admit(catalog)

@@ -4,10 +4,15 @@ then age; a message is sent only for a pull whose turn it is, so that the queue 
 A pull that is not admitted waits for its `turn` as a row and costs nothing else.
 """
 
-from sqlalchemy import text
+from sqlalchemy import Boolean, ColumnElement, case, func, literal, select, text
+from sqlalchemy.dialects.postgresql import insert
 
+from shared.catalog import pulls
 from shared.catalog.database import Connection
 from shared.catalog.pauses import IS_PAUSED
+from shared.catalog.pull_rows import COLUMNS, as_pull
+from shared.catalog.pull_tables import pulls as pull_table
+from shared.catalog.pull_values import NewPull, Pull
 
 # From this priority on a pull is urgent: part of the window and some slots are kept for those.
 URGENT_PRIORITY = 8
@@ -73,6 +78,60 @@ _ADMIT = f"""
 _ANYBODY_WAITS = """
     SELECT max(priority) FROM pulls WHERE state = 'queued' AND admitted_at IS NULL
 """
+
+
+# Whether nobody has to wait: no line, no pause, and half of the window free. Then the order of the
+# line does not matter, and neither does one more than the window holds.
+_EMPTY_HOUSE = f"""
+    SELECT NOT EXISTS (SELECT FROM pauses)
+        AND NOT EXISTS (SELECT FROM pulls w
+            WHERE w.state = 'queued' AND w.admitted_at IS NULL AND w.id <> :pull_id)
+        AND 2 * messages < CASE WHEN slots IS NULL THEN {_UNKNOWN_WINDOW}
+            ELSE greatest(slots * {_MESSAGES_PER_SLOT}, {_SMALLEST_WINDOW}) END AS free
+    FROM ({_UNDER_WAY}) AS under_way
+"""
+
+
+def arrive(tx: Connection, new: NewPull) -> Pull | None:
+    """Record a pull, and admit it where nobody has to wait; None where its id is known already."""
+    house = text(_EMPTY_HOUSE).bindparams(pull_id=new.id).columns(free=Boolean).subquery("house")
+    now = func.clock_timestamp()
+    row = pulls.new_row(new)
+    row["waiting_for"] = case((~house.c.free, row["waiting_for"]))
+    row |= {
+        "admitted_at": case((house.c.free, now)),
+        "dispatched_at": case((house.c.free, now)),
+        "generation": case((house.c.free, 1), else_=0),
+    }
+    values = [
+        value if isinstance(value, ColumnElement) else literal(value, pull_table.c[name].type)
+        for name, value in row.items()
+    ]
+    statement = (
+        insert(pull_table)
+        .from_select(list(row), select(*values).select_from(house))
+        .on_conflict_do_nothing()
+        .returning(*COLUMNS)
+    )
+    found = tx.execute(statement).one_or_none()
+    return as_pull(found) if found else None
+
+
+def admit_alone(tx: Connection, pull_id: str) -> Pull | None:
+    """Admit a pull that was recorded before, where nobody has to wait; else None."""
+    found = tx.execute(
+        text(
+            f"""
+            UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
+                generation = generation + 1, waiting_for = NULL
+            FROM ({_EMPTY_HOUSE}) AS house
+            WHERE id = :pull_id AND state = 'queued' AND admitted_at IS NULL AND house.free
+            RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
+            """
+        ),
+        {"pull_id": pull_id},
+    ).one_or_none()
+    return as_pull(found) if found else None
 
 
 def admit(tx: Connection) -> list[str]:

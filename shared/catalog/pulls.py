@@ -6,6 +6,7 @@ The three last are final: ends.py.
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -28,7 +29,13 @@ def clock(tx: Connection) -> datetime:
 
 def record(tx: Connection, new: NewPull) -> Pull:
     """The row of this id; the first arguments win."""
-    row = {column.name: getattr(new, column.name) for column in fields(NewPull)}
+    tx.execute(insert(pulls).values(new_row(new)).on_conflict_do_nothing())
+    return as_pull(tx.execute(select(*COLUMNS).where(pulls.c.id == new.id)).one())
+
+
+def new_row(new: NewPull) -> dict[str, Any]:
+    """A queued pull as it is inserted."""
+    row: dict[str, Any] = {column.name: getattr(new, column.name) for column in fields(NewPull)}
     seconds = row.pop("deadline_seconds")
     now = func.statement_timestamp()
     row["labels"] = dict(new.labels)
@@ -36,8 +43,7 @@ def record(tx: Connection, new: NewPull) -> Pull:
     row["waiting_for"] = func.jsonb_build_object(
         "cause", "turn", "until", now + _NEXT_LOOK, "detail", "it was recorded a moment ago"
     )
-    tx.execute(insert(pulls).values(row).on_conflict_do_nothing())
-    return as_pull(tx.execute(select(*COLUMNS).where(pulls.c.id == new.id)).one())
+    return row
 
 
 def get(tx: Connection, pull_id: str) -> Pull | None:

@@ -74,17 +74,33 @@ def _show_one(one: Snapshot, *, as_json: bool) -> None:
             click.echo(f"{key:<14} {shown}")
     print_table(
         ("layer", "done", "size", "state", "attempts"),
-        [
-            (
-                str(layer.digest),
-                decimal(layer.bytes_done),
-                decimal(layer.size_bytes),
-                _layer_state(one.pull.id, layer),
-                str(layer.attempts),
-            )
-            for layer in one.layers
-        ],
+        [_layer(one.pull.id, layer) for layer in one.layers] or _receipt_layers(one.pull),
     )
+
+
+def _layer(pull_id: str, layer: PullLayer) -> tuple[str, ...]:
+    return (
+        str(layer.digest),
+        decimal(layer.bytes_done),
+        decimal(layer.size_bytes),
+        _layer_state(pull_id, layer),
+        str(layer.attempts),
+    )
+
+
+def _receipt_layers(pull: Pull) -> list[tuple[str, ...]]:
+    """Of a pull that found everything there, and so never listed what it takes."""
+    distinct = {layer["digest"]: layer for layer in (pull.receipt or {}).get("layers", ())}
+    return [
+        (
+            digest,
+            decimal(layer["size"]),
+            decimal(layer["size"]),
+            str(layer["source"]),
+            str(layer["attempts"]),
+        )
+        for digest, layer in distinct.items()
+    ]
 
 
 def _layer_state(pull_id: str, layer: PullLayer) -> str:

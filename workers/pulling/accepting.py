@@ -52,19 +52,32 @@ def _record(
     kwargs: Mapping[str, Any],
     outbox: Outbox,
 ) -> Pull:
-    """The row of this pull. One that cannot be read fails with a row."""
+    """The row of this pull, admitted where nobody has to wait. One that cannot be read fails with
+    a row.
+    """
     if len(pull_id) > PULL_ID_CHARACTERS:
         raise InvalidArgument(f"A pull id has at most {PULL_ID_CHARACTERS} characters.")
-    with resources.catalog.begin() as tx:
-        pull = pulls.get(tx, pull_id)
-    if pull is not None:
-        return pull
     try:
         new = new_pull(pull_id, PullRequest.parse(args, kwargs))
     except PermanentError as error:
         with resources.catalog.begin() as tx:
-            pulls.record(tx, NewPull(id=pull_id, reference=reference_text(kwargs), platform=None))
-        fail(resources, pull_id, error, outbox)
-        raise
+            pull = pulls.get(tx, pull_id)
+        # The first arguments of an id win, whatever comes later.
+        return pull or _refuse(resources, pull_id, kwargs, error, outbox)
     with resources.catalog.begin() as tx:
-        return pulls.record(tx, new)
+        return (
+            admission.arrive(tx, new) or admission.admit_alone(tx, pull_id) or pulls.record(tx, new)
+        )
+
+
+def _refuse(
+    resources: Resources,
+    pull_id: str,
+    kwargs: Mapping[str, Any],
+    error: PermanentError,
+    outbox: Outbox,
+) -> Pull:
+    with resources.catalog.begin() as tx:
+        pulls.record(tx, NewPull(id=pull_id, reference=reference_text(kwargs), platform=None))
+    fail(resources, pull_id, error, outbox)
+    raise error

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shared.catalog.layer_messages import LayerMessage
+from shared.catalog.pull_values import Pull
 
 
 @dataclass(slots=True)
@@ -20,7 +21,14 @@ class Outbox:
     resumes: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    # Of those, the rows that are known.
+    finals: dict[str, Pull] = field(default_factory=dict)
 
     def end(self, pull_ids: Iterable[str]) -> None:
         """These pulls have ended."""
         self.ended += [pull_id for pull_id in pull_ids if pull_id not in self.ended]
+
+    def end_as(self, pull: Pull) -> None:
+        """This pull has ended, and this is its row."""
+        self.finals[pull.id] = pull
+        self.end([pull.id])

@@ -1,8 +1,8 @@
 """The coordinator's step: resolve, reserve space, say which layers are left to fetch."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import uuid4
 
 from shared.catalog import (
@@ -16,6 +16,7 @@ from shared.catalog import (
     recovery,
     space,
 )
+from shared.catalog.beginnings import Begun
 from shared.catalog.database import Connection
 from shared.catalog.pull_values import PlannedLayer, Pull
 from shared.errors import InvalidManifest
@@ -24,12 +25,14 @@ from shared.oci.index import Index
 from shared.oci.manifest import pair_layers
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
+from shared.registry.client import Document
 from shared.volume.documents import put
+from workers.pulling import unchanged
 from workers.pulling.attempts import attempt
 from workers.pulling.obstacles import PAUSED_SECONDS, SPACE_SECONDS
 from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import Resolution, recall, resolve
-from workers.pulling.stepping import step
+from workers.pulling.stepping import begin, holding, step
 from workers.resources import Resources
 
 
@@ -44,34 +47,51 @@ class Plan:
 
 
 def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None:
-    """Bring a recorded pull as far as its plan. None for one that has ended, that somebody else is
-    at, that waits for space, or that was planned before.
+    """Bring a recorded pull as far as its plan, or to its end where nothing has changed. None for
+    one that has ended, that somebody else is at, that waits for space, or that was planned before.
 
     Raises TryAgain, or the error after the pull was failed with it.
     """
-    with attempt(resources, pull_id, outbox), step(resources, pull_id) as alone:
-        if not alone:
+    began = time.monotonic()
+    with attempt(resources, pull_id, outbox):
+        begun = begin(resources, pull_id)
+        if begun is None:
+            _look_closer(resources, pull_id, outbox)
             return None
+        with holding(resources, pull_id, begun.lease) as held:
+            if begun.pull.manifest_digest is not None:
+                # Planned before, by a worker that died: go on with the same manifest.
+                return _plan_with(resources, begun.pull, recall(resources, begun.pull))
+            seen = unchanged.look(resources, begun.pull)
+            if seen.image is not None:
+                pull = unchanged.complete(resources, begun, seen.image, held, began)
+                if pull is not None:
+                    outbox.end_as(pull)
+                    return None
+            return _plan_with(resources, begun.pull, _resolution(resources, begun, seen.named))
+
+
+def _plan_with(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
+    # The count is an error before any download.
+    pair_layers(resolution.manifest, resolution.config)
+    _store_documents(resources, resolution)
+    return _plan(resources, pull, resolution)
+
+
+def _look_closer(resources: Resources, pull_id: str, outbox: Outbox) -> None:
+    """Why a pull does not begin: somebody else is at it, it has ended, is paused, or is further."""
+    with step(resources, pull_id) as alone:
+        if not alone:
+            return
         with resources.catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)
             if pull is None or pull.final:
-                return None
+                return
             paused = pauses.of_pull(tx, pull_id)
             if paused is not None:
                 pulls.wait(tx, pull_id, "paused", PAUSED_SECONDS, paused.sentence)
-                return None
-            if pull.state in {"fetching", "linking"}:
+            elif pull.state in {"fetching", "linking"}:
                 _go_on(tx, pull, resources.settings.lease_seconds, outbox)
-                return None
-            now = pulls.clock(tx)
-            pull = pulls.start(tx, pull_id, str(resources.default_platform))
-        if pull is None:
-            return None
-        resolution = _resolution(resources, pull, now)
-        # The count is an error before any download.
-        pair_layers(resolution.manifest, resolution.config)
-        _store_documents(resources, resolution)
-        return _plan(resources, pull, resolution)
 
 
 def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> None:
@@ -87,10 +107,8 @@ def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> 
             outbox.layers.append(message)
 
 
-def _resolution(resources: Resources, pull: Pull, now: datetime) -> Resolution:
-    if pull.manifest_digest is not None:
-        # Planned before, by a worker that died: go on with the same manifest.
-        return recall(resources, pull)
+def _resolution(resources: Resources, begun: Begun, named: Document | None) -> Resolution:
+    pull = begun.pull
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
     if pull.policy == "if-missing":
         with resources.catalog.begin() as tx:
@@ -100,7 +118,7 @@ def _resolution(resources: Resources, pull: Pull, now: datetime) -> Resolution:
                 resources,
                 pull.resolved(image.manifest_digest, image.index_digest, image.resolved_at),
             )
-    return resolve(resources, reference, platform, now)
+    return resolve(resources, reference, platform, begun.now, named)
 
 
 def _store_documents(resources: Resources, resolution: Resolution) -> None:

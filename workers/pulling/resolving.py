@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared.catalog import blobs, images
+from shared.catalog import blobs
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidManifest, PlatformNotFound, TooLarge
 from shared.oci.config import ImageConfig
@@ -74,10 +74,18 @@ class Resolution:
 
 
 def resolve(
-    resources: Resources, reference: Reference, platform: Platform, resolved_at: datetime
+    resources: Resources,
+    reference: Reference,
+    platform: Platform,
+    resolved_at: datetime,
+    named: Document | None = None,
 ) -> Resolution:
-    """Ask the registry. Raises what the registry raises, PlatformNotFound, InvalidManifest."""
-    return _Resolver(resources, reference, platform, resolved_at).resolve()
+    """Ask the registry. `named`: what the reference names, where that was asked for already.
+
+    Raises what the registry raises, PlatformNotFound, InvalidManifest.
+    """
+    named = named or resources.registry.manifest(reference)
+    return _Resolver(resources, reference, platform, resolved_at).resolve(named)
 
 
 def recall(resources: Resources, pull: Pull) -> Resolution:
@@ -102,8 +110,9 @@ class _Resolver:
     documents: int = 0
     told: list[str] = field(default_factory=list)
 
-    def resolve(self) -> Resolution:
-        found = self._unchanged() or self._read(self.resources.registry.manifest(self.reference))
+    def resolve(self, named: Document) -> Resolution:
+        """The manifest for the platform, and its config."""
+        found = self._read(named)
         if isinstance(found.document, Manifest):
             resolution = self.chosen(found)
             have = resolution.config.platform if resolution.config else None
@@ -114,13 +123,6 @@ class _Resolver:
         if resolution_in_index is None:
             raise self._not_found([*found.document.platforms(), *self.told])
         return replace(resolution_in_index, index=found)
-
-    def _unchanged(self) -> Found | None:
-        """What the tag named before, if it still does and asking that way saves a counted pull."""
-        with self.resources.catalog.begin() as tx:
-            known = images.current(tx, str(self.reference), str(self.platform))
-        digest = self.resources.registry.peek(self.reference) if known else None
-        return self.stored(digest) if digest and self._is_stored(digest) else None
 
     def _search(self, index: Index, depth: int) -> Resolution | None:
         """The first candidate that really serves the platform, nested indexes searched too."""

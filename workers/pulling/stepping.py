@@ -3,12 +3,22 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.catalog import step_leases
+from shared.catalog import beginnings, step_leases
+from shared.catalog.beginnings import Begun
+from shared.catalog.step_leases import StepLease
 from shared.errors import CatalogUnavailable, PoisonLayer
 from workers.resources import Resources
 
 # So many owners in a row may die in a step before the pull is to blame.
 POISON_STARTS = 5
+
+
+class Holding:
+    """A lease on a pull's steps, held by this process. `is_over`: it went with the last step."""
+
+    def __init__(self, lease: StepLease) -> None:
+        self.fence = lease.fence
+        self.is_over = False
 
 
 @contextmanager
@@ -24,6 +34,14 @@ def step(resources: Resources, pull_id: str) -> Iterator[bool]:
     if lease is None:
         yield False
         return
+    with holding(resources, pull_id, lease):
+        yield True
+
+
+@contextmanager
+def holding(resources: Resources, pull_id: str, lease: StepLease) -> Iterator[Holding]:
+    """Keep a lease that was taken while the step runs, and end it. Raises PoisonLayer."""
+    held = Holding(lease)
     try:
         if lease.starts > POISON_STARTS:
             raise PoisonLayer(
@@ -31,9 +49,35 @@ def step(resources: Resources, pull_id: str) -> Iterator[bool]:
                 "a row: look into the workers' logs, then `towline retry` it."
             )
         with resources.keeper.keeping_step(lease):
-            yield True
+            yield held
     finally:
-        _end(resources, lease.fence)
+        if not held.is_over:
+            _end(resources, lease.fence)
+
+
+def begin(resources: Resources, pull_id: str) -> Begun | None:
+    """Begin to resolve a pull; None for one that is further, paused or over, or that somebody else
+    is at.
+    """
+    try:
+        with resources.catalog.begin() as tx:
+            begun = beginnings.begin(
+                tx,
+                pull_id,
+                owner=resources.owner,
+                lease_seconds=resources.settings.lease_seconds,
+                platform=str(resources.default_platform),
+            )
+            if begun is None:
+                # With the transaction goes the lease that it may have taken.
+                raise _NotBegunError
+            return begun
+    except _NotBegunError:
+        return None
+
+
+class _NotBegunError(Exception):
+    pass
 
 
 def _end(resources: Resources, fence: int) -> None:

@@ -1,0 +1,67 @@
+"""A pull's first step begins: its lease and its row, in one statement."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+
+from shared.catalog import step_leases
+from shared.catalog.database import Connection
+from shared.catalog.pauses import IS_PAUSED
+from shared.catalog.pull_rows import COLUMNS
+from shared.catalog.pull_values import Pull
+from shared.catalog.step_leases import StepLease
+
+_BEGIN = f"""
+    WITH lease AS (
+        INSERT INTO step_leases (name, owner, fence, expires_at)
+        VALUES (:name, :owner, nextval('fences'), clock_timestamp() + :life)
+        ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, fence = excluded.fence,
+            expires_at = excluded.expires_at,
+            starts_without_progress = step_leases.starts_without_progress + 1
+            WHERE step_leases.expires_at <= clock_timestamp()
+        RETURNING fence, starts_without_progress AS starts
+    )
+    UPDATE pulls p SET state = 'resolving', platform = coalesce(p.platform, :platform),
+        started_at = coalesce(p.started_at, clock_timestamp()), attempts = p.attempts + 1,
+        admitted_at = coalesce(p.admitted_at, clock_timestamp()), waiting_for = NULL,
+        not_before = NULL
+    FROM lease
+    WHERE p.id = :pull_id AND p.state IN ('queued', 'resolving') AND NOT {IS_PAUSED}
+    RETURNING {", ".join(f"p.{column.name}" for column in COLUMNS)},
+        lease.fence AS lease_fence, lease.starts AS lease_starts, clock_timestamp() AS now
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A pull that is resolved now, under this lease. `now`: the database's time."""
+
+    pull: Pull
+    lease: StepLease
+    now: datetime
+
+
+def begin(
+    tx: Connection, pull_id: str, *, owner: str, lease_seconds: float, platform: str
+) -> Begun | None:
+    """Begin to resolve a pull: one more attempt at it. `platform`: of one that names none.
+
+    None for a pull that is further, paused or over, or that somebody else is at: then roll the
+    transaction back, which may have taken the lease.
+    """
+    name = step_leases.of_pull(pull_id)
+    row = tx.execute(
+        text(_BEGIN),
+        {
+            "name": name,
+            "owner": owner,
+            "life": timedelta(seconds=lease_seconds),
+            "platform": platform,
+            "pull_id": pull_id,
+        },
+    ).one_or_none()
+    if row is None:
+        return None
+    pull = Pull(**{column.name: row._mapping[column.name] for column in COLUMNS})
+    return Begun(pull, StepLease(name, row.lease_fence, row.lease_starts), row.now)

@@ -1,0 +1,120 @@
+"""Images that are on the volume already: a pull that finds one is over in two statements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from shared.catalog.database import Connection
+from shared.catalog.pull_rows import COLUMNS, as_pull
+from shared.catalog.pull_values import Pull
+
+_KNOWN = """
+    SELECT manifests.digest AS manifest_digest, indexes.digest AS index_digest,
+        configs.digest AS config_digest, listed.layers,
+        (SELECT bool_and(blobs.stored_at IS NOT NULL)
+         FROM unnest(listed.digests || ARRAY[manifests.digest, configs.digest]
+            || CASE WHEN indexes.digest IS NOT NULL THEN ARRAY[indexes.digest] END) AS part (digest)
+         LEFT JOIN blobs ON blobs.digest = part.digest) AS is_whole
+    FROM images JOIN manifests ON manifests.id = images.manifest_id
+    JOIN configs ON configs.id = manifests.config_id
+    LEFT JOIN indexes ON indexes.id = images.index_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(layers.digest), '{}') AS digests,
+            coalesce(jsonb_agg(jsonb_build_object('position', position, 'digest', layers.digest,
+                'diff_id', manifest_layers.diff_id, 'size', layers.size_bytes)
+                ORDER BY position), '[]') AS layers
+        FROM manifest_layers JOIN layers ON layers.id = layer_id
+        WHERE manifest_layers.manifest_id = manifests.id
+    ) AS listed
+    WHERE images.reference = :reference AND images.platform = :platform
+"""
+
+# The image first, then the pull: nobody else is at this pull, its lease says so.
+_COMPLETE = f"""
+    WITH image AS (
+        UPDATE images SET resolved_at = greatest(images.resolved_at, :resolved_at),
+            pulled_at = now(), last_used_at = CASE
+                WHEN last_used_at > now() - interval '1 hour' THEN last_used_at ELSE now() END
+        FROM manifests
+        WHERE manifests.id = manifest_id AND manifests.digest = :manifest
+          AND reference = :reference AND platform = :platform
+          AND index_id IS NOT DISTINCT FROM (SELECT id FROM indexes WHERE digest = :index)
+        RETURNING images.id
+    ), over AS (
+        DELETE FROM step_leases WHERE fence = :fence
+    )
+    UPDATE pulls SET state = 'complete', manifest_digest = :manifest, index_digest = :index,
+        config_digest = :config, resolved_at = :resolved_at, bytes_total = :bytes_total,
+        bytes_done = :bytes_total, receipt = :receipt, finished_at = :finished_at,
+        waiting_for = NULL, not_before = NULL
+    FROM image
+    WHERE pulls.id = :pull_id AND pulls.state IN ('queued', 'resolving')
+    RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """An image as it was linked. `layers`: position, digest, diff_id as claimed, size in bytes.
+    `is_whole`: every blob of it is stored.
+    """
+
+    manifest_digest: str
+    index_digest: str | None
+    config_digest: str
+    layers: Sequence[Mapping[str, Any]]
+    is_whole: bool
+
+    @property
+    def named(self) -> str:
+        """The digest of what the reference names."""
+        return self.index_digest or self.manifest_digest
+
+    @property
+    def bytes_total(self) -> int:
+        """Of the distinct layers."""
+        return sum({layer["digest"]: int(layer["size"]) for layer in self.layers}.values())
+
+
+def known(tx: Connection, reference: str, platform: str) -> KnownImage | None:
+    """What the reference named for this platform when it was last pulled."""
+    row = tx.execute(text(_KNOWN), {"reference": reference, "platform": platform}).one_or_none()
+    return KnownImage(**row._mapping) if row else None
+
+
+def complete(
+    tx: Connection,
+    pull: Pull,
+    image: KnownImage,
+    *,
+    receipt: Mapping[str, Any],
+    resolved_at: datetime,
+    finished_at: datetime,
+    fence: int,
+) -> Pull | None:
+    """The reference still names this image: the pull is complete, and its step over.
+
+    None where the image has changed meanwhile, or the pull has ended: then roll the transaction
+    back, which may have ended the step.
+    """
+    row = tx.execute(
+        text(_COMPLETE).bindparams(bindparam("receipt", type_=JSONB)),
+        {
+            "pull_id": pull.id,
+            "reference": pull.reference,
+            "platform": pull.platform,
+            "manifest": image.manifest_digest,
+            "index": image.index_digest,
+            "config": image.config_digest,
+            "bytes_total": image.bytes_total,
+            "receipt": dict(receipt),
+            "resolved_at": resolved_at,
+            "finished_at": finished_at,
+            "fence": fence,
+        },
+    ).one_or_none()
+    return as_pull(row) if row else None

@@ -1,0 +1,156 @@
+"""What a pull costs the database: statements are counted, never timed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from sqlalchemy import event
+
+from shared.settings import Settings
+from tests.driver import Driver, driving
+from tests.fakes.registry import FakeRegistry, digest_of
+from workers.config import make_app
+from workers.dispatching import deliver
+from workers.pulling.outbox import Outbox
+
+pytestmark = [
+    pytest.mark.integration,
+    # Celery's own call, of a name that redis-py would like to forget.
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+]
+
+LAYERS = [os.urandom(20_000) for _ in range(5)]
+MOST_PER_WARM_PULL = 8
+MOST_PER_LAYER = 8
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        registry.put_image("team/app", "1", LAYERS)
+        yield registry
+
+
+@pytest.fixture
+def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
+    with driving(migrated_url, volume_path, minimum_free_bytes=0) as driver:
+        yield driver
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[Celery]:
+    app = make_app(Settings.read(broker_url=redis_url, database_url="postgresql://unused"))
+    yield app
+    app.close()
+
+
+@contextmanager
+def counted(driver: Driver) -> Iterator[list[str]]:
+    """The statements that are sent meanwhile, BEGIN and COMMIT aside."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    engine = driver.resources.catalog._engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def asked(registry: FakeRegistry, **more: object) -> dict[str, object]:
+    return {"reference": f"{registry.host}/team/app:1", "platform": "linux/amd64", **more}
+
+
+def test_a_layer_costs_few_statements(driver: Driver, registry: FakeRegistry) -> None:
+    plan = driver.plan("p", asked(registry))
+    assert plan is not None
+    for digest in plan.missing:
+        with counted(driver) as statements:
+            driver.fetch("p", digest)
+        assert len(statements) <= MOST_PER_LAYER, "\n".join(statements)
+
+
+@pytest.mark.parametrize("policy", ["always", "if-missing"])
+def test_a_pull_of_what_is_there_costs_few_statements(
+    driver: Driver, registry: FakeRegistry, app: Celery, policy: str
+) -> None:
+    receipt = driver.pull(f"{registry.host}/team/app:1")
+    driver.outbox = Outbox()
+    with counted(driver) as statements:
+        assert driver.plan("warm", asked(registry, policy=policy)) is None
+        deliver(app, driver.resources.catalog, driver.outbox)
+    assert len(statements) <= MOST_PER_WARM_PULL, "\n".join(statements)
+    row = driver.row("warm")
+    assert row.state == "complete"
+    assert row.receipt is not None
+    assert app.AsyncResult("warm").result == row.receipt
+    assert row.receipt["layers"] == [
+        {**layer, "source": "present", "bytes_fetched": 0, "attempts": 0}
+        for layer in receipt["layers"]
+    ]
+    same = ("reference", "platform", "manifest", "index", "config", "bytes_total")
+    assert {name: row.receipt[name] for name in same} == {name: receipt[name] for name in same}
+    assert driver.sql("SELECT count(*) FROM step_leases") == [(0,)]
+
+
+def test_a_pull_of_what_is_there_asks_for_one_manifest(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    driver.pull(f"{registry.host}/team/app:1")
+    before = len(registry.requests)
+    driver.pull(f"{registry.host}/team/app:1")
+    assert [request.path for request in registry.requests[before:]] == ["/v2/team/app/manifests/1"]
+
+
+def test_a_digest_that_is_there_is_not_asked_for(driver: Driver, registry: FakeRegistry) -> None:
+    _, raw = registry.manifests["team/app", "1"]
+    name = f"{registry.host}/team/app@{digest_of(raw)}"
+    driver.pull(name)
+    before = len(registry.requests)
+    assert driver.pull(name)["bytes_fetched"] == 0
+    assert len(registry.requests) == before
+
+
+def test_a_pull_remembered_by_its_client_costs_few_statements(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    driver.pull(f"{registry.host}/team/app:1")
+    driver.change(
+        "INSERT INTO pulls (id, reference, platform, policy, priority, registry, repository)"
+        " SELECT 'told', reference, platform, policy, priority, registry, repository FROM pulls"
+    )
+    with counted(driver) as statements:
+        assert driver.plan("told", asked(registry)) is None
+    assert driver.row("told").state == "complete"
+    assert len(statements) <= MOST_PER_WARM_PULL, "\n".join(statements)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE blobs SET stored_at = NULL WHERE digest = (SELECT max(digest) FROM layers)",
+        "UPDATE images SET manifest_id = manifest_id, platform = 'linux/arm64'",
+    ],
+)
+def test_what_is_no_longer_whole_is_pulled_the_long_way(
+    driver: Driver, registry: FakeRegistry, harm: str
+) -> None:
+    driver.pull(f"{registry.host}/team/app:1")
+    driver.change(harm)
+    driver.pull(f"{registry.host}/team/app:1", "again")
+    assert driver.layers("again") != []
+    assert driver.sql("SELECT count(*) FROM blobs WHERE stored_at IS NULL") == [(0,)]
+
+
+def test_a_layout_that_is_gone_is_written_again(driver: Driver, registry: FakeRegistry) -> None:
+    driver.pull(f"{registry.host}/team/app:1")
+    (index,) = (driver.volume / "images").rglob("index.json")
+    index.unlink()
+    driver.pull(f"{registry.host}/team/app:1")
+    assert index.is_file()

@@ -1,0 +1,103 @@
+"""The short way: the reference still names what is on the volume, so the pull is over.
+
+The image as it was linked is asked of the catalog; what the reference names now, of the registry,
+by a HEAD where that saves a counted pull. The same: nothing is read, planned or linked.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.catalog import unchanged
+from shared.catalog.beginnings import Begun
+from shared.catalog.pull_values import Pull
+from shared.catalog.unchanged import KnownImage
+from shared.oci.platform import Platform
+from shared.oci.reference import Reference
+from shared.registry.client import Document
+from shared.volume.layout import layout_manifest
+from workers.pulling.stepping import Holding
+from workers.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """`image`: what the reference still names, whole on the volume; else `named`: what it names
+    now, where that was asked for.
+    """
+
+    image: KnownImage | None
+    named: Document | None = None
+
+
+def look(resources: Resources, pull: Pull) -> Seen:
+    """Whether there is anything to do. Raises what the registry raises."""
+    reference = Reference.parse(pull.reference)
+    with resources.catalog.begin() as tx:
+        image = unchanged.known(tx, pull.reference, str(pull.platform))
+    if image is None or not image.is_whole or not _is_laid_out(resources, pull, image):
+        return Seen(None)
+    if pull.policy == "if-missing" or str(reference.pinned) == image.named:
+        return Seen(image)
+    peeked = resources.registry.peek(reference)
+    if str(peeked) == image.named:
+        return Seen(image)
+    named = resources.registry.manifest(reference)
+    return Seen(image) if str(named.digest) == image.named else Seen(None, named)
+
+
+def complete(
+    resources: Resources, begun: Begun, image: KnownImage, held: Holding, began: float
+) -> Pull | None:
+    """Say so: the completed pull; None where the image, or the pull, has changed meanwhile.
+
+    `began`: time.monotonic() when the step did.
+    """
+    finished_at = begun.now + timedelta(seconds=time.monotonic() - began)
+    receipt = _receipt(begun.pull, image, finished_at)
+    try:
+        with resources.catalog.begin() as tx:
+            pull = unchanged.complete(
+                tx,
+                begun.pull,
+                image,
+                receipt=receipt,
+                resolved_at=begun.now,
+                finished_at=finished_at,
+                fence=held.fence,
+            )
+            if pull is None:
+                # With the transaction goes the end of the step.
+                raise _ChangedError
+    except _ChangedError:
+        return None
+    held.is_over = True
+    return pull
+
+
+class _ChangedError(Exception):
+    pass
+
+
+def _is_laid_out(resources: Resources, pull: Pull, image: KnownImage) -> bool:
+    reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
+    found = layout_manifest(resources.volume, reference, platform)
+    return str(found) == image.manifest_digest
+
+
+def _receipt(pull: Pull, image: KnownImage, finished_at: datetime) -> dict[str, Any]:
+    untouched = {"source": "present", "bytes_fetched": 0, "attempts": 0}
+    return {
+        "pull_id": pull.id,
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "manifest": image.manifest_digest,
+        "index": image.index_digest,
+        "config": image.config_digest,
+        "layers": [{**layer, **untouched} for layer in image.layers],
+        "bytes_total": image.bytes_total,
+        "bytes_fetched": 0,
+        "started_at": pull.started_at.isoformat() if pull.started_at else None,
+        "finished_at": finished_at.isoformat(),
+    }
