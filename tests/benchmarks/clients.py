@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,10 @@ class Errand:
         return file
 
 
+_Command = Callable[[Errand], list[str]]
+_Beside = Callable[[Errand], AbstractContextManager[object]]
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a client ended: its status, None where it had to be killed, and what it printed."""
@@ -43,12 +47,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Client:
-    """`command`: the pull. `keeps`: the directory that it leaves bytes in."""
+    """`command`: the pull. `keeps`: where in the errand's directory it leaves bytes. `beside`: what
+    has to run meanwhile.
+    """
 
     name: str
     version: str
-    command: Callable[[Errand], list[str]]
-    keeps: Callable[[Errand], Path]
+    command: _Command
+    keeps: str
+    beside: _Beside
 
     def pull(self, errand: Errand, seconds: float) -> Ended:
         """Run it to its end, or for so long."""
@@ -58,14 +65,17 @@ class Client:
             "TMPDIR": str(errand.directory),
             "DOCKER_CONFIG": str(errand.login.parent),
         }
-        with subprocess.Popen(
-            self.command(errand),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
+        with (
+            self.beside(errand),
+            subprocess.Popen(
+                self.command(errand),
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            ) as process,
+        ):
             try:
                 said, _ = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
@@ -77,9 +87,8 @@ class Client:
     def has_all(self, errand: Errand) -> bool:
         """Whether every layer, or the file in it, is among the bytes that it left."""
         found = set()
-        for path in self.keeps(errand).rglob("*"):
-            # containerd may be tidying up.
-            with suppress(FileNotFoundError, IsADirectoryError):
+        for path in (errand.directory / self.keeps).rglob("*"):
+            if path.is_file():
                 found.add(_hash(path.read_bytes()))
         scene = errand.scene
         pairs = zip(scene.layers, scene.files, strict=True)
@@ -90,23 +99,20 @@ def _hash(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()
 
 
-@contextmanager
-def clients(directory: Path) -> Iterator[list[Client]]:
-    """Those that are installed, ready to be used as long as this is open."""
-    found = []
-    if shutil.which("skopeo"):
-        found.append(Client("skopeo", _version("skopeo"), _skopeo, lambda one: one.directory / "o"))
-    if shutil.which("podman"):
-        found.append(Client("podman", _version("podman"), _podman, lambda one: one.directory / "p"))
-    if shutil.which("crane"):
-        found.append(Client("crane", _version("crane"), _crane, lambda one: one.directory / "o"))
-    if not (shutil.which("ctr") and shutil.which("containerd")):
-        yield found
-        return
-    with _containerd(directory) as socket:
-        content = directory / "root" / "io.containerd.content.v1.content" / "blobs"
-        ctr = Client("ctr", _version("ctr"), lambda one: _ctr(one, socket), lambda _: content)
-        yield [*found, ctr]
+def installed() -> list[Client]:
+    """Those that are there."""
+    known: tuple[tuple[str, _Command, str, _Beside], ...] = (
+        ("skopeo", _skopeo, "out", nullcontext),
+        ("podman", _podman, "storage", nullcontext),
+        ("crane", _crane, "out", nullcontext),
+        # One containerd for each: a leftover of one pull must not hold the next one up.
+        ("ctr", _ctr, "root/io.containerd.content.v1.content/blobs", _containerd),
+    )
+    return [
+        Client(name, _version(name), command, keeps, beside)
+        for name, command, keeps, beside in known
+        if shutil.which(name)
+    ]
 
 
 def _version(tool: str) -> str:
@@ -122,7 +128,7 @@ def _skopeo(errand: Errand) -> list[str]:
     return [
         *("skopeo", "--insecure-policy", "--override-os", "linux", "--override-arch", "amd64"),
         *("copy", "--retry-times", "2", "--src-authfile", str(errand.login), *trust),
-        *(f"docker://{errand.scene.reference}", f"dir:{errand.directory / 'o'}"),
+        *(f"docker://{errand.scene.reference}", f"dir:{errand.directory / 'out'}"),
     ]
 
 
@@ -130,7 +136,7 @@ def _podman(errand: Errand) -> list[str]:
     trust = ["--cert-dir", str(errand.trust)] if errand.scene.is_tls else ["--tls-verify=false"]
     directory = errand.directory
     return [
-        *("podman", "--root", str(directory / "p"), "--runroot", str(directory / "r")),
+        *("podman", "--root", str(directory / "storage"), "--runroot", str(directory / "run")),
         *("--storage-driver", "vfs", "--events-backend", "none", "--cgroup-manager", "cgroupfs"),
         *("pull", "--os", "linux", "--arch", "amd64", "--authfile", str(errand.login), *trust),
         errand.scene.reference,
@@ -139,12 +145,12 @@ def _podman(errand: Errand) -> list[str]:
 
 def _crane(errand: Errand) -> list[str]:
     trust = [] if errand.scene.is_tls else ["--insecure"]
-    target = str(errand.directory / "o")
+    target = str(errand.directory / "out")
     options = ["--format", "oci", "--platform", "linux/amd64", *trust]
     return ["crane", "pull", *options, errand.scene.reference, target]
 
 
-def _ctr(errand: Errand, socket: Path) -> list[str]:
+def _ctr(errand: Errand) -> list[str]:
     trust = ["--tlscacert", str(errand.trust / "ca.crt")]
     if not errand.scene.is_tls:
         trust = ["--plain-http"]
@@ -153,14 +159,15 @@ def _ctr(errand: Errand, socket: Path) -> list[str]:
         user, secret = errand.scene.login
         login = ["--refresh", secret] if user == "<token>" else ["--user", f"{user}:{secret}"]
     return [
-        *("ctr", "--address", str(socket), "content", "fetch", "--platform", "linux/amd64"),
+        *("ctr", "--address", str(errand.directory / "socket")),
+        *("content", "fetch", "--platform", "linux/amd64"),
         *(*trust, *login, errand.scene.reference),
     ]
 
 
 @contextmanager
-def _containerd(directory: Path) -> Iterator[Path]:
-    directory.mkdir()
+def _containerd(errand: Errand) -> Iterator[None]:
+    directory = errand.directory
     socket, config = directory / "socket", directory / "config.toml"
     config.write_text(
         'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
@@ -171,7 +178,7 @@ def _containerd(directory: Path) -> Iterator[Path]:
         process = subprocess.Popen(["containerd", "--config", str(config)], stdout=log, stderr=log)
     try:
         wait_until(socket.exists)
-        yield socket
+        yield
     finally:
         process.terminate()
         process.wait()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shared.errors import TowlineError
-from tests.benchmarks.clients import Client, Ended, Errand, clients
+from tests.benchmarks.clients import Client, Ended, Errand, installed
 from tests.benchmarks.fault_table import DOCUMENT, read_scores, render
 from tests.benchmarks.verdicts import OK, PATIENT_SECONDS, SECONDS, judge, waited_seconds
 from tests.driver import Driver, driving
@@ -48,11 +48,10 @@ def main() -> int:
         made = certificates(directory / "certificates")
         (directory / "certificates" / "ca.crt").write_bytes(made.authority.read_bytes())
         scores = {"towline": of_towline(faults, directory, made)}
-        with clients(directory / "containerd") as installed:
-            for client in installed:
-                if client.name in options.clients.split(","):
-                    title = f"{client.name} {client.version}"
-                    scores[title] = of_client(client, faults, directory, made)
+        for client in installed():
+            if client.name in options.clients.split(","):
+                title = f"{client.name} {client.version}"
+                scores[title] = of_client(client, faults, directory, made)
     print_scores(faults, scores)
     if options.write:
         kept = read_scores(DOCUMENT.read_text()) if DOCUMENT.exists() else {}

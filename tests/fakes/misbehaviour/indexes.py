@@ -9,6 +9,8 @@ from tests.fakes.misbehaviour.promise import completes, refuses
 from tests.fakes.misbehaviour.scene import REPOSITORY, Scene
 from tests.fakes.registry import OCI_INDEX, OCI_MANIFEST, digest_of
 
+_UNKNOWN_TYPE = "application/vnd.example.v9+json"
+
 
 def _indexed(scene: Scene, *before: dict[str, Any], platform: str | None = "linux/amd64") -> str:
     """The tag names an index of the image, behind these other entries. The manifest's digest."""
@@ -48,7 +50,8 @@ def _deep_index(scene: Scene) -> None:
 def _odd_index(scene: Scene) -> None:
     attestation = scene.registry.put_manifest(REPOSITORY, None, {"layers": []}, OCI_MANIFEST)
     entry = scene.registry.descriptor(REPOSITORY, attestation, "unknown/unknown")
-    strange = {"mediaType": "application/vnd.example.v9+json", "digest": digest_of(b""), "size": 0}
+    unknown = scene.registry.put_manifest(REPOSITORY, None, {"is": "new"}, _UNKNOWN_TYPE)
+    strange = scene.registry.descriptor(REPOSITORY, unknown, None)
     _indexed(scene, strange, entry)
 
 

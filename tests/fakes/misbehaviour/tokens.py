@@ -23,6 +23,8 @@ def _token_says(**changes: Any) -> Callable[[Scene], object]:
 
     def change(answer: Answer, _: Request) -> None:
         document = {**json.loads(answer.body), **changes}
+        if "token" in changes and "access_token" in document:
+            document["access_token"] = changes["token"]
         answer.body = json.dumps(document).encode()
 
     return lambda scene: scene.fail_behind_login(Spoil(path="/token", change=change))
