@@ -1,0 +1,149 @@
+"""The swarm: what it makes of a connection that failed."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.download.engine import download
+from shared.download.progress import Progress
+from shared.errors import BlobTruncated, BlobUnknown, RateLimited, RegistryUnavailable
+from shared.oci.digest import Digest
+from shared.volume.identity import prepare
+from shared.volume.ingest import Ingest
+from shared.volume.store import Volume
+
+BLOB = os.urandom(300_000)
+DIGEST = Digest.of(BLOB)
+CHUNK_BYTES = 10_000
+
+
+class Body(nullcontext[Any]):
+    """A range of the blob, at once; `short` breaks it off after half of it."""
+
+    def __init__(self, first: int, end: int, *, short: bool = False) -> None:
+        super().__init__(self)
+        self.first = first
+        self.end = end
+        self._short = short
+
+    def blocks(self, _block_bytes: int) -> Iterator[bytes]:
+        half = (self.first + self.end) // 2
+        yield BLOB[self.first : half]
+        if self._short:
+            raise BlobTruncated("The body broke off.")
+        yield BLOB[half : self.end]
+
+    def abort(self) -> None:
+        """The blocks here never wait."""
+
+
+class Asked:
+    """Answers a request with what `answer(n, first, end)` says; there are `others` to ask."""
+
+    patience_seconds = 60.0
+    serves_ranges = True
+
+    def __init__(self, answer: Callable[[int, int, int], Any], others: int = 0) -> None:
+        self.count = 0
+        self.others = others
+        self._answer = answer
+        self._guard = threading.Lock()
+
+    def open(self, first: int, end: int) -> Any:
+        with self._guard:
+            self.count += 1
+            count = self.count
+        return self._answer(count, first, end)
+
+    def blame(self, _body: object = None) -> bool:
+        self.others -= 1
+        return self.others >= 0
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Iterator[Ingest]:
+    volume = Volume(tmp_path, prepare(tmp_path, None))
+    ingest = Ingest.begin(volume, DIGEST, len(BLOB), "1")
+    yield ingest
+    ingest.abandon()
+    volume.close()
+
+
+def run(source: Asked, ingest: Ingest) -> Progress:
+    progress = Progress()
+    download(source, ingest, progress, 4, CHUNK_BYTES)
+    return progress
+
+
+def stored(tmp_path: Path) -> bytes:
+    return (tmp_path / "blobs" / DIGEST.algorithm / DIGEST.encoded).read_bytes()
+
+
+def test_ranges_that_always_break_after_half_of_them_still_make_a_whole(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    source = Asked(lambda _n, first, end: Body(first, end, short=end - first > 1))
+    progress = run(source, ingest)
+    assert stored(tmp_path) == BLOB
+    assert progress.fetched == len(BLOB)
+
+
+@pytest.mark.parametrize("kind", [RegistryUnavailable, RateLimited, BlobUnknown])
+def test_an_error_without_progress_is_raised_when_nobody_else_is_left(
+    ingest: Ingest, kind: type[Exception]
+) -> None:
+    error = kind("It cannot be had.")
+
+    def answer(count: int, first: int, end: int) -> Any:
+        if count <= 3:
+            return Body(first, end)
+        raise error
+
+    source, progress = Asked(answer), Progress()
+    with pytest.raises(kind) as caught:
+        download(source, ingest, progress, 4, CHUNK_BYTES)
+    assert caught.value is error
+    # Whoever counts failures sees how far it came, however soon it ended after that.
+    assert progress.reached == ingest.offset == 3 * CHUNK_BYTES
+    assert source.count <= 3 + 4
+
+
+def test_an_error_without_progress_leads_to_somebody_else(ingest: Ingest, tmp_path: Path) -> None:
+    def answer(count: int, first: int, end: int) -> Any:
+        if 3 < count <= 6:
+            raise RegistryUnavailable("It does not answer.")
+        return Body(first, end)
+
+    run(Asked(answer, others=3), ingest)
+    assert stored(tmp_path) == BLOB
+
+
+def test_an_error_of_ours_is_raised_as_it_is_and_nobody_works_on(ingest: Ingest) -> None:
+    def answer(count: int, first: int, end: int) -> Any:
+        if count == 5:
+            raise ZeroDivisionError
+        return Body(first, end)
+
+    source = Asked(answer)
+    with pytest.raises(ZeroDivisionError):
+        run(source, ingest)
+    assert "lane" not in {thread.name for thread in threading.enumerate()}
+    asked = source.count
+    assert ingest.offset <= asked * CHUNK_BYTES
+    assert source.count == asked
+
+
+def test_somebody_who_sends_all_instead_of_a_range_serves_the_rest_alone(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    def answer(count: int, first: int, end: int) -> Any:
+        return Body(first, end) if count < 5 else Body(0, len(BLOB))
+
+    progress = run(Asked(answer), ingest)
+    assert stored(tmp_path) == BLOB
+    assert progress.fetched == 4 * CHUNK_BYTES + len(BLOB)
