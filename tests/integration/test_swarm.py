@@ -1,0 +1,113 @@
+"""Several connections for one blob: how many, for which bytes, of whom."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.faults import Fault, IgnoreRange, RefuseRange, Throttle, WrongRange
+from tests.fakes.front_ends import Door, FarAway, after_requests
+from tests.fakes.registry import FakeRegistry
+from tests.integration.given_downloads import KIB, MIB, downloads, joined, range_of
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.integration
+
+BLOB = os.urandom(5 * MIB + 17)
+# Of each connection, in pieces small enough that every moment brings some.
+SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+
+
+@pytest.mark.parametrize("connections", [4, 8])
+def test_slow_connections_become_as_many_as_may_be_and_share_the_blob(
+    registry: FakeRegistry, volume_path: Path, connections: int
+) -> None:
+    registry.fail(SLOWLY)
+    with downloads(BLOB, registry, volume_path) as given:
+        progress = given.run(connections)
+        assert given.stored() == BLOB
+        assert len(given.ports) == connections
+        assert joined([range_of(request) for request in given.asked]) == [(0, len(BLOB))]
+        assert sum(request.sent for request in given.asked) == len(BLOB)
+        assert progress.fetched == progress.offset == len(BLOB)
+
+
+def test_connections_that_take_long_to_their_first_byte_become_more_too(
+    registry: FakeRegistry, volume_path: Path
+) -> None:
+    registry.fail(FarAway(seconds=0.25), Throttle(bytes_per_second=2 * MIB, piece_bytes=8 * KIB))
+    with downloads(BLOB, registry, volume_path, chunk_bytes=512 * KIB) as given:
+        given.run(4)
+        assert given.stored() == BLOB
+        assert len(given.ports) == 4
+
+
+def test_one_connection_that_may_be_is_one_plain_request(
+    registry: FakeRegistry, volume_path: Path
+) -> None:
+    with downloads(BLOB, registry, volume_path) as given:
+        given.run(1)
+        assert given.stored() == BLOB
+        assert [request.range for request in given.asked] == [None]
+
+
+def test_a_blob_of_one_chunk_is_one_plain_request(
+    registry: FakeRegistry, volume_path: Path
+) -> None:
+    with downloads(BLOB, registry, volume_path, chunk_bytes=len(BLOB)) as given:
+        given.run(8)
+        assert given.stored() == BLOB
+        assert [request.range for request in given.asked] == [None]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        IgnoreRange(when=after_requests(12)),
+        RefuseRange(status=400, when=after_requests(12)),
+        RefuseRange(status=416, when=after_requests(12)),
+        WrongRange(shift=1, when=after_requests(12)),
+    ],
+    ids=["200", "400", "416", "another range"],
+)
+def test_a_host_that_does_no_ranges_after_all_serves_the_rest_alone_and_is_remembered(
+    registry: FakeRegistry, volume_path: Path, fault: Fault
+) -> None:
+    # Slow for as long as several connections are wanted.
+    registry.fail(replace(SLOWLY, times=14), fault)
+    with downloads(BLOB, registry, volume_path) as given:
+        given.run(4)
+        assert given.stored() == BLOB
+        # One that brought all that was missing.
+        wait_until(lambda: len(BLOB) in {request.sent for request in given.asked})
+
+        given.blob = BLOB[::-1]
+        registry.put_blob(given.blob)
+        given.run(4)
+        assert given.stored() == given.blob
+        assert [request.range for request in given.asked] == [None]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_host_that_takes_few_at_once_gets_few(
+    registry: FakeRegistry, volume_path: Path, status: int
+) -> None:
+    registry.fail(SLOWLY)
+    with downloads(BLOB, registry, volume_path) as given:
+        door = Door(registry, 3, status)
+        given.run(8)
+        assert given.stored() == BLOB
+        assert door.refused
+        served = [request for request in given.asked if request.status == 206]
+        assert joined([range_of(request) for request in served]) == [(0, len(BLOB))]
+        assert len({request.port for request in served}) >= 2
+        # Who was refused once is not sent again and again.
+        assert door.refused <= 8
