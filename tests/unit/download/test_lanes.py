@@ -1,4 +1,4 @@
-"""The swarm: what it makes of a connection that failed."""
+"""Lanes in a swarm: what becomes of one that failed."""
 
 import os
 import threading
