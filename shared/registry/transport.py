@@ -27,6 +27,7 @@ from shared.registry.hosts import Host
 from shared.registry.trust import Trust
 from shared.registry.urls import same_origin, shown, split_plain
 
+_USER_AGENT = f"towline/{version('towline')}"
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _MAX_LOCATION_CHARACTERS = 16 * 1024
@@ -77,7 +78,7 @@ class Transport:
         """
         timeout = (connect_timeout_seconds or self._timeout[0], self._timeout[1])
         sent = {
-            "User-Agent": f"towline/{version('towline')}",
+            "User-Agent": _USER_AGENT,
             # Ranges and digests are about the bytes as stored, never about a compressed transfer.
             "Accept-Encoding": "identity",
             **headers,
