@@ -64,7 +64,7 @@ def test_users_share_one_stack_and_the_last_one_out_stops_it(stack: Stack) -> No
         assert connection.execute("SELECT 1").fetchone() == (1,)
     second.leave()
     # The supervisor has let go of its lock and only has to exit itself.
-    assert stack.processes() == stack.processes(SUPERVISOR)
+    wait_until(stack.is_gone)
 
 
 def test_what_was_written_is_there_when_the_stack_starts_again(stack: Stack) -> None:
@@ -112,6 +112,8 @@ def test_a_new_stack_waits_until_nothing_of_a_killed_supervisors_writes_any_more
 
 def test_a_supervisor_that_waits_for_the_last_user_opens_nothing_meanwhile(stack: Stack) -> None:
     stack.user().joined()
+    # A child that it has just forked looks like it for a moment.
+    wait_until(lambda: len(stack.processes(SUPERVISOR)) == 1)
     (supervisor,) = stack.processes(SUPERVISOR)
     descriptors = Path(f"/proc/{supervisor}/fd")
     before = len(list(descriptors.iterdir()))
