@@ -10,6 +10,8 @@ from shared.download.plan import FAST_BYTES_PER_SECOND
 
 _WINDOW_SECONDS = 0.1
 _STAY_SECONDS = 3.0
+# So often a straggler may be the reason why more brought no more.
+_EXCUSES = 4
 # Twice the connections must bring so much more.
 _GAIN = 1.15
 # So long new connections may take to their first bytes, and then at most to their usual rate.
@@ -28,6 +30,7 @@ class Ramp:
         # The number before this one, and the bytes per second that it brought.
         self._before: tuple[int, float] | None = None
         self._stays_until = 0.0
+        self._excuses = _EXCUSES
         # Since when the new connections are waited for; None where there are none.
         self._raised_at: float | None = None
         # How long the last new ones took to their first bytes: some round trips. TCP needs some
@@ -68,6 +71,12 @@ class Ramp:
             return
         self._before = None
         self._stays_until = now + _STAY_SECONDS
+
+    def excuse(self) -> None:
+        """One of those that brought no more was a straggler: they may be tried again at once."""
+        if self._excuses:
+            self._excuses -= 1
+            self._stays_until = 0.0
 
     def refused(self, open_now: int) -> None:
         """One more than these was not given, or did not last."""

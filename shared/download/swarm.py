@@ -100,6 +100,7 @@ class Swarm:
         self._ramp.observe(offset - self._began, read_seconds, bringing, now)
         for lane in self._stragglers.among({one: (one.pace(now), one.before) for one in lanes}):
             lane.abandon()
+            self._ramp.excuse()
 
     def _failed(self, lane: Lane, error: BaseException) -> None:
         """Raises the error where there is nobody left to ask."""

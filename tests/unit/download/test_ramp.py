@@ -122,6 +122,17 @@ def test_the_last_connection_stays_whoever_is_refused() -> None:
     assert World(ramp, lambda count: count * 5 * MB).run(10).numbers == [1]
 
 
+def test_a_straggler_is_an_excuse_a_few_times() -> None:
+    ramp = Ramp(2)
+    world = World(ramp, lambda _count: 5 * MB).run(0.6)
+    assert world.numbers == [1, 2, 1]
+    for _ in range(20):
+        ramp.excuse()
+        world.run(0.6)
+    # Some tries at once, and then one each few seconds.
+    assert 5 <= world.numbers.count(2) <= 9
+
+
 def test_a_refusal_never_makes_the_number_grow() -> None:
     ramp = Ramp(16)
     # Eight that were dismissed still read to the end of their ranges.

@@ -42,8 +42,13 @@ def test_a_range_that_was_there_at_once_says_nothing() -> None:
     assert Stragglers().among(paces) == []
 
 
-def test_two_do_not_say_what_is_usual() -> None:
-    assert Stragglers().among({"a": pace(1, 60), "b": pace(1, 1)}) == []
+def test_of_two_the_faster_one_is_right() -> None:
+    assert Stragglers().among({"a": pace(1, 60), "b": pace(1, 1)}) == ["b"]
+
+
+def test_one_alone_does_not_say_what_is_usual() -> None:
+    assert Stragglers().among({"a": pace(1, 60)}) == []
+    assert Stragglers().among({"a": pace(1, 60), "b": pace(0.1, 1)}) == []
 
 
 def test_the_last_one_is_judged_by_what_was_usual() -> None:
