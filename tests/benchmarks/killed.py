@@ -7,6 +7,7 @@ that the reconciler told, goes on. Bytes fetched twice are those that the proxy 
 the layer's size: heads of answers, the manifest and the config are among them.
 """
 
+import sys
 import time
 
 from shared.settings import Settings
@@ -75,3 +76,7 @@ def _trial(
 def _start_beside(fleet: Fleet) -> Worker:
     """Another worker, not waited for: it comes while the first one fetches."""
     return fleet.launch_worker()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

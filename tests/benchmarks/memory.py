@@ -8,6 +8,7 @@ throttled connections. VmHWM of its largest process, in MB of 10^6 bytes.
 
 import shutil
 import statistics
+import sys
 import tempfile
 
 from tests.benchmarks.fleets import Stores, new_fleet, peak_rss_bytes, pull, stores
@@ -52,7 +53,7 @@ def main() -> int:
         [f"{size / 1e9:g} GB", str(used[size]), *_row(taken)]
         for size, taken in zip(sizes, peaks.values(), strict=True)
     ]
-    print_table(["layer", "connections", "median peak MB", "min", "max"], rows)
+    print_table(["layer", "connections, last round", "median peak MB", "min", "max"], rows)
     middle = [statistics.median(taken) for taken in peaks.values()]
     lines = dict(zip((size / 1e6 for size in sizes), peaks.values(), strict=True))
     plot_growth(
@@ -83,3 +84,7 @@ def _peaks(under: Stores, host: str, size: int, throttle: float, pool: str) -> t
         before = peak_rss_bytes(worker)
         pull(fleet, f"{between.host}/layer-{size}:1", seconds=3600)
         return before, peak_rss_bytes(worker), between.counted()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,7 @@ to a running fleet and waits for the receipt.
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -126,3 +127,7 @@ def _write_layout(directory: Path, size: int) -> str:
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
     (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     return str(layer["digest"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """Plots of measurements, as PNG: `uv run --group bench …`, which brings matplotlib."""
 
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ def plot_rounds(
     if axes is None:
         return
     for row, taken in enumerate(values.values()):
-        middle = sorted(taken)[len(taken) // 2]
+        middle = statistics.median(taken)
         axes.barh(row, middle, color="#9ecae1", height=0.6)
         axes.plot(taken, [row] * len(taken), "o", color="#08519c", markersize=4)
         axes.annotate(f" {middle:.3g}", (max(taken), row), va="center")
@@ -38,12 +39,13 @@ def plot_growth(
     if axes is None:
         return
     for label, points in lines.items():
-        middles = [sorted(taken)[len(taken) // 2] for taken in points.values()]
+        middles = [statistics.median(taken) for taken in points.values()]
         (drawn,) = axes.plot(list(points), middles, label=label)
         for at, taken in points.items():
             axes.plot([at] * len(taken), taken, "o", color=drawn.get_color(), markersize=4)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    most = max(max(taken) for points in lines.values() for taken in points.values())
+    axes.set_ylim(0, 1.2 * most)
     axes.set_xlabel(units[0])
     axes.set_ylabel(units[1])
     axes.legend()

@@ -8,6 +8,7 @@ which keeps nothing, through the same proxy without a throttle.
 
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -78,3 +79,7 @@ def _curl(url: str) -> float:
     began = time.monotonic()
     subprocess.run(["curl", "--fail", "--silent", "--output", "/dev/null", url], check=True)
     return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
