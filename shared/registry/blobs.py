@@ -179,7 +179,8 @@ class BlobSource:
                 return answer
             # It has expired: the registry gives a new one.
             answer.discard()
-            self._targets.pop(place, None)
+            if self._targets.get(place) == target:
+                del self._targets[place]
         path = f"blobs/{self._digest}"
         answer = self._asker.ask(place.host, self._reference.repository, path, headers)
         if answer.response.ok and not same_origin(place.host.base, answer.response.url):
