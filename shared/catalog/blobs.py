@@ -1,8 +1,9 @@
 """Blobs: which files are on the volume. A row is stored once its bytes are verified and fsynced."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from shared.catalog.database import Connection
@@ -38,22 +39,29 @@ def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> None:
 
 def store_blobs(tx: Connection, sizes: dict[Digest, int]) -> None:
     """These blobs are on the volume, verified, with these sizes in bytes."""
-    tx.execute(_storing(sizes))
-
-
-def _storing(sizes: dict[Digest, int]) -> Insert:
+    rows = [
+        {"digest": str(digest), "size_bytes": sizes[digest]} for digest in sorted(sizes, key=str)
+    ]
     now = func.clock_timestamp()
-    statement = insert(blobs).values(
-        [
-            {
-                "digest": str(digest),
-                "size_bytes": sizes[digest],
-                "stored_at": now,
-                "verified_at": now,
-            }
-            for digest in sorted(sizes, key=str)
-        ]
-    )
+    tx.execute(_keep(insert(blobs).values([{**row, **_stored(now)} for row in rows])))
+
+
+def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | None = None) -> None:
+    """This blob is on the volume, and it is a layer; `diff_id` only as computed from its bytes."""
+    values = {
+        "digest": str(digest),
+        "size_bytes": size,
+        "diff_id": str(diff_id) if diff_id else None,
+    }
+    tx.execute(_STORE_LAYER, values)
+
+
+def _stored(now: Any) -> dict[str, Any]:
+    return {"stored_at": now, "verified_at": now}
+
+
+def _keep(statement: Insert) -> Insert:
+    """What is stored already keeps its time."""
     return statement.on_conflict_do_update(
         index_elements=["digest"],
         set_={
@@ -61,20 +69,20 @@ def _storing(sizes: dict[Digest, int]) -> Insert:
             "stored_at": statement.excluded.stored_at,
             "verified_at": statement.excluded.verified_at,
         },
-        # What is stored already keeps its time.
         where=blobs.c.stored_at.is_(None),
     )
 
 
-def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | None = None) -> None:
-    """This blob is on the volume, and it is a layer; `diff_id` only as computed from its bytes."""
-    statement = insert(layers).values(
-        digest=str(digest), size_bytes=size, diff_id=str(diff_id) if diff_id else None
-    )
-    tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["digest"],
-            set_={"diff_id": statement.excluded.diff_id},
-            where=layers.c.diff_id.is_(None) & statement.excluded.diff_id.is_not(None),
-        ).add_cte(_storing({digest: size}).cte("stored"))
-    )
+def _layer_statement() -> Insert:
+    of_blob: dict[str, Any] = {"digest": bindparam("digest"), "size_bytes": bindparam("size_bytes")}
+    blob = _keep(insert(blobs).values({**of_blob, **_stored(func.clock_timestamp())}))
+    layer = insert(layers).values({**of_blob, "diff_id": bindparam("diff_id")})
+    return layer.on_conflict_do_update(
+        index_elements=["digest"],
+        set_={"diff_id": layer.excluded.diff_id},
+        where=layers.c.diff_id.is_(None) & layer.excluded.diff_id.is_not(None),
+    ).add_cte(blob.cte("stored"))
+
+
+# Made once: to put it together takes longer than to run it.
+_STORE_LAYER = _layer_statement()

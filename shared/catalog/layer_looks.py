@@ -1,8 +1,9 @@
 """All that decides whether a layer of a pull is fetched now, in one statement."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import Select, bindparam, select, text
 
 from shared.catalog import pull_layers as layers
 from shared.catalog.database import Connection
@@ -48,12 +49,11 @@ class LayerLook:
     more_urgent: bool
 
 
-def look(tx: Connection, pull_id: str, digest: Digest) -> LayerLook | None:
-    """How things stand; None for a pull that nobody recorded."""
+def _statement() -> Select[Any]:
     p = pulls.alias("p")
     is_its = (pull_layers.c.pull_id == p.c.id) & (pull_layers.c.digest == bindparam("digest"))
     is_held = (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == p.c.registry)
-    statement = (
+    return (
         select(
             *(p.c[one.name].label(f"pull_{one.name}") for one in COLUMNS),
             *layers.columns(),
@@ -68,7 +68,15 @@ def look(tx: Connection, pull_id: str, digest: Digest) -> LayerLook | None:
         )
         .where(p.c.id == bindparam("pull_id"))
     )
-    row = tx.execute(statement, {"pull_id": pull_id, "digest": str(digest)}).one_or_none()
+
+
+# Made once: to put it together takes longer than to run it.
+_LOOK = _statement()
+
+
+def look(tx: Connection, pull_id: str, digest: Digest) -> LayerLook | None:
+    """How things stand; None for a pull that nobody recorded."""
+    row = tx.execute(_LOOK, {"pull_id": pull_id, "digest": str(digest)}).one_or_none()
     if row is None:
         return None
     pull = Pull(**{one.name: row._mapping[f"pull_{one.name}"] for one in COLUMNS})

@@ -18,7 +18,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
-    FromClause,
     String,
     case,
     column,
@@ -29,10 +28,9 @@ from sqlalchemy import (
     update,
     values,
 )
-from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
-from shared.catalog.pull_tables import fences, leases
+from shared.catalog.pull_tables import leases
 from shared.oci.digest import Digest
 
 
@@ -69,15 +67,15 @@ class Report:
     renew: bool
 
 
-def living(lease_seconds: float, table: FromClause = leases) -> ColumnElement[bool]:
+def living(lease_seconds: float) -> ColumnElement[bool]:
     """Whether a lease has an owner who may be alive."""
-    return table.c.owner.is_not(None) & (_free_at(lease_seconds, table) > func.clock_timestamp())
+    return leases.c.owner.is_not(None) & (_free_at(lease_seconds) > func.clock_timestamp())
 
 
-def _free_at(lease_seconds: float, table: FromClause = leases) -> ColumnElement[datetime]:
+def _free_at(lease_seconds: float) -> ColumnElement[datetime]:
     # While the database was away nobody could renew: nobody is dead for one lease time after it.
     began = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
-    return func.greatest(table.c.expires_at, began)
+    return func.greatest(leases.c.expires_at, began)
 
 
 def take(
@@ -92,53 +90,49 @@ def take(
 ) -> Taken | Held:
     """Take the lease of a blob, or say who has it."""
     new = {
+        "registry": registry,
+        "digest": str(digest),
         "owner": owner,
         "pull_id": pull_id,
-        "fence": fences.next_value(),
-        "expires_at": func.clock_timestamp() + timedelta(seconds=lease_seconds),
-        "renewed_at": func.clock_timestamp(),
         "bytes_total": bytes_total,
+        "life": timedelta(seconds=lease_seconds),
     }
     while True:
-        taken = _take(tx, registry, digest, new, lease_seconds)
+        taken = _take(tx, new)
         lease = taken or _held(tx, registry, digest, lease_seconds)
         if lease is not None:
             return lease
         # It ended between the two statements; now it can be had.
 
 
-def _take(
-    tx: Connection, registry: str, digest: Digest, new: Mapping[str, Any], lease_seconds: float
-) -> Taken | None:
-    """The lease with this `new` owner, unless another one may be alive."""
-    starts = case(
-        (leases.c.bytes_done > leases.c.started_bytes, 0),
-        (leases.c.owner.is_(None), leases.c.starts_without_progress),
-        else_=leases.c.starts_without_progress + 1,
-    )
-    again = {"started_bytes": leases.c.bytes_done, "starts_without_progress": starts}
-    other = leases.alias("other")
-    others = (
-        select(other.c.fence)
-        .where(other.c.digest == str(digest), other.c.registry != registry)
-        .where(living(lease_seconds, other))
-        .scalar_subquery()
-    )
-    row = tx.execute(
-        insert(leases)
-        .values(registry=registry, digest=str(digest), **new)
-        .on_conflict_do_update(
-            index_elements=["registry", "digest"],
-            set_={**new, **again},
-            where=~living(lease_seconds),
-        )
-        .returning(
-            leases.c.fence, leases.c.starts_without_progress, func.array(others).label("others")
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    return Taken(row.fence, row.starts_without_progress, frozenset(row.others))
+# Others may be at work on the same digest from another registry.
+_TAKE = """
+    INSERT INTO leases
+        (registry, digest, owner, pull_id, fence, expires_at, renewed_at, bytes_total)
+    VALUES (:registry, :digest, :owner, :pull_id, nextval('fences'), clock_timestamp() + :life,
+        clock_timestamp(), :bytes_total)
+    ON CONFLICT (registry, digest) DO UPDATE SET owner = excluded.owner,
+        pull_id = excluded.pull_id, fence = excluded.fence, expires_at = excluded.expires_at,
+        renewed_at = excluded.renewed_at, bytes_total = excluded.bytes_total,
+        started_bytes = leases.bytes_done,
+        starts_without_progress = CASE
+            WHEN leases.bytes_done > leases.started_bytes THEN 0
+            WHEN leases.owner IS NULL THEN leases.starts_without_progress
+            ELSE leases.starts_without_progress + 1 END
+        WHERE leases.owner IS NULL
+            OR greatest(leases.expires_at, pg_postmaster_start_time() + :life) <= clock_timestamp()
+    RETURNING fence, starts_without_progress AS starts, ARRAY(
+        SELECT other.fence FROM leases other
+        WHERE other.digest = :digest AND other.registry <> :registry AND other.owner IS NOT NULL
+            AND greatest(other.expires_at, pg_postmaster_start_time() + :life) > clock_timestamp()
+        ) AS others
+"""
+
+
+def _take(tx: Connection, new: Mapping[str, Any]) -> Taken | None:
+    """The lease for this `new` owner, unless another one may be alive."""
+    row = tx.execute(text(_TAKE), new).one_or_none()
+    return Taken(row.fence, row.starts, frozenset(row.others)) if row else None
 
 
 def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> Held | None:
