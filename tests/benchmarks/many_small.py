@@ -1,0 +1,161 @@
+"""(d) Many small layers, and pulls of what is there already, beside tasks that do nothing.
+
+    uv run python -m tests.benchmarks many_small --rounds 5
+
+On one worker (threads, eight slots, events on), in turns: a chord of 40 tasks that do nothing; a
+pull of a new image of 40 layers of 64 KiB; skopeo's copy of that image; 200 tasks that do nothing;
+200 pulls of an image that is there. Redis commands are counted over each of them, those of the
+worker at rest included; the SQL statements of a pull are held by tests/integration/test_costs.py.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+from celery import Celery, Signature, chord, group
+
+from tests.acceptance.fleet import Fleet, Worker
+from tests.benchmarks.fleets import new_fleet, pull, stores
+from tests.benchmarks.idle_tasks import END, NOTHING
+from tests.benchmarks.tables import Goal, judge, medians, options_of, print_table, take_turns
+from tests.fakes.docker_registry import DockerRegistry
+from tests.fakes.images import Image, image_layout
+from tests.waiting import wait_until
+
+_LAYERS, _LAYER_BYTES, _PULLS = 40, 64 * 1024, 200
+CHORD, COLD, SKOPEO = "chord of 40 idle tasks", "40 layers, enqueue to linked", "skopeo to oci"
+IDLE, WARM = "200 idle tasks", "200 pulls of what is there"
+
+
+@dataclass
+class _Bench:
+    fleet: Fleet
+    registry: DockerRegistry
+    directory: Path
+    client: Celery
+    commands: dict[str, list[int]] = field(default_factory=dict)
+
+    def counted(self, name: str, run: Callable[[int], float]) -> Callable[[int], float]:
+        """The same, with the Redis commands of it noted."""
+
+        def noting(number: int) -> float:
+            with redis.Redis.from_url(self.fleet.redis_url) as board:
+                before = board.info("stats")["total_commands_processed"]
+                took = run(number)
+                after = board.info("stats")["total_commands_processed"]
+            self.commands.setdefault(name, []).append(after - before)
+            return took
+
+        return noting
+
+    def push(self, tag: str) -> str:
+        """A new image of small layers; its reference."""
+        contents = [os.urandom(_LAYER_BYTES) for _ in range(_LAYERS)]
+        layout = image_layout(self.directory / tag, tag, {"": Image("linux/amd64", contents)})
+        self.registry.push(layout, tag, f"lab/small:{tag}")
+        return f"{self.registry.host}/lab/small:{tag}"
+
+    def chord(self, _number: int) -> float:
+        """Sent by the client, its end waited for."""
+        header = group(self._signature(NOTHING, "towline.layers") for _ in range(_LAYERS))
+        began = time.monotonic()
+        chord(header, self._signature(END, "towline.pulls"), app=self.client)().get(timeout=60)
+        return time.monotonic() - began
+
+    def cold(self, number: int) -> float:
+        """A pull of an image that is new to the fleet."""
+        reference = self.push(f"cold-{number}")
+        began = time.monotonic()
+        pull(self.fleet, reference)
+        return time.monotonic() - began
+
+    def skopeo(self, number: int) -> float:
+        """The same image, by another client."""
+        tag = f"cold-{number}"
+        command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--quiet"]
+        source = f"docker://{self.registry.host}/lab/small:{tag}"
+        (self.directory / "copy").mkdir(exist_ok=True)
+        began = time.monotonic()
+        subprocess.run([*command, source, f"oci:{self.directory / 'copy' / tag}:1"], check=True)
+        return time.monotonic() - began
+
+    def idle(self, _number: int) -> float:
+        """As many tasks as there are warm pulls."""
+        signature = self._signature(NOTHING, "towline.layers")
+        began = time.monotonic()
+        for sent in [signature.apply_async() for _ in range(_PULLS)]:
+            sent.get(timeout=60)
+        return time.monotonic() - began
+
+    def warm(self, _number: int) -> float:
+        """Pulls of the first image."""
+        asked = {"reference": f"{self.registry.host}/lab/small:warm", "platform": "linux/amd64"}
+        began = time.monotonic()
+        with self.fleet.client() as client:
+            for sent in [client.pull(**asked) for _ in range(_PULLS)]:
+                sent.get(timeout=120)
+        return time.monotonic() - began
+
+    def _signature(self, name: str, queue: str) -> Signature:
+        return self.client.signature(name, immutable=True, options={"queue": queue})
+
+
+def main() -> int:
+    """Measure and print."""
+    options = options_of(__doc__).parse_args()
+    with (
+        stores() as under,
+        new_fleet(under, TOWLINE_MINIMUM_FREE_BYTES="0") as fleet,
+        tempfile.TemporaryDirectory() as directory,
+        DockerRegistry(Path(directory, "registry")) as registry,
+    ):
+        _start_worker(fleet)
+        client = Celery(broker=fleet.redis_url, backend=fleet.redis_url, set_as_current=False)
+        bench = _Bench(fleet, registry, Path(directory), client)
+        pull(fleet, bench.push("warm"))
+        contenders = {CHORD: bench.chord, COLD: bench.cold, SKOPEO: bench.skopeo}
+        contenders |= {IDLE: bench.idle, WARM: bench.warm}
+        times = take_turns(
+            options.rounds, {name: bench.counted(name, run) for name, run in contenders.items()}
+        )
+        client.close()
+    middle = medians(times)
+    floor = {CHORD: CHORD, COLD: CHORD, SKOPEO: CHORD, IDLE: IDLE, WARM: IDLE}
+    print_table(
+        ["", "median s", "min", "max", "÷ idle", "Redis commands"],
+        [
+            [
+                name,
+                f"{middle[name]:.3f}",
+                f"{min(taken):.3f}",
+                f"{max(taken):.3f}",
+                f"{middle[name] / middle[floor[name]]:.2f}",
+                str(sorted(bench.commands[name])[len(taken) // 2]),
+            ]
+            for name, taken in times.items()
+        ],
+    )
+    return judge(
+        [
+            Goal("40 layers ÷ a chord of 40 idle tasks", middle[COLD] / middle[CHORD], 2.7),
+            Goal("rate of warm pulls ÷ of idle tasks", middle[IDLE] / middle[WARM], 0.2, True),
+        ]
+    )
+
+
+def _start_worker(fleet: Fleet) -> None:
+    options = ["-E", "-P", "threads", "-c", "8", "-n", "worker@bench", "--loglevel=INFO"]
+    command = ["-m", "celery", "-A", "tests.benchmarks.idle_tasks", "worker", *options]
+    worker = Worker(*fleet.spawn("worker", command))
+    fleet.workers.append(worker)
+    wait_until(lambda: worker.ready, timeout=30)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
