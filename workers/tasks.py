@@ -19,8 +19,8 @@ from workers.pulling import ending, fetching, linking, planning
 from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import Occupied, YieldTurn
-from workers.pulling.keeping import LettingGo
 from workers.pulling.outbox import Outbox
+from workers.pulling.stops import LettingGo
 from workers.resources import Resources, resources
 
 _OUTAGE_DELAY_SECONDS = 5

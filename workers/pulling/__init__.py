@@ -4,15 +4,21 @@
     accepting.py  record, and wait for its turn (`shared/catalog/admission.py`)
     planning.py   resolve → store the small documents → rows → space; what is left to fetch
     resolving.py  reference → [index → platform] → manifest → config
-    fetching.py   one layer: lease → ingest → ranges → commit, or join whoever has the lease
+    unchanged.py  the short way: what the reference names is on the volume already
+    fetching.py   one layer: its lease, or join whoever has it
+    transferring.py  its bytes under that lease: adopted, or ingest → ranges → commit
     obstacles.py  what keeps a layer from being fetched now
     landing.py    the row of a layer, and everybody who waits for it
     linking.py    every layer is stored: links, layout, image, receipt
     ending.py     cancel, deadline, retry
 
-    attempts.py   what a failure means: try again, hand over, or the end of the pull
+    trying.py     a step is tried: the class of the error that ends it decides
+    attempts.py   one try, and how it gives back what it holds
+    retrying.py   what a transient error means: try again, and when, or the end of the pull
     stepping.py   a pull's own steps are done by one process at a time
     keeping.py    the thread that keeps leases alive and ends downloads that nobody wants
+    stops.py      why it does that
+    tally.py      how many bytes came, for the receipt
     outbox.py     what is sent once a step is committed (`workers/dispatching.py`)
 
 Each step may run twice, at once, or stop at any instruction: state is in PostgreSQL and on the

@@ -8,9 +8,10 @@ from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import InvalidArgument, PermanentError
 from workers.contract import PULL_ID_CHARACTERS
-from workers.pulling.attempts import attempt, fail
+from workers.pulling.attempts import fail
 from workers.pulling.outbox import Outbox
 from workers.pulling.request import PullRequest, new_pull, reference_text
+from workers.pulling.trying import attempt
 from workers.resources import Resources
 
 

@@ -26,20 +26,21 @@ from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from workers.pulling.attempts import Attempt, Postponed, attempt, hand_over, let_go
-from workers.pulling.keeping import (
+from workers.pulling.attempts import Attempt, Postponed, hand_over, let_go
+from workers.pulling.landing import check_claim, land
+from workers.pulling.obstacles import PAUSED_SECONDS, find_obstacle, reserves
+from workers.pulling.outbox import Outbox
+from workers.pulling.stepping import POISON_STARTS
+from workers.pulling.stops import (
     LettingGo,
     NotWanted,
     Paused,
     Stopped,
     StoredElsewhere,
-    Transfer,
 )
-from workers.pulling.landing import check_claim, land
-from workers.pulling.obstacles import PAUSED_SECONDS, find_obstacle, reserves
-from workers.pulling.outbox import Outbox
-from workers.pulling.stepping import POISON_STARTS
+from workers.pulling.tally import Transfer
 from workers.pulling.transferring import Announce, Announced, Work, obtain, owner_of
+from workers.pulling.trying import attempt
 from workers.resources import Resources
 
 

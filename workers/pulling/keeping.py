@@ -10,20 +10,19 @@ ever does not hold its lease for ever. At rest it asks nothing.
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from shared.catalog import leases, pull_layers, pulls, step_leases, waiters
+from shared.catalog import leases, pulls, step_leases, waiters
 from shared.catalog.database import Catalog
 from shared.catalog.step_leases import StepLease
 from shared.catalog.waiters import Wanted
-from shared.download.progress import Progress
 from shared.errors import CatalogUnavailable
-from shared.oci.digest import Digest
 from shared.settings import Settings
+from workers.pulling.stops import LeaseLost, LettingGo, NotWanted, Paused, StoredElsewhere
+from workers.pulling.tally import Tally, Transfer
 
 _log = logging.getLogger(__name__)
 
@@ -31,45 +30,6 @@ _INTERVAL_SECONDS = 1.0
 
 # A step asks a few small documents and writes a few links. One that takes longer hangs.
 _LONGEST_STEP_SECONDS = 300.0
-
-
-class Stopped(Exception):
-    """A download was ended from outside. No failure: nothing is counted."""
-
-
-class LeaseLost(Stopped):
-    """Somebody else has taken the lease; the ingest is no longer ours to touch."""
-
-
-class NotWanted(Stopped):
-    """No open pull wants the layer any more."""
-
-
-class Paused(Stopped):
-    """Everybody who wants the layer is paused."""
-
-
-class StoredElsewhere(Stopped):
-    """The same blob came from another registry first."""
-
-
-class LettingGo(Stopped):
-    """This worker is shutting down; the layer goes on elsewhere."""
-
-
-@dataclass(slots=True)
-class Transfer:
-    """A download under a lease. `pull_id`: whom the bytes are fetched for; it changes when that
-    pull ends and another wants them. `counted`: fetched bytes that stand in the catalog.
-    """
-
-    registry: str
-    digest: Digest
-    fence: int
-    pull_id: str
-    progress: Progress
-    counted: int = 0
-    renewed_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -95,15 +55,14 @@ class Keeper:
         self._transfers: dict[int, Transfer] = {}
         self._steps: dict[int, _Step] = {}
         self._changed = threading.Condition()
-        # A download that ends while the thread writes it down is not counted twice.
-        self._counting = threading.Lock()
+        self.tally = Tally(catalog)
         self._thread: threading.Thread | None = None
         self._closed = False
 
     @contextmanager
     def keeping(self, transfer: Transfer) -> Iterator[None]:
         """Keep a download's lease while it runs. What it fetched is counted when it fails; who
-        lands it counts the rest (`uncounted`).
+        lands it counts the rest (`tally`).
         """
         transfer.renewed_at = time.monotonic()
         try:
@@ -112,7 +71,7 @@ class Keeper:
         except BaseException:
             # How much came is for the receipt; what came is on the volume.
             with suppress(CatalogUnavailable):
-                self.count([transfer])
+                self.tally.count([transfer])
             raise
 
     @contextmanager
@@ -129,26 +88,6 @@ class Keeper:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-
-    def count(self, transfers: Sequence[Transfer]) -> None:
-        """Write down what was fetched since the last time. Raises CatalogUnavailable."""
-        with self._counting:
-            totals = [(one, one.progress.fetched) for one in transfers]
-            new: Counter[tuple[str, Digest]] = Counter()
-            for one, total in totals:
-                new[one.pull_id, one.digest] += total - one.counted
-            if any(new.values()):
-                with self._catalog.begin() as tx:
-                    pull_layers.fetched(tx, new)
-            for one, total in totals:
-                one.counted = total
-
-    def uncounted(self, transfer: Transfer) -> int:
-        """What was fetched and is not written down yet: whoever asks does that."""
-        with self._counting:
-            new = transfer.progress.fetched - transfer.counted
-            transfer.counted += new
-            return new
 
     @contextmanager
     def _entered(self, entries: dict[int, _Kept], fence: int, entry: _Kept) -> Iterator[None]:
@@ -189,7 +128,7 @@ class Keeper:
         try:
             self._renew_steps(steps)
             if transfers:
-                self.count(transfers)
+                self.tally.count(transfers)
                 self._renew(transfers)
         except CatalogUnavailable:
             # Bytes go on coming while the database is away; the next look catches up.

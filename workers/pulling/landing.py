@@ -16,7 +16,7 @@ def land(current: Attempt, layer: PullLayer, size_bytes: int, source: str) -> No
     """The layer is on the volume. Raises InvalidManifest where the pull's claim is wrong."""
     catalog, pull_id = current.resources.catalog, current.beneficiary
     transfer = current.transfer
-    fetched_bytes = current.resources.keeper.uncounted(transfer) if transfer else 0
+    fetched_bytes = current.resources.keeper.tally.uncounted(transfer) if transfer else 0
     with catalog.begin() as tx:
         blobs.store_layer(tx, layer.digest, size_bytes)
         pull_layers.landed(tx, pull_id, layer.digest, source, fetched_bytes)

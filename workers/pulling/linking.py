@@ -20,10 +20,10 @@ from shared.oci.manifest import Layer, Manifest, pair_layers
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.layout import ImageFiles, layout_manifest, write_layout
-from workers.pulling.attempts import attempt
 from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import DOCUMENT_LIMIT_BYTES, Resolution, recall
 from workers.pulling.stepping import step
+from workers.pulling.trying import attempt
 from workers.resources import Resources
 
 Receipt = dict[str, Any]

@@ -28,11 +28,11 @@ from shared.oci.reference import Reference
 from shared.registry.client import Document
 from shared.volume.documents import put
 from workers.pulling import unchanged
-from workers.pulling.attempts import attempt
 from workers.pulling.obstacles import PAUSED_SECONDS, SPACE_SECONDS
 from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import Resolution, recall, resolve
 from workers.pulling.stepping import begin, holding, step
+from workers.pulling.trying import attempt
 from workers.resources import Resources
 
 

@@ -10,7 +10,8 @@ from shared.download.progress import Progress
 from shared.oci.reference import Reference
 from shared.volume.ingest import Ingest
 from workers.pulling.attempts import Attempt
-from workers.pulling.keeping import LeaseLost, Transfer
+from workers.pulling.stops import LeaseLost
+from workers.pulling.tally import Transfer
 
 # Tells a watcher "this layer stands at `offset` of `size` bytes".
 Announce = Callable[[int, int], None]

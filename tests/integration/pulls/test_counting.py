@@ -8,7 +8,7 @@ from shared.download.progress import Progress
 from tests.driver import Driver
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.waiting import wait_until
-from workers.pulling.keeping import Transfer
+from workers.pulling.tally import Transfer
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +22,7 @@ def test_a_download_that_ends_while_its_keeper_counts_is_counted_once(
     keeper = first.resources.keeper
     transfer = Transfer(meeting.registry.host, DIGEST, 1, "p", Progress())
     transfer.progress.received(len(LAYER))
-    both = [threading.Thread(target=keeper.count, args=([transfer],)) for _ in range(2)]
+    both = [threading.Thread(target=keeper.tally.count, args=([transfer],)) for _ in range(2)]
     with first.resources.catalog.begin() as tx:
         tx.exec_driver_sql("SELECT FROM pull_layers FOR UPDATE")
         both[0].start()

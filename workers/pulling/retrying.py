@@ -1,0 +1,136 @@
+"""What a transient error means: try again, and when, or the end of the pull.
+
+It is tried again until `TOWLINE_ATTEMPTS` tries in a row brought no progress; the count stands in
+PostgreSQL, on the pull while it is planned or linked and on its layer while that is fetched, so
+that it outlives every worker.
+"""
+
+import random
+from collections.abc import Mapping
+
+from shared.catalog import pull_layers, pulls, shared_failures, waiters
+from shared.catalog.database import Connection
+from shared.errors import (
+    DigestMismatch,
+    HeldBack,
+    RateLimited,
+    SizeMismatch,
+    TransientError,
+    VolumeFull,
+    VolumeUnavailable,
+)
+from workers.pulling.attempts import Attempt, TryAgain, fail_row, hand_over, release
+from workers.resources import Resources
+
+_FIRST_DELAY_SECONDS = 1.0
+_LONGEST_DELAY_SECONDS = 8.0
+# A registry may ask for years; nobody waits longer than this without asking again.
+_LONGEST_ASKED_SECONDS = 3600.0
+
+# A registry that serves wrong bytes in full will hardly serve right ones the fifth time.
+_MISMATCH_ATTEMPTS = 3
+
+
+def outage(error: TransientError) -> TryAgain:
+    """The database is away: nothing can be counted, and no pull fails because of it."""
+    return TryAgain(_LONGEST_DELAY_SECONDS * random.random(), error)  # noqa: S311 - spread only
+
+
+def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
+    """Count the failure; the error itself when the budget is used up and the pull has failed."""
+    with current.resources.catalog.begin() as tx:
+        _lock(tx, current)
+        failures = _count(tx, current)
+        delay_seconds = _delay_seconds(max(failures, 1), error)
+        spent = _share(tx, current, error, delay_seconds)
+        if failures >= _budget(current.resources, error):
+            spent.append(current.beneficiary)
+        else:
+            _wait(tx, current, error, delay_seconds)
+        # By id, as everybody locks pulls.
+        for pull_id in sorted(spent):
+            fail_row(tx, pull_id, error)
+        current.outbox.layers += hand_over(tx, current)
+    current.outbox.end(spent)
+    return error if current.beneficiary in spent else TryAgain(delay_seconds, error)
+
+
+def held_back(current: Attempt, error: HeldBack) -> TryAgain:
+    """Nothing was asked, so nothing is counted; others are told when they try."""
+    # Spread, so that not everybody comes at the same moment.
+    delay_seconds = (error.retry_after_seconds or 1.0) + random.uniform(0.0, 0.5)  # noqa: S311
+    with current.resources.catalog.begin() as tx:
+        _lock(tx, current)
+        _wait(tx, current, error, delay_seconds)
+        release(tx, current)
+    return TryAgain(delay_seconds, error)
+
+
+def _lock(tx: Connection, current: Attempt) -> None:
+    """Everybody whose row may change, by id and before any layer's: the order of every lock."""
+    if current.transfer is None:
+        pulls.lock(tx, current.pull_id)
+    else:
+        waiters.wanting(tx, current.transfer.registry, current.transfer.digest)
+
+
+def _count(tx: Connection, current: Attempt) -> int:
+    if current.digest is None:
+        return pulls.count_failure(tx, current.pull_id)
+    reached = current.transfer.progress.reached if current.transfer else 0
+    return pull_layers.count_failure(tx, current.beneficiary, current.digest, reached)
+
+
+def _share(
+    tx: Connection, current: Attempt, error: TransientError, delay_seconds: float
+) -> list[str]:
+    """Pulls of the same repository that waited for this try have failed with it, unless it was
+    this worker's own trouble. The ids of those whose budget is used up.
+    """
+    if current.digest is None or isinstance(error, VolumeFull | VolumeUnavailable):
+        return []
+    shared: Mapping[str, int] = dict(
+        shared_failures.share(
+            tx,
+            current.beneficiary,
+            current.digest,
+            cause=_cause(error),
+            detail=error.message,
+            seconds=delay_seconds,
+            whole_registry=isinstance(error, RateLimited),
+        )
+    )
+    budget = _budget(current.resources, error)
+    return [pull_id for pull_id, failures in shared.items() if failures >= budget]
+
+
+def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds: float) -> None:
+    if current.digest is None:
+        pulls.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
+        return
+    pulls.say(tx, current.beneficiary, _cause(error), delay_seconds, error.message)
+    pull_layers.wait(
+        tx, current.beneficiary, current.digest, _cause(error), delay_seconds, error.message
+    )
+
+
+def _cause(error: TransientError) -> str:
+    if isinstance(error, RateLimited):
+        return "rate_limit"
+    return "space" if isinstance(error, VolumeFull) else "backoff"
+
+
+def _budget(resources: Resources, error: TransientError) -> int:
+    if isinstance(error, DigestMismatch | SizeMismatch):
+        return min(resources.settings.attempts, _MISMATCH_ATTEMPTS)
+    return resources.settings.attempts
+
+
+def _delay_seconds(failures: int, error: TransientError) -> float:
+    """Exponential with full jitter; never sooner than the registry asked for."""
+    ceiling = min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
+    delay_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
+    if error.retry_after_seconds is not None:
+        asked_seconds = min(error.retry_after_seconds, _LONGEST_ASKED_SECONDS)
+        delay_seconds = max(delay_seconds, asked_seconds)
+    return delay_seconds

@@ -1,0 +1,25 @@
+"""Why a download may be ended from outside. None is a failure: nothing is counted."""
+
+
+class Stopped(Exception):
+    """A download was ended from outside."""
+
+
+class LeaseLost(Stopped):
+    """Somebody else has taken the lease; the ingest is no longer ours to touch."""
+
+
+class NotWanted(Stopped):
+    """No open pull wants the layer any more."""
+
+
+class Paused(Stopped):
+    """Everybody who wants the layer is paused."""
+
+
+class StoredElsewhere(Stopped):
+    """The same blob came from another registry first."""
+
+
+class LettingGo(Stopped):
+    """This worker is shutting down; the layer goes on elsewhere."""
