@@ -16,12 +16,6 @@ ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
 def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
     with driving(migrated_url, volume_path) as driver:
         yield driver

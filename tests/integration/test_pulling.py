@@ -41,12 +41,6 @@ SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
 def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
     with driving(migrated_url, volume_path, stall_timeout_seconds=1) as driver:
         yield driver

@@ -1,7 +1,6 @@
 """Several connections for one blob: how many, for which bytes, of whom."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.integration
 BLOB = os.urandom(5 * MIB + 17)
 # Of each connection, in pieces small enough that every moment brings some.
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
 
 
 @pytest.mark.parametrize("connections", [4, 8])

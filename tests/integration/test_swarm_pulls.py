@@ -19,12 +19,6 @@ SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
 def mirror() -> Iterator[FakeRegistry]:
     with FakeRegistry() as mirror:
         yield mirror

@@ -35,12 +35,6 @@ SILENCE_SECONDS = 600
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
 def given(registry: FakeRegistry, volume_path: Path) -> Iterator[Downloads]:
     settings = {"stall_timeout_seconds": SILENCE_SECONDS}
     with downloads(BLOB, registry, volume_path, CHUNK_BYTES, **settings) as given:

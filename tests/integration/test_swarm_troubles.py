@@ -20,12 +20,6 @@ SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
 def storage() -> Iterator[FakeRegistry]:
     """The storage behind a registry."""
     with FakeRegistry() as storage:

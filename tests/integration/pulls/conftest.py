@@ -13,12 +13,6 @@ from tests.integration.pulls.meeting import LAYER, Meeting
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
 def first(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
     with driving(migrated_url, volume_path, lease_seconds=3, minimum_free_bytes=0) as driver:
         yield driver
