@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 from sqlalchemy import event
 
+from shared.errors import RegistryNotAllowed
 from shared.settings import Settings
 from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry, digest_of
@@ -154,3 +155,16 @@ def test_a_layout_that_is_gone_is_written_again(driver: Driver, registry: FakeRe
     index.unlink()
     driver.pull(f"{registry.host}/team/app:1")
     assert index.is_file()
+
+
+def test_what_is_there_is_not_given_where_its_registry_is_blocked(
+    driver: Driver, registry: FakeRegistry, migrated_url: str, volume_path: Path
+) -> None:
+    _, raw = registry.manifests["team/app", "1"]
+    name = f"{registry.host}/team/app@{digest_of(raw)}"
+    driver.pull(name)
+    with (
+        driving(migrated_url, volume_path, blocked_registries="127.0.0.1:*") as stricter,
+        pytest.raises(RegistryNotAllowed),
+    ):
+        stricter.pull(name)

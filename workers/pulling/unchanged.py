@@ -38,10 +38,11 @@ def look(resources: Resources, pull: Pull) -> Seen:
         image = unchanged.known(tx, pull.reference, str(pull.platform))
     if image is None or not image.is_whole or not _is_laid_out(resources, pull, image):
         return Seen(None)
-    if pull.policy == "if-missing" or str(reference.pinned) == image.named:
+    if pull.policy == "if-missing":
         return Seen(image)
+    # Also where nothing has to be asked it must be allowed to ask: this says so.
     peeked = resources.registry.peek(reference)
-    if str(peeked) == image.named:
+    if image.named in {str(reference.pinned), str(peeked)}:
         return Seen(image)
     named = resources.registry.manifest(reference)
     return Seen(image) if str(named.digest) == image.named else Seen(None, named)
