@@ -93,8 +93,9 @@ class RegistryEntry(_Model):
             raise ValueError("client_certificate_file and client_key_file belong together")
         if self.plain_http and (self.ca_file or self.client_certificate_file):
             raise ValueError("plain_http = true leaves ca_file, or the certificate, without a use")
-        if self.mirrors_only and not self.mirrors:
-            raise ValueError("mirrors_only = true needs mirrors")
+        may = {ability for mirror in self.mirrors for ability in mirror.may}
+        if self.mirrors_only and may != {"resolve", "pull"}:
+            raise ValueError("mirrors_only = true needs a mirror that may resolve, and one to pull")
         return self
 
 

@@ -152,6 +152,7 @@ def test_a_password_by_reference_that_is_missing_names_its_variable(tmp_path: Pa
         find_credentials(Hosts(registries(tmp_path, text)).host("r.example"))
 
 
+_ONLY = '[registries."a.b"]\nmirrors_only = true\n'
 MIRRORS = """
 [registries."docker.io"]
 username = "ci"
@@ -203,6 +204,8 @@ def test_a_registry_may_be_left_to_its_mirrors(tmp_path: Path) -> None:
         (MIRRORS.replace("password_env", "passwort_env"), 4),
         (MIRRORS.replace('username = "ci"\n', ""), 2),
         (MIRRORS.replace('"hub/"', '"hub"'), 9),
+        (_ONLY, 1),
+        (_ONLY + 'mirrors = [{url = "https://c.d", may = ["pull"]}]', 1),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, text: str, line: int) -> None:
