@@ -98,3 +98,16 @@ def test_ctrl_c_keeps_the_bytes_and_says_how_to_go_on() -> None:
         (receipt,) = json.loads(out)
         assert receipt["layers"][0]["source"] == "resumed"
         assert receipt["bytes_fetched"] < 4_000_000
+
+
+def test_a_registries_file_that_cannot_be_used_is_wrong_usage_and_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with passable_directory() as home:
+        for file, sentence in (("none.toml", "cannot be read"), ("bad.toml", "is no TOML")):
+            (home / "bad.toml").write_text("[registries")
+            monkeypatch.setenv("TOWLINE_REGISTRIES_FILE", str(home / file))
+            status, out, err = run(home, "pull", "alpine")
+            assert (status, out) == (2, "")
+            assert f"{home / file} {sentence}" in err
+        assert not (home / "stack").exists()

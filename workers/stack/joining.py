@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from shared.errors import CatalogUnavailable, InvalidArgument
+from shared.registry.registries_file import read_registries_file
 from shared.settings import Settings
 from workers.stack.process import tail
 from workers.stack.state import StackHome, State
@@ -25,8 +26,12 @@ _LAST_WORDS_SECONDS = 0.5
 def joined(settings: Settings) -> Iterator[Settings]:
     """Use the stack; yields the settings of its fleet. The last user out waits for its end.
 
-    Raises CatalogUnavailable where it cannot be started, or died while it was used.
+    Raises InvalidArgument for a registries file that its worker could not use, CatalogUnavailable
+    where it cannot be started, or died while it was used.
     """
+    if settings.registries_file:
+        # The worker would die of it later, and only say so in its log.
+        read_registries_file(settings.registries_file)
     home = StackHome.below(settings.home)
     try:
         with home.shared("users.lock"):
