@@ -111,3 +111,9 @@ def test_a_registries_file_that_cannot_be_used_is_wrong_usage_and_starts_nothing
             assert (status, out) == (2, "")
             assert f"{home / file} {sentence}" in err
         assert not (home / "stack").exists()
+
+
+def test_doctor_finds_nothing_wrong_with_a_stack_that_it_has_just_started() -> None:
+    with passable_directory() as home:
+        status, out, err = run(home, "doctor")
+        assert (status, err) == (0, ""), out

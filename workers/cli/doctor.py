@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.cli.session import open_session
-from workers.examining.examination import Patient, examine, examine_deeply
+from workers.examining.examination import Patient, await_staff, examine, examine_deeply
 from workers.examining.finding import Finding, counted
 
 _SIGNS = {
@@ -44,6 +44,8 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
     findings: list[Finding] = []
     with open_session(checked=False) as session:
         patient = Patient(session.settings, session.catalog, session.app)
+        if session.embedded:
+            await_staff(patient)
         for one in _round(patient, console, deep=deep):
             findings.append(one)
             _print(console, one)

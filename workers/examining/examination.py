@@ -1,5 +1,6 @@
 """The doctor's round: every check, in the order in which one rests on another. Changes nothing."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from workers.examining.finding import Finding
 # Told how many bytes of how many were read.
 Progress = Callable[[int, int], None]
 
+_STAFF_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Patient:
@@ -27,6 +31,21 @@ class Patient:
     settings: Settings
     catalog: Catalog
     app: Celery
+
+
+def await_staff(patient: Patient) -> None:
+    """Wait for a worker and a reconciler that have just been started, as the embedded stack's are.
+
+    Returns without them after a while: the examination says who is missing.
+    """
+    deadline = time.monotonic() + _STAFF_SECONDS
+    while not _is_staffed(patient) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_staffed(patient: Patient) -> bool:
+    in_office = catalog_checks.reconciler(patient.catalog).level == "ok"
+    return in_office and queue_checks.somebody_consumes(patient.app)
 
 
 def examine(patient: Patient) -> Iterator[Finding]:

@@ -116,6 +116,14 @@ def workers(app: Celery) -> Iterator[Finding]:
             )
 
 
+def somebody_consumes(app: Celery) -> bool:
+    """Whether any worker answers, which none does before it consumes."""
+    try:
+        return bool(app.control.inspect(timeout=_ANSWER_SECONDS[0], limit=1).ping())
+    except _AWAY:
+        return False
+
+
 def _consumed(app: Celery) -> Mapping[str, set[str]]:
     """The queues of every worker that answers."""
     for seconds in _ANSWER_SECONDS:
