@@ -1,0 +1,176 @@
+"""Gzip and zstd, decoded in pieces: what comes out at once is bounded, whatever was put in.
+
+Accepted is what Go's readers accept, for they unpack the layers in the end: any number of gzip
+members or zstd frames one behind the other, skippable frames among them, and nothing else behind
+the last. Loaded only where diff_ids are verified: the libraries are an extra.
+"""
+
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+from isal import igzip_lib
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PIECE_BYTES = 256 * 1024
+
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# So many first bytes tell which of them it is.
+MAGIC_BYTES = 4
+
+# The flags of a gzip header, and how long Go lets its texts be. Source: RFC 1952 §2.3.1.
+_HEADER_CRC, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
+_FIXED_BYTES = 10
+_TEXT_BYTES = 512
+
+# A frame says how much memory it takes to decode: so much every zstd tool grants unasked, 128 MiB.
+_OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 27}
+
+# Its stub has an instance where the class is.
+_GZIP_ERROR = cast("type[Exception]", igzip_lib.IsalError)
+
+
+class Undecodable(Exception):
+    """The bytes are not what their beginning promises."""
+
+
+class Decoder(Protocol):
+    """Decodes one blob from its first byte to its last."""
+
+    def pieces(self, block: bytes) -> Iterator[bytes]:
+        """What the next bytes decode to, in pieces of at most PIECE_BYTES. Raises Undecodable."""
+        ...
+
+    def end(self) -> None:
+        """No more bytes will come. Raises Undecodable where some are missing."""
+        ...
+
+
+class _Stream(Protocol):
+    """One gzip member or zstd frame, as both libraries have them."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+def decoder_of(head: bytes) -> Decoder | None:
+    """Who decodes a blob that begins with these MAGIC_BYTES; None for one that is not compressed.
+
+    What the manifest calls the layer counts for nothing: containerd decides like this, too.
+    """
+    if head.startswith(_GZIP_MAGIC):
+        return Gzip()
+    is_skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
+    return Zstd() if head.startswith(_ZSTD_MAGIC) or is_skippable else None
+
+
+class Plain:
+    """Bytes that are what they are."""
+
+    def pieces(self, block: bytes) -> Iterator[bytes]:
+        """The block."""
+        yield block
+
+    def end(self) -> None:
+        """Any end is one."""
+
+
+class Gzip:
+    """Members one behind the other."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._member: _Stream | None = None
+
+    def pieces(self, block: bytes) -> Iterator[bytes]:
+        """See Decoder."""
+        while block:
+            if self._member is None:
+                # The library errs where the CRC of a header comes in two parts.
+                self._head += block
+                length = _header_length(self._head)
+                if length is None:
+                    return
+                block, self._head = self._head[length:], b""
+                self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP_NO_HDR_VER)
+            yield from _pieces(self._member, block, _GZIP_ERROR)
+            if not self._member.eof:
+                return
+            block, self._member = self._member.unused_data, None
+
+    def end(self) -> None:
+        """See Decoder."""
+        if self._member is not None or self._head:
+            raise Undecodable("its gzip stream is cut off")
+
+
+class Zstd:
+    """Frames one behind the other."""
+
+    def __init__(self) -> None:
+        self._frame: _Stream | None = None
+
+    def pieces(self, block: bytes) -> Iterator[bytes]:
+        """See Decoder."""
+        while block:
+            if self._frame is None:
+                self._frame = zstd.ZstdDecompressor(options=_OPTIONS)
+            yield from _pieces(self._frame, block, zstd.ZstdError)
+            if not self._frame.eof:
+                return
+            block, self._frame = self._frame.unused_data, None
+
+    def end(self) -> None:
+        """See Decoder."""
+        if self._frame is not None:
+            raise Undecodable("its zstd stream is cut off")
+
+
+def _pieces(stream: _Stream, block: bytes, error_class: type[Exception]) -> Iterator[bytes]:
+    """Of one member or frame, until it is over or needs more."""
+    while True:
+        try:
+            piece = stream.decompress(block, PIECE_BYTES)
+        except error_class as error:
+            raise Undecodable(str(error).rstrip(".")) from error
+        if piece:
+            yield piece
+        if stream.eof or stream.needs_input or not (piece or block):
+            return
+        block = b""
+
+
+def _header_length(head: bytes) -> int | None:
+    """Bytes of a gzip member's header, None while it is not whole. Raises Undecodable."""
+    if head[:3] != _GZIP_MAGIC[: len(head)]:
+        raise Undecodable("what follows a gzip member is none")
+    if len(head) < _FIXED_BYTES:
+        return None
+    flags, end = head[3], _FIXED_BYTES
+    if flags & _EXTRA:
+        end += 2 + int.from_bytes(head[end : end + 2], "little")
+    for _ in range(bool(flags & _NAME) + bool(flags & _COMMENT)):
+        zero = head.find(0, end, end + _TEXT_BYTES)
+        if zero < 0 and len(head) >= end + _TEXT_BYTES:
+            raise Undecodable("a text in its gzip header has no end")
+        end = zero + 1 if zero >= 0 else len(head) + 1
+    if flags & _HEADER_CRC:
+        end += 2
+        if len(head) >= end and head[end - 2 : end] != _short_crc(head[: end - 2]):
+            raise Undecodable("the checksum of its gzip header is wrong")
+    return end if len(head) >= end else None
+
+
+def _short_crc(head: bytes) -> bytes:
+    return zlib.crc32(head).to_bytes(4, "little")[:2]

@@ -1,0 +1,100 @@
+"""A layer is unpacked beside its download, and what is left of it afterwards.
+
+    Ingest.follow ──► start … landed … stop     a thread reads behind the bytes that have landed
+                                        └──► finish     the rest, from the published blob
+
+Nothing waits for the thread and nothing is handed to it: it reads what it is told is there from the
+page cache, as far as it gets, and `finish()` goes on from there.
+"""
+
+import threading
+from collections.abc import Callable
+
+from shared.oci.digest import Digest
+from shared.volume.store import Volume
+from shared.volume.uncompressed import Read, Uncompressed
+
+
+class Unpacking:
+    """One layer. `landed()` may be called by several threads; everything else is for one."""
+
+    def __init__(self, digest: Digest, size: int, algorithm: str) -> None:
+        self._named = digest, size, algorithm
+        self._uncompressed = Uncompressed(*self._named)
+        self._moved = threading.Condition()
+        # Bytes from 0 to here have landed.
+        self._end = 0
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def diff_id(self) -> Digest | None:
+        """None until `finish()`, and where the bytes do not decompress."""
+        return self._uncompressed.diff_id
+
+    @property
+    def fault(self) -> str | None:
+        """Why the bytes do not decompress. See Uncompressed."""
+        return self._uncompressed.fault
+
+    def start(self, read: Read, end: int) -> None:
+        """Unpack in a thread of its own, until `stop()`. The first `end` bytes are there."""
+        if self._thread is None:
+            self._end, self._stopped = end, False
+            self._thread = threading.Thread(
+                target=self._run, args=(read,), name="unpack", daemon=True
+            )
+            self._thread.start()
+
+    def landed(self, end: int) -> None:
+        """From byte 0 on everything up to `end` is there."""
+        with self._moved:
+            if end > self._end:
+                self._end = end
+                self._moved.notify()
+
+    def stop(self) -> None:
+        """The thread has ended; nothing is read any more."""
+        with self._moved:
+            self._stopped = True
+            self._moved.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def restart(self) -> None:
+        """Forget every byte; the thread has ended."""
+        self.stop()
+        self._end = 0
+        self._uncompressed = Uncompressed(*self._named)
+
+    def finish(self, volume: Volume, beat: Callable[[], None]) -> None:
+        """What is left, from the volume. `beat()` is called for every step, and may raise to end
+        it. Raises VolumeUnavailable.
+        """
+        self.stop()
+        digest, size, _ = self._named
+        with volume.reading(digest) as read:
+            while self._uncompressed.step(read, size):
+                beat()
+
+    def _run(self, read: Read) -> None:
+        end = -1
+        try:
+            while (end := self._beyond(end)) >= 0:
+                while not self._stopped and self._uncompressed.step(read, end):
+                    pass
+        except OSError:
+            # No download fails for this: `finish()` goes on from here.
+            return
+        except Exception:
+            # Whatever it is: `finish()` starts over, and raises it where somebody listens.
+            self._uncompressed = Uncompressed(*self._named)
+
+    def _beyond(self, end: int) -> int:
+        """How many bytes there are, once they are more than `end`; -1 when all is done."""
+        with self._moved:
+            while self._end <= end and not self._stopped:
+                self._moved.wait()
+            is_over = self.diff_id is not None or self.fault is not None
+            return -1 if self._stopped or is_over else self._end

@@ -1,0 +1,36 @@
+"""Compressed bytes as peculiar as their formats let them be."""
+
+import struct
+import sys
+import zlib
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+def gzip_member(
+    raw: bytes, *, name: bytes = b"", extra: bytes = b"", has_header_crc: bool = False
+) -> bytes:
+    """One member, its header with whatever is given. Source: RFC 1952 §2.3."""
+    flags = 2 * has_header_crc + 4 * bool(extra) + 8 * bool(name)
+    head = b"\x1f\x8b\x08" + bytes([flags]) + b"\0\0\0\0\0\xff"
+    head += struct.pack("<H", len(extra)) + extra if extra else b""
+    head += name + b"\0" if name else b""
+    if has_header_crc:
+        head += struct.pack("<H", zlib.crc32(head) & 0xFFFF)
+    deflate = zlib.compressobj(1, wbits=-15)
+    body = deflate.compress(raw) + deflate.flush()
+    return head + body + struct.pack("<II", zlib.crc32(raw), len(raw) & 0xFFFFFFFF)
+
+
+def zstd_frame(raw: bytes, *, has_checksum: bool = False) -> bytes:
+    """One frame."""
+    options = {zstd.CompressionParameter.checksum_flag: int(has_checksum)}
+    return zstd.compress(raw, options=options)
+
+
+def zstd_skippable(raw: bytes) -> bytes:
+    """A frame that decoders skip. Source: RFC 8878 §3.1.2."""
+    return struct.pack("<II", 0x184D2A53, len(raw)) + raw
