@@ -26,7 +26,31 @@ settings.register_profile("towline", derandomize=True, deadline=None)
 settings.register_profile("hunt", deadline=None, max_examples=20_000)
 settings.load_profile("towline")
 
+# Whoever uses one of these is tried with the servers of both worlds.
+_SERVERS = {"postgres_server", "redis_server"}
+
+_MOST_PROCESSES = 8
+
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes share the tests, each with servers of its own.
+
+    One more than there are processors, since most tests wait most of the time. Files and tests that
+    are asked for by name run one after another, in this process.
+    """
+    if all(".py" in argument for argument in config.args):
+        return 0
+    return min((os.cpu_count() or 1) + 1, _MOST_PROCESSES)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server. Who starts servers without these fixtures is marked by hand."""
+    for item in items:
+        if not _SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 from workers.stack.binaries import WORLD_VARIABLE
 from workers.stack.state import StackHome
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.servers]
 
 
 @pytest.fixture

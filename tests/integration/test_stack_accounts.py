@@ -14,7 +14,7 @@ from tests.services import need_servers, passable_directory
 from tests.stack import POSTGRES, stack_below, written
 from workers.stack.binaries import WORLD_VARIABLE, find_redis
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.servers]
 
 
 @pytest.fixture

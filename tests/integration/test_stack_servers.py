@@ -14,7 +14,7 @@ from workers.stack import servers
 from workers.stack.binaries import WORLD_VARIABLE, find_postgres, find_redis
 from workers.stack.servers import PostgresServer, RedisServer, start, stop
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.servers]
 
 
 @pytest.fixture

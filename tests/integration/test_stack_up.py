@@ -16,7 +16,7 @@ from tests.services import need_servers
 from tests.stack import REDIS, Stack, command_line, stack_below
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.servers]
 
 COMMAND = (sys.executable, "-m", "workers.cli")
 
