@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from shared.oci.digest import Digest
 from shared.volume.directory import volume_errors
@@ -17,6 +18,10 @@ from shared.volume.journal import Journal, Record, read_records
 from shared.volume.runs import Runs
 from shared.volume.writeback import Writeback
 from shared.volume.writing import Writer
+
+if TYPE_CHECKING:
+    # Its libraries are an extra.
+    from shared.volume.unpacking import Unpacking
 
 
 class Content:
@@ -35,6 +40,7 @@ class Content:
         self._runs = Runs()
         self._frontier = Frontier(digest, self._read)
         self._writeback: Writeback | None = None
+        self._unpacking: Unpacking | None = None
 
     @property
     def total(self) -> int:
@@ -82,11 +88,17 @@ class Content:
         """Writes from byte `first` on."""
         return Writer(self, first)
 
+    def follow(self, unpacking: "Unpacking") -> None:
+        """Have the bytes unpacked behind the download, too, where that is in the background."""
+        self._unpacking = unpacking
+
     @contextmanager
     def in_background(self) -> Iterator[None]:
         """Hash, and have the disk write, in threads of their own: for what is large."""
         self._frontier.hash_behind()
         self._writeback = Writeback(self.descriptor)
+        if self._unpacking is not None:
+            self._unpacking.start(self._read, self.head)
         try:
             yield
         finally:
@@ -100,6 +112,8 @@ class Content:
                 self._runs.add(first, first + written)
                 head = self._runs.head
             self._frontier.landed(first, block[:written], head)
+        if self._unpacking is not None:
+            self._unpacking.landed(head)
         if self._writeback is not None:
             self._writeback.wrote(written)
         return written
@@ -112,6 +126,8 @@ class Content:
     def restart(self) -> None:
         """Forget every byte. No writer may be at work."""
         self._frontier.stop()
+        if self._unpacking is not None:
+            self._unpacking.restart()
         with volume_errors(f"start the ingest of {self.digest} over"):
             self._journal.truncate()
             os.ftruncate(self.descriptor, 0)
@@ -119,6 +135,8 @@ class Content:
         self._frontier = Frontier(self.digest, self._read)
         if self._writeback is not None:
             self._frontier.hash_behind()
+            if self._unpacking is not None:
+                self._unpacking.start(self._read, 0)
 
     def hexdigest(self) -> str:
         """Of all bytes, once they are hashed."""
@@ -140,6 +158,8 @@ class Content:
 
     def _stop_background(self) -> None:
         self._frontier.stop()
+        if self._unpacking is not None:
+            self._unpacking.stop()
         if self._writeback is not None:
             self._writeback.stop()
             self._writeback = None

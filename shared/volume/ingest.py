@@ -20,6 +20,7 @@ others notice when they commit, and find the blob.
 import os
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
 
 from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
 from shared.oci.digest import Digest
@@ -28,6 +29,10 @@ from shared.volume.directory import Directory, volume_errors
 from shared.volume.inheritance import JOURNAL, RELEASED, inherit
 from shared.volume.store import Volume
 from shared.volume.writing import Writer
+
+if TYPE_CHECKING:
+    # Its libraries are an extra.
+    from shared.volume.unpacking import Unpacking
 
 # A commit removes the digest's directory: so often may that happen to one owner who begins in it.
 _SWEPT_TIMES = 4
@@ -131,6 +136,12 @@ class Ingest:
     def in_background(self) -> AbstractContextManager[None]:
         """Hash, and have the disk write, in threads of their own: for what is large."""
         return self._content.in_background()
+
+    def follow(self, unpacking: "Unpacking") -> None:
+        """Have the bytes unpacked while they come, in the background only; `unpacking.finish()`
+        does the rest once they are committed.
+        """
+        self._content.follow(unpacking)
 
     def restart(self) -> None:
         """Forget every byte and begin at 0 again. No writer may be at work."""

@@ -33,6 +33,11 @@ class Unpacking:
         return self._uncompressed.diff_id
 
     @property
+    def is_over(self) -> bool:
+        """Whether no more bytes are needed."""
+        return self.diff_id is not None or self.fault is not None
+
+    @property
     def fault(self) -> str | None:
         """Why the bytes do not decompress. See Uncompressed."""
         return self._uncompressed.fault
@@ -73,6 +78,8 @@ class Unpacking:
         it. Raises VolumeUnavailable.
         """
         self.stop()
+        if self.is_over:
+            return
         digest, size, _ = self._named
         with volume.reading(digest) as read:
             while self._uncompressed.step(read, size):
@@ -96,5 +103,4 @@ class Unpacking:
         with self._moved:
             while self._end <= end and not self._stopped:
                 self._moved.wait()
-            is_over = self.diff_id is not None or self.fault is not None
-            return -1 if self._stopped or is_over else self._end
+            return -1 if self._stopped or self.is_over else self._end
