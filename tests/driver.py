@@ -30,7 +30,7 @@ from workers.pulling.keeping import Keeper
 from workers.pulling.linking import link_image
 from workers.pulling.outbox import Outbox
 from workers.pulling.planning import Plan, plan_pull
-from workers.resources import Resources
+from workers.resources import Resources, unpack_with
 
 T = TypeVar("T")
 
@@ -140,7 +140,15 @@ def driving(
         connect(redis_url) if redis_url else None, Limits(chosen.registry_connections)
     )
     registry = RegistryClient(chosen, governor if redis_url else OpenGate())
-    resources = Resources(chosen, catalog, Volume(volume, identity), registry, keeper, governor)
+    resources = Resources(
+        chosen,
+        catalog,
+        Volume(volume, identity),
+        registry,
+        keeper,
+        governor,
+        unpack_with(chosen),
+    )
     try:
         with listening() as lines:
             yield Driver(resources, volume)

@@ -3,12 +3,16 @@
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from shared.catalog.database import Catalog
 from shared.catalog.schema import check, volume_id
-from shared.errors import VolumeUnavailable
+from shared.errors import InvalidArgument, VolumeUnavailable
 from shared.governor import Governor, Limits, connect
+from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
@@ -16,10 +20,19 @@ from shared.volume.store import Volume
 from workers.pulling.keeping import Keeper
 from workers.shutdown import letting_go
 
+if TYPE_CHECKING:
+    from shared.volume.unpacking import Unpacking
+
+# Of a layer with this digest, size and algorithm of its diff_id.
+Unpack = Callable[[Digest, int, str], "Unpacking"]
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """One process's way to the database, the volume and the registries; shared by its threads."""
+    """One process's way to the database, the volume and the registries; shared by its threads.
+
+    `unpack`: None where diff_ids are not verified.
+    """
 
     settings: Settings
     catalog: Catalog
@@ -27,6 +40,7 @@ class Resources:
     registry: RegistryClient
     keeper: Keeper
     governor: Governor
+    unpack: Unpack | None = None
 
     @property
     def default_platform(self) -> Platform:
@@ -75,6 +89,7 @@ def close_resources() -> None:
 
 
 def _build(settings: Settings) -> Resources:
+    unpack = unpack_with(settings)
     catalog = Catalog(settings.sqlalchemy_url)
     try:
         check(catalog)
@@ -89,8 +104,24 @@ def _build(settings: Settings) -> Resources:
     keeper = Keeper(catalog, settings, letting_go.is_set)
     governor = govern(settings)
     return Resources(
-        settings, catalog, volume, RegistryClient(settings, governor), keeper, governor
+        settings, catalog, volume, RegistryClient(settings, governor), keeper, governor, unpack
     )
+
+
+def unpack_with(settings: Settings) -> Unpack | None:
+    """How layers are unpacked, None where they need not be. Raises InvalidArgument where a library
+    for it is missing: it is an extra, and nobody else has to load it.
+    """
+    if not settings.verify_diff_ids:
+        return None
+    try:
+        module = import_module("shared.volume.unpacking")
+    except ImportError as error:
+        raise InvalidArgument(
+            f"TOWLINE_VERIFY_DIFF_IDS is true, but Python has no module {error.name}: install "
+            "towline[diff-ids], or set it to false."
+        ) from error
+    return cast(Unpack, module.Unpacking)
 
 
 def govern(settings: Settings) -> Governor:

@@ -14,7 +14,7 @@ from shared.catalog.pull_values import Pull
 
 _KNOWN = """
     SELECT manifests.digest AS manifest_digest, indexes.digest AS index_digest,
-        configs.digest AS config_digest, listed.layers,
+        configs.digest AS config_digest, listed.layers, listed.is_proven,
         (SELECT bool_and(blobs.stored_at IS NOT NULL)
          FROM unnest(listed.digests || ARRAY[manifests.digest, configs.digest]
             || CASE WHEN indexes.digest IS NOT NULL THEN ARRAY[indexes.digest] END) AS part (digest)
@@ -26,7 +26,9 @@ _KNOWN = """
         SELECT coalesce(array_agg(layers.digest), '{}') AS digests,
             coalesce(jsonb_agg(jsonb_build_object('position', position, 'digest', layers.digest,
                 'diff_id', manifest_layers.diff_id, 'size', layers.size_bytes)
-                ORDER BY position), '[]') AS layers
+                ORDER BY position), '[]') AS layers,
+            coalesce(bool_and(manifest_layers.diff_id IS NULL
+                OR manifest_layers.diff_id IS NOT DISTINCT FROM layers.diff_id), true) AS is_proven
         FROM manifest_layers JOIN layers ON layers.id = layer_id
         WHERE manifest_layers.manifest_id = manifests.id
     ) AS listed
@@ -60,7 +62,8 @@ _COMPLETE = f"""
 @dataclass(frozen=True, slots=True)
 class KnownImage:
     """An image as it was linked. `layers`: position, digest, diff_id as claimed, size in bytes.
-    `is_whole`: every blob of it is stored.
+    `is_whole`: every blob of it is stored. `is_proven`: each layer's bytes are known to uncompress
+    to what is claimed of them.
     """
 
     manifest_digest: str
@@ -68,6 +71,7 @@ class KnownImage:
     config_digest: str
     layers: Sequence[Mapping[str, Any]]
     is_whole: bool
+    is_proven: bool
 
     @property
     def named(self) -> str:

@@ -12,6 +12,7 @@ from shared.catalog.layer_messages import LayerMessage
 from shared.errors import TowlineError, TransientError
 from shared.oci.digest import Digest
 from workers.pulling.outbox import Outbox
+from workers.pulling.proving import Proof
 from workers.pulling.tally import Transfer
 from workers.resources import Resources
 
@@ -49,6 +50,8 @@ class Attempt:
     transfer: Transfer | None = field(default=None)
     # Bytes on disk that a next try begins with.
     kept_bytes: int = field(default=0)
+    # What its bytes uncompress to, where somebody asks.
+    proof: Proof | None = field(default=None)
     # Whether somebody may wait for the slot that this one takes.
     frees_slot: bool = field(default=True)
 

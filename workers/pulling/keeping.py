@@ -28,13 +28,15 @@ _log = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 1.0
 
-# A step asks a few small documents and writes a few links. One that takes longer hangs.
+# A step asks a few small documents and writes a few links; one that takes longer without a sign of
+# life hangs.
 _LONGEST_STEP_SECONDS = 300.0
 
 
 @dataclass(slots=True)
 class _Step:
     lease: StepLease
+    # Its last sign of life.
     since: float
     renewed_at: float
 
@@ -75,11 +77,21 @@ class Keeper:
             raise
 
     @contextmanager
-    def keeping_step(self, lease: StepLease) -> Iterator[None]:
-        """Keep the lease of a pull's step while it runs."""
+    def keeping_step(self, lease: StepLease) -> Iterator[Callable[[], None]]:
+        """Keep the lease of a pull's step while it runs. What it is given is its sign of life."""
         now = time.monotonic()
-        with self._entered(self._steps, lease.fence, _Step(lease, now, now)):
-            yield
+        step = _Step(lease, now, now)
+
+        def beat() -> None:
+            step.since = time.monotonic()
+
+        with self._entered(self._steps, lease.fence, step):
+            yield beat
+
+    @property
+    def is_letting_go(self) -> bool:
+        """Whether this process is to end soon."""
+        return self._letting_go()
 
     def close(self) -> None:
         """End the thread."""

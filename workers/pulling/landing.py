@@ -17,8 +17,9 @@ def land(current: Attempt, layer: PullLayer, size_bytes: int, source: str) -> No
     catalog, pull_id = current.resources.catalog, current.beneficiary
     transfer = current.transfer
     fetched_bytes = current.resources.keeper.tally.uncounted(transfer) if transfer else 0
+    proof = current.proof
     with catalog.begin() as tx:
-        blobs.store_layer(tx, layer.digest, size_bytes)
+        blobs.store_layer(tx, layer.digest, size_bytes, proof.diff_id if proof else None)
         pull_layers.landed(tx, pull_id, layer.digest, source, fetched_bytes)
         leases.end(tx, layer.digest)
     current.transfer = None
@@ -27,6 +28,8 @@ def land(current: Attempt, layer: PullLayer, size_bytes: int, source: str) -> No
         if current.frees_slot:
             current.outbox.layers += waiters.unpark(tx)
     check_claim(layer, size_bytes)
+    if proof is not None:
+        proof.check()
 
 
 def check_claim(layer: PullLayer, size_bytes: int) -> None:

@@ -21,6 +21,7 @@ from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.layout import ImageFiles, layout_manifest, write_layout
 from workers.pulling.outbox import Outbox
+from workers.pulling.proving import prove
 from workers.pulling.resolving import DOCUMENT_LIMIT_BYTES, Resolution, recall
 from workers.pulling.stepping import step
 from workers.pulling.trying import attempt
@@ -35,15 +36,17 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
 
     Raises TryAgain, or the error after the pull was failed with it.
     """
-    with attempt(resources, pull_id, outbox), step(resources, pull_id) as alone:
+    with attempt(resources, pull_id, outbox), step(resources, pull_id) as held:
         with resources.catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
-        if pull.final or pull.manifest_digest is None or not alone:
+        if pull.final or pull.manifest_digest is None or held is None:
             return pull.receipt
         resolution = recall(resources, pull)
         layers = pair_layers(resolution.manifest, resolution.config)
+        if not prove(resources, pull_id, layers, held.beat):
+            return None
         if not _link_layers(resources, pull, layers):
             return None
         _write_layout(resources, pull, resolution)

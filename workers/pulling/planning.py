@@ -80,8 +80,8 @@ def _plan_with(resources: Resources, pull: Pull, resolution: Resolution) -> Plan
 
 def _look_closer(resources: Resources, pull_id: str, outbox: Outbox) -> None:
     """Why a pull does not begin: somebody else is at it, it has ended, is paused, or is further."""
-    with step(resources, pull_id) as alone:
-        if not alone:
+    with step(resources, pull_id) as held:
+        if held is None:
             return
         with resources.catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)

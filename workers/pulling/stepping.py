@@ -1,6 +1,6 @@
 """The lease on a pull's own steps: resolving and linking are done by one process at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shared.catalog import beginnings, step_leases
@@ -14,16 +14,19 @@ POISON_STARTS = 5
 
 
 class Holding:
-    """A lease on a pull's steps, held by this process. `is_over`: it went with the last step."""
+    """A lease on a pull's steps, held by this process. `is_over`: it went with the last step;
+    `beat()`: a sign of life, for a step that may take long.
+    """
 
     def __init__(self, lease: StepLease) -> None:
         self.fence = lease.fence
         self.is_over = False
+        self.beat: Callable[[], None] = lambda: None
 
 
 @contextmanager
-def step(resources: Resources, pull_id: str) -> Iterator[bool]:
-    """Do a step of a pull alone; False while somebody else is at it.
+def step(resources: Resources, pull_id: str) -> Iterator[Holding | None]:
+    """Do a step of a pull alone; None while somebody else is at it.
 
     Raises PoisonLayer for a pull whose steps end their workers.
     """
@@ -32,10 +35,10 @@ def step(resources: Resources, pull_id: str) -> Iterator[bool]:
             tx, step_leases.of_pull(pull_id), resources.owner, resources.settings.lease_seconds
         )
     if lease is None:
-        yield False
+        yield None
         return
-    with holding(resources, pull_id, lease):
-        yield True
+    with holding(resources, pull_id, lease) as held:
+        yield held
 
 
 @contextmanager
@@ -48,7 +51,7 @@ def holding(resources: Resources, pull_id: str, lease: StepLease) -> Iterator[Ho
                 f"Resolving or linking the pull {pull_id} ended its worker {lease.starts} times in "
                 "a row: look into the workers' logs, then `towline retry` it."
             )
-        with resources.keeper.keeping_step(lease):
+        with resources.keeper.keeping_step(lease) as held.beat:
             yield held
     finally:
         if not held.is_over:

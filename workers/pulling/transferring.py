@@ -10,6 +10,7 @@ from shared.download.progress import Progress
 from shared.oci.reference import Reference
 from shared.volume.ingest import Ingest
 from workers.pulling.attempts import Attempt
+from workers.pulling.proving import Proof
 from workers.pulling.stops import LeaseLost
 from workers.pulling.tally import Transfer
 
@@ -65,6 +66,7 @@ def owner_of(fence: int) -> str:
 def _transfer(current: Attempt, work: Work) -> str:
     """Fill and commit an ingest."""
     resources, layer, progress = current.resources, work.layer, work.transfer.progress
+    current.proof = Proof.begin(resources, work.transfer.pull_id, layer)
     ingest = Ingest.begin(
         resources.volume,
         layer.digest,
@@ -74,6 +76,9 @@ def _transfer(current: Attempt, work: Work) -> str:
         beat=progress.beat,
     )
     source = "resumed" if ingest.inherited_bytes else "network"
+    proof = current.proof
+    if proof is not None:
+        ingest.follow(proof.unpacking)
     blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
     settings = resources.settings
     try:
@@ -88,4 +93,6 @@ def _transfer(current: Attempt, work: Work) -> str:
         else:
             ingest.discard()
         raise
+    if proof is not None:
+        proof.finish(resources, progress.beat)
     return source

@@ -38,6 +38,9 @@ def look(resources: Resources, pull: Pull) -> Seen:
         image = unchanged.known(tx, pull.reference, str(pull.platform))
     if image is None or not image.is_whole or not _is_laid_out(resources, pull, image):
         return Seen(None)
+    if resources.unpack is not None and not image.is_proven:
+        # Who links it proves it.
+        return Seen(None)
     if pull.policy == "if-missing":
         return Seen(image)
     # Also where nothing has to be asked it must be allowed to ask: this says so.

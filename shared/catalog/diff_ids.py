@@ -1,0 +1,75 @@
+"""Diff_ids: what a pull's config claims, and what was verified.
+
+A claim stands on its pull and its link. A layer's own row holds one diff_id, computed from the
+bytes; a claim in another algorithm than that says nothing about it, and is verified anew.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import select, text
+
+from shared.catalog.database import Connection
+from shared.catalog.tables import blobs, layers
+from shared.oci.digest import Digest
+from shared.oci.media_type import IMAGE_CONFIG_TYPES
+
+# The config of an artifact claims nothing, even where an image has the same.
+_CLAIMED = """
+    SELECT DISTINCT configs.diff_ids ->> CAST(listed.number - 1 AS integer) AS diff_id
+    FROM pulls JOIN manifests ON manifests.digest = pulls.manifest_digest
+    JOIN configs ON configs.digest = pulls.config_digest
+    CROSS JOIN LATERAL jsonb_array_elements(manifests.document -> 'layers')
+        WITH ORDINALITY AS listed (layer, number)
+    WHERE pulls.id = :pull_id AND listed.layer ->> 'digest' = :digest
+      AND manifests.document -> 'config' ->> 'mediaType' = ANY(:image_types)
+    ORDER BY diff_id
+"""
+
+_RECORD = """
+    INSERT INTO layers (digest, size_bytes, diff_id)
+    SELECT digest, size_bytes, :diff_id FROM blobs
+    WHERE digest = :digest AND stored_at IS NOT NULL
+    ON CONFLICT (digest) DO UPDATE SET diff_id = excluded.diff_id WHERE layers.diff_id IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A blob on the volume. `diff_id`: as it was verified, None where nobody has."""
+
+    size_bytes: int
+    diff_id: Digest | None
+
+
+def claimed(tx: Connection, pull_id: str, digest: Digest) -> tuple[Digest, ...]:
+    """The distinct diff_ids that a planned pull's config claims for a layer; an honest image has
+    one, an artifact none.
+    """
+    rows = tx.execute(
+        text(_CLAIMED),
+        {"pull_id": pull_id, "digest": str(digest), "image_types": sorted(IMAGE_CONFIG_TYPES)},
+    )
+    return tuple(Digest.parse(diff_id) for diff_id in rows.scalars() if diff_id is not None)
+
+
+def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, StoredLayer]:
+    """Those among `digests` that are on the volume."""
+    rows = tx.execute(
+        select(blobs.c.digest, blobs.c.size_bytes, layers.c.diff_id)
+        .outerjoin_from(blobs, layers, layers.c.digest == blobs.c.digest)
+        .where(
+            blobs.c.digest.in_([str(digest) for digest in digests]), blobs.c.stored_at.is_not(None)
+        )
+    )
+    return {
+        Digest.parse(row.digest): StoredLayer(
+            row.size_bytes, Digest.parse(row.diff_id) if row.diff_id else None
+        )
+        for row in rows
+    }
+
+
+def record(tx: Connection, digest: Digest, diff_id: Digest) -> None:
+    """What a stored layer's bytes uncompress to; the first one stays."""
+    tx.execute(text(_RECORD), {"digest": str(digest), "diff_id": str(diff_id)})

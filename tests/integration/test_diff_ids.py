@@ -1,0 +1,280 @@
+"""Diff_ids are verified where that is asked for: on a real PostgreSQL, volume and registry."""
+
+import gzip
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import errors
+from shared.oci.digest import Digest
+from tests.driver import Driver, driving
+from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
+from tests.fakes.faults import Corrupt, CutAt
+from tests.fakes.registry import FakeRegistry, digest_of
+from workers.pulling.attempts import TryAgain
+from workers.pulling.fetching import fetch_layer
+from workers.resources import unpack_with
+
+pytestmark = pytest.mark.integration
+
+TARS = [os.urandom(40_000) + bytes(60_000), os.urandom(1000)]
+# Large enough for threads of its own.
+LARGE_TAR = os.urandom(9_000_000) + bytes(5_000_000)
+LIE = digest_of(b"something else")
+
+
+@pytest.fixture
+def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
+    with driving(
+        migrated_url, volume_path, verify_diff_ids=True, minimum_free_bytes=0, attempts=3
+    ) as driver:
+        yield driver
+
+
+@pytest.fixture
+def trusting(driver: Driver) -> Driver:
+    """A worker of the same fleet that verifies no diff_ids."""
+    return Driver(replace(driver.resources, unpack=None), driver.volume)
+
+
+def put(
+    registry: FakeRegistry, tag: str, layers: Sequence[bytes], claims: Sequence[str], **more: Any
+) -> str:
+    """An image that claims these diff_ids. Its reference."""
+    config = {"rootfs": {"type": "layers", "diff_ids": list(claims)}}
+    registry.put_image("team/app", tag, layers, config=config, **more)
+    return f"{registry.host}/team/app:{tag}"
+
+
+def diff_ids(driver: Driver) -> dict[str, str | None]:
+    return dict(driver.sql("SELECT digest, diff_id FROM layers"))  # type: ignore[arg-type]
+
+
+def refused(driver: Driver, reference: str, pull_id: str = "liar", **more: Any) -> str:
+    """The sentence that the pull fails with."""
+    with pytest.raises(errors.InvalidManifest) as raised:
+        driver.pull(reference, pull_id, **more)
+    row = driver.row(pull_id)
+    assert (row.state, row.error_class) == ("failed", "InvalidManifest")
+    assert row.error_message == raised.value.message
+    return raised.value.message
+
+
+MADE: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip_member,
+    "zstd": zstd_frame,
+    "plain": bytes,
+    "several gzip members": lambda tar: gzip_member(tar[:500]) + gzip_member(tar[500:]),
+    "zstd with what is skipped": lambda tar: zstd_skippable(b"toc") + zstd_frame(tar),
+}
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_what_is_fetched_is_verified_and_remembered(
+    driver: Driver, registry: FakeRegistry, made: Callable[[bytes], bytes]
+) -> None:
+    layers = [made(tar) for tar in TARS]
+    driver.pull(put(registry, "1", layers, [digest_of(tar) for tar in TARS]))
+    assert diff_ids(driver) == {
+        digest_of(layer): digest_of(tar) for layer, tar in zip(layers, TARS, strict=True)
+    }
+
+
+@pytest.mark.parametrize("compressed", [gzip.compress, zstd_frame], ids=["gzip", "zstd"])
+def test_a_large_layer_is_verified_too(
+    driver: Driver, registry: FakeRegistry, compressed: Callable[[bytes], bytes]
+) -> None:
+    layer = compressed(LARGE_TAR)
+    driver.pull(put(registry, "1", [layer], [digest_of(LARGE_TAR)]))
+    assert diff_ids(driver) == {digest_of(layer): digest_of(LARGE_TAR)}
+
+
+def test_a_lie_fails_its_pull_with_one_sentence(driver: Driver, registry: FakeRegistry) -> None:
+    layer = gzip_member(TARS[0])
+    message = refused(driver, put(registry, "1", [layer], [LIE]))
+    assert message == (
+        f"The image's config claims the diff_id {LIE} for the layer {digest_of(layer)}, which "
+        f"uncompresses to {digest_of(TARS[0])}."
+    )
+    assert driver.sql("SELECT count(*) FROM images") == [(0,)]
+    assert driver.sql("SELECT count(*) FROM manifest_layers") == [(0,)]
+
+
+def test_a_liar_hurts_nobody_else(driver: Driver, registry: FakeRegistry) -> None:
+    layer = gzip_member(TARS[0])
+    refused(driver, put(registry, "lie", [layer], [LIE]))
+    # The bytes are what they are.
+    assert diff_ids(driver) == {digest_of(layer): digest_of(TARS[0])}
+    receipt = driver.pull(put(registry, "true", [layer], [digest_of(TARS[0])]))
+    assert receipt["bytes_fetched"] == 0
+
+
+def test_a_lie_about_what_is_verified_fails_without_a_fetch(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    layer = gzip_member(TARS[0])
+    driver.pull(put(registry, "true", [layer], [digest_of(TARS[0])]))
+    assert LIE in refused(driver, put(registry, "lie", [layer], [LIE]))
+    assert driver.layers("liar")[0].bytes_fetched == 0
+
+
+def test_two_claims_for_one_layer_cannot_both_be_true(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    layer = gzip_member(TARS[0])
+    reference = put(registry, "1", [layer, layer], [digest_of(TARS[0]), LIE])
+    assert LIE in refused(driver, reference)
+
+
+def test_what_others_stored_unverified_is_read_once(
+    driver: Driver, trusting: Driver, registry: FakeRegistry
+) -> None:
+    layers = [gzip_member(tar) for tar in TARS]
+    claims = [digest_of(tar) for tar in TARS]
+    trusting.pull(put(registry, "1", layers, claims))
+    assert set(diff_ids(driver).values()) == {None}
+    receipt = driver.pull(put(registry, "2", layers, claims, docker=True))
+    assert receipt["bytes_fetched"] == 0
+    assert set(diff_ids(driver).values()) == set(claims)
+
+
+@pytest.mark.parametrize("policy", ["always", "if-missing"])
+def test_an_unchanged_image_is_verified_before_it_is_given(
+    driver: Driver, trusting: Driver, registry: FakeRegistry, policy: str
+) -> None:
+    reference = put(registry, "1", [gzip_member(TARS[0])], [digest_of(TARS[0])])
+    trusting.pull(reference)
+    driver.pull(reference, policy=policy)
+    assert set(diff_ids(driver).values()) == {digest_of(TARS[0])}
+    # And from now on the short way is enough.
+    assert driver.plan("short", {"reference": reference, "platform": "linux/amd64"}) is None
+    assert driver.row("short").state == "complete"
+
+
+@pytest.mark.parametrize("policy", ["always", "if-missing"])
+def test_an_unchanged_image_that_lies_is_not_given(
+    driver: Driver, trusting: Driver, registry: FakeRegistry, policy: str
+) -> None:
+    reference = put(registry, "1", [gzip_member(TARS[0])], [LIE])
+    trusting.pull(reference)
+    assert LIE in refused(driver, reference, policy=policy)
+    # Who does not ask is not told.
+    trusting.pull(reference)
+
+
+def test_what_is_adopted_from_the_volume_is_verified(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    layer = gzip_member(TARS[0])
+    driver.blob(digest_of(layer)).parent.mkdir(parents=True, exist_ok=True)
+    driver.blob(digest_of(layer)).write_bytes(layer)
+    receipt = driver.pull(put(registry, "1", [layer], [digest_of(TARS[0])]))
+    assert receipt["layers"][0]["source"] == "present"
+    assert diff_ids(driver) == {digest_of(layer): digest_of(TARS[0])}
+
+
+def test_a_resumed_layer_is_verified_from_its_first_byte(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    layer = gzip.compress(LARGE_TAR)
+    reference = put(registry, "1", [layer], [digest_of(LARGE_TAR)])
+    is_broken = threading.Event()
+    is_broken.set()
+    registry.fail(CutAt(byte=500_000, when=lambda _: is_broken.is_set()))
+    digest = Digest.parse(digest_of(layer))
+    driver.plan("p", {"reference": reference, "platform": "linux/amd64"})
+    with pytest.raises(TryAgain):
+        fetch_layer(driver.resources, "p", digest, lambda *_: None, driver.outbox)
+    is_broken.clear()
+    driver.fetch("p", digest)
+    receipt = driver.link("p")
+    assert receipt is not None
+    assert receipt["layers"][0]["source"] == "resumed"
+    assert diff_ids(driver) == {digest_of(layer): digest_of(LARGE_TAR)}
+
+
+def test_wrong_bytes_that_came_first_are_forgotten(driver: Driver, registry: FakeRegistry) -> None:
+    layer = gzip.compress(LARGE_TAR)
+    registry.fail(Corrupt(times=1))
+    driver.pull(put(registry, "1", [layer], [digest_of(LARGE_TAR)]))
+    assert diff_ids(driver) == {digest_of(layer): digest_of(LARGE_TAR)}
+
+
+DAMAGED = {
+    "cut off": gzip_member(TARS[0])[:-5],
+    "zeros behind": gzip_member(TARS[0]) + bytes(512),
+    "garbage": b"\x1f\x8b\x08" + os.urandom(5000),
+    "zstd cut off": zstd_frame(TARS[0])[:-5],
+}
+
+
+@pytest.mark.parametrize("layer", DAMAGED.values(), ids=DAMAGED)
+def test_what_does_not_decompress_fails_who_claims_a_diff_id_for_it(
+    driver: Driver, registry: FakeRegistry, layer: bytes
+) -> None:
+    message = refused(driver, put(registry, "1", [layer], [digest_of(TARS[0])]))
+    assert digest_of(layer) in message
+    assert "cannot be decompressed" in message
+    # The blob is what its digest says, and stays.
+    assert driver.blob(digest_of(layer)).read_bytes() == layer
+    assert diff_ids(driver) == {digest_of(layer): None}
+    # Also for the next one, who does not fetch it.
+    assert "cannot be decompressed" in refused(driver, f"{registry.host}/team/app:1", "again")
+
+
+def test_an_artifact_claims_nothing(driver: Driver, registry: FakeRegistry) -> None:
+    layer = b"\x1f\x8b\x08no gzip at all"
+    config = {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
+    raw = b"{}"
+    document = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {**config, "digest": registry.put_blob(raw), "size": len(raw)},
+        "layers": [
+            {
+                "mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+                "digest": registry.put_blob(layer),
+                "size": len(layer),
+            }
+        ],
+    }
+    registry.put_manifest("team/chart", "1", document, document["mediaType"])  # type: ignore[arg-type]
+    driver.pull(f"{registry.host}/team/chart:1")
+    assert diff_ids(driver) == {digest_of(layer): None}
+    assert (
+        driver.plan(
+            "warm", {"reference": f"{registry.host}/team/chart:1", "platform": "linux/amd64"}
+        )
+        is None
+    )
+    assert driver.row("warm").state == "complete"
+
+
+@pytest.mark.parametrize("made", [gzip_member, bytes], ids=["gzip", "plain"])
+def test_the_configs_algorithm_decides(
+    driver: Driver, registry: FakeRegistry, made: Callable[[bytes], bytes]
+) -> None:
+    layer = made(TARS[0])
+    claim = digest_of(TARS[0], "sha512")
+    driver.pull(put(registry, "1", [layer], [claim]))
+    assert diff_ids(driver) == {digest_of(layer): claim}
+    # Another algorithm is another claim; the first that was verified stays.
+    driver.pull(put(registry, "2", [layer], [digest_of(TARS[0])]))
+    assert diff_ids(driver) == {digest_of(layer): claim}
+    assert LIE in refused(driver, put(registry, "3", [layer], [LIE]))
+
+
+def test_a_worker_without_the_library_says_so(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named 'isal' for {name}", name="isal")
+
+    monkeypatch.setattr("workers.resources.import_module", missing)
+    with pytest.raises(errors.InvalidArgument, match="no module isal: install towline"):
+        unpack_with(driver.resources.settings)
