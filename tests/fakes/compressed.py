@@ -34,3 +34,18 @@ def zstd_frame(raw: bytes, *, has_checksum: bool = False) -> bytes:
 def zstd_skippable(raw: bytes) -> bytes:
     """A frame that decoders skip. Source: RFC 8878 §3.1.2."""
     return struct.pack("<II", 0x184D2A53, len(raw)) + raw
+
+
+def zstd_bomb(size: int) -> bytes:
+    """A frame of so many zeros, in whole blocks of 128 KiB: a 32,768th of it.
+
+    Source: RFC 8878 §3.1.1: a window of 128 KiB, and blocks that repeat one byte.
+    """
+    count = size // (128 * 1024)
+    block = (128 * 1024) << 3 | 1 << 1
+    last = block | 1
+    return (
+        b"\x28\xb5\x2f\xfd\x00\x38"
+        + (block.to_bytes(3, "little") + b"\0") * (count - 1)
+        + (last.to_bytes(3, "little") + b"\0")
+    )

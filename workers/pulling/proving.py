@@ -7,12 +7,13 @@ volume once. A claim that is wrong ends its own pull and nothing else: the bytes
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.catalog import diff_ids, pulls
 from shared.catalog.pull_layers import PullLayer
-from shared.errors import InvalidManifest
+from shared.errors import CatalogUnavailable, InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
 from workers.pulling.stops import LettingGo, Stopped
@@ -158,7 +159,8 @@ class _Watch:
         self.next_look = now + _LOOK_SECONDS
         if self.resources.keeper.is_letting_go:
             raise LettingGo("This worker is shutting down.")
-        with self.resources.catalog.begin() as tx:
+        # While the database is away, what was read so far is not lost.
+        with suppress(CatalogUnavailable), self.resources.catalog.begin() as tx:
             pull = pulls.get(tx, self.pull_id)
-        if pull is None or pull.final:
-            raise _EndedError
+            if pull is None or pull.final:
+                raise _EndedError

@@ -1,0 +1,126 @@
+"""A layer that takes for ever to unpack: whatever stops a pull stops this, and no byte is lost."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.oci.digest import Digest
+from tests.driver import Driver, driving
+from tests.fakes.compressed import zstd_bomb
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.waiting import wait_until
+from workers.pulling import keeping
+from workers.pulling.ending import cancel_pull
+from workers.pulling.stops import LettingGo
+
+pytestmark = pytest.mark.integration
+
+# 2 MB that uncompress to 64 GiB: nobody is through with it before the test is.
+BOMB = zstd_bomb(64 * 1024**3)
+DIGEST = Digest.parse(digest_of(BOMB))
+
+
+@pytest.fixture
+def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
+    with driving(
+        migrated_url, volume_path, verify_diff_ids=True, minimum_free_bytes=0, lease_seconds=3
+    ) as driver:
+        yield driver
+
+
+@pytest.fixture
+def asked(registry: FakeRegistry) -> dict[str, Any]:
+    config = {"rootfs": {"type": "layers", "diff_ids": [digest_of(b"nobody knows")]}}
+    registry.put_image("bomb", "1", [BOMB], config=config)
+    return {"reference": f"{registry.host}/bomb:1", "platform": "linux/amd64"}
+
+
+@pytest.fixture
+def at_work() -> Iterator[Callable[..., Future[Any]]]:
+    """Runs a step in another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit
+
+
+def diff_ids(driver: Driver) -> list[tuple[Any, ...]]:
+    return driver.sql("SELECT digest, diff_id FROM layers")
+
+
+@pytest.fixture
+def unverified(driver: Driver, asked: dict[str, Any]) -> str:
+    """A pull whose layer somebody has stored who does not verify; it is not linked."""
+    trusting = Driver(replace(driver.resources, unpack=None), driver.volume)
+    trusting.plan("p", asked)
+    trusting.fetch("p", DIGEST)
+    return "p"
+
+
+def test_a_cancelled_pull_ends_its_layer_that_is_still_unpacked(
+    driver: Driver, asked: dict[str, Any], at_work: Callable[..., Future[Any]]
+) -> None:
+    driver.plan("p", asked)
+    fetching = at_work(driver.fetch, "p", DIGEST)
+    wait_until(driver.blob(str(DIGEST)).exists)
+    cancel_pull(driver.resources.catalog, "p")
+    fetching.result(timeout=30)
+    # What came is stored; what it uncompresses to is not known.
+    assert driver.row("p").state == "cancelled"
+    assert diff_ids(driver) == [(str(DIGEST), None)]
+    assert driver.sql(
+        "SELECT count(*) FROM blobs WHERE digest IN (SELECT digest FROM layers)"
+        " AND stored_at IS NOT NULL"
+    ) == [(1,)]
+    assert driver.sql("SELECT count(*) FROM leases WHERE owner IS NOT NULL") == [(0,)]
+
+
+def test_a_layer_that_is_still_unpacked_keeps_its_lease(
+    driver: Driver, asked: dict[str, Any], at_work: Callable[..., Future[Any]]
+) -> None:
+    driver.plan("p", asked)
+    fetching = at_work(driver.fetch, "p", DIGEST)
+    wait_until(driver.blob(str(DIGEST)).exists)
+    before = driver.sql("SELECT expires_at FROM leases")
+    wait_until(lambda: driver.sql("SELECT expires_at FROM leases") != before)
+    cancel_pull(driver.resources.catalog, "p")
+    fetching.result(timeout=30)
+
+
+def test_linking_keeps_its_lease_while_it_unpacks_and_ends_with_its_pull(
+    driver: Driver,
+    unverified: str,
+    at_work: Callable[..., Future[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Shorter than the lease: renewed for its signs of life alone.
+    monkeypatch.setattr(keeping, "_LONGEST_STEP_SECONDS", 0.9)
+    linking = at_work(driver.link, unverified)
+    expiry = "SELECT expires_at FROM step_leases"
+    wait_until(lambda: driver.sql(expiry))
+    for _ in range(2):
+        before = driver.sql(expiry)
+        wait_until(lambda before=before: driver.sql(expiry) != before)
+    cancel_pull(driver.resources.catalog, unverified)
+    assert linking.result(timeout=30) is None
+    assert driver.row(unverified).state == "cancelled"
+    assert driver.sql("SELECT count(*) FROM step_leases") == [(0,)]
+
+
+def test_a_worker_that_shuts_down_leaves_the_unpacking_to_another(
+    driver: Driver,
+    unverified: str,
+    at_work: Callable[..., Future[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ending = threading.Event()
+    monkeypatch.setattr(driver.resources.keeper, "_letting_go", ending.is_set)
+    linking = at_work(driver.link, unverified)
+    wait_until(lambda: driver.sql("SELECT 1 FROM step_leases"))
+    ending.set()
+    assert isinstance(linking.exception(timeout=30), LettingGo)
+    assert driver.row(unverified).state in {"fetching", "linking"}
+    assert driver.sql("SELECT count(*) FROM step_leases") == [(0,)]
