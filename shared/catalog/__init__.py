@@ -9,6 +9,7 @@
     pull_layers.py   its layers on their way              layer_messages.py  what is sent for one
     waiters.py       who goes on with a layer             landings.py     who is told that it came
     shared_failures.py  who has failed with the one that tried
+    diff_ids.py      what is claimed of a layer, and what was verified
     blobs.py         files under blobs/                   leases.py       who is at work on one
     documents.py     indexes, configs, manifests          images.py       references and their files
 

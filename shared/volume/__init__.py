@@ -7,6 +7,9 @@
                           runs.py       which of its bytes are there
                           frontier.py   their digest, in order, however they land
                           writeback.py  the disk's work, started early
+                          unpacking.py  what they uncompress to, beside it or afterwards
+                          uncompressed.py  that, step by step
+                          decoding.py   gzip and zstd
                           inheritance.py  what a new owner takes from earlier ones
                           documents.py  a small one, stored whole
     blobs/…               store.py      complete, verified, read-only; a name is a promise

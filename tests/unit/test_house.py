@@ -40,6 +40,9 @@ HOME_OF = {
     "kombu": ("workers/",),
     "click": ("workers/cli/", "workers/stack/foreground.py"),
     "rich": ("workers/cli/",),
+    # An extra: loaded only where diff_ids are verified.
+    "isal": ("shared/volume/decoding.py",),
+    "backports": ("shared/volume/decoding.py",),
 }
 
 

@@ -7,6 +7,7 @@
     unchanged.py  the short way: what the reference names is on the volume already
     fetching.py   one layer: its lease, or join whoever has it
     transferring.py  its bytes under that lease: adopted, or ingest → ranges → commit
+    proving.py    what they uncompress to, where diff_ids are verified
     obstacles.py  what keeps a layer from being fetched now
     landing.py    the row of a layer, and everybody who waits for it
     linking.py    every layer is stored: links, layout, image, receipt
