@@ -1,7 +1,8 @@
 """A proxy between towline and an origin: so many bytes a second for each connection, so long before
-each request is forwarded, one connection in so many slower than the others. It counts what it hands
-out. A process of its own; the answers go from socket to socket through a pipe (splice), not through
-Python, so that it takes little of the processors that are measured.
+each request is forwarded (and as long for a new connection's handshake), one connection in so many
+slower than the others. It counts what it hands out. A process of its own; the answers go from
+socket to socket through a pipe (splice), not through Python, so that it takes little of the
+processors that are measured.
 
     with proxy("127.0.0.1:5000", bytes_per_second=40_000_000) as between: ...
 """
@@ -69,6 +70,8 @@ class _Connection:
         self.handed_out = 0
         self._client = client
         self._origin = origin
+        # When the next portion may be handed out. Nothing is saved up while nobody asks.
+        self._due = 0.0
 
     def start(self, latency_seconds: float, bytes_per_second: float) -> None:
         for target, argument in (
@@ -87,8 +90,10 @@ class _Connection:
                 one.shutdown(socket.SHUT_RDWR)
 
     def _requests(self, latency_seconds: float) -> None:
+        time.sleep(latency_seconds)
         while request := self._client.recv(65536):
             time.sleep(latency_seconds)
+            self._due = time.monotonic()
             self._origin.sendall(request)
 
     def _answers(self, bytes_per_second: float) -> None:
@@ -96,16 +101,15 @@ class _Connection:
         try:
             fcntl.fcntl(fill, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             portion = int(bytes_per_second / _PORTIONS_PER_SECOND) or _PIPE_BYTES
-            due = 0.0
             while count := os.splice(self._origin.fileno(), fill, min(portion, _PIPE_BYTES)):
                 left = count
                 while left:
                     left -= os.splice(drain, self._client.fileno(), left)
                 self.handed_out += count
                 if bytes_per_second:
-                    # Nothing is saved up while nobody asks.
-                    due = max(due, time.monotonic() - 0.05) + count / bytes_per_second
-                    time.sleep(max(0.0, due - time.monotonic()))
+                    # Only a sleep that took too long is made up for.
+                    self._due = max(self._due, time.monotonic() - 0.05) + count / bytes_per_second
+                    time.sleep(max(0.0, self._due - time.monotonic()))
         finally:
             os.close(drain)
             os.close(fill)
