@@ -43,26 +43,42 @@ _UNDER_WAY = f"""
          AND (pl.not_before IS NULL OR pl.not_before < now() + interval '15 seconds')) AS messages
 """
 
+# Who stands in the line, and what of it is paused, is read by leaps over the index: one row for
+# each priority, requester and registry, however many pulls those have.
+_LINE = "state = 'queued' AND admitted_at IS NULL"
+_HEAD = "priority, coalesce(requested_by, '') AS requester, coalesce(registry, '') AS registry"
+_ORDER = "priority DESC, coalesce(requested_by, '') DESC, coalesce(registry, '') DESC"
+_LINES = f"""
+    (SELECT {_HEAD} FROM pulls WHERE {_LINE} AND priority >= :least ORDER BY {_ORDER} LIMIT 1)
+    UNION ALL
+    SELECT behind.* FROM lines CROSS JOIN LATERAL (
+        SELECT {_HEAD} FROM pulls WHERE {_LINE} AND priority >= :least
+          AND (priority, coalesce(requested_by, ''), coalesce(registry, ''))
+            < (lines.priority, lines.requester, lines.registry)
+        ORDER BY {_ORDER} LIMIT 1
+    ) AS behind
+"""
+
 _ADMIT = f"""
-    WITH running AS (
+    WITH RECURSIVE lines AS ({_LINES}), running AS (
         SELECT coalesce(requested_by, '') AS requester, count(*) AS pulls FROM pulls
         WHERE state IN ('queued', 'resolving', 'fetching', 'linking') AND admitted_at IS NOT NULL
         GROUP BY 1
-    ), lines AS (
-        SELECT DISTINCT priority, coalesce(requested_by, '') AS requester FROM pulls
-        WHERE state = 'queued' AND admitted_at IS NULL AND priority >= :least
     ), candidates AS (
-        SELECT first.id, lines.priority, first.created_at,
+        SELECT first.id, p.priority, first.created_at,
             coalesce(running.pulls, 0) + row_number() OVER (
-                PARTITION BY lines.requester ORDER BY lines.priority DESC, first.created_at
+                PARTITION BY p.requested_by ORDER BY p.priority DESC, first.created_at
             ) AS share
-        FROM lines LEFT JOIN running USING (requester)
+        FROM (SELECT priority, requester AS requested_by, registry FROM lines) AS p
+        LEFT JOIN running ON running.requester = p.requested_by
         CROSS JOIN LATERAL (
-            SELECT p.id, p.created_at FROM pulls p
-            WHERE p.state = 'queued' AND p.admitted_at IS NULL AND p.priority = lines.priority
-              AND coalesce(p.requested_by, '') = lines.requester AND NOT {IS_PAUSED}
-            ORDER BY p.created_at LIMIT :places
+            SELECT id, created_at FROM pulls
+            WHERE {_LINE} AND priority = p.priority
+              AND coalesce(requested_by, '') = p.requested_by
+              AND coalesce(registry, '') = p.registry
+            ORDER BY created_at LIMIT :places
         ) AS first
+        WHERE NOT {IS_PAUSED}
     ), chosen AS (
         SELECT p.id FROM pulls p JOIN (
             SELECT id FROM candidates ORDER BY priority DESC, share, created_at LIMIT :places
@@ -75,8 +91,10 @@ _ADMIT = f"""
     RETURNING pulls.id
 """
 
-_ANYBODY_WAITS = """
-    SELECT max(priority) FROM pulls WHERE state = 'queued' AND admitted_at IS NULL
+_ANYBODY_WAITS = f"""
+    SELECT priority FROM pulls
+    WHERE {_LINE} AND NOT EXISTS (SELECT FROM pauses WHERE scope = 'fleet')
+    ORDER BY priority DESC LIMIT 1
 """
 
 
@@ -135,11 +153,17 @@ def admit_alone(tx: Connection, pull_id: str) -> Pull | None:
 
 
 def admit(tx: Connection) -> list[str]:
-    """Admit as many as there is room for. The ids, to be sent once this is committed."""
+    """Admit as many as there is room for, unless somebody else does so at this moment. The ids, to
+    be sent once this is committed.
+    """
     highest = tx.execute(text(_ANYBODY_WAITS)).scalar()
     if highest is None or _places(tx, highest) <= 0:
         return []
-    tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    if not tx.execute(
+        text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}
+    ).scalar():
+        # Whoever is at it fills the window; the place that has just become free, the next one.
+        return []
     places = _places(tx, 0)
     admitted = _admit(tx, places, 0) if places > 0 else []
     reserved = _places(tx, URGENT_PRIORITY) if highest >= URGENT_PRIORITY else 0

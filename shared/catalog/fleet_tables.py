@@ -11,7 +11,7 @@ step_leases = Table(
     metadata,
     Column("name", Text, primary_key=True),
     text_column("owner", required=True),
-    Column("fence", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False, index=True),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     count_column("starts_without_progress"),
 )

@@ -72,16 +72,26 @@ pulls = Table(
     CheckConstraint("length(id) <= 155", name="id"),
     CheckConstraint(f"state IN ({_STATES})", name="state"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
-    Index("pulls_open_idx", "created_at", postgresql_where=text(f"state NOT IN ({_FINAL})")),
+    # Those under way are few, those in the line may be many: neither is read for the other.
+    Index(
+        "pulls_open_idx", "state", "admitted_at", postgresql_where=text(f"state NOT IN ({_FINAL})")
+    ),
+    Index(
+        "pulls_deadline_idx",
+        "deadline_at",
+        postgresql_where=text(f"deadline_at IS NOT NULL AND state NOT IN ({_FINAL})"),
+    ),
     Index(
         "pulls_unanswered_idx",
         "finished_at",
         postgresql_where=text(f"state IN ({_FINAL}) AND answered_at IS NULL"),
     ),
+    # In one direction, so that who stands in it is found by leaps from one to the next.
     Index(
         "pulls_turn_idx",
         text("priority DESC"),
-        text("coalesce(requested_by, '')"),
+        text("coalesce(requested_by, '') DESC"),
+        text("coalesce(registry, '') DESC"),
         "created_at",
         postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
     ),

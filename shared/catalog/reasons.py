@@ -1,4 +1,5 @@
-"""Why a pull waits: `waiting_for`, for every open pull that nothing moves.
+"""Why a pull waits: `waiting_for`, for every open pull that nothing moves. Those under way are few
+and looked at often; those that stand in the line for their turn may be many, and are apart.
 
 Whoever makes a pull wait writes its reason; this fills in what no single step can see, and takes
 away what no longer holds. `until` is when the reason is looked at again at the latest, or when it
@@ -11,13 +12,35 @@ from shared.catalog.database import Connection
 from shared.catalog.pauses import PAUSED_SENTENCE
 
 # Of the pull `p`; as the index of open pulls has it.
-_IS_OPEN = "p.state NOT IN ('complete', 'failed', 'cancelled')"
+_IS_UNDER_WAY = """p.state IN ('queued', 'resolving', 'fetching', 'linking')
+    AND p.admitted_at IS NOT NULL"""
+_IS_IN_LINE = "p.state = 'queued' AND p.admitted_at IS NULL"
 
-# One statement: which reason each open pull should have (cause, detail, and until when it holds,
-# where somebody said that), and then only the rows that differ. Rows that somebody else works on
-# are left for the next time, and those that have ended meanwhile for good.
-_REFRESH = f"""
-    WITH layer AS (
+
+def _write(reasons: str, condition: str, holds: str) -> str:
+    """One statement: which reason each pull should have (`reason`: cause, detail, and until when it
+    holds, where somebody said that), and then only the rows that differ. Rows that somebody else
+    works on are left for the next time, and those that have ended meanwhile for good.
+    """
+    return f"""
+        WITH {reasons}, changed AS (
+            SELECT p.id, reason.why FROM pulls p JOIN reason ON reason.id = p.id
+            WHERE {condition} AND (
+                (p.waiting_for->>'cause', p.waiting_for->>'detail')
+                    IS DISTINCT FROM (reason.why[1], reason.why[2])
+                OR (p.waiting_for->>'until')::timestamptz < now())
+            ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
+        )
+        UPDATE pulls p SET waiting_for = CASE WHEN changed.why IS NOT NULL THEN jsonb_build_object(
+            'cause', changed.why[1], 'detail', changed.why[2], 'until', CASE
+                WHEN changed.why[3]::timestamptz > now() THEN changed.why[3]::timestamptz
+                ELSE now() + {holds} END) END
+        FROM changed WHERE p.id = changed.id AND {condition}
+    """
+
+
+_UNDER_WAY = f"""
+    layer AS (
         SELECT pull_layers.pull_id,
             bool_or(leases.fence IS NOT NULL AND leases.pull_id = pull_layers.pull_id) AS moves,
             min(leases.pull_id) FILTER (WHERE leases.pull_id <> pull_layers.pull_id) AS leader,
@@ -33,8 +56,6 @@ _REFRESH = f"""
     ), reason AS (
         SELECT p.id, CASE
             WHEN {PAUSED_SENTENCE} IS NOT NULL THEN ARRAY['paused', {PAUSED_SENTENCE}]
-            WHEN p.state = 'queued' AND p.admitted_at IS NULL
-                THEN ARRAY['turn', 'others are before it']
             WHEN layer.pull_id IS NULL AND p.not_before > now() THEN ARRAY[
                 p.waiting_for->>'cause', p.waiting_for->>'detail', p.waiting_for->>'until']
             WHEN layer.pull_id IS NULL AND step.name IS NOT NULL THEN NULL
@@ -52,21 +73,23 @@ _REFRESH = f"""
         FROM pulls p LEFT JOIN layer ON layer.pull_id = p.id
         LEFT JOIN step_leases AS step
             ON step.name = 'pull/' || p.id AND step.expires_at > clock_timestamp()
-        WHERE {_IS_OPEN}
-    ), changed AS (
-        SELECT p.id, reason.why FROM pulls p JOIN reason ON reason.id = p.id
-        WHERE {_IS_OPEN} AND (
-            (p.waiting_for->>'cause', p.waiting_for->>'detail')
-                IS DISTINCT FROM (reason.why[1], reason.why[2])
-            OR (p.waiting_for->>'until')::timestamptz < now())
-        ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
+        WHERE {_IS_UNDER_WAY}
     )
-    UPDATE pulls p SET waiting_for = CASE WHEN changed.why IS NOT NULL THEN jsonb_build_object(
-        'cause', changed.why[1], 'detail', changed.why[2], 'until', CASE
-            WHEN changed.why[3]::timestamptz > now() THEN changed.why[3]::timestamptz
-            ELSE now() + make_interval(secs => :seconds) END) END
-    FROM changed WHERE p.id = changed.id AND {_IS_OPEN}
 """
+
+_LINE = f"""
+    reason AS (
+        SELECT p.id, CASE
+            WHEN {PAUSED_SENTENCE} IS NOT NULL THEN ARRAY['paused', {PAUSED_SENTENCE}]
+            ELSE ARRAY['turn', 'others are before it'] END AS why
+        FROM pulls p WHERE {_IS_IN_LINE}
+    )
+"""
+
+_A_MINUTE = "interval '1 minute'"
+_REFRESH = _write(_UNDER_WAY, _IS_UNDER_WAY, _A_MINUTE)
+# Written anew after as long as it has held: a pull that waits for hours costs a dozen writes.
+_REFRESH_LINE = _write(_LINE, _IS_IN_LINE, f"greatest({_A_MINUTE}, now() - p.created_at)")
 
 # What waits for another pull shows that one's bytes, too.
 _BYTES = """
@@ -86,18 +109,13 @@ _BYTES = """
 """
 
 
-# A backlog of thousands has its reasons written once a minute, not at every look.
-_LOOKED_AT_AGAIN_SECONDS = 60
-
-
 def refresh(tx: Connection, *, no_pull_worker: bool, no_layer_worker: bool) -> None:
-    """Bring every open pull's reason and bytes up to date."""
-    tx.execute(
-        text(_REFRESH),
-        {
-            "no_pull_worker": no_pull_worker,
-            "no_layer_worker": no_layer_worker,
-            "seconds": _LOOKED_AT_AGAIN_SECONDS,
-        },
-    )
+    """Bring the reasons and bytes of the pulls under way up to date."""
+    workers = {"no_pull_worker": no_pull_worker, "no_layer_worker": no_layer_worker}
+    tx.execute(text(_REFRESH), workers)
     tx.execute(text(_BYTES))
+
+
+def refresh_line(tx: Connection) -> None:
+    """Bring the reasons of those that wait for their turn up to date: reads all of them."""
+    tx.execute(text(_REFRESH_LINE))

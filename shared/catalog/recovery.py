@@ -70,7 +70,7 @@ def overdue(tx: Connection) -> list[str]:
         tx,
         """
         SELECT p.id FROM pulls p WHERE p.state NOT IN ('complete', 'failed', 'cancelled')
-        AND p.deadline_at < clock_timestamp() ORDER BY p.deadline_at
+        AND p.deadline_at < statement_timestamp() ORDER BY p.deadline_at
         """,
     )
 

@@ -10,12 +10,15 @@ from shared.catalog.database import Connection
 _ADVISORY_LOCK = 7_016_996_765_293_437_283
 
 _RESERVED = """
+    WITH planned AS (
+        SELECT id FROM pulls WHERE state IN ('fetching', 'linking')
+        UNION SELECT CAST(:pull_id AS text)
+    )
     SELECT coalesce(sum(greatest(size_bytes - coalesce(bytes_done, 0), 0)), 0) FROM (
         SELECT pull_layers.digest, max(pull_layers.size_bytes) AS size_bytes
-        FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
+        FROM planned JOIN pull_layers ON pull_layers.pull_id = planned.id
         LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-        WHERE (pulls.state IN ('fetching', 'linking') OR pulls.id = :pull_id)
-          AND blobs.stored_at IS NULL
+        WHERE blobs.stored_at IS NULL
         GROUP BY pull_layers.digest
     ) AS wanted LEFT JOIN (
         SELECT digest, max(bytes_done) AS bytes_done FROM leases GROUP BY digest

@@ -29,6 +29,9 @@ _ANSWER_GRACE_SECONDS = 3.0
 # When Redis has lost everything, those who ended lately are answered once more.
 _ANSWERED_AGAIN_SECONDS = 3600.0
 
+# Why thousands wait in the line is not worth more than a hundredth of the database's time.
+_LINE_REST = 100
+
 _Key = tuple[str, str, int]
 
 
@@ -46,6 +49,7 @@ class Rounds:
         self._epoch: str | None = None
         self._looked_at: float | None = None
         self._patient_until = 0.0
+        self._line_due_at = 0.0
 
     def close(self) -> None:
         """Let go of Redis."""
@@ -166,6 +170,12 @@ class Rounds:
                 no_pull_worker=counted is not None and counted.pull_slots == 0,
                 no_layer_worker=counted is not None and counted.layer_slots == 0,
             )
+        began = time.monotonic()
+        if began >= self._line_due_at:
+            with self._catalog.begin() as tx:
+                reasons.refresh_line(tx)
+            ended = time.monotonic()
+            self._line_due_at = ended + _LINE_REST * (ended - began)
 
 
 def _is_on_its_way(layer: DueLayer, messages: Messages) -> bool:

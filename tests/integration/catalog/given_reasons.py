@@ -11,6 +11,7 @@ from tests.integration.catalog.given_pulls import row
 def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bool = False) -> None:
     """Bring every reason up to date."""
     reasons.refresh(tx, no_pull_worker=no_pull_worker, no_layer_worker=no_layer_worker)
+    reasons.refresh_line(tx)
 
 
 def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:

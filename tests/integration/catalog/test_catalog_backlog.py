@@ -1,18 +1,32 @@
 """A backlog of ten thousand: who chooses what goes next reads no more than the backlog."""
 
-import pytest
-from sqlalchemy import bindparam, text
+from collections.abc import Callable
 
-from shared.catalog import admission, fleet, reasons, recovery
+import pytest
+from sqlalchemy import text
+
+from shared.catalog import (
+    admission,
+    fleet,
+    layer_looks,
+    pauses,
+    reasons,
+    recovery,
+    space,
+    waiters,
+)
 from shared.catalog.database import Connection
-from tests.integration.catalog.given import rows
+from shared.catalog.pull_values import NewPull
+from tests.integration.catalog.given import of, rows
+from tests.integration.catalog.given_pulls import BASE, HOST, admitted, plan
 
 pytestmark = pytest.mark.integration
 
 QUEUED = """
-    INSERT INTO pulls (id, reference, priority, requested_by, registry, repository, created_at)
+    INSERT INTO pulls (id, reference, priority, requested_by, registry, repository, created_at,
+        deadline_at)
     SELECT 'queued ' || n, 'registry.example/team/app:1', n % 10, 'requester ' || n % 13,
-        'registry.example', 'team/app', now() - make_interval(secs => n)
+        'registry.example', 'team/app', now() - make_interval(secs => n), now() + interval '1 hour'
     FROM generate_series(1, 10000) AS n
 """
 # A catalog keeps what has ended: most rows are of no interest here.
@@ -23,36 +37,100 @@ ENDED = """
         'team/app', now(), now(), now(), now()
     FROM generate_series(1, 50000) AS n
 """
+ENDED_LAYERS = """
+    INSERT INTO pull_layers (pull_id, digest, position, size_bytes, media_type)
+    SELECT 'ended ' || n, 'sha256:' || n, 0, 100, 'layer' FROM generate_series(1, 50000) AS n
+"""
+ANALYZE = "ANALYZE pulls, pull_layers, blobs"
+
+# A fifth of the line: each place that is free is looked for among all who stand in it.
+UNDER_WAY, MOST_ROWS = 10, 2000
 
 
 @pytest.fixture
 def backlog(tx: Connection) -> Connection:
     """Ten thousand wait for their turn, and the database knows it."""
-    for statement in (QUEUED, ENDED, "ANALYZE pulls"):
+    for statement in (QUEUED, ENDED, ENDED_LAYERS, ANALYZE):
         tx.execute(text(statement))
     return tx
 
 
-def plan(tx: Connection, statement: str, **values: object) -> str:
-    """How the database goes about it."""
-    bound = text(f"EXPLAIN {statement}").bindparams(
-        *(bindparam(name, value) for name, value in values.items())
+@pytest.fixture
+def busy(backlog: Connection) -> Connection:
+    """A few others are under way, in a window that has few places left."""
+    fleet.count_slots(backlog, 4, 4)
+    for number in range(UNDER_WAY):
+        admitted(backlog, f"way {number}")
+        plan(backlog, [BASE, of(f"top {number}")], f"way {number}")
+    backlog.execute(text(ANALYZE))
+    return backlog
+
+
+READ = "SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_xact_user_tables"
+
+
+def rows_read(tx: Connection, ask: Callable[[Connection], object]) -> int:
+    """How many rows of any table PostgreSQL looks at for this."""
+    before = int(tx.execute(text(READ)).scalar_one())
+    ask(tx)
+    return int(tx.execute(text(READ)).scalar_one()) - before
+
+
+def refresh(tx: Connection) -> None:
+    reasons.refresh(tx, no_pull_worker=False, no_layer_worker=False)
+
+
+def reserve(tx: Connection) -> None:
+    space.reserved_bytes(tx, "way 1")
+
+
+def look_at_a_layer(tx: Connection) -> None:
+    layer_looks.look(tx, "way 1", BASE)
+
+
+def arrive(tx: Connection) -> None:
+    new = NewPull(
+        id="new",
+        reference="registry.example/team/app:1",
+        platform="linux/amd64",
+        registry="registry.example",
+        repository="team/app",
     )
-    return "\n".join(line for (line,) in tx.execute(bound))
+    assert admission.arrive(tx, new) is not None
 
 
-def test_whose_turn_it_is_comes_from_the_partial_index(backlog: Connection) -> None:
-    chosen = plan(backlog, admission._ADMIT, places=16, least=0)
-    assert "pulls_turn_idx" in chosen
-    assert "Seq Scan on pulls " not in chosen
-    assert "pulls_turn_idx" in plan(backlog, admission._ANYBODY_WAITS)
-    assert "Seq Scan on pulls " not in plan(backlog, admission._UNDER_WAY)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        admission.admit,
+        arrive,
+        recovery.unfinished,
+        recovery.overdue,
+        lambda tx: recovery.unanswered(tx, 3.0),
+        recovery.whole,
+        recovery.coordinators,
+        lambda tx: recovery.layers(tx, 30),
+        refresh,
+        reserve,
+        look_at_a_layer,
+        waiters.unpark,
+    ],
+)
+def test_what_is_asked_all_the_time_does_not_read_the_line(
+    busy: Connection, ask: Callable[[Connection], object]
+) -> None:
+    assert rows_read(busy, ask) < MOST_ROWS
 
 
-def test_reasons_are_sought_among_the_open_pulls_only(backlog: Connection) -> None:
-    values = {"no_pull_worker": False, "no_layer_worker": False, "seconds": 60}
-    assert "Seq Scan on pulls " not in plan(backlog, reasons._REFRESH, **values)
-    assert "Seq Scan on pulls " not in plan(backlog, reasons._BYTES)
+@pytest.mark.parametrize("scope", [("fleet", ""), ("registry", HOST), ("requester", "ci")])
+def test_those_that_are_paused_are_passed_over_at_once(
+    busy: Connection, scope: tuple[str, str]
+) -> None:
+    busy.execute(text("UPDATE pulls SET requested_by = 'ci' WHERE admitted_at IS NULL"))
+    pauses.pause(busy, *scope)
+    turns: list[str] = []
+    assert rows_read(busy, lambda tx: turns.extend(admission.admit(tx))) < MOST_ROWS
+    assert turns == []
 
 
 def test_of_ten_thousand_the_most_urgent_of_every_requester_are_admitted(
