@@ -50,11 +50,11 @@ def load(fleet: FaultyFleet, registry: FakeRegistry) -> Load:
 
 @pytest.fixture
 def own_redis() -> Iterator[OwnRedis]:
-    with running_redis() as server:
+    with running_redis(in_memory=True) as server:
         yield OwnRedis(server)
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[OwnPostgres]:
-    with running_postgres() as server:
+    with running_postgres(in_memory=True) as server:
         yield OwnPostgres(server)
