@@ -19,7 +19,7 @@ from shared.volume.ingest import Ingest
 
 MIB = 1024 * 1024
 
-# Threads that hash and write back are worth their start from here on.
+# Threads that hash and write back are worth their start from here on, and so are connections.
 _LARGE_BYTES = 8 * MIB
 # The fsync of a large file on a slow network volume takes minutes and tells nothing meanwhile.
 _COMMIT_SECONDS = 600.0
@@ -64,7 +64,8 @@ def download(
 def _fill(
     source: Source, ingest: Ingest, progress: Progress, connections: int, chunk_bytes: int
 ) -> None:
-    if connections > 1 and ingest.size - ingest.offset > chunk_bytes and source.serves_ranges:
+    is_large = ingest.size - ingest.offset > min(chunk_bytes, _LARGE_BYTES)
+    if connections > 1 and is_large and source.serves_ranges:
         Swarm(source, ingest, progress, connections, chunk_bytes).run()
     _fill_alone(source, ingest, progress)
 

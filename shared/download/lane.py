@@ -3,8 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from math import inf
 
 from shared.download.bodies import take_in
+from shared.download.plan import Share
 from shared.download.progress import Abortable, Progress
 from shared.download.source import Source, ask
 from shared.download.stragglers import Pace
@@ -21,7 +24,7 @@ class Lane:
     """Takes ranges until there are none, it is dismissed, or one fails: `error` says with what.
 
     `took`: new bytes that it brought. `body`: what it reads, or read last. `before`: how fast the
-    body before that one came.
+    body before that one came. `claim(share, n)`: how many of the next n bytes are for this one.
     """
 
     def __init__(
@@ -29,8 +32,9 @@ class Lane:
         source: Source,
         ingest: Ingest,
         progress: Progress,
-        take: Callable[[float], tuple[int, int] | None],
-        give_back: Callable[[int, int], None],
+        take: Callable[["Lane"], Share | None],
+        claim: Callable[[Share, int], int],
+        give_back: Callable[[Share], None],
     ) -> None:
         self.error: BaseException | None = None
         self.body: BlobBody | None = None
@@ -40,11 +44,14 @@ class Lane:
         self._ingest = ingest
         self._progress = progress
         self._take = take
+        self._claim = claim
         self._give_back = give_back
         self._dismissed = False
         self._abandoned = False
         self._ended = False
         self._read_seconds = 0.0
+        # How long a request takes to be answered: at best, since the first one needs a handshake.
+        self._asked_seconds = inf
         # What waits for the registry: a request or a body.
         self._waiting: Abortable | None = None
         # Since when, and since how many bytes, this body is read; None while it is asked for.
@@ -94,13 +101,18 @@ class Lane:
         """How long it has read, all bodies together."""
         return self._read_seconds + self.pace(now).seconds
 
+    def round_trip_bytes(self, now: float) -> float:
+        """What it brings in the time that a request takes; 0 where that is not known."""
+        pace = self.pace(now) if self._reads_since is not None else self.before
+        return pace.bytes_per_second * self._asked_seconds if pace.bytes_per_second else 0.0
+
     def _run(self) -> None:
         while not self._dismissed:
-            wanted = self._take(self.before.bytes_per_second)
-            if wanted is None:
+            share = self._take(self)
+            if share is None:
                 return
             try:
-                self._fetch(*wanted)
+                self._fetch(share)
             except BlobTruncated:
                 if not self._abandoned:
                     raise
@@ -108,19 +120,22 @@ class Lane:
                 self.before = self.pace(time.monotonic())
                 self._reads_since = None
                 self._read_seconds += self.before.seconds
-                for first, end in reversed(self._ingest.missing(*wanted)):
-                    self._give_back(first, end)
+                self._give_back(share)
 
-    def _fetch(self, first: int, end: int) -> None:
+    def _fetch(self, share: Share) -> None:
         self._progress.beat()
+        first, end, asked_at = share.first, share.end, time.monotonic()
         asked = ask(self._source, first, end, self._progress, self._waits_for)
         with asked as body, self._progress.reading(body):
             if (body.first, body.end) != (first, end):
                 raise Whole
             self._waits_for(body)
             self._abandoned = False
-            self.body, self._reads_since = body, (time.monotonic(), self.took)
-            take_in(body, self._ingest, self._progress, self._count)
+            now = time.monotonic()
+            self._asked_seconds = min(self._asked_seconds, now - asked_at)
+            self.body, self._reads_since = body, (now, self.took)
+            claim = partial(self._claim, share)
+            take_in(body, self._ingest, self._progress, self._count, claim)
 
     def _waits_for(self, waiting: Abortable) -> None:
         self._waiting = waiting

@@ -1,29 +1,42 @@
 """How many connections one download is worth, found while it runs. Pure.
 
-It begins with one. The number doubles as long as that brings more; when it does not, it goes back
-and stays there for some seconds before it tries once more. A connection that was refused sets a
-ceiling. New ones are judged once they bring something: a handshake and a slow start come first;
-and by what they bring while they read, since a request between two ranges is a pause.
+It begins with one. The number grows as long as that brings more, fourfold on the first climb; when
+it does not, it goes back and stays there for some seconds before it tries twice as many once more.
+A connection that was refused sets a ceiling. New ones are judged once they bring something: a
+handshake and a slow start come first; and by what they bring while they read, since a request
+between two ranges is a pause. A clear gain is believed at once, else they are watched for longer.
 """
+
+import math
 
 from shared.download.plan import FAST_BYTES_PER_SECOND
 
 _WINDOW_SECONDS = 0.1
+_GLANCE_SECONDS = 0.03
 _STAY_SECONDS = 3.0
 # So often a straggler may be the reason why more brought no more.
 _EXCUSES = 4
-# Twice the connections must bring so much more.
-_GAIN = 1.15
+# The number grows so many times: most layers are over before a third step. Later, when it is known
+# that more brought no more, it is only tried whether that has changed.
+_CLIMB, _TRY = 4, 2
+# Twice the connections must bring so much more; so much more leaves no doubt.
+_GAIN, _CLEAR_GAIN = 1.15, 1.5
+# One connection that is slower is no doubt slow.
+_SLOW_BYTES_PER_SECOND = FAST_BYTES_PER_SECOND / 4
 # So long new connections may take to their first bytes, and then at most to their usual rate.
 _OPENING_SECONDS = 2.0
 _SETTLING_SECONDS = 0.5
 
 
 class Ramp:
-    """`wanted`: how many connections are to be open. Times are time.monotonic()."""
+    """`wanted`: how many connections are to be open. Times are time.monotonic().
+
+    `climbing`: every moment counts.
+    """
 
     def __init__(self, most: int) -> None:
         self.wanted = 1
+        self.climbing = True
         self._most = most
         # The bytes and the seconds with which this window began; None before it begins.
         self._window: tuple[int, float] | None = None
@@ -50,26 +63,44 @@ class Ramp:
             self._opening_seconds = min(opening_seconds, _SETTLING_SECONDS)
             self._settled_at = now + self._opening_seconds
         if self._window is None:
-            if total_bytes and now >= self._settled_at:
+            if total_bytes:
                 self._window = (total_bytes, read_seconds)
             return
         brought, seconds = total_bytes - self._window[0], read_seconds - self._window[1]
-        if not bringing or seconds < max(_WINDOW_SECONDS, self._opening_seconds) * bringing:
+        if not bringing or seconds < _GLANCE_SECONDS * bringing:
             return
+        rate = bringing * brought / seconds
+        if not self._is_clear(rate):
+            if now < self._settled_at:
+                self._window = (total_bytes, read_seconds)
+            if seconds < max(_WINDOW_SECONDS, self._opening_seconds) * bringing:
+                return
         self._window = (total_bytes, read_seconds)
         if now >= self._stays_until:
-            self._decide(bringing * brought / seconds, now)
+            self._decide(rate, now)
+
+    def _is_clear(self, rate: float) -> bool:
+        """Whether more are wanted without doubt."""
+        is_slow = 0 < rate < _SLOW_BYTES_PER_SECOND * self.wanted
+        return self.climbing and is_slow and self._gained(rate, _CLEAR_GAIN)
+
+    def _gained(self, rate: float, for_twice: float) -> bool:
+        if self._before is None:
+            return True
+        number, before = self._before
+        return rate >= math.pow(for_twice, math.log2(self.wanted / number)) * before
 
     def _decide(self, rate: float, now: float) -> None:
-        if self._before is not None and rate < _GAIN * self._before[1]:
+        if self._before is not None and not self._gained(rate, _GAIN):
             # Not worth it.
             self.wanted = self._before[0]
         elif self.wanted < self._most and 0 < rate < FAST_BYTES_PER_SECOND * self.wanted:
             self._before = (self.wanted, rate)
-            self.wanted = min(2 * self.wanted, self._most)
+            self.wanted = min((_CLIMB if self.climbing else _TRY) * self.wanted, self._most)
             self._raised_at, self._window = now, None
             return
         self._before = None
+        self.climbing = False
         self._stays_until = now + _STAY_SECONDS
 
     def excuse(self) -> None:
@@ -82,4 +113,5 @@ class Ramp:
         """One more than these was not given, or did not last."""
         self._most = max(1, open_now)
         self.wanted = min(self.wanted, self._most)
+        self.climbing = False
         self._before = self._raised_at = self._window = None

@@ -7,9 +7,10 @@ nobody serves the blob any more.
 
 import threading
 import time
+from statistics import median_low
 
 from shared.download.lane import Lane, Whole
-from shared.download.plan import Plan
+from shared.download.plan import Plan, Share
 from shared.download.progress import Progress
 from shared.download.ramp import Ramp
 from shared.download.source import Source
@@ -24,6 +25,8 @@ from shared.errors import (
 from shared.volume.ingest import Ingest
 
 _TICK_SECONDS = 0.05
+# While it is not known yet how many connections there are to be.
+_CLIMBING_TICK_SECONDS = 0.01
 
 
 class Swarm:
@@ -48,6 +51,9 @@ class Swarm:
         self._ended: list[Lane] = []
         self._threads: list[threading.Thread] = []
         self._began = self._reached = ingest.offset
+        self._round_trip_bytes = 0.0
+        # The host does not do ranges after all.
+        self._alone = False
         # Of connections that have ended.
         self._read_seconds = 0.0
 
@@ -74,17 +80,19 @@ class Swarm:
             if self._ended:
                 # What they failed with comes first: one more would hide that nobody is left.
                 return False
-            while len(self._lanes) < self._ramp.wanted and self._plan.left_bytes:
+            while len(self._lanes) < self._ramp.wanted and self._has_more():
                 self._open()
-            for lane in self._lanes[self._ramp.wanted :]:
+            for lane in self._lanes[0 if self._alone else self._ramp.wanted :]:
                 lane.dismiss()
             if not self._lanes:
                 return True
-            self._changed.wait(_TICK_SECONDS)
+            self._changed.wait(_CLIMBING_TICK_SECONDS if self._ramp.climbing else _TICK_SECONDS)
             return False
 
     def _open(self) -> None:
-        lane = Lane(self._source, self._ingest, self._progress, self._take, self._give_back)
+        lane = Lane(
+            self._source, self._ingest, self._progress, self._take, self._claim, self._give_back
+        )
         self._lanes.append(lane)
         self._threads.append(lane.start(self._note_end))
 
@@ -106,9 +114,12 @@ class Swarm:
         """Raises the error where there is nobody left to ask."""
         # A stop breaks bodies off: that is no error of the registry.
         self._progress.check()
-        if not _is_the_registrys(error):
+        if isinstance(error, Whole) and self._lanes:
+            # The others bring what they were promised, one after another brings the rest.
+            self._alone = True
+        elif not _is_the_registrys(error):
             raise error
-        if self._lanes:
+        elif self._lanes:
             if not lane.took:
                 self._ramp.refused(len(self._lanes))
         elif self._ingest.offset > self._reached:
@@ -116,13 +127,29 @@ class Swarm:
         elif not self._source.blame(lane.body):
             raise error
 
-    def _take(self, rate: float) -> tuple[int, int] | None:
-        with self._changed:
-            return self._plan.take(self._ramp.wanted, rate)
+    def _has_more(self) -> bool:
+        return not self._alone and self._plan.has_more(self._worth())
 
-    def _give_back(self, first: int, end: int) -> None:
+    def _worth(self) -> float:
+        """What a connection brings in the time of a round trip, as far as that is known."""
+        now = time.monotonic()
+        known = [count for lane in self._lanes if (count := lane.round_trip_bytes(now))]
+        if known:
+            self._round_trip_bytes = median_low(known)
+        return self._round_trip_bytes
+
+    def _take(self, lane: Lane) -> Share | None:
+        rate = lane.before.bytes_per_second
         with self._changed:
-            self._plan.give_back(first, end)
+            return self._plan.take(self._ramp.wanted, rate, self._worth())
+
+    def _claim(self, share: Share, count: int) -> int:
+        with self._changed:
+            return share.claim(count)
+
+    def _give_back(self, share: Share) -> None:
+        with self._changed:
+            self._plan.give_back(share, self._ingest.missing(share.first, share.end))
 
     def _note_end(self, lane: Lane) -> None:
         with self._changed:

@@ -2,10 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.download.plan import FAST_BYTES_PER_SECOND, MIB, Plan
+from shared.download.plan import FAST_BYTES_PER_SECOND, MIB, Plan, Share
 
 CHUNKS = st.sampled_from([64 * 1024, MIB, 5 * MIB, 16 * MIB])
 SIZES = st.integers(0, 300 * MIB)
@@ -19,25 +20,33 @@ def gaps(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 
 @given(gaps(), CHUNKS, st.data())
-def test_every_byte_is_handed_out_once_however_much_comes_back(
+def test_every_byte_is_handed_out_once_whatever_comes_back_or_is_taken_over(
     gaps: list[tuple[int, int]], chunk_bytes: int, data: st.DataObject
 ) -> None:
-    plan, fetched, returned = Plan(gaps, chunk_bytes), [], 0
-    wanted = sum(end - first for first, end in gaps)
+    plan, fetched, steps = Plan(gaps, chunk_bytes), [], 0
+    under_way: list[Share] = []
     while True:
-        # As soon as not every range comes back any more, this comes to an end.
-        sharers = data.draw(st.integers(1, 16)) if returned < 10 else 1
-        taken = plan.take(sharers, FAST_BYTES_PER_SECOND if returned >= 10 else 0.0)
-        if taken is None:
-            break
-        first, end = taken
-        reached = data.draw(st.integers(first, end)) if returned < 10 else end
-        returned += 1
-        plan.give_back(reached, end)
-        if first < reached:
-            fetched.append((first, reached))
-        assert plan.left_bytes == wanted - sum(end - first for first, end in fetched)
-    fetched.sort()
+        # As soon as everybody fetches all of a range, this comes to an end.
+        steps += 1
+        disturbed = steps < 40
+        sharers = data.draw(st.integers(1, 16)) if disturbed else 1
+        rate = 0.0 if disturbed else FAST_BYTES_PER_SECOND
+        if not under_way or (disturbed and data.draw(st.booleans())):
+            taken = plan.take(sharers, rate)
+            if taken is not None:
+                under_way.append(taken)
+            elif not under_way:
+                break
+            continue
+        share = under_way[data.draw(st.integers(0, len(under_way) - 1))] if disturbed else None
+        share = share or under_way[0]
+        share.claim(data.draw(st.integers(0, share.left_bytes)) if disturbed else share.left_bytes)
+        if share.left_bytes == 0 or data.draw(st.booleans()):
+            under_way.remove(share)
+            fetched.append((share.first, share.reached))
+            missing = [(share.reached, share.end)] if share.left_bytes else []
+            plan.give_back(share, missing)
+    fetched = sorted((first, end) for first, end in fetched if first < end)
     assert all(end <= first for (_, end), (first, _) in pairwise(fetched))
     assert _joined(fetched) == _joined(gaps)
 
@@ -51,6 +60,18 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
+def bounds(share: Share | None) -> tuple[int, int]:
+    assert share is not None
+    return share.first, share.end
+
+
+def end(plan: Plan, share: Share | None, reached: int) -> None:
+    """It came so far, and no further."""
+    assert share is not None
+    share.claim(reached - share.reached)
+    plan.give_back(share, [(reached, share.end)] if reached < share.end else [])
+
+
 @given(SIZES, CHUNKS, st.integers(1, 16))
 def test_no_range_is_much_larger_than_a_chunk_nor_needlessly_small(
     size: int, chunk_bytes: int, sharers: int
@@ -58,25 +79,26 @@ def test_no_range_is_much_larger_than_a_chunk_nor_needlessly_small(
     plan, least = Plan([(0, size)] if size else [], chunk_bytes), min(2 * MIB, chunk_bytes)
     ranges = 0
     while (taken := plan.take(sharers)) is not None and ranges < 400:
-        first, end = taken
-        assert end - first < chunk_bytes + least
-        assert end - first >= least or plan.left_bytes == 0
+        end(plan, taken, taken.end)
+        assert taken.end - taken.first < chunk_bytes + least
+        assert taken.end - taken.first >= least or not plan.has_more()
         ranges += 1
 
 
 def test_what_comes_back_comes_first() -> None:
     plan = Plan([(0, 100 * MIB)], 16 * MIB)
     taken = plan.take(1)
-    assert taken == (0, 16 * MIB)
-    plan.give_back(10 * MIB, 16 * MIB)
-    assert plan.take(1) == (10 * MIB, 16 * MIB)
-    assert plan.take(1) == (16 * MIB, 32 * MIB)
+    assert bounds(taken) == (0, 16 * MIB)
+    end(plan, taken, 10 * MIB)
+    assert bounds(plan.take(1)) == (10 * MIB, 16 * MIB)
+    assert bounds(plan.take(1)) == (16 * MIB, 32 * MIB)
 
 
 def test_ranges_get_smaller_towards_the_end() -> None:
     plan, sizes = Plan([(0, 200 * MIB)], 16 * MIB), []
     while (taken := plan.take(4)) is not None:
-        sizes.append(taken[1] - taken[0])
+        sizes.append(taken.end - taken.first)
+        end(plan, taken, taken.end)
     assert sizes[0] == 16 * MIB
     assert sizes[-1] < 4 * MIB
     assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
@@ -84,11 +106,62 @@ def test_ranges_get_smaller_towards_the_end() -> None:
 
 def test_a_fast_connection_is_asked_for_more_at_a_time() -> None:
     plan = Plan([(0, 1024 * MIB)], 16 * MIB)
-    assert plan.take(1, FAST_BYTES_PER_SECOND) == (0, 256 * MIB)
+    assert bounds(plan.take(1, FAST_BYTES_PER_SECOND)) == (0, 256 * MIB)
+
+
+def test_a_range_is_worth_some_round_trips() -> None:
+    plan = Plan([(0, 64 * MIB)], 16 * MIB)
+    assert bounds(plan.take(8, round_trip_bytes=0)) == (0, 4 * MIB)
+    assert bounds(plan.take(8, round_trip_bytes=2 * MIB)) == (4 * MIB, 12 * MIB)
 
 
 def test_nothing_comes_of_nothing() -> None:
     plan = Plan([], MIB)
-    plan.give_back(5, 5)
-    assert plan.left_bytes == 0
+    assert not plan.has_more()
     assert plan.take(1) is None
+
+
+def test_who_finds_nothing_left_takes_half_of_what_the_furthest_behind_still_has_to_fetch() -> None:
+    plan = Plan([(0, 32 * MIB)], 16 * MIB)
+    front, rear = plan.take(1), plan.take(1)
+    assert front is not None
+    assert rear is not None
+    front.claim(6 * MIB)
+    assert bounds(plan.take(8)) == (24 * MIB, 32 * MIB)
+    assert bounds(rear) == (16 * MIB, 24 * MIB)
+    assert bounds(plan.take(8)) == (11 * MIB, 16 * MIB)
+    assert front.claim(10 * MIB) == 5 * MIB
+
+
+def test_small_halves_are_left_to_those_who_fetch_them() -> None:
+    plan = Plan([(0, 4 * MIB)], 16 * MIB)
+    whole = plan.take(1)
+    assert whole is not None
+    assert plan.has_more()
+    assert not plan.has_more(round_trip_bytes=3 * MIB)
+    whole.claim(2 * MIB + 1)
+    assert not plan.has_more()
+    assert plan.take(8) is None
+
+
+def test_a_half_that_nobody_fetched_is_had_back_by_who_lost_it() -> None:
+    plan = Plan([(0, 16 * MIB)], 16 * MIB)
+    whole, half = plan.take(1), plan.take(8)
+    assert whole is not None
+    assert whole.end == 8 * MIB
+    end(plan, half, 8 * MIB)
+    assert whole.end == 16 * MIB
+    assert whole.claim(16 * MIB) == 16 * MIB
+
+
+@pytest.mark.parametrize("came", [0, MIB], ids=["too late", "begun"])
+def test_a_half_that_comes_back_too_late_or_begun_comes_first(came: int) -> None:
+    plan = Plan([(0, 16 * MIB)], 16 * MIB)
+    whole, half = plan.take(1), plan.take(8)
+    assert whole is not None
+    if not came:
+        # It has hung up by now.
+        whole.claim(16 * MIB)
+    end(plan, half, 8 * MIB + came)
+    assert whole.end == 8 * MIB
+    assert bounds(plan.take(1)) == (8 * MIB + came, 16 * MIB)
