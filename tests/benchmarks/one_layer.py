@@ -97,13 +97,15 @@ def registry(directory: Path, size: int) -> Iterator[tuple[str, str]]:
     with DockerRegistry(directory / "registry") as served:
         digests = []
         for name, count in (("small", 1000), ("big", size)):
-            digests.append(_write_layout(directory / name, count))
+            digests.append(write_layout(directory / name, os.urandom(count)))
             served.push(directory / name, "1", f"{name}:1")
         yield served.host, digests[-1]
 
 
-def _write_layout(directory: Path, size: int) -> str:
-    """An image of one random uncompressed layer, named `1`. The layer's digest."""
+def write_layout(
+    directory: Path, raw: bytes, kind: str = "layer.v1.tar", diff_id: str | None = None
+) -> str:
+    """An image of one layer, uncompressed unless its diff_id is given; named `1`. Its digest."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -113,8 +115,8 @@ def _write_layout(directory: Path, size: int) -> str:
         media_type = f"{_VENDOR}.{kind}"
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(raw)}
 
-    layer = put(os.urandom(size), "layer.v1.tar")
-    rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
+    layer = put(raw, kind)
+    rootfs = {"type": "layers", "diff_ids": [diff_id or layer["digest"]]}
     config = {"os": "linux", "architecture": "amd64", "rootfs": rootfs, "config": {}}
     manifest = {
         "schemaVersion": 2,

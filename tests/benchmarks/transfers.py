@@ -15,6 +15,7 @@ from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.ingest import Ingest
 from shared.volume.store import Volume
+from shared.volume.unpacking import Unpacking
 
 
 @dataclass
@@ -26,9 +27,16 @@ class Target:
     owners: int = 0
 
     def transfer(
-        self, reference: str, digest: str, size: int, connections: int | None = None
+        self,
+        reference: str,
+        digest: str,
+        size: int,
+        connections: int | None = None,
+        unpacking: Unpacking | None = None,
     ) -> float:
-        """Seconds, durable and verified, by a client that has no connection yet."""
+        """Seconds, durable and verified, by a client that has no connection yet; until its diff_id
+        is known where it is unpacked.
+        """
         settings = Settings()
         named, wanted = Reference.parse(reference), Digest.parse(digest)
         self.owners += 1
@@ -36,6 +44,8 @@ class Target:
         try:
             began = time.monotonic()
             ingest = Ingest.begin(self.volume, wanted, size, f"{self.owners:020d}")
+            if unpacking is not None:
+                ingest.follow(unpacking)
             download(
                 client.source(named, wanted, size),
                 ingest,
@@ -43,6 +53,8 @@ class Target:
                 connections or settings.layer_connections,
                 settings.chunk_bytes,
             )
+            if unpacking is not None:
+                unpacking.finish(self.volume, lambda: None)
             took = time.monotonic() - began
         finally:
             client.close()
