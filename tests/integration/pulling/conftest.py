@@ -1,0 +1,14 @@
+"""A driver with a database and a volume of its own, and little patience."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.driver import Driver, driving
+
+
+@pytest.fixture
+def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
+    with driving(migrated_url, volume_path, stall_timeout_seconds=1) as driver:
+        yield driver

@@ -1,0 +1,17 @@
+"""What the tests' layers are made of, and what holds of a volume after every pull."""
+
+import os
+
+from tests.driver import Driver
+from tests.fakes.registry import digest_of
+
+SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
+
+
+def assert_whole(driver: Driver) -> None:
+    """Every name under blobs/ is its bytes' digest, every stored row has its file, and back."""
+    blobs = driver.blobs()
+    for digest, raw in blobs.items():
+        assert digest_of(raw, digest.partition(":")[0]) == digest
+    stored = {row[0] for row in driver.sql("SELECT digest FROM blobs WHERE stored_at IS NOT NULL")}
+    assert stored == set(blobs)

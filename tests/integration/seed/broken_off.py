@@ -1,0 +1,39 @@
+"""A pull in the middle of its large layer."""
+
+import os
+
+import pytest
+
+from shared.oci.digest import Digest
+from tests.driver import Driver
+from tests.fakes.faults import CutAt
+from tests.fakes.registry import FakeRegistry, digest_of
+from workers.pulling.attempts import TryAgain
+from workers.pulling.fetching import fetch_layer
+
+SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
+
+
+def partial(driver: Driver, registry: FakeRegistry, name: str, reached: int) -> str:
+    """A pull whose large layer broke off at `reached` bytes. Its id."""
+    driver.plan("p", {"reference": name, "platform": "linux/amd64"})
+    registry.fail(CutAt(path=digest_of(LARGE), byte=reached))
+    with pytest.raises(TryAgain):
+        try_layer(driver)
+    registry.heal()
+    return "p"
+
+
+def try_layer(driver: Driver, raw: bytes = LARGE) -> None:
+    fetch_layer(
+        driver.resources,
+        "p",
+        Digest.parse(digest_of(raw)),
+        lambda _offset, _size: None,
+        driver.outbox,
+    )
+
+
+def ingest_bytes(driver: Driver) -> int:
+    files = [path for path in (driver.volume / "ingest").rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files if path.suffix != ".journal")
