@@ -22,6 +22,11 @@ _SESSION_SETTINGS = {
     "lock_timeout": "10s",
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "10s",
+    # Everything here goes by a key. Only a plain index scan marks the entries of rows that are no
+    # more; an index of what is queued or under way would grow with all that was, until a vacuum.
+    "enable_bitmapscan": "off",
+    # Or a plain one would be thought dearer than to read the whole table.
+    "random_page_cost": "1.1",
 }
 
 # Classes of SQLSTATE that another try may cure: connection, rollback (deadlock, serialization),

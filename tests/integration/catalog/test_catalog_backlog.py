@@ -15,7 +15,7 @@ from shared.catalog import (
     space,
     waiters,
 )
-from shared.catalog.database import Connection
+from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull
 from tests.integration.catalog.given import of, rows
 from tests.integration.catalog.given_pulls import BASE, HOST, admitted, plan
@@ -45,6 +45,8 @@ ANALYZE = "ANALYZE pulls, pull_layers, blobs"
 
 # A fifth of the line: each place that is free is looked for among all who stand in it.
 UNDER_WAY, MOST_ROWS = 10, 2000
+# The entries of ten thousand rows fill as many pages of an index alone.
+MOST_PAGES = 100
 
 
 @pytest.fixture
@@ -120,6 +122,25 @@ def test_what_is_asked_all_the_time_does_not_read_the_line(
     busy: Connection, ask: Callable[[Connection], object]
 ) -> None:
     assert rows_read(busy, ask) < MOST_ROWS
+
+
+@pytest.mark.parametrize("statement", [admission._UNDER_WAY, admission._ANYBODY_WAITS])
+def test_what_has_been_under_way_is_not_read_again_and_again(
+    catalog: Catalog, statement: str
+) -> None:
+    with catalog.begin() as tx:
+        for preparation in (QUEUED, ENDED, ANALYZE):
+            tx.execute(text(preparation))
+    admit = "state = 'queued', admitted_at = now()"
+    for change in (admit, "state = 'resolving'", "state = 'fetching'", "state = 'complete'"):
+        with catalog.begin() as tx:
+            tx.execute(text(f"UPDATE pulls SET {change} WHERE id LIKE 'queued%'"))
+    with catalog.begin() as tx:
+        tx.execute(text(statement))
+    with catalog.begin() as tx:
+        asked = tx.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"))
+        (told,) = asked.scalar_one()
+    assert told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"] < MOST_PAGES
 
 
 @pytest.mark.parametrize("scope", [("fleet", ""), ("registry", HOST), ("requester", "ci")])
