@@ -1,0 +1,160 @@
+"""A fleet before which pulls queue up, and what each thousand of them costs."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.acceptance.faults.fleet import Reconciler
+from tests.acceptance.fleet import Fleet, Worker
+from tests.benchmarks.costs import RECONCILER, WORKER, Costs, Meter
+from tests.benchmarks.drained import Order
+from tests.benchmarks.fleets import Stores, new_fleet
+from tests.fakes.registry import FakeRegistry
+from tests.waiting import wait_until
+
+STEP = 1000
+_WORKERS, _SLOTS = 2, 4
+_WARM_UP, _WARM_UP_IMAGES = 400, 50
+_REQUESTERS = ("ci", "sandboxes", "scanner", "people", None)
+_PRIORITIES = (2, 5, 5, 5, 7, 9)
+_LOOK_SECONDS = 0.25
+# So many images that were new lately are not asked for again yet.
+_BEHIND = 5
+_LONGEST_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Line:
+    """So many pulls got further, in so many seconds, at this cost for each."""
+
+    count: int
+    seconds: float
+    each: Costs
+    redis_peak_bytes: int
+
+
+@dataclass
+class Bench:
+    """A fleet that has pulled a little, and its registry. `workers`: with the reconciler."""
+
+    fleet: Fleet
+    registry: FakeRegistry
+    meter: Meter
+    workers: Sequence[Worker]
+    orders: list[Order] = field(default_factory=list)
+
+    def send(self, orders: Sequence[Order]) -> None:
+        """By name, as any service does that does not wait."""
+        self.orders += orders
+        with self.fleet.client() as client:
+            for order in orders:
+                client.pull(task_id=order.pull_id, **order.arguments)
+
+    def send_to_a_standstill(self, orders: Sequence[Order]) -> None:
+        """While no process of the fleet does anything."""
+        for worker in self.workers:
+            worker.freeze()
+        self.send(orders)
+
+    def follow(self, reached: str, count: int) -> list[Line]:
+        """Until `count` pulls more than those of the warm-up are so far."""
+        lines = []
+        began, before = time.monotonic(), self.meter.read()
+        done, peak = 0, self.meter.redis_bytes()
+        deadline = began + _LONGEST_SECONDS
+        for worker in self.workers:
+            worker.thaw()
+        while done < count:
+            assert time.monotonic() < deadline, f"Of {count} pulls, {done} are {reached}."
+            time.sleep(_LOOK_SECONDS)
+            peak = max(peak, self.meter.redis_bytes())
+            now = self.meter.count(reached) - _WARM_UP
+            if now - done >= min(STEP, count - done) and now > done:
+                costs, at = self.meter.read(), time.monotonic()
+                each = costs.since(before, now - done)
+                lines.append(Line(now - done, at - began, each, peak))
+                began, before, done = at, costs, now
+                peak = self.meter.redis_bytes()
+        return lines
+
+
+@contextmanager
+def warmed_up(under: Stores, meter: Meter, images: int) -> Iterator[Bench]:
+    """Workers and a reconciler that have pulled a few hundred times, so that nothing is new to
+    them; `images` more stand in the registry.
+    """
+    with new_fleet(under, TOWLINE_MINIMUM_FREE_BYTES="0") as fleet, FakeRegistry() as registry:
+        workers = [_start_worker(fleet, meter, number) for number in range(_WORKERS)]
+        command = ["-m", "workers.cli", "reconcile"]
+        reconciler = Reconciler(
+            *fleet.spawn("reconciler", command, meter.environment(fleet, RECONCILER))
+        )
+        fleet.workers += [*workers, reconciler]
+        for one in fleet.workers:
+            _await(one)
+        meter.attach(
+            fleet,
+            {WORKER: [one.process.pid for one in workers], RECONCILER: [reconciler.process.pid]},
+        )
+        try:
+            _put_images(registry, _WARM_UP_IMAGES + images)
+            bench = Bench(fleet, registry, meter, fleet.workers)
+            bench.send(orders_for(registry, "warm-up", _WARM_UP, 0, _WARM_UP_IMAGES))
+            wait_until(lambda: meter.count("answered_at IS NOT NULL") == _WARM_UP, timeout=120)
+            yield bench
+        finally:
+            meter.detach()
+
+
+def orders(bench: Bench, pulls: int, images: int) -> list[Order]:
+    """Pulls of so many images that are new to the fleet, and of those that were."""
+    return orders_for(bench.registry, "pull", pulls, _WARM_UP_IMAGES, images)
+
+
+def orders_for(
+    registry: FakeRegistry, name: str, pulls: int, first_image: int, images: int
+) -> list[Order]:
+    """Pulls in the order of sending; whatever their priority, new images come at one rate.
+
+    An image that is not new has been asked for some time before: its first pull is over.
+    """
+    dice = random.Random(pulls)
+    priorities = [dice.choice(_PRIORITIES) for _ in range(pulls)]
+    found: dict[int, Order] = {}
+    newest = -1
+    for place, number in enumerate(sorted(range(pulls), key=lambda one: -priorities[one])):
+        # All of them as often, or the line of one would be over before the others'.
+        requester = _REQUESTERS[place % len(_REQUESTERS)]
+        due = place * images // pulls
+        known = max(first_image + newest - _BEHIND, 1)
+        image = first_image + due if due > newest else dice.randrange(known)
+        newest = max(newest, due)
+        found[number] = Order(
+            f"{name}-{number}",
+            {
+                "reference": f"{registry.host}/team/app{image}:1",
+                "platform": "linux/amd64",
+                "priority": priorities[number],
+                **({"requested_by": requester} if requester else {}),
+            },
+        )
+    return [found[number] for number in range(pulls)]
+
+
+def _put_images(registry: FakeRegistry, count: int) -> None:
+    base = random.randbytes(8000)
+    for number in range(count):
+        tops = [random.randbytes(3000) for _ in range(1 + number % 3)]
+        registry.put_image(f"team/app{number}", "1", [base, *tops])
+
+
+def _start_worker(fleet: Fleet, meter: Meter, number: int) -> Worker:
+    options = ["-E", "-P", "threads", "-c", str(_SLOTS), "-n", f"worker-{number}@bench"]
+    command = ["-m", "celery", "-A", "workers.app", "worker", *options, "--loglevel=INFO"]
+    return Worker(*fleet.spawn(f"worker-{number}", command, meter.environment(fleet, WORKER)))
+
+
+def _await(worker: Worker) -> None:
+    wait_until(lambda: worker.ready, timeout=60)
