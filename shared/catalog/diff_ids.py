@@ -33,6 +33,25 @@ _RECORD = """
     ON CONFLICT (digest) DO UPDATE SET diff_id = excluded.diff_id WHERE layers.diff_id IS NULL
 """
 
+_CONTRADICTED = """
+    SELECT image.reference, image.platform, image.digest, image.diff_id, layers.diff_id AS actual
+    FROM image_layers AS image JOIN layers ON layers.digest = image.digest
+    WHERE image.diff_id <> layers.diff_id
+      AND split_part(image.diff_id, ':', 1) = split_part(layers.diff_id, ':', 1)
+    ORDER BY image.reference, image.platform, image.position
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A layer of an image that uncompresses to something else than the image's config claims."""
+
+    reference: str
+    platform: str
+    digest: str
+    diff_id: str
+    actual: str
+
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
@@ -73,3 +92,8 @@ def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, StoredLaye
 def record(tx: Connection, digest: Digest, diff_id: Digest) -> None:
     """What a stored layer's bytes uncompress to; the first one stays."""
     tx.execute(text(_RECORD), {"digest": str(digest), "diff_id": str(diff_id)})
+
+
+def contradicted(tx: Connection) -> list[Contradiction]:
+    """What was linked while nobody verified it, and is known to be wrong by now."""
+    return [Contradiction(**row._mapping) for row in tx.execute(text(_CONTRADICTED))]

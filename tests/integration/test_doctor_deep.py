@@ -145,6 +145,21 @@ def test_what_is_fetched_once_is_fetched_one_time(driver: Driver) -> None:
     assert "1.000 times" in examine(driver)["traffic"].sentence
 
 
+def test_an_image_that_claims_another_diff_id_than_was_verified_is_found(driver: Driver) -> None:
+    digest = digest_of(LAYER)
+    driver.change(f"UPDATE layers SET diff_id = '{digest}' WHERE digest = '{digest}'")
+    assert broken(driver) == {}
+    actual = digest_of(b"something else")
+    driver.change(f"UPDATE layers SET diff_id = '{actual}' WHERE digest = '{digest}'")
+    assert broken(driver) == {"diff_ids": "warning"}
+    (detail,) = examine(driver)["diff_ids"].details
+    assert detail.endswith(f"linux/amd64 {digest}: {actual} instead of {digest}")
+    # Another algorithm says nothing about it.
+    other = digest_of(LAYER, "sha512")
+    driver.change(f"UPDATE layers SET diff_id = '{other}' WHERE digest = '{digest}'")
+    assert broken(driver) == {}
+
+
 def test_nothing_is_changed_by_being_examined(driver: Driver) -> None:
     driver.blob(digest_of(LAYER)).unlink()
     driver.blob(digest_of(b"x")).write_bytes(b"y")

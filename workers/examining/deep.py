@@ -4,6 +4,7 @@
     every stored row has its file with that size, and every file its row or a lease
     every ingest is somebody's
     every image's layout names its manifest, and nothing points at what is not stored
+    no layer is known to uncompress to something else than an image claims
     bytes fetched are at most the unique bytes and one chunk for every start
 
 A fleet at work changes while this looks, so what seems broken is looked at once more at the end.
@@ -12,7 +13,7 @@ A fleet at work changes while this looks, so what seems broken is looked at once
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from shared.catalog import inventory
+from shared.catalog import diff_ids, inventory
 from shared.catalog.database import Catalog
 from shared.catalog.inventory import ImageName
 from shared.errors import InvalidPlatform, InvalidReference
@@ -33,6 +34,7 @@ def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[Finding]:
     """What the catalog alone can tell."""
     with catalog.begin() as tx:
         unbacked = inventory.unbacked_images(tx)
+        contradicted = diff_ids.contradicted(tx)
         fetched = inventory.fetched(tx)
     if unbacked:
         yield finding(
@@ -44,7 +46,24 @@ def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[Finding]:
         )
     else:
         yield Finding("images", "ok", "Every blob of every image is stored.")
+    yield _claims(contradicted)
     yield _traffic(fetched, chunk_bytes)
+
+
+def _claims(contradicted: Sequence[diff_ids.Contradiction]) -> Finding:
+    if contradicted:
+        return finding(
+            "diff_ids",
+            "warning",
+            f"{counted(len(contradicted), 'layer')} of images that were linked unverified: what "
+            "they uncompress to is not what the image's config claims, so the image is damaged.",
+            [
+                f"{one.reference} {one.platform} {one.digest}: {one.actual} instead of "
+                f"{one.diff_id}"
+                for one in contradicted
+            ],
+        )
+    return Finding("diff_ids", "ok", "No diff_id that was verified contradicts an image.")
 
 
 def _traffic(fetched: Sequence[inventory.Fetched], chunk_bytes: int) -> Finding:
