@@ -1,7 +1,8 @@
 """Fleets of their own for measurements, on stores that are as durable as in production."""
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ import redis
 from tests.acceptance.faults.processes import tree
 from tests.acceptance.fleet import Fleet, Worker
 from tests.services import fresh_database, running_postgres, running_redis, with_driver
+from tests.waiting import wait_until
 from workers.preparing import prepare_fleet
 from workers.stack.servers import PostgresServer, RedisServer
+
+# Of each worker, as `Fleet.launch_worker` starts it.
+SLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,28 @@ def new_fleet(under: Stores, **settings: str) -> Iterator[Fleet]:
             fleet.stop()
 
 
+def start(fleet: Fleet, workers: int, pool: str = "threads") -> None:
+    """So many workers that consume, and then a reconciler, so that it counts all of them."""
+    started = [fleet.launch_worker(pool) for _ in range(workers)]
+    for worker in started:
+        wait_until(lambda worker=worker: worker.ready, timeout=60)
+    command = ["-m", "workers.cli", "reconcile"]
+    fleet.workers.append(Worker(*fleet.spawn("reconciler", command)))
+
+
 def pull(fleet: Fleet, reference: str, seconds: float = 600) -> None:
     """One pull, as any Celery client asks for it, to its receipt."""
+    pull_all(fleet, [reference], seconds)
+
+
+def pull_all(fleet: Fleet, references: Sequence[str], seconds: float = 600) -> float:
+    """All of them at once; seconds from the first that was sent to the last receipt."""
     with fleet.client() as client:
-        client.pull(reference=reference, platform="linux/amd64").get(timeout=seconds)
+        client.app.connection_for_write().ensure_connection()
+        began = time.monotonic()
+        for sent in [client.pull(reference=one, platform="linux/amd64") for one in references]:
+            sent.get(timeout=seconds)
+        return time.monotonic() - began
 
 
 def peak_rss_bytes(worker: Worker) -> int:

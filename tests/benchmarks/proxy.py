@@ -22,8 +22,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _PIPE_BYTES = 1024 * 1024
-# A throttled connection gets its bytes in so many portions a second.
+# A throttled connection gets its bytes in so many portions a second, and none is smaller than what
+# a slow network brings at once: less would measure how often a reader wakes up.
 _PORTIONS_PER_SECOND = 100
+_LEAST_PORTION_BYTES = 64 * 1024
 
 
 @dataclass
@@ -100,7 +102,9 @@ class _Connection:
         drain, fill = os.pipe()
         try:
             fcntl.fcntl(fill, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            portion = int(bytes_per_second / _PORTIONS_PER_SECOND) or _PIPE_BYTES
+            portion = _PIPE_BYTES
+            if bytes_per_second:
+                portion = max(int(bytes_per_second / _PORTIONS_PER_SECOND), _LEAST_PORTION_BYTES)
             while count := os.splice(self._origin.fileno(), fill, min(portion, _PIPE_BYTES)):
                 left = count
                 while left:
