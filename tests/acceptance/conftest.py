@@ -7,14 +7,18 @@ import pytest
 
 from tests.acceptance.fleet import Fleet
 from tests.fakes.registry import FakeRegistry
+from tests.services import with_driver
+from workers.preparing import prepare_fleet
+
+# A download that a test holds is held for as long as that takes, on a busy machine, too.
+_SETTINGS = {"TOWLINE_STALL_TIMEOUT_SECONDS": "120"}
 
 
 @pytest.fixture
-def fleet(database_url: str, redis_url: str, volume_path: Path, tmp_path: Path) -> Iterator[Fleet]:
-    """Migrated by its own command, no worker yet."""
-    fleet = Fleet(database_url, redis_url, volume_path, tmp_path)
-    result = fleet.towline("migrate")
-    assert result.returncode == 0, result.stderr
+def fleet(migrated_url: str, redis_url: str, volume_path: Path, tmp_path: Path) -> Iterator[Fleet]:
+    """No worker yet."""
+    prepare_fleet(with_driver(migrated_url), volume_path)
+    fleet = Fleet(migrated_url, redis_url, volume_path, tmp_path, dict(_SETTINGS))
     yield fleet
     fleet.stop()
     assert fleet.leaks() == []

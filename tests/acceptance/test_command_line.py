@@ -125,13 +125,21 @@ def test_settings_and_outages_end_with_one_sentence_without_a_secret(
     assert SECRET not in result.stderr
 
 
-def test_a_schema_that_is_not_ours_names_the_command_to_run(
+def test_a_schema_that_is_not_ours_names_the_command_to_run_and_that_makes_it_ours(
     database_url: str, redis_url: str, volume_path: Path, tmp_path: Path
 ) -> None:
     fleet = Fleet(database_url, redis_url, volume_path, tmp_path)
     result = fleet.towline("pull", "alpine")
     assert result.returncode == 2
     assert "towline migrate" in result.stderr
+    assert not any(volume_path.iterdir())
+
+    migrated = fleet.towline("migrate")
+    assert migrated.returncode == 0, migrated.stderr
+    assert (volume_path / "towline-volume.json").is_file()
+    listed = fleet.towline("status", "--json")
+    assert (listed.returncode, json.loads(listed.stdout)) == (0, [])
+    assert fleet.leaks() == []
 
 
 def test_an_interrupted_pull_goes_on_in_the_fleet(served: Fleet, registry: FakeRegistry) -> None:

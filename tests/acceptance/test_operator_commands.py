@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +16,7 @@ from tests.acceptance.fleet import Fleet, Worker
 from tests.fakes.faults import Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.secrecy import secret
-from tests.services import with_driver
 from tests.waiting import wait_until
-from workers.preparing import prepare_fleet
 
 pytestmark = pytest.mark.acceptance
 
@@ -27,15 +24,6 @@ SECRET = secret("login")
 LAYER = os.urandom(4_000_000)
 DIGEST = digest_of(LAYER)
 ID = "00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture
-def fleet(migrated_url: str, redis_url: str, volume_path: Path, tmp_path: Path) -> Iterator[Fleet]:
-    """Nobody works in it yet."""
-    prepare_fleet(with_driver(migrated_url), volume_path)
-    fleet = Fleet(migrated_url, redis_url, volume_path, tmp_path)
-    yield fleet
-    fleet.stop()
 
 
 @pytest.fixture
