@@ -5,7 +5,8 @@
 Five stacks of three or four layers, some larger than a chunk; each image stands on one of them and
 has one to three layers of its own, in a repository of its own. All are enqueued at once, on a new
 fleet of three workers (four slots each; threads, then prefork) and a reconciler, with every setting
-at its default. Each connection is throttled, so that images meet on layers that are under way.
+at its default, and once with one connection a layer. Each connection is throttled, so that images
+meet on layers that are under way.
 
 MB: bodies that the origin sent for GETs of blobs, layers and configs. Unique: every blob once.
 Where a connection is hung up in the middle of a body, what stood in buffers counts as sent; `on the
@@ -36,6 +37,7 @@ from tests.benchmarks.tables import Goal, judge, options_of, print_table, take_t
 
 _WORKERS = 3
 _POOLS = ("threads", "prefork")
+_ONE = "the same, threads, one connection a layer"
 _SKOPEO = "skopeo, one by one"
 _BASES = 5
 _BASE_BYTES = (200_000, 40_000_000)
@@ -82,11 +84,11 @@ class _Bench:
 
         return run
 
-    def towline(self, pool: str) -> Callable[[str], None]:
+    def towline(self, pool: str, **settings: str) -> Callable[[str], None]:
         """All at once."""
 
         def copy(host: str) -> None:
-            with new_fleet(self.under) as fleet:
+            with new_fleet(self.under, **settings) as fleet:
                 start(fleet, _WORKERS, pool)
                 pull_all(fleet, [f"{host}/{name}:1" for name in self.names])
 
@@ -112,6 +114,7 @@ def main() -> int:
     with stores() as under, serving(images) as source:
         bench = _Bench(under, source, list(images), options.throttle, accounts)
         contenders = {f"{_WORKERS} workers, {pool}": bench.towline(pool) for pool in _POOLS}
+        contenders[_ONE] = bench.towline("threads", TOWLINE_LAYER_CONNECTIONS="1")
         if shutil.which("skopeo"):
             contenders[_SKOPEO] = bench.skopeo
         ratios = take_turns(
