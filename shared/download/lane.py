@@ -24,7 +24,8 @@ class Lane:
     """Takes ranges until there are none, it is dismissed, or one fails: `error` says with what.
 
     `took`: new bytes that it brought. `body`: what it reads, or read last. `before`: how fast the
-    body before that one came. `claim(share, n)`: how many of the next n bytes are for this one.
+    body before that one came. `begin(share)`: whether it still is to be fetched, now that its
+    answer is there. `claim(share, n)`: how many of the next n bytes are for this one.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Lane:
         ingest: Ingest,
         progress: Progress,
         take: Callable[["Lane"], Share | None],
+        begin: Callable[[Share], bool],
         claim: Callable[[Share, int], int],
         give_back: Callable[[Share], None],
     ) -> None:
@@ -44,6 +46,7 @@ class Lane:
         self._ingest = ingest
         self._progress = progress
         self._take = take
+        self._begin = begin
         self._claim = claim
         self._give_back = give_back
         self._dismissed = False
@@ -131,6 +134,8 @@ class Lane:
                 raise Whole
             self._waits_for(body)
             self._abandoned = False
+            if not self._begin(share):
+                return
             now = time.monotonic()
             self._asked_seconds = min(self._asked_seconds, now - asked_at)
             self.body, self._reads_since = body, (now, self.took)

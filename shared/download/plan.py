@@ -24,40 +24,21 @@ _FAST_CHUNKS = 16
 
 
 class Share:
-    """A range that one connection fetches, half-open; its end may move while it does.
+    """A range that one connection fetches, half-open; its end may come nearer while it does.
 
-    `reached`: so far it came.
+    `reached`: so far it came. `begun`: it is nobody else's; until then it was only asked for.
     """
 
-    def __init__(self, first: int, end: int) -> None:
+    def __init__(self, first: int, end: int, *, begun: bool = True) -> None:
         self.first = self.reached = first
         self.end = end
-        # As far as an answer may come.
-        self._asked_end = end
+        self.begun = begun
 
     def claim(self, count: int) -> int:
         """The next bytes came. How many of them are for this one."""
         wanted = min(count, self.end - self.reached)
         self.reached += wanted
         return wanted
-
-    def lose_half(self) -> "Share":
-        """The rear half of what has not come yet."""
-        cut = self.end - self.left_bytes // 2
-        half, self.end = Share(cut, self.end), cut
-        return half
-
-    def go_on(self, first: int, end: int) -> bool:
-        """Have these bytes back, where they follow and the answer brings them."""
-        goes_on = self.end == first and end <= self._asked_end and self.reached < first
-        if goes_on:
-            self.end = end
-        return goes_on
-
-    @property
-    def left_bytes(self) -> int:
-        """How much has not come yet."""
-        return self.end - self.reached
 
 
 class Plan:
@@ -78,27 +59,42 @@ class Plan:
         self, sharers: int, bytes_per_second: float = 0.0, round_trip_bytes: float = 0.0
     ) -> Share | None:
         """What one of so many connections fetches next, which brought its last range at this rate;
-        None where nothing is left that is worth it.
+        None where nothing is left that is worth it. It begins with `begin()`.
 
         `round_trip_bytes`: what a connection brings in the time of a round trip.
         """
         if self._left:
             share = self._cut(sharers, bytes_per_second, round_trip_bytes)
         elif longest := self._longest(round_trip_bytes):
-            share = longest.lose_half()
+            reached, end = longest
+            share = Share(end - (end - reached) // 2, end, begun=False)
         else:
             return None
         self._under_way.append(share)
         return share
 
-    def give_back(self, share: Share, missing: Sequence[tuple[int, int]]) -> None:
-        """It is not fetched any more, and this of it is missing: who was to fetch it before goes
-        on, else it comes first.
+    def begin(self, share: Share) -> bool:
+        """The answer is there: who was to fetch these bytes until now stops before them. False
+        where that is over already.
+
+        Not before: what is refused, or answered with something else, was never taken from anybody.
         """
+        if not share.begun:
+            holders = [
+                one
+                for one in self._under_way
+                if one is not share and one.reached <= share.first < one.end
+            ]
+            share.begun = any(one.begun for one in holders)
+            for one in holders if share.begun else []:
+                one.end = share.first
+        return share.begun
+
+    def give_back(self, share: Share, missing: Sequence[tuple[int, int]]) -> None:
+        """It is not fetched any more, and this of it is missing: that comes first."""
         self._under_way.remove(share)
-        for first, end in reversed(missing):
-            if not any(one.go_on(first, end) for one in self._under_way):
-                self._left.insert(0, (first, end))
+        if share.begun:
+            self._left[0:0] = missing
 
     def _cut(self, sharers: int, bytes_per_second: float, round_trip_bytes: float) -> Share:
         chunks = _FAST_CHUNKS if bytes_per_second >= FAST_BYTES_PER_SECOND else 1
@@ -112,8 +108,13 @@ class Plan:
         self._left[0:1] = [(cut, end)] if cut < end else []
         return Share(first, cut)
 
-    def _longest(self, round_trip_bytes: float) -> Share | None:
-        """Of those under way, if half of it is worth a request."""
-        longest = max(self._under_way, key=lambda share: share.left_bytes, default=None)
+    def _longest(self, round_trip_bytes: float) -> tuple[int, int] | None:
+        """Of those under way what still has to come, if half of it is worth a request."""
+        asked = [share.first for share in self._under_way if not share.begun]
+        left = [
+            (share.reached, min([share.end, *(first for first in asked if first > share.reached)]))
+            for share in self._under_way
+        ]
+        reached, end = max(left, key=lambda one: one[1] - one[0], default=(0, 0))
         least = max(self._least_half_bytes, _HALF_ROUND_TRIPS * round_trip_bytes)
-        return longest if longest is not None and longest.left_bytes >= 2 * least else None
+        return (reached, end) if end - reached >= 2 * least else None

@@ -91,7 +91,13 @@ class Swarm:
 
     def _open(self) -> None:
         lane = Lane(
-            self._source, self._ingest, self._progress, self._take, self._claim, self._give_back
+            self._source,
+            self._ingest,
+            self._progress,
+            self._take,
+            self._begin,
+            self._claim,
+            self._give_back,
         )
         self._lanes.append(lane)
         self._threads.append(lane.start(self._note_end))
@@ -142,6 +148,10 @@ class Swarm:
         rate = lane.before.bytes_per_second
         with self._changed:
             return self._plan.take(self._ramp.wanted, rate, self._worth())
+
+    def _begin(self, share: Share) -> bool:
+        with self._changed:
+            return self._plan.begin(share)
 
     def _claim(self, share: Share, count: int) -> int:
         with self._changed:

@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,14 +37,15 @@ def test_every_byte_is_handed_out_once_whatever_comes_back_or_is_taken_over(
             elif not under_way:
                 break
             continue
-        share = under_way[data.draw(st.integers(0, len(under_way) - 1))] if disturbed else None
-        share = share or under_way[0]
-        share.claim(data.draw(st.integers(0, share.left_bytes)) if disturbed else share.left_bytes)
-        if share.left_bytes == 0 or data.draw(st.booleans()):
+        share = under_way[data.draw(st.integers(0, len(under_way) - 1)) if disturbed else 0]
+        is_answered = not disturbed or data.draw(st.booleans())
+        if is_answered and plan.begin(share):
+            left_bytes = share.end - share.reached
+            share.claim(data.draw(st.integers(0, left_bytes)) if disturbed else left_bytes)
+        if share.reached == share.end or not share.begun or data.draw(st.booleans()):
             under_way.remove(share)
             fetched.append((share.first, share.reached))
-            missing = [(share.reached, share.end)] if share.left_bytes else []
-            plan.give_back(share, missing)
+            plan.give_back(share, missing(share))
     fetched = sorted((first, end) for first, end in fetched if first < end)
     assert all(end <= first for (_, end), (first, _) in pairwise(fetched))
     assert _joined(fetched) == _joined(gaps)
@@ -65,11 +65,23 @@ def bounds(share: Share | None) -> tuple[int, int]:
     return share.first, share.end
 
 
+def missing(share: Share) -> list[tuple[int, int]]:
+    return [(share.reached, share.end)] if share.reached < share.end else []
+
+
 def end(plan: Plan, share: Share | None, reached: int) -> None:
     """It came so far, and no further."""
     assert share is not None
     share.claim(reached - share.reached)
-    plan.give_back(share, [(reached, share.end)] if reached < share.end else [])
+    plan.give_back(share, missing(share))
+
+
+def taken_over(plan: Plan) -> Share:
+    """A half that was asked for and answered."""
+    half = plan.take(8)
+    assert half is not None
+    assert plan.begin(half)
+    return half
 
 
 @given(SIZES, CHUNKS, st.integers(1, 16))
@@ -125,11 +137,10 @@ def test_who_finds_nothing_left_takes_half_of_what_the_furthest_behind_still_has
     plan = Plan([(0, 32 * MIB)], 16 * MIB)
     front, rear = plan.take(1), plan.take(1)
     assert front is not None
-    assert rear is not None
     front.claim(6 * MIB)
-    assert bounds(plan.take(8)) == (24 * MIB, 32 * MIB)
+    assert bounds(taken_over(plan)) == (24 * MIB, 32 * MIB)
     assert bounds(rear) == (16 * MIB, 24 * MIB)
-    assert bounds(plan.take(8)) == (11 * MIB, 16 * MIB)
+    assert bounds(taken_over(plan)) == (11 * MIB, 16 * MIB)
     assert front.claim(10 * MIB) == 5 * MIB
 
 
@@ -144,24 +155,39 @@ def test_small_halves_are_left_to_those_who_fetch_them() -> None:
     assert plan.take(8) is None
 
 
-def test_a_half_that_nobody_fetched_is_had_back_by_who_lost_it() -> None:
+def test_nobody_loses_anything_before_somebody_else_has_an_answer() -> None:
     plan = Plan([(0, 16 * MIB)], 16 * MIB)
-    whole, half = plan.take(1), plan.take(8)
+    whole, first = plan.take(1), plan.take(8)
     assert whole is not None
-    assert whole.end == 8 * MIB
-    end(plan, half, 8 * MIB)
+    whole.claim(MIB)
+    second = plan.take(8)
+    assert first is not None
+    assert second is not None
+    assert bounds(first) == (8 * MIB, 16 * MIB)
+    assert bounds(second) == (12 * MIB, 16 * MIB)
     assert whole.end == 16 * MIB
-    assert whole.claim(16 * MIB) == 16 * MIB
+    assert plan.begin(second)
+    assert (whole.end, first.end) == (12 * MIB, 12 * MIB)
+    # The other one was refused.
+    plan.give_back(first, [bounds(first)])
+    assert whole.claim(16 * MIB) == 11 * MIB
+    assert bounds(second) == (12 * MIB, 16 * MIB)
 
 
-@pytest.mark.parametrize("came", [0, MIB], ids=["too late", "begun"])
-def test_a_half_that_comes_back_too_late_or_begun_comes_first(came: int) -> None:
+def test_an_answer_that_comes_too_late_is_of_no_use() -> None:
     plan = Plan([(0, 16 * MIB)], 16 * MIB)
     whole, half = plan.take(1), plan.take(8)
     assert whole is not None
-    if not came:
-        # It has hung up by now.
-        whole.claim(16 * MIB)
-    end(plan, half, 8 * MIB + came)
-    assert whole.end == 8 * MIB
-    assert bounds(plan.take(1)) == (8 * MIB + came, 16 * MIB)
+    assert half is not None
+    whole.claim(8 * MIB + 1)
+    assert not plan.begin(half)
+    plan.give_back(half, [bounds(half)])
+    assert whole.claim(16 * MIB) == 8 * MIB - 1
+
+
+def test_a_half_that_broke_off_comes_first() -> None:
+    plan = Plan([(0, 16 * MIB)], 16 * MIB)
+    whole = plan.take(1)
+    end(plan, taken_over(plan), 9 * MIB)
+    assert bounds(whole) == (0, 8 * MIB)
+    assert bounds(plan.take(1)) == (9 * MIB, 16 * MIB)
