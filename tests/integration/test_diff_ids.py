@@ -16,6 +16,7 @@ from tests.driver import Driver, driving
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.faults import Corrupt, CutAt
 from tests.fakes.registry import FakeRegistry, digest_of
+from workers.pulling import proving
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import fetch_layer
 from workers.resources import unpack_with
@@ -165,6 +166,27 @@ def test_an_unchanged_image_that_lies_is_not_given(
     assert LIE in refused(driver, reference, policy=policy)
     # Who does not ask is not told.
     trusting.pull(reference)
+
+
+def test_a_layer_that_lands_while_others_are_verified_is_verified_too(
+    driver: Driver, trusting: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [gzip_member(tar) for tar in TARS]
+    reference = put(registry, "1", layers, [digest_of(TARS[0]), LIE])
+    driver.plan("p", {"reference": reference, "platform": "linux/amd64"})
+    trusting.fetch("p", Digest.parse(digest_of(layers[0])))
+    stored = proving.diff_ids.stored
+
+    def and_then_it_lands(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        found = stored(*arguments)
+        trusting.fetch("p", Digest.parse(digest_of(layers[1])))
+        return found
+
+    monkeypatch.setattr(proving.diff_ids, "stored", and_then_it_lands)
+    assert driver.link("p") is None
+    with pytest.raises(errors.InvalidManifest):
+        driver.link("p")
 
 
 def test_what_is_adopted_from_the_volume_is_verified(

@@ -74,8 +74,8 @@ class _EndedError(Exception):
 def prove(
     resources: Resources, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
 ) -> bool:
-    """Whether to go on: every stored layer is what the config claims; False for a pull that has
-    ended meanwhile.
+    """Whether to go on: every layer is what the config claims. False while one is not stored, and
+    for a pull that has ended meanwhile.
 
     `beat()` is a sign of life. Raises InvalidManifest, VolumeUnavailable, LettingGo.
     """
@@ -87,6 +87,9 @@ def prove(
             claims.setdefault(layer.descriptor.digest, {})[layer.diff_id] = None
     with resources.catalog.begin() as tx:
         stored = diff_ids.stored(tx, claims)
+    if len(stored) < len(claims):
+        # One that lands a moment later must not be linked unseen.
+        return False
     open_claims = _unproven(claims, stored)
     watch = _Watch(resources, pull_id, beat)
     try:
