@@ -98,6 +98,8 @@ _ANYBODY_WAITS = f"""
 """
 
 
+_ALONE = "SELECT pg_try_advisory_xact_lock(:key)"
+
 # Whether nobody has to wait: no line, no pause, and half of the window free. Then the order of the
 # line does not matter, and neither does one more than the window holds.
 _EMPTY_HOUSE = f"""
@@ -157,11 +159,9 @@ def admit(tx: Connection) -> list[str]:
     be sent once this is committed.
     """
     highest = tx.execute(text(_ANYBODY_WAITS)).scalar()
-    if highest is None or _places(tx, highest) <= 0:
+    if highest is None:
         return []
-    if not tx.execute(
-        text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}
-    ).scalar():
+    if not tx.execute(text(_ALONE), {"key": _ADVISORY_LOCK}).scalar():
         # Whoever is at it fills the window; the place that has just become free, the next one.
         return []
     places = _places(tx, 0)
