@@ -138,7 +138,7 @@ def _goals(small: Run, large: Run, all_: Sequence[Run]) -> list[Goal]:
         ("recorded", small.recorded, large.recorded),
         ("pulled", small.pulled, large.pulled),
     ):
-        full = [line.each for line in lines if line.count >= STEP]
+        full = [line.each for line in lines if line.count >= STEP // 2]
         pairs = {
             f"{verb}, the last thousand ÷ the first": (full[-1], full[0]),
             f"{verb}, all ÷ those of a tenth": (whole(lines).each, whole(tenth).each),
