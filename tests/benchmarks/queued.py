@@ -1,6 +1,7 @@
 """A fleet before which pulls queue up, and what each thousand of them costs."""
 
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,9 @@ _WARM_UP, _WARM_UP_IMAGES = 400, 50
 _REQUESTERS = ("ci", "sandboxes", "scanner", "people", None)
 _PRIORITIES = (2, 5, 5, 5, 7, 9)
 _LOOK_SECONDS = 0.25
-# So many images that were new lately are not asked for again yet.
-_BEHIND = 5
+# So many images that were new lately are not asked for again yet: where the same slots take pulls
+# and layers, pulls go first, and a new image may take a thousand of them to be linked.
+_BEHIND = 20
 _LONGEST_SECONDS = 1800
 
 
@@ -75,6 +77,7 @@ class Bench:
                 costs, at = self.meter.read(), time.monotonic()
                 each = costs.since(before, now - done)
                 lines.append(Line(now - done, at - began, each, peak))
+                print(f"  {reached}: {now} of {count}", file=sys.stderr, flush=True)
                 began, before, done = at, costs, now
                 peak = self.meter.redis_bytes()
         return lines
