@@ -1,23 +1,28 @@
 """The Celery app: `celery -A workers.app worker`, `celery -A workers.app flower`."""
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from celery.signals import celeryd_init, worker_process_shutdown
 
 from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.settings import Settings
-from workers import broker, handover, logs, results
+from workers import broker, handover, logs, memory, results
 from workers.config import make_app
 from workers.resources import close_resources, resources
 
 
+def _refuse(reason: object) -> NoReturn:
+    """End whatever command was starting: it has been told something that cannot work."""
+    print(reason, file=sys.stderr)
+    sys.exit(2)
+
+
 def _settings() -> Settings:
-    """The settings; a wrong one ends whatever Celery command was starting, with its sentence."""
     try:
         return Settings.read()
     except InvalidArgument as error:
-        sys.exit(str(error))
+        _refuse(error)
 
 
 broker.install()
@@ -27,13 +32,14 @@ app.set_default()
 handover.install(app)
 results.install(app)
 logs.install(_settings().log_format)
+memory.install()
 
 
 @celeryd_init.connect
 def refuse_what_cannot_work(**_: Any) -> None:
     """A worker without a fleet, on another schema or without its volume says so and exits 2."""
     if _settings().embedded:
-        sys.exit("No fleet is configured: set TOWLINE_BROKER_URL and TOWLINE_DATABASE_URL.")
+        _refuse("No fleet is configured: set TOWLINE_BROKER_URL and TOWLINE_DATABASE_URL.")
     try:
         # A wrong default would fail every pull, one by one.
         str(resources().default_platform)
@@ -43,8 +49,7 @@ def refuse_what_cannot_work(**_: Any) -> None:
         # An outage is waited for, task by task.
         return
     except TowlineError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        _refuse(error)
 
 
 @worker_process_shutdown.connect

@@ -72,6 +72,8 @@ class Fleet:
     workers: list[Worker] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     loglevel: str = "INFO"
+    # What comes behind `python -m`; or `workers.cli worker`.
+    worker_command: str = "celery -A workers.app worker"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -112,7 +114,7 @@ class Fleet:
         """One more worker, that is not ready yet."""
         name = f"worker-{len(self.workers)}"
         options = ["-P", pool, "-c", "4", "-n", f"{name}@test", f"--loglevel={self.loglevel}"]
-        command = ["-m", "celery", "-A", "workers.app", "worker", "-E", *options]
+        command = ["-m", *self.worker_command.split(), "-E", *options]
         worker = Worker(*self.spawn(name, command, environment))
         self.workers.append(worker)
         return worker

@@ -16,8 +16,12 @@ LAYERS = [os.urandom(300_000), b"small", os.urandom(2_000_000)]
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_a_plain_client_gets_the_receipt(fleet: Fleet, registry: FakeRegistry, pool: str) -> None:
+@pytest.mark.parametrize("command", ["celery -A workers.app worker", "workers.cli worker"])
+def test_a_plain_client_gets_the_receipt(
+    fleet: Fleet, registry: FakeRegistry, pool: str, command: str
+) -> None:
     manifest = registry.put_image("team/app", "1", LAYERS)
+    fleet.worker_command = command
     fleet.start_worker(pool)
     with fleet.client() as client:
         reference = f"{registry.host}/team/app:1"

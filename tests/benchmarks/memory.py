@@ -10,6 +10,8 @@ import shutil
 import statistics
 import sys
 import tempfile
+from dataclasses import dataclass, field
+from functools import partial
 
 from tests.benchmarks.fleets import Stores, new_fleet, peak_rss_bytes, pull, stores
 from tests.benchmarks.origin import origin
@@ -20,6 +22,48 @@ from tests.benchmarks.tables import Goal, judge, options_of, print_table, take_t
 _SMALL_BYTES = 100_000
 _SPARE_BYTES = 5_000_000_000
 _MB = 1e6
+# What comes behind `python -m`, by what people write.
+_COMMANDS = {
+    "towline worker": "workers.cli worker",
+    "celery -A workers.app worker": "celery -A workers.app worker",
+}
+
+
+@dataclass
+class _Series:
+    """One command. `peaks`: bytes by the size of the layer, a round after the other."""
+
+    command: str
+    pool: str
+    at_rest: list[float] = field(default_factory=list)
+    peaks: dict[int, list[float]] = field(default_factory=dict)
+    connections: dict[int, int] = field(default_factory=dict)
+
+    def measure(self, under: Stores, host: str, size: int, throttle: float) -> float:
+        """A new worker, a small image, a layer of this size: the peak in MB."""
+        with proxy(host, throttle) as between, new_fleet(under) as fleet:
+            fleet.worker_command = _COMMANDS[self.command]
+            worker = fleet.start_worker(self.pool)
+            pull(fleet, f"{host}/layer-{_SMALL_BYTES}:1")
+            self.at_rest.append(peak_rss_bytes(worker) / _MB)
+            pull(fleet, f"{between.host}/layer-{size}:1", seconds=3600)
+            self.connections[size] = between.counted()[1]
+            self.peaks.setdefault(size, []).append(peak_rss_bytes(worker) / _MB)
+        return self.peaks[size][-1]
+
+    @property
+    def growth(self) -> float:
+        """From the least median to the most."""
+        middle = [statistics.median(taken) for taken in self.peaks.values()]
+        return max(middle) - min(middle)
+
+    def rows(self) -> list[list[str]]:
+        """For the table."""
+        small = [self.command, "a small image only", "", *_row(self.at_rest)]
+        return [small] + [
+            [self.command, f"{size / 1e9:g} GB", str(self.connections[size]), *_row(taken)]
+            for size, taken in self.peaks.items()
+        ]
 
 
 def main() -> int:
@@ -34,39 +78,39 @@ def main() -> int:
     if free < max(sizes) + _SPARE_BYTES:
         print(f"Only {free / 1e9:.0f} GB of disk are free: give smaller --sizes.")
         return 1
-    used: dict[int, int] = {}
-
-    def measure(size: int) -> float:
-        before, peak, used[size] = _peaks(under, host, size, options.throttle, options.pool)
-        at_rest.append(before / _MB)
-        return peak / _MB
-
-    at_rest: list[float] = []
+    series = [_Series(command, options.pool) for command in _COMMANDS]
     with stores() as under, origin(_SMALL_BYTES, *sizes) as source:
-        host = source.host
-        peaks = take_turns(
+        take_turns(
             options.rounds,
-            {f"{size / 1e9:g} GB": lambda _, size=size: measure(size) for size in sizes},
+            {
+                f"{one.command}, {size / 1e9:g} GB": partial(
+                    lambda one, size, _: one.measure(under, source.host, size, options.throttle),
+                    one,
+                    size,
+                )
+                for size in sizes
+                for one in series
+            },
         )
-    rows = [["a small image only", "", *_row(at_rest)]]
-    rows += [
-        [f"{size / 1e9:g} GB", str(used[size]), *_row(taken)]
-        for size, taken in zip(sizes, peaks.values(), strict=True)
-    ]
-    print_table(["layer", "connections, last round", "median peak MB", "min", "max"], rows)
-    middle = [statistics.median(taken) for taken in peaks.values()]
-    lines = dict(zip((size / 1e6 for size in sizes), peaks.values(), strict=True))
+    print_table(
+        ["worker", "layer", "connections, last round", "median peak MB", "min", "max"],
+        [row for one in series for row in one.rows()],
+    )
     plot_growth(
         options.plots,
         "memory",
-        "Peak memory of a worker process",
+        f"Peak memory of a worker process ({options.pool})",
         ("MB of the layer", "MB of memory"),
-        {f"worker, {options.pool}": lines},
+        {one.command: {size / 1e6: taken for size, taken in one.peaks.items()} for one in series},
     )
     return judge(
         [
-            Goal("MB from the least median to the most", max(middle) - min(middle), 10),
-            Goal("most MB of any worker process", max(map(max, peaks.values())), 120),
+            goal
+            for one in series
+            for goal in (
+                Goal(f"{one.command}: MB from the least median to the most", one.growth, 10),
+                Goal(f"{one.command}: most MB", max(map(max, one.peaks.values())), 120),
+            )
         ]
     )
 
@@ -74,16 +118,6 @@ def main() -> int:
 def _row(megabytes: list[float]) -> list[str]:
     chosen = (statistics.median(megabytes), min(megabytes), max(megabytes))
     return [f"{value:.1f}" for value in chosen]
-
-
-def _peaks(under: Stores, host: str, size: int, throttle: float, pool: str) -> tuple[int, int, int]:
-    """Bytes before the layer, bytes after it, connections that were opened for it."""
-    with proxy(host, throttle) as between, new_fleet(under) as fleet:
-        worker = fleet.start_worker(pool)
-        pull(fleet, f"{host}/layer-{_SMALL_BYTES}:1")
-        before = peak_rss_bytes(worker)
-        pull(fleet, f"{between.host}/layer-{size}:1", seconds=3600)
-        return before, peak_rss_bytes(worker), between.counted()[1]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     pull.py, status.py, watch.py       asking for images, and seeing them come
     explain.py, cancel.py, retry.py, pause.py, doctor.py      for whoever operates a fleet
     images.py, history.py              what is here
-    migrate.py, reconcile.py, up.py    what runs
+    migrate.py, worker.py, reconcile.py, up.py     what runs
 
     session.py   the way to the fleet       display.py, fleet_display.py   what moves on a terminal
     watching.py  waiting for pulls          tables.py, branches.py, waiting.py   what stands still
@@ -43,6 +43,7 @@ _MODULE_OF = {
     "history": "workers.cli.history",
     "doctor": "workers.cli.doctor",
     "migrate": "workers.cli.migrate",
+    "worker": "workers.cli.worker",
     "reconcile": "workers.cli.reconcile",
     "up": "workers.cli.up",
 }

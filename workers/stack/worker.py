@@ -6,13 +6,13 @@ command on a warm machine answers a second sooner.
 
 import os
 import time
-from importlib import import_module
 
 import celery.apps.worker
 import celery.concurrency.thread
 import kombu.transport.redis
 
 from shared.settings import Settings
+from workers.consuming import consume
 from workers.pulling import fetching, linking, planning
 from workers.stack.state import StackHome
 
@@ -36,10 +36,8 @@ def main() -> None:
     while not home.read().ready:
         time.sleep(_POLL_SECONDS)
     os.environ.update(home.read().environment)
-    # Only now: the app reads its settings when it is imported.
-    app = import_module("workers.app").app
     options = ["-P", "threads", "-c", str(_CONCURRENCY), "-E", "-n", "towline@%h"]
-    app.worker_main(["worker", *options, "--loglevel=INFO", "--without-mingle", "--without-gossip"])
+    consume([*options, "--loglevel=INFO", "--without-mingle", "--without-gossip"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,23 @@
+"""What a worker process loads."""
+
+import subprocess
+import sys
+
+from workers.cli.worker import worker_command
+
+LOADED = """
+import sys
+from workers import consuming, app, tasks
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_a_worker_loads_neither_flower_nor_a_shell() -> None:
+    result = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True)
+    assert {"celery", "shared"} <= set(result.stdout.decode().split())
+    assert set(result.stdout.decode().split()).isdisjoint({"flower", "tornado", "prompt_toolkit"})
+
+
+def test_every_word_is_for_celerys_own_command() -> None:
+    context = worker_command.make_context("worker", ["-P", "threads", "--help", "-Q", "a,b"])
+    assert context.params["options"] == ("-P", "threads", "--help", "-Q", "a,b")
