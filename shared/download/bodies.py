@@ -7,8 +7,6 @@ from shared.errors import BlobTruncated, SizeMismatch
 from shared.registry.client import BlobBody
 from shared.volume.ingest import Ingest
 
-BLOCK_BYTES = 1024 * 1024
-
 
 def take_in(
     body: BlobBody,
@@ -26,7 +24,7 @@ def take_in(
     gaps = ingest.missing(body.first, body.end)
     at, writer = body.first, ingest.writer(body.first)
     try:
-        for block in body.blocks(BLOCK_BYTES):
+        for block in body.blocks():
             progress.received(len(block))
             if at + len(block) > body.end:
                 raise SizeMismatch(
@@ -45,6 +43,8 @@ def take_in(
             at += wanted
             if wanted < len(block):
                 return
+            # The next one takes its place in memory.
+            del block
     finally:
         writer.close()
     if at < body.end:

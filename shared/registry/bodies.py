@@ -4,9 +4,12 @@ Nothing is decoded on the way: ranges, sizes and digests are about the bytes as 
 (RFC 9110 §14), so a Content-Encoding that nobody asked for is refused.
 """
 
+import fcntl
 import os
 import socket
+import termios
 import threading
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -18,7 +21,8 @@ from shared.errors import BlobTruncated, RegistryUnavailable, SizeMismatch, TooL
 from shared.registry.asking import Answer
 from shared.registry.responses import ContentRange
 
-_BLOCK_BYTES = 1024 * 1024
+# From 128 KiB to 1 MiB on it costs the processor the same; connections come by the dozen.
+_BLOCK_BYTES = 256 * 1024
 
 
 class BlobBody:
@@ -71,6 +75,14 @@ class BlobBody:
                 with suppress(OSError):  # the registry hung up first
                     self._socket.shutdown(socket.SHUT_RDWR)
 
+    def waiting_bytes(self) -> int:
+        """So much has come and nobody has read it yet. For other threads, at any time."""
+        counted = array("i", [0])
+        with self._closing, suppress(OSError):  # nothing comes any more
+            if self._socket is not None:
+                fcntl.ioctl(self._socket, termios.FIONREAD, counted)
+        return counted[0]
+
     def blocks(self, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
         """The raw bytes as they arrive, to the end of the body; the caller counts them.
 
@@ -88,6 +100,8 @@ class BlobBody:
             if block:
                 self._answer.permit.received(len(block))
                 yield block
+                # The next one takes its place in memory.
+                del block
             elif not self._aborted:
                 return
         raise BlobTruncated(f"The body of {self._name} was aborted.")

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from shared.oci.digest import Digest
 
 _BLOCK_BYTES = 1024 * 1024
-# So far ahead of the hash blocks are kept in memory.
-_WINDOW_BYTES = 8 * 1024 * 1024
+# So far ahead of the hash blocks are kept in memory: what arrives while it has no turn.
+_WINDOW_BYTES = 2 * 1024 * 1024
 
 
 class Frontier:
