@@ -55,6 +55,8 @@ class Lane:
         self._read_seconds = 0.0
         # How long a request takes to be answered: at best, since the first one needs a handshake.
         self._asked_seconds = inf
+        # What it reads.
+        self._share: Share | None = None
         # What waits for the registry: a request or a body.
         self._waiting: Abortable | None = None
         # Since when, and since how many bytes, this body is read; None while it is asked for.
@@ -92,6 +94,12 @@ class Lane:
         if waiting is not None:
             waiting.abort()
 
+    def note_waiting(self) -> None:
+        """Tell the plan how much of its range has come unread."""
+        share, body = self._share, self.body
+        if share is not None and body is not None:
+            share.waiting_bytes = body.waiting_bytes()
+
     def pace(self, now: float) -> Pace:
         """How it reads this body."""
         reads_since = self._reads_since
@@ -121,7 +129,7 @@ class Lane:
                     raise
             finally:
                 self.before = self.pace(time.monotonic())
-                self._reads_since = None
+                self._reads_since = self._share = None
                 self._read_seconds += self.before.seconds
                 self._give_back(share)
 
@@ -138,7 +146,7 @@ class Lane:
                 return
             now = time.monotonic()
             self._asked_seconds = min(self._asked_seconds, now - asked_at)
-            self.body, self._reads_since = body, (now, self.took)
+            self.body, self._share, self._reads_since = body, share, (now, self.took)
             claim = partial(self._claim, share)
             take_in(body, self._ingest, self._progress, self._count, claim)
 

@@ -26,12 +26,14 @@ _FAST_CHUNKS = 16
 class Share:
     """A range that one connection fetches, half-open; its end may come nearer while it does.
 
-    `reached`: so far it came. `begun`: it is nobody else's; until then it was only asked for.
+    `reached`: so far it came. `waiting_bytes`: so much more is here and not read yet, where whoever
+    reads is short of processor time. `begun`: it is nobody else's; before, it was only asked for.
     """
 
     def __init__(self, first: int, end: int, *, begun: bool = True) -> None:
         self.first = self.reached = first
         self.end = end
+        self.waiting_bytes = 0
         self.begun = begun
 
     def claim(self, count: int) -> int:
@@ -112,7 +114,11 @@ class Plan:
         """Of those under way what still has to come, if half of it is worth a request."""
         asked = [share.first for share in self._under_way if not share.begun]
         left = [
-            (share.reached, min([share.end, *(first for first in asked if first > share.reached)]))
+            (
+                # To hang up throws away what is waiting.
+                share.reached + share.waiting_bytes,
+                min([share.end, *(first for first in asked if first > share.reached)]),
+            )
             for share in self._under_way
         ]
         reached, end = max(left, key=lambda one: one[1] - one[0], default=(0, 0))

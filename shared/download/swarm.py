@@ -138,6 +138,8 @@ class Swarm:
 
     def _worth(self) -> float:
         """What a connection brings in the time of a round trip, as far as that is known."""
+        for lane in self._lanes:
+            lane.note_waiting()
         now = time.monotonic()
         known = [count for lane in self._lanes if (count := lane.round_trip_bytes(now))]
         if known:

@@ -155,6 +155,16 @@ def test_small_halves_are_left_to_those_who_fetch_them() -> None:
     assert plan.take(8) is None
 
 
+def test_what_has_come_and_waits_to_be_read_is_not_taken_over() -> None:
+    plan = Plan([(0, 16 * MIB)], 16 * MIB)
+    whole = plan.take(1)
+    assert whole is not None
+    whole.waiting_bytes = 15 * MIB
+    assert not plan.has_more()
+    whole.waiting_bytes = 8 * MIB
+    assert bounds(taken_over(plan)) == (12 * MIB, 16 * MIB)
+
+
 def test_nobody_loses_anything_before_somebody_else_has_an_answer() -> None:
     plan = Plan([(0, 16 * MIB)], 16 * MIB)
     whole, first = plan.take(1), plan.take(8)
