@@ -21,7 +21,8 @@ from shared.errors import BlobTruncated, RegistryUnavailable, SizeMismatch, TooL
 from shared.registry.asking import Answer
 from shared.registry.responses import ContentRange
 
-_BLOCK_BYTES = 1024 * 1024
+# From 128 KiB to 1 MiB on it costs the processor the same; connections come by the dozen.
+_BLOCK_BYTES = 256 * 1024
 
 
 class BlobBody:
@@ -99,6 +100,8 @@ class BlobBody:
             if block:
                 self._answer.permit.received(len(block))
                 yield block
+                # The next one takes its place in memory.
+                del block
             elif not self._aborted:
                 return
         raise BlobTruncated(f"The body of {self._name} was aborted.")
