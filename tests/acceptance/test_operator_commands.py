@@ -118,7 +118,8 @@ def test_cancel_leaves_what_has_ended_and_says_so(manned: Fleet, registry: FakeR
 
 
 def test_cancel_needs_no_queue(manned: Fleet, registry: FakeRegistry) -> None:
-    registry.fail(Status(status=503))
+    # Nothing that ends by itself, however long a command takes to start.
+    registry.fail(Status(status=429, headers={"Retry-After": "600"}))
     pull_id = pull(manned, registry)
     result = manned.towline("cancel", pull_id, TOWLINE_BROKER_URL="redis://127.0.0.1:1/0")
     assert (result.returncode, result.stdout) == (0, f"{pull_id} cancelled\n")
