@@ -31,7 +31,7 @@ class Body(nullcontext[Any]):
         self.end = end
         self._short = short
 
-    def blocks(self, _block_bytes: int) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[bytes]:
         half = (self.first + self.end) // 2
         yield BLOB[self.first : half]
         if self._short:
