@@ -11,7 +11,7 @@ there are fewer layers than slots. `processors`: how busy the machine was, other
 1.00 that is what is measured. Efficiency: images per minute ÷ (workers * those of one).
 
 All settings are the defaults, unless `--reserved-slots` says otherwise: a fleet of eight slots and
-more keeps one for urgent pulls, so that the most that two workers reach is 7/8, and four 15/16.
+more keeps one for urgent pulls, so that two workers reach 7/8 of the wire at most, and four 15/16.
 """
 
 import random
