@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from tests.benchmarks.costs import Costs, Meter
 from tests.benchmarks.drained import wrong
 from tests.benchmarks.fleets import stores
-from tests.benchmarks.queued import STEP, Bench, Line, orders, warmed_up
+from tests.benchmarks.queued import Bench, Line, orders, warmed_up
 from tests.benchmarks.tables import Goal, judge, print_table
 
 TENTH, ALL = "a tenth", "all"
@@ -138,7 +138,8 @@ def _goals(small: Run, large: Run, all_: Sequence[Run]) -> list[Goal]:
         ("recorded", small.recorded, large.recorded),
         ("pulled", small.pulled, large.pulled),
     ):
-        full = [line.each for line in lines if line.count >= STEP // 2]
+        most = max(line.count for line in lines)
+        full = [line.each for line in lines if line.count >= most // 2]
         pairs = {
             f"{verb}, the last thousand ÷ the first": (full[-1], full[0]),
             f"{verb}, all ÷ those of a tenth": (whole(lines).each, whole(tenth).each),

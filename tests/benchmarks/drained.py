@@ -12,8 +12,10 @@ from tests.acceptance.fleet import Fleet
 
 _QUEUES = ("towline.pulls", "towline.layers", "towline.control", "towline.housekeeping")
 _RESULT = "celery-task-meta-"
-# What stands in Redis whether there are pulls or not: kombu's bindings, Redis's epoch.
+# What stands in Redis whether there are pulls or not: kombu's bindings, Redis's epoch, and answers
+# to the reconciler's questions that came too late.
 _STANDING = (b"_kombu.binding", b"towline:epoch")
+_LATE = b".reply.celery.pidbox"
 _AT_ONCE = 500
 
 T = TypeVar("T")
@@ -78,7 +80,11 @@ def _queued(board: redis.Redis) -> list[str]:
 
 
 def _left_for_ever(board: redis.Redis) -> list[str]:
-    return [key.decode() for key in _keys(board) if not key.startswith(_STANDING)]
+    return [
+        key.decode()
+        for key in _keys(board)
+        if not key.startswith(_STANDING) and not key.endswith(_LATE)
+    ]
 
 
 def _keys(board: redis.Redis) -> Iterator[bytes]:

@@ -15,9 +15,9 @@ from tests.benchmarks.fleets import Stores, new_fleet
 from tests.fakes.registry import FakeRegistry
 from tests.waiting import wait_until
 
-STEP = 1000
+_STEP = 1000
 _WORKERS, _SLOTS = 2, 4
-_WARM_UP, _WARM_UP_IMAGES = 400, 50
+_WARM_UP, _WARM_UP_IMAGES = 200, 50
 _REQUESTERS = ("ci", "sandboxes", "scanner", "people", None)
 _PRIORITIES = (2, 5, 5, 5, 7, 9)
 _LOOK_SECONDS = 0.25
@@ -73,7 +73,7 @@ class Bench:
             time.sleep(_LOOK_SECONDS)
             peak = max(peak, self.meter.redis_bytes())
             now = self.meter.count(reached) - _WARM_UP
-            if now - done >= min(STEP, count - done) and now > done:
+            if now - done >= min(_STEP, count - done) and now > done:
                 costs, at = self.meter.read(), time.monotonic()
                 each = costs.since(before, now - done)
                 lines.append(Line(now - done, at - began, each, peak))
@@ -104,46 +104,48 @@ def warmed_up(under: Stores, meter: Meter, images: int) -> Iterator[Bench]:
         try:
             _put_images(registry, _WARM_UP_IMAGES + images)
             bench = Bench(fleet, registry, meter, fleet.workers)
-            bench.send(orders_for(registry, "warm-up", _WARM_UP, 0, _WARM_UP_IMAGES))
-            wait_until(lambda: meter.count("answered_at IS NOT NULL") == _WARM_UP, timeout=120)
+            _warm_up(bench)
             yield bench
         finally:
             meter.detach()
 
 
 def orders(bench: Bench, pulls: int, images: int) -> list[Order]:
-    """Pulls of so many images that are new to the fleet, and of those that were."""
-    return orders_for(bench.registry, "pull", pulls, _WARM_UP_IMAGES, images)
-
-
-def orders_for(
-    registry: FakeRegistry, name: str, pulls: int, first_image: int, images: int
-) -> list[Order]:
-    """Pulls in the order of sending; whatever their priority, new images come at one rate.
-
-    An image that is not new has been asked for some time before: its first pull is over.
+    """Pulls in the order of sending, so many of images that are new to the fleet; these come at one
+    rate, whatever their priority.
     """
     dice = random.Random(pulls)
     priorities = [dice.choice(_PRIORITIES) for _ in range(pulls)]
     found: dict[int, Order] = {}
     newest = -1
     for place, number in enumerate(sorted(range(pulls), key=lambda one: -priorities[one])):
+        due = place * images // pulls
+        known = _WARM_UP_IMAGES + max(newest - _BEHIND, 0)
+        image = _WARM_UP_IMAGES + due if due > newest else dice.randrange(known)
+        newest = max(newest, due)
         # All of them as often, or the line of one would be over before the others'.
         requester = _REQUESTERS[place % len(_REQUESTERS)]
-        due = place * images // pulls
-        known = max(first_image + newest - _BEHIND, 1)
-        image = first_image + due if due > newest else dice.randrange(known)
-        newest = max(newest, due)
-        found[number] = Order(
-            f"{name}-{number}",
-            {
-                "reference": f"{registry.host}/team/app{image}:1",
-                "platform": "linux/amd64",
-                "priority": priorities[number],
-                **({"requested_by": requester} if requester else {}),
-            },
+        found[number] = _order(
+            bench.registry,
+            f"pull-{number}",
+            image,
+            priority=priorities[number],
+            **({"requested_by": requester} if requester else {}),
         )
     return [found[number] for number in range(pulls)]
+
+
+def _warm_up(bench: Bench) -> None:
+    """Each of the first images a few times."""
+    numbers = range(_WARM_UP)
+    bench.send([_order(bench.registry, f"warm-up-{n}", n % _WARM_UP_IMAGES) for n in numbers])
+    answered = "answered_at IS NOT NULL"
+    wait_until(lambda: bench.meter.count(answered) == _WARM_UP, timeout=_LONGEST_SECONDS)
+
+
+def _order(registry: FakeRegistry, pull_id: str, image: int, **more: object) -> Order:
+    reference = f"{registry.host}/team/app{image}:1"
+    return Order(pull_id, {"reference": reference, "platform": "linux/amd64", **more})
 
 
 def _put_images(registry: FakeRegistry, count: int) -> None:
