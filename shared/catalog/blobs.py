@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
-from shared.catalog.tables import blobs, layers
+from shared.catalog.tables import blobs
 from shared.oci.digest import Digest
 
 
@@ -37,52 +37,43 @@ def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> None:
     )
 
 
+# One verified blob; what is stored already keeps its time.
+STORE = """
+    INSERT INTO blobs (digest, size_bytes, stored_at, verified_at)
+    VALUES (:digest, :size_bytes, clock_timestamp(), clock_timestamp())
+    ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes,
+        stored_at = excluded.stored_at, verified_at = excluded.verified_at
+        WHERE blobs.stored_at IS NULL
+"""
+
+# That it is a layer; a diff_id that is known stays.
+STORE_LAYER = """
+    INSERT INTO layers (digest, size_bytes, diff_id) VALUES (:digest, :size_bytes, :diff_id)
+    ON CONFLICT (digest) DO UPDATE SET diff_id = excluded.diff_id
+        WHERE layers.diff_id IS NULL AND excluded.diff_id IS NOT NULL
+"""
+
+_STORE = text(STORE)
+_STORE_BOTH = text(f"WITH stored AS ({STORE}) {STORE_LAYER}")
+
+
 def store_blobs(tx: Connection, sizes: dict[Digest, int]) -> None:
     """These blobs are on the volume, verified, with these sizes in bytes."""
     rows = [
         {"digest": str(digest), "size_bytes": sizes[digest]} for digest in sorted(sizes, key=str)
     ]
-    now = func.clock_timestamp()
-    tx.execute(_keep(insert(blobs).values([{**row, **_stored(now)} for row in rows])))
+    tx.execute(_STORE, rows)
 
 
 def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | None = None) -> None:
     """This blob is on the volume, and it is a layer; `diff_id` only as computed from its bytes."""
-    values = {
+    tx.execute(_STORE_BOTH, layer_row(digest, size, diff_id))
+
+
+def layer_row(digest: Digest, size: int, diff_id: Digest | None) -> dict[str, Any]:
+    """What `STORE` and `STORE_LAYER` take."""
+    return {
         "digest": str(digest),
         "size_bytes": size,
         "diff_id": str(diff_id) if diff_id else None,
     }
-    tx.execute(_STORE_LAYER, values)
-
-
-def _stored(now: Any) -> dict[str, Any]:
-    return {"stored_at": now, "verified_at": now}
-
-
-def _keep(statement: Insert) -> Insert:
-    """What is stored already keeps its time."""
-    return statement.on_conflict_do_update(
-        index_elements=["digest"],
-        set_={
-            "size_bytes": statement.excluded.size_bytes,
-            "stored_at": statement.excluded.stored_at,
-            "verified_at": statement.excluded.verified_at,
-        },
-        where=blobs.c.stored_at.is_(None),
-    )
-
-
-def _layer_statement() -> Insert:
-    of_blob: dict[str, Any] = {"digest": bindparam("digest"), "size_bytes": bindparam("size_bytes")}
-    blob = _keep(insert(blobs).values({**of_blob, **_stored(func.clock_timestamp())}))
-    layer = insert(layers).values({**of_blob, "diff_id": bindparam("diff_id")})
-    return layer.on_conflict_do_update(
-        index_elements=["digest"],
-        set_={"diff_id": layer.excluded.diff_id},
-        where=layers.c.diff_id.is_(None) & layer.excluded.diff_id.is_not(None),
-    ).add_cte(blob.cte("stored"))
-
-
-# Made once: to put it together takes longer than to run it.
-_STORE_LAYER = _layer_statement()

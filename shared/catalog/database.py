@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
@@ -53,8 +54,9 @@ class Catalog:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=pool_timeout_seconds,
-            pool_pre_ping=True,
             connect_args={
+                # The driver sends no BEGIN of its own: `_begin_at_checkout` does.
+                "autocommit": True,
                 "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
                 "options": options,
                 "keepalives_idle": 10,
@@ -63,6 +65,7 @@ class Catalog:
                 "tcp_user_timeout": 30_000,
             },
         )
+        _begin_at_checkout(self._engine)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -98,6 +101,21 @@ class Catalog:
     def _where(self) -> str:
         host = self._url.host or self._url.query.get("host") or "the local socket"
         return f"{host}:{self._url.port}" if self._url.port else str(host)
+
+
+def _begin_at_checkout(engine: Engine) -> None:
+    """A transaction begins as its connection is taken: that tells, too, whether it still lives, and
+    SQLAlchemy's own ping would cost a round trip more.
+    """
+
+    def begin(connection: Any, _record: Any, _proxy: Any) -> None:
+        try:
+            connection.execute("BEGIN", prepare=False)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # It is made anew, as are all that were open before; nothing has been done yet.
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "checkout", begin)
 
 
 def _is_transient(error: DBAPIError) -> bool:

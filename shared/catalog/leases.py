@@ -4,7 +4,7 @@ One per (upstream registry, digest). Taking one excludes everybody else until it
 expires; a fence is higher than any before, so that whoever was overtaken can tell. Only an expired
 lease speaks of a death: it was not renewed, because its owner died, hung or was cut off.
 
-    take ──► renew … renew ──► end         the blob is stored
+    take ──► renew … renew ──► (deleted)   the blob is stored: landings.py
       │                  └──► release      the ingest stays; the row says how far it is
       └── (not renewed)  ──► take          by somebody else, a higher fence
 """
@@ -21,7 +21,6 @@ from sqlalchemy import (
     String,
     case,
     column,
-    delete,
     func,
     select,
     text,
@@ -106,7 +105,7 @@ def take(
 
 
 # Others may be at work on the same digest from another registry.
-_TAKE = """
+_TAKE = text("""
     INSERT INTO leases
         (registry, digest, owner, pull_id, fence, expires_at, renewed_at, bytes_total)
     VALUES (:registry, :digest, :owner, :pull_id, nextval('fences'), clock_timestamp() + :life,
@@ -126,12 +125,12 @@ _TAKE = """
         WHERE other.digest = :digest AND other.registry <> :registry AND other.owner IS NOT NULL
             AND greatest(other.expires_at, pg_postmaster_start_time() + :life) > clock_timestamp()
         ) AS others
-"""
+""")
 
 
 def _take(tx: Connection, new: Mapping[str, Any]) -> Taken | None:
     """The lease for this `new` owner, unless another one may be alive."""
-    row = tx.execute(text(_TAKE), new).one_or_none()
+    row = tx.execute(_TAKE, new).one_or_none()
     return Taken(row.fence, row.starts, frozenset(row.others)) if row else None
 
 
@@ -205,22 +204,6 @@ def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_don
 def release_all(tx: Connection) -> None:
     """Everybody is dead for certain: an embedded stack that has just been started."""
     tx.execute(update(leases).values(owner=None))
-
-
-def end(tx: Connection, digest: Digest) -> None:
-    """The blob is stored: nobody needs to be at work on it, from whatever registry."""
-    ended = (
-        select(leases.c.registry, leases.c.digest)
-        .where(leases.c.digest == str(digest))
-        .order_by(leases.c.registry)
-        .with_for_update()
-        .cte("ended")
-    )
-    tx.execute(
-        delete(leases).where(
-            leases.c.registry == ended.c.registry, leases.c.digest == ended.c.digest
-        )
-    )
 
 
 def forget(tx: Connection, registry: str, digest: Digest) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, case, func, select, update
+from sqlalchemy import Select, case, func, select, text, update
 from sqlalchemy.sql.dml import Update
 
 from shared.catalog.database import Connection
@@ -85,13 +85,15 @@ def check_claims(tx: Connection, pull_id: str) -> None:
         )
 
 
+_BEGIN = text("""
+    UPDATE pull_layers SET attempts = attempts + 1, waiting_for = NULL, not_before = NULL
+    WHERE pull_id = :pull_id AND digest = :digest
+""")
+
+
 def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
     """One more attempt at a layer, which waits no longer; its row is locked from here on."""
-    tx.execute(
-        _one(pull_id, digest).values(
-            attempts=pull_layers.c.attempts + 1, waiting_for=None, not_before=None
-        )
-    )
+    tx.execute(_BEGIN, {"pull_id": pull_id, "digest": str(digest)})
 
 
 def wait(
@@ -139,18 +141,6 @@ def fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
         if count:
             new = pull_layers.c.bytes_fetched + count
             tx.execute(_one(pull_id, digest).values(bytes_fetched=new))
-
-
-def landed(
-    tx: Connection, pull_id: str, digest: Digest, source: str, fetched_bytes: int = 0
-) -> None:
-    """The layer is stored; `source` says how it got there, after `fetched_bytes` more."""
-    new = pull_layers.c.bytes_fetched + fetched_bytes
-    tx.execute(
-        _one(pull_id, digest).values(
-            source=source, bytes_fetched=new, waiting_for=None, not_before=None
-        )
-    )
 
 
 def _one(pull_id: str, digest: Digest) -> Update:

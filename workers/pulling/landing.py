@@ -6,7 +6,7 @@ locks the pulls that list it, and tells which of them are whole now: the truth a
 whole pulls that the reconciler finds.
 """
 
-from shared.catalog import blobs, landings, leases, pull_layers, waiters
+from shared.catalog import landings, waiters
 from shared.catalog.pull_layers import PullLayer
 from shared.errors import InvalidManifest
 from workers.pulling.attempts import Attempt
@@ -19,9 +19,15 @@ def land(current: Attempt, layer: PullLayer, size_bytes: int, source: str) -> No
     fetched_bytes = current.resources.keeper.tally.uncounted(transfer) if transfer else 0
     proof = current.proof
     with catalog.begin() as tx:
-        blobs.store_layer(tx, layer.digest, size_bytes, proof.diff_id if proof else None)
-        pull_layers.landed(tx, pull_id, layer.digest, source, fetched_bytes)
-        leases.end(tx, layer.digest)
+        landings.land(
+            tx,
+            pull_id,
+            layer.digest,
+            size_bytes,
+            source=source,
+            fetched_bytes=fetched_bytes,
+            diff_id=proof.diff_id if proof else None,
+        )
     current.transfer = None
     with catalog.begin() as tx:
         current.outbox.links += landings.settle(tx, layer.digest, pull_id, own_is_told=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import blobs, leases
+from shared.catalog import blobs, landings, leases
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.leases import Report
 from tests.integration.catalog.given import of, rows, together
@@ -48,7 +48,7 @@ def test_a_report_without_a_sign_of_life_prolongs_nothing(tx: Connection) -> Non
 def test_many_are_reported_at_once_and_only_those_that_hold_are_named(tx: Connection) -> None:
     base, top = taken(tx).fence, taken(tx, digest=TOP).fence
     gone = taken(tx, digest=of("gone")).fence
-    leases.end(tx, of("gone"))
+    landings.land(tx, "p", of("gone"), 100, source="network")
     reports = [
         Report(HOST, BASE, base, 1, True),
         Report(HOST, TOP, top, 2, False),
@@ -70,7 +70,7 @@ def test_the_end_of_a_digest_ends_its_leases_from_every_registry(tx: Connection)
     fence = taken(tx).fence
     taken(tx, registry=OTHER_HOST)
     other = taken(tx, digest=TOP).fence
-    leases.end(tx, BASE)
+    landings.land(tx, "p", BASE, 100, source="network")
     assert not report(tx, fence, 1)
     assert rows(tx, "SELECT fence FROM leases") == [(other,)]
 
@@ -82,7 +82,7 @@ def test_many_may_end_and_take_at_once(catalog: Catalog) -> None:
             with catalog.begin() as tx:
                 take(tx, f"worker {number}", registry=registry)
             with catalog.begin() as tx:
-                leases.end(tx, BASE)
+                landings.land(tx, "p", BASE, 100, source="network")
 
     together([lambda number=number: work(number) for number in range(6)])
     with catalog.begin() as tx:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import blobs, pull_layers, pulls
+from shared.catalog import blobs, landings, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import PlannedLayer
 from tests.integration.catalog import given
@@ -59,7 +59,7 @@ def test_bytes_fetched_add_up_over_attempts(tx: Connection) -> None:
     planned(tx)
     for count in (30, 0, 70):
         pull_layers.fetched(tx, {("p", BASE): count, ("p", TOP): 1})
-    pull_layers.landed(tx, "p", BASE, "resumed")
+    landings.land(tx, "p", BASE, 100, source="resumed")
     assert (layer(tx).bytes_fetched, layer(tx).source) == (100, "resumed")
     assert (layer(tx, TOP).bytes_fetched, layer(tx, TOP).source) == (3, None)
 

@@ -32,7 +32,7 @@ def test_who_did_not_fetch_a_layer_has_joined(tx: Connection) -> None:
     fetching(tx, "own", [BASE, TOP])
     fetching(tx, "waiter", [BASE, TOP])
     pull_layers.join(tx, "waiter", BASE, "own", pulls.clock(tx))
-    pull_layers.landed(tx, "own", BASE, "resumed")
+    landings.land(tx, "own", BASE, 100, source="resumed")
     settle(tx)
     assert (layer(tx, pull_id="own").source, layer(tx, pull_id="waiter").source) == (
         "resumed",
