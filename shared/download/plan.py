@@ -13,8 +13,9 @@ _LEAST_BYTES = 2 * MIB
 # No half that is taken over is smaller. Whoever loses it hangs up in the middle of a body: that
 # costs what is on its way, and later perhaps a new connection.
 _LEAST_HALF_BYTES = MIB
+# Of what is left so many for each connection.
+_RANGES_EACH = 2
 # In round trips: what a range has to be worth.
-_SHARES = 2
 _RANGE_ROUND_TRIPS = 4
 _HALF_ROUND_TRIPS = 1
 # A connection this fast is not what a download waits for: it is asked for more at a time, and no
@@ -87,9 +88,13 @@ class Plan:
                 for one in self._under_way
                 if one is not share and one.reached <= share.first < one.end
             ]
-            share.begun = any(one.begun for one in holders)
-            for one in holders if share.begun else []:
-                one.end = share.first
+            ends = [one.end for one in holders if one.begun]
+            if ends:
+                share.begun = True
+                # What comes behind was the holder's, too: somebody has to answer for it.
+                share.end = max(ends)
+                for one in holders:
+                    one.end = share.first
         return share.begun
 
     def give_back(self, share: Share, missing: Sequence[tuple[int, int]]) -> None:
@@ -101,7 +106,7 @@ class Plan:
     def _cut(self, sharers: int, bytes_per_second: float, round_trip_bytes: float) -> Share:
         chunks = _FAST_CHUNKS if bytes_per_second >= FAST_BYTES_PER_SECOND else 1
         left_bytes = sum(end - first for first, end in self._left)
-        share = left_bytes // (_SHARES * sharers) if sharers > 1 else left_bytes
+        share = left_bytes // (_RANGES_EACH * sharers) if sharers > 1 else left_bytes
         least = max(self._least_bytes, int(_RANGE_ROUND_TRIPS * round_trip_bytes))
         count = min(max(share, least), chunks * self._chunk_bytes)
         first, end = self._left[0]

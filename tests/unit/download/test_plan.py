@@ -184,6 +184,30 @@ def test_nobody_loses_anything_before_somebody_else_has_an_answer() -> None:
     assert bounds(second) == (12 * MIB, 16 * MIB)
 
 
+def test_what_was_asked_for_behind_an_answer_is_not_forgotten_when_it_is_refused() -> None:
+    plan = Plan([(0, 16 * MIB)], 16 * MIB)
+    whole, rear, middle = plan.take(1), plan.take(8), plan.take(8)
+    assert rear is not None
+    assert middle is not None
+    assert (bounds(rear), bounds(middle)) == ((8 * MIB, 16 * MIB), (4 * MIB, 8 * MIB))
+    assert plan.begin(middle)
+    assert bounds(whole) == (0, 4 * MIB)
+    plan.give_back(rear, [bounds(rear)])
+    end(plan, middle, 8 * MIB)
+    assert bounds(plan.take(1)) == (8 * MIB, 16 * MIB)
+
+
+def test_answers_in_any_order_share_a_range() -> None:
+    plan = Plan([(0, 16 * MIB)], 16 * MIB)
+    shares = [plan.take(1), *(plan.take(8) for _ in range(3))]
+    for share in reversed(shares):
+        assert share is not None
+        assert plan.begin(share)
+    found = sorted(bounds(share) for share in shares)
+    assert _joined(found) == [(0, 16 * MIB)]
+    assert all(end == first for (_, end), (first, _) in pairwise(found))
+
+
 def test_an_answer_that_comes_too_late_is_of_no_use() -> None:
     plan = Plan([(0, 16 * MIB)], 16 * MIB)
     whole, half = plan.take(1), plan.take(8)
