@@ -4,7 +4,21 @@ then age; a message is sent only for a pull whose turn it is, so that the queue 
 A pull that is not admitted waits for its `turn` as a row and costs nothing else.
 """
 
-from sqlalchemy import Boolean, ColumnElement, case, func, literal, select, text
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Executable,
+    Interval,
+    bindparam,
+    case,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog import pulls
@@ -91,12 +105,13 @@ _ADMIT = f"""
     RETURNING pulls.id
 """
 
-_ANYBODY_WAITS = f"""
+_ANYBODY_WAITS = text(
+    f"""
     SELECT priority FROM pulls
     WHERE {_LINE} AND NOT EXISTS (SELECT FROM pauses WHERE scope = 'fleet')
     ORDER BY priority DESC LIMIT 1
-"""
-
+    """
+)
 
 _ALONE = "SELECT pg_try_advisory_xact_lock(:key)"
 
@@ -112,45 +127,55 @@ _EMPTY_HOUSE = f"""
 """
 
 
-def arrive(tx: Connection, new: NewPull) -> Pull | None:
-    """Record a pull, and admit it where nobody has to wait; None where its id is known already."""
-    house = text(_EMPTY_HOUSE).bindparams(pull_id=new.id).columns(free=Boolean).subquery("house")
-    now = func.clock_timestamp()
-    row = pulls.new_row(new)
-    row["waiting_for"] = case((~house.c.free, row["waiting_for"]))
-    row |= {
-        "admitted_at": case((house.c.free, now)),
-        "dispatched_at": case((house.c.free, now)),
-        "generation": case((house.c.free, 1), else_=0),
+def _arrival() -> Executable:
+    """Takes what was asked for, each name behind `new_`, `deadline` and `pull_id`."""
+    house = text(_EMPTY_HOUSE).columns(free=Boolean).subquery("house")
+    free, now = house.c.free, func.clock_timestamp()
+    row: dict[str, ColumnElement[Any]] = {
+        name: bindparam(f"new_{name}", type_=pull_table.c[name].type) for name in _ASKED
     }
-    values = [
-        value if isinstance(value, ColumnElement) else literal(value, pull_table.c[name].type)
-        for name, value in row.items()
-    ]
-    statement = (
+    row["deadline_at"] = func.statement_timestamp() + bindparam("deadline", type_=Interval)
+    row["waiting_for"] = case((~free, pulls.waits_for_its_turn()))
+    row["admitted_at"] = row["dispatched_at"] = case((free, now))
+    row["generation"] = case((free, 1), else_=0)
+    arriving = select(*row.values()).select_from(house)
+    return (
         insert(pull_table)
-        .from_select(list(row), select(*values).select_from(house))
+        .from_select(list(row), arriving)
         .on_conflict_do_nothing()
         .returning(*COLUMNS)
     )
-    found = tx.execute(statement).one_or_none()
+
+
+# Made once: to put it together takes longer than to run it.
+_ASKED = [one.name for one in fields(NewPull) if one.name != "deadline_seconds"]
+_ARRIVE = _arrival()
+
+
+def arrive(tx: Connection, new: NewPull) -> Pull | None:
+    """Record a pull, and admit it where nobody has to wait; None where its id is known already."""
+    seconds = new.deadline_seconds
+    asked = {f"new_{name}": getattr(new, name) for name in _ASKED}
+    asked["new_labels"] = dict(new.labels)
+    deadline = timedelta(seconds=seconds) if seconds is not None else None
+    found = tx.execute(_ARRIVE, {**asked, "pull_id": new.id, "deadline": deadline}).one_or_none()
     return as_pull(found) if found else None
+
+
+_ADMIT_ALONE = text(
+    f"""
+    UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
+        generation = generation + 1, waiting_for = NULL
+    FROM ({_EMPTY_HOUSE}) AS house
+    WHERE id = :pull_id AND state = 'queued' AND admitted_at IS NULL AND house.free
+    RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
+    """
+)
 
 
 def admit_alone(tx: Connection, pull_id: str) -> Pull | None:
     """Admit a pull that was recorded before, where nobody has to wait; else None."""
-    found = tx.execute(
-        text(
-            f"""
-            UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
-                generation = generation + 1, waiting_for = NULL
-            FROM ({_EMPTY_HOUSE}) AS house
-            WHERE id = :pull_id AND state = 'queued' AND admitted_at IS NULL AND house.free
-            RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
-            """
-        ),
-        {"pull_id": pull_id},
-    ).one_or_none()
+    found = tx.execute(_ADMIT_ALONE, {"pull_id": pull_id}).one_or_none()
     return as_pull(found) if found else None
 
 
@@ -158,7 +183,7 @@ def admit(tx: Connection) -> list[str]:
     """Admit as many as there is room for, unless somebody else does so at this moment. The ids, to
     be sent once this is committed.
     """
-    highest = tx.execute(text(_ANYBODY_WAITS)).scalar()
+    highest = tx.execute(_ANYBODY_WAITS).scalar()
     if highest is None:
         return []
     if not tx.execute(text(_ALONE), {"key": _ADVISORY_LOCK}).scalar():

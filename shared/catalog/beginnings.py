@@ -12,7 +12,8 @@ from shared.catalog.pull_rows import COLUMNS
 from shared.catalog.pull_values import Pull
 from shared.catalog.step_leases import StepLease
 
-_BEGIN = f"""
+_BEGIN = text(
+    f"""
     WITH lease AS (
         INSERT INTO step_leases (name, owner, fence, expires_at)
         VALUES (:name, :owner, nextval('fences'), clock_timestamp() + :life)
@@ -30,7 +31,8 @@ _BEGIN = f"""
     WHERE p.id = :pull_id AND p.state IN ('queued', 'resolving') AND NOT {IS_PAUSED}
     RETURNING {", ".join(f"p.{column.name}" for column in COLUMNS)},
         lease.fence AS lease_fence, lease.starts AS lease_starts, clock_timestamp() AS now
-"""
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def begin(
     """
     name = step_leases.of_pull(pull_id)
     row = tx.execute(
-        text(_BEGIN),
+        _BEGIN,
         {
             "name": name,
             "owner": owner,

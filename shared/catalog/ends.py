@@ -6,7 +6,7 @@ The first end wins.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from shared.catalog.database import Connection
 from shared.catalog.pull_rows import COLUMNS, as_pull, touched, update_open
@@ -73,10 +73,13 @@ def failed(tx: Connection, error_class: str | None = None) -> list[Pull]:
     return [as_pull(row) for row in tx.execute(statement.order_by(pulls.c.created_at))]
 
 
+_ANSWERED = (
+    update(pulls)
+    .where(pulls.c.id == bindparam("pull_id"), pulls.c.state.in_(FINAL_STATES))
+    .values(answered_at=func.coalesce(pulls.c.answered_at, func.clock_timestamp()))
+)
+
+
 def answered(tx: Connection, pull_id: str) -> None:
     """The result stands under the pull id."""
-    tx.execute(
-        update(pulls)
-        .where(pulls.c.id == pull_id, pulls.c.state.in_(FINAL_STATES))
-        .values(answered_at=func.coalesce(pulls.c.answered_at, func.clock_timestamp()))
-    )
+    tx.execute(_ANSWERED, {"pull_id": pull_id})

@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
@@ -29,21 +29,27 @@ def clock(tx: Connection) -> datetime:
 
 def record(tx: Connection, new: NewPull) -> Pull:
     """The row of this id; the first arguments win."""
-    tx.execute(insert(pulls).values(new_row(new)).on_conflict_do_nothing())
+    tx.execute(insert(pulls).values(_new_row(new)).on_conflict_do_nothing())
     return as_pull(tx.execute(select(*COLUMNS).where(pulls.c.id == new.id)).one())
 
 
-def new_row(new: NewPull) -> dict[str, Any]:
+def _new_row(new: NewPull) -> dict[str, Any]:
     """A queued pull as it is inserted."""
     row: dict[str, Any] = {column.name: getattr(new, column.name) for column in fields(NewPull)}
     seconds = row.pop("deadline_seconds")
     now = func.statement_timestamp()
     row["labels"] = dict(new.labels)
     row["deadline_at"] = now + timedelta(seconds=seconds) if seconds is not None else None
-    row["waiting_for"] = func.jsonb_build_object(
-        "cause", "turn", "until", now + _NEXT_LOOK, "detail", "it was recorded a moment ago"
-    )
+    row["waiting_for"] = waits_for_its_turn()
     return row
+
+
+def waits_for_its_turn() -> ColumnElement[Any]:
+    """Why a pull waits that nobody has looked at yet."""
+    until = func.statement_timestamp() + _NEXT_LOOK
+    return func.jsonb_build_object(
+        "cause", "turn", "until", until, "detail", "it was recorded a moment ago"
+    )
 
 
 def get(tx: Connection, pull_id: str) -> Pull | None:

@@ -12,7 +12,7 @@ from shared.catalog.database import Connection
 from shared.catalog.pull_rows import COLUMNS, as_pull
 from shared.catalog.pull_values import Pull
 
-_KNOWN = """
+_KNOWN = text("""
     SELECT manifests.digest AS manifest_digest, indexes.digest AS index_digest,
         configs.digest AS config_digest, listed.layers, listed.is_proven,
         (SELECT bool_and(blobs.stored_at IS NOT NULL)
@@ -33,10 +33,11 @@ _KNOWN = """
         WHERE manifest_layers.manifest_id = manifests.id
     ) AS listed
     WHERE images.reference = :reference AND images.platform = :platform
-"""
+""")
 
 # The image first, then the pull: nobody else is at this pull, its lease says so.
-_COMPLETE = f"""
+_COMPLETE = text(
+    f"""
     WITH image AS (
         UPDATE images SET resolved_at = greatest(images.resolved_at, :resolved_at),
             pulled_at = now(), last_used_at = CASE
@@ -56,7 +57,8 @@ _COMPLETE = f"""
     FROM image
     WHERE pulls.id = :pull_id AND pulls.state IN ('queued', 'resolving')
     RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
-"""
+    """
+).bindparams(bindparam("receipt", type_=JSONB))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class KnownImage:
 
 def known(tx: Connection, reference: str, platform: str) -> KnownImage | None:
     """What the reference named for this platform when it was last pulled."""
-    row = tx.execute(text(_KNOWN), {"reference": reference, "platform": platform}).one_or_none()
+    row = tx.execute(_KNOWN, {"reference": reference, "platform": platform}).one_or_none()
     return KnownImage(**row._mapping) if row else None
 
 
@@ -106,7 +108,7 @@ def complete(
     back, which may have ended the step.
     """
     row = tx.execute(
-        text(_COMPLETE).bindparams(bindparam("receipt", type_=JSONB)),
+        _COMPLETE,
         {
             "pull_id": pull.id,
             "reference": pull.reference,

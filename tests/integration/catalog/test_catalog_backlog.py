@@ -124,7 +124,7 @@ def test_what_is_asked_all_the_time_does_not_read_the_line(
     assert rows_read(busy, ask) < MOST_ROWS
 
 
-@pytest.mark.parametrize("statement", [admission._UNDER_WAY, admission._ANYBODY_WAITS])
+@pytest.mark.parametrize("statement", [admission._UNDER_WAY, str(admission._ANYBODY_WAITS)])
 def test_what_has_been_under_way_is_not_read_again_and_again(
     catalog: Catalog, statement: str
 ) -> None:
