@@ -43,7 +43,6 @@ class Driver:
     volume: Path
     delays: list[float] = field(default_factory=list)
     outbox: Outbox = field(default_factory=Outbox)
-    announced: list[tuple[int, int]] = field(default_factory=list)
 
     def pull(self, reference: str, pull_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """A whole pull. Its receipt; raises what the pull failed with."""
@@ -60,10 +59,10 @@ class Driver:
     def fetch(self, pull_id: str, digest: Digest) -> None:
         """One layer, tried as often as the step asks."""
 
-        def announce(offset: int, size: int) -> None:
-            self.announced.append((offset, size))
+        def silent(_offset: int, _size: int) -> None:
+            pass
 
-        self.again(lambda: fetch_layer(self.resources, pull_id, digest, announce, self.outbox))
+        self.again(lambda: fetch_layer(self.resources, pull_id, digest, silent, self.outbox))
 
     def plan(self, pull_id: str, kwargs: Mapping[str, Any], *args: Any) -> Plan | None:
         """The coordinator's two steps, once."""

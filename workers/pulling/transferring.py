@@ -21,19 +21,21 @@ _ANNOUNCED_EVERY_SECONDS = 2.0
 
 
 class Announced(Progress):
-    """Counters that others can watch from time to time."""
+    """Counters that others can watch from time to time; who is done sooner says nothing."""
 
     def __init__(self, announce: Announce, size_bytes: int) -> None:
         super().__init__()
         self._announce = announce
         self._size_bytes = size_bytes
-        self._next = 0.0
+        self._told = False
+        self._next = time.monotonic() + _ANNOUNCED_EVERY_SECONDS
 
     def at(self, offset: int) -> None:
         """See Progress."""
         super().at(offset)
         now = time.monotonic()
-        if now >= self._next or offset == self._size_bytes:
+        if now >= self._next or (self._told and offset == self._size_bytes):
+            self._told = True
             self._next = now + _ANNOUNCED_EVERY_SECONDS
             self._announce(offset, self._size_bytes)
 

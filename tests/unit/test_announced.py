@@ -1,0 +1,40 @@
+"""How far a layer is, for whoever watches: not a word too many."""
+
+import pytest
+
+from workers.pulling import transferring
+from workers.pulling.transferring import Announced
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(transferring, "time", clock)
+    return clock
+
+
+def test_a_layer_that_comes_at_once_says_nothing(clock: Clock) -> None:
+    said: list[tuple[int, int]] = []
+    progress = Announced(lambda *at: said.append(at), 10)
+    for offset in (1, 5, 10):
+        clock.now += 0.5
+        progress.at(offset)
+    assert said == []
+
+
+def test_another_one_speaks_every_two_seconds_and_at_its_end(clock: Clock) -> None:
+    said: list[tuple[int, int]] = []
+    progress = Announced(lambda *at: said.append(at), 10)
+    for offset in range(1, 11):
+        clock.now += 0.7
+        progress.at(offset)
+    assert said == [(3, 10), (6, 10), (9, 10), (10, 10)]
