@@ -21,9 +21,6 @@ _WARM_UP, _WARM_UP_IMAGES = 200, 50
 _REQUESTERS = ("ci", "sandboxes", "scanner", "people", None)
 _PRIORITIES = (2, 5, 5, 5, 7, 9)
 _LOOK_SECONDS = 0.25
-# So many images that were new lately are not asked for again yet: where the same slots take pulls
-# and layers, pulls go first, and a new image may take a thousand of them to be linked.
-_BEHIND = 20
 _LONGEST_SECONDS = 1800
 
 
@@ -111,8 +108,8 @@ def warmed_up(under: Stores, meter: Meter, images: int) -> Iterator[Bench]:
 
 
 def orders(bench: Bench, pulls: int, images: int) -> list[Order]:
-    """Pulls in the order of sending, so many of images that are new to the fleet; these come at one
-    rate, whatever their priority.
+    """Pulls in the order of sending: so many of images that are new to the fleet, which come at one
+    rate whatever their priority; the others of those that it pulled when it warmed up.
     """
     dice = random.Random(pulls)
     priorities = [dice.choice(_PRIORITIES) for _ in range(pulls)]
@@ -120,8 +117,8 @@ def orders(bench: Bench, pulls: int, images: int) -> list[Order]:
     newest = -1
     for place, number in enumerate(sorted(range(pulls), key=lambda one: -priorities[one])):
         due = place * images // pulls
-        known = _WARM_UP_IMAGES + max(newest - _BEHIND, 0)
-        image = _WARM_UP_IMAGES + due if due > newest else dice.randrange(known)
+        # Not of those that were new a moment ago: how many of them are there is a matter of luck.
+        image = _WARM_UP_IMAGES + due if due > newest else dice.randrange(_WARM_UP_IMAGES)
         newest = max(newest, due)
         # All of them as often, or the line of one would be over before the others'.
         requester = _REQUESTERS[place % len(_REQUESTERS)]
