@@ -128,7 +128,8 @@ class Swarm:
         elif self._lanes:
             if not lane.took:
                 self._ramp.refused(len(self._lanes))
-        elif self._ingest.offset > self._reached:
+        elif lane.took or self._ingest.offset > self._reached:
+            # Of several that ended at the same time, each brought something.
             self._reached = self._ingest.offset
         elif not self._source.blame(lane.body):
             raise error
