@@ -1,12 +1,14 @@
-"""What a pull costs the database: statements are counted, never timed."""
+"""What a pull costs: SQL statements and round trips to Redis are counted, never timed."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
+from redis.connection import AbstractConnection
 from sqlalchemy import event
 
 from shared.errors import RegistryNotAllowed
@@ -26,6 +28,10 @@ pytestmark = [
 LAYERS = [os.urandom(20_000) for _ in range(5)]
 MOST_PER_WARM_PULL = 8
 MOST_PER_LAYER = 8
+# The governor, before each request and behind it.
+MOST_ROUND_TRIPS_PER_LAYER = 2
+# And the answer: the result with its lifetime, for whoever waits for it.
+MOST_ROUND_TRIPS_PER_WARM_PULL = 4
 
 
 @pytest.fixture
@@ -64,6 +70,27 @@ def counted(driver: Driver) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
+@pytest.fixture
+def governed(migrated_url: str, volume_path: Path, redis_url: str) -> Iterator[Driver]:
+    """As the fleet does it: what is asked of registries goes by Redis."""
+    with driving(migrated_url, volume_path, redis_url, minimum_free_bytes=0) as driver:
+        yield driver
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What this process sends to Redis, a round trip each; a pipeline is one."""
+    sent: list[bytes] = []
+    send = AbstractConnection.send_packed_command
+
+    def noting(self: AbstractConnection, command: Any, *args: Any, **kwargs: Any) -> None:
+        sent.append(command)
+        send(self, command, *args, **kwargs)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", noting)
+    return sent
+
+
 def asked(registry: FakeRegistry, **more: object) -> dict[str, object]:
     return {"reference": f"{registry.host}/team/app:1", "platform": "linux/amd64", **more}
 
@@ -75,6 +102,32 @@ def test_a_layer_costs_few_statements(driver: Driver, registry: FakeRegistry) ->
         with counted(driver) as statements:
             driver.fetch("p", digest)
         assert len(statements) <= MOST_PER_LAYER, "\n".join(statements)
+
+
+def test_a_layer_costs_few_redis_round_trips(
+    governed: Driver, registry: FakeRegistry, sent: list[bytes]
+) -> None:
+    plan = governed.plan("p", asked(registry))
+    assert plan is not None
+    for digest in plan.missing:
+        sent.clear()
+        governed.fetch("p", digest)
+        assert 0 < len(sent) <= MOST_ROUND_TRIPS_PER_LAYER, sent
+
+
+def test_a_pull_of_what_is_there_costs_few_redis_round_trips(
+    governed: Driver, registry: FakeRegistry, app: Celery, sent: list[bytes]
+) -> None:
+    governed.pull(f"{registry.host}/team/app:1")
+    # The first one opens a connection.
+    for number in range(2):
+        governed.outbox = Outbox()
+        sent.clear()
+        assert governed.plan(f"warm-{number}", asked(registry)) is None
+        deliver(app, governed.resources.catalog, governed.outbox)
+        taken = list(sent)
+        assert app.AsyncResult(f"warm-{number}").result["bytes_fetched"] == 0
+    assert 0 < len(taken) <= MOST_ROUND_TRIPS_PER_WARM_PULL, taken
 
 
 @pytest.mark.parametrize("policy", ["always", "if-missing"])
