@@ -9,15 +9,10 @@ from shared.volume.ingest import Ingest
 
 
 def take_in(
-    body: BlobBody,
-    ingest: Ingest,
-    progress: Progress,
-    took: Callable[[int], None],
-    claim: Callable[[int], int] = lambda count: count,
+    body: BlobBody, ingest: Ingest, progress: Progress, took: Callable[[int], None]
 ) -> None:
     """Write a body where it belongs; what is there already is passed over. `took(n)`: n new bytes.
 
-    `claim(n)`: how many of the next n bytes are wanted; behind the first that is not, none is read.
     Raises BlobTruncated where it ends early, SizeMismatch where it does not end, what its blocks
     raise, and the reason of `progress.stop()`: before anything more is written.
     """
@@ -30,9 +25,8 @@ def take_in(
                 raise SizeMismatch(
                     f"The registry sends more of {ingest.digest} than was asked for."
                 )
-            wanted = claim(len(block))
             for first, end in gaps:
-                low, high = max(first, at), min(end, at + wanted)
+                low, high = max(first, at), min(end, at + len(block))
                 if low >= high:
                     continue
                 if writer.offset != low:
@@ -40,9 +34,7 @@ def take_in(
                     writer = ingest.writer(low)
                 writer.write(block if high - low == len(block) else block[low - at : high - at])
                 took(high - low)
-            at += wanted
-            if wanted < len(block):
-                return
+            at += len(block)
             # The next one takes its place in memory.
             del block
     finally:

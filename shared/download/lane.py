@@ -3,11 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from math import inf
 
 from shared.download.bodies import take_in
-from shared.download.plan import Share
+from shared.download.plan import Range
 from shared.download.progress import Abortable, Progress
 from shared.download.source import Source, ask
 from shared.download.stragglers import Pace
@@ -24,8 +23,7 @@ class Lane:
     """Takes ranges until there are none, it is dismissed, or one fails: `error` says with what.
 
     `took`: new bytes that it brought. `body`: what it reads, or read last. `before`: how fast the
-    body before that one came. `begin(share)`: whether it still is to be fetched, now that its
-    answer is there. `claim(share, n)`: how many of the next n bytes are for this one.
+    body before that one came.
     """
 
     def __init__(
@@ -33,10 +31,8 @@ class Lane:
         source: Source,
         ingest: Ingest,
         progress: Progress,
-        take: Callable[["Lane"], Share | None],
-        begin: Callable[[Share], bool],
-        claim: Callable[[Share, int], int],
-        give_back: Callable[[Share], None],
+        take: Callable[["Lane"], Range | None],
+        give_back: Callable[[Range], None],
     ) -> None:
         self.error: BaseException | None = None
         self.body: BlobBody | None = None
@@ -46,8 +42,6 @@ class Lane:
         self._ingest = ingest
         self._progress = progress
         self._take = take
-        self._begin = begin
-        self._claim = claim
         self._give_back = give_back
         self._dismissed = False
         self._abandoned = False
@@ -55,8 +49,6 @@ class Lane:
         self._read_seconds = 0.0
         # How long a request takes to be answered: at best, since the first one needs a handshake.
         self._asked_seconds = inf
-        # What it reads.
-        self._share: Share | None = None
         # What waits for the registry: a request or a body.
         self._waiting: Abortable | None = None
         # Since when, and since how many bytes, this body is read; None while it is asked for.
@@ -94,12 +86,6 @@ class Lane:
         if waiting is not None:
             waiting.abort()
 
-    def note_waiting(self) -> None:
-        """Tell the plan how much of its range has come unread."""
-        share, body = self._share, self.body
-        if share is not None and body is not None:
-            share.waiting_bytes = body.waiting_bytes()
-
     def pace(self, now: float) -> Pace:
         """How it reads this body."""
         reads_since = self._reads_since
@@ -119,36 +105,33 @@ class Lane:
 
     def _run(self) -> None:
         while not self._dismissed:
-            share = self._take(self)
-            if share is None:
+            taken = self._take(self)
+            if taken is None:
                 return
             try:
-                self._fetch(share)
+                self._fetch(*taken)
             except BlobTruncated:
                 if not self._abandoned:
                     raise
             finally:
                 self.before = self.pace(time.monotonic())
-                self._reads_since = self._share = None
+                self._reads_since = None
                 self._read_seconds += self.before.seconds
-                self._give_back(share)
+                self._give_back(taken)
 
-    def _fetch(self, share: Share) -> None:
+    def _fetch(self, first: int, end: int) -> None:
         self._progress.beat()
-        first, end, asked_at = share.first, share.end, time.monotonic()
+        asked_at = time.monotonic()
         asked = ask(self._source, first, end, self._progress, self._waits_for)
         with asked as body, self._progress.reading(body):
             if (body.first, body.end) != (first, end):
                 raise Whole
             self._waits_for(body)
             self._abandoned = False
-            if not self._begin(share):
-                return
             now = time.monotonic()
             self._asked_seconds = min(self._asked_seconds, now - asked_at)
-            self.body, self._share, self._reads_since = body, share, (now, self.took)
-            claim = partial(self._claim, share)
-            take_in(body, self._ingest, self._progress, self._count, claim)
+            self.body, self._reads_since = body, (now, self.took)
+            take_in(body, self._ingest, self._progress, self._count)
 
     def _waits_for(self, waiting: Abortable) -> None:
         self._waiting = waiting

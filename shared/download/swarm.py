@@ -10,7 +10,7 @@ import time
 from statistics import median_low
 
 from shared.download.lane import Lane, Whole
-from shared.download.plan import Plan, Share
+from shared.download.plan import Plan, Range
 from shared.download.progress import Progress
 from shared.download.ramp import Ramp
 from shared.download.source import Source
@@ -80,7 +80,7 @@ class Swarm:
             if self._ended:
                 # What they failed with comes first: one more would hide that nobody is left.
                 return False
-            while len(self._lanes) < self._ramp.wanted and self._has_more():
+            while len(self._lanes) < self._ramp.wanted and self._has_more:
                 self._open()
             for lane in self._lanes[0 if self._alone else self._ramp.wanted :]:
                 lane.dismiss()
@@ -90,15 +90,7 @@ class Swarm:
             return False
 
     def _open(self) -> None:
-        lane = Lane(
-            self._source,
-            self._ingest,
-            self._progress,
-            self._take,
-            self._begin,
-            self._claim,
-            self._give_back,
-        )
+        lane = Lane(self._source, self._ingest, self._progress, self._take, self._give_back)
         self._lanes.append(lane)
         self._threads.append(lane.start(self._note_end))
 
@@ -134,35 +126,26 @@ class Swarm:
         elif not self._source.blame(lane.body):
             raise error
 
+    @property
     def _has_more(self) -> bool:
-        return not self._alone and self._plan.has_more(self._worth())
+        return not self._alone and self._plan.has_more
 
     def _worth(self) -> float:
         """What a connection brings in the time of a round trip, as far as that is known."""
-        for lane in self._lanes:
-            lane.note_waiting()
         now = time.monotonic()
         known = [count for lane in self._lanes if (count := lane.round_trip_bytes(now))]
         if known:
             self._round_trip_bytes = median_low(known)
         return self._round_trip_bytes
 
-    def _take(self, lane: Lane) -> Share | None:
+    def _take(self, lane: Lane) -> Range | None:
         rate = lane.before.bytes_per_second
         with self._changed:
             return self._plan.take(self._ramp.wanted, rate, self._worth())
 
-    def _begin(self, share: Share) -> bool:
+    def _give_back(self, taken: Range) -> None:
         with self._changed:
-            return self._plan.begin(share)
-
-    def _claim(self, share: Share, count: int) -> int:
-        with self._changed:
-            return share.claim(count)
-
-    def _give_back(self, share: Share) -> None:
-        with self._changed:
-            self._plan.give_back(share, self._ingest.missing(share.first, share.end))
+            self._plan.give_back(self._ingest.missing(*taken))
 
     def _note_end(self, lane: Lane) -> None:
         with self._changed:

@@ -4,12 +4,9 @@ Nothing is decoded on the way: ranges, sizes and digests are about the bytes as 
 (RFC 9110 §14), so a Content-Encoding that nobody asked for is refused.
 """
 
-import fcntl
 import os
 import socket
-import termios
 import threading
-from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -74,14 +71,6 @@ class BlobBody:
             if self._socket is not None and self._response.raw.connection is not None:
                 with suppress(OSError):  # the registry hung up first
                     self._socket.shutdown(socket.SHUT_RDWR)
-
-    def waiting_bytes(self) -> int:
-        """So much has come and nobody has read it yet. For other threads, at any time."""
-        counted = array("i", [0])
-        with self._closing, suppress(OSError):  # nothing comes any more
-            if self._socket is not None:
-                fcntl.ioctl(self._socket, termios.FIONREAD, counted)
-        return counted[0]
 
     def blocks(self, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
         """The raw bytes as they arrive, to the end of the body; the caller counts them.

@@ -10,7 +10,6 @@ from tests.fakes.faults import (
     Fault,
     IgnoreRange,
     RefuseRange,
-    Status,
     Throttle,
     WrongRange,
 )
@@ -68,56 +67,17 @@ def test_a_blob_of_one_chunk_is_one_plain_request(
         assert [request.range for request in given.asked] == [None]
 
 
-def test_a_range_under_way_is_shared_by_who_finds_nothing_else(
-    registry: FakeRegistry, volume_path: Path
-) -> None:
-    registry.fail(Throttle(bytes_per_second=4 * MIB, piece_bytes=8 * KIB))
-    blob = BLOB * 2
-    with downloads(blob, registry, volume_path, chunk_bytes=8 * MIB) as given:
-        progress = given.run(4)
-        assert given.stored() == blob
-        assert len(given.ports) >= 4
-        assert range_of(given.asked[0]) == (0, 8 * MIB)
-        assert given.asked[0].sent < 6 * MIB
-        # What came behind the end of a range that got shorter is a piece or two.
-        assert len(blob) <= progress.fetched <= len(blob) + MIB
-
-
-def test_a_middling_blob_is_one_plain_request_until_that_turns_out_to_be_slow(
+def test_a_middling_blob_is_shared_and_no_byte_comes_twice(
     registry: FakeRegistry, volume_path: Path
 ) -> None:
     registry.fail(Throttle(bytes_per_second=4 * MIB, piece_bytes=64 * KIB))
     blob = BLOB * 2
     with downloads(blob, registry, volume_path, chunk_bytes=16 * MIB) as given:
-        given.run(4)
+        progress = given.run(4)
         assert given.stored() == blob
-        plain, *ranges = given.asked
-        assert plain.range is None
-        assert len(ranges) >= 3
-        assert plain.sent < len(blob)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        IgnoreRange(),
-        RefuseRange(status=416),
-        WrongRange(shift=1),
-        Status(status=429, when=lambda request: request.range is not None),
-    ],
-    ids=["200", "416", "another range", "429"],
-)
-def test_whoever_cannot_take_half_of_a_range_over_leaves_it_to_the_one_that_had_it(
-    registry: FakeRegistry, volume_path: Path, fault: Fault
-) -> None:
-    registry.fail(Throttle(bytes_per_second=4 * MIB, piece_bytes=64 * KIB), fault)
-    blob = BLOB * 2
-    with downloads(blob, registry, volume_path, chunk_bytes=16 * MIB) as given:
-        given.run(4)
-        assert given.stored() == blob
-        plain, *ranges = given.asked
-        assert (plain.range, plain.sent) == (None, len(blob))
-        assert ranges
+        assert range_of(given.asked[0]) == (0, 2 * MIB)
+        assert len(given.ports) >= 3
+        assert sum(request.sent for request in given.asked) == len(blob) == progress.fetched
 
 
 @pytest.mark.parametrize(

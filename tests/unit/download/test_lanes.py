@@ -38,9 +38,6 @@ class Body(nullcontext[Any]):
             raise BlobTruncated("The body broke off.")
         yield BLOB[half : self.end]
 
-    def waiting_bytes(self) -> int:
-        return 0
-
     def abort(self) -> None:
         """The blocks here never wait."""
 
