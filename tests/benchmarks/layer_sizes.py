@@ -1,4 +1,4 @@
-"""(h) Layers of usual sizes from an origin that is far away and throttles each connection.
+"""(l) Layers of usual sizes from an origin that is far away and throttles each connection.
 
     uv run python -m tests.benchmarks layer_sizes --rounds 3
 
