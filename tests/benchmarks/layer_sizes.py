@@ -23,8 +23,8 @@ _CONNECTIONS = 8
 _ROUND_TRIPS = 4
 _MIB = 1024 * 1024
 _ONE, _MANY = "1 connection", f"{_CONNECTIONS} connections"
-# Smaller layers are one request by intention; goals are for those from here on.
-_MIDDLE_BYTES = 32 * _MIB
+# Of smaller ones a good part is over before it is known how many connections there are to be.
+_MIDDLE_BYTES = 64 * _MIB
 
 
 def main() -> int:
