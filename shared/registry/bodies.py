@@ -20,6 +20,8 @@ from shared.registry.responses import ContentRange
 
 # From 128 KiB to 1 MiB on it costs the processor the same; connections come by the dozen.
 _BLOCK_BYTES = 256 * 1024
+# What a slow connection brings at a time.
+_LEAST_BLOCK_BYTES = 32 * 1024
 
 
 class BlobBody:
@@ -78,16 +80,22 @@ class BlobBody:
         Raises BlobTruncated where the body breaks, RegistryUnavailable where it stalls, both after
         everything that was received.
         """
+        wanted = min(_LEAST_BLOCK_BYTES, block_bytes)
         while not self._aborted:
             try:
                 # One read of the socket: what has arrived is never lost to an error behind it.
-                block = self._response.raw.read1(block_bytes, decode_content=False)
+                block = self._response.raw.read1(wanted, decode_content=False)
             except urllib3.exceptions.ReadTimeoutError as error:
                 raise RegistryUnavailable(f"{self._name} stalled: no byte came in time.") from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise BlobTruncated(f"The body of {self._name} broke off.") from error
             if block:
                 self._answer.permit.received(len(block))
+                # Room is taken for all that is wanted, and holes are left where less comes.
+                if len(block) == wanted:
+                    wanted = min(2 * wanted, block_bytes)
+                elif len(block) < wanted // 2:
+                    wanted = max(wanted // 2, min(_LEAST_BLOCK_BYTES, block_bytes))
                 yield block
                 # The next one takes its place in memory.
                 del block

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from shared.oci.digest import Digest
 
-_BLOCK_BYTES = 1024 * 1024
+_BLOCK_BYTES = 256 * 1024
 # So far ahead of the hash blocks are kept in memory: what arrives while it has no turn.
 _WINDOW_BYTES = 2 * 1024 * 1024
 

@@ -2,7 +2,8 @@
 nobody wants any more.
 
 Every second, while there is anything to keep, and in one transaction: it writes down how far each
-download is, renews the leases that are due, and asks who still wants the bytes. A lease is renewed
+download is, renews the leases that are due, and asks who still wants the bytes; what downloads have
+freed meanwhile goes back to the system. A lease is renewed
 only while its download showed a sign of life within the stall time, so that a write that hangs for
 ever does not hold its lease for ever. At rest it asks nothing.
 """
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from shared import allocator
 from shared.catalog import leases, pulls, step_leases, waiters
 from shared.catalog.database import Catalog
 from shared.catalog.step_leases import StepLease
@@ -140,6 +142,8 @@ class Keeper:
         try:
             self._renew_steps(steps)
             if transfers:
+                # First: it must not wait for a database that is away.
+                allocator.give_back()
                 self.tally.count(transfers)
                 self._renew(transfers)
         except CatalogUnavailable:

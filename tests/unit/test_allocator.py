@@ -1,0 +1,34 @@
+"""The allocator gives back, and is left alone where it is another one."""
+
+import ctypes
+import os
+
+import pytest
+
+from shared import allocator
+
+MIB = 1024 * 1024
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
+def test_holes_between_what_is_kept_go_back_to_the_system() -> None:
+    # Each block is below what malloc maps by itself, and stands between two that stay.
+    blocks = [os.urandom(100_000) for _ in range(1000)]
+    kept = blocks[::2]
+    allocator.give_back()
+    before = resident_bytes()
+    del blocks
+    allocator.give_back()
+    assert before - resident_bytes() > 30 * MIB
+    assert len(kept) == 500
+
+
+def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    allocator.use_one_arena()
+    allocator.give_back()
