@@ -13,7 +13,7 @@ from shared.oci.digest import Digest
 
 _BLOCK_BYTES = 256 * 1024
 # So far ahead of the hash blocks are kept in memory: what arrives while it has no turn.
-_WINDOW_BYTES = 2 * 1024 * 1024
+_WINDOW_BYTES = 1024 * 1024
 
 
 class Frontier:

@@ -123,7 +123,7 @@ def test_what_lands_in_order_is_not_read_again(
     for first in range(0, len(BYTES), 100_000):
         landing.land(first, 100_000)
         # What is farther ahead of the hash than its window is not kept for it.
-        wait_until(lambda reached=first: frontier.hashed >= reached - MIB)
+        wait_until(lambda reached=first: frontier.hashed >= reached - MIB // 2)
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
     assert file.reads == []
 
