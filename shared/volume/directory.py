@@ -65,18 +65,20 @@ class Directory:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def descend(self, *names: str, create: bool = False) -> "Directory":
-        """The directory below this one, made (and its parents fsynced) when `create`."""
+    def descend(self, *names: str, create: bool = False, durable: bool = True) -> "Directory":
+        """The directory below this one. `create`: made where it is not there, with its parents;
+        `durable`: these are fsynced then.
+        """
         current = Directory(os.dup(self._descriptor))
         for name in names:
             try:
-                child = current._child(name, create=create)
+                child = current._child(name, create=create, durable=durable)
             finally:
                 current.close()
             current = child
         return current
 
-    def _child(self, name: str, *, create: bool) -> "Directory":
+    def _child(self, name: str, *, create: bool, durable: bool) -> "Directory":
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             return Directory(os.open(name, flags, dir_fd=self._descriptor))
@@ -85,8 +87,9 @@ class Directory:
                 raise
         with suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=self._descriptor)
-        # The name of a new directory must survive a power cut before anything in it is promised.
-        self.fsync()
+        if durable:
+            # Its name must survive a power cut before anything in it is promised.
+            self.fsync()
         return Directory(os.open(name, flags, dir_fd=self._descriptor))
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:

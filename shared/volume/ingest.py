@@ -93,8 +93,9 @@ class Ingest:
 
     def _open(self, take: Callable[[Directory], bool], beat: Callable[[], None]) -> None:
         """`take` answers whether it left another owner's bytes under our name."""
+        # Nothing in here is promised: what goes with the power is fetched again.
         self._directory = self._volume.root.descend(
-            "ingest", self.digest.algorithm, self.digest.encoded, create=True
+            "ingest", self.digest.algorithm, self.digest.encoded, create=True, durable=False
         )
         try:
             flags = os.O_RDWR | os.O_CREAT

@@ -58,8 +58,9 @@ def write_layout(
         volume_errors(f"write the layout of {reference}"),
         volume.root.descend(*names, create=True) as layout,
     ):
-        for digest in image.blobs:
-            _place_blob(volume, layout, digest, depth=len(names))
+        for algorithm in sorted({digest.algorithm for digest in image.blobs}):
+            digests = [digest for digest in image.blobs if digest.algorithm == algorithm]
+            _place_blobs(volume, layout, algorithm, digests, depth=len(names))
         if layout.stat("oci-layout") is None:
             layout.replace("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         layout.replace("index.json", _index(reference, platform, image))
@@ -92,27 +93,37 @@ def _index(reference: Reference, platform: Platform, image: ImageFiles) -> bytes
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def _place_blob(volume: Volume, layout: Directory, digest: Digest, depth: int) -> None:
+def _place_blobs(
+    volume: Volume, layout: Directory, algorithm: str, digests: Sequence[Digest], depth: int
+) -> None:
     with (
-        volume.root.descend("blobs", digest.algorithm) as store,
-        layout.descend("blobs", digest.algorithm, create=True) as blobs,
+        volume.root.descend("blobs", algorithm) as store,
+        layout.descend("blobs", algorithm, create=True) as blobs,
     ):
-        here, there = blobs.stat(digest.encoded), store.stat(digest.encoded)
-        if here is not None:
-            if there is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-                return
-            # A link to bytes that were quarantined since, or a symlink from before.
-            blobs.unlink(digest.encoded)
-        try:
-            store.link(digest.encoded, blobs, digest.encoded)
-        except FileExistsError:
-            return
-        except OSError as error:
-            if error.errno not in LINKS_REFUSED:
-                raise
-            up = "../" * (depth + 2)
-            blobs.symlink(digest.encoded, f"{up}blobs/{digest.algorithm}/{digest.encoded}")
-        blobs.fsync()
+        placed = [_place_blob(store, blobs, digest, depth) for digest in digests]
+        if any(placed):
+            # Once for all of them.
+            blobs.fsync()
+
+
+def _place_blob(store: Directory, blobs: Directory, digest: Digest, depth: int) -> bool:
+    """False where it is there already."""
+    here, there = blobs.stat(digest.encoded), store.stat(digest.encoded)
+    if here is not None:
+        if there is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+            return False
+        # A link to bytes that were quarantined since, or a symlink from before.
+        blobs.unlink(digest.encoded)
+    try:
+        store.link(digest.encoded, blobs, digest.encoded)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in LINKS_REFUSED:
+            raise
+        up = "../" * (depth + 2)
+        blobs.symlink(digest.encoded, f"{up}blobs/{digest.algorithm}/{digest.encoded}")
+    return True
 
 
 def _remove_others(layout: Directory, kept: Sequence[Digest]) -> None:
