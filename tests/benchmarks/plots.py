@@ -18,7 +18,7 @@ def plot_rounds(
         middle = statistics.median(taken)
         axes.barh(row, middle, color="#9ecae1", height=0.6)
         axes.plot(taken, [row] * len(taken), "o", color="#08519c", markersize=4)
-        axes.annotate(f" {middle:.3g}", (max(taken), row), va="center")
+        axes.annotate(f" {middle:,.4g}", (max(taken), row), va="center")
     axes.set_yticks(range(len(values)), list(values))
     axes.invert_yaxis()
     axes.set_xlabel(unit)
@@ -48,7 +48,7 @@ def plot_growth(
     axes.set_ylim(0, 1.2 * most)
     axes.set_xlabel(units[0])
     axes.set_ylabel(units[1])
-    axes.legend()
+    axes.legend(loc="lower right")
     _save(axes, directory, name)
 
 
