@@ -170,12 +170,17 @@ class Ingest:
             self._directory.close()
 
     def abandon(self) -> None:
-        """The lease was lost: close, write nothing more, leave every name to the next owner.
+        """The lease was lost: close, write nothing more, leave every name to the next owner. Once
+        the blob is stored there is none, and no name is left.
 
         Harmless when it is closed already.
         """
         with suppress(OSError):
             self._content.close()
+        with suppress(OSError):
+            if not self._directory.closed and self._is_stored():
+                # Begun behind the sweep of whoever stored it.
+                self._sweep()
         self._directory.close()
 
     def discard(self) -> None:
@@ -224,6 +229,10 @@ class Ingest:
                 raise VolumeUnavailable(
                     f"The ingest of {self.digest} vanished from the volume; it is fetched again."
                 ) from error
+
+    def _is_stored(self) -> bool:
+        with self._volume.root.descend("blobs", self.digest.algorithm) as blobs:
+            return blobs.stat(self.digest.encoded) is not None
 
     def _sweep(self) -> None:
         """The blob is stored: no ingest of it, of whatever owner, is of use any more."""

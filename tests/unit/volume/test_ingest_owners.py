@@ -161,6 +161,19 @@ def test_an_abandoned_ingest_is_left_for_the_next_owner_to_copy(
     heir.discard()
 
 
+def test_nothing_is_left_of_one_that_is_abandoned_behind_the_commit_of_another(
+    volume: Volume, tmp_path: Path
+) -> None:
+    first = begin(volume, "1")
+    write(first, BODY)
+    first.commit()
+    late = begin(volume, "2")
+    write(late, BODY[:MIB])
+    late.abandon()
+    assert ingest_names(tmp_path) == set()
+    assert blob(tmp_path).read_bytes() == BODY
+
+
 def test_an_abandoned_ingest_takes_nothing_more(volume: Volume, tmp_path: Path) -> None:
     lost = begin(volume, "1")
     write(lost, BODY)
