@@ -7,6 +7,7 @@
                           runs.py       which of its bytes are there
                           frontier.py   their digest, in order, however they land
                           writeback.py  the disk's work, started early
+                          behind.py     the threads of these, and of unpacking.py
                           unpacking.py  what they uncompress to, beside it or afterwards
                           uncompressed.py  that, step by step
                           decoding.py   gzip and zstd

@@ -6,10 +6,10 @@ as fast as the disk; without one every write hashes what it can.
 """
 
 import errno
-import threading
 from collections.abc import Callable
 
 from shared.oci.digest import Digest
+from shared.volume.behind import Behind
 
 _BLOCK_BYTES = 256 * 1024
 # So far ahead of the hash blocks are kept in memory: what arrives while it has no turn.
@@ -26,15 +26,13 @@ class Frontier:
         # Bytes from 0 to here have landed.
         self._end = 0
         self._blocks: dict[int, bytes | memoryview] = {}
-        self._moved = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._behind = Behind("hash")
         self._error: Exception | None = None
 
     def landed(self, first: int, block: bytes | memoryview, end: int) -> None:
         """A block is on disk at `first`; from byte 0 everything up to `end` is there."""
-        with self._moved:
-            if self._thread is None:
+        with self._behind.moved:
+            if not self._behind.is_running:
                 if first == self.hashed:
                     self._hash(block)
                 self._end = max(self._end, end)
@@ -44,29 +42,22 @@ class Frontier:
                 self._blocks[first] = block
             if end > self._end:
                 self._end = end
-                self._moved.notify()
+                self._behind.moved.notify()
 
     def hash_behind(self) -> None:
         """From now on a thread of its own hashes, until `stop()` or `finish()`."""
-        if self._thread is None:
-            self._stopped = False
-            self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
-            self._thread.start()
+        if not self._behind.is_running:
+            self._behind.start(self._run)
 
     def stop(self) -> None:
         """The thread has ended; nothing is read any more but by `landed()` and `finish()`."""
-        with self._moved:
-            self._stopped = True
-            self._moved.notify()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._behind.stop()
 
     def finish(self, size: int) -> str:
         """The digest of `size` bytes, hexadecimal, once they are hashed. Raises OSError."""
-        with self._moved:
-            while self._thread is not None and self.hashed < size and self._error is None:
-                self._moved.wait()
+        with self._behind.moved:
+            while self._behind.is_running and self.hashed < size and self._error is None:
+                self._behind.moved.wait()
         self.stop()
         if self._error is not None:
             raise self._error
@@ -79,15 +70,15 @@ class Frontier:
                 self._step()
         except Exception as error:
             # Whatever it is: `finish()` waits for this thread.
-            with self._moved:
+            with self._behind.moved:
                 self._error = error
-                self._moved.notify()
+                self._behind.moved.notify()
 
     def _next(self) -> bool:
-        with self._moved:
-            while self.hashed >= self._end and not self._stopped:
-                self._moved.wait()
-            return not self._stopped
+        with self._behind.moved:
+            while self.hashed >= self._end and not self._behind.is_stopped:
+                self._behind.moved.wait()
+            return not self._behind.is_stopped
 
     def _catch_up(self) -> None:
         while self.hashed < self._end:
@@ -95,7 +86,7 @@ class Frontier:
 
     def _step(self) -> None:
         """Hash one more block, from memory or from the file."""
-        with self._moved:
+        with self._behind.moved:
             block = self._blocks.pop(self.hashed, None)
             # What was passed in the file, or came twice, is of no use any more.
             self._blocks = {f: kept for f, kept in self._blocks.items() if f > self.hashed}
@@ -112,6 +103,6 @@ class Frontier:
 
     def _hash(self, block: bytes | memoryview) -> None:
         self._hasher.update(block)
-        with self._moved:
+        with self._behind.moved:
             self.hashed += len(block)
-            self._moved.notify()
+            self._behind.moved.notify()

@@ -7,10 +7,11 @@ Nothing waits for the thread and nothing is handed to it: it reads what it is to
 page cache, as far as it gets, and `finish()` goes on from there.
 """
 
-import threading
 from collections.abc import Callable
+from functools import partial
 
 from shared.oci.digest import Digest
+from shared.volume.behind import Behind
 from shared.volume.store import Volume
 from shared.volume.uncompressed import Read, Uncompressed
 
@@ -21,11 +22,9 @@ class Unpacking:
     def __init__(self, digest: Digest, size: int, algorithm: str) -> None:
         self._named = digest, size, algorithm
         self._uncompressed = Uncompressed(*self._named)
-        self._moved = threading.Condition()
+        self._behind = Behind("unpack")
         # Bytes from 0 to here have landed.
         self._end = 0
-        self._stopped = False
-        self._thread: threading.Thread | None = None
 
     @property
     def diff_id(self) -> Digest | None:
@@ -44,28 +43,20 @@ class Unpacking:
 
     def start(self, read: Read, end: int) -> None:
         """Unpack in a thread of its own, until `stop()`. The first `end` bytes are there."""
-        if self._thread is None:
-            self._end, self._stopped = end, False
-            self._thread = threading.Thread(
-                target=self._run, args=(read,), name="unpack", daemon=True
-            )
-            self._thread.start()
+        if not self._behind.is_running:
+            self._end = end
+            self._behind.start(partial(self._run, read))
 
     def landed(self, end: int) -> None:
         """From byte 0 on everything up to `end` is there."""
-        with self._moved:
+        with self._behind.moved:
             if end > self._end:
                 self._end = end
-                self._moved.notify()
+                self._behind.moved.notify()
 
     def stop(self) -> None:
         """The thread has ended; nothing is read any more."""
-        with self._moved:
-            self._stopped = True
-            self._moved.notify()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._behind.stop()
 
     def restart(self) -> None:
         """Forget every byte; the thread has ended."""
@@ -89,7 +80,7 @@ class Unpacking:
         end = -1
         try:
             while (end := self._beyond(end)) >= 0:
-                while not self._stopped and self._uncompressed.step(read, end):
+                while not self._behind.is_stopped and self._uncompressed.step(read, end):
                     pass
         except OSError:
             # No download fails for this: `finish()` goes on from here.
@@ -100,7 +91,7 @@ class Unpacking:
 
     def _beyond(self, end: int) -> int:
         """How many bytes there are, once they are more than `end`; -1 when all is done."""
-        with self._moved:
-            while self._end <= end and not self._stopped:
-                self._moved.wait()
-            return -1 if self._stopped or self.is_over else self._end
+        with self._behind.moved:
+            while self._end <= end and not self._behind.is_stopped:
+                self._behind.moved.wait()
+            return -1 if self._behind.is_stopped or self.is_over else self._end

@@ -6,7 +6,8 @@ it has a thread of its own. Source: sync_file_range(2).
 """
 
 import ctypes
-import threading
+
+from shared.volume.behind import Behind
 
 _SYNC_FILE_RANGE_WRITE = 2
 _STEP_BYTES = 16 * 1024 * 1024
@@ -22,34 +23,27 @@ class Writeback:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._dirty_bytes = 0
-        self._due = threading.Condition()
-        self._stopped = False
-        self._thread: threading.Thread | None = None
+        self._behind = Behind("writeback")
         if _sync_file_range is not None:
-            self._thread = threading.Thread(target=self._run, name="writeback", daemon=True)
-            self._thread.start()
+            self._behind.start(self._run)
 
     def wrote(self, count: int) -> None:
         """So many bytes were written, anywhere in the file."""
-        with self._due:
+        with self._behind.moved:
             self._dirty_bytes += count
             if self._dirty_bytes >= _STEP_BYTES:
-                self._due.notify()
+                self._behind.moved.notify()
 
     def stop(self) -> None:
         """The descriptor may be closed now."""
-        with self._due:
-            self._stopped = True
-            self._due.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self._behind.stop()
 
     def _run(self) -> None:
         while True:
-            with self._due:
-                while self._dirty_bytes < _STEP_BYTES and not self._stopped:
-                    self._due.wait()
-                if self._stopped:
+            with self._behind.moved:
+                while self._dirty_bytes < _STEP_BYTES and not self._behind.is_stopped:
+                    self._behind.moved.wait()
+                if self._behind.is_stopped:
                     return
                 self._dirty_bytes = 0
             # From 0 to the end of the file: what is clean, or on its way, costs nothing.
