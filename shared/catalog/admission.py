@@ -113,7 +113,7 @@ _ANYBODY_WAITS = text(
     """
 )
 
-_ALONE = "SELECT pg_try_advisory_xact_lock(:key)"
+_ALONE = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 # Whether nobody has to wait: no line, no pause, and half of the window free. Then the order of the
 # line does not matter, and neither does one more than the window holds.
@@ -125,6 +125,9 @@ _EMPTY_HOUSE = f"""
             ELSE greatest(slots * {_MESSAGES_PER_SLOT}, {_SMALLEST_WINDOW}) END AS free
     FROM ({_UNDER_WAY}) AS under_way
 """
+
+
+_ASKED = [one.name for one in fields(NewPull) if one.name != "deadline_seconds"]
 
 
 def _arrival() -> Executable:
@@ -148,7 +151,6 @@ def _arrival() -> Executable:
 
 
 # Made once: to put it together takes longer than to run it.
-_ASKED = [one.name for one in fields(NewPull) if one.name != "deadline_seconds"]
 _ARRIVE = _arrival()
 
 
@@ -186,7 +188,7 @@ def admit(tx: Connection) -> list[str]:
     highest = tx.execute(_ANYBODY_WAITS).scalar()
     if highest is None:
         return []
-    if not tx.execute(text(_ALONE), {"key": _ADVISORY_LOCK}).scalar():
+    if not tx.execute(_ALONE, {"key": _ADVISORY_LOCK}).scalar():
         # Whoever is at it fills the window; the place that has just become free, the next one.
         return []
     places = _places(tx, 0)

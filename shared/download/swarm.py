@@ -130,7 +130,7 @@ class Swarm:
     def _has_more(self) -> bool:
         return not self._alone and self._plan.has_more
 
-    def _worth(self) -> float:
+    def _bytes_a_round_trip(self) -> float:
         """What a connection brings in the time of a round trip, as far as that is known."""
         now = time.monotonic()
         known = [count for lane in self._lanes if (count := lane.round_trip_bytes(now))]
@@ -141,7 +141,7 @@ class Swarm:
     def _take(self, lane: Lane) -> Range | None:
         rate = lane.before.bytes_per_second
         with self._changed:
-            return self._plan.take(self._ramp.wanted, rate, self._worth())
+            return self._plan.take(self._ramp.wanted, rate, self._bytes_a_round_trip())
 
     def _give_back(self, taken: Range) -> None:
         with self._changed:

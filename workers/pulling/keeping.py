@@ -3,9 +3,9 @@ nobody wants any more.
 
 Every second, while there is anything to keep, and in one transaction: it writes down how far each
 download is, renews the leases that are due, and asks who still wants the bytes; what downloads have
-freed meanwhile goes back to the system. A lease is renewed
-only while its download showed a sign of life within the stall time, so that a write that hangs for
-ever does not hold its lease for ever. At rest it asks nothing.
+freed meanwhile goes back to the system. A lease is renewed only while its download showed a sign of
+life within the stall time, so that a write that hangs for ever does not hold its lease for ever. At
+rest it asks nothing.
 """
 
 import logging
