@@ -71,7 +71,8 @@ def _start_flower(home: StackHome, state: State, port: int, password: str) -> Ch
         "Flower",
         [*command, "--address=127.0.0.1", f"--port={port}"],
         home.directory / "log" / "flower.log",
-        signal.SIGTERM,
+        # Killed, not asked: it keeps nothing, and asked while it starts it may go on for ever.
+        signal.SIGKILL,
         {**os.environ, **state.environment, **flower},
     )
 
