@@ -12,7 +12,7 @@
                           uncompressed.py  that, step by step
                           decoding.py   gzip and zstd
                           inheritance.py  what a new owner takes from earlier ones
-                          documents.py  a small one, stored whole
+                          shelf.py      small ones, stored whole and together
     blobs/…               store.py      complete, verified, read-only; a name is a promise
     images/…              layout.py     an OCI image layout for each image, hard links into blobs/
     quarantine/…          store.py      bytes that stopped matching their name

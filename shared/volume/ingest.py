@@ -73,33 +73,23 @@ class Ingest:
         owner finds the bytes where they were, or under this one's name.
         """
         ingest = cls(volume, digest, size, owner)
-        ingest._begin(lambda directory: inherit(directory, owner, alive, beat), beat)
-        return ingest
-
-    @classmethod
-    def begin_alone(cls, volume: Volume, digest: Digest, size: int, owner: str) -> "Ingest":
-        """A new, empty ingest of `owner`; those of others are neither used nor touched."""
-        ingest = cls(volume, digest, size, owner)
-        ingest._begin(lambda _directory: False, lambda: None)
-        return ingest
-
-    def _begin(self, take: Callable[[Directory], bool], beat: Callable[[], None]) -> None:
-        with volume_errors(f"begin the ingest of {self.digest}"):
+        with volume_errors(f"begin the ingest of {digest}"):
             for _ in range(_SWEPT_TIMES):
                 with suppress(FileNotFoundError):
-                    self._open(take, beat)
-                    return
-            self._open(take, beat)
+                    ingest._open(alive, beat)
+                    return ingest
+            ingest._open(alive, beat)
+            return ingest
 
-    def _open(self, take: Callable[[Directory], bool], beat: Callable[[], None]) -> None:
-        """`take` answers whether it left another owner's bytes under our name."""
+    def _open(self, alive: Collection[str], beat: Callable[[], None]) -> None:
         # Nothing in here is promised: what goes with the power is fetched again.
         self._directory = self._volume.root.descend(
             "ingest", self.digest.algorithm, self.digest.encoded, create=True, durable=False
         )
         try:
             flags = os.O_RDWR | os.O_CREAT
-            exclusive = 0 if take(self._directory) else os.O_EXCL
+            inherits = inherit(self._directory, self._owner, alive, beat)
+            exclusive = 0 if inherits else os.O_EXCL
             file = self._directory.open(self._owner, flags | exclusive)
             # Closed with it from here on, whatever happens.
             self._content = Content(self.digest, self.size, file, -1)

@@ -138,20 +138,27 @@ class Volume:
         blobs.fsync()
 
     def publish(self, source: Directory, name: str, digest: Digest) -> None:
-        """Give the verified, fsynced file `name` its place in the store. Raises OSError.
+        """Give the verified, fsynced file `name` its place in the store, durably. Raises OSError.
+
+        See `place`.
+        """
+        with self.root.descend("blobs", digest.algorithm, create=True) as blobs:
+            self.place(source, name, blobs, digest)
+            blobs.fsync()
+
+    def place(self, source: Directory, name: str, blobs: Directory, digest: Digest) -> None:
+        """Publish in `blobs`, the store's directory, whose fsync is still to come. Raises OSError.
 
         Never replaces: that would detach the hard links that layouts hold. Another writer's
         file under the same name is hashed and kept, or quarantined.
         """
-        with self.root.descend("blobs", digest.algorithm, create=True) as blobs:
-            try:
+        try:
+            source.link(name, blobs, digest.encoded)
+        except FileExistsError:
+            if self._verified_size(blobs, digest) is None:
                 source.link(name, blobs, digest.encoded)
-            except FileExistsError:
-                if self._verified_size(blobs, digest) is None:
-                    source.link(name, blobs, digest.encoded)
-            except OSError as error:
-                if error.errno not in LINKS_REFUSED:
-                    raise
-                if blobs.stat(digest.encoded) is None or not self._verified_size(blobs, digest):
-                    source.rename(name, blobs, digest.encoded)
-            blobs.fsync()
+        except OSError as error:
+            if error.errno not in LINKS_REFUSED:
+                raise
+            if blobs.stat(digest.encoded) is None or not self._verified_size(blobs, digest):
+                source.rename(name, blobs, digest.encoded)

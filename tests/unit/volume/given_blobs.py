@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 from shared.oci.digest import Digest
+from shared.volume.shelf import Shelf
+from shared.volume.store import Volume
 
 MIB = 1024 * 1024
 BODY = os.urandom(3 * MIB + 17)
@@ -13,3 +15,13 @@ DIGEST = Digest.of(BODY)
 def blob(tmp_path: Path, digest: Digest = DIGEST) -> Path:
     """Its file, once it is stored."""
     return tmp_path / "blobs" / digest.algorithm / digest.encoded
+
+
+def store(volume: Volume, *bodies: bytes) -> list[Digest]:
+    """Stored, all of them."""
+    digests = [Digest.of(body) for body in bodies]
+    with Shelf(volume, "document") as shelf:
+        for digest, body in zip(digests, bodies, strict=True):
+            shelf.put(digest, body)
+        shelf.settle()
+    return digests

@@ -9,11 +9,10 @@ import pytest
 
 from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
 from shared.oci.digest import Digest
-from shared.volume.documents import put
 from shared.volume.identity import FILE_NAME
 from shared.volume.ingest import Ingest
 from shared.volume.store import Volume
-from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob
+from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob, store
 
 
 def begin(
@@ -217,7 +216,7 @@ def test_adopt_answers_the_size_of_matching_bytes_and_quarantines_others(
     volume: Volume, tmp_path: Path
 ) -> None:
     assert volume.adopt(DIGEST) is None
-    put(volume, DIGEST, BODY, "document")
+    store(volume, BODY)
     assert volume.adopt(DIGEST) == len(BODY)
     blob(tmp_path).chmod(0o644)
     blob(tmp_path).write_bytes(BODY[:-1] + b"?")
@@ -226,7 +225,7 @@ def test_adopt_answers_the_size_of_matching_bytes_and_quarantines_others(
 
 
 def test_read_verifies_what_it_reads(volume: Volume, tmp_path: Path) -> None:
-    put(volume, DIGEST, BODY, "document")
+    store(volume, BODY)
     assert volume.read(DIGEST, len(BODY)) == BODY
     blob(tmp_path).chmod(0o644)
     blob(tmp_path).write_bytes(BODY[:-1] + b"?")

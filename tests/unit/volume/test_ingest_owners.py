@@ -7,10 +7,9 @@ import pytest
 
 from shared.errors import VolumeUnavailable
 from shared.volume import inheritance
-from shared.volume.documents import put
 from shared.volume.ingest import Ingest
 from shared.volume.store import Volume
-from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob
+from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob, store
 
 
 def begin(volume: Volume, owner: str) -> Ingest:
@@ -43,13 +42,20 @@ class Beats:
             raise Stopped
 
 
+class Everybody(set[str]):
+    """Whoever there is, lives."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 def open_descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
 def given_ingest(volume: Volume, owner: str, count: int) -> Ingest:
     """An ingest that holds the first `count` bytes, beside whatever there is."""
-    ingest = Ingest.begin_alone(volume, DIGEST, len(BODY), owner)
+    ingest = Ingest.begin(volume, DIGEST, len(BODY), owner, alive=Everybody())
     write(ingest, BODY[:count])
     return ingest
 
@@ -278,7 +284,7 @@ def test_a_document_is_put_without_a_look_at_the_ingests_of_others(
 ) -> None:
     ones = [given_ingest(volume, owner, len(BODY)) for owner in "123"]
     assert len(ingest_names(tmp_path)) == 6
-    put(volume, DIGEST, BODY, "document")
+    store(volume, BODY)
     for one in ones:
         one.commit()
     assert blob(tmp_path).read_bytes() == BODY

@@ -8,19 +8,12 @@ import pytest
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
-from shared.volume.documents import put
 from shared.volume.layout import ImageFiles, layout_manifest, layout_names, write_layout
 from shared.volume.store import Volume
+from tests.unit.volume.given_blobs import store
 
 AMD64 = Platform.parse("linux/amd64")
 TAGGED = Reference.parse("127.0.0.1:5000/team/app:1.2")
-
-
-def store(volume: Volume, *bodies: bytes) -> list[Digest]:
-    digests = [Digest.of(body) for body in bodies]
-    for digest, body in zip(digests, bodies, strict=True):
-        put(volume, digest, body, "document")
-    return digests
 
 
 def files(digests: list[Digest]) -> ImageFiles:

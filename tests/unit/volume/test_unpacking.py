@@ -37,7 +37,7 @@ def uncompressed(raw: bytes, algorithm: str = "sha256") -> Uncompressed:
 
 def stored(volume: Volume, raw: bytes) -> Digest:
     digest = Digest.of(raw)
-    ingest = Ingest.begin_alone(volume, digest, len(raw), "owner")
+    ingest = Ingest.begin(volume, digest, len(raw), "owner")
     ingest.write(raw)
     ingest.commit()
     return digest
@@ -129,7 +129,7 @@ def test_a_beat_may_end_it(volume: Volume) -> None:
 
 
 def test_a_layer_is_unpacked_while_it_lands(volume: Volume) -> None:
-    ingest = Ingest.begin_alone(volume, DIGEST, len(LAYER), "owner")
+    ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
     blocks = list(range(0, len(LAYER), 10_000))
@@ -147,7 +147,7 @@ def test_a_layer_is_unpacked_while_it_lands(volume: Volume) -> None:
 
 
 def test_what_the_thread_did_not_reach_is_finished_from_the_volume(volume: Volume) -> None:
-    ingest = Ingest.begin_alone(volume, DIGEST, len(LAYER), "owner")
+    ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
     with ingest.in_background():
@@ -161,7 +161,7 @@ def test_what_the_thread_did_not_reach_is_finished_from_the_volume(volume: Volum
 
 
 def test_an_ingest_that_starts_over_is_unpacked_anew(volume: Volume) -> None:
-    ingest = Ingest.begin_alone(volume, DIGEST, len(LAYER), "owner")
+    ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
     with ingest.in_background():

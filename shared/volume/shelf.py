@@ -1,0 +1,86 @@
+"""Small blobs, whole: they are in memory before they are stored, and become durable together."""
+
+import os
+
+from shared.errors import DigestMismatch, VolumeUnavailable
+from shared.oci.digest import Digest
+from shared.volume.directory import Directory, volume_errors
+from shared.volume.store import Volume
+
+# Whoever commits the same blob sweeps its directory: so often may that happen to one owner.
+_SWEPT_TIMES = 4
+
+
+class Shelf:
+    """Small blobs of one owner, on which nobody may rely before `settle()`. A context manager.
+
+    Raises VolumeFull or VolumeUnavailable from every method. For one thread.
+    """
+
+    def __init__(self, volume: Volume, owner: str) -> None:
+        self._volume = volume
+        self._owner = owner
+        # By algorithm: where they are written, and where they are published.
+        self._places: dict[str, tuple[Directory, Directory]] = {}
+
+    def __enter__(self) -> "Shelf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for ingests, blobs in self._places.values():
+            ingests.close()
+            blobs.close()
+
+    def put(self, digest: Digest, raw: bytes) -> None:
+        """Verify and publish. Raises DigestMismatch."""
+        actual = Digest.of(raw, digest.algorithm)
+        if actual != digest:
+            raise DigestMismatch(f"The bytes for {digest} hash to {actual}.")
+        with volume_errors(f"store {digest}"):
+            for _ in range(_SWEPT_TIMES):
+                try:
+                    self._put(digest, raw)
+                except FileNotFoundError:
+                    if self._volume.adopt(digest) is not None:
+                        return
+                else:
+                    return
+        raise VolumeUnavailable(f"{digest} vanished from the volume while it was stored.")
+
+    def settle(self) -> None:
+        """Make the names durable: from here on a row may speak of these blobs."""
+        for _, blobs in self._places.values():
+            self._volume.check()
+            with volume_errors("make new blobs durable"):
+                blobs.fsync()
+
+    def _put(self, digest: Digest, raw: bytes) -> None:
+        ingests, blobs = self._place(digest.algorithm)
+        with ingests.descend(digest.encoded, create=True, durable=False) as directory:
+            try:
+                self._write(directory, raw)
+                self._volume.place(directory, self._owner, blobs, digest)
+            finally:
+                directory.unlink(self._owner)
+        ingests.rmdir(digest.encoded)
+
+    def _place(self, algorithm: str) -> tuple[Directory, Directory]:
+        if algorithm not in self._places:
+            self._volume.check()
+            root = self._volume.root
+            blobs = root.descend("blobs", algorithm, create=True)
+            ingests = root.descend("ingest", algorithm, create=True, durable=False)
+            self._places[algorithm] = ingests, blobs
+        return self._places[algorithm]
+
+    def _write(self, directory: Directory, raw: bytes) -> None:
+        descriptor = directory.open(self._owner, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            view = memoryview(raw)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, 0o444)
+            # A failed fsync may have dropped the pages: what it fails for is never published.
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
