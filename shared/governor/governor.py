@@ -1,12 +1,14 @@
-"""The gate before every request to a registry: one round trip to Redis, and none at rest.
+"""The gate before every request to a registry: one round trip to Redis at most, and none at rest.
 
-A request enters with a permit, a leased connection, and leaves when its body is closed. Who may not
+A request enters with a permit, a leased connection, and leaves when its body is closed. Requests
+that follow each other at once go by one permit, for as long as its verdict is fresh. Who may not
 enter is told until when; nothing was asked then, and nothing counts as a failure. What came of a
 request is told to the fleet where it matters: a 429 holds everybody back until the time that the
 registry named, a host that did not answer is not asked for a while, and one request alone looks
 whether that is over. While Redis is away the gate stays open, a crack (`knowledge.py`).
 """
 
+import math
 import random
 import threading
 import time
@@ -23,6 +25,8 @@ from shared.governor.limits import Limits
 _LOOKS = 8
 _LOOK_SECONDS = 0.25
 _TICK_SECONDS = 1.0
+# So long a host may be asked again without a question to the fleet: as late it hears of a 429.
+_FRESH_SECONDS = 0.2
 # Bandwidth is asked for in portions of so many seconds.
 _PORTION_SECONDS = 0.1
 
@@ -36,6 +40,8 @@ class Permit:
         self.limits = limits
         self.probe = probe
         self.local = False
+        # When the fleet said so, by time.monotonic().
+        self.told_at = time.monotonic()
         self._governor = governor
         self._unpaced_bytes = 0
 
@@ -58,11 +64,13 @@ class Permit:
     def hold(self, seconds: float | None) -> float:
         """The registry asked to be left alone (429, Retry-After). How long everybody waits."""
         self.probe = False
+        self._governor.doubt(self.host)
         return self._governor.knowledge.hold(self.host, seconds)
 
     def bury(self) -> None:
         """The host did not answer, or answered with what is not its own."""
         self.probe = False
+        self._governor.doubt(self.host)
         self._governor.knowledge.bury(self.host)
 
     def received(self, count: int) -> None:
@@ -114,13 +122,16 @@ class Governor:
             bandwidth_bytes_per_second or self._usual.bandwidth_bytes_per_second,
         )
         permit = Permit(self, host, limits, probe=False)
+        if self._go_on(permit):
+            return permit
         for look in range(_LOOKS):
             verdict = self._ask(permit)
             if verdict.word in {"go", "probe", "local"}:
                 permit.probe = verdict.word == "probe"
                 permit.local = verdict.word == "local"
                 self._keep(permit)
-                time.sleep(verdict.seconds)
+                if verdict.seconds:
+                    time.sleep(verdict.seconds)
                 return permit
             if verdict.word != "full" or look == _LOOKS - 1:
                 break
@@ -130,12 +141,36 @@ class Governor:
     def take_back(self, permit: Permit) -> None:
         """The permit's connection is free again."""
         with self._changed:
-            if self._out.pop(permit.id, None) is None:
+            # The one that goes on with it has the same id.
+            if self._out.get(permit.id) is not permit:
                 return
+            del self._out[permit.id]
             if permit.local:
                 self.knowledge.leave_local(permit.host)
             else:
                 self._back.append(permit)
+
+    def doubt(self, host: str) -> None:
+        """The fleet has something new to say about this host."""
+        with self._changed:
+            for one in (*self._back, *self._out.values()):
+                if one.host == host:
+                    one.told_at = -math.inf
+
+    def _go_on(self, permit: Permit) -> bool:
+        """Whether a request that has just ended leaves its connection to this one."""
+        if permit.limits.requests_per_second is not None:
+            return False
+        fresh = time.monotonic() - _FRESH_SECONDS
+        with self._changed:
+            for one in self._back:
+                is_fresh = one.told_at > fresh and not one.probe
+                if is_fresh and one.host == permit.host and one.limits == permit.limits:
+                    self._back.remove(one)
+                    permit.id, permit.told_at = one.id, one.told_at
+                    self._out[permit.id] = permit
+                    return True
+        return False
 
     def _ask(self, permit: Permit) -> Verdict:
         with self._changed:
