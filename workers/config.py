@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from celery import Celery
 from kombu import Exchange, Queue
 
 from shared.settings import Settings
 from workers import contract
+from workers.broker import App
 
 _DAY_SECONDS = 24 * 3600
 
@@ -17,9 +17,9 @@ _SOCKET_TIMEOUT_SECONDS = 15
 _SOCKET_CONNECT_TIMEOUT_SECONDS = 5
 
 
-def make_app(settings: Settings) -> Celery:
+def make_app(settings: Settings) -> App:
     """A Celery app for this fleet: the workers' own, or a client's that only sends."""
-    app = Celery("towline", set_as_current=False)
+    app = App("towline", set_as_current=False)
     app.conf.update(configuration(settings))
     return app
 

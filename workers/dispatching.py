@@ -13,6 +13,7 @@ from shared.catalog.database import Catalog
 from shared.catalog.layer_messages import LayerMessage
 from workers import contract
 from workers.answering import answer
+from workers.broker import App
 from workers.pulling.accepting import admit
 from workers.pulling.outbox import Outbox
 from workers.pulling.planning import Plan
@@ -45,7 +46,7 @@ def deliver(app: Celery, catalog: Catalog, outbox: Outbox) -> None:
         _log.warning(_NOT_SENT, error)
 
 
-def launch(app: Celery, plan: Plan) -> None:
+def launch(app: App, plan: Plan) -> None:
     """Fan the pull out: one header task per distinct digest, then the link. Never raises."""
     try:
         _launch(app, plan)
@@ -53,7 +54,7 @@ def launch(app: Celery, plan: Plan) -> None:
         _log.warning(_NOT_SENT, error)
 
 
-def _launch(app: Celery, plan: Plan) -> None:
+def _launch(app: App, plan: Plan) -> None:
     identity = {"pull_id": plan.pull_id, "generation": plan.generation}
     header = group(
         _message(
@@ -69,7 +70,8 @@ def _launch(app: Celery, plan: Plan) -> None:
     body = _message(app, contract.LINK_IMAGE, shown, **identity)
     # A header that was revoked, or whose result Redis refused, fails the chord and not the pull.
     net = _message(app, contract.RESUME_PULL, shown, **identity)
-    chord(header, body.on_error(net), app=app).apply_async()
+    with app.at_once():
+        chord(header, body.on_error(net), app=app).apply_async()
 
 
 def send_layer(app: Celery, message: LayerMessage) -> None:
