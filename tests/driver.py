@@ -146,7 +146,7 @@ def driving(
         registry,
         keeper,
         governor,
-        unpack_with(chosen),
+        unpack=unpack_with(chosen),
     )
     try:
         with listening() as lines:

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +18,7 @@ from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
 from workers.pulling.keeping import Keeper
+from workers.pulling.spoken_for import SpokenFor
 from workers.shutdown import letting_go
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Resources:
     registry: RegistryClient
     keeper: Keeper
     governor: Governor
+    spoken_for: SpokenFor = field(default_factory=SpokenFor)
     unpack: Unpack | None = None
 
     @property
@@ -103,9 +105,8 @@ def _build(settings: Settings) -> Resources:
         raise
     keeper = Keeper(catalog, settings, letting_go.is_set)
     governor = govern(settings)
-    return Resources(
-        settings, catalog, volume, RegistryClient(settings, governor), keeper, governor, unpack
-    )
+    registry = RegistryClient(settings, governor)
+    return Resources(settings, catalog, volume, registry, keeper, governor, unpack=unpack)
 
 
 def unpack_with(settings: Settings) -> Unpack | None:

@@ -8,6 +8,7 @@
     pull_rows.py     how it is read and moved             pull_values.py  as a value
     pull_layers.py   its layers on their way              layer_messages.py  what is sent for one
     waiters.py       who goes on with a layer             landings.py     who is told that it came
+    companions.py    small ones that one task fetches together
     shared_failures.py  who has failed with the one that tried
     diff_ids.py      what is claimed of a layer, and what was verified
     blobs.py         files under blobs/                   leases.py       who is at work on one

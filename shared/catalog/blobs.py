@@ -1,79 +1,90 @@
 """Blobs: which files are on the volume. A row is stored once its bytes are verified and fsynced."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import text
 
 from shared.catalog.database import Connection
-from shared.catalog.tables import blobs
 from shared.oci.digest import Digest
+
+# Statements with lists in them are written out: to put one together for as many parameters as there
+# are takes longer than to run it.
+_STORED = text("""
+    SELECT digest, size_bytes FROM blobs
+    WHERE digest = ANY(CAST(:digests AS text[])) AND stored_at IS NOT NULL
+""")
+
+_EXPECT = text("""
+    INSERT INTO blobs (digest) SELECT unnest(CAST(:digests AS text[])) ON CONFLICT DO NOTHING
+""")
+
+_LOCK = text("""
+    SELECT digest, size_bytes, stored_at FROM blobs WHERE digest = ANY(CAST(:digests AS text[]))
+    ORDER BY digest FOR UPDATE
+""")
 
 
 def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, int]:
     """The verified size, in bytes, of those among `digests` that are stored."""
-    rows = tx.execute(
-        select(blobs.c.digest, blobs.c.size_bytes).where(
-            blobs.c.digest.in_([str(digest) for digest in digests]), blobs.c.stored_at.is_not(None)
-        )
-    )
+    rows = tx.execute(_STORED, {"digests": [str(digest) for digest in digests]})
     return {Digest.parse(row.digest): row.size_bytes for row in rows}
 
 
-def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> None:
-    """Make and lock a row for each; in digest order, so that two pulls cannot deadlock."""
+def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> dict[Digest, int]:
+    """Make and lock a row for each; in digest order, so that two pulls cannot deadlock. As
+    `stored()` then.
+    """
     ordered = sorted(str(digest) for digest in set(digests))
     if not ordered:
-        return
-    tx.execute(
-        insert(blobs).values([{"digest": digest} for digest in ordered]).on_conflict_do_nothing()
-    )
-    tx.execute(
-        select(blobs.c.id)
-        .where(blobs.c.digest.in_(ordered))
-        .order_by(blobs.c.digest)
-        .with_for_update()
-    )
+        return {}
+    tx.execute(_EXPECT, {"digests": ordered})
+    locked = tx.execute(_LOCK, {"digests": ordered})
+    return {Digest.parse(row.digest): row.size_bytes for row in locked if row.stored_at}
 
 
-# One verified blob; what is stored already keeps its time.
+# What came, in an order that keeps two who store the same from waiting for each other.
+GIVEN = """
+    SELECT * FROM unnest(CAST(:digests AS text[]), CAST(:sizes AS bigint[]),
+        CAST(:diff_ids AS text[])) AS given (digest, size_bytes, diff_id)
+    ORDER BY digest
+"""
+
+# The verified blobs of `given`; what is stored already keeps its time.
 STORE = """
     INSERT INTO blobs (digest, size_bytes, stored_at, verified_at)
-    VALUES (:digest, :size_bytes, clock_timestamp(), clock_timestamp())
+    SELECT digest, size_bytes, clock_timestamp(), clock_timestamp() FROM given
     ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes,
         stored_at = excluded.stored_at, verified_at = excluded.verified_at
         WHERE blobs.stored_at IS NULL
 """
 
-# That it is a layer; a diff_id that is known stays.
-STORE_LAYER = """
-    INSERT INTO layers (digest, size_bytes, diff_id) VALUES (:digest, :size_bytes, :diff_id)
+# That they are layers; a diff_id that is known stays.
+STORE_LAYERS = """
+    INSERT INTO layers (digest, size_bytes, diff_id)
+    SELECT digest, size_bytes, diff_id FROM given
     ON CONFLICT (digest) DO UPDATE SET diff_id = excluded.diff_id
         WHERE layers.diff_id IS NULL AND excluded.diff_id IS NOT NULL
 """
 
-_STORE = text(STORE)
-_STORE_BOTH = text(f"WITH stored AS ({STORE}) {STORE_LAYER}")
+_STORE = text(f"WITH given AS ({GIVEN}) {STORE}")
+_STORE_BOTH = text(f"WITH given AS ({GIVEN}), stored AS ({STORE}) {STORE_LAYERS}")
 
 
-def store_blobs(tx: Connection, sizes: dict[Digest, int]) -> None:
+def store_blobs(tx: Connection, sizes: Mapping[Digest, int]) -> None:
     """These blobs are on the volume, verified, with these sizes in bytes."""
-    rows = [
-        {"digest": str(digest), "size_bytes": sizes[digest]} for digest in sorted(sizes, key=str)
-    ]
-    tx.execute(_STORE, rows)
+    tx.execute(_STORE, given([(digest, size, None) for digest, size in sizes.items()]))
 
 
 def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | None = None) -> None:
     """This blob is on the volume, and it is a layer; `diff_id` only as computed from its bytes."""
-    tx.execute(_STORE_BOTH, layer_row(digest, size, diff_id))
+    tx.execute(_STORE_BOTH, given([(digest, size, diff_id)]))
 
 
-def layer_row(digest: Digest, size: int, diff_id: Digest | None) -> dict[str, Any]:
-    """What `STORE` and `STORE_LAYER` take."""
+def given(rows: Sequence[tuple[Digest, int, Digest | None]]) -> dict[str, list[Any]]:
+    """What `GIVEN` takes: digests, sizes in bytes, diff_ids."""
     return {
-        "digest": str(digest),
-        "size_bytes": size,
-        "diff_id": str(diff_id) if diff_id else None,
+        "digests": [str(digest) for digest, _, _ in rows],
+        "sizes": [size for _, size, _ in rows],
+        "diff_ids": [str(diff_id) if diff_id else None for _, _, diff_id in rows],
     }

@@ -28,7 +28,13 @@ _SESSION_SETTINGS = {
     "enable_bitmapscan": "off",
     # Or a plain one would be thought dearer than to read the whole table.
     "random_page_cost": "1.1",
+    # For the same reason no statement is planned anew for other values: planning takes longer than
+    # most of them run.
+    "plan_cache_mode": "force_generic_plan",
 }
+
+# From its second run on a connection a statement is prepared.
+_PREPARED_AFTER = 1
 
 # Classes of SQLSTATE that another try may cure: connection, rollback (deadlock, serialization),
 # resources, operator intervention (restart, time-out), system errors; and lock_not_available.
@@ -54,9 +60,12 @@ class Catalog:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=pool_timeout_seconds,
+            # The one that was used last knows the statements that come next.
+            pool_use_lifo=True,
             connect_args={
                 # The driver sends no BEGIN of its own: `_begin_at_checkout` does.
                 "autocommit": True,
+                "prepare_threshold": _PREPARED_AFTER,
                 "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
                 "options": options,
                 "keepalives_idle": 10,

@@ -106,16 +106,6 @@ def save_manifest(
     return _save(tx, manifests, row)[0]
 
 
-def manifest_id(tx: Connection, digest: Digest) -> int:
-    """The id of a saved manifest."""
-    return _id(tx, manifests, str(digest))
-
-
-def index_id(tx: Connection, digest: Digest) -> int:
-    """The id of a saved index."""
-    return _id(tx, indexes, str(digest))
-
-
 def _save(tx: Connection, table: Table, row: dict[str, Any]) -> tuple[int, bool]:
     """The id of the row with this digest, and whether it is new. The digest says it all."""
     statement = insert(table).values(row).on_conflict_do_nothing(index_elements=["digest"])

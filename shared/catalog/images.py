@@ -1,23 +1,21 @@
 """Images: which manifest a reference names for a platform, since when, and which files that is."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, column, func, select, table, update
+from sqlalchemy import Row, Select, column, func, select, table, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
 from shared.catalog.tables import (
-    blobs,
     image_history,
     images,
     indexes,
-    layers,
-    manifest_layers,
     manifests,
 )
+from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
 
 _image_layers = table(
@@ -70,80 +68,82 @@ class NewImage:
 
     reference: str
     platform: str
-    manifest_id: int
     manifest_digest: str
-    index_id: int | None
+    index_digest: str | None
     size_bytes: int
     resolved_at: datetime
     is_tag: bool
 
 
-def link_layers(tx: Connection, manifest_id: int, linked: Sequence[Layer]) -> None:
-    """The manifest's layers by position, all of them stored. Harmless when done twice."""
+# A row in layers for blobs that came as something else, as they were verified then: the empty blob
+# of an artifact is its config and its layer at once.
+# Source: image-spec v1.1, "Guidance for an Empty Descriptor".
+_KNOW_AS_LAYERS = text("""
+    INSERT INTO layers (digest, size_bytes)
+    SELECT digest, size_bytes FROM blobs
+    WHERE digest = ANY(CAST(:digests AS text[])) AND stored_at IS NOT NULL
+    ORDER BY digest ON CONFLICT DO NOTHING
+""")
+
+# Left joins: what is not there is an error, not left out.
+_LINK_LAYERS = text("""
+    INSERT INTO manifest_layers (manifest_id, position, layer_id, media_type, diff_id)
+    SELECT manifests.id, linked.position, layers.id, linked.media_type, linked.diff_id
+    FROM unnest(CAST(:positions AS integer[]), CAST(:digests AS text[]),
+        CAST(:media_types AS text[]), CAST(:diff_ids AS text[]))
+        AS linked (position, digest, media_type, diff_id)
+    LEFT JOIN layers ON layers.digest = linked.digest
+    LEFT JOIN manifests ON manifests.digest = :manifest
+    ON CONFLICT DO NOTHING
+""")
+
+
+def link_layers(tx: Connection, manifest: Digest, linked: Sequence[Layer]) -> None:
+    """The manifest's layers by position, all of them stored. Harmless when done twice.
+
+    Raises IntegrityError where one is not stored, or the manifest not saved.
+    """
     if not linked:
         return
-    digests = {str(layer.descriptor.digest) for layer in linked}
-    _know_as_layers(tx, digests)
-    ids = {
-        row.digest: row.id
-        for row in tx.execute(
-            select(layers.c.id, layers.c.digest).where(layers.c.digest.in_(digests))
-        )
-    }
+    digests = [str(layer.descriptor.digest) for layer in linked]
+    tx.execute(_KNOW_AS_LAYERS, {"digests": digests})
     tx.execute(
-        insert(manifest_layers).on_conflict_do_nothing(),
-        [
-            {
-                "manifest_id": manifest_id,
-                "position": layer.position,
-                "layer_id": ids[str(layer.descriptor.digest)],
-                "media_type": layer.descriptor.media_type,
-                "diff_id": str(layer.diff_id) if layer.diff_id else None,
-            }
-            for layer in linked
-        ],
+        _LINK_LAYERS,
+        {
+            "manifest": str(manifest),
+            "positions": [layer.position for layer in linked],
+            "digests": digests,
+            "media_types": [layer.descriptor.media_type for layer in linked],
+            "diff_ids": [str(layer.diff_id) if layer.diff_id else None for layer in linked],
+        },
     )
 
 
-def _know_as_layers(tx: Connection, digests: Iterable[str]) -> None:
-    """A row in layers for blobs that came as something else, as they were verified then.
-
-    The empty blob of an artifact is its config and its layer at once.
-    Source: image-spec v1.1, "Guidance for an Empty Descriptor".
-    """
-    stored = (
-        select(blobs.c.digest, blobs.c.size_bytes)
-        .where(blobs.c.digest.in_(digests), blobs.c.stored_at.is_not(None))
-        .order_by(blobs.c.digest)
-    )
-    tx.execute(
-        insert(layers).from_select(["digest", "size_bytes"], stored).on_conflict_do_nothing()
-    )
+_LINK = text("""
+    INSERT INTO images (reference, platform, manifest_id, index_id, size_bytes, resolved_at,
+        last_used_at)
+    VALUES (:reference, :platform, (SELECT id FROM manifests WHERE digest = :manifest),
+        (SELECT id FROM indexes WHERE digest = :index), :size_bytes, :resolved_at, now())
+    ON CONFLICT (reference, platform) DO UPDATE SET manifest_id = excluded.manifest_id,
+        index_id = excluded.index_id, size_bytes = excluded.size_bytes,
+        resolved_at = excluded.resolved_at, pulled_at = now()
+        WHERE images.resolved_at <= excluded.resolved_at
+    RETURNING id
+""")
 
 
 def link(tx: Connection, new: NewImage) -> bool:
     """Let the reference name this manifest; False when a newer resolution stands already."""
-    statement = insert(images).values(
-        reference=new.reference,
-        platform=new.platform,
-        manifest_id=new.manifest_id,
-        index_id=new.index_id,
-        size_bytes=new.size_bytes,
-        resolved_at=new.resolved_at,
-        last_used_at=func.now(),
-    )
     linked = tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["reference", "platform"],
-            set_={
-                "manifest_id": statement.excluded.manifest_id,
-                "index_id": statement.excluded.index_id,
-                "size_bytes": statement.excluded.size_bytes,
-                "resolved_at": statement.excluded.resolved_at,
-                "pulled_at": func.now(),
-            },
-            where=images.c.resolved_at <= statement.excluded.resolved_at,
-        ).returning(images.c.id)
+        _LINK,
+        {
+            "reference": new.reference,
+            "platform": new.platform,
+            "manifest": new.manifest_digest,
+            "index": new.index_digest,
+            "size_bytes": new.size_bytes,
+            "resolved_at": new.resolved_at,
+        },
     ).scalar()
     if linked is not None and new.is_tag:
         _remember(tx, new)

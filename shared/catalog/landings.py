@@ -1,37 +1,45 @@
-"""A layer has landed: it is stored, and every pull that waits for it is told."""
+"""Layers have landed: they are stored, and every pull that waits for one is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from shared.catalog.blobs import STORE, STORE_LAYER, layer_row
+from shared.catalog.blobs import GIVEN, STORE, STORE_LAYERS, given
 from shared.catalog.database import Connection
 from shared.oci.digest import Digest
 
-# In one statement: a pull has many layers. Nobody needs to be at work on it any more, from whatever
-# registry.
+# In one statement: a pull has many layers. Nobody needs to be at work on them any more, from
+# whatever registry.
 _LAND = text(
     f"""
-    WITH stored AS ({STORE}), layer AS ({STORE_LAYER}), ended AS (
-        SELECT registry, digest FROM leases WHERE digest = :digest ORDER BY registry FOR UPDATE
+    WITH given AS ({GIVEN}), stored AS ({STORE}), layer AS ({STORE_LAYERS}), ended AS (
+        SELECT registry, digest FROM leases WHERE digest = ANY(CAST(:digests AS text[]))
+        ORDER BY digest, registry FOR UPDATE
     ), gone AS (
         DELETE FROM leases USING ended
         WHERE leases.registry = ended.registry AND leases.digest = ended.digest
     )
-    UPDATE pull_layers SET source = :source, bytes_fetched = bytes_fetched + :fetched_bytes,
+    UPDATE pull_layers SET source = told.source,
+        bytes_fetched = pull_layers.bytes_fetched + told.fetched_bytes,
         waiting_for = NULL, not_before = NULL
-    WHERE pull_id = :pull_id AND digest = :digest
+    FROM unnest(CAST(:pull_ids AS text[]), CAST(:digests AS text[]), CAST(:sources AS text[]),
+        CAST(:fetched AS bigint[])) AS told (pull_id, digest, source, fetched_bytes)
+    WHERE pull_layers.pull_id = told.pull_id AND pull_layers.digest = told.digest
     """
 )
 
 _WAITING = text("""
-    SELECT p.id FROM pulls p JOIN pull_layers ON pull_layers.pull_id = p.id
-    WHERE pull_layers.digest = :digest AND p.state IN ('fetching', 'linking')
+    SELECT p.id FROM pulls p
+    WHERE p.state IN ('fetching', 'linking') AND p.id IN (
+        SELECT pull_id FROM pull_layers WHERE digest = ANY(CAST(:digests AS text[])))
     ORDER BY p.id FOR UPDATE OF p
 """)
 
 _JOIN = text("""
     UPDATE pull_layers SET source = coalesce(source, 'joined'), waiting_for = NULL,
         not_before = NULL
-    WHERE digest = :digest AND pull_id = ANY(CAST(:waiting AS text[]))
+    WHERE digest = ANY(CAST(:digests AS text[])) AND pull_id = ANY(CAST(:waiting AS text[]))
 """)
 
 # What each of them has by now, and whether that is all of it.
@@ -50,31 +58,42 @@ _COUNT = text("""
 """)
 
 
-def land(
-    tx: Connection,
-    pull_id: str,
-    digest: Digest,
-    size: int,
-    *,
-    source: str,
-    fetched_bytes: int = 0,
-    diff_id: Digest | None = None,
-) -> None:
-    """The layer is on the volume, verified; `source` says how it got there for this pull, after
-    `fetched_bytes` more. `diff_id`: as computed from its bytes.
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """A layer on the volume, verified. `source`: how it got there for this pull, after
+    `fetched_bytes` more; `diff_id`: as computed from its bytes.
     """
-    row = {"pull_id": pull_id, "source": source, "fetched_bytes": fetched_bytes}
-    tx.execute(_LAND, {**row, **layer_row(digest, size, diff_id)})
+
+    pull_id: str
+    digest: Digest
+    size_bytes: int
+    source: str
+    fetched_bytes: int = 0
+    diff_id: Digest | None = None
 
 
-def settle(tx: Connection, digest: Digest, pull_id: str, *, own_is_told: bool = False) -> list[str]:
-    """A blob has been stored: tell every pull that waits for it. Those that are whole now.
+def land(tx: Connection, landings: Sequence[Landing]) -> None:
+    """These layers are stored."""
+    stored = given([(one.digest, one.size_bytes, one.diff_id) for one in landings])
+    told = {
+        "pull_ids": [one.pull_id for one in landings],
+        "sources": [one.source for one in landings],
+        "fetched": [one.fetched_bytes for one in landings],
+    }
+    tx.execute(_LAND, {**stored, **told})
 
-    `pull_id`: whose download it was; the others joined it. `own_is_told`: its own row says so.
+
+def settle(
+    tx: Connection, digests: Sequence[Digest], pull_id: str, *, own_is_told: bool = False
+) -> list[str]:
+    """Blobs have been stored: tell every pull that waits for one. Those that are whole now.
+
+    `pull_id`: whose download it was; the others joined it. `own_is_told`: its own rows say so.
     """
-    waiting = list(tx.execute(_WAITING, {"digest": str(digest)}).scalars())
+    stored = [str(digest) for digest in digests]
+    waiting = list(tx.execute(_WAITING, {"digests": stored}).scalars())
     if not own_is_told or waiting != [pull_id]:
-        tx.execute(_JOIN, {"digest": str(digest), "waiting": waiting})
+        tx.execute(_JOIN, {"digests": stored, "waiting": waiting})
     counted = tx.execute(_COUNT, {"waiting": waiting})
     whole = [row.id for row in counted if row.whole]
     # The one that fetched it last: the others' links are on their way by then.

@@ -46,13 +46,16 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Somebody else's lease; it expires in `seconds` unless it is renewed."""
+    """Somebody else's lease; it expires in `seconds` unless it is renewed. `is_companion`: another
+    layer's task is at it.
+    """
 
     owner: str
     pull_id: str | None
     bytes_done: int
     expires_at: datetime
     seconds: float
+    is_companion: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ _TAKE = text("""
     ON CONFLICT (registry, digest) DO UPDATE SET owner = excluded.owner,
         pull_id = excluded.pull_id, fence = excluded.fence, expires_at = excluded.expires_at,
         renewed_at = excluded.renewed_at, bytes_total = excluded.bytes_total,
+        is_companion = false,
         started_bytes = leases.bytes_done,
         starts_without_progress = CASE
             WHEN leases.bytes_done > leases.started_bytes THEN 0
@@ -143,12 +147,20 @@ def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -
             leases.c.pull_id,
             leases.c.bytes_done,
             leases.c.expires_at,
+            leases.c.is_companion,
             seconds.label("seconds"),
         ).where(leases.c.registry == registry, leases.c.digest == str(digest))
     ).one_or_none()
     if row is None:
         return None
-    return Held(row.owner or "", row.pull_id, row.bytes_done, row.expires_at, float(row.seconds))
+    return Held(
+        row.owner or "",
+        row.pull_id,
+        row.bytes_done,
+        row.expires_at,
+        float(row.seconds),
+        row.is_companion,
+    )
 
 
 def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> set[int]:
@@ -213,18 +225,6 @@ def forget(tx: Connection, registry: str, digest: Digest) -> None:
         .where(leases.c.registry == registry, leases.c.digest == str(digest))
         .values(owner=None, starts_without_progress=0)
     )
-
-
-def count_living(tx: Connection, below_priority: int) -> int:
-    """How many blobs are being fetched for pulls of less than this priority."""
-    statement = text(
-        """
-        SELECT count(*) FROM leases LEFT JOIN pulls ON pulls.id = leases.pull_id
-        WHERE leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()
-          AND coalesce(pulls.priority, 0) < :priority
-        """
-    )
-    return int(tx.execute(statement, {"priority": below_priority}).scalar_one())
 
 
 def _own(registry: str, digest: Digest, fence: int) -> tuple[ColumnElement[bool], ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, case, func, select, text, update
+from sqlalchemy import ColumnElement, Select, case, func, select, text, update
 from sqlalchemy.sql.dml import Update
 
 from shared.catalog.database import Connection
@@ -67,22 +67,36 @@ def missing(tx: Connection, pull_id: str) -> int:
     ).scalar_one()
 
 
-def check_claims(tx: Connection, pull_id: str) -> None:
-    """Raises InvalidManifest where this pull's manifest claims another size than a blob has.
+_WHOLE = text("""
+    SELECT count(*) FILTER (WHERE blobs.stored_at IS NULL) AS missing,
+        min(mine.digest) FILTER (WHERE blobs.size_bytes <> mine.size_bytes) AS wrong
+    FROM pull_layers mine LEFT JOIN blobs ON blobs.digest = mine.digest
+    WHERE mine.pull_id = :pull_id
+""")
 
-    What others fetched was measured against their claims, not against this one's.
+_SIZES = text("""
+    SELECT mine.size_bytes AS claimed, blobs.size_bytes AS actual
+    FROM pull_layers mine JOIN blobs ON blobs.digest = mine.digest
+    WHERE mine.pull_id = :pull_id AND mine.digest = :digest
+""")
+
+
+def are_whole(tx: Connection, pull_id: str) -> bool:
+    """Whether every layer of the pull is stored.
+
+    Raises InvalidManifest where this pull's manifest claims another size than a blob has: what
+    others fetched was measured against their claims, not against this one's.
     """
-    wrong = tx.execute(
-        select(pull_layers.c.digest, pull_layers.c.size_bytes, blobs.c.size_bytes.label("actual"))
-        .join_from(pull_layers, blobs, blobs.c.digest == pull_layers.c.digest)
-        .where(pull_layers.c.pull_id == pull_id, blobs.c.size_bytes != pull_layers.c.size_bytes)
-        .limit(1)
-    ).one_or_none()
-    if wrong is not None:
+    row = tx.execute(_WHOLE, {"pull_id": pull_id}).one()
+    if row.missing:
+        return False
+    if row.wrong is not None:
+        sizes = tx.execute(_SIZES, {"pull_id": pull_id, "digest": row.wrong}).one()
         raise InvalidManifest(
-            f"The manifest promises {wrong.size_bytes} bytes for {wrong.digest}, which has "
-            f"{wrong.actual}."
+            f"The manifest promises {sizes.claimed} bytes for {row.wrong}, which has "
+            f"{sizes.actual}."
         )
+    return True
 
 
 _BEGIN = text("""
@@ -105,6 +119,11 @@ def wait(
     tx.execute(_one(pull_id, digest).values(waiting_for=reason, not_before=until))
 
 
+def leave(tx: Connection, pull_id: str, digest: Digest) -> None:
+    """It was begun a moment ago, and another task is at it: that was no attempt."""
+    tx.execute(_one(pull_id, digest).values(attempts=_one_attempt_less()))
+
+
 def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datetime) -> None:
     """Another pull fetches this layer; this one waits for it, and is no message any more.
 
@@ -113,7 +132,7 @@ def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datet
     reason = func.jsonb_build_object("cause", "pull", "until", until, "detail", leader)
     tx.execute(
         _one(pull_id, digest).values(
-            attempts=func.greatest(pull_layers.c.attempts - 1, 0),
+            attempts=_one_attempt_less(),
             waiting_for=reason,
             not_before=None,
         )
@@ -141,6 +160,10 @@ def fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
         if count:
             new = pull_layers.c.bytes_fetched + count
             tx.execute(_one(pull_id, digest).values(bytes_fetched=new))
+
+
+def _one_attempt_less() -> ColumnElement[int]:
+    return func.greatest(pull_layers.c.attempts - 1, 0)
 
 
 def _one(pull_id: str, digest: Digest) -> Update:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -142,6 +143,8 @@ leases = Table(
     size_column("bytes_total"),
     time_column("renewed_at", now=True),
     count_column("starts_without_progress"),
+    # Fetched along with another layer of its pull: `companions.py`.
+    Column("is_companion", Boolean, nullable=False, server_default=text("false")),
 )
 
 fences = Sequence("fences", metadata=metadata)

@@ -3,12 +3,13 @@
 The three last are final: ends.py.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
@@ -88,6 +89,14 @@ def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
     return as_pull(row) if row else None
 
 
+_LIST_LAYERS = text("""
+    INSERT INTO pull_layers (pull_id, digest, position, size_bytes, media_type, urls)
+    SELECT :pull_id, layers.* FROM unnest(CAST(:digests AS text[]), CAST(:positions AS integer[]),
+        CAST(:sizes AS bigint[]), CAST(:media_types AS text[]), CAST(:urls AS jsonb[])) AS layers
+    ON CONFLICT DO NOTHING
+""")
+
+
 def plan(
     tx: Connection,
     pull_id: str,
@@ -109,19 +118,18 @@ def plan(
     )
     if not touched(tx, statement):
         return
-    rows = [
+    ordered = sorted(enumerate(layers), key=lambda pair: pair[1].digest)
+    tx.execute(
+        _LIST_LAYERS,
         {
             "pull_id": pull_id,
-            "digest": str(layer.digest),
-            "position": position,
-            "size_bytes": layer.size_bytes,
-            "media_type": layer.media_type,
-            "urls": list(layer.urls) or None,
-        }
-        for position, layer in sorted(enumerate(layers), key=lambda pair: pair[1].digest)
-    ]
-    if rows:
-        tx.execute(insert(pull_layers).on_conflict_do_nothing(), rows)
+            "digests": [str(layer.digest) for _, layer in ordered],
+            "positions": [position for position, _ in ordered],
+            "sizes": [layer.size_bytes for _, layer in ordered],
+            "media_types": [layer.media_type for _, layer in ordered],
+            "urls": [json.dumps(layer.urls) if layer.urls else None for _, layer in ordered],
+        },
+    )
 
 
 def fan_out(tx: Connection, pull_id: str) -> int | None:

@@ -82,47 +82,54 @@ def hand_over(tx: Connection, registry: str, digest: Digest, but: str) -> list[L
     return [message] if best and (message := layer_messages.dispatch(tx, best, digest)) else []
 
 
-def priority(tx: Connection, registry: str, digest: Digest) -> int:
-    """The highest priority among the pulls that want this layer from this registry."""
-    statement = text(
-        """
-        SELECT coalesce(max(p.priority), 0) FROM pull_layers
-        JOIN pulls p ON p.id = pull_layers.pull_id
-        WHERE pull_layers.digest = :digest AND p.registry = :registry AND p.state = 'fetching'
-        """
-    )
-    return int(tx.execute(statement, {"digest": str(digest), "registry": registry}).scalar_one())
+def may_take_slot(tx: Connection, registry: str, digest: Digest, urgent: int, slots: int) -> bool:
+    """Whether this layer may have a slot: some pull that wants it from this registry has at least
+    the priority `urgent`, or those below it hold fewer than `slots`.
+    """
+    values = {"digest": str(digest), "registry": registry, "urgent": urgent, "slots": slots}
+    return bool(tx.execute(_MAY_TAKE_SLOT, values).scalar_one())
+
+
+_MAY_TAKE_SLOT = text(
+    """
+    SELECT coalesce((SELECT max(p.priority) FROM pull_layers
+            JOIN pulls p ON p.id = pull_layers.pull_id
+            WHERE pull_layers.digest = :digest AND p.registry = :registry
+              AND p.state = 'fetching'), 0) >= :urgent
+        OR (SELECT count(*) FROM leases LEFT JOIN pulls ON pulls.id = leases.pull_id
+            WHERE leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()
+              AND NOT leases.is_companion AND coalesce(pulls.priority, 0) < :urgent) < :slots
+    """
+)
+
+_PARKED = text(
+    f"""
+    SELECT p.id, pull_layers.digest
+    FROM pull_layers JOIN pulls p ON p.id = pull_layers.pull_id
+    LEFT JOIN blobs ON blobs.digest = pull_layers.digest
+    WHERE p.state = 'fetching' AND pull_layers.waiting_for->>'cause' = 'turn'
+      AND pull_layers.not_before > clock_timestamp() AND blobs.stored_at IS NULL
+      AND NOT {IS_PAUSED}
+    ORDER BY p.priority DESC, p.created_at
+    LIMIT 1 FOR UPDATE OF pull_layers SKIP LOCKED
+    """
+)
+
+_UNPARK = text(
+    """
+    UPDATE pull_layers SET waiting_for = NULL, not_before = NULL
+    WHERE pull_id = :pull_id AND digest = :digest
+    """
+)
 
 
 def unpark(tx: Connection) -> list[LayerMessage]:
     """A slot is free: make the best layer due that waits for one."""
-    best = tx.execute(
-        text(
-            f"""
-            SELECT p.id, pull_layers.digest
-            FROM pull_layers JOIN pulls p ON p.id = pull_layers.pull_id
-            LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-            WHERE p.state = 'fetching' AND pull_layers.waiting_for->>'cause' = 'turn'
-              AND pull_layers.not_before > clock_timestamp() AND blobs.stored_at IS NULL
-              AND NOT {IS_PAUSED}
-            ORDER BY p.priority DESC, p.created_at
-            LIMIT 1 FOR UPDATE OF pull_layers SKIP LOCKED
-            """
-        )
-    ).one_or_none()
+    best = tx.execute(_PARKED).one_or_none()
     if best is None:
         return []
-    digest = Digest.parse(best.digest)
-    tx.execute(
-        text(
-            """
-            UPDATE pull_layers SET waiting_for = NULL, not_before = NULL
-            WHERE pull_id = :pull_id AND digest = :digest
-            """
-        ),
-        {"pull_id": best.id, "digest": best.digest},
-    )
-    message = layer_messages.dispatch(tx, best.id, digest)
+    tx.execute(_UNPARK, {"pull_id": best.id, "digest": best.digest})
+    message = layer_messages.dispatch(tx, best.id, Digest.parse(best.digest))
     return [message] if message else []
 
 

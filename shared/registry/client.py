@@ -115,7 +115,8 @@ class RegistryClient:
             return descriptor.data
         raw = bytearray()
         if descriptor.size:
-            with self.open_blob(reference, descriptor.digest, descriptor.size) as body:
+            digest, size, urls = descriptor.digest, descriptor.size, descriptor.urls
+            with self.open_blob(reference, digest, size, urls=urls) as body:
                 for block in body.blocks():
                     raw += block
                     if len(raw) > descriptor.size:
@@ -126,10 +127,15 @@ class RegistryClient:
         return bytes(raw)
 
     def open_blob(
-        self, reference: Reference, digest: Digest, size: int, first: int = 0
+        self,
+        reference: Reference,
+        digest: Digest,
+        size: int,
+        first: int = 0,
+        urls: Sequence[str] = (),
     ) -> BlobBody:
         """The blob from byte `first` on, from whoever serves it first."""
-        return self.source(reference, digest, size).open(first)
+        return self.source(reference, digest, size, urls).open(first)
 
     def source(
         self, reference: Reference, digest: Digest, size: int, urls: Sequence[str] = ()

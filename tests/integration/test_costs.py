@@ -28,8 +28,8 @@ pytestmark = [
 LAYERS = [os.urandom(20_000) for _ in range(5)]
 MOST_PER_WARM_PULL = 8
 MOST_PER_LAYER = 8
-# The governor, before each request and behind it.
-MOST_ROUND_TRIPS_PER_LAYER = 2
+# The governor, once for all requests that follow each other at once.
+MOST_ROUND_TRIPS_PER_LAYER = 1
 # And the answer: the result with its lifetime, for whoever waits for it.
 MOST_ROUND_TRIPS_PER_WARM_PULL = 4
 
@@ -109,10 +109,11 @@ def test_a_layer_costs_few_redis_round_trips(
 ) -> None:
     plan = governed.plan("p", asked(registry))
     assert plan is not None
+    assert sent != []
     for digest in plan.missing:
         sent.clear()
         governed.fetch("p", digest)
-        assert 0 < len(sent) <= MOST_ROUND_TRIPS_PER_LAYER, sent
+        assert len(sent) <= MOST_ROUND_TRIPS_PER_LAYER, sent
 
 
 def test_a_pull_of_what_is_there_costs_few_redis_round_trips(

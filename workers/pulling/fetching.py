@@ -8,17 +8,7 @@ Whoever takes the lease fetches the layer for everybody who wants it. A task tha
 ends at once: its pull waits as a row, and is told when the layer lands (`landing.py`).
 """
 
-from shared.catalog import (
-    blobs,
-    ends,
-    landings,
-    layer_looks,
-    leases,
-    pauses,
-    pull_layers,
-    pulls,
-    waiters,
-)
+from shared.catalog import blobs, ends, layer_looks, leases, pull_layers, pulls, waiters
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
@@ -26,20 +16,15 @@ from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from workers.pulling.attempts import Attempt, Postponed, hand_over, let_go
+from workers.pulling.arriving import arrive
+from workers.pulling.attempts import Attempt, Postponed
+from workers.pulling.companions import begin_together, fetch_together
 from workers.pulling.landing import check_claim, land
-from workers.pulling.obstacles import PAUSED_SECONDS, find_obstacle, reserves
+from workers.pulling.obstacles import find_obstacle, reserves
 from workers.pulling.outbox import Outbox
 from workers.pulling.stepping import POISON_STARTS
-from workers.pulling.stops import (
-    LettingGo,
-    NotWanted,
-    Paused,
-    Stopped,
-    StoredElsewhere,
-)
 from workers.pulling.tally import Transfer
-from workers.pulling.transferring import Announce, Announced, Work, obtain, owner_of
+from workers.pulling.transferring import Announce, Announced, Work, owner_of
 from workers.pulling.trying import attempt
 from workers.resources import Resources
 
@@ -55,51 +40,57 @@ class Occupied(Postponed):
 
 
 class YieldTurn(Postponed):
-    """A more urgent layer stands behind this one in the queue: this message goes to the end."""
+    """This message goes to the end of the queue: a more urgent layer stands behind it, or another
+    pull has just begun this one.
+    """
 
 
 def fetch_layer(
     resources: Resources, pull_id: str, digest: Digest, announce: Announce, outbox: Outbox
-) -> None:
+) -> bool:
     """Bring one layer of a pull onto the volume. Does nothing for a layer or pull that is done,
-    nor for a layer that somebody else is at.
+    nor for a layer that somebody else is at. Whether others came along, whose own tasks may be
+    still to come.
 
     Raises TryAgain, YieldTurn, Occupied, LettingGo, or the error after the pull was failed with it.
     """
+    if resources.spoken_for.take(pull_id, digest):
+        return False
     with attempt(resources, pull_id, outbox, digest) as current:
-        work = _begin(current, digest, announce)
-        if work is None:
-            return
-        try:
-            with resources.keeper.keeping(work.transfer):
-                size_bytes, source = obtain(current, work)
-        except Stopped as reason:
-            _stop(current, reason)
-            return
-        land(current, work.layer, size_bytes, source)
+        works = _begin(current, digest, announce)
+        if not works:
+            return False
+        arrivals = fetch_together(current, works) if len(works) > 1 else []
+        if not arrivals and (arrival := arrive(current, works[0])):
+            arrivals = [arrival]
+        if arrivals:
+            land(current, arrivals)
+        return len(arrivals) > 1
 
 
-def _begin(current: Attempt, digest: Digest, announce: Announce) -> Work | None:
-    """What there is to do, under a lease of our own; None when it need not be done here."""
+def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
+    """What there is to do, under leases of our own: this layer, and small ones along with it;
+    nothing when it need not be done here.
+    """
     resources = current.resources
     # Asked before the transaction: a volume that hangs must not hang with locks in its hands.
     free_bytes = resources.volume.space().free_bytes
     with resources.catalog.begin() as tx:
         look = layer_looks.look(tx, current.pull_id, digest)
         if look is None or look.pull.final:
-            return None
+            return []
         layer = look.layer
         if layer is None:
             raise InvalidArgument(f"The pull {look.pull.id} does not list the layer {digest}.")
         if layer.stored:
             check_claim(layer, blobs.stored(tx, [digest])[digest])
-            return None
+            return []
         reserved_slots = resources.settings.reserved_slots
         obstacle = find_obstacle(tx, look, layer, free_bytes, reserved_slots)
         if obstacle is not None:
             pulls.say(tx, current.pull_id, *obstacle)
             pull_layers.wait(tx, current.pull_id, digest, *obstacle)
-            return None
+            return []
         if not look.more_urgent:
             current.frees_slot = reserves(look, reserved_slots)
             return _take(tx, current, look.pull, layer, announce)
@@ -109,13 +100,19 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> Work | None:
 
 def _take(
     tx: Connection, current: Attempt, pull: Pull, layer: PullLayer, announce: Announce
-) -> Work | None:
+) -> list[Work]:
     """Take the lease, or join whoever has it."""
     resources, pull_id, digest = current.resources, current.pull_id, layer.digest
     reference = Reference.parse(pull.reference)
     # Pulls, layers, leases: the order of every lock.
     if pull.waiting_for is not None:
         pulls.go_on(tx, pull_id)
+    if works := begin_together(tx, current, reference, layer):
+        if works[0].layer.digest != digest:
+            # Another pull has begun it at this moment.
+            raise YieldTurn
+        current.transfer = works[0].transfer
+        return works
     pull_layers.begin(tx, pull_id, digest)
     lease = leases.take(
         tx,
@@ -127,18 +124,22 @@ def _take(
         lease_seconds=resources.settings.lease_seconds,
     )
     if isinstance(lease, Held):
+        if lease.pull_id == pull_id and lease.is_companion:
+            # Another task of this pull fetches it along with its own.
+            pull_layers.leave(tx, pull_id, digest)
+            return []
         if lease.pull_id == pull_id:
             raise Occupied(lease.seconds)
         pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)
-        return None
+        return []
     if lease.starts > POISON_STARTS:
         _poison(tx, current, reference.registry, digest, lease.starts)
-        return None
+        return []
     # Should it have landed a moment ago, its file is found and adopted.
     progress = Announced(announce, layer.size_bytes)
     current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
     current.kept_bytes = layer.bytes_done
-    return Work(reference, layer, current.transfer, frozenset(map(owner_of, lease.others)))
+    return [Work(reference, layer, current.transfer, frozenset(map(owner_of, lease.others)))]
 
 
 def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, starts: int) -> None:
@@ -152,22 +153,3 @@ def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, sta
         ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
     leases.forget(tx, registry, digest)
     current.outbox.end(spent)
-
-
-def _stop(current: Attempt, reason: Stopped) -> None:
-    """A download that was ended from outside: nothing is counted against anybody."""
-    digest, pull_id = current.digest, current.beneficiary
-    assert digest is not None  # noqa: S101 - a transfer has one
-    if isinstance(reason, LettingGo):
-        let_go(current)
-        raise reason
-    with current.resources.catalog.begin() as tx:
-        if isinstance(reason, Paused):
-            pause = pauses.of_pull(tx, pull_id)
-            sentence = pause.sentence if pause else "it was paused"
-            pulls.say(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
-            pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
-        if isinstance(reason, NotWanted | Paused):
-            current.outbox.layers += hand_over(tx, current)
-        if isinstance(reason, StoredElsewhere):
-            current.outbox.links += landings.settle(tx, digest, pull_id)

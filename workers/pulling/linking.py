@@ -8,7 +8,7 @@ racing pulls wrote it last.
 from datetime import datetime
 from typing import Any
 
-from shared.catalog import documents, ends, images, pull_layers, pulls
+from shared.catalog import ends, images, pull_layers, pulls
 from shared.catalog.database import Connection
 from shared.catalog.images import ImageRow, NewImage
 from shared.catalog.pull_layers import PullLayer
@@ -37,8 +37,7 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
     Raises TryAgain, or the error after the pull was failed with it.
     """
     with attempt(resources, pull_id, outbox), step(resources, pull_id) as held:
-        with resources.catalog.begin() as tx:
-            pull = pulls.get(tx, pull_id)
+        pull = held.pull if held else _standing(resources, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
         if pull.final or pull.manifest_digest is None or held is None:
@@ -56,15 +55,18 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
         return receipt
 
 
+def _standing(resources: Resources, pull_id: str) -> Pull | None:
+    with resources.catalog.begin() as tx:
+        return pulls.get(tx, pull_id)
+
+
 def _link_layers(resources: Resources, pull: Pull, layers: tuple[Layer, ...]) -> bool:
     """Whether every layer is stored; then the manifest's links are, too."""
     with resources.catalog.begin() as tx:
         pulls.lock(tx, pull.id)
-        if pull_layers.missing(tx, pull.id):
+        if not pull_layers.are_whole(tx, pull.id):
             return False
-        pull_layers.check_claims(tx, pull.id)
-        manifest_id = documents.manifest_id(tx, Digest.parse(str(pull.manifest_digest)))
-        images.link_layers(tx, manifest_id, layers)
+        images.link_layers(tx, Digest.parse(str(pull.manifest_digest)), layers)
         pulls.linking(tx, pull.id)
     return True
 
@@ -114,7 +116,7 @@ def _complete(
         current = pulls.lock(tx, pull.id)
         if current is None or current.final:
             return current.receipt if current else None
-        images.link(tx, _new_image(tx, current, resolution))
+        images.link(tx, _new_image(current, resolution))
         images.use(tx, pull.reference, str(pull.platform))
         finished_at = pulls.clock(tx)
         receipt = _receipt(tx, current, layers, finished_at)
@@ -122,14 +124,13 @@ def _complete(
     return receipt
 
 
-def _new_image(tx: Connection, pull: Pull, resolution: Resolution) -> NewImage:
+def _new_image(pull: Pull, resolution: Resolution) -> NewImage:
     index = resolution.index
     return NewImage(
         reference=pull.reference,
         platform=str(pull.platform),
-        manifest_id=documents.manifest_id(tx, resolution.manifest_digest),
         manifest_digest=str(resolution.manifest_digest),
-        index_id=documents.index_id(tx, index.digest) if index else None,
+        index_digest=str(index.digest) if index else None,
         size_bytes=resolution.manifest.total_size_bytes,
         resolved_at=resolution.resolved_at,
         is_tag=Reference.parse(pull.reference).pinned is None,

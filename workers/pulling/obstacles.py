@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from shared.catalog import leases, waiters
+from shared.catalog import waiters
 from shared.catalog.admission import URGENT_PRIORITY
 from shared.catalog.database import Connection
 from shared.catalog.layer_looks import LayerLook
@@ -35,7 +35,13 @@ def find_obstacle(
     if free_bytes < remaining_bytes:
         detail = f"{layer.digest} needs {remaining_bytes:,} bytes, the volume has {free_bytes:,}"
         return Obstacle("space", SPACE_SECONDS, detail)
-    if reserves(look, reserved_slots) and not _may_use_slot(tx, look, layer, reserved_slots):
+    if reserves(look, reserved_slots) and not waiters.may_take_slot(
+        tx,
+        str(look.pull.registry),
+        layer.digest,
+        urgent=URGENT_PRIORITY,
+        slots=(look.layer_slots or 0) - reserved_slots,
+    ):
         detail = "the slots that are free are reserved for urgent pulls"
         return Obstacle("turn", _SLOT_SECONDS, detail)
     return None
@@ -44,10 +50,3 @@ def find_obstacle(
 def reserves(look: LayerLook, reserved_slots: int) -> bool:
     """Whether the fleet keeps slots for urgent pulls, so that others may wait for one."""
     return look.layer_slots is not None and look.layer_slots >= _FEWEST_SLOTS and reserved_slots > 0
-
-
-def _may_use_slot(tx: Connection, look: LayerLook, layer: PullLayer, reserved_slots: int) -> bool:
-    if waiters.priority(tx, str(look.pull.registry), layer.digest) >= URGENT_PRIORITY:
-        return True
-    running = leases.count_living(tx, below_priority=URGENT_PRIORITY)
-    return running < (look.layer_slots or 0) - reserved_slots

@@ -26,7 +26,7 @@ from shared.oci.manifest import pair_layers
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.registry.client import Document
-from shared.volume.documents import put
+from shared.volume.shelf import Shelf
 from workers.pulling import unchanged
 from workers.pulling.obstacles import PAUSED_SECONDS, SPACE_SECONDS
 from workers.pulling.outbox import Outbox
@@ -58,7 +58,7 @@ def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None
         if begun is None:
             _look_closer(resources, pull_id, outbox)
             return None
-        with holding(resources, pull_id, begun.lease) as held:
+        with holding(resources, pull_id, begun.lease, begun.pull) as held:
             if begun.pull.manifest_digest is not None:
                 # Planned before, by a worker that died: go on with the same manifest.
                 return _plan_with(resources, begun.pull, recall(resources, begun.pull))
@@ -81,12 +81,10 @@ def _plan_with(resources: Resources, pull: Pull, resolution: Resolution) -> Plan
 def _look_closer(resources: Resources, pull_id: str, outbox: Outbox) -> None:
     """Why a pull does not begin: somebody else is at it, it has ended, is paused, or is further."""
     with step(resources, pull_id) as held:
-        if held is None:
+        pull = held.pull if held else None
+        if pull is None or pull.final:
             return
         with resources.catalog.begin() as tx:
-            pull = pulls.get(tx, pull_id)
-            if pull is None or pull.final:
-                return
             paused = pauses.of_pull(tx, pull_id)
             if paused is not None:
                 pulls.wait(tx, pull_id, "paused", PAUSED_SECONDS, paused.sentence)
@@ -125,9 +123,13 @@ def _store_documents(resources: Resources, resolution: Resolution) -> None:
     small = [*resolution.documents, *resolution.embedded_layers]
     with resources.catalog.begin() as tx:
         stored = blobs.stored(tx, [digest for digest, _ in small])
-    for digest, raw in small:
-        if digest not in stored and resources.volume.adopt(digest) is None:
-            put(resources.volume, digest, raw, owner=f"document-{uuid4().hex}")
+    volume = resources.volume
+    new = [(digest, raw) for digest, raw in small if digest not in stored]
+    with Shelf(volume, owner=f"document-{uuid4().hex}") as shelf:
+        for digest, raw in new:
+            if volume.adopt(digest) is None:
+                shelf.put(digest, raw)
+        shelf.settle()
 
 
 def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
@@ -150,8 +152,7 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int
     _save_documents(tx, resolution)
     for digest, raw in resolution.embedded_layers:
         blobs.store_layer(tx, digest, len(raw))
-    blobs.expect_blobs(tx, digests)
-    stored = blobs.stored(tx, digests)
+    stored = blobs.expect_blobs(tx, digests)
     for layer in layers:
         if stored.get(layer.digest, layer.size) != layer.size:
             raise InvalidManifest(

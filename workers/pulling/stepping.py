@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from shared.catalog import beginnings, step_leases
+from shared.catalog import beginnings, pulls, step_leases
 from shared.catalog.beginnings import Begun
+from shared.catalog.pull_values import Pull
 from shared.catalog.step_leases import StepLease
 from shared.errors import CatalogUnavailable, PoisonLayer
 from workers.resources import Resources
@@ -14,12 +15,14 @@ POISON_STARTS = 5
 
 
 class Holding:
-    """A lease on a pull's steps, held by this process. `is_over`: it went with the last step;
-    `beat()`: a sign of life, for a step that may take long.
+    """A lease on a pull's steps, held by this process. `pull`: as it stood then, None where nobody
+    recorded it. `is_over`: the lease went with the last step; `beat()`: a sign of life, for a step
+    that may take long.
     """
 
-    def __init__(self, lease: StepLease) -> None:
+    def __init__(self, lease: StepLease, pull: Pull | None) -> None:
         self.fence = lease.fence
+        self.pull = pull
         self.is_over = False
         self.beat: Callable[[], None] = lambda: None
 
@@ -34,17 +37,20 @@ def step(resources: Resources, pull_id: str) -> Iterator[Holding | None]:
         lease = step_leases.take(
             tx, step_leases.of_pull(pull_id), resources.owner, resources.settings.lease_seconds
         )
+        pull = pulls.get(tx, pull_id) if lease is not None else None
     if lease is None:
         yield None
         return
-    with holding(resources, pull_id, lease) as held:
+    with holding(resources, pull_id, lease, pull) as held:
         yield held
 
 
 @contextmanager
-def holding(resources: Resources, pull_id: str, lease: StepLease) -> Iterator[Holding]:
+def holding(
+    resources: Resources, pull_id: str, lease: StepLease, pull: Pull | None
+) -> Iterator[Holding]:
     """Keep a lease that was taken while the step runs, and end it. Raises PoisonLayer."""
-    held = Holding(lease)
+    held = Holding(lease, pull)
     try:
         if lease.starts > POISON_STARTS:
             raise PoisonLayer(

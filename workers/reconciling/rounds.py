@@ -65,6 +65,9 @@ class Rounds:
             return work.open or work.unanswered
         if not work.open and not work.unanswered:
             self._missing.clear()
+            if self._counted is None or not self._counted.layer_slots:
+                # A first pull goes by the slots, too.
+                self._count_workers()
             return False
         outbox = Outbox()
         self._end(outbox)

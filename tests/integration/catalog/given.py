@@ -118,17 +118,16 @@ def link(
     is_tag: bool = True,
 ) -> bool:
     """The whole way of an image into the catalog; whether the reference names it now."""
-    manifest_id = save(tx, given)
+    save(tx, given)
     land(tx, given)
-    images.link_layers(tx, manifest_id, pair_layers(given.manifest, given.config))
+    images.link_layers(tx, given.digest, pair_layers(given.manifest, given.config))
     return images.link(
         tx,
         NewImage(
             reference=reference,
             platform=platform,
-            manifest_id=manifest_id,
             manifest_digest=str(given.digest),
-            index_id=None,
+            index_digest=None,
             size_bytes=given.manifest.total_size_bytes,
             resolved_at=at,
             is_tag=is_tag,

@@ -4,10 +4,11 @@ import pytest
 
 from shared.catalog import blobs, landings, leases
 from shared.catalog.database import Catalog, Connection
+from shared.catalog.landings import Landing
 from shared.catalog.leases import Report
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_leases import SHORT, expire, reach, report, take, taken
-from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP, record
+from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +49,7 @@ def test_a_report_without_a_sign_of_life_prolongs_nothing(tx: Connection) -> Non
 def test_many_are_reported_at_once_and_only_those_that_hold_are_named(tx: Connection) -> None:
     base, top = taken(tx).fence, taken(tx, digest=TOP).fence
     gone = taken(tx, digest=of("gone")).fence
-    landings.land(tx, "p", of("gone"), 100, source="network")
+    landings.land(tx, [Landing("p", of("gone"), 100, "network")])
     reports = [
         Report(HOST, BASE, base, 1, True),
         Report(HOST, TOP, top, 2, False),
@@ -70,7 +71,7 @@ def test_the_end_of_a_digest_ends_its_leases_from_every_registry(tx: Connection)
     fence = taken(tx).fence
     taken(tx, registry=OTHER_HOST)
     other = taken(tx, digest=TOP).fence
-    landings.land(tx, "p", BASE, 100, source="network")
+    landings.land(tx, [Landing("p", BASE, 100, "network")])
     assert not report(tx, fence, 1)
     assert rows(tx, "SELECT fence FROM leases") == [(other,)]
 
@@ -82,7 +83,7 @@ def test_many_may_end_and_take_at_once(catalog: Catalog) -> None:
             with catalog.begin() as tx:
                 take(tx, f"worker {number}", registry=registry)
             with catalog.begin() as tx:
-                landings.land(tx, "p", BASE, 100, source="network")
+                landings.land(tx, [Landing("p", BASE, 100, "network")])
 
     together([lambda number=number: work(number) for number in range(6)])
     with catalog.begin() as tx:
@@ -92,18 +93,6 @@ def test_many_may_end_and_take_at_once(catalog: Catalog) -> None:
 def test_a_lease_is_passed_on_to_another_pull(tx: Connection) -> None:
     leases.assign(tx, HOST, BASE, taken(tx).fence, "heir")
     assert rows(tx, "SELECT owner, pull_id FROM leases") == [("me", "heir")]
-
-
-def test_what_is_being_fetched_is_counted_by_the_priority_of_its_pull(tx: Connection) -> None:
-    record(tx, "plain", priority=5)
-    record(tx, "urgent", priority=9)
-    taken(tx, pull_id="plain")
-    taken(tx, pull_id="urgent", digest=TOP)
-    released = taken(tx, pull_id="plain", digest=of("released")).fence
-    leases.release(tx, HOST, of("released"), released, 0)
-    assert [leases.count_living(tx, below) for below in (5, 8, 10)] == [0, 1, 2]
-    expire(tx)
-    assert leases.count_living(tx, 10) == 0
 
 
 def test_a_stack_that_has_just_been_started_holds_no_lease_and_keeps_the_bytes(

@@ -4,6 +4,7 @@ import pytest
 
 from shared.catalog import blobs, landings, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
+from shared.catalog.landings import Landing
 from shared.catalog.pull_values import PlannedLayer
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON
@@ -59,7 +60,7 @@ def test_bytes_fetched_add_up_over_attempts(tx: Connection) -> None:
     planned(tx)
     for count in (30, 0, 70):
         pull_layers.fetched(tx, {("p", BASE): count, ("p", TOP): 1})
-    landings.land(tx, "p", BASE, 100, source="resumed")
+    landings.land(tx, [Landing("p", BASE, 100, "resumed")])
     assert (layer(tx).bytes_fetched, layer(tx).source) == (100, "resumed")
     assert (layer(tx, TOP).bytes_fetched, layer(tx, TOP).source) == (3, None)
 

@@ -6,6 +6,7 @@ import pytest
 
 from shared.catalog import blobs, ends, landings, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
+from shared.catalog.landings import Landing
 from shared.oci.digest import Digest
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_pulls import (
@@ -25,14 +26,14 @@ pytestmark = pytest.mark.integration
 def settle(tx: Connection, digest: Digest = BASE, pull_id: str = "own") -> list[str]:
     """The blob is stored, and the others are told."""
     blobs.store_layer(tx, digest, 100)
-    return landings.settle(tx, digest, pull_id)
+    return landings.settle(tx, [digest], pull_id)
 
 
 def test_who_did_not_fetch_a_layer_has_joined(tx: Connection) -> None:
     fetching(tx, "own", [BASE, TOP])
     fetching(tx, "waiter", [BASE, TOP])
     pull_layers.join(tx, "waiter", BASE, "own", pulls.clock(tx))
-    landings.land(tx, "own", BASE, 100, source="resumed")
+    landings.land(tx, [Landing("own", BASE, 100, "resumed")])
     settle(tx)
     assert (layer(tx, pull_id="own").source, layer(tx, pull_id="waiter").source) == (
         "resumed",
@@ -91,7 +92,7 @@ def land(catalog: Catalog, digest: Digest, whole: list[str]) -> None:
     with catalog.begin() as tx:
         blobs.store_layer(tx, digest, 100)
     with catalog.begin() as tx:
-        whole.extend(landings.settle(tx, digest, "own"))
+        whole.extend(landings.settle(tx, [digest], "own"))
 
 
 def land_all(catalog: Catalog, digests: Sequence[Digest]) -> list[str]:

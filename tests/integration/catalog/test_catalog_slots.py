@@ -2,9 +2,10 @@
 
 import pytest
 
-from shared.catalog import blobs, ends, pauses, pull_layers, waiters
+from shared.catalog import blobs, ends, leases, pauses, pull_layers, waiters
 from shared.catalog.database import Catalog, Connection
 from tests.integration.catalog.given import of, rows, together
+from tests.integration.catalog.given_leases import expire, taken
 from tests.integration.catalog.given_pulls import (
     BASE,
     HOST,
@@ -112,12 +113,36 @@ def test_who_wants_a_layer_is_locked(catalog: Catalog) -> None:
             assert rows(other, free) == [("does not",)]
 
 
+def may_take_slot(tx: Connection, *, urgent: int = 8, slots: int = 0) -> bool:
+    return waiters.may_take_slot(tx, HOST, BASE, urgent=urgent, slots=slots)
+
+
 def test_a_layer_is_as_urgent_as_the_most_urgent_pull_that_wants_it(tx: Connection) -> None:
-    assert waiters.priority(tx, HOST, BASE) == 0
+    assert not may_take_slot(tx, urgent=1)
     fetching(tx, "plain", priority=3)
     fetching(tx, "elsewhere", priority=9, registry=OTHER_HOST)
     fetching(tx, "ended", priority=9)
     ends.cancel(tx, "ended", "Enough.")
-    assert waiters.priority(tx, HOST, BASE) == 3
+    assert [may_take_slot(tx, urgent=urgent) for urgent in (3, 4)] == [True, False]
     fetching(tx, "urgent", priority=8)
-    assert waiters.priority(tx, HOST, BASE) == 8
+    assert [may_take_slot(tx, urgent=urgent) for urgent in (8, 9)] == [True, False]
+
+
+def test_a_slot_is_free_while_fewer_are_taken_by_pulls_that_are_not_urgent(
+    tx: Connection,
+) -> None:
+    record(tx, "plain", priority=5)
+    record(tx, "urgent", priority=9)
+    taken(tx, pull_id="plain", digest=of("one"))
+    taken(tx, pull_id="urgent", digest=TOP)
+    released = taken(tx, pull_id="plain", digest=of("released")).fence
+    leases.release(tx, HOST, of("released"), released, 0)
+    assert [may_take_slot(tx, slots=slots) for slots in (1, 2)] == [False, True]
+    assert [may_take_slot(tx, urgent=10, slots=slots) for slots in (2, 3)] == [False, True]
+    # One that is fetched along with another takes none.
+    tx.exec_driver_sql("UPDATE leases SET is_companion = true WHERE pull_id = 'plain'")
+    assert may_take_slot(tx, slots=1)
+    tx.exec_driver_sql("UPDATE leases SET is_companion = false")
+    assert not may_take_slot(tx, slots=1)
+    expire(tx)
+    assert may_take_slot(tx, slots=1)

@@ -1,0 +1,97 @@
+"""Companions: small layers of a pull that the task of one of them fetches along with its own.
+
+A layer of some kilobytes costs more in statements than in bytes. So who fetches a small one takes
+on what is its share: as many as make every slot of the fleet take equally many. They are begun in
+one statement and landed in one; each has a lease of its own, and only the first takes a slot.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from shared.catalog import pull_layers
+from shared.catalog.database import Connection
+from shared.catalog.pull_layers import PullLayer
+from shared.oci.digest import Digest
+
+SMALL_BYTES = 128 * 1024
+
+# A worker that dies has so many more to begin anew.
+_MOST = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A layer that was begun, under a lease with this fence."""
+
+    layer: PullLayer
+    fence: int
+
+
+# Only what nobody has tried: what failed before, or was left by somebody who died, is tried alone,
+# so that nobody pays for another one's poison. The own one; then what waits for a slot and has no
+# message any more; then from the end, since messages come from the front.
+_TAKE = text("""
+    WITH share AS (
+        SELECT ceil(count(*) / greatest(layer_slots - :reserved_slots, 1)::numeric) AS layers
+        FROM fleet, pull_layers JOIN blobs ON blobs.digest = pull_layers.digest
+        WHERE layer_slots > 0 AND pull_layers.pull_id = :pull_id
+          AND pull_layers.size_bytes <= :small_bytes
+          AND (pull_layers.attempts > 0 OR blobs.stored_at IS NULL)
+        GROUP BY layer_slots
+    ), chosen AS (
+        SELECT own.digest, own.size_bytes, p.registry
+        FROM share, pulls p JOIN pull_layers own ON own.pull_id = p.id
+        JOIN blobs ON blobs.digest = own.digest
+        WHERE share.layers > 1 AND p.id = :pull_id AND p.state = 'fetching'
+          AND own.size_bytes <= :small_bytes AND own.attempts = 0
+          AND coalesce(own.waiting_for->>'cause', 'turn') = 'turn' AND blobs.stored_at IS NULL
+          AND NOT EXISTS (SELECT FROM leases WHERE leases.digest = own.digest)
+        ORDER BY own.digest <> :digest, own.waiting_for IS NULL, own.position DESC
+        LIMIT (SELECT least(layers, :most) FROM share)
+        FOR UPDATE OF own SKIP LOCKED
+    ), taken AS (
+        INSERT INTO leases (registry, digest, owner, pull_id, fence, expires_at, renewed_at,
+            bytes_total, is_companion)
+        SELECT registry, digest, :owner, :pull_id, nextval('fences'), clock_timestamp() + :life,
+            clock_timestamp(), size_bytes, digest <> :digest
+        FROM chosen ORDER BY digest
+        ON CONFLICT DO NOTHING RETURNING digest, fence
+    )
+    UPDATE pull_layers SET attempts = 1, waiting_for = NULL, not_before = NULL FROM taken
+    WHERE pull_layers.pull_id = :pull_id AND pull_layers.digest = taken.digest
+    RETURNING pull_layers.*, taken.fence, false AS stored, 0 AS done, :owner AS owner,
+        :pull_id AS leader
+""")
+
+
+def take(
+    tx: Connection,
+    pull_id: str,
+    digest: Digest,
+    *,
+    owner: str,
+    lease_seconds: float,
+    reserved_slots: int,
+) -> list[Companion]:
+    """Begin this layer, first in the answer, and its companions; none of them, where it has none.
+
+    The leases are locked in order: none may have been taken before in this transaction. None also
+    while nobody has counted the fleet's slots, of which `reserved_slots` are not for this pull.
+    Where another pull has just begun the layer, the answer holds the others alone.
+    """
+    rows = tx.execute(
+        _TAKE,
+        {
+            "pull_id": pull_id,
+            "digest": str(digest),
+            "owner": owner,
+            "life": timedelta(seconds=lease_seconds),
+            "reserved_slots": reserved_slots,
+            "small_bytes": SMALL_BYTES,
+            "most": 1 + _MOST,
+        },
+    )
+    taken = [Companion(pull_layers.as_layer(row), row.fence) for row in rows]
+    return sorted(taken, key=lambda one: one.layer.digest != digest)

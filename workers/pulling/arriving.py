@@ -1,0 +1,52 @@
+"""One layer comes, under a lease that is kept meanwhile; or its download is ended from outside."""
+
+from dataclasses import dataclass
+
+from shared.catalog import landings, pauses, pull_layers, pulls
+from workers.pulling.attempts import Attempt, hand_over, let_go
+from workers.pulling.obstacles import PAUSED_SECONDS
+from workers.pulling.stops import LettingGo, NotWanted, Paused, Stopped, StoredElsewhere
+from workers.pulling.transferring import Work, obtain
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A layer that is on the volume, and has no row yet. `source` is for the receipt."""
+
+    attempt: Attempt
+    work: Work
+    size_bytes: int
+    source: str
+
+
+def arrive(current: Attempt, work: Work) -> Arrival | None:
+    """Bring the layer onto the volume; None for a download that was ended.
+
+    Raises LettingGo, and what the download raises.
+    """
+    try:
+        with current.resources.keeper.keeping(work.transfer):
+            size_bytes, source = obtain(current, work)
+    except Stopped as reason:
+        _stop(current, reason)
+        return None
+    return Arrival(current, work, size_bytes, source)
+
+
+def _stop(current: Attempt, reason: Stopped) -> None:
+    """Nothing is counted against anybody."""
+    digest, pull_id = current.digest, current.beneficiary
+    assert digest is not None  # noqa: S101 - a transfer has one
+    if isinstance(reason, LettingGo):
+        let_go(current)
+        raise reason
+    with current.resources.catalog.begin() as tx:
+        if isinstance(reason, Paused):
+            pause = pauses.of_pull(tx, pull_id)
+            sentence = pause.sentence if pause else "it was paused"
+            pulls.say(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
+            pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
+        if isinstance(reason, NotWanted | Paused):
+            current.outbox.layers += hand_over(tx, current)
+        if isinstance(reason, StoredElsewhere):
+            current.outbox.links += landings.settle(tx, [digest], pull_id)
