@@ -63,6 +63,11 @@ def start(fleet: Fleet, workers: int, pool: str = "threads") -> None:
     started = [fleet.launch_worker(pool) for _ in range(workers)]
     for worker in started:
         wait_until(lambda worker=worker: worker.ready, timeout=60)
+    start_reconciler(fleet)
+
+
+def start_reconciler(fleet: Fleet) -> None:
+    """For workers that consume already."""
     command = ["-m", "workers.cli", "reconcile"]
     fleet.workers.append(Worker(*fleet.spawn("reconciler", command)))
 
