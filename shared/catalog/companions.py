@@ -41,16 +41,16 @@ _TAKE = text("""
           AND (pull_layers.attempts > 0 OR blobs.stored_at IS NULL)
         GROUP BY layer_slots
     ), chosen AS (
-        SELECT own.digest, own.size_bytes, p.registry
-        FROM share, pulls p JOIN pull_layers own ON own.pull_id = p.id
-        JOIN blobs ON blobs.digest = own.digest
+        SELECT mine.digest, mine.size_bytes, p.registry
+        FROM share, pulls p JOIN pull_layers mine ON mine.pull_id = p.id
+        JOIN blobs ON blobs.digest = mine.digest
         WHERE share.layers > 1 AND p.id = :pull_id AND p.state = 'fetching'
-          AND own.size_bytes <= :small_bytes AND own.attempts = 0
-          AND coalesce(own.waiting_for->>'cause', 'turn') = 'turn' AND blobs.stored_at IS NULL
-          AND NOT EXISTS (SELECT FROM leases WHERE leases.digest = own.digest)
-        ORDER BY own.digest <> :digest, own.waiting_for IS NULL, own.position DESC
+          AND mine.size_bytes <= :small_bytes AND mine.attempts = 0
+          AND coalesce(mine.waiting_for->>'cause', 'turn') = 'turn' AND blobs.stored_at IS NULL
+          AND NOT EXISTS (SELECT FROM leases WHERE leases.digest IN (mine.digest, :digest))
+        ORDER BY mine.digest <> :digest, mine.waiting_for IS NULL, mine.position DESC
         LIMIT (SELECT least(layers, :most) FROM share)
-        FOR UPDATE OF own SKIP LOCKED
+        FOR UPDATE OF mine SKIP LOCKED
     ), taken AS (
         INSERT INTO leases (registry, digest, owner, pull_id, fence, expires_at, renewed_at,
             bytes_total, is_companion)
@@ -75,11 +75,13 @@ def take(
     lease_seconds: float,
     reserved_slots: int,
 ) -> list[Companion]:
-    """Begin this layer, first in the answer, and its companions; none of them, where it has none.
+    """Begin this layer, first in the answer, and its companions, by digest; none of them, where it
+    has none.
 
     The leases are locked in order: none may have been taken before in this transaction. None also
-    while nobody has counted the fleet's slots, of which `reserved_slots` are not for this pull.
-    Where another pull has just begun the layer, the answer holds the others alone.
+    while nobody has counted the fleet's slots, of which `reserved_slots` are not for this pull, and
+    where somebody has or had the lease of this one. Where another pull begins it at this moment,
+    the answer holds the others alone.
     """
     rows = tx.execute(
         _TAKE,
@@ -94,4 +96,4 @@ def take(
         },
     )
     taken = [Companion(pull_layers.as_layer(row), row.fence) for row in rows]
-    return sorted(taken, key=lambda one: one.layer.digest != digest)
+    return sorted(taken, key=lambda one: (one.layer.digest != digest, one.layer.digest))

@@ -1,0 +1,252 @@
+"""Small layers that come along with another one: together where all is well, and each by its own
+task where it is not.
+"""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.catalog import fleet
+from shared.errors import BlobUnknown, InvalidManifest
+from shared.oci.digest import Digest
+from shared.volume.shelf import Shelf
+from tests.driver import Driver, driving
+from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.waiting import wait_until
+from workers.pulling import companions
+from workers.pulling.attempts import TryAgain
+from workers.pulling.ending import cancel_pull
+from workers.pulling.fetching import fetch_layer
+
+pytestmark = pytest.mark.integration
+
+BODIES = [bytes([number]) * 5_000 for number in range(8)]
+LAYERS = [Digest.parse(digest_of(body)) for body in BODIES]
+FIRST, NEXT = LAYERS[:2]
+# In the order in which they are fetched.
+COMPANIONS = sorted(LAYERS[-3:])
+
+
+@pytest.fixture(autouse=True)
+def planned(first: Driver, registry: FakeRegistry) -> None:
+    """The pull `p` of eight small layers, on two slots: a task takes four of them."""
+    registry.put_image("a", "1", BODIES)
+    with first.resources.catalog.begin() as tx:
+        fleet.count_slots(tx, 2, 2)
+    plan(first, registry, "p")
+
+
+def plan(driver: Driver, registry: FakeRegistry, pull_id: str, tag: str = "1") -> None:
+    asked = {"reference": f"{registry.host}/a:{tag}", "platform": "linux/amd64"}
+    assert driver.plan(pull_id, asked) is not None
+
+
+def fetch(driver: Driver, digest: Digest, pull_id: str = "p") -> bool:
+    """The task of one layer, once."""
+    return fetch_layer(driver.resources, pull_id, digest, lambda *_: None, driver.outbox)
+
+
+def stored(driver: Driver) -> set[Digest]:
+    found = driver.sql(
+        "SELECT digest FROM blobs JOIN pull_layers USING (digest) WHERE stored_at IS NOT NULL"
+    )
+    return {Digest.parse(digest) for (digest,) in found}
+
+
+def left_to_do(driver: Driver) -> list[Digest]:
+    """The layers whose messages are sent again."""
+    return [message.digest for message in driver.outbox.layers]
+
+
+def test_a_task_brings_its_share_and_the_tasks_of_the_others_end_at_once(
+    first: Driver, registry: FakeRegistry
+) -> None:
+    assert fetch(first, FIRST)
+    assert stored(first) == {FIRST, *COMPANIONS}
+    for digest in COMPANIONS:
+        assert not fetch(first, digest)
+    assert fetch(first, NEXT)
+    assert stored(first) == set(LAYERS)
+    assert first.outbox.links == ["p"]
+    receipt = first.link("p")
+    assert receipt is not None
+    assert {layer["source"] for layer in receipt["layers"]} == {"network"}
+    assert {(layer["bytes_fetched"], layer["attempts"]) for layer in receipt["layers"]} == {
+        (5_000, 1)
+    }
+    assert receipt["bytes_fetched"] == 40_000
+    assert [len(registry.asked(f"blobs/{digest}")) for digest in LAYERS] == [1] * 8
+    assert {digest: first.blob(str(digest)).read_bytes() for digest in LAYERS} == dict(
+        zip(LAYERS, BODIES, strict=True)
+    )
+    assert list((first.volume / "ingest" / "sha256").iterdir()) == []
+    assert first.sql("SELECT * FROM leases") == []
+
+
+def in_a_thread(driver: Driver, digest: Digest) -> threading.Thread:
+    thread = threading.Thread(target=lambda: fetch(driver, digest))
+    thread.start()
+    return thread
+
+
+def lease_of(driver: Driver, digest: Digest) -> list[tuple[object, ...]]:
+    return driver.sql(f"SELECT is_companion, owner IS NULL FROM leases WHERE digest = '{digest}'")
+
+
+def attempts(driver: Driver, pull_id: str = "p") -> dict[Digest, int]:
+    return {layer.digest: layer.attempts for layer in driver.layers(pull_id)}
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(timeout=20)
+
+
+@pytest.fixture
+def held(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The companion that comes last is not answered until this is set, and it is waited for."""
+    monkeypatch.setattr(companions, "_PATIENCE_SECONDS", 30.0)
+    hold = threading.Event()
+    registry.fail(Spoil(f"blobs/{COMPANIONS[-1]}", change=lambda *_: assert_set(hold)))
+    yield hold
+    hold.set()
+
+
+def test_the_task_of_a_companion_in_another_process_ends_at_once_too(
+    first: Driver, second: Driver, registry: FakeRegistry, held: threading.Event
+) -> None:
+    leader = in_a_thread(first, FIRST)
+    wait_until(lambda: lease_of(second, COMPANIONS[-1]))
+    assert lease_of(second, COMPANIONS[-1]) == [(True, False)]
+    assert not fetch(second, COMPANIONS[-1])
+    held.set()
+    leader.join(timeout=20)
+    assert stored(second) == {FIRST, *COMPANIONS}
+    assert [attempts(second)[digest] for digest in COMPANIONS] == [1, 1, 1]
+    assert len(registry.asked(f"blobs/{COMPANIONS[-1]}")) == 1
+
+
+def test_another_pull_waits_for_a_companion_and_is_told(
+    first: Driver, second: Driver, registry: FakeRegistry, held: threading.Event
+) -> None:
+    plan(second, registry, "waiter")
+    leader = in_a_thread(first, FIRST)
+    wait_until(lambda: lease_of(second, COMPANIONS[-1]))
+    assert not fetch(second, COMPANIONS[0], "waiter")
+    waits = {layer.digest: layer.waiting_for for layer in second.layers("waiter")}
+    assert waits[COMPANIONS[0]] is not None
+    held.set()
+    leader.join(timeout=20)
+    told = {layer.digest: layer.source for layer in second.layers("waiter")}
+    assert [told[digest] for digest in (FIRST, *COMPANIONS)] == ["joined"] * 4
+    # It goes on with the others, which the first one has not begun.
+    for digest in LAYERS:
+        fetch(second, digest, "waiter")
+    assert sorted(second.outbox.links) == ["p", "waiter"]
+
+
+@pytest.mark.parametrize("fault", [Status, CutAt, Corrupt])
+def test_what_is_wrong_with_a_companion_is_left_to_its_own_task(
+    first: Driver, registry: FakeRegistry, fault: type[Fault]
+) -> None:
+    registry.fail(fault(path=f"blobs/{COMPANIONS[1]}", times=1))
+    assert fetch(first, FIRST)
+    assert stored(first) == {FIRST, COMPANIONS[0]}
+    assert left_to_do(first) == COMPANIONS[1:]
+    assert [attempts(first)[digest] for digest in COMPANIONS] == [1, 0, 0]
+    assert [lease_of(first, digest) for digest in COMPANIONS[1:]] == [[(True, True)]] * 2
+    for digest in [*COMPANIONS[1:], NEXT]:
+        first.fetch("p", digest)
+    assert stored(first) == set(LAYERS)
+    assert first.link("p") is not None
+    assert first.sql("SELECT sum(failures) FROM pull_layers") == [(0,)]
+
+
+def test_a_companion_that_is_nowhere_fails_the_pull_by_its_own_task(
+    first: Driver, registry: FakeRegistry
+) -> None:
+    registry.fail(Status(path=f"blobs/{COMPANIONS[0]}", status=404))
+    assert not fetch(first, FIRST)
+    assert first.row("p").state == "fetching"
+    assert COMPANIONS[0] in left_to_do(first)
+    with pytest.raises(BlobUnknown):
+        fetch(first, COMPANIONS[0])
+    assert first.row("p").state == "failed"
+
+
+def test_a_layer_that_breaks_is_tried_as_ever_and_its_companions_are_given_back(
+    first: Driver, registry: FakeRegistry
+) -> None:
+    # Once when it is read whole, once by the engine.
+    registry.fail(Status(path=f"blobs/{FIRST}", times=2))
+    with pytest.raises(TryAgain):
+        fetch(first, FIRST)
+    assert left_to_do(first) == COMPANIONS
+    assert [attempts(first)[digest] for digest in (FIRST, *COMPANIONS)] == [1, 0, 0, 0]
+    first.fetch("p", FIRST)
+    assert FIRST in stored(first)
+
+
+def test_one_that_takes_too_long_is_left_behind(
+    first: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = threading.Event()
+    registry.fail(Stall(path=f"blobs/{COMPANIONS[1]}", mute=True, times=1, until=hold))
+    monkeypatch.setattr(companions, "_PATIENCE_SECONDS", 0.5)
+    try:
+        assert fetch(first, FIRST)
+        assert stored(first) == {FIRST, COMPANIONS[0]}
+        assert left_to_do(first) == COMPANIONS[1:]
+        # Nobody waits for the one that hangs.
+        first.fetch("p", COMPANIONS[1])
+        assert COMPANIONS[1] in stored(first)
+    finally:
+        hold.set()
+
+
+def test_a_worker_that_is_told_to_end_gives_everything_back(
+    first: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(Shelf, "settle", end)
+    with pytest.raises(SystemExit):
+        fetch(first, FIRST)
+    assert first.sql("SELECT count(*) FROM leases WHERE owner IS NOT NULL") == [(0,)]
+    assert left_to_do(first) == COMPANIONS
+    monkeypatch.undo()
+    for digest in LAYERS:
+        first.fetch("p", digest)
+    assert stored(first) == set(LAYERS)
+    assert first.link("p") is not None
+
+
+def test_a_pull_that_is_cancelled_begins_no_more(first: Driver) -> None:
+    assert fetch(first, FIRST)
+    cancel_pull(first.resources.catalog, "p")
+    assert not fetch(first, NEXT)
+    assert stored(first) == {FIRST, *COMPANIONS}
+
+
+def test_a_lie_about_a_companion_fails_the_pull_that_tells_it(
+    migrated_url: str, volume_path: Path, registry: FakeRegistry, first: Driver
+) -> None:
+    claims = [str(digest) for digest in LAYERS]
+    claims[LAYERS.index(COMPANIONS[0])] = digest_of(b"another tar")
+    config = {"rootfs": {"type": "layers", "diff_ids": claims}}
+    registry.put_image("a", "lie", BODIES, config=config)
+    with driving(
+        migrated_url, volume_path, minimum_free_bytes=0, verify_diff_ids=True
+    ) as verifying:
+        plan(verifying, registry, "liar", "lie")
+        with pytest.raises(InvalidManifest, match=str(COMPANIONS[0])):
+            fetch(verifying, FIRST, "liar")
+        assert verifying.row("liar").state == "failed"
+    # The bytes are what they are, and what they are is known: the other pull goes on with them.
+    assert first.sql("SELECT count(*) FROM layers WHERE diff_id = digest") == [(4,)]
+    for digest in LAYERS:
+        fetch(first, digest)
+    assert first.link("p") is not None
