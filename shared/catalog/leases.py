@@ -37,11 +37,13 @@ from shared.oci.digest import Digest
 class Taken:
     """A lease of our own. `starts`: how many owners in a row died before it without progress.
     `others`: the fences of those who may be at work on the same digest from another registry.
+    `stored`: the blob has come meanwhile, so that there is nothing to do.
     """
 
     fence: int
     starts: int
     others: frozenset[int] = frozenset()
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,15 @@ _TAKE = text("""
         SELECT other.fence FROM leases other
         WHERE other.digest = :digest AND other.registry <> :registry AND other.owner IS NOT NULL
             AND greatest(other.expires_at, pg_postmaster_start_time() + :life) > clock_timestamp()
-        ) AS others
+        ) AS others,
+        EXISTS (SELECT FROM blobs WHERE digest = :digest AND stored_at IS NOT NULL) AS stored
 """)
 
 
 def _take(tx: Connection, new: Mapping[str, Any]) -> Taken | None:
     """The lease for this `new` owner, unless another one may be alive."""
     row = tx.execute(_TAKE, new).one_or_none()
-    return Taken(row.fence, row.starts, frozenset(row.others)) if row else None
+    return Taken(row.fence, row.starts, frozenset(row.others), row.stored) if row else None
 
 
 def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> Held | None:

@@ -11,6 +11,7 @@ from celery import Celery
 from redis.connection import AbstractConnection
 from sqlalchemy import event
 
+from shared.catalog import fleet
 from shared.errors import RegistryNotAllowed
 from shared.settings import Settings
 from tests.driver import Driver, driving
@@ -102,6 +103,28 @@ def test_a_layer_costs_few_statements(driver: Driver, registry: FakeRegistry) ->
         with counted(driver) as statements:
             driver.fetch("p", digest)
         assert len(statements) <= MOST_PER_LAYER, "\n".join(statements)
+
+
+def test_small_layers_that_come_together_cost_as_much_as_one(
+    governed: Driver, registry: FakeRegistry, sent: list[bytes]
+) -> None:
+    with governed.resources.catalog.begin() as tx:
+        fleet.count_slots(tx, 1, 1)
+    plan = governed.plan("p", asked(registry))
+    assert plan is not None
+    sent.clear()
+    with counted(governed) as statements:
+        governed.fetch("p", plan.missing[0])
+    assert len(statements) <= MOST_PER_LAYER, "\n".join(statements)
+    assert len(sent) <= MOST_ROUND_TRIPS_PER_LAYER
+    assert [layer.stored for layer in governed.layers("p")] == [True] * len(LAYERS)
+    # What the tasks of the others cost.
+    sent.clear()
+    with counted(governed) as statements:
+        for digest in plan.missing[1:]:
+            governed.fetch("p", digest)
+    assert statements == []
+    assert sent == []
 
 
 def test_a_layer_costs_few_redis_round_trips(

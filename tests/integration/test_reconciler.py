@@ -9,7 +9,7 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from shared.catalog import ends, pull_layers, pulls, recovery
+from shared.catalog import ends, fleet, pull_layers, pulls, recovery
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, PlannedLayer
 from shared.oci.digest import Digest
@@ -18,6 +18,7 @@ from tests.fakes.registry import digest_of
 from workers import contract
 from workers.client import send
 from workers.config import make_app
+from workers.reconciling.census import Census
 from workers.reconciling.rounds import Rounds
 
 pytestmark = [
@@ -103,6 +104,17 @@ def look_twice(rounds: Rounds) -> None:
 def test_a_fleet_at_rest_needs_nothing(rounds: Rounds, store: redis.Redis) -> None:
     assert look(rounds) is False
     assert store.keys("towline.*") == []
+
+
+def test_the_slots_of_a_fleet_at_rest_are_counted_once_for_its_first_pull(
+    rounds: Rounds, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([None, Census(0, 0), Census(8, 8)])
+    monkeypatch.setattr(rounds._workers, "count", lambda: next(told))
+    for _ in range(4):
+        assert look(rounds) is False
+    with catalog.begin() as tx:
+        assert fleet.view(tx).layer_slots == 8
 
 
 def test_a_pull_that_was_recorded_but_never_sent_is_admitted(

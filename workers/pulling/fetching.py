@@ -40,8 +40,8 @@ class Occupied(Postponed):
 
 
 class YieldTurn(Postponed):
-    """This message goes to the end of the queue: a more urgent layer stands behind it, or another
-    pull has just begun this one.
+    """This message goes to the end of the queue: a more urgent layer stands behind it, or somebody
+    has just begun or stored this one.
     """
 
 
@@ -132,6 +132,9 @@ def _take(
             raise Occupied(lease.seconds)
         pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)
         return []
+    if lease.stored:
+        # It landed between the look and the lease.
+        raise YieldTurn
     if lease.starts > POISON_STARTS:
         _poison(tx, current, reference.registry, digest, lease.starts)
         return []
