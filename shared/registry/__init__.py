@@ -10,6 +10,7 @@ responses.py    what an answer means: Content-Range, Retry-After, errors typed
 auth.py         what answers a challenge: kept, renewed, forgotten
 tokens.py       a Bearer token from the service that a challenge names
 credentials.py  who we are, from the registries file and the Docker client's configuration
+docker_config.py  what that says of a registry, where there is one
 hosts.py        where a registry and its mirrors stand, and how they are spoken to
 registries_file.py  what an operator says of them
 urls.py         which web addresses are plain, and which lead to the same place

@@ -1,26 +1,27 @@
 """Who we are to a registry: the registries file, else the Docker client's config.json.
 
-config.json is understood by Docker's own module, so that what `docker login` wrote works here too.
-Its credential helpers are run here, because that module gives them all the time in the world.
+config.json is understood by Docker's own module (docker_config.py), so that what `docker login`
+wrote works here too. Its credential helpers are run here, because that module gives them all the
+time in the world.
 Source of the helpers' protocol: https://github.com/docker/docker-credential-helpers
 """
 
-import base64
 import json
 import os
 import re
 import subprocess
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-from docker.auth import INDEX_URL, AuthConfig
-from docker.errors import DockerException
+from typing import TYPE_CHECKING, Any, cast
 
 from shared.errors import Unauthorized
 from shared.oci.reference import DOCKER_HUB
 from shared.registry.hosts import Host
+
+if TYPE_CHECKING:
+    from shared.registry.docker_config import Login
 
 # What helpers answer as the user when the secret is an identity token.
 _TOKEN_USER = "<token>"  # noqa: S105 - a name, not a secret
@@ -28,8 +29,8 @@ _HELPER_TIMEOUT_SECONDS = 10
 _HELPER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # How a helper says that it works and knows nothing of this registry.
 _NOT_FOUND = b"credentials not found in native keychain"
-# What people call Docker Hub in `credHelpers`; its module knows the first only.
-_HUB_NAMES = (INDEX_URL, DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
+# What `docker login` calls Docker Hub.
+_HUB_SERVER = "https://index.docker.io/v1/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,45 +102,24 @@ def _config_file() -> Path:
 def _from_docker(registry: str) -> Credentials | None:
     file = _config_file()
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if not document:
-            return None
-        for entry in (document.get("auths") or {}).values():
-            _complete(entry)
-        config = AuthConfig.load_config(None, document)
-        helper = _helper_of(config, registry)
-        # Without its stores, so that the module runs no helper itself.
-        kept = AuthConfig({"auths": config.auths}).resolve_authconfig(registry) or {}
+        text = file.read_text(encoding="utf-8")
+        login = _read_login_with()(text, registry)
     except FileNotFoundError:
         return None
-    except (OSError, DockerException, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError):
         # Not chained: what could not be decoded is a secret.
         raise Unauthorized(
             f"The Docker client's configuration {file} cannot be read: mend it, or run "
             f"`docker login {registry}` on the workers."
         ) from None
-    helped = _ask_helper(helper, registry) if helper else None
-    return helped or _credentials(
-        kept.get("username"), kept.get("password"), kept.get("IdentityToken")
-    )
+    helped = _ask_helper(login.helper, registry) if login.helper else None
+    return helped or _credentials(login.username, login.secret, login.identity_token)
 
 
-def _helper_of(config: Any, registry: str) -> Any:
-    """The helper of exactly this registry, else the one of all."""
-    names = _HUB_NAMES if registry == DOCKER_HUB else (registry,)
-    helpers = filter(None, map(config.cred_helpers.get, names))
-    return next(helpers, config.creds_store)
-
-
-def _complete(entry: Any) -> None:
-    """Docker's command line also reads plain user names and empty `auth`s; its module does not."""
-    if isinstance(entry, dict) and not entry.get("identitytoken"):
-        entry.pop("identitytoken", None)
-    if isinstance(entry, dict) and not entry.get("auth"):
-        entry.pop("auth", None)
-        if entry.get("username") and entry.get("password"):
-            pair = f"{entry['username']}:{entry['password']}".encode()
-            entry["auth"] = base64.b64encode(pair).decode()
+def _read_login_with() -> "Callable[[str, str], Login]":
+    """Loaded at first use: most workers have no such file, and the module behind it is big."""
+    module = import_module("shared.registry.docker_config")
+    return cast("Callable[[str, str], Login]", module.read_login)
 
 
 def _ask_helper(helper: Any, registry: str) -> Credentials | None:
@@ -149,8 +129,7 @@ def _ask_helper(helper: Any, registry: str) -> Credentials | None:
             "Docker client's configuration."
         )
     program = f"docker-credential-{helper}"
-    # Docker Hub's credentials stand under the name that `docker login` gives them.
-    server = INDEX_URL if registry == DOCKER_HUB else registry
+    server = _HUB_SERVER if registry == DOCKER_HUB else registry
     try:
         answer = subprocess.run(
             [program, "get"],

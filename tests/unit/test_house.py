@@ -32,7 +32,8 @@ MAY_IMPORT = {
 HOME_OF = {
     "requests": ("shared/registry/",),
     "urllib3": ("shared/registry/",),
-    "docker": ("shared/registry/",),
+    # Loaded only where a Docker client has its configuration.
+    "docker": ("shared/registry/docker_config.py",),
     "sqlalchemy": ("shared/catalog/",),
     "psycopg": ("shared/catalog/",),
     "alembic": ("shared/catalog/",),

@@ -1,6 +1,9 @@
 """Credentials that are spelt oddly, broken or slow."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -263,3 +266,35 @@ def test_an_identity_changes_with_what_it_is_read_from(
     assert "s3cret" not in repr(before)
     monkeypatch.setenv("LAB_PASSWORD", "another")
     assert source_of(hosts.host("r.example")) != before
+
+
+ASKED = """
+import sys
+from shared.registry.client import RegistryClient
+from shared.registry.credentials import find_credentials
+from shared.registry.hosts import Hosts
+from shared.settings import Settings
+from workers import app, tasks
+RegistryClient(Settings.read()).close()
+print(find_credentials(Hosts(None).host("r.example")), "docker" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("auths", "told"),
+    [
+        (None, "None False"),
+        ({"r.example": {"username": "ci", "password": "s3cret"}}, "username='ci'"),
+    ],
+)
+def test_dockers_module_is_loaded_only_for_a_configuration(
+    docker_config: Path, auths: dict[str, object] | None, told: str
+) -> None:
+    if auths is not None:
+        docker_config.write_text(json.dumps({"auths": auths}))
+    environment = {**os.environ, "TOWLINE_HOME": str(docker_config.parent / "home")}
+    result = subprocess.run(
+        [sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told in result.stdout
+    assert result.stdout.endswith(f"{auths is not None}\n")
