@@ -30,6 +30,9 @@ _NAME, _CREATE = "_connparams", "_create_client"
 _original, _create = getattr(Channel, _NAME), getattr(Channel, _CREATE)
 
 
+# Commands, two for a message with its event: more than the layers that a manifest may have.
+_MOST_AT_ONCE = 20_000
+
 _producer: ContextVar[Producer | None] = ContextVar("_producer", default=None)
 
 
@@ -44,7 +47,7 @@ class App(Celery):
         with self.producer_pool.acquire(block=True) as producer:
             before = _producer.set(producer)
             try:
-                with producer.batch():  # type: ignore[attr-defined]  # its stubs are older
+                with producer.batch(max_size=_MOST_AT_ONCE):  # type: ignore[attr-defined]  # its stubs are older
                     yield
             finally:
                 _producer.reset(before)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-# So many may wait in memory.
+# So many wait in memory, and one more in the thread's hands.
 _AHEAD = 2
 
 

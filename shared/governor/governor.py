@@ -194,7 +194,8 @@ class Governor:
                 while not self._closed and not self._out and not self._back:
                     self._changed.wait()
                 if not self._closed:
-                    self._changed.wait(_TICK_SECONDS)
+                    # Not hurried by requests that come: what is back may go on with the next.
+                    self._changed.wait_for(lambda: self._closed, _TICK_SECONDS)
                 out = [(one.host, one.id) for one in self._out.values() if not one.local]
                 back, self._back = [(one.host, one.id) for one in self._back], []
                 closed = self._closed

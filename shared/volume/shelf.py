@@ -56,21 +56,26 @@ class Shelf:
 
     def _put(self, digest: Digest, raw: bytes) -> None:
         ingests, blobs = self._place(digest.algorithm)
-        with ingests.descend(digest.encoded, create=True, durable=False) as directory:
-            try:
-                self._write(directory, raw)
-                self._volume.place(directory, self._owner, blobs, digest)
-            finally:
-                directory.unlink(self._owner)
-        ingests.rmdir(digest.encoded)
+        try:
+            with ingests.descend(digest.encoded, create=True, durable=False) as directory:
+                try:
+                    self._write(directory, raw)
+                    self._volume.place(directory, self._owner, blobs, digest)
+                finally:
+                    directory.unlink(self._owner)
+        finally:
+            ingests.rmdir(digest.encoded)
 
     def _place(self, algorithm: str) -> tuple[Directory, Directory]:
         if algorithm not in self._places:
             self._volume.check()
             root = self._volume.root
-            blobs = root.descend("blobs", algorithm, create=True)
             ingests = root.descend("ingest", algorithm, create=True, durable=False)
-            self._places[algorithm] = ingests, blobs
+            try:
+                self._places[algorithm] = ingests, root.descend("blobs", algorithm, create=True)
+            except BaseException:
+                ingests.close()
+                raise
         return self._places[algorithm]
 
     def _write(self, directory: Directory, raw: bytes) -> None:

@@ -1,7 +1,7 @@
 """The gate that a fleet shares, on a real Redis."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from uuid import uuid4
 
 import pytest
@@ -9,6 +9,8 @@ import redis
 
 from shared.errors import HeldBack, HostIsDead
 from shared.governor import Governor, Limits, connect
+from shared.governor import governor as gate
+from shared.governor.board import Verdict
 from shared.governor.governor import Permit
 from tests.waiting import wait_until
 from workers.stack.servers import free_port
@@ -50,6 +52,27 @@ def one(governors: Callable[..., Governor]) -> Governor:
 @pytest.fixture
 def other(governors: Callable[..., Governor]) -> Governor:
     return governors()
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict stays fresh, and nothing is given back by itself."""
+    monkeypatch.setattr(gate, "_FRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(Governor, "_run", lambda _: None)
+
+
+@pytest.fixture
+def asked(one: Governor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The permits that `one` asked the fleet for."""
+    asked: list[str] = []
+    enter = one.knowledge.enter
+
+    def noting(host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
+        asked.append(permit)
+        return enter(host, permit, limits, left)
+
+    monkeypatch.setattr(one.knowledge, "enter", noting)
+    return asked
 
 
 def is_over(client: redis.Redis, host: str, *fields: str) -> None:
@@ -217,3 +240,139 @@ def test_what_redis_lost_is_learnt_anew(one: Governor, client: redis.Redis, host
     client.script_flush()
     one.enter(host).leave()
     permit.leave()
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_request_that_follows_at_once_goes_by_the_permit_of_the_one_before(
+    one: Governor, asked: list[str], host: str
+) -> None:
+    first = one.enter(host)
+    first.leave()
+    second = one.enter(host)
+    assert second is not first
+    assert asked == [first.id] == [second.id]
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_permit_that_is_in_use_is_not_shared(one: Governor, asked: list[str], host: str) -> None:
+    permits = [one.enter(host) for _ in range(3)]
+    assert asked == [permit.id for permit in permits]
+    assert len(set(asked)) == 3
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_ten_requests_one_after_another_are_one_connection_and_one_question(
+    one: Governor, client: redis.Redis, asked: list[str], host: str
+) -> None:
+    out = []
+    for _ in range(10):
+        with one.enter(host):
+            out.append(client.zcard(f"towline:registry:{host}:connections"))
+    assert out == [1] * 10
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_when_the_verdict_is_not_fresh_each_asks_and_gives_the_one_before_back(
+    one: Governor,
+    client: redis.Redis,
+    asked: list[str],
+    host: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate, "_FRESH_SECONDS", 0)
+    out = []
+    for _ in range(10):
+        with one.enter(host):
+            out.append(client.zcard(f"towline:registry:{host}:connections"))
+    assert out == [1] * 10
+    assert len(set(asked)) == 10
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_another_host_is_asked_about(one: Governor, asked: list[str], host: str) -> None:
+    one.enter(host).leave()
+    one.enter("other-" + host)
+    assert len(set(asked)) == 2
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_other_limits_are_asked_about(one: Governor, asked: list[str], host: str) -> None:
+    one.enter(host, 2).leave()
+    one.enter(host, 1)
+    assert len(set(asked)) == 2
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_where_requests_take_turns_each_asks(one: Governor, asked: list[str], host: str) -> None:
+    for _ in range(2):
+        one.enter(host, requests_per_second=1000).leave()
+    assert len(set(asked)) == 2
+
+
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("left", ["before", "after"])
+@pytest.mark.parametrize(
+    ("trouble", "refusal"),
+    [(lambda permit: permit.hold(60), HeldBack), (Permit.bury, HostIsDead)],
+    ids=["held", "buried"],
+)
+def test_after_bad_news_the_fleet_is_asked_although_a_permit_is_fresh(
+    one: Governor,
+    asked: list[str],
+    host: str,
+    trouble: Callable[[Permit], object],
+    refusal: type[Exception],
+    left: str,
+) -> None:
+    fresh, unlucky, elsewhere = one.enter(host), one.enter(host), one.enter("other-" + host)
+    elsewhere.leave()
+    if left == "before":
+        fresh.leave()
+    trouble(unlucky)
+    if left == "after":
+        fresh.leave()
+    with pytest.raises(refusal):
+        one.enter(host)
+    assert len(asked) == 4
+    # Nobody said anything about the other one.
+    assert one.enter("other-" + host).id == elsewhere.id
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_scout_that_found_nothing_out_leaves_its_permit_to_nobody(
+    one: Governor, client: redis.Redis, asked: list[str], host: str
+) -> None:
+    one.enter(host).hold(60)
+    is_over(client, host, "held_until")
+    one.enter(host).leave()
+    with pytest.raises(HeldBack):
+        one.enter(host)
+    assert len(asked) == 3
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_permit_that_is_left_twice_does_not_free_the_connection_of_its_heir(
+    one: Governor, other: Governor, client: redis.Redis, host: str
+) -> None:
+    first = one.enter(host, 1)
+    first.leave()
+    heir = one.enter(host, 1)
+    first.leave()
+    # Would give back what came back.
+    one.enter(host, 2)
+    assert client.zscore(f"towline:registry:{host}:connections", heir.id) is not None
+    heir.leave()
+    assert one.enter(host, 1).id == heir.id
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_without_redis_every_request_asks_this_process(
+    governors: Callable[..., Governor], host: str
+) -> None:
+    alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
+    ids = set()
+    for _ in range(5):
+        with alone.enter(host) as permit:
+            ids.add(permit.id)
+    assert len(ids) == 5
