@@ -45,15 +45,21 @@ def sent(app: App, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return sent
 
 
+PULL = {"pull_id": "p", "generation": 1}
+
+
 def send(app: App, digest: str) -> None:
-    app.signature(contract.FETCH_LAYER, kwargs={"digest": digest}).apply_async(ignore_result=True)
+    message = app.signature(contract.FETCH_LAYER, kwargs={**PULL, "digest": digest})
+    message.apply_async(ignore_result=True)
 
 
 def send_chord(app: App) -> None:
     header = group(
-        app.signature(contract.FETCH_LAYER, kwargs={"digest": digest}) for digest in DIGESTS
+        app.signature(contract.FETCH_LAYER, kwargs={**PULL, "digest": digest}) for digest in DIGESTS
     )
-    chord(header, app.signature(contract.LINK_IMAGE), app=app).apply_async()
+    chord(
+        header, app.signature(contract.LINK_IMAGE, kwargs=PULL, immutable=True), app=app
+    ).apply_async()
 
 
 def send_in_vain(app: App) -> None:

@@ -59,3 +59,13 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not spoken.take("p", TWO)
     assert spoken.take("q", THREE)
     assert spoken.take("q", FOUR)
+
+
+def test_a_registry_that_is_slow_is_given_up_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken = SpokenFor()
+    spoken.give_up("slow.example")
+    assert spoken.has_given_up("slow.example")
+    assert not spoken.has_given_up("other.example")
+    monkeypatch.setattr(spoken_for, "_SLOW_SECONDS", 0.0)
+    spoken.give_up("slow.example")
+    assert not spoken.has_given_up("slow.example")

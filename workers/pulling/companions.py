@@ -42,7 +42,8 @@ def begin_together(
     without it where another pull has just begun it.
     """
     resources, pull_id = current.resources, current.pull_id
-    if layer.size_bytes > SMALL_BYTES or layer.attempts:
+    is_slow = resources.spoken_for.has_given_up(reference.registry)
+    if layer.size_bytes > SMALL_BYTES or layer.attempts or is_slow:
         return []
     taken = companions.take(
         tx,
@@ -83,12 +84,17 @@ def _fetch(current: Attempt, works: Sequence[Work], arrivals: list[Arrival]) -> 
     reads = [partial(_read, resources, work) for work in works]
     owner = owner_of(works[0].transfer.fence)
     with Ahead(reads) as ahead, Shelf(resources.volume, owner) as shelf:
-        # Whatever it is, the next task for that layer meets it and knows its name.
-        with suppress(TimeoutError, TowlineError):
+        try:
             for work in works:
                 its_own = _attempt(current, work) if arrivals else current
                 raw = ahead.take(deadline - time.monotonic())
                 arrivals.append(_store(its_own, work, raw, shelf))
+        except TimeoutError:
+            # What is left behind may come in vain: not again so soon.
+            resources.spoken_for.give_up(works[0].transfer.registry)
+        except TowlineError:
+            # Whatever it is, the next task for that layer meets it and knows its name.
+            pass
         shelf.settle()
 
 
