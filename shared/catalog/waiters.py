@@ -82,14 +82,6 @@ def hand_over(tx: Connection, registry: str, digest: Digest, but: str) -> list[L
     return [message] if best and (message := layer_messages.dispatch(tx, best, digest)) else []
 
 
-def may_take_slot(tx: Connection, registry: str, digest: Digest, urgent: int, slots: int) -> bool:
-    """Whether this layer may have a slot: some pull that wants it from this registry has at least
-    the priority `urgent`, or those below it hold fewer than `slots`.
-    """
-    values = {"digest": str(digest), "registry": registry, "urgent": urgent, "slots": slots}
-    return bool(tx.execute(_MAY_TAKE_SLOT, values).scalar_one())
-
-
 _MAY_TAKE_SLOT = text(
     """
     SELECT coalesce((SELECT max(p.priority) FROM pull_layers
@@ -101,6 +93,15 @@ _MAY_TAKE_SLOT = text(
               AND NOT leases.is_companion AND coalesce(pulls.priority, 0) < :urgent) < :slots
     """
 )
+
+
+def may_take_slot(tx: Connection, registry: str, digest: Digest, urgent: int, slots: int) -> bool:
+    """Whether this layer may have a slot: some pull that wants it from this registry has at least
+    the priority `urgent`, or those below it hold fewer than `slots`.
+    """
+    values = {"digest": str(digest), "registry": registry, "urgent": urgent, "slots": slots}
+    return bool(tx.execute(_MAY_TAKE_SLOT, values).scalar_one())
+
 
 _PARKED = text(
     f"""

@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 # So many wait in memory, and one more in the thread's hands.
 _AHEAD = 2
@@ -23,12 +22,7 @@ class Ahead:
     def __enter__(self) -> "Ahead":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closed = True
         # Whoever waits for room finds it, and sees that nobody wants more.
         while not self._done.empty():

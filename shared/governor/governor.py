@@ -131,6 +131,7 @@ class Governor:
                 permit.local = verdict.word == "local"
                 self._keep(permit)
                 if verdict.seconds:
+                    # Not for nothing: to sleep is to let other threads go first.
                     time.sleep(verdict.seconds)
                 return permit
             if verdict.word != "full" or look == _LOOKS - 1:

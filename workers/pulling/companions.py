@@ -68,14 +68,15 @@ def fetch_together(current: Attempt, works: Sequence[Work]) -> list[Arrival]:
     """Fetch them, the task's own layer first. What came: without the own one nothing, and it is
     still this task's. Raises VolumeFull, VolumeUnavailable.
     """
-    resources, arrivals, companions = current.resources, list[Arrival](), works[1:]
-    resources.spoken_for.add(current.pull_id, [one.layer.digest for one in companions])
+    arrivals: list[Arrival] = []
+    others = works[1:]
+    current.resources.spoken_for.add(current.pull_id, [one.layer.digest for one in others])
     try:
         _fetch(current, works, arrivals)
     except BaseException:
-        _give_back(current, companions)
+        _give_back(current, others)
         raise
-    _give_back(current, companions[max(len(arrivals) - 1, 0) :])
+    _give_back(current, others[max(len(arrivals) - 1, 0) :])
     return arrivals
 
 
@@ -124,6 +125,7 @@ def _give_back(current: Attempt, left: Iterable[Work]) -> None:
     pull_id, outbox = current.pull_id, current.outbox
     for work in left:
         digest = work.layer.digest
+        # While it is away their leases end by themselves.
         with suppress(CatalogUnavailable), current.resources.catalog.begin() as tx:
             pull_layers.leave(tx, pull_id, digest)
             message = layer_messages.dispatch(tx, pull_id, digest)

@@ -124,13 +124,7 @@ def _take(
         lease_seconds=resources.settings.lease_seconds,
     )
     if isinstance(lease, Held):
-        if lease.pull_id == pull_id and lease.is_companion:
-            # Another task of this pull fetches it along with its own.
-            pull_layers.leave(tx, pull_id, digest)
-            return []
-        if lease.pull_id == pull_id:
-            raise Occupied(lease.seconds)
-        pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)
+        _join(tx, pull_id, digest, lease)
         return []
     if lease.stored:
         # It landed between the look and the lease.
@@ -143,6 +137,17 @@ def _take(
     current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
     current.kept_bytes = layer.bytes_done
     return [Work(reference, layer, current.transfer, frozenset(map(owner_of, lease.others)))]
+
+
+def _join(tx: Connection, pull_id: str, digest: Digest, lease: Held) -> None:
+    """Another task is at this layer. Raises Occupied where that may have been killed."""
+    if lease.pull_id != pull_id:
+        pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)
+    elif lease.is_companion:
+        # Of this pull, along with its own layer: should it die, the reconciler sends this one.
+        pull_layers.leave(tx, pull_id, digest)
+    else:
+        raise Occupied(lease.seconds)
 
 
 def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, starts: int) -> None:
