@@ -5,6 +5,9 @@ and in a pool of threads nobody catches it: the message is never acknowledged an
 for ever (celery 5.7.0, `trace_task` → `mark_as_done`, then `mark_as_failure`, into a future that
 nobody reads). Here it is logged instead. A chord that misses the result is finished by the
 reconciler; `workers/answering.py` stores the answers themselves and does hear of a refusal.
+
+No task waits for what it sends: that is a chord's part. Celery subscribes to the result of each
+header task all the same, and nobody ever reads what comes.
 """
 
 import logging
@@ -18,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Tolerant:
-    """What Celery calls when a task changes its state."""
+    """What Celery calls when a task changes its state, or sends others."""
 
     def mark_as_started(self, *args: Any, **kwargs: Any) -> Any:
         return _tried(super().mark_as_started, *args, **kwargs)  # type: ignore[misc]
@@ -31,6 +34,11 @@ class _Tolerant:
 
     def mark_as_failure(self, *args: Any, **kwargs: Any) -> Any:
         return _tried(super().mark_as_failure, *args, **kwargs)  # type: ignore[misc]
+
+    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.app.current_worker_task:  # type: ignore[attr-defined]
+            return result
+        return super().add_pending_result(result, *args, **kwargs)  # type: ignore[misc]
 
 
 class TolerantRedisBackend(_Tolerant, RedisBackend):

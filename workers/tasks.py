@@ -46,16 +46,16 @@ def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
         _coordinate(step, pull_id)
 
 
-@app.task(name=contract.FETCH_LAYER, bind=True, max_retries=None)
+# Of all tasks there are most of these, and nobody asks one how it stands: Flower goes by events.
+@app.task(name=contract.FETCH_LAYER, bind=True, track_started=False, max_retries=None)
 def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: str) -> str:
     """One header task of the chord. The result is a barrier, not data: the digest alone."""
     with _step(self, pull_id) as step:
-        together = fetching.fetch_layer(
+        fetching.fetch_layer(
             step.work, pull_id, Digest.parse(digest), _announcer(self), step.outbox
         )
-        if self.request.chord and pull_id in step.outbox.links and not together:
+        if self.request.chord and pull_id in step.outbox.links:
             # The chord is the fast path; should it be broken, the reconciler sees a whole pull.
-            # But it is not waited for until messages have come that find nothing to do.
             step.outbox.links.remove(pull_id)
     return digest
 

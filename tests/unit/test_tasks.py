@@ -38,6 +38,11 @@ def test_a_task_has_its_name_its_queue_and_its_result(
     assert app.amqp.router.route({}, name)["queue"].name == queue
 
 
+def test_redis_is_told_of_each_pull_that_it_runs_but_not_of_each_layer() -> None:
+    assert fetch_layer.track_started is False
+    assert all(task.track_started for task in (pull_image, link_image, resume_pull, cancel_pull))
+
+
 def test_a_worker_without_q_consumes_every_queue_of_the_contract() -> None:
     assert set(app.amqp.queues) == set(contract.QUEUES)
     for name, queue in app.amqp.queues.items():

@@ -70,7 +70,6 @@ def fetch_together(current: Attempt, works: Sequence[Work]) -> list[Arrival]:
     """
     arrivals: list[Arrival] = []
     others = works[1:]
-    current.resources.spoken_for.add(current.pull_id, [one.layer.digest for one in others])
     try:
         _fetch(current, works, arrivals)
     except BaseException:
@@ -131,4 +130,4 @@ def _give_back(current: Attempt, left: Iterable[Work]) -> None:
             message = layer_messages.dispatch(tx, pull_id, digest)
             outbox.layers += [message] if message else []
             outbox.layers += hand_over(tx, _attempt(current, work))
-        current.resources.spoken_for.take(pull_id, digest)
+        current.resources.spoken_for.give_back(pull_id, digest)

@@ -8,6 +8,8 @@ Whoever takes the lease fetches the layer for everybody who wants it. A task tha
 ends at once: its pull waits as a row, and is told when the layer lands (`landing.py`).
 """
 
+from contextlib import ExitStack
+
 from shared.catalog import blobs, ends, layer_looks, leases, pull_layers, pulls, waiters
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
@@ -17,9 +19,10 @@ from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from workers.pulling.arriving import arrive
-from workers.pulling.attempts import Attempt, Postponed
+from workers.pulling.attempts import Attempt, Postponed, TryAgain
 from workers.pulling.companions import begin_together, fetch_together
 from workers.pulling.landing import check_claim, land
+from workers.pulling.linking import link_image
 from workers.pulling.obstacles import find_obstacle, reserves
 from workers.pulling.outbox import Outbox
 from workers.pulling.stepping import POISON_STARTS
@@ -47,25 +50,37 @@ class YieldTurn(Postponed):
 
 def fetch_layer(
     resources: Resources, pull_id: str, digest: Digest, announce: Announce, outbox: Outbox
-) -> bool:
-    """Bring one layer of a pull onto the volume. Does nothing for a layer or pull that is done,
-    nor for a layer that somebody else is at. Whether others came along, whose own tasks may be
-    still to come.
+) -> None:
+    """Bring one layer of a pull onto the volume, and small ones along with it. Does nothing for a
+    layer or pull that is done, nor for a layer that somebody else is at.
 
     Raises TryAgain, YieldTurn, Occupied, LettingGo, or the error after the pull was failed with it.
     """
     if resources.spoken_for.take(pull_id, digest):
-        return False
-    with attempt(resources, pull_id, outbox, digest) as current:
-        works = _begin(current, digest, announce)
-        if not works:
-            return False
-        arrivals = fetch_together(current, works) if len(works) > 1 else []
-        if not arrivals and (arrival := arrive(current, works[0])):
-            arrivals = [arrival]
-        if arrivals:
-            land(current, arrivals)
-        return len(arrivals) > 1
+        return
+    with ExitStack() as until_linked:
+        with attempt(resources, pull_id, outbox, digest) as current:
+            works = _begin(current, digest, announce)
+            others = [one.layer.digest for one in works[1:]]
+            until_linked.enter_context(resources.spoken_for.at_work(pull_id, others))
+            arrivals = fetch_together(current, works) if others else []
+            if works and not arrivals and (arrival := arrive(current, works[0])):
+                arrivals = [arrival]
+            if arrivals:
+                land(current, arrivals)
+        if len(arrivals) > 1 and pull_id in outbox.links:
+            _link_now(resources, pull_id, outbox)
+
+
+def _link_now(resources: Resources, pull_id: str, outbox: Outbox) -> None:
+    """The last layers of a pull came together. Its own message might wait behind all that others
+    have sent, and the chord's body behind those that find nothing to do.
+    """
+    outbox.links.remove(pull_id)
+    try:
+        link_image(resources, pull_id, outbox)
+    except TryAgain:
+        outbox.links.append(pull_id)
 
 
 def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
