@@ -74,6 +74,7 @@ class Fleet:
     loglevel: str = "INFO"
     # What comes behind `python -m`; or `workers.cli worker`.
     worker_command: str = "celery -A workers.app worker"
+    python: str = sys.executable
 
     @property
     def environment(self) -> dict[str, str]:
@@ -126,7 +127,7 @@ class Fleet:
         log = self.logs / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, *command],
+                [self.python, *command],
                 env=self.environment | (environment or {}),
                 stdout=file,
                 stderr=file,

@@ -3,15 +3,18 @@
     uv run python -m tests.benchmarks memory --rounds 5
 
 For each size a new worker, that has pulled a small image before, fetches one layer over eight
-throttled connections. VmHWM of its largest process, in MB of 10^6 bytes.
+throttled connections. VmHWM of its largest process, in MB of 10^6 bytes. The workers have an
+environment of their own, as a fleet has it: in that of the developers kombu would load their YAML.
 """
 
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from tests.benchmarks.fleets import Stores, new_fleet, peak_rss_bytes, pull, stores
 from tests.benchmarks.origin import origin
@@ -33,6 +36,7 @@ _COMMANDS = {
 class _Series:
     """One command. `peaks`: bytes by the size of the layer, a round after the other."""
 
+    python: str
     command: str
     pool: str
     at_rest: list[float] = field(default_factory=list)
@@ -42,7 +46,7 @@ class _Series:
     def measure(self, under: Stores, host: str, size: int, throttle: float) -> float:
         """A new worker, a small image, a layer of this size: the peak in MB."""
         with proxy(host, throttle) as between, new_fleet(under) as fleet:
-            fleet.worker_command = _COMMANDS[self.command]
+            fleet.python, fleet.worker_command = self.python, _COMMANDS[self.command]
             worker = fleet.start_worker(self.pool)
             pull(fleet, f"{host}/layer-{_SMALL_BYTES}:1")
             self.at_rest.append(peak_rss_bytes(worker) / _MB)
@@ -78,8 +82,13 @@ def main() -> int:
     if free < max(sizes) + _SPARE_BYTES:
         print(f"Only {free / 1e9:.0f} GB of disk are free: give smaller --sizes.")
         return 1
-    series = [_Series(command, options.pool) for command in _COMMANDS]
-    with stores() as under, origin(_SMALL_BYTES, *sizes) as source:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        stores() as under,
+        origin(_SMALL_BYTES, *sizes) as source,
+    ):
+        python = _installed(Path(directory, "environment"))
+        series = [_Series(python, command, options.pool) for command in _COMMANDS]
         take_turns(
             options.rounds,
             {
@@ -113,6 +122,14 @@ def main() -> int:
             )
         ]
     )
+
+
+def _installed(environment: Path) -> str:
+    """The Python of a new environment with this towline, and what it needs, in it."""
+    python, root = str(environment / "bin" / "python"), Path(__file__).parents[2]
+    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, environment], check=True)
+    subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, root], check=True)
+    return python
 
 
 def _row(megabytes: list[float]) -> list[str]:
