@@ -21,12 +21,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.catalog import pulls
 from shared.catalog.database import Connection
 from shared.catalog.pauses import IS_PAUSED
 from shared.catalog.pull_rows import COLUMNS, as_pull
 from shared.catalog.pull_tables import pulls as pull_table
 from shared.catalog.pull_values import NewPull, Pull
+from shared.catalog.reasons import OF_A_NEW_ONE
 
 # From this priority on a pull is urgent: part of the window and some slots are kept for those.
 URGENT_PRIORITY = 8
@@ -138,7 +138,7 @@ def _arrival() -> Executable:
         name: bindparam(f"new_{name}", type_=pull_table.c[name].type) for name in _ASKED
     }
     row["deadline_at"] = func.statement_timestamp() + bindparam("deadline", type_=Interval)
-    row["waiting_for"] = case((~free, pulls.waits_for_its_turn()))
+    row["waiting_for"] = case((~free, text(OF_A_NEW_ONE)))
     row["admitted_at"] = row["dispatched_at"] = case((free, now))
     row["generation"] = case((free, 1), else_=0)
     arriving = select(*row.values()).select_from(house)

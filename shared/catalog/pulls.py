@@ -9,17 +9,15 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, text, update
+from sqlalchemy import case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
 from shared.catalog.pull_rows import COLUMNS, IS_OPEN, as_pull, touched, update_open
 from shared.catalog.pull_tables import leases, pull_layers, pulls
 from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
+from shared.catalog.reasons import OF_A_NEW_ONE
 from shared.catalog.tables import blobs
-
-# When somebody looks at a pull again, at the latest, that waits for its turn.
-_NEXT_LOOK = timedelta(seconds=60)
 
 
 def clock(tx: Connection) -> datetime:
@@ -41,16 +39,10 @@ def _new_row(new: NewPull) -> dict[str, Any]:
     now = func.statement_timestamp()
     row["labels"] = dict(new.labels)
     row["deadline_at"] = now + timedelta(seconds=seconds) if seconds is not None else None
-    row["waiting_for"] = waits_for_its_turn()
-    return row
-
-
-def waits_for_its_turn() -> ColumnElement[Any]:
-    """Why a pull waits that nobody has looked at yet."""
-    until = func.statement_timestamp() + _NEXT_LOOK
-    return func.jsonb_build_object(
-        "cause", "turn", "until", until, "detail", "it was recorded a moment ago"
+    row["waiting_for"] = text(OF_A_NEW_ONE).bindparams(
+        new_registry=new.registry, new_requested_by=new.requested_by
     )
+    return row
 
 
 def get(tx: Connection, pull_id: str) -> Pull | None:

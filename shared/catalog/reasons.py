@@ -77,19 +77,25 @@ _UNDER_WAY = f"""
     )
 """
 
-_LINE = f"""
-    reason AS (
-        SELECT p.id, CASE
-            WHEN {PAUSED_SENTENCE} IS NOT NULL THEN ARRAY['paused', {PAUSED_SENTENCE}]
-            ELSE ARRAY['turn', 'others are before it'] END AS why
-        FROM pulls p WHERE {_IS_IN_LINE}
-    )
-"""
+_WHY_IN_LINE = f"""CASE
+    WHEN {PAUSED_SENTENCE} IS NOT NULL THEN ARRAY['paused', {PAUSED_SENTENCE}]
+    ELSE ARRAY['turn', 'others are before it'] END"""
+_LINE = f"reason AS (SELECT p.id, {_WHY_IN_LINE} AS why FROM pulls p WHERE {_IS_IN_LINE})"
 
 _A_MINUTE = "interval '1 minute'"
 _REFRESH = _write(_UNDER_WAY, _IS_UNDER_WAY, _A_MINUTE)
 # Written anew after as long as it has held: a pull that waits for hours costs a dozen writes.
 _REFRESH_LINE = _write(_LINE, _IS_IN_LINE, f"greatest({_A_MINUTE}, now() - p.created_at)")
+
+# Of a pull that is recorded now and goes to the line: what the next look finds, which then has
+# nothing to write. A row that is written again costs more than one that is recorded.
+OF_A_NEW_ONE = f"""(
+    SELECT jsonb_build_object('cause', why[1], 'detail', why[2],
+        'until', statement_timestamp() + {_A_MINUTE})
+    FROM (SELECT {_WHY_IN_LINE} AS why FROM (
+        SELECT CAST(:new_registry AS text) AS registry,
+            CAST(:new_requested_by AS text) AS requested_by) AS p) AS reason
+)"""
 
 # What waits for another pull shows that one's bytes, too.
 _BYTES = """

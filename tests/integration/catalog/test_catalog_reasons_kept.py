@@ -2,13 +2,16 @@
 
 import pytest
 
-from shared.catalog import blobs, ends, pull_layers, pulls
+from shared.catalog import admission, blobs, ends, pauses, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
-from tests.integration.catalog.given import rows, together
+from shared.catalog.pull_values import NewPull
+from tests.integration.catalog.given import PLATFORM, TAG, rows, together
 from tests.integration.catalog.given_leases import reach, report
 from tests.integration.catalog.given_pulls import (
     BASE,
+    HOST,
     OTHER_HOST,
+    REPOSITORY,
     TOP,
     admitted,
     change,
@@ -46,6 +49,30 @@ def test_nothing_is_rewritten_when_nothing_has_changed(catalog: Catalog) -> None
         changed = set(versions(tx)) - set(before)
         refresh(tx)
         assert set(versions(tx)) - set(before) == changed
+
+
+@pytest.mark.parametrize("is_sent", [True, False], ids=["by its message", "by its client"])
+@pytest.mark.parametrize(
+    "paused", [None, ("fleet", ""), ("registry", HOST), ("requester", "ci"), ("requester", "")]
+)
+def test_what_was_recorded_a_moment_ago_has_its_reason_already(
+    catalog: Catalog, paused: tuple[str, str] | None, *, is_sent: bool
+) -> None:
+    place = {"registry": HOST, "repository": REPOSITORY}
+    with catalog.begin() as tx:
+        if paused:
+            pauses.pause(tx, *paused)
+        # Somebody stands in the line, so that it is nobody's turn.
+        record(tx, "first")
+        for requester in ("ci", None):
+            new = NewPull(f"of {requester}", TAG, PLATFORM, requested_by=requester, **place)
+            pull = admission.arrive(tx, new) if is_sent else pulls.record(tx, new)
+            assert pull is not None
+            assert pull.waiting_for is not None
+        before = versions(tx)
+    with catalog.begin() as tx:
+        refresh(tx)
+        assert versions(tx) == before
 
 
 def test_a_reason_whose_time_is_over_gets_a_new_one(tx: Connection) -> None:
