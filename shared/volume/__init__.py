@@ -4,6 +4,7 @@
     ingest/…              ingest.py     a download under way, with journal.py beside it
                           content.py    its bytes, the journal that vouches for them, their digest
                           writing.py    one of its writers, at any place in it
+                          checksum.py   what a record of the journal is proved by
                           runs.py       which of its bytes are there
                           frontier.py   their digest, in order, however they land
                           writeback.py  the disk's work, started early

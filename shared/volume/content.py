@@ -6,12 +6,12 @@ in order behind them.
 
 import os
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shared.oci.digest import Digest
+from shared.volume.checksum import crc32
 from shared.volume.directory import volume_errors
 from shared.volume.frontier import Frontier
 from shared.volume.journal import Journal, Record, read_records
@@ -68,7 +68,7 @@ class Content:
 
     def _absorb(self, record: Record) -> bool:
         block = os.pread(self.descriptor, record.length, record.first)
-        if len(block) != record.length or zlib.crc32(block) != record.crc:
+        if len(block) != record.length or crc32(block) != record.crc:
             return False
         self._runs.add(record.first, record.first + record.length)
         self._frontier.landed(record.first, block, self._runs.head)

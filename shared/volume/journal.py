@@ -7,8 +7,9 @@ over reads the journal first, then the bytes, and believes only ranges whose CRC
 
 import os
 import struct
-import zlib
 from dataclasses import dataclass
+
+from shared.volume.checksum import crc32
 
 _FIELDS = struct.Struct("<QII")
 _CHECK = struct.Struct("<I")
@@ -27,7 +28,7 @@ class Record:
     def pack(self) -> bytes:
         """The record as it stands in the file."""
         fields = _FIELDS.pack(self.first, self.length, self.crc)
-        return fields + _CHECK.pack(zlib.crc32(fields))
+        return fields + _CHECK.pack(crc32(fields))
 
 
 class Journal:
@@ -67,7 +68,7 @@ def unpack_records(raw: bytes) -> list[Record]:
     for start in range(0, len(raw) - RECORD_BYTES + 1, RECORD_BYTES):
         fields = raw[start : start + _FIELDS.size]
         (check,) = _CHECK.unpack_from(raw, start + _FIELDS.size)
-        if zlib.crc32(fields) != check:
+        if crc32(fields) != check:
             break
         records.append(Record(*_FIELDS.unpack(fields)))
     return records

@@ -1,10 +1,10 @@
 """One writer of an ingest: bytes that follow one another, and the journal that vouches for them."""
 
-import zlib
 from typing import Protocol
 
 from shared.errors import SizeMismatch
 from shared.oci.digest import Digest
+from shared.volume.checksum import crc32
 from shared.volume.journal import Record
 
 # One journal record per this many bytes at most: what a killed worker can lose.
@@ -38,7 +38,7 @@ class Writer:
         view = memoryview(block)
         while view:
             written = self._ingest.put(self.offset, view)
-            self._run_crc = zlib.crc32(view[:written], self._run_crc)
+            self._run_crc = crc32(view[:written], self._run_crc)
             self.offset += written
             view = view[written:]
         if self.offset - self._run_first >= _RECORD_BYTES:

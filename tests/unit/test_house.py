@@ -42,7 +42,7 @@ HOME_OF = {
     "click": ("workers/cli/", "workers/stack/foreground.py"),
     "rich": ("workers/cli/",),
     # An extra: loaded only where diff_ids are verified.
-    "isal": ("shared/volume/decoding.py",),
+    "isal": ("shared/volume/checksum.py", "shared/volume/decoding.py"),
     "backports": ("shared/volume/decoding.py",),
 }
 
