@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
 from shared.catalog.pauses import IS_PAUSED
-from shared.catalog.pull_rows import COLUMNS, as_pull
+from shared.catalog.pull_rows import COLUMNS, as_pull, by_key
 from shared.catalog.pull_tables import pulls as pull_table
 from shared.catalog.pull_values import NewPull, Pull
 from shared.catalog.reasons import OF_A_NEW_ONE
@@ -101,7 +101,7 @@ _ADMIT = f"""
     )
     UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
         generation = generation + 1, waiting_for = NULL
-    FROM chosen WHERE pulls.id = chosen.id AND pulls.state = 'queued' AND admitted_at IS NULL
+    FROM chosen WHERE pulls.id = chosen.id AND {by_key(f"pulls.{_LINE}")}
     RETURNING pulls.id
 """
 
@@ -169,7 +169,7 @@ _ADMIT_ALONE = text(
     UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
         generation = generation + 1, waiting_for = NULL
     FROM ({_EMPTY_HOUSE}) AS house
-    WHERE id = :pull_id AND state = 'queued' AND admitted_at IS NULL AND house.free
+    WHERE id = :pull_id AND {by_key(_LINE)} AND house.free
     RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
     """
 )

@@ -26,6 +26,15 @@ def update_open(pull_id: str) -> Update:
     return update(pulls).where(pulls.c.id == pull_id, IS_OPEN)
 
 
+def by_key(condition: str) -> str:
+    """A condition as no index has it, for rows that a statement finds by their ids.
+
+    PostgreSQL takes a line that it has not counted lately for one row, and would read all of it for
+    each id.
+    """
+    return f"coalesce({condition}, false)"
+
+
 def touched(tx: Connection, statement: Update) -> bool:
     """Run it; whether there was a row to update."""
     result: CursorResult[Any] = tx.execute(statement)

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from shared.catalog.database import Connection
 from shared.catalog.pauses import PAUSED_SENTENCE
+from shared.catalog.pull_rows import by_key
 
 # Of the pull `p`; as the index of open pulls has it.
 _IS_UNDER_WAY = """p.state IN ('queued', 'resolving', 'fetching', 'linking')
@@ -85,7 +86,7 @@ _LINE = f"reason AS (SELECT p.id, {_WHY_IN_LINE} AS why FROM pulls p WHERE {_IS_
 _A_MINUTE = "interval '1 minute'"
 _REFRESH = _write(_UNDER_WAY, _IS_UNDER_WAY, _A_MINUTE)
 # Written anew after as long as it has held: a pull that waits for hours costs a dozen writes.
-_REFRESH_LINE = _write(_LINE, _IS_IN_LINE, f"greatest({_A_MINUTE}, now() - p.created_at)")
+_REFRESH_LINE = _write(_LINE, by_key(_IS_IN_LINE), f"greatest({_A_MINUTE}, now() - p.created_at)")
 
 # Of a pull that is recorded now and goes to the line: what the next look finds, which then has
 # nothing to write. A row that is written again costs more than one that is recorded.

@@ -1,6 +1,7 @@
 """A backlog of ten thousand: who chooses what goes next reads no more than the backlog."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -43,6 +44,7 @@ ENDED_LAYERS = """
 """
 ANALYZE = "ANALYZE pulls, pull_layers, blobs"
 
+LINE, IN_LINE = 10_000, "state = 'queued' AND admitted_at IS NULL"
 # A fifth of the line: each place that is free is looked for among all who stand in it.
 UNDER_WAY, MOST_ROWS = 10, 2000
 # The entries of ten thousand rows fill as many pages of an index alone.
@@ -66,6 +68,18 @@ def busy(backlog: Connection) -> Connection:
         plan(backlog, [BASE, of(f"top {number}")], f"way {number}")
     backlog.execute(text(ANALYZE))
     return backlog
+
+
+@pytest.fixture
+def sudden(tx: Connection) -> Connection:
+    """The same, but the line has come since the database counted its rows: it expects none."""
+    for statement in (ENDED, ENDED_LAYERS, ANALYZE, QUEUED):
+        tx.execute(text(statement))
+    fleet.count_slots(tx, 4, 4)
+    for number in range(UNDER_WAY):
+        admitted(tx, f"way {number}")
+        plan(tx, [BASE, of(f"top {number}")], f"way {number}")
+    return tx
 
 
 READ = "SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_xact_user_tables"
@@ -122,6 +136,43 @@ def test_what_is_asked_all_the_time_does_not_read_the_line(
     busy: Connection, ask: Callable[[Connection], object]
 ) -> None:
     assert rows_read(busy, ask) < MOST_ROWS
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        admission.admit,
+        arrive,
+        lambda tx: admission.admit_alone(tx, "queued 7"),
+        refresh,
+        reserve,
+        look_at_a_layer,
+        waiters.unpark,
+    ],
+)
+def test_nor_does_what_each_pull_asks_where_the_line_has_come_all_of_a_sudden(
+    sudden: Connection, ask: Callable[[Connection], object]
+) -> None:
+    assert rows_read(sudden, ask) < MOST_ROWS
+
+
+def plans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A step of a plan, and all below it."""
+    yield node
+    for below in node.get("Plans", ()):
+        yield from plans(below)
+
+
+def test_reasons_are_written_row_by_row_never_all_for_each(sudden: Connection) -> None:
+    asked = sudden.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {reasons._REFRESH_LINE}"))
+    (told,) = asked.scalar_one()
+    for step in plans(told["Plan"]):
+        # What joins row by row looks at each of the line a few times.
+        assert step["Actual Rows"] * step["Actual Loops"] <= 2 * LINE, step
+        assert step.get("Rows Removed by Join Filter", 0) * step["Actual Loops"] <= LINE, step
+    assert rows(sudden, f"SELECT count(*) FROM pulls WHERE {IN_LINE} AND waiting_for IS NULL") == [
+        (0,)
+    ]
 
 
 @pytest.mark.parametrize("statement", [admission._UNDER_WAY, str(admission._ANYBODY_WAITS)])
