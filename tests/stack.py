@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,9 @@ class Stack:
     def kill(self, *words: str) -> None:
         """kill -9 whatever of it has `words` in its command line."""
         for pid in self.processes(*words):
-            os.kill(pid, signal.SIGKILL)
+            # The end of one may be that of others.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager
