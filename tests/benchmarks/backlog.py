@@ -13,7 +13,7 @@ a new image; then all of them before workers that were never paused and meet the
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.benchmarks.costs import Costs, Meter
 from tests.benchmarks.drained import wrong
@@ -21,7 +21,7 @@ from tests.benchmarks.fleets import stores
 from tests.benchmarks.queued import Bench, Line, orders, warmed_up
 from tests.benchmarks.tables import Goal, judge, print_table
 
-TENTH, ALL = "a tenth", "all"
+TENTH, NEW, ALL = "a tenth", "a tenth, each of a new image", "all"
 _MOST_GROWTH = 1.1
 _MOST_REDIS_BYTES = 6_000
 _HEAD = [
@@ -65,7 +65,7 @@ def main() -> int:
     runs = {
         TENTH: (pulls // 10, images // 10, True),
         ALL: (pulls, images, True),
-        "a tenth, each of a new image": (pulls // 10, pulls // 10, True),
+        NEW: (pulls // 10, pulls // 10, True),
         "all, met in Redis": (pulls, images, False),
     }
     found = {}
@@ -77,7 +77,9 @@ def main() -> int:
                 found[name] = drain(bench, count, new, paused=paused)
                 lines = [*found[name].wrong, *(meter.dearest() if options.statements else [])]
             print(*lines, sep="\n", flush=True)
-    return judge(_goals(found[TENTH], found[ALL], list(found.values())))
+    # To record a pull costs the same whatever its image is, and a tenth takes two seconds.
+    small = replace(found[TENTH], recorded=[*found[TENTH].recorded, *found[NEW].recorded])
+    return judge(_goals(small, found[ALL], list(found.values())))
 
 
 def drain(bench: Bench, pulls: int, images: int, *, paused: bool) -> Run:
