@@ -16,8 +16,10 @@ from shared.catalog.database import Connection
 from shared.catalog.pull_rows import COLUMNS, IS_OPEN, as_pull, touched, update_open
 from shared.catalog.pull_tables import leases, pull_layers, pulls
 from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
-from shared.catalog.reasons import OF_A_NEW_ONE
 from shared.catalog.tables import blobs
+
+# When somebody looks at a pull again, at the latest, that waits for its turn.
+_NEXT_LOOK = timedelta(seconds=60)
 
 
 def clock(tx: Connection) -> datetime:
@@ -39,8 +41,9 @@ def _new_row(new: NewPull) -> dict[str, Any]:
     now = func.statement_timestamp()
     row["labels"] = dict(new.labels)
     row["deadline_at"] = now + timedelta(seconds=seconds) if seconds is not None else None
-    row["waiting_for"] = text(OF_A_NEW_ONE).bindparams(
-        new_registry=new.registry, new_requested_by=new.requested_by
+    # Nobody has looked yet whether it is its turn.
+    row["waiting_for"] = func.jsonb_build_object(
+        "cause", "turn", "until", now + _NEXT_LOOK, "detail", "it was recorded a moment ago"
     )
     return row
 

@@ -88,7 +88,7 @@ _REFRESH = _write(_UNDER_WAY, _IS_UNDER_WAY, _A_MINUTE)
 # Written anew after as long as it has held: a pull that waits for hours costs a dozen writes.
 _REFRESH_LINE = _write(_LINE, by_key(_IS_IN_LINE), f"greatest({_A_MINUTE}, now() - p.created_at)")
 
-# Of a pull that is recorded now and goes to the line: what the next look finds, which then has
+# Of a pull that comes now and goes to the line: what the next look finds, which then has
 # nothing to write. A row that is written again costs more than one that is recorded.
 OF_A_NEW_ONE = f"""(
     SELECT jsonb_build_object('cause', why[1], 'detail', why[2],

@@ -113,8 +113,9 @@ def test_a_new_stack_waits_until_nothing_of_a_killed_supervisors_writes_any_more
 def test_a_supervisor_that_waits_for_the_last_user_opens_nothing_meanwhile(stack: Stack) -> None:
     stack.user().joined()
     # A child that it has just forked looks like it for a moment.
-    wait_until(lambda: len(stack.processes(SUPERVISOR)) == 1)
-    (supervisor,) = stack.processes(SUPERVISOR)
+    seen: list[list[int]] = []
+    wait_until(lambda: seen.append(stack.processes(SUPERVISOR)) or len(seen[-1]) == 1)
+    (supervisor,) = seen[-1]
     descriptors = Path(f"/proc/{supervisor}/fd")
     before = len(list(descriptors.iterdir()))
     asked = polls(supervisor)

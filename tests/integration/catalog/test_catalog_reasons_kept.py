@@ -51,12 +51,11 @@ def test_nothing_is_rewritten_when_nothing_has_changed(catalog: Catalog) -> None
         assert set(versions(tx)) - set(before) == changed
 
 
-@pytest.mark.parametrize("is_sent", [True, False], ids=["by its message", "by its client"])
 @pytest.mark.parametrize(
     "paused", [None, ("fleet", ""), ("registry", HOST), ("requester", "ci"), ("requester", "")]
 )
-def test_what_was_recorded_a_moment_ago_has_its_reason_already(
-    catalog: Catalog, paused: tuple[str, str] | None, *, is_sent: bool
+def test_what_has_come_a_moment_ago_and_has_to_wait_has_its_reason_already(
+    catalog: Catalog, paused: tuple[str, str] | None
 ) -> None:
     place = {"registry": HOST, "repository": REPOSITORY}
     with catalog.begin() as tx:
@@ -64,9 +63,10 @@ def test_what_was_recorded_a_moment_ago_has_its_reason_already(
             pauses.pause(tx, *paused)
         # Somebody stands in the line, so that it is nobody's turn.
         record(tx, "first")
+        refresh(tx)
         for requester in ("ci", None):
             new = NewPull(f"of {requester}", TAG, PLATFORM, requested_by=requester, **place)
-            pull = admission.arrive(tx, new) if is_sent else pulls.record(tx, new)
+            pull = admission.arrive(tx, new)
             assert pull is not None
             assert pull.waiting_for is not None
         before = versions(tx)
