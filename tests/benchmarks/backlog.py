@@ -1,6 +1,6 @@
 """(h) Ten thousand queued pulls: what each costs, first to last, and whether any is lost.
 
-    uv run python -m tests.benchmarks.backlog [--pulls 10000] [--images 200] [--statements]
+    uv run python -m tests.benchmarks backlog [--rounds 5] [--pulls 10000] [--images 200]
 
 Two workers (threads, four slots each), a reconciler, a registry of small images that share their
 base; several requesters and priorities. The fleet is paused, and all pulls are sent by a plain
@@ -10,18 +10,22 @@ the fleet. First a tenth of the pulls, for its cost per pull; then all; then a t
 a new image; then all of them before workers that were never paused and meet the queue in Redis.
 """
 
-import argparse
+import itertools
+import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
 
 from tests.benchmarks.costs import Costs, Meter
 from tests.benchmarks.drained import wrong
 from tests.benchmarks.fleets import stores
+from tests.benchmarks.plots import plot_growth
 from tests.benchmarks.queued import Bench, Line, orders, warmed_up
-from tests.benchmarks.tables import Goal, judge, print_table
+from tests.benchmarks.tables import Goal, judge, options_of, print_table
 
 TENTH, NEW, ALL = "a tenth", "a tenth, each of a new image", "all"
+MET = "all, met in Redis"
 _MOST_GROWTH = 1.1
 _MOST_REDIS_BYTES = 6_000
 _HEAD = [
@@ -52,11 +56,12 @@ class Run:
     wrong: list[str] = field(default_factory=list)
 
 
+Round = dict[str, Run]
+
+
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__, rounds=1)
     parser.add_argument("--pulls", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=200, help="new ones, among these pulls")
     parser.add_argument("--statements", action="store_true", help="print the dearest ones, too")
@@ -66,20 +71,24 @@ def main() -> int:
         TENTH: (pulls // 10, images // 10, True),
         ALL: (pulls, images, True),
         NEW: (pulls // 10, pulls // 10, True),
-        "all, met in Redis": (pulls, images, False),
+        MET: (pulls, images, False),
     }
-    found = {}
+    rounds: list[Round] = []
     with stores() as under:
         meter = Meter(under)
-        for name, (count, new, paused) in runs.items():
-            print(f"\n{name}: {count} pulls, {new} new images\n", flush=True)
-            with warmed_up(under, meter, new) as bench:
-                found[name] = drain(bench, count, new, paused=paused)
-                lines = [*found[name].wrong, *(meter.dearest() if options.statements else [])]
-            print(*lines, sep="\n", flush=True)
-    # To record a pull costs the same whatever its image is, and a tenth takes two seconds.
-    small = replace(found[TENTH], recorded=[*found[TENTH].recorded, *found[NEW].recorded])
-    return judge(_goals(small, found[ALL], list(found.values())))
+        for number in range(options.rounds):
+            rounds.append({})
+            for name, (count, new, paused) in runs.items():
+                title = f"round {number + 1}, {name}: {count} pulls, {new} new images"
+                print(f"\n{title}\n", flush=True)
+                with warmed_up(under, meter, new) as bench:
+                    found = drain(bench, count, new, paused=paused)
+                    lines = [*found.wrong, *(meter.dearest() if options.statements else [])]
+                print(*lines, sep="\n", flush=True)
+                rounds[-1][name] = found
+    _print_medians(rounds)
+    _plot(options.plots, rounds)
+    return judge(_goals(rounds))
 
 
 def drain(bench: Bench, pulls: int, images: int, *, paused: bool) -> Run:
@@ -134,28 +143,92 @@ def whole(lines: Sequence[Line]) -> Line:
     )
 
 
-def _goals(small: Run, large: Run, all_: Sequence[Run]) -> list[Goal]:
-    goals = []
-    for verb, tenth, lines in (
-        ("recorded", small.recorded, large.recorded),
-        ("pulled", small.pulled, large.pulled),
-    ):
-        pairs = {f"{verb}, all ÷ those of a tenth": (whole(lines).each, whole(tenth).each)}
-        if verb == "recorded":
-            # New images come in lumps: of the pulled ones, a half has more of them than the other.
-            first, second = lines[: len(lines) // 2], lines[len(lines) // 2 :]
-            halves = whole(second).each, whole(first).each
-            pairs[f"{verb}, the second half ÷ the first"] = halves
-        for name, (one, other) in pairs.items():
-            for what in ("statements", "commands", "cpu"):
-                least = max(getattr(other, what), 1e-9)
-                goals.append(Goal(f"{what}, {name}", getattr(one, what) / least, _MOST_GROWTH))
-    goals += [
-        Goal("bytes of Redis for each queued pull", large.queued_bytes, _MOST_REDIS_BYTES),
-        Goal("bytes of Redis for each complete pull", large.kept_bytes, _MOST_REDIS_BYTES),
-        Goal("kinds of things that are wrong", sum(len(run.wrong) for run in all_), 0),
+def _middle(lines: Sequence[Line]) -> Line:
+    """The median of each figure."""
+    costs = map(statistics.median, zip(*(astuple(one.each) for one in lines), strict=True))
+    return Line(
+        lines[0].count,
+        statistics.median(one.seconds for one in lines),
+        Costs(*costs),
+        int(statistics.median(one.redis_peak_bytes for one in lines)),
+    )
+
+
+def _print_medians(rounds: Sequence[Round]) -> None:
+    print(f"\nmedians of {len(rounds)} rounds\n")
+    rows = []
+    for name in rounds[0]:
+        runs = [one[name] for one in rounds]
+        steps = {"recorded": [run.recorded for run in runs], "pulled": [run.pulled for run in runs]}
+        for step, taken in steps.items():
+            if all(taken):
+                line = _middle([whole(lines) for lines in taken])
+                rows.append(_row(f"{step}, {name}: {line.count}", line))
+    print_table(_HEAD, rows)
+
+
+def _plot(directory: Path | None, rounds: Sequence[Round]) -> None:
+    shown = {
+        "recorded": [one[ALL].recorded for one in rounds],
+        "pulled": [one[ALL].pulled for one in rounds],
+        MET: [one[MET].pulled for one in rounds],
+    }
+    title, units = "Queued pulls, thousand by thousand", ("pulls so far", "processor ms of each")
+    lines = {name: _by_pulls_so_far(taken) for name, taken in shown.items()}
+    plot_growth(directory, "backlog", title, units, lines, "linear")
+
+
+def _by_pulls_so_far(taken: Sequence[Sequence[Line]]) -> dict[float, list[float]]:
+    found: dict[float, list[float]] = {}
+    for lines in taken:
+        for end, line in zip(itertools.accumulate(one.count for one in lines), lines, strict=True):
+            # A line ends at the first look after its thousand.
+            found.setdefault(round(end, -3), []).append(1000 * line.each.cpu)
+    return found
+
+
+def _goals(rounds: Sequence[Round]) -> list[Goal]:
+    growths = [_growth(one) for one in rounds]
+    goals = [
+        Goal(name, statistics.median(one[name] for one in growths), _MOST_GROWTH)
+        for name in growths[0]
     ]
-    return goals
+    queued, kept = (
+        statistics.median(getattr(one[ALL], name) for one in rounds)
+        for name in ("queued_bytes", "kept_bytes")
+    )
+    return [
+        *goals,
+        Goal("bytes of Redis for each queued pull", queued, _MOST_REDIS_BYTES),
+        Goal("bytes of Redis for each complete pull", kept, _MOST_REDIS_BYTES),
+        Goal(
+            "kinds of things that are wrong, all rounds",
+            sum(len(run.wrong) for one in rounds for run in one.values()),
+            0,
+        ),
+    ]
+
+
+def _growth(one: Round) -> dict[str, float]:
+    """What a pull of a long backlog costs over what one of a short one does, by figure."""
+    recorded = one[ALL].recorded
+    # To record a pull costs the same whatever its image is, and a tenth takes two seconds.
+    tenth = [*one[TENTH].recorded, *one[NEW].recorded]
+    # New images come in lumps: of the pulled ones, a half has more of them than the other.
+    first, second = recorded[: len(recorded) // 2], recorded[len(recorded) // 2 :]
+    pairs = {
+        "recorded, all ÷ those of a tenth": (recorded, tenth),
+        "pulled, all ÷ those of a tenth": (one[ALL].pulled, one[TENTH].pulled),
+    }
+    if first:
+        pairs["recorded, the second half ÷ the first"] = second, first
+    return {
+        f"{what}, {name}": getattr(whole(more).each, what) / least
+        for name, (more, less) in pairs.items()
+        for what in ("statements", "commands", "cpu")
+        # Not every PostgreSQL counts statements.
+        if (least := getattr(whole(less).each, what))
+    }
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from celery import Signature, chord, group
 from tests.acceptance.fleet import Client, Fleet, Worker
 from tests.benchmarks.fleets import new_fleet, pull, start_reconciler, stores
 from tests.benchmarks.idle_tasks import END, NOTHING
+from tests.benchmarks.plots import plot_rounds
 from tests.benchmarks.tables import Goal, judge, medians, options_of, print_table, take_turns
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
@@ -154,6 +155,7 @@ def main() -> int:
             for name, taken in times.items()
         ],
     )
+    plot_rounds(options.plots, "many_small", "Small layers, and what is there", "s", times)
     return judge(
         [
             Goal("40 layers ÷ a chord of 40 idle tasks", middle[COLD] / middle[CHORD], 2.7),

@@ -33,8 +33,9 @@ def plot_growth(
     title: str,
     units: tuple[str, str],
     lines: Mapping[str, Mapping[float, Sequence[float]]],
+    scale: str = "log",
 ) -> None:
-    """A line for each contender over a logarithmic axis, through its medians."""
+    """A line for each contender through its medians; `scale` is the horizontal axis's."""
     axes = _axes(directory, title)
     if axes is None:
         return
@@ -43,12 +44,12 @@ def plot_growth(
         (drawn,) = axes.plot(list(points), middles, label=label)
         for at, taken in points.items():
             axes.plot([at] * len(taken), taken, "o", color=drawn.get_color(), markersize=4)
-    axes.set_xscale("log")
+    axes.set_xscale(scale)
     most = max(max(taken) for points in lines.values() for taken in points.values())
     axes.set_ylim(0, 1.2 * most)
     axes.set_xlabel(units[0])
     axes.set_ylabel(units[1])
-    axes.legend(loc="lower right")
+    axes.figure.legend(loc="outside lower center", ncols=len(lines))
     _save(axes, directory, name)
 
 
