@@ -4,14 +4,19 @@ from collections.abc import Callable
 
 from shared.download.progress import Progress
 from shared.errors import BlobTruncated, SizeMismatch
-from shared.registry.client import BlobBody
+from shared.registry.bodies import BLOCK_BYTES, BlobBody
 from shared.volume.ingest import Ingest
 
 
 def take_in(
-    body: BlobBody, ingest: Ingest, progress: Progress, took: Callable[[int], None]
+    body: BlobBody,
+    ingest: Ingest,
+    progress: Progress,
+    took: Callable[[int], None],
+    block_bytes: int = BLOCK_BYTES,
 ) -> None:
-    """Write a body where it belongs; what is there already is passed over. `took(n)`: n new bytes.
+    """Write a body where it belongs, in blocks of at most so many bytes; what is there already is
+    passed over. `took(n)`: n new bytes.
 
     Raises BlobTruncated where it ends early, SizeMismatch where it does not end, what its blocks
     raise, and the reason of `progress.stop()`: before anything more is written.
@@ -19,7 +24,7 @@ def take_in(
     gaps = ingest.missing(body.first, body.end)
     at, writer = body.first, ingest.writer(body.first)
     try:
-        for block in body.blocks():
+        for block in body.blocks(block_bytes):
             progress.received(len(block))
             if at + len(block) > body.end:
                 raise SizeMismatch(

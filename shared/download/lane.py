@@ -6,13 +6,17 @@ from collections.abc import Callable
 from math import inf
 
 from shared.download.bodies import take_in
-from shared.download.plan import Range
+from shared.download.plan import FAST_BYTES_PER_SECOND, Range
 from shared.download.progress import Abortable, Progress
 from shared.download.source import Source, ask
 from shared.download.stragglers import Pace
 from shared.errors import BlobTruncated
-from shared.registry.client import BlobBody
+from shared.registry.bodies import BLOCK_BYTES, BlobBody
 from shared.volume.ingest import Ingest
+
+# Larger blocks save a sixth of the processor time of a download, and take memory, which a
+# connection this fast may: no other is opened beside it.
+_FAST_BLOCK_BYTES = 1024 * 1024
 
 
 class Whole(Exception):
@@ -131,7 +135,12 @@ class Lane:
             now = time.monotonic()
             self._asked_seconds = min(self._asked_seconds, now - asked_at)
             self.body, self._reads_since = body, (now, self.took)
-            take_in(body, self._ingest, self._progress, self._count)
+            take_in(body, self._ingest, self._progress, self._count, self._block_bytes)
+
+    @property
+    def _block_bytes(self) -> int:
+        is_fast = self.before.bytes_per_second >= FAST_BYTES_PER_SECOND
+        return _FAST_BLOCK_BYTES if is_fast else BLOCK_BYTES
 
     def _waits_for(self, waiting: Abortable) -> None:
         self._waiting = waiting

@@ -27,7 +27,7 @@ class Body:
         self.end = end
         self._blocks = blocks
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self, _block_bytes: int) -> Iterator[bytes]:
         return iter(self._blocks)
 
 
@@ -105,7 +105,7 @@ def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
     progress, reason = Progress(), PullCancelled("Somebody cancelled the pull.")
 
     class Stopping(Body):
-        def blocks(self) -> Iterator[bytes]:
+        def blocks(self, _block_bytes: int) -> Iterator[bytes]:
             yield BLOB[200:300]
             progress.stop(reason)
             yield BLOB[300:400]

@@ -57,7 +57,7 @@ class Body(nullcontext[Any]):
     def __exit__(self, *_: object) -> None:
         self.closed = True
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self, _block_bytes: int) -> Iterator[bytes]:
         for start in range(self.first, self.last, 50_000):
             yield BLOB[start : min(start + 50_000, self.last)]
         if self.then is not None:
@@ -161,7 +161,7 @@ def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
     progress = Progress()
 
     class Stopping(Body):
-        def blocks(self) -> Iterator[bytes]:
+        def blocks(self, _block_bytes: int) -> Iterator[bytes]:
             yield BLOB[:1000]
             progress.stop(CANCELLED)
             yield BLOB[1000:2000]
@@ -176,7 +176,7 @@ def test_nothing_is_committed_after_a_stop(ingest: Ingest, tmp_path: Path) -> No
     whole = iter(BLOB[start : start + 50_000] for start in range(0, len(BLOB), 50_000))
 
     class Last(Body):
-        def blocks(self) -> Iterator[bytes]:
+        def blocks(self, _block_bytes: int) -> Iterator[bytes]:
             yield from whole
             progress.stop(CANCELLED)
 

@@ -3,12 +3,14 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from shared.download import lane
 from shared.download.engine import download
 from shared.download.progress import Progress
 from shared.errors import BlobTruncated, BlobUnknown, RateLimited, RegistryUnavailable
@@ -31,7 +33,7 @@ class Body(nullcontext[Any]):
         self.end = end
         self._short = short
 
-    def blocks(self) -> Iterator[bytes]:
+    def blocks(self, _block_bytes: int) -> Iterator[bytes]:
         half = (self.first + self.end) // 2
         yield BLOB[self.first : half]
         if self._short:
@@ -65,13 +67,19 @@ class Asked:
         return self.others >= 0
 
 
-@pytest.fixture
-def ingest(tmp_path: Path) -> Iterator[Ingest]:
-    volume = Volume(tmp_path, prepare(tmp_path, None))
-    ingest = Ingest.begin(volume, DIGEST, len(BLOB), "1")
+@contextmanager
+def begun(path: Path, size: int) -> Iterator[Ingest]:
+    volume = Volume(path, prepare(path, None))
+    ingest = Ingest.begin(volume, DIGEST, size, "1")
     yield ingest
     ingest.abandon()
     volume.close()
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Iterator[Ingest]:
+    with begun(tmp_path, len(BLOB)) as ingest:
+        yield ingest
 
 
 def run(source: Asked, ingest: Ingest) -> Progress:
@@ -147,3 +155,31 @@ def test_somebody_who_sends_all_instead_of_a_range_serves_the_rest_alone(
     progress = run(Asked(answer), ingest)
     assert stored(tmp_path) == BLOB
     assert progress.fetched == 4 * CHUNK_BYTES + len(BLOB)
+
+
+@pytest.mark.parametrize(("seconds", "is_fast"), [(0.002, True), (0.0021, False)])
+def test_a_connection_that_brought_500_mb_a_second_is_read_in_larger_blocks(
+    seconds: float, is_fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(lane, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    class Timed(Body):
+        def blocks(self, block_bytes: int) -> Iterator[bytes]:
+            asked.append(block_bytes)
+            clock.now += seconds
+            yield bytes(self.end - self.first)
+
+    ranges = [(0, 1_000_000), (1_000_000, 2_000_000)]
+    source = Asked(lambda _n, first, end: Timed(first, end))
+    with begun(tmp_path, 2_000_000) as ingest:
+        one = lane.Lane(
+            source,
+            ingest,
+            Progress(),
+            lambda _lane: ranges.pop(0) if ranges else None,
+            lambda _range: None,
+        )
+        one.start(lambda _lane: None).join()
+    assert one.error is None
+    assert asked == [256 * 1024, (1024 if is_fast else 256) * 1024]
