@@ -14,7 +14,7 @@ from shared.catalog.pull_values import Pull
 
 _KNOWN = text("""
     SELECT manifests.digest AS manifest_digest, indexes.digest AS index_digest,
-        configs.digest AS config_digest, listed.layers, listed.is_proven,
+        configs.digest AS config_digest, images.resolved_at, listed.layers, listed.is_proven,
         (SELECT bool_and(blobs.stored_at IS NOT NULL)
          FROM unnest(listed.digests || ARRAY[manifests.digest, configs.digest]
             || CASE WHEN indexes.digest IS NOT NULL THEN ARRAY[indexes.digest] END) AS part (digest)
@@ -63,14 +63,16 @@ _COMPLETE = text(
 
 @dataclass(frozen=True, slots=True)
 class KnownImage:
-    """An image as it was linked. `layers`: position, digest, diff_id as claimed, size in bytes.
-    `is_whole`: every blob of it is stored. `is_proven`: each layer's bytes are known to uncompress
-    to what is claimed of them.
+    """An image as it was linked. `resolved_at`: when the registry was last asked what the reference
+    names. `layers`: position, digest, diff_id as claimed, size in bytes. `is_whole`: every blob of
+    it is stored. `is_proven`: each layer's bytes are known to uncompress to what is claimed of
+    them.
     """
 
     manifest_digest: str
     index_digest: str | None
     config_digest: str
+    resolved_at: datetime
     layers: Sequence[Mapping[str, Any]]
     is_whole: bool
     is_proven: bool

@@ -60,6 +60,9 @@ def complete(
     """
     finished_at = begun.now + timedelta(seconds=time.monotonic() - began)
     receipt = _receipt(begun.pull, image, finished_at)
+    # Where the registry was not asked this is no news of the tag: a pull that did ask, and is not
+    # over yet, knows better.
+    was_asked = begun.pull.policy != "if-missing"
     try:
         with resources.catalog.begin() as tx:
             pull = unchanged.complete(
@@ -67,7 +70,7 @@ def complete(
                 begun.pull,
                 image,
                 receipt=receipt,
-                resolved_at=begun.now,
+                resolved_at=begun.now if was_asked else image.resolved_at,
                 finished_at=finished_at,
                 fence=held.fence,
             )

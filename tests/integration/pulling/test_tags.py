@@ -73,6 +73,26 @@ def test_an_older_resolution_that_links_later_moves_nothing_back(
     assert new in index
 
 
+def test_who_asks_nobody_is_no_news_to_who_asked_and_is_not_over_yet(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    kwargs = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
+    old = registry.put_image("a", "1", [SMALL])
+    asked_at = driver.row(driver.pull(kwargs["reference"])["pull_id"]).resolved_at
+    new = registry.put_image("a", "1", [LARGE])
+    refresh = driver.plan("refresh", kwargs)
+    assert refresh is not None
+    meanwhile = driver.pull(kwargs["reference"], policy="if-missing")
+    assert meanwhile["manifest"] == old
+    assert driver.row(meanwhile["pull_id"]).resolved_at == asked_at
+    for digest in refresh.missing:
+        driver.fetch("refresh", digest)
+    driver.link("refresh")
+    assert driver.sql("SELECT digest FROM manifests JOIN images ON manifest_id = manifests.id") == [
+        (new,)
+    ]
+
+
 def test_a_digest_reference_is_pinned_and_writes_no_history(
     driver: Driver, registry: FakeRegistry
 ) -> None:
