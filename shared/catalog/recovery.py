@@ -13,7 +13,7 @@ from shared.catalog.database import Connection
 from shared.catalog.pauses import IS_PAUSED
 from shared.oci.digest import Digest
 
-_BATCH = 500
+BATCH = 500
 
 _NO_STEP_LEASE = """NOT EXISTS (
     SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
@@ -43,6 +43,7 @@ class DueLayer:
     a message of any is as good.
     """
 
+    registry: str
     pull_id: str
     digest: Digest
     generation: int
@@ -116,7 +117,7 @@ def whole(tx: Connection) -> list[DuePull]:
             ORDER BY p.priority DESC, p.created_at LIMIT :batch
             """
         ),
-        {"batch": _BATCH},
+        {"batch": BATCH},
     )
     return [DuePull(**row._mapping) for row in rows]
 
@@ -133,18 +134,22 @@ def coordinators(tx: Connection) -> list[DuePull]:
             ORDER BY p.priority DESC, p.created_at LIMIT :batch
             """
         ),
-        {"batch": _BATCH},
+        {"batch": BATCH},
     )
     return [DuePull(**row._mapping) for row in rows]
 
 
-def layers(tx: Connection, lease_seconds: float) -> list[DueLayer]:
-    """Layers that open pulls want and nobody fetches, each with the best pull to fetch it for."""
+def layers(
+    tx: Connection, lease_seconds: float, after: tuple[str, str] = ("", "")
+) -> list[DueLayer]:
+    """Layers that open pulls want and nobody fetches, each with the best pull to fetch it for: so
+    many as a batch holds, by registry and digest, behind these.
+    """
     rows = tx.execute(
         text(
             f"""
             SELECT DISTINCT ON (p.registry, pull_layers.digest)
-                p.id, pull_layers.digest, pull_layers.generation,
+                p.registry, p.id, pull_layers.digest, pull_layers.generation,
                 array_agg(p.id) OVER (PARTITION BY p.registry, pull_layers.digest) AS pulls
             FROM pull_layers JOIN pulls p ON p.id = pull_layers.pull_id
             LEFT JOIN blobs ON blobs.digest = pull_layers.digest
@@ -154,15 +159,16 @@ def layers(tx: Connection, lease_seconds: float) -> list[DueLayer]:
                     pg_postmaster_start_time() + make_interval(secs => :lease)) > clock_timestamp()
             WHERE p.state = 'fetching' AND blobs.stored_at IS NULL AND leases.fence IS NULL
               AND (pull_layers.not_before IS NULL OR pull_layers.not_before <= clock_timestamp())
-              AND NOT {IS_PAUSED}
+              AND NOT {IS_PAUSED} AND (p.registry, pull_layers.digest) > (:registry, :digest)
             ORDER BY p.registry, pull_layers.digest, p.priority DESC, p.created_at
             LIMIT :batch
             """
         ),
-        {"batch": _BATCH, "lease": lease_seconds},
+        {"batch": BATCH, "lease": lease_seconds, "registry": after[0], "digest": after[1]},
     )
     return [
-        DueLayer(row.id, Digest.parse(row.digest), row.generation, tuple(row.pulls)) for row in rows
+        DueLayer(row.registry, row.id, Digest.parse(row.digest), row.generation, tuple(row.pulls))
+        for row in rows
     ]
 
 
@@ -174,7 +180,7 @@ def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLay
     rows = tx.execute(
         text(
             """
-            SELECT pull_layers.digest, pull_layers.generation
+            SELECT pulls.registry, pull_layers.digest, pull_layers.generation
             FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
             LEFT JOIN blobs ON blobs.digest = pull_layers.digest
             LEFT JOIN leases ON leases.registry = pulls.registry
@@ -190,7 +196,10 @@ def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLay
         ),
         {"pull_id": pull_id, "lease": lease_seconds},
     )
-    return [DueLayer(pull_id, Digest.parse(row.digest), row.generation, (pull_id,)) for row in rows]
+    return [
+        DueLayer(row.registry, pull_id, Digest.parse(row.digest), row.generation, (pull_id,))
+        for row in rows
+    ]
 
 
 def claim(tx: Connection, due: DuePull) -> str | None:
@@ -209,5 +218,5 @@ def claim(tx: Connection, due: DuePull) -> str | None:
 
 
 def _ids(tx: Connection, statement: str, **parameters: object) -> list[str]:
-    rows = tx.execute(text(f"{statement} LIMIT :batch"), {"batch": _BATCH, **parameters})
+    rows = tx.execute(text(f"{statement} LIMIT :batch"), {"batch": BATCH, **parameters})
     return list(rows.scalars())

@@ -66,12 +66,12 @@ def record(catalog: Catalog, pull_id: str, **more: object) -> None:
         pulls.record(tx, NewPull(id=pull_id, repository="a", **{**new, **more}))
 
 
-def plan(catalog: Catalog, pull_id: str) -> None:
+def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST) -> None:
     """A pull whose one layer is to be fetched."""
     record(catalog, pull_id)
     with catalog.begin() as tx:
         pulls.start(tx, pull_id, "linux/amd64")
-        layer = PlannedLayer(DIGEST, 5, "application/octet-stream", ())
+        layer = PlannedLayer(digest, 5, "application/octet-stream", ())
         pulls.plan(
             tx,
             pull_id,
@@ -162,6 +162,32 @@ def test_a_layer_that_nobody_fetches_is_sent_once_for_the_best_pull(
     look_twice(rounds)
     (raw,) = store.lrange(contract.LAYERS, 0, -1)
     assert "pull urgent" in json.loads(raw)["headers"]["kwargsrepr"]
+
+
+def test_a_lost_layer_is_found_behind_any_number_of_queued_ones(
+    app: Celery,
+    catalog: Catalog,
+    settings: Settings,
+    store: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "BATCH", 2)
+    rounds = Rounds(app, catalog, settings)
+    rounds._workers.count = lambda: None  # type: ignore[method-assign]
+    for number in range(7):
+        plan(catalog, f"p{number}", Digest.parse(digest_of(bytes([number]))))
+
+    def look_through() -> int:
+        for _ in range(4):
+            look_twice(rounds)
+        return len(queued(store, contract.LAYERS))
+
+    assert look_through() == 7
+    # The one that was sent last is the last in the list, too.
+    store.lpop(contract.LAYERS)
+    assert look_through() == 7
+    assert look_through() == 7
+    rounds.close()
 
 
 def test_a_layer_under_a_living_lease_is_left_alone(

@@ -11,7 +11,7 @@ from uuid import uuid4
 from celery import Celery
 
 from shared.catalog import fleet, layer_messages, reasons, recovery
-from shared.catalog.database import Catalog
+from shared.catalog.database import Catalog, Connection
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
 from workers.client import QueueUnavailable
@@ -21,6 +21,7 @@ from workers.pulling.ending import miss_deadline
 from workers.pulling.outbox import Outbox
 from workers.reconciling.backlog import Backlog, Messages
 from workers.reconciling.census import Census, Workers
+from workers.reconciling.pages import Pages
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Rounds:
         self._workers = Workers(app)
         self._counted: Census | None = None
         self._missing: set[_Key] = set()
+        self._pages = Pages(recovery.BATCH)
         self._epoch: str | None = None
         self._looked_at: float | None = None
         self._patient_until = 0.0
@@ -119,7 +121,7 @@ class Rounds:
             whole = recovery.whole(tx)
             pulls = recovery.coordinators(tx)
             patient = time.monotonic() < self._patient_until
-            layers = [] if patient else recovery.layers(tx, self._lease_seconds)
+            layers = [] if patient else self._layers(tx)
         if not whole and not pulls and not layers:
             self._missing.clear()
             return
@@ -136,6 +138,14 @@ class Rounds:
             key = (layer.pull_id, str(layer.digest), layer.generation)
             if self._is_lost(key, before, _is_on_its_way(layer, messages)):
                 self._dispatch(layer, outbox)
+
+    def _layers(self, tx: Connection) -> list[DueLayer]:
+        """A page of them. Most have a message in the queue: those before the lost one in the list
+        must not hide it.
+        """
+        found = recovery.layers(tx, self._lease_seconds, self._pages.after)
+        self._pages.looked_at([(one.registry, str(one.digest)) for one in found])
+        return found
 
     def _is_lost(self, key: _Key, before: set[_Key], there: bool) -> bool:
         """Whether this was missing in the round before, too."""

@@ -1,0 +1,26 @@
+"""A long list is looked through page by page, each of them in two rounds in a row: what is missing
+in one alone is not lost. Pure.
+"""
+
+from collections.abc import Sequence
+
+# Of a layer: its registry and its digest.
+Key = tuple[str, str]
+_START: Key = ("", "")
+
+
+class Pages:
+    """`after`: the page to look at now begins behind this key."""
+
+    def __init__(self, size: int) -> None:
+        self.after = _START
+        self._size = size
+        # Where the next page begins; None before this one was looked at.
+        self._next: Key | None = None
+
+    def looked_at(self, keys: Sequence[Key]) -> None:
+        """These stood on the page, in order: as many as it holds where more may follow."""
+        if self._next is None:
+            self._next = keys[-1] if len(keys) == self._size else _START
+        else:
+            self.after, self._next = self._next, None
