@@ -47,6 +47,6 @@ def _stop(current: Attempt, reason: Stopped) -> None:
             pulls.say(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
             pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
         if isinstance(reason, NotWanted | Paused):
-            current.outbox.layers += hand_over(tx, current)
+            current.outbox.layers += hand_over(tx, current, but=pull_id)
         if isinstance(reason, StoredElsewhere):
             current.outbox.links += landings.settle(tx, [digest], pull_id)

@@ -60,6 +60,13 @@ class Attempt:
         """Whose failure this would be: the pull that the bytes are fetched for by now."""
         return self.transfer.pull_id if self.transfer else self.pull_id
 
+    @property
+    def is_for_another(self) -> bool:
+        """Whether the bytes are fetched for another pull by now. What the repository, or the
+        credentials, of this one came to says nothing about that one.
+        """
+        return self.beneficiary != self.pull_id
+
 
 def fail(resources: Resources, pull_id: str, error: TowlineError, outbox: Outbox) -> None:
     """End the pull as failed with this cause, unless it has ended already."""
@@ -70,10 +77,19 @@ def fail(resources: Resources, pull_id: str, error: TowlineError, outbox: Outbox
 
 def fail_attempt(current: Attempt, error: TowlineError) -> None:
     """End the pull with this cause, and hand its layer over to the best pull that waits for it."""
+    if current.is_for_another:
+        pass_on(current)
+        return
     with current.resources.catalog.begin() as tx:
-        fail_row(tx, current.beneficiary, error)
-        current.outbox.layers += hand_over(tx, current)
-    current.outbox.end([current.beneficiary])
+        fail_row(tx, current.pull_id, error)
+        current.outbox.layers += hand_over(tx, current, but=current.pull_id)
+    current.outbox.end([current.pull_id])
+
+
+def pass_on(current: Attempt) -> None:
+    """The pull that the bytes are fetched for by now goes on itself; nothing is counted."""
+    with current.resources.catalog.begin() as tx:
+        current.outbox.layers += hand_over(tx, current, but=current.pull_id)
 
 
 def let_go(current: Attempt) -> None:
@@ -94,13 +110,15 @@ def release(tx: Connection, current: Attempt) -> None:
         leases.release(tx, transfer.registry, transfer.digest, transfer.fence, current.kept_bytes)
 
 
-def hand_over(tx: Connection, current: Attempt) -> list[LayerMessage]:
-    """Release the lease, and make due who goes on: with this layer, or else with the free slot."""
+def hand_over(tx: Connection, current: Attempt, but: str) -> list[LayerMessage]:
+    """Release the lease, and make due who goes on: with this layer, `but` not this pull, or else
+    with the free slot.
+    """
     transfer = current.transfer
     if transfer is None:
         return []
     # The lease last: it is what everybody locks last.
-    due = waiters.hand_over(tx, transfer.registry, transfer.digest, but=current.beneficiary)
+    due = waiters.hand_over(tx, transfer.registry, transfer.digest, but)
     due = due or waiters.unpark(tx)
     release(tx, current)
     return due

@@ -129,5 +129,5 @@ def _give_back(current: Attempt, left: Iterable[Work]) -> None:
             pull_layers.leave(tx, pull_id, digest)
             message = layer_messages.dispatch(tx, pull_id, digest)
             outbox.layers += [message] if message else []
-            outbox.layers += hand_over(tx, _attempt(current, work))
+            outbox.layers += hand_over(tx, _attempt(current, work), but=pull_id)
         current.resources.spoken_for.give_back(pull_id, digest)

@@ -19,7 +19,7 @@ from shared.errors import (
     VolumeFull,
     VolumeUnavailable,
 )
-from workers.pulling.attempts import Attempt, TryAgain, fail_row, hand_over, release
+from workers.pulling.attempts import Attempt, TryAgain, fail_row, hand_over, pass_on, release
 from workers.resources import Resources
 
 _FIRST_DELAY_SECONDS = 1.0
@@ -38,6 +38,9 @@ def outage(error: TransientError) -> TryAgain:
 
 def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
     """Count the failure; the error itself when the budget is used up and the pull has failed."""
+    if current.is_for_another:
+        pass_on(current)
+        return TryAgain(0.0, error)
     with current.resources.catalog.begin() as tx:
         _lock(tx, current)
         failures = _count(tx, current)
@@ -50,7 +53,7 @@ def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
         # By id, as everybody locks pulls.
         for pull_id in sorted(spent):
             fail_row(tx, pull_id, error)
-        current.outbox.layers += hand_over(tx, current)
+        current.outbox.layers += hand_over(tx, current, but=current.beneficiary)
     current.outbox.end(spent)
     return error if current.beneficiary in spent else TryAgain(delay_seconds, error)
 

@@ -79,6 +79,31 @@ def test_a_leader_that_is_cancelled_goes_on_for_who_waits(meeting: Meeting, seco
     assert handed_out(meeting.registry) == len(LAYER)
 
 
+@pytest.mark.parametrize(("status", "raised"), [(403, errors.Forbidden), (503, TryAgain)])
+def test_who_waits_does_not_fail_with_the_repository_of_who_was_cancelled(
+    status: int, raised: type[Exception], meeting: Meeting, second: Driver
+) -> None:
+    meeting.registry.fail(RefuseRange(path=f"v2/a/blobs/{DIGEST}", status=status))
+    meeting.begin()
+    meeting.plan("waiter", "b")
+    fetch(second, "waiter")
+    cancel_pull(second.resources.catalog, "leader")
+    wait_until(lambda: meeting.lease("pull_id") == "waiter")
+    meeting.hold.set()
+    meeting.wait_for_leader()
+    # Driven to the end: what was to be tried again found its pull cancelled.
+    assert [type(error) for error in meeting.raised] == [raised][: status == 403]
+    assert second.row("waiter").state == "fetching"
+    assert second.sql("SELECT failures FROM pull_layers WHERE pull_id = 'waiter'") == [(0,)]
+    assert [one.pull_id for one in meeting.driver.outbox.layers] == ["waiter"]
+    assert meeting.driver.outbox.ended == []
+    fetch(second, "waiter")
+    receipt = second.link("waiter")
+    assert receipt is not None
+    assert receipt["layers"][0]["source"] == "resumed"
+    assert handed_out(meeting.registry) == len(LAYER)
+
+
 def test_a_missed_deadline_ends_a_pull_and_its_download(meeting: Meeting) -> None:
     meeting.begin(deadline_seconds=0.01)
     miss_deadline(meeting.driver.resources.catalog, "leader")
