@@ -11,6 +11,7 @@ from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
 from shared.errors import TowlineError
+from workers.contract import is_pull_id
 
 
 def answer(app: Celery, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:
@@ -19,7 +20,7 @@ def answer(app: Celery, catalog: Catalog, pull_id: str, known: Pull | None = Non
     `known`: its row, where it is at hand. False where there is no such pull.
     """
     pull = known
-    if pull is None:
+    if pull is None and is_pull_id(pull_id):
         with catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)
     if pull is None:

@@ -23,3 +23,13 @@ QUEUE_OF = {
 
 # The column that holds a pull id; Celery's own ids have 36 characters.
 PULL_ID_CHARACTERS = 155
+
+
+def is_pull_id(text: str) -> bool:
+    """Whether a row can have this id."""
+    return len(text) <= PULL_ID_CHARACTERS and is_storable(text)
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold this: no NUL, no lone surrogate."""
+    return not any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text)

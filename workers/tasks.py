@@ -9,7 +9,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
-from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError, TransientError
+from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.oci.digest import Digest
 from workers import contract
 from workers.answering import answer, refuse
@@ -30,8 +30,26 @@ _LEASE_MARGIN_SECONDS = 0.5
 _SILENT_SECONDS = 60.0
 
 
-@app.task(name=contract.PULL_IMAGE, bind=True, ignore_result=True, typing=False, max_retries=None)
-def pull_image(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
+# Made by the app, no type before that.
+class _AnyArguments(app.Task):  # type: ignore[misc]
+    """What is wrong with an argument is ours to say, also of one that Celery's own call would take
+    for its `self`.
+    """
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """See Task."""
+        return self.run(*args, **kwargs)
+
+
+@app.task(
+    base=_AnyArguments,
+    name=contract.PULL_IMAGE,
+    bind=True,
+    ignore_result=True,
+    typing=False,
+    max_retries=None,
+)
+def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
     """The coordinator. Its task id is the pull id; `answer` stores its result."""
     pull_id = str(self.request.id)
     with _step(self, pull_id) as step:
@@ -67,8 +85,8 @@ def link_image(self: Task[Any, Any], *, pull_id: str, generation: int) -> dict[s
         return linking.link_image(step.work, pull_id, step.outbox)
 
 
-@app.task(name=contract.CANCEL_PULL, bind=True, max_retries=None, typing=False)
-def cancel_pull(self: Task[Any, Any], *args: Any, **kwargs: Any) -> dict[str, str]:
+@app.task(base=_AnyArguments, name=contract.CANCEL_PULL, bind=True, max_retries=None, typing=False)
+def cancel_pull(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> dict[str, str]:
     """The state after: `cancelled`, or what the pull had ended as before."""
     if args or set(kwargs) != {"pull_id"} or not isinstance(kwargs["pull_id"], str):
         raise InvalidArgument("towline.cancel_pull takes the keyword argument 'pull_id' alone.")
@@ -101,7 +119,9 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     """
     try:
         step = _Step(resources())
-    except TransientError as error:
+    except TowlineError as error:
+        # The trouble of this worker, not of its message: a schema that it does not know, a volume
+        # that is not there. Another one may be well.
         raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
     try:
         try:

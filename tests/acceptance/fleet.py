@@ -168,7 +168,7 @@ class Client:
     app: Celery
     pulls: list[AsyncResult] = field(default_factory=list)
 
-    def pull(self, task_id: str | None = None, **kwargs: Any) -> AsyncResult:
+    def pull(self, /, task_id: str | None = None, **kwargs: Any) -> AsyncResult:
         """Send `towline.pull_image` by name."""
         sent = self.app.send_task(
             "towline.pull_image", kwargs=kwargs, queue="towline.pulls", task_id=task_id

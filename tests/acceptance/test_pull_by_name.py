@@ -9,6 +9,7 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Corrupt, CutAt, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -58,6 +59,7 @@ def test_every_failure_reaches_the_client_with_its_class_and_one_sentence(
     expected: list[tuple[dict[str, Any], str]] = [
         ({"reference": "NOT a reference"}, "InvalidReference"),
         ({"reference": f"{here}/a:1", "tag": "1"}, "InvalidArgument"),
+        ({"reference": f"{here}/a:1", "self": 1}, "InvalidArgument"),
         ({"reference": f"{here}/a:none"}, "ManifestUnknown"),
         ({"reference": f"{here}/a:1", "platform": "linux/s390x"}, "PlatformNotFound"),
         ({"reference": f"{here}/refused:1"}, "Forbidden"),
@@ -77,11 +79,26 @@ def test_every_failure_reaches_the_client_with_its_class_and_one_sentence(
     assert cut.partition(":")[2] not in stored
 
 
-def test_an_id_that_no_row_can_hold_is_answered_too(fleet: Fleet) -> None:
+@pytest.mark.parametrize("pull_id", ["x" * 156, "nul\0"])
+def test_an_id_that_no_row_can_hold_is_answered_too(fleet: Fleet, pull_id: str) -> None:
     fleet.start_worker()
     with fleet.client() as client:
-        pull = client.pull(task_id="x" * 156, reference="a")
+        pull = client.pull(task_id=pull_id, reference="a")
         assert type(pull.get(timeout=30, propagate=False)).__name__ == "InvalidArgument"
+
+
+def test_a_worker_that_does_not_know_the_schema_loses_no_pull(
+    fleet: Fleet, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [b"small"])
+    worker = fleet.start_worker()
+    ((known,),) = fleet.sql("UPDATE alembic_version SET version_num = '9999' RETURNING '0004'")
+    with fleet.client() as client:
+        # Its first task: it looks at the schema again.
+        pull = client.pull(reference=f"{registry.host}/a:1", platform="linux/amd64")
+        wait_until(lambda: "9999" in worker.log.read_text(), timeout=20)
+        fleet.sql(f"UPDATE alembic_version SET version_num = '{known}' RETURNING 1")
+        assert pull.get(timeout=30)["pull_id"] == pull.id
 
 
 def test_one_failed_layer_fails_the_pull_before_its_sisters_end(

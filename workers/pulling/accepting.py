@@ -7,7 +7,7 @@ from shared.catalog import admission, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import InvalidArgument, PermanentError
-from workers.contract import PULL_ID_CHARACTERS
+from workers.contract import PULL_ID_CHARACTERS, is_pull_id
 from workers.pulling.attempts import fail
 from workers.pulling.outbox import Outbox
 from workers.pulling.request import PullRequest, new_pull, reference_text
@@ -25,8 +25,13 @@ def accept_pull(
     """Record a pull; the first arguments of an id win. Whether it is its turn now.
 
     Raises TryAgain, or InvalidArgument, InvalidReference, InvalidPlatform after the pull was failed
-    with it.
+    with it, where its id can stand in a row.
     """
+    if not is_pull_id(pull_id):
+        # No row can say so.
+        raise InvalidArgument(
+            f"A pull id is a text of at most {PULL_ID_CHARACTERS} characters, none of them NUL."
+        )
     with attempt(resources, pull_id, outbox):
         pull = _record(resources, pull_id, args, kwargs, outbox)
         if pull.final:
@@ -56,8 +61,6 @@ def _record(
     """The row of this pull, admitted where nobody has to wait. One that cannot be read fails with
     a row.
     """
-    if len(pull_id) > PULL_ID_CHARACTERS:
-        raise InvalidArgument(f"A pull id has at most {PULL_ID_CHARACTERS} characters.")
     try:
         new = new_pull(pull_id, PullRequest.parse(args, kwargs))
     except PermanentError as error:

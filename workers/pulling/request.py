@@ -9,6 +9,7 @@ from shared.catalog.pull_values import NewPull
 from shared.errors import InvalidArgument, InvalidPlatform, InvalidReference
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
+from workers.contract import is_storable
 
 Policy = Literal["always", "if-missing"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -157,7 +158,5 @@ def _deadline_seconds(value: Any) -> float | None:
 
 
 def _is_plain(value: Any) -> bool:
-    """A short text that PostgreSQL can hold: no NUL, no lone surrogate."""
-    if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS or "\0" in value:
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    """A short text that PostgreSQL can hold."""
+    return isinstance(value, str) and len(value) <= _TEXT_CHARACTERS and is_storable(value)
