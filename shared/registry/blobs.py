@@ -15,12 +15,20 @@ from shared.errors import BlobUnknown, SizeMismatch, TowlineError
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.asking import REFUSED_SIGNATURES, Answer, Asker
-from shared.registry.bodies import BlobBody, check_length, is_proved, refuse_encoding
+from shared.registry.bodies import (
+    BlobBody,
+    check_length,
+    is_of_another_size,
+    is_proved,
+    refuse_encoding,
+)
 from shared.registry.hosts import Host
 from shared.registry.responses import error_of, unsatisfied_total
 from shared.registry.routing import most_useful
 from shared.registry.urls import same_origin
 
+# What a redirect's target says that is not valid any more.
+_EXPIRED = REFUSED_SIGNATURES | {404, 410}
 # A pull-through cache ignores ranges until it has the whole blob (distribution#4667).
 _RANGES_FORGOTTEN_SECONDS = 600.0
 
@@ -147,8 +155,9 @@ class BlobSource:
                 refuse_encoding(response, f"The blob {self._name}", end - first)
                 return BlobBody(answer, first, end, self._name, place)
             if response.status_code == 200:
-                self._ranges.refused(place.host.registry)
-                return self._whole(place, answer)
+                whole = self._whole(place, answer)
+                self._ignores_ranges(place)
+                return whole
             if response.status_code == 416:
                 real = unsatisfied_total(response.headers.get("Content-Range", ""))
                 if real is not None and real != self._size:
@@ -161,8 +170,15 @@ class BlobSource:
             answer.close()
             raise
         answer.discard()
-        self._ranges.refused(place.host.registry)
+        if response.status_code != 206 or not is_of_another_size(response, self._size):
+            # Else it is what the manifest says that is wrong.
+            self._ignores_ranges(place)
         return None
+
+    def _ignores_ranges(self, place: _Place) -> None:
+        # What a document names elsewhere is not the registry.
+        if place.url is None:
+            self._ranges.refused(place.host.registry)
 
     def _whole(self, place: _Place, answer: Answer) -> BlobBody:
         refuse_encoding(answer.response, f"The blob {self._name}", self._size)
@@ -175,12 +191,13 @@ class BlobSource:
         target = self._targets.get(place)
         if target is not None:
             answer = self._asker.ask_target(place.host, target, headers)
-            if answer.response.status_code not in REFUSED_SIGNATURES:
+            if answer.response.status_code not in _EXPIRED:
                 return answer
             # It has expired: the registry gives a new one.
             answer.discard()
-            if self._targets.get(place) == target:
-                del self._targets[place]
+            with self._lock:
+                if self._targets.get(place) == target:
+                    del self._targets[place]
         path = f"blobs/{self._digest}"
         answer = self._asker.ask(place.host, self._reference.repository, path, headers)
         if answer.response.ok and not same_origin(place.host.base, answer.response.url):

@@ -143,6 +143,15 @@ def is_proved(response: requests.Response, first: int, end: int, size: int) -> b
     return (answered.first, answered.last) == (first, end - 1) and answered.total in {None, size}
 
 
+def is_of_another_size(response: requests.Response, size: int) -> bool:
+    """Whether a 206 names another total than `size`."""
+    try:
+        total = ContentRange.parse(response.headers.get("Content-Range", "")).total
+    except ValueError:
+        return False
+    return total not in {None, size}
+
+
 def check_length(response: requests.Response, size: int, asked: str) -> None:
     """Raises SizeMismatch where Content-Length contradicts `size`. It need not be there."""
     length = response.headers.get("Content-Length", "")

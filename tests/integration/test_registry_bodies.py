@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -157,6 +158,27 @@ def test_a_length_that_contradicts_the_descriptor_yields_no_byte(
     registry.fail(Length(length=length))
     with pytest.raises(errors.SizeMismatch, match=f"{length} bytes instead of {SIZE}"):
         client.open_blob(name(registry), DIGEST, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (IgnoreRange(), False),
+        (RefuseRange(status=400), False),
+        # It is the descriptor that is wrong, or a page of a proxy: this says nothing of ranges.
+        (WrongRange(total=SIZE + 1), True),
+        (Status(status=200, body=b"<html>"), True),
+    ],
+    ids=repr,
+)
+def test_what_a_host_makes_of_a_range_is_remembered(
+    client: RegistryClient, registry: FakeRegistry, fault: Fault, *, expected: bool
+) -> None:
+    registry.fail(fault)
+    source = client.source(name(registry), DIGEST, SIZE)
+    with suppress(errors.SizeMismatch), source.open(1000, 2000):
+        pass
+    assert source.serves_ranges is expected
 
 
 @pytest.mark.parametrize("chunked", [False, True])

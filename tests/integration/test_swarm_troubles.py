@@ -126,8 +126,9 @@ def test_inherited_bytes_that_are_wrong_are_fetched_again_at_once(
     assert progress.fetched == len(BLOB) - MIB + len(BLOB)
 
 
+@pytest.mark.parametrize("status", [403, 404])
 def test_a_signature_that_expires_on_the_way_is_asked_for_anew(
-    given: Downloads, registry: FakeRegistry, storage: FakeRegistry
+    given: Downloads, registry: FakeRegistry, storage: FakeRegistry, status: int
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True)
     registry.fail(Redirect(host=storage.host))
@@ -137,7 +138,7 @@ def test_a_signature_that_expires_on_the_way_is_asked_for_anew(
     def signatures() -> int:
         return sum(request.status == 307 for request in given.asked)
 
-    refused = Status(status=403, when=lambda one: served(one) and signatures() == 1)
+    refused = Status(status=status, when=lambda one: served(one) and signatures() == 1)
     storage.fail(SLOWLY, refused)
     given.run(4)
     assert given.stored() == BLOB

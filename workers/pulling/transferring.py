@@ -68,6 +68,8 @@ def owner_of(fence: int) -> str:
 def _transfer(current: Attempt, work: Work) -> str:
     """Fill and commit an ingest."""
     resources, layer, progress = current.resources, work.layer, work.transfer.progress
+    # Before anything is open: it may be refused.
+    blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
     current.proof = Proof.begin(resources, work.transfer.pull_id, layer)
     ingest = Ingest.begin(
         resources.volume,
@@ -81,7 +83,6 @@ def _transfer(current: Attempt, work: Work) -> str:
     proof = current.proof
     if proof is not None:
         ingest.follow(proof.unpacking)
-    blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
     settings = resources.settings
     try:
         download(blob, ingest, progress, settings.layer_connections, settings.chunk_bytes)
