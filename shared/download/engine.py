@@ -34,9 +34,9 @@ def download(
 ) -> None:
     """Fill the ingest and commit it, over at most so many connections in ranges of that size.
 
-    Raises BlobTruncated or RegistryUnavailable after a response without progress (the bytes stay
-    in the ingest), SizeMismatch and DigestMismatch (they are dropped), what the source raises, and
-    the reason of `progress.stop()`.
+    Raises BlobTruncated or RegistryUnavailable after a response without progress, SizeMismatch
+    (the bytes stay in the ingest as long as some are missing), DigestMismatch (they are dropped),
+    what the source raises, and the reason of `progress.stop()`.
     """
     progress.at(ingest.offset)
     # Bytes of an earlier owner may be what is wrong, not the registry: fetch it whole once.
@@ -49,13 +49,18 @@ def download(
                 progress.wait_until_done(_COMMIT_SECONDS)
                 ingest.commit()
             except (SizeMismatch, DigestMismatch) as error:
-                ingest.restart()
-                if isinstance(error, DigestMismatch) and inherited:
+                is_wrong = isinstance(error, DigestMismatch)
+                # One odd answer says nothing of the bytes that others brought: the digest will.
+                dropped = is_wrong or not ingest.gaps()
+                if dropped:
+                    ingest.restart()
+                if is_wrong and inherited:
                     inherited = False
                 elif not source.blame():
-                    # All of it came and all of it was wrong: coming as far again is no progress.
-                    progress.at(ingest.size)
-                    progress.at(0)
+                    if dropped:
+                        # Coming as far again is no progress.
+                        progress.at(ingest.size)
+                        progress.at(0)
                     raise
             else:
                 return
@@ -90,5 +95,6 @@ def _fill_alone(source: Source, ingest: Ingest, progress: Progress) -> None:
             # breaks at the same place would otherwise be asked for ever.
             if ingest.offset > reached:
                 reached = ingest.offset
-            elif not source.blame(body):
+            elif body is None or not source.blame(body):
+                # A request that failed was tried with everybody there is.
                 raise

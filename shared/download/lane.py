@@ -83,6 +83,11 @@ class Lane:
             self._abandoned = True
             body.abort()
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for this body any more."""
+        return self._abandoned
+
     def end(self) -> None:
         """Let go of whatever it waits for: nobody wants more."""
         self._dismissed = self._ended = True

@@ -44,8 +44,10 @@ class Stragglers:
             if now.seconds >= _PATIENCE_SECONDS and now.bytes_per_second * _FAR_SLOWER < self._usual
         ]
         if found and len(rates) < _FEWEST:
-            # Nobody says any more that it is usual: the next ones are not judged as hard.
-            self._usual /= 2
+            # Nobody says any more that it is usual: the next ones are not judged as hard. One that
+            # is silent, too, is a matter of the stall's time: whoever is asked has stopped.
+            silent = not any(now.bytes_per_second for now, _ in paces.values())
+            self._usual = 0.0 if silent else self._usual / 2
         return found
 
 

@@ -104,7 +104,8 @@ class Swarm:
         read_seconds += sum(lane.read_seconds(now) for lane in lanes)
         bringing = sum(lane.took > 0 for lane in lanes)
         self._ramp.observe(offset - self._began, read_seconds, bringing, now)
-        for lane in self._stragglers.among({one: (one.pace(now), one.before) for one in lanes}):
+        judged = [lane for lane in lanes if not lane.is_abandoned]
+        for lane in self._stragglers.among({one: (one.pace(now), one.before) for one in judged}):
             lane.abandon()
             self._ramp.excuse()
 
@@ -123,7 +124,8 @@ class Swarm:
         elif lane.took or self._ingest.offset > self._reached:
             # Of several that ended at the same time, each brought something.
             self._reached = self._ingest.offset
-        elif not self._source.blame(lane.body):
+        elif lane.body is None or not self._source.blame(lane.body):
+            # A request that failed was tried with everybody there is.
             raise error
 
     @property

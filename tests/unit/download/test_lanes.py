@@ -13,7 +13,13 @@ import pytest
 from shared.download import lane
 from shared.download.engine import download
 from shared.download.progress import Progress
-from shared.errors import BlobTruncated, BlobUnknown, RateLimited, RegistryUnavailable
+from shared.errors import (
+    BlobTruncated,
+    BlobUnknown,
+    RateLimited,
+    RegistryUnavailable,
+    SizeMismatch,
+)
 from shared.oci.digest import Digest
 from shared.volume.identity import prepare
 from shared.volume.ingest import Ingest
@@ -25,20 +31,19 @@ CHUNK_BYTES = 10_000
 
 
 class Body(nullcontext[Any]):
-    """A range of the blob, at once; `short` breaks it off after half of it."""
+    """A range of the blob, at once; `short` breaks it off after this share of it."""
 
-    def __init__(self, first: int, end: int, *, short: bool = False) -> None:
+    def __init__(self, first: int, end: int, *, short: float = 1.0) -> None:
         super().__init__(self)
         self.first = first
         self.end = end
         self._short = short
 
     def blocks(self, _block_bytes: int) -> Iterator[bytes]:
-        half = (self.first + self.end) // 2
-        yield BLOB[self.first : half]
-        if self._short:
+        reached = self.first + int((self.end - self.first) * self._short)
+        yield BLOB[self.first : reached]
+        if reached < self.end:
             raise BlobTruncated("The body broke off.")
-        yield BLOB[half : self.end]
 
     def abort(self) -> None:
         """The blocks here never wait."""
@@ -95,7 +100,7 @@ def stored(tmp_path: Path) -> bytes:
 def test_ranges_that_always_break_after_half_of_them_still_make_a_whole(
     ingest: Ingest, tmp_path: Path
 ) -> None:
-    source = Asked(lambda _n, first, end: Body(first, end, short=end - first > 1))
+    source = Asked(lambda _n, first, end: Body(first, end, short=0.5 if end - first > 1 else 1.0))
     progress = run(source, ingest)
     assert stored(tmp_path) == BLOB
     assert progress.fetched == len(BLOB)
@@ -121,13 +126,42 @@ def test_an_error_without_progress_is_raised_when_nobody_else_is_left(
     assert source.count <= 3 + 4
 
 
-def test_an_error_without_progress_leads_to_somebody_else(ingest: Ingest, tmp_path: Path) -> None:
+def test_a_body_without_a_byte_leads_to_somebody_else(ingest: Ingest, tmp_path: Path) -> None:
     def answer(count: int, first: int, end: int) -> Any:
-        if 3 < count <= 6:
-            raise RegistryUnavailable("It does not answer.")
+        return Body(first, end, short=0.0 if 3 < count <= 6 else 1.0)
+
+    source = Asked(answer, others=3)
+    run(source, ingest)
+    assert stored(tmp_path) == BLOB
+
+
+def test_a_request_that_failed_was_tried_with_everybody(ingest: Ingest) -> None:
+    def answer(count: int, first: int, end: int) -> Any:
+        if count > 3:
+            raise RegistryUnavailable("Nobody answers.")
         return Body(first, end)
 
-    run(Asked(answer, others=3), ingest)
+    source = Asked(answer, others=3)
+    with pytest.raises(RegistryUnavailable):
+        run(source, ingest)
+    # Whoever served those bytes served them well.
+    assert source.others == 3
+
+
+def test_an_odd_answer_costs_none_of_the_bytes_that_are_there(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    def answer(count: int, first: int, end: int) -> Any:
+        if count == 6:
+            raise SizeMismatch("The blob has 512 bytes: a page of a proxy.")
+        return Body(first, end)
+
+    source = Asked(answer)
+    with pytest.raises(SizeMismatch):
+        run(source, ingest)
+    kept = ingest.offset
+    assert kept >= 4 * CHUNK_BYTES
+    assert run(source, ingest).fetched == len(BLOB) - kept
     assert stored(tmp_path) == BLOB
 
 

@@ -66,6 +66,13 @@ def test_where_everything_got_slower_the_last_ones_are_not_given_up_for_ever() -
         assert given_up < 5
 
 
+def test_the_last_one_gets_one_more_chance_when_it_falls_silent() -> None:
+    stragglers = Stragglers()
+    stragglers.among({"a": pace(1, 60), "b": pace(1, 55), "c": pace(1, 60)})
+    assert stragglers.among({"b": pace(1, 0)}) == ["b"]
+    assert stragglers.among({"b": pace(1, 0)}) == []
+
+
 def test_where_all_get_slower_nobody_is_far_slower() -> None:
     stragglers = Stragglers()
     stragglers.among({"a": pace(1, 60), "b": pace(1, 55), "c": pace(1, 60)})
