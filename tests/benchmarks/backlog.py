@@ -184,7 +184,7 @@ def _by_pulls_so_far(taken: Sequence[Sequence[Line]]) -> dict[float, list[float]
         for end, line in zip(itertools.accumulate(one.count for one in lines), lines, strict=True):
             # A line ends at the first look after its thousand.
             found.setdefault(round(end, -3), []).append(1000 * line.each.cpu)
-    return found
+    return dict(sorted(found.items()))
 
 
 def _goals(rounds: Sequence[Round]) -> list[Goal]:
