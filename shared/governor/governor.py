@@ -12,6 +12,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from uuid import uuid4
 
 from redis import Redis
@@ -43,7 +44,6 @@ class Permit:
         # When the fleet said so, by time.monotonic().
         self.told_at = time.monotonic()
         self._governor = governor
-        self._unpaced_bytes = 0
 
     def __enter__(self) -> "Permit":
         return self
@@ -76,12 +76,8 @@ class Permit:
     def received(self, count: int) -> None:
         """`count` bytes came. Waits where the fleet takes more than it may."""
         limit = self.limits.bandwidth_bytes_per_second
-        if limit is None:
-            return
-        self._unpaced_bytes += count
-        if self._unpaced_bytes >= limit * _PORTION_SECONDS:
-            portion, self._unpaced_bytes = self._unpaced_bytes, 0
-            time.sleep(self._governor.knowledge.pace(self.host, portion, limit))
+        if limit is not None and (seconds := self._governor.pace(self.host, count, limit)):
+            time.sleep(seconds)
 
 
 class Governor:
@@ -96,6 +92,8 @@ class Governor:
         self._changed = threading.Condition()
         self._out: dict[str, Permit] = {}
         self._back: list[Permit] = []
+        # By host, not by permit: most ranges and layers are over before they fill a portion.
+        self._unpaced_bytes: Counter[str] = Counter()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -150,6 +148,15 @@ class Governor:
                 self.knowledge.leave_local(permit.host)
             else:
                 self._back.append(permit)
+
+    def pace(self, host: str, count: int, bytes_per_second: int) -> float:
+        """`count` bytes came, over whichever connection. How long to wait now, in seconds."""
+        with self._changed:
+            self._unpaced_bytes[host] += count
+            if self._unpaced_bytes[host] < bytes_per_second * _PORTION_SECONDS:
+                return 0.0
+            portion = self._unpaced_bytes.pop(host)
+        return self.knowledge.pace(host, portion, bytes_per_second)
 
     def doubt(self, host: str) -> None:
         """The fleet has something new to say about this host."""

@@ -75,6 +75,19 @@ def asked(one: Governor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.fixture
+def paced(one: Governor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The hosts and bytes that `one` told the fleet of; nobody waits."""
+    paced: list[tuple[str, int]] = []
+
+    def noting(host: str, count: int, bytes_per_second: int) -> float:
+        paced.append((host, count))
+        return 0.0
+
+    monkeypatch.setattr(one.knowledge, "pace", noting)
+    return paced
+
+
 def is_over(client: redis.Redis, host: str, *fields: str) -> None:
     """The time has come."""
     for field in fields:
@@ -198,6 +211,40 @@ def test_requests_take_turns(one: Governor, other: Governor, host: str) -> None:
 def test_bytes_take_turns(one: Governor, other: Governor, host: str) -> None:
     assert one.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(0, abs=1)
     assert other.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(100, abs=1)
+
+
+def test_bodies_that_follow_each_other_fill_a_portion_together(
+    one: Governor, paced: list[tuple[str, int]], host: str
+) -> None:
+    for _ in range(6):
+        with one.enter(host, bandwidth_bytes_per_second=1000) as permit:
+            permit.received(20)
+            permit.received(20)
+    assert paced == [(host, 100), (host, 100)]
+
+
+def test_bodies_that_come_at_once_fill_a_portion_together(
+    one: Governor, paced: list[tuple[str, int]], host: str
+) -> None:
+    permits = [one.enter(host, bandwidth_bytes_per_second=1000) for _ in range(3)]
+    for permit in permits:
+        permit.received(40)
+    assert paced == [(host, 120)]
+
+
+def test_bytes_of_another_host_fill_no_portion_of_this_one(
+    one: Governor, paced: list[tuple[str, int]], host: str
+) -> None:
+    for name in (host, "other-" + host):
+        one.enter(name, bandwidth_bytes_per_second=1000).received(60)
+    assert paced == []
+
+
+def test_without_a_cap_the_fleet_is_told_of_no_bytes(
+    one: Governor, paced: list[tuple[str, int]], host: str
+) -> None:
+    one.enter(host).received(10**9)
+    assert paced == []
 
 
 def test_hosts_do_not_know_each_other(one: Governor, host: str) -> None:
