@@ -81,7 +81,7 @@ class Lane:
         body = self.body
         if self._reads_since is not None and body is not None:
             self._abandoned = True
-            body.abort()
+            body.break_off()
 
     @property
     def is_abandoned(self) -> bool:

@@ -73,11 +73,10 @@ class Permit:
         self._governor.doubt(self.host)
         self._governor.knowledge.bury(self.host)
 
-    def received(self, count: int) -> None:
-        """`count` bytes came. Waits where the fleet takes more than it may."""
+    def received(self, count: int) -> float:
+        """`count` bytes came. How long no more are read, in seconds."""
         limit = self.limits.bandwidth_bytes_per_second
-        if limit is not None and (seconds := self._governor.pace(self.host, count, limit)):
-            time.sleep(seconds)
+        return 0.0 if limit is None else self._governor.pace(self.host, count, limit)
 
 
 class Governor:
@@ -150,7 +149,7 @@ class Governor:
                 self._back.append(permit)
 
     def pace(self, host: str, count: int, bytes_per_second: int) -> float:
-        """`count` bytes came, over whichever connection. How long to wait now, in seconds."""
+        """`count` bytes came, over whichever connection. How long no more are read, in seconds."""
         with self._changed:
             self._unpaced_bytes[host] += count
             if self._unpaced_bytes[host] < bytes_per_second * _PORTION_SECONDS:

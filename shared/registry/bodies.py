@@ -37,7 +37,8 @@ class BlobBody:
         self._answer = answer
         self._response = response = answer.response
         self._name = name
-        self._aborted = False
+        self._broken_off = False
+        self._aborted = threading.Event()
         self._closing = threading.Lock()
         self._socket: socket.socket | None = _socket_below(response, name)
 
@@ -62,11 +63,16 @@ class BlobBody:
         self._answer.permit.bury()
 
     def abort(self) -> None:
-        """End the read that waits, at once: `blocks()` raises BlobTruncated.
+        """End the read, or the wait for bandwidth, at once: `blocks()` raises BlobTruncated.
 
         For other threads, at any time; harmless when the body has ended.
         """
-        self._aborted = True
+        self.break_off()
+        self._aborted.set()
+
+    def break_off(self) -> None:
+        """The same for who goes on over another connection: bandwidth is waited for to the end."""
+        self._broken_off = True
         with self._closing:
             # A connection that was given back may carry another body. Should that happen between
             # this look and the next line, the other one breaks off and is continued.
@@ -75,13 +81,13 @@ class BlobBody:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-        """The raw bytes as they arrive, to the end of the body; the caller counts them.
+        """The raw bytes as they arrive and may, to the end of the body; the caller counts them.
 
         Raises BlobTruncated where the body breaks, RegistryUnavailable where it stalls, both after
         everything that was received.
         """
         wanted = min(_LEAST_BLOCK_BYTES, block_bytes)
-        while not self._aborted:
+        while not self._broken_off:
             try:
                 # One read of the socket: what has arrived is never lost to an error behind it.
                 block = self._response.raw.read1(wanted, decode_content=False)
@@ -90,7 +96,9 @@ class BlobBody:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise BlobTruncated(f"The body of {self._name} broke off.") from error
             if block:
-                self._answer.permit.received(len(block))
+                if seconds := self._answer.permit.received(len(block)):
+                    # Not cut short by who only breaks off: the fleet would take more than it may.
+                    self._aborted.wait(seconds)
                 # Room is taken for all that is wanted, and holes are left where less comes.
                 if len(block) == wanted:
                     wanted = min(2 * wanted, block_bytes)
@@ -99,7 +107,7 @@ class BlobBody:
                 yield block
                 # The next one takes its place in memory.
                 del block
-            elif not self._aborted:
+            elif not self._broken_off:
                 return
         raise BlobTruncated(f"The body of {self._name} was aborted.")
 

@@ -22,8 +22,9 @@ class Permit(Protocol):
     def bury(self) -> None:
         """It did not answer, or with what is not its own: nobody asks it for a while."""
 
-    def received(self, count: int) -> None:
-        """`count` bytes came. Waits where the fleet takes more than it may."""
+    def received(self, count: int) -> float:
+        """`count` bytes came. How long no more are read, in seconds: the fleet has a cap."""
+        ...
 
 
 class Gate(Protocol):
@@ -62,5 +63,6 @@ class _Free:
     def bury(self) -> None:
         """See Permit."""
 
-    def received(self, count: int) -> None:
+    def received(self, count: int) -> float:
         """See Permit."""
+        return 0.0

@@ -15,6 +15,7 @@ import pytest
 from shared.download.engine import download
 from shared.download.progress import Progress
 from shared.errors import BlobTruncated, PullCancelled
+from shared.governor import Governor, Limits
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import BlobBody, BlobSource, RegistryClient
@@ -65,13 +66,24 @@ def framing(request: pytest.FixtureRequest, registry: FakeRegistry) -> None:
 
 
 @pytest.fixture
-def client(registry: FakeRegistry, tmp_path: Path) -> Iterator[RegistryClient]:
-    settings = Settings.read(
+def settings(registry: FakeRegistry, tmp_path: Path) -> Settings:
+    return Settings.read(
         registries_file=tmp_path / "registries.toml", stall_timeout_seconds=SILENCE_SECONDS
     )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[RegistryClient]:
     client = RegistryClient(settings)
     yield client
     client.close()
+
+
+@pytest.fixture
+def governor() -> Iterator[Governor]:
+    governor = Governor(None, Limits(connections=1, bandwidth_bytes_per_second=1))
+    yield governor
+    governor.close()
 
 
 @pytest.fixture
@@ -106,6 +118,33 @@ def test_abort_ends_a_read_that_waits_after_all_that_came(
         body.abort()
         assert isinstance(reading.exception(timeout=10), BlobTruncated)
     assert received == BLOB[:70_000]
+
+
+def test_abort_ends_a_wait_for_bandwidth(
+    settings: Settings,
+    registry: FakeRegistry,
+    governor: Governor,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    pace = governor.pace
+
+    def noting(host: str, count: int, bytes_per_second: int) -> float:
+        waits.append(pace(host, count, bytes_per_second))
+        return waits[-1]
+
+    monkeypatch.setattr(governor, "pace", noting)
+    client, received = RegistryClient(settings, governor), bytearray()
+    with open_blob(client, registry) as body:
+        reading = pool.submit(read_into, received, body)
+        wait_until(lambda: waits != [])
+        body.abort()
+        assert isinstance(reading.exception(timeout=10), BlobTruncated)
+    client.close()
+    # A byte a second.
+    assert waits == [len(received)]
+    assert received == BLOB[: len(received)]
 
 
 def test_an_aborted_body_gives_its_connection_up(

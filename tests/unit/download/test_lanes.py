@@ -48,6 +48,8 @@ class Body(nullcontext[Any]):
     def abort(self) -> None:
         """The blocks here never wait."""
 
+    break_off = abort
+
 
 class Asked:
     """Answers a request with what `answer(n, first, end)` says; there are `others` to ask."""
