@@ -31,7 +31,7 @@ _SILENT_SECONDS = 60.0
 
 
 # Made by the app, no type before that.
-class _AnyArguments(app.Task):  # type: ignore[misc]
+class _AnyArguments(app.Task):  # type: ignore[misc, name-defined]
     """What is wrong with an argument is ours to say, also of one that Celery's own call would take
     for its `self`.
     """
