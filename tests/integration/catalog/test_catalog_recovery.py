@@ -28,7 +28,21 @@ def due(tx: Connection, lease_seconds: float = SHORT) -> list[DueLayer]:
 
 def test_a_layer_that_nobody_fetches_is_due(tx: Connection) -> None:
     fetching(tx)
-    assert due(tx) == [DueLayer("p", BASE, 1, ("p",))]
+    assert due(tx) == [DueLayer(HOST, "p", BASE, 1, ("p",))]
+
+
+def test_a_batch_begins_behind_what_was_looked_at(
+    tx: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "BATCH", 1)
+    fetching(tx, "elsewhere", registry=OTHER_HOST)
+    fetching(tx, digests=[BASE, TOP])
+    after, seen = ("", ""), []
+    while batch := recovery.layers(tx, SHORT, after):
+        (layer,) = batch
+        after = (layer.registry, str(layer.digest))
+        seen.append(after)
+    assert seen == [(OTHER_HOST, str(BASE)), *sorted((HOST, str(one)) for one in (BASE, TOP))]
 
 
 # What keeps a layer from being due.
@@ -107,7 +121,7 @@ def test_who_waits_or_is_paused_is_not_the_best_pull(tx: Connection) -> None:
     pull_layers.wait(tx, "in backoff", BASE, "backoff", 60, "later")
     fetching(tx, "paused", priority=9, requested_by="ci")
     pauses.pause(tx, "requester", "ci")
-    assert due(tx) == [DueLayer("plain", BASE, 1, ("plain",))]
+    assert due(tx) == [DueLayer(HOST, "plain", BASE, 1, ("plain",))]
 
 
 # One pull's own layers
@@ -122,7 +136,7 @@ def test_what_was_sent_a_lease_time_ago_is_sent_again(tx: Connection) -> None:
     assert missing(tx) == []
     change_layer(tx, "dispatched_at = now() - interval '31 seconds'")
     blobs.store_layer(tx, TOP, 100)
-    assert missing(tx) == [DueLayer("p", BASE, 1, ("p",))]
+    assert missing(tx) == [DueLayer(HOST, "p", BASE, 1, ("p",))]
     pull_layers.wait(tx, "p", BASE, "backoff", 60, "later")
     assert missing(tx) == []
 
