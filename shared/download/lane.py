@@ -14,9 +14,10 @@ from shared.errors import BlobTruncated
 from shared.registry.bodies import BLOCK_BYTES, BlobBody
 from shared.volume.ingest import Ingest
 
-# Larger blocks save a sixth of the processor time of a download, and take memory, which a
-# connection this fast may: no other is opened beside it.
-_FAST_BLOCK_BYTES = 1024 * 1024
+# Larger blocks save a tenth of the processor time of a download, and take memory, which a
+# connection this fast may: no other is opened beside it. Twice as large they come faster than they
+# are hashed where two processors have to do everything, and are read once more from the page cache.
+_FAST_BLOCK_BYTES = 512 * 1024
 
 
 class Whole(Exception):

@@ -218,4 +218,4 @@ def test_a_connection_that_brought_500_mb_a_second_is_read_in_larger_blocks(
         )
         one.start(lambda _lane: None).join()
     assert one.error is None
-    assert asked == [256 * 1024, (1024 if is_fast else 256) * 1024]
+    assert asked == [256 * 1024, (512 if is_fast else 256) * 1024]
