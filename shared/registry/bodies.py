@@ -144,20 +144,23 @@ def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> byt
 
 def is_proved(response: requests.Response, first: int, end: int, size: int) -> bool:
     """Whether a 206 is exactly the range that was asked for (RFC 9110 §15.3.7)."""
-    try:
-        answered = ContentRange.parse(response.headers.get("Content-Range", ""))
-    except ValueError:
+    answered = _content_range(response)
+    if answered is None:
         return False
     return (answered.first, answered.last) == (first, end - 1) and answered.total in {None, size}
 
 
 def is_of_another_size(response: requests.Response, size: int) -> bool:
     """Whether a 206 names another total than `size`."""
+    answered = _content_range(response)
+    return answered is not None and answered.total not in {None, size}
+
+
+def _content_range(response: requests.Response) -> ContentRange | None:
     try:
-        total = ContentRange.parse(response.headers.get("Content-Range", "")).total
+        return ContentRange.parse(response.headers.get("Content-Range", ""))
     except ValueError:
-        return False
-    return total not in {None, size}
+        return None
 
 
 def check_length(response: requests.Response, size: int, asked: str) -> None:

@@ -92,7 +92,8 @@ def test_a_worker_that_does_not_know_the_schema_loses_no_pull(
 ) -> None:
     registry.put_image("a", "1", [b"small"])
     worker = fleet.start_worker()
-    ((known,),) = fleet.sql("UPDATE alembic_version SET version_num = '9999' RETURNING '0004'")
+    ((known,),) = fleet.sql("SELECT version_num FROM alembic_version")
+    fleet.sql("UPDATE alembic_version SET version_num = '9999' RETURNING 1")
     with fleet.client() as client:
         # Its first task: it looks at the schema again.
         pull = client.pull(reference=f"{registry.host}/a:1", platform="linux/amd64")

@@ -57,7 +57,7 @@ class Attempt:
 
     @property
     def beneficiary(self) -> str:
-        """Whose failure this would be: the pull that the bytes are fetched for by now."""
+        """The pull that the bytes are fetched for by now."""
         return self.transfer.pull_id if self.transfer else self.pull_id
 
     @property

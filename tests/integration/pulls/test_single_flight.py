@@ -64,7 +64,10 @@ def test_a_leader_that_is_cancelled_stops_when_nobody_else_wants_the_layer(
     assert meeting.driver.outbox.layers == []
 
 
-def test_a_leader_that_is_cancelled_goes_on_for_who_waits(meeting: Meeting, second: Driver) -> None:
+def leave_to_waiter(meeting: Meeting, second: Driver) -> None:
+    """The leader is cancelled in the middle of the layer, which `waiter` of another repository
+    wants; then its body breaks off, and its task comes to its end.
+    """
     meeting.begin()
     meeting.plan("waiter", "b")
     fetch(second, "waiter")
@@ -72,6 +75,10 @@ def test_a_leader_that_is_cancelled_goes_on_for_who_waits(meeting: Meeting, seco
     wait_until(lambda: meeting.lease("pull_id") == "waiter")
     meeting.hold.set()
     meeting.wait_for_leader()
+
+
+def test_a_leader_that_is_cancelled_goes_on_for_who_waits(meeting: Meeting, second: Driver) -> None:
+    leave_to_waiter(meeting, second)
     assert meeting.driver.outbox.links == ["waiter"]
     receipt = second.link("waiter")
     assert receipt is not None
@@ -84,13 +91,7 @@ def test_who_waits_does_not_fail_with_the_repository_of_who_was_cancelled(
     status: int, raised: type[Exception], meeting: Meeting, second: Driver
 ) -> None:
     meeting.registry.fail(RefuseRange(path=f"v2/a/blobs/{DIGEST}", status=status))
-    meeting.begin()
-    meeting.plan("waiter", "b")
-    fetch(second, "waiter")
-    cancel_pull(second.resources.catalog, "leader")
-    wait_until(lambda: meeting.lease("pull_id") == "waiter")
-    meeting.hold.set()
-    meeting.wait_for_leader()
+    leave_to_waiter(meeting, second)
     # Driven to the end: what was to be tried again found its pull cancelled.
     assert [type(error) for error in meeting.raised] == [raised][: status == 403]
     assert second.row("waiter").state == "fetching"
