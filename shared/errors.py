@@ -9,7 +9,8 @@ TowlineError
 │   ├── SizeMismatch          more bytes, or another length, than the descriptor says (few tries)
 │   ├── CatalogUnavailable    PostgreSQL is away
 │   ├── VolumeFull            no space left on the volume
-│   └── VolumeUnavailable     the volume is missing, is another one, or answers with an error
+│   ├── VolumeUnavailable     the volume is missing, is another one, or answers with an error
+│   └── InternalError         an exception that was not foreseen
 └── PermanentError            ends the pull at once
     ├── InvalidArgument, InvalidReference, InvalidDigest, InvalidPlatform
     ├── InvalidManifest, UnsupportedMediaType, UnsupportedAlgorithm, TooLarge
@@ -86,6 +87,10 @@ class VolumeFull(TransientError):
 
 class VolumeUnavailable(TransientError):
     """The volume is missing, is not the catalog's, or answers with an I/O error."""
+
+
+class InternalError(TransientError):
+    """An exception that was not foreseen stopped a step; the worker's log has the traceback."""
 
 
 class PermanentError(TowlineError):

@@ -70,6 +70,10 @@ pulls = Table(
     time_column("finished_at"),
     time_column("answered_at"),
     json_column("receipt"),
+    # Celery's callbacks, sent once the pull is answered; shown nowhere, since they hold arguments.
+    json_column("callbacks"),
+    # Set while its image is linked; the layout may then not be what the image's row says.
+    Column("layout_unsettled", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("length(id) <= 155", name="id"),
     CheckConstraint(f"state IN ({_STATES})", name="state"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
@@ -87,6 +91,8 @@ pulls = Table(
         "finished_at",
         postgresql_where=text(f"state IN ({_FINAL}) AND answered_at IS NULL"),
     ),
+    Index("pulls_finished_idx", "finished_at", postgresql_where=text(f"state IN ({_FINAL})")),
+    Index("pulls_layout_unsettled_idx", "id", postgresql_where=text("layout_unsettled")),
     # In one direction, so that who stands in it is found by leaps from one to the next.
     Index(
         "pulls_turn_idx",
@@ -122,6 +128,9 @@ pull_layers = Table(
     time_column("dispatched_at"),
     text_column("error_class"),
     text_column("error_message"),
+    # A message to fetch it is queued or unacknowledged.
+    Column("has_message", Boolean, nullable=False, server_default=text("false")),
+    Index("pull_layers_message_idx", "digest", postgresql_where=text("has_message")),
 )
 
 # Narrow and hot: who is at work on a blob, and how far. One per upstream registry, so that a slow
@@ -145,6 +154,8 @@ leases = Table(
     count_column("starts_without_progress"),
     # Fetched along with another layer of its pull: `companions.py`.
     Column("is_companion", Boolean, nullable=False, server_default=text("false")),
+    Index(None, "digest"),
+    Index("leases_held_idx", "expires_at", postgresql_where=text("owner IS NOT NULL")),
 )
 
 fences = Sequence("fences", metadata=metadata)

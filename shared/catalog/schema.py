@@ -13,7 +13,7 @@ from shared.catalog.tables import volume
 from shared.errors import InvalidArgument
 
 # Revisions whose tables this version can work on. Expanding ones may be ahead of the code.
-KNOWN_REVISIONS = frozenset({"0004"})
+KNOWN_REVISIONS = frozenset({"0005"})
 
 # Alembic's own table.
 _VERSIONS = table("alembic_version", column("version_num"))

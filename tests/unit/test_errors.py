@@ -30,6 +30,7 @@ CONTRACT = [
     "CatalogUnavailable",
     "VolumeFull",
     "VolumeUnavailable",
+    "InternalError",
     "PermanentError",
     "InvalidArgument",
     "InvalidReference",

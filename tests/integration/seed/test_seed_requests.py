@@ -18,7 +18,7 @@ SECRET = secret("login")
 
 
 def test_s01_a_database_is_migrated_and_a_volume_made_before_any_pull(driver: Driver) -> None:
-    assert driver.sql("SELECT version_num FROM alembic_version") == [("0004",)]
+    assert driver.sql("SELECT version_num FROM alembic_version") == [("0005",)]
     assert driver.sql("SELECT count(*) FROM volume") == [(1,)]
 
 

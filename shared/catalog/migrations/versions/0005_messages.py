@@ -1,0 +1,84 @@
+"""Messages, nodes and holds of registries have rows of their own; what is over costs no scan.
+
+Revision 0005.
+"""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+_FINAL = "'complete', 'failed', 'cancelled'"
+
+STATEMENTS = (
+    # Which layers have a message that is queued or unacknowledged.
+    "ALTER TABLE pull_layers ADD COLUMN has_message BOOLEAN DEFAULT false NOT NULL",
+    """
+    UPDATE pull_layers SET has_message = true FROM pulls, blobs
+    WHERE pulls.id = pull_layers.pull_id AND pulls.state = 'fetching'
+      AND blobs.digest = pull_layers.digest AND blobs.stored_at IS NULL
+      AND pull_layers.dispatched_at IS NOT NULL
+      AND coalesce(pull_layers.waiting_for->>'cause', 'turn') <> 'pull'
+    """,
+    "CREATE INDEX pull_layers_message_idx ON pull_layers (digest) WHERE has_message",
+    # Celery's callbacks of a pull, sent once it is answered.
+    "ALTER TABLE pulls ADD COLUMN callbacks JSONB",
+    # The layout of its image may not be what the image's row says.
+    "ALTER TABLE pulls ADD COLUMN layout_unsettled BOOLEAN DEFAULT false NOT NULL",
+    "CREATE INDEX pulls_layout_unsettled_idx ON pulls (id) WHERE layout_unsettled",
+    f"CREATE INDEX pulls_finished_idx ON pulls (finished_at) WHERE state IN ({_FINAL})",
+    "CREATE INDEX leases_digest_idx ON leases (digest)",
+    "CREATE INDEX leases_held_idx ON leases (expires_at) WHERE owner IS NOT NULL",
+    """
+    CREATE TABLE registry_holds (
+        registry TEXT NOT NULL,
+        until TIMESTAMP WITH TIME ZONE NOT NULL,
+        detail TEXT NOT NULL,
+        CONSTRAINT registry_holds_pkey PRIMARY KEY (registry)
+    )
+    """,
+    """
+    CREATE TABLE nodes (
+        name TEXT NOT NULL,
+        seen_at TIMESTAMP WITH TIME ZONE NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        version TEXT NOT NULL,
+        slots INTEGER NOT NULL,
+        free_bytes BIGINT,
+        free_inodes BIGINT,
+        CONSTRAINT nodes_pkey PRIMARY KEY (name),
+        CONSTRAINT nodes_state_check CHECK (state IN ('well', 'sick'))
+    )
+    """,
+    # Which run of the Redis server was seen last: another one may have lost the newest writes.
+    "ALTER TABLE fleet ADD COLUMN broker_run_id TEXT",
+    """
+    CREATE TABLE schema_compatibility (
+        revision TEXT NOT NULL,
+        oldest_reader TEXT NOT NULL,
+        CONSTRAINT schema_compatibility_pkey PRIMARY KEY (revision)
+    )
+    """,
+    "INSERT INTO schema_compatibility (revision, oldest_reader) VALUES ('0005', '0005')",
+)
+
+
+def upgrade() -> None:
+    """Adds columns, indexes and tables."""
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Drops them again."""
+    for table in ("schema_compatibility", "nodes", "registry_holds"):
+        op.execute(f"DROP TABLE {table}")
+    op.execute("ALTER TABLE fleet DROP COLUMN broker_run_id")
+    for index in ("leases_held_idx", "leases_digest_idx", "pulls_finished_idx"):
+        op.execute(f"DROP INDEX {index}")
+    op.execute("ALTER TABLE pulls DROP COLUMN layout_unsettled")
+    op.execute("ALTER TABLE pulls DROP COLUMN callbacks")
+    op.execute("ALTER TABLE pull_layers DROP COLUMN has_message")
