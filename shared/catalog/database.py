@@ -31,6 +31,8 @@ _SESSION_SETTINGS = {
     # For the same reason no statement is planned anew for other values: planning takes longer than
     # most of them run.
     "plan_cache_mode": "force_generic_plan",
+    # To compile a statement takes longer than to run any of ours.
+    "jit": "off",
 }
 
 # From its second run on a connection a statement is prepared.

@@ -92,6 +92,16 @@ pulls = Table(
         postgresql_where=text(f"state IN ({_FINAL}) AND answered_at IS NULL"),
     ),
     Index("pulls_finished_idx", "finished_at", postgresql_where=text(f"state IN ({_FINAL})")),
+    Index(
+        "pulls_under_way_idx",
+        "id",
+        postgresql_where=text(f"admitted_at IS NOT NULL AND state NOT IN ({_FINAL})"),
+    ),
+    Index(
+        "pulls_line_idx",
+        "id",
+        postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
+    ),
     Index("pulls_layout_unsettled_idx", "id", postgresql_where=text("layout_unsettled")),
     # In one direction, so that who stands in it is found by leaps from one to the next.
     Index(
@@ -131,6 +141,9 @@ pull_layers = Table(
     # A message to fetch it is queued or unacknowledged.
     Column("has_message", Boolean, nullable=False, server_default=text("false")),
     Index("pull_layers_message_idx", "digest", postgresql_where=text("has_message")),
+    Index(
+        "pull_layers_not_before_idx", "not_before", postgresql_where=text("not_before IS NOT NULL")
+    ),
 )
 
 # Narrow and hot: who is at work on a blob, and how far. One per upstream registry, so that a slow

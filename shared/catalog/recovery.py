@@ -1,11 +1,16 @@
-"""What the reconciler looks for: pulls that nobody is at work on, ends that nobody was told of.
+"""What the reconciler looks for: pulls and layers without a living lease, ends without an answer.
 
-Each query says what has no living lease. Whether its message is still on the way is a question for
-the queue; whoever sends it again claims it first, by the generation that was seen here.
+Each query says what no living lease covers. Whether a message is on its way is a question for the
+queue; who sends it again claims it first, by the generation that was seen here.
+
+However many pulls are under way, a look costs what a page of them holds: 500 by id, and with them
+those that have a message, and those whose time to wait is over. A layer that thousands wait for is
+on every page; what only one of them wants has a message or a time, and comes with each look.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from sqlalchemy import text
 
@@ -14,11 +19,16 @@ from shared.catalog.pauses import IS_PAUSED
 from shared.oci.digest import Digest
 
 BATCH = 500
+LINE_BATCH = 5000
 
-_NO_STEP_LEASE = """NOT EXISTS (
-    SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
-    AND step_leases.expires_at > clock_timestamp()
-)"""
+# The reconciler has looked long before; what it missed comes with its page.
+_OVER_SINCE = "interval '1 minute'"
+
+# Of the pull `p`.
+_STEP = """LEFT JOIN step_leases AS step ON step.name = 'pull/' || p.id"""
+_NO_STEP_LEASE = "(step.name IS NULL OR step.expires_at <= clock_timestamp())"
+_SILENT_STEP = "extract(epoch FROM clock_timestamp() - step.expires_at) AS silent_seconds"
+_CHOSEN = "unnest(CAST(:page AS text[])) AS chosen (id) JOIN pulls p ON p.id = chosen.id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +41,27 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class DuePull:
-    """A pull whose coordinator should run, or run again."""
+    """A pull whose coordinator or link should run, or run again. `silent_seconds`: since the lease
+    of its last step expired, None where that ended in good order.
+    """
 
     id: str
     generation: int
+    silent_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DueLayer:
-    """A layer that nobody fetches. `pull_id`: the best pull to fetch it for; `pulls`: all of them,
-    a message of any is as good.
+    """A layer that no worker fetches. `pull_id`: the best pull to fetch it for, though a message of
+    any pull of the registry is as good. `silent_seconds`: since its last owner's lease expired,
+    None where that let go in good order.
     """
 
     registry: str
     pull_id: str
     digest: Digest
     generation: int
-    pulls: Sequence[str]
+    silent_seconds: float | None = None
 
 
 def unfinished(tx: Connection) -> Unfinished:
@@ -77,7 +91,7 @@ def overdue(tx: Connection) -> list[str]:
 
 
 def unanswered(tx: Connection, grace_seconds: float) -> list[str]:
-    """Pulls that ended this long ago, and nobody was told."""
+    """Pulls that ended this long ago, and have no answer yet."""
     return _ids(
         tx,
         """
@@ -103,77 +117,163 @@ def forget_answers(tx: Connection, since_seconds: float) -> int:
     ).rowcount
 
 
-def whole(tx: Connection) -> list[DuePull]:
-    """Pulls whose layers are all stored, and nobody links them."""
+def under_way(tx: Connection, after: str = "") -> list[str]:
+    """A page of the pulls under way: the ids behind this one, in order."""
+    return _ids(
+        tx,
+        """
+        SELECT p.id FROM pulls p
+        WHERE p.state IN ('queued', 'resolving', 'fetching', 'linking')
+          AND p.admitted_at IS NOT NULL AND p.id > :after
+        ORDER BY p.id
+        """,
+        after=after,
+    )
+
+
+def in_line(tx: Connection, after: str = "") -> list[str]:
+    """A page of the pulls that wait for their turn: the ids behind this one, in order."""
+    return _ids(
+        tx,
+        """
+        SELECT p.id FROM pulls p
+        WHERE p.state = 'queued' AND p.admitted_at IS NULL AND p.id > :after ORDER BY p.id
+        """,
+        after=after,
+        batch=LINE_BATCH,
+    )
+
+
+def with_message(tx: Connection, after: tuple[str, str] = ("", "")) -> list[tuple[str, str]]:
+    """A page of the layers that have a message: digests and pulls behind these, in order."""
     rows = tx.execute(
         text(
-            f"""
-            SELECT p.id, p.generation FROM pulls p
-            WHERE p.state IN ('fetching', 'linking') AND {_NO_STEP_LEASE}
-              AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
-              AND NOT EXISTS (
-                SELECT FROM pull_layers LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-                WHERE pull_layers.pull_id = p.id AND blobs.stored_at IS NULL)
-            ORDER BY p.priority DESC, p.created_at LIMIT :batch
+            """
+            SELECT digest, pull_id FROM pull_layers
+            WHERE has_message AND digest >= :digest AND (digest, pull_id) > (:digest, :pull_id)
+            ORDER BY digest, pull_id LIMIT :batch
             """
         ),
-        {"batch": BATCH},
+        {"batch": BATCH, "digest": after[0], "pull_id": after[1]},
     )
-    return [DuePull(**row._mapping) for row in rows]
+    return [(row.digest, row.pull_id) for row in rows]
 
 
-def coordinators(tx: Connection) -> list[DuePull]:
-    """Admitted pulls without a plan that nobody resolves, and that wait for nothing."""
-    rows = tx.execute(
-        text(
-            f"""
-            SELECT p.id, p.generation FROM pulls p
-            WHERE p.state IN ('queued', 'resolving') AND p.admitted_at IS NOT NULL
-              AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
-              AND {_NO_STEP_LEASE} AND NOT {IS_PAUSED}
-            ORDER BY p.priority DESC, p.created_at LIMIT :batch
-            """
-        ),
-        {"batch": BATCH},
+def waited(tx: Connection) -> list[str]:
+    """Pulls of which a layer's time to wait is over, and of none that was over long ago."""
+    return _ids(
+        tx,
+        f"""
+        SELECT pull_id FROM pull_layers
+        WHERE not_before BETWEEN statement_timestamp() - {_OVER_SINCE} AND statement_timestamp()
+        ORDER BY not_before DESC
+        """,
     )
-    return [DuePull(**row._mapping) for row in rows]
 
 
-def layers(
-    tx: Connection, lease_seconds: float, after: tuple[str, str] = ("", "")
-) -> list[DueLayer]:
-    """Layers that open pulls want and nobody fetches, each with the best pull to fetch it for: so
-    many as a batch holds, by registry and digest, behind these.
+def whole(tx: Connection, page: Sequence[str]) -> list[DuePull]:
+    """Those of these pulls whose layers are all stored, and that no worker links."""
+    return _due_pulls(
+        tx,
+        page,
+        """
+        p.state IN ('fetching', 'linking') AND NOT EXISTS (
+            SELECT FROM pull_layers LEFT JOIN blobs ON blobs.digest = pull_layers.digest
+            WHERE pull_layers.pull_id = p.id AND blobs.stored_at IS NULL)
+        """,
+    )
+
+
+def coordinators(tx: Connection, page: Sequence[str]) -> list[DuePull]:
+    """Those of these that are admitted, have no plan and wait for nothing, and that no worker
+    resolves.
     """
+    condition = f"""
+        p.state IN ('queued', 'resolving') AND p.admitted_at IS NOT NULL AND NOT {IS_PAUSED}
+    """
+    return _due_pulls(tx, page, condition)
+
+
+def _due_pulls(tx: Connection, page: Sequence[str], condition: str) -> list[DuePull]:
     rows = tx.execute(
         text(
             f"""
-            SELECT DISTINCT ON (p.registry, pull_layers.digest)
-                p.registry, p.id, pull_layers.digest, pull_layers.generation,
-                array_agg(p.id) OVER (PARTITION BY p.registry, pull_layers.digest) AS pulls
-            FROM pull_layers JOIN pulls p ON p.id = pull_layers.pull_id
-            LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-            LEFT JOIN leases ON leases.registry = p.registry
-                AND leases.digest = pull_layers.digest AND leases.owner IS NOT NULL
-                AND greatest(leases.expires_at,
-                    pg_postmaster_start_time() + make_interval(secs => :lease)) > clock_timestamp()
-            WHERE p.state = 'fetching' AND blobs.stored_at IS NULL AND leases.fence IS NULL
-              AND (pull_layers.not_before IS NULL OR pull_layers.not_before <= clock_timestamp())
-              AND NOT {IS_PAUSED} AND (p.registry, pull_layers.digest) > (:registry, :digest)
-            ORDER BY p.registry, pull_layers.digest, p.priority DESC, p.created_at
-            LIMIT :batch
+            SELECT p.id, p.generation, {_SILENT_STEP} FROM {_CHOSEN} {_STEP}
+            WHERE {_NO_STEP_LEASE} AND {condition}
+              AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
+            ORDER BY p.priority DESC, p.created_at
             """
         ),
-        {"batch": BATCH, "lease": lease_seconds, "registry": after[0], "digest": after[1]},
+        {"page": list(page)},
     )
+    return [DuePull(row.id, row.generation, _seconds(row.silent_seconds)) for row in rows]
+
+
+# The distinct layers come first: only of those that no lease covers more is looked up. `rank` is
+# the place of the best pull in `ids`, so that no two lists have to be joined.
+_LAYERS = text(
+    f"""
+    WITH ranked AS MATERIALIZED (
+        SELECT p.id, p.registry,
+            row_number() OVER (ORDER BY p.priority DESC, p.created_at, p.id) AS rank
+        FROM {_CHOSEN} WHERE p.state = 'fetching' AND NOT {IS_PAUSED}
+    ), wanted AS MATERIALIZED (
+        SELECT ranked.registry, mine.digest, min(ranked.rank) AS rank
+        FROM ranked JOIN pull_layers mine ON mine.pull_id = ranked.id
+        WHERE mine.not_before IS NULL OR mine.not_before <= clock_timestamp()
+        GROUP BY ranked.registry, mine.digest
+    ), best AS MATERIALIZED (SELECT array_agg(id ORDER BY rank) AS ids FROM ranked)
+    SELECT wanted.registry, mine.pull_id, mine.digest, mine.generation,
+        extract(epoch FROM clock_timestamp() - held.free_at) AS silent_seconds
+    FROM best CROSS JOIN wanted
+    JOIN pull_layers mine ON mine.pull_id = best.ids[wanted.rank] AND mine.digest = wanted.digest
+    LEFT JOIN blobs ON blobs.digest = wanted.digest
+    LEFT JOIN LATERAL (
+        SELECT greatest(leases.expires_at,
+            pg_postmaster_start_time() + make_interval(secs => :lease)) AS free_at
+        FROM leases WHERE leases.registry = wanted.registry AND leases.digest = wanted.digest
+            AND leases.owner IS NOT NULL
+    ) AS held ON true
+    WHERE blobs.stored_at IS NULL
+      AND (held.free_at IS NULL OR held.free_at <= clock_timestamp())
+    ORDER BY wanted.rank, mine.position
+    """
+)
+
+
+def layers(tx: Connection, page: Sequence[str], lease_seconds: float) -> list[DueLayer]:
+    """Layers that these pulls want and no worker fetches, each with the best of them to fetch it
+    for; those of the best pulls first.
+    """
+    rows = tx.execute(_LAYERS, {"page": list(page), "lease": lease_seconds})
     return [
-        DueLayer(row.registry, row.id, Digest.parse(row.digest), row.generation, tuple(row.pulls))
+        DueLayer(
+            row.registry,
+            row.pull_id,
+            Digest.parse(row.digest),
+            row.generation,
+            _seconds(row.silent_seconds),
+        )
         for row in rows
     ]
 
 
+def registries(tx: Connection, pull_ids: Collection[str]) -> dict[str, str]:
+    """The registry of each of these pulls that has one."""
+    rows = tx.execute(
+        text(
+            """
+            SELECT p.id, p.registry FROM unnest(CAST(:ids AS text[])) AS asked (id)
+            JOIN pulls p ON p.id = asked.id WHERE p.registry IS NOT NULL
+            """
+        ),
+        {"ids": list(pull_ids)},
+    )
+    return {row.id: row.registry for row in rows}
+
+
 def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLayer]:
-    """A planned pull's layers that nobody else fetches, and that have no fresh message.
+    """A planned pull's layers that no other pull fetches, and that have no fresh message.
 
     A lease of this pull's own counts for nothing: its owner may have been killed.
     """
@@ -197,8 +297,7 @@ def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLay
         {"pull_id": pull_id, "lease": lease_seconds},
     )
     return [
-        DueLayer(row.registry, pull_id, Digest.parse(row.digest), row.generation, (pull_id,))
-        for row in rows
+        DueLayer(row.registry, pull_id, Digest.parse(row.digest), row.generation) for row in rows
     ]
 
 
@@ -220,3 +319,7 @@ def claim(tx: Connection, due: DuePull) -> str | None:
 def _ids(tx: Connection, statement: str, **parameters: object) -> list[str]:
     rows = tx.execute(text(f"{statement} LIMIT :batch"), {"batch": BATCH, **parameters})
     return list(rows.scalars())
+
+
+def _seconds(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)

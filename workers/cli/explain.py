@@ -50,14 +50,14 @@ def _facts(session: Session, pull_id: str) -> Facts:
     if speeds:
         facts = look(session.catalog, pull_id)
     return replace(
-        facts, speeds=speeds, messages=_messages(session), free_bytes=_free_bytes(session)
+        facts, speeds=speeds, messages=_messages(session, facts), free_bytes=_free_bytes(session)
     )
 
 
-def _messages(session: Session) -> Messages | None:
-    backlog = Backlog(session.app, session.settings.lease_seconds)
+def _messages(session: Session, facts: Facts) -> Messages | None:
+    backlog = Backlog(session.app)
     try:
-        return backlog.read()
+        return backlog.read({facts.pull.id}, {str(layer.digest) for layer in facts.layers})
     except QueueUnavailable:
         return None
     finally:

@@ -103,10 +103,10 @@ def attended(catalog: Catalog, app: Celery | None, settings: Settings) -> Findin
     """Every open pull has a living lease, a message, or a reason with a time. `app` None: the
     queue cannot be asked.
     """
-    lost = _lost(catalog, app, settings)
+    lost = _lost(catalog, app)
     if lost:
         time.sleep(_SECOND_LOOK_SECONDS)
-        again = {(one.pull_id, one.generation) for one in _lost(catalog, app, settings)}
+        again = {(one.pull_id, one.generation) for one in _lost(catalog, app)}
         lost = [one for one in lost if (one.pull_id, one.generation) in again]
     with catalog.begin() as tx:
         total = inventory.count_open(tx)
@@ -129,14 +129,15 @@ def attended(catalog: Catalog, app: Celery | None, settings: Settings) -> Findin
     )
 
 
-def _lost(catalog: Catalog, app: Celery | None, settings: Settings) -> list[Unattended]:
+def _lost(catalog: Catalog, app: Celery | None) -> list[Unattended]:
     with catalog.begin() as tx:
         found = inventory.unattended(tx, _REASON_GRACE_SECONDS)
     if not found or app is None:
         return found
-    backlog = Backlog(app, settings.lease_seconds)
+    backlog = Backlog(app)
+    digests = frozenset[str]().union(*(one.digests for one in found))
     try:
-        messages = backlog.read()
+        messages = backlog.read({one.pull_id for one in found}, digests)
     except QueueUnavailable:
         return found
     finally:

@@ -1,15 +1,15 @@
-"""Which messages are on their way, as Redis holds them.
+"""Which messages are on their way, as Redis holds them: page by page, however many there are.
 
-A message in a queue's list is on its way. One that a worker has fetched but not acknowledged counts
-for one lease time after it was first seen there: behind it stands a worker that is about to take a
-lease, or one that was killed, whose message stays there for a day.
+A message in a queue's list is on its way. One that a worker has fetched but not acknowledged has
+two readings: the worker is about to take a lease, or it was killed, and its message stays there for
+a day. What tells them apart is when the message was first seen there; each look notes that.
 """
 
 import base64
 import json
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,20 @@ from redis.exceptions import RedisError
 from workers import contract
 from workers.client import QueueUnavailable
 
-_QUEUES = (contract.PULLS, contract.LAYERS)
 _PAGE = 1000
 _EPOCH_KEY = "towline:epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One of ours. `digest`: of a layer's message. `since`: when it was first seen fetched and not
+    acknowledged, by this process's monotonic clock; None for one in a list.
+    """
+
+    task: str
+    pull_id: str
+    digest: str | None
+    since: float | None = None
 
 
 @dataclass(slots=True)
@@ -37,9 +48,8 @@ class Messages:
 class Backlog:
     """A look into the broker, again and again. Raises QueueUnavailable."""
 
-    def __init__(self, app: Celery, lease_seconds: float) -> None:
+    def __init__(self, app: Celery) -> None:
         self._connection = app.connection_for_read()
-        self._lease_seconds = lease_seconds
         self._first_seen: dict[str, float] = {}
 
     def close(self) -> None:
@@ -47,16 +57,34 @@ class Backlog:
         with suppress(OperationalError, RedisError, OSError):
             self._connection.release()
 
-    def read(self) -> Messages:
-        """Every message of ours that is on its way."""
+    def watch(self) -> None:
+        """Note which messages are in workers' hands by now."""
+        with _asking():
+            self._note_fetched()
+
+    def pages(self, queues: Collection[str]) -> Iterator[list[Message]]:
+        """The messages of these queues' lists, the newest first, then all that workers fetched."""
+        with _asking():
+            # The lists first: what a worker fetches during the look is seen twice, not never.
+            for queue in queues:
+                yield from self._queued(queue)
+            yield from self._fetched()
+
+    def read(self, pull_ids: Collection[str], digests: Collection[str]) -> Messages:
+        """What is on its way for these pulls, or of any pull for these layers."""
         messages = Messages()
-        try:
-            channel: Any = self._connection.default_channel
-            # The lists first: a message that a worker fetches meanwhile is seen twice, not never.
-            for message in [*self._queued(channel), *self._fetched(channel)]:
-                _note(messages, message)
-        except (OperationalError, RedisError, OSError) as error:
-            raise _away() from error
+        kinds = {
+            contract.PULL_IMAGE: messages.coordinators,
+            contract.RESUME_PULL: messages.coordinators,
+            contract.LINK_IMAGE: messages.links,
+        }
+        for page in self.pages((contract.PULLS, contract.LAYERS)):
+            for message in page:
+                if message.digest is not None:
+                    if message.digest in digests:
+                        messages.layers.add((message.pull_id, message.digest))
+                elif message.pull_id in pull_ids:
+                    kinds[message.task].add(message.pull_id)
         return messages
 
     def epoch(self) -> str | None:
@@ -79,51 +107,79 @@ class Backlog:
         channel: Any = self._connection.default_channel
         return channel.client
 
-    def _queued(self, channel: Any) -> Iterator[dict[str, Any]]:
-        for queue in _QUEUES:
-            for step in channel.priority_steps:
-                key = channel._q_for_pri(queue, step)
-                first = 0
-                while page := channel.client.lrange(key, first, first + _PAGE - 1):
-                    yield from _parsed(page)
-                    first += len(page)
+    def _queued(self, queue: str) -> Iterator[list[Message]]:
+        channel: Any = self._connection.default_channel
+        for step in channel.priority_steps:
+            key = channel._q_for_pri(queue, step)
+            first = 0
+            while page := channel.client.lrange(key, first, first + _PAGE - 1):
+                yield list(_parsed(page))
+                first += len(page)
 
-    def _fetched(self, channel: Any) -> Iterator[dict[str, Any]]:
+    def _fetched(self) -> Iterator[list[Message]]:
+        tags = self._note_fetched()
+        for first in range(0, len(tags), _PAGE):
+            page = tags[first : first + _PAGE]
+            found = self._client.hmget(self._unacknowledged, page)
+            yield [
+                message
+                for tag, raw in zip(page, found, strict=True)
+                # Gone: acknowledged since its tag was read.
+                if raw is not None
+                for message in _parsed_fetched(raw, self._first_seen[tag])
+            ]
+
+    def _note_fetched(self) -> list[str]:
+        """The tags of what is fetched and not acknowledged."""
         now = time.monotonic()
-        held = {
-            tag.decode() if isinstance(tag, bytes) else str(tag): raw
-            for tag, raw in channel.client.hgetall(channel.unacked_key).items()
-        }
-        self._first_seen = {tag: self._first_seen.get(tag, now) for tag in held}
-        for tag, raw in held.items():
-            if now - self._first_seen[tag] < self._lease_seconds:
-                # Stored as [message, exchange, routing key].
-                for message, *_ in _parsed([raw]):
-                    yield message
+        tags = [
+            tag.decode() if isinstance(tag, bytes) else str(tag)
+            for tag in self._client.hkeys(self._unacknowledged)
+        ]
+        self._first_seen = {tag: self._first_seen.get(tag, now) for tag in tags}
+        return tags
+
+    @property
+    def _unacknowledged(self) -> str:
+        channel: Any = self._connection.default_channel
+        return str(channel.unacked_key)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, RedisError, OSError) as error:
+        raise _away() from error
 
 
 def _away() -> QueueUnavailable:
     return QueueUnavailable("The queue cannot be reached.")
 
 
-def _parsed(raws: Iterable[bytes]) -> Iterator[Any]:
+def _parsed(raws: Iterable[bytes]) -> Iterator[Message]:
     for raw in raws:
-        # Whatever else somebody put into our queues is none of our business.
-        with suppress(ValueError):
-            yield json.loads(raw)
+        # What others put into our queues is none of our business.
+        with suppress(KeyError, TypeError, ValueError):
+            if message := _message(json.loads(raw), None):
+                yield message
 
 
-def _note(messages: Messages, message: dict[str, Any]) -> None:
-    try:
-        headers = message["headers"]
-        _, kwargs, _ = json.loads(base64.b64decode(message["body"]))
-        if headers["task"] == contract.PULL_IMAGE:
-            messages.coordinators.add(str(headers["id"]))
-        elif headers["task"] == contract.RESUME_PULL:
-            messages.coordinators.add(str(kwargs["pull_id"]))
-        elif headers["task"] == contract.LINK_IMAGE:
-            messages.links.add(str(kwargs["pull_id"]))
-        elif headers["task"] == contract.FETCH_LAYER:
-            messages.layers.add((str(kwargs["pull_id"]), str(kwargs["digest"])))
-    except (KeyError, TypeError, ValueError):
-        return
+def _parsed_fetched(raw: bytes, since: float) -> Iterator[Message]:
+    with suppress(KeyError, TypeError, ValueError):
+        # Stored as [message, exchange, routing key].
+        if message := _message(json.loads(raw)[0], since):
+            yield message
+
+
+def _message(raw: Any, since: float | None) -> Message | None:
+    headers = raw["headers"]
+    task = headers["task"]
+    if task == contract.PULL_IMAGE:
+        # Its id says all; its arguments need not be read.
+        return Message(task, str(headers["id"]), None, since)
+    if task not in {contract.RESUME_PULL, contract.LINK_IMAGE, contract.FETCH_LAYER}:
+        return None
+    _, kwargs, _ = json.loads(base64.b64decode(raw["body"]))
+    digest = str(kwargs["digest"]) if task == contract.FETCH_LAYER else None
+    return Message(task, str(kwargs["pull_id"]), digest, since)

@@ -3,17 +3,17 @@ in one alone is not lost. Pure.
 """
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
-# Of a layer: its registry and its digest.
-Key = tuple[str, str]
-_START: Key = ("", "")
+Key = TypeVar("Key")
 
 
-class Pages:
-    """`after`: the page to look at now begins behind this key."""
+class Pages(Generic[Key]):
+    """`after`: the page to look at now begins behind this key; the list begins behind `start`."""
 
-    def __init__(self, size: int) -> None:
-        self.after = _START
+    def __init__(self, size: int, start: Key) -> None:
+        self.after = start
+        self._start = start
         self._size = size
         # Where the next page begins; None before this one was looked at.
         self._next: Key | None = None
@@ -21,6 +21,6 @@ class Pages:
     def looked_at(self, keys: Sequence[Key]) -> None:
         """These stood on the page, in order: as many as it holds where more may follow."""
         if self._next is None:
-            self._next = keys[-1] if len(keys) == self._size else _START
+            self._next = keys[-1] if len(keys) == self._size else self._start
         else:
             self.after, self._next = self._next, None

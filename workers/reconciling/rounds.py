@@ -1,17 +1,17 @@
 """One round of looking: what is open, what is on its way, and what has to be sent again.
 
-PostgreSQL is read first and Redis second, and only what was missing in two rounds in a row is sent:
-a message is in nobody's hands for a moment while a worker fetches it.
+However many pulls are under way, a round looks at a page of them, and at those that move.
 """
 
 import logging
 import time
+from collections.abc import Sequence
 from uuid import uuid4
 
 from celery import Celery
 
 from shared.catalog import fleet, layer_messages, reasons, recovery
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.database import Catalog
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
 from workers.client import QueueUnavailable
@@ -19,8 +19,9 @@ from workers.dispatching import deliver
 from workers.pulling.accepting import admit
 from workers.pulling.ending import miss_deadline
 from workers.pulling.outbox import Outbox
-from workers.reconciling.backlog import Backlog, Messages
+from workers.reconciling.backlog import Backlog
 from workers.reconciling.census import Census, Workers
+from workers.reconciling.losses import Due, Losses
 from workers.reconciling.pages import Pages
 
 _log = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ _ANSWERED_AGAIN_SECONDS = 3600.0
 # Why thousands wait in the line is not worth more than a hundredth of the database's time.
 _LINE_REST = 100
 
-_Key = tuple[str, str, int]
-
 
 class Rounds:
     """Remembers from one round to the next what it found missing. Raises CatalogUnavailable."""
@@ -43,15 +42,17 @@ class Rounds:
         self._app = app
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
-        self._backlog = Backlog(app, settings.lease_seconds)
+        self._backlog = Backlog(app)
+        self._losses = Losses(catalog, self._backlog, settings.lease_seconds)
         self._workers = Workers(app)
         self._counted: Census | None = None
-        self._missing: set[_Key] = set()
-        self._pages = Pages(recovery.BATCH)
+        self._under_way = Pages(recovery.BATCH, "")
+        self._with_message = Pages(recovery.BATCH, ("", ""))
         self._epoch: str | None = None
         self._looked_at: float | None = None
         self._patient_until = 0.0
         self._line_due_at = 0.0
+        self._line_after = ""
 
     def close(self) -> None:
         """Let go of Redis."""
@@ -62,27 +63,32 @@ class Rounds:
         self._notice_outage()
         try:
             self._check_epoch()
+            if work.open:
+                self._backlog.watch()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it can.", error)
             return work.open or work.unanswered
+        if not work.open:
+            self._losses.forget()
         if not work.open and not work.unanswered:
-            self._missing.clear()
             if self._counted is None or not self._counted.layer_slots:
                 # A first pull goes by the slots, too.
                 self._count_workers()
             return False
         outbox = Outbox()
         self._end(outbox)
-        self._send_again(outbox)
+        page = self._next_page()
+        self._send_again(page, outbox)
         self._count_workers()
-        outbox.resumes += admit(self._catalog)
+        admitted = admit(self._catalog)
+        outbox.resumes += admitted
         deliver(self._app, self._catalog, outbox)
-        self._explain()
+        self._explain([*page, *admitted])
         return True
 
     def _notice_outage(self) -> None:
-        """While the database was away, or this process stood still, nobody could renew a lease:
-        nobody is declared dead for one lease time after it.
+        """While the database was away, or this process stood still, no lease could be renewed: no
+        worker is declared dead for one lease time after it.
         """
         now = time.monotonic()
         if self._looked_at is not None and now - self._looked_at > max(self._lease_seconds, 15):
@@ -116,43 +122,31 @@ class Rounds:
             miss_deadline(self._catalog, pull_id)
         outbox.end([*overdue, *unanswered])
 
-    def _send_again(self, outbox: Outbox) -> None:
+    def _next_page(self) -> list[str]:
+        """The pulls to look at now."""
         with self._catalog.begin() as tx:
-            whole = recovery.whole(tx)
-            pulls = recovery.coordinators(tx)
+            under_way = recovery.under_way(tx, self._under_way.after)
+            with_message = recovery.with_message(tx, self._with_message.after)
+            waited = recovery.waited(tx)
+        self._under_way.looked_at(under_way)
+        self._with_message.looked_at(with_message)
+        return list({*under_way, *(pull_id for _, pull_id in with_message), *waited})
+
+    def _send_again(self, page: Sequence[str], outbox: Outbox) -> None:
+        with self._catalog.begin() as tx:
             patient = time.monotonic() < self._patient_until
-            layers = [] if patient else self._layers(tx)
-        if not whole and not pulls and not layers:
-            self._missing.clear()
-            return
-        messages = self._backlog.read()
-        before, self._missing = self._missing, set()
-        for pull in whole:
-            if self._is_lost(("link", pull.id, pull.generation), before, pull.id in messages.links):
-                self._claim(pull, outbox.links)
-        for pull in pulls:
-            there = pull.id in messages.coordinators
-            if self._is_lost(("pull", pull.id, pull.generation), before, there):
-                self._claim(pull, outbox.resumes)
-        for layer in layers:
-            key = (layer.pull_id, str(layer.digest), layer.generation)
-            if self._is_lost(key, before, _is_on_its_way(layer, messages)):
-                self._dispatch(layer, outbox)
-
-    def _layers(self, tx: Connection) -> list[DueLayer]:
-        """A page of them. Most have a message in the queue: those before the lost one in the list
-        must not hide it.
-        """
-        found = recovery.layers(tx, self._lease_seconds, self._pages.after)
-        self._pages.looked_at([(one.registry, str(one.digest)) for one in found])
-        return found
-
-    def _is_lost(self, key: _Key, before: set[_Key], there: bool) -> bool:
-        """Whether this was missing in the round before, too."""
-        if there:
-            return False
-        self._missing.add(key)
-        return key in before
+            due = Due(
+                recovery.whole(tx, page),
+                recovery.coordinators(tx, page),
+                [] if patient else recovery.layers(tx, page, self._lease_seconds),
+            )
+        lost = self._losses.find(due, time.monotonic())
+        for pull in lost.links:
+            self._claim(pull, outbox.links)
+        for pull in lost.coordinators:
+            self._claim(pull, outbox.resumes)
+        for layer in lost.layers:
+            self._dispatch(layer, outbox)
 
     def _claim(self, pull: DuePull, into: list[str]) -> None:
         with self._catalog.begin() as tx:
@@ -175,22 +169,20 @@ class Rounds:
                 fleet.count_slots(tx, counted.layer_slots, counted.pull_slots)
             self._counted = counted
 
-    def _explain(self) -> None:
+    def _explain(self, page: Sequence[str]) -> None:
         counted = self._counted
         with self._catalog.begin() as tx:
             reasons.refresh(
                 tx,
+                page,
                 no_pull_worker=counted is not None and counted.pull_slots == 0,
                 no_layer_worker=counted is not None and counted.layer_slots == 0,
             )
         began = time.monotonic()
         if began >= self._line_due_at:
             with self._catalog.begin() as tx:
-                reasons.refresh_line(tx)
+                line = recovery.in_line(tx, self._line_after)
+                reasons.refresh_line(tx, line)
+            self._line_after = line[-1] if len(line) == recovery.LINE_BATCH else ""
             ended = time.monotonic()
             self._line_due_at = ended + _LINE_REST * (ended - began)
-
-
-def _is_on_its_way(layer: DueLayer, messages: Messages) -> bool:
-    digest = str(layer.digest)
-    return any((pull_id, digest) in messages.layers for pull_id in layer.pulls)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.catalog import reasons
+from shared.catalog import reasons, recovery
 from shared.catalog.database import Connection
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_pulls import row
@@ -10,8 +10,13 @@ from tests.integration.catalog.given_pulls import row
 
 def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bool = False) -> None:
     """Bring every reason up to date."""
-    reasons.refresh(tx, no_pull_worker=no_pull_worker, no_layer_worker=no_layer_worker)
-    reasons.refresh_line(tx)
+    reasons.refresh(
+        tx,
+        recovery.under_way(tx),
+        no_pull_worker=no_pull_worker,
+        no_layer_worker=no_layer_worker,
+    )
+    reasons.refresh_line(tx, recovery.in_line(tx))
 
 
 def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:

@@ -33,6 +33,14 @@ def dead_step(tx: Connection) -> None:
     expire(tx)
 
 
+def coordinators(tx: Connection) -> list[DuePull]:
+    return recovery.coordinators(tx, recovery.under_way(tx))
+
+
+def links(tx: Connection) -> list[DuePull]:
+    return recovery.whole(tx, recovery.under_way(tx))
+
+
 Change = Callable[[Connection], object]
 BUSY: dict[str, Change] = {
     "a living step": step,
@@ -59,14 +67,14 @@ CIRCUMSTANCES: dict[str, Change] = BUSY | IDLE | PAUSED
 def test_no_coordinator_is_due_with(tx: Connection, circumstance: str) -> None:
     admitted(tx, requested_by="ci")
     CIRCUMSTANCES[circumstance](tx)
-    assert recovery.coordinators(tx) == []
+    assert coordinators(tx) == []
 
 
 @pytest.mark.parametrize("circumstance", IDLE)
 def test_a_coordinator_is_due_in_spite_of(tx: Connection, circumstance: str) -> None:
     admitted(tx, requested_by="ci")
     CIRCUMSTANCES[circumstance](tx)
-    assert recovery.coordinators(tx) == [DuePull("p", 0)]
+    assert [(due.id, due.generation) for due in coordinators(tx)] == [("p", 0)]
 
 
 def test_admitted_pulls_without_a_plan_are_due_the_most_urgent_first(tx: Connection) -> None:
@@ -76,7 +84,15 @@ def test_admitted_pulls_without_a_plan_are_due_the_most_urgent_first(tx: Connect
     admitted(tx, "old", age_minutes=9)
     admitted(tx, "urgent", priority=8)
     pulls.start(tx, "urgent", "linux/amd64")
-    assert [due.id for due in recovery.coordinators(tx)] == ["urgent", "old", "young"]
+    assert [due.id for due in coordinators(tx)] == ["urgent", "old", "young"]
+
+
+def test_what_is_due_tells_how_long_its_owner_has_been_silent(tx: Connection) -> None:
+    admitted(tx)
+    assert [due.silent_seconds for due in coordinators(tx)] == [None]
+    dead_step(tx)
+    (due,) = coordinators(tx)
+    assert due.silent_seconds == pytest.approx(60, abs=30)
 
 
 # Whole pulls
@@ -91,14 +107,14 @@ def whole(tx: Connection) -> None:
 def test_no_link_is_due_with(tx: Connection, circumstance: str) -> None:
     whole(tx)
     CIRCUMSTANCES[circumstance](tx)
-    assert recovery.whole(tx) == []
+    assert links(tx) == []
 
 
 @pytest.mark.parametrize("circumstance", IDLE)
 def test_a_link_is_due_in_spite_of(tx: Connection, circumstance: str) -> None:
     whole(tx)
     CIRCUMSTANCES[circumstance](tx)
-    assert recovery.whole(tx) == [DuePull("p", 1)]
+    assert [(due.id, due.generation) for due in links(tx)] == [("p", 1)]
 
 
 def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> None:
@@ -106,9 +122,9 @@ def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> Non
     fetching(tx, "misses the top", [BASE, TOP])
     fetching(tx, "without layers", [])
     admitted(tx, "without a plan")
-    assert {due.id for due in recovery.whole(tx)} == {"p", "without layers"}
+    assert {due.id for due in links(tx)} == {"p", "without layers"}
     pulls.linking(tx, "p")
-    assert "p" in {due.id for due in recovery.whole(tx)}
+    assert "p" in {due.id for due in links(tx)}
 
 
 # Claims
@@ -117,7 +133,7 @@ def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> Non
 def test_of_two_claims_at_once_one_wins(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         admitted(tx)
-        (due,) = recovery.coordinators(tx)
+        (due,) = coordinators(tx)
     claims: list[str | None] = []
 
     def claim() -> None:

@@ -63,6 +63,16 @@ STATEMENTS = (
     )
     """,
     "INSERT INTO schema_compatibility (revision, oldest_reader) VALUES ('0005', '0005')",
+    # The reconciler looks at pulls page by page, and at what has waited long enough.
+    f"""
+    CREATE INDEX pulls_under_way_idx ON pulls (id)
+    WHERE admitted_at IS NOT NULL AND state NOT IN ({_FINAL})
+    """,
+    "CREATE INDEX pulls_line_idx ON pulls (id) WHERE state = 'queued' AND admitted_at IS NULL",
+    """
+    CREATE INDEX pull_layers_not_before_idx ON pull_layers (not_before)
+    WHERE not_before IS NOT NULL
+    """,
 )
 
 
@@ -77,7 +87,14 @@ def downgrade() -> None:
     for table in ("schema_compatibility", "nodes", "registry_holds"):
         op.execute(f"DROP TABLE {table}")
     op.execute("ALTER TABLE fleet DROP COLUMN broker_run_id")
-    for index in ("leases_held_idx", "leases_digest_idx", "pulls_finished_idx"):
+    for index in (
+        "pull_layers_not_before_idx",
+        "pulls_line_idx",
+        "pulls_under_way_idx",
+        "leases_held_idx",
+        "leases_digest_idx",
+        "pulls_finished_idx",
+    ):
         op.execute(f"DROP INDEX {index}")
     op.execute("ALTER TABLE pulls DROP COLUMN layout_unsettled")
     op.execute("ALTER TABLE pulls DROP COLUMN callbacks")
