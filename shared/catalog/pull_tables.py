@@ -93,14 +93,21 @@ pulls = Table(
     ),
     Index("pulls_finished_idx", "finished_at", postgresql_where=text(f"state IN ({_FINAL})")),
     Index("pulls_layout_unsettled_idx", "id", postgresql_where=text("layout_unsettled")),
-    # In one direction, so that who stands in it is found by leaps from one to the next.
+    # In one direction, so that registries and requesters are found by leaps from one to the next.
     Index(
         "pulls_turn_idx",
         text("priority DESC"),
-        text("coalesce(requested_by, '') DESC"),
         text("coalesce(registry, '') DESC"),
+        text("coalesce(requested_by, '') DESC"),
         "created_at",
         postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
+    ),
+    Index(
+        "pulls_line_idx",
+        text("priority DESC"),
+        text("coalesce(registry, '') DESC"),
+        "created_at",
+        postgresql_where=text("state = 'queued' AND admitted_at IS NULL AND generation >= 0"),
     ),
     Index(None, "created_at"),
 )
@@ -131,6 +138,11 @@ pull_layers = Table(
     # A message to fetch it is queued or unacknowledged.
     Column("has_message", Boolean, nullable=False, server_default=text("false")),
     Index("pull_layers_message_idx", "digest", postgresql_where=text("has_message")),
+    Index(
+        "pull_layers_parked_idx",
+        "pull_id",
+        postgresql_where=text("waiting_for->>'cause' = 'turn'"),
+    ),
 )
 
 # Narrow and hot: who is at work on a blob, and how far. One per upstream registry, so that a slow

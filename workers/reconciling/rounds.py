@@ -75,7 +75,7 @@ class Rounds:
         self._end(outbox)
         self._send_again(outbox)
         self._count_workers()
-        outbox.resumes += admit(self._catalog)
+        outbox.resume(admit(self._catalog))
         deliver(self._app, self._catalog, outbox)
         self._explain()
         return True
