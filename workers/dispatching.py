@@ -35,11 +35,14 @@ def deliver(app: Celery, catalog: Catalog, outbox: Outbox) -> None:
             answer(app, catalog, pull_id, outbox.finals.get(pull_id))
         if outbox.ended:
             # Each end makes room for others.
-            outbox.resumes += admit(catalog)
+            outbox.resume(admit(catalog))
         for message in outbox.layers:
             send_layer(app, message)
         for pull_id in outbox.links:
             send_link(app, pull_id)
+        for pull_id in outbox.urgent:
+            # Workers read this queue first, and it is never long.
+            send_resume(app, pull_id, queue=contract.CONTROL)
         for pull_id in outbox.resumes:
             send_resume(app, pull_id)
     except Exception as error:
@@ -94,12 +97,14 @@ def send_link(app: Celery, pull_id: str, generation: int = 0) -> None:
     message.apply_async(ignore_result=True)
 
 
-def send_resume(app: Celery, pull_id: str, generation: int = 0) -> None:
+def send_resume(
+    app: Celery, pull_id: str, generation: int = 0, queue: str = contract.PULLS
+) -> None:
     """Go on with a pull; under an id of its own, since a revoked one would be dropped."""
     message = _message(
         app, contract.RESUME_PULL, f"pull {pull_id}", pull_id=pull_id, generation=generation
     )
-    message.apply_async()
+    message.apply_async(queue=queue)
 
 
 def _message(app: Celery, name: str, shown: str, **arguments: object) -> Signature:

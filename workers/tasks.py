@@ -108,7 +108,7 @@ def _coordinate(step: _Step, pull_id: str) -> None:
         return
     if plan.missing:
         launch(app, plan)
-    else:
+    elif not plan.followed:
         linking.link_image(step.work, pull_id, step.outbox)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
 
+from shared.catalog import layer_messages
 from shared.catalog.database import Connection
 from shared.catalog.pull_rows import COLUMNS, as_pull, touched, update_open
 from shared.catalog.pull_tables import FINAL_STATES, pull_layers, pulls
@@ -45,7 +46,10 @@ def fail(
         waiting_for=None,
         not_before=None,
     )
-    return touched(tx, statement)
+    ended = touched(tx, statement)
+    if ended:
+        layer_messages.drop(tx, pull_id)
+    return ended
 
 
 def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
@@ -60,6 +64,7 @@ def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
             not_before=None,
         )
     )
+    layer_messages.drop(tx, pull_id)
     return get(tx, pull_id)
 
 

@@ -22,39 +22,43 @@ _LAND = text(
     )
     UPDATE pull_layers SET source = told.source,
         bytes_fetched = pull_layers.bytes_fetched + told.fetched_bytes,
-        waiting_for = NULL, not_before = NULL
+        waiting_for = NULL, not_before = NULL, has_message = false
     FROM unnest(CAST(:pull_ids AS text[]), CAST(:digests AS text[]), CAST(:sources AS text[]),
         CAST(:fetched AS bigint[])) AS told (pull_id, digest, source, fetched_bytes)
     WHERE pull_layers.pull_id = told.pull_id AND pull_layers.digest = told.digest
     """
 )
 
-_WAITING = text("""
-    SELECT p.id FROM pulls p
-    WHERE p.state IN ('fetching', 'linking') AND p.id IN (
-        SELECT pull_id FROM pull_layers WHERE digest = ANY(CAST(:digests AS text[])))
-    ORDER BY p.id FOR UPDATE OF p
-""")
-
-_JOIN = text("""
+# Other messages for the same blobs find nothing to do. Rows that only wait are not
+# touched, since they may be thousands: `pull_layers.columns()` reads them as they are meant.
+_TELL = text("""
     UPDATE pull_layers SET source = coalesce(source, 'joined'), waiting_for = NULL,
-        not_before = NULL
-    WHERE digest = ANY(CAST(:digests AS text[])) AND pull_id = ANY(CAST(:waiting AS text[]))
+        not_before = NULL, has_message = false
+    WHERE digest = ANY(CAST(:digests AS text[])) AND has_message
 """)
 
-# What each of them has by now, and whether that is all of it.
 _COUNT = text("""
-    WITH sums AS (
-        SELECT pull_id, bool_and(blobs.stored_at IS NOT NULL) AS whole,
-            coalesce(sum(pull_layers.size_bytes)
-                FILTER (WHERE blobs.stored_at IS NOT NULL), 0) AS stored
-        FROM pull_layers LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-        WHERE pull_id = ANY(CAST(:waiting AS text[])) GROUP BY pull_id
+    UPDATE pulls SET bytes_done = greatest(bytes_done, (
+        SELECT coalesce(sum(pull_layers.size_bytes), 0) FROM pull_layers
+        JOIN blobs ON blobs.digest = pull_layers.digest AND blobs.stored_at IS NOT NULL
+        WHERE pull_layers.pull_id = :pull_id))
+    WHERE id = :pull_id AND state IN ('fetching', 'linking')
+""")
+
+# Of pulls of one image one is enough: who links it completes the others, too.
+_WHOLE = text("""
+    WITH image AS (
+        SELECT DISTINCT ON (p.reference, p.platform, p.manifest_digest, p.registry) p.id
+        FROM pull_layers JOIN pulls p ON p.id = pull_layers.pull_id
+        WHERE pull_layers.digest = ANY(CAST(:digests AS text[]))
+          AND p.state IN ('fetching', 'linking')
+        ORDER BY p.reference, p.platform, p.manifest_digest, p.registry, p.id = :pull_id DESC,
+            p.priority DESC, p.created_at
     )
-    UPDATE pulls SET bytes_done = greatest(bytes_done, sums.stored),
-        waiting_for = CASE WHEN sums.whole THEN NULL ELSE waiting_for END
-    FROM sums WHERE pulls.id = sums.pull_id
-    RETURNING pulls.id, sums.whole
+    SELECT image.id FROM image WHERE NOT EXISTS (
+        SELECT FROM pull_layers LEFT JOIN blobs ON blobs.digest = pull_layers.digest
+        WHERE pull_layers.pull_id = image.id AND blobs.stored_at IS NULL)
+    ORDER BY image.id = :pull_id, image.id
 """)
 
 
@@ -83,18 +87,11 @@ def land(tx: Connection, landings: Sequence[Landing]) -> None:
     tx.execute(_LAND, {**stored, **told})
 
 
-def settle(
-    tx: Connection, digests: Sequence[Digest], pull_id: str, *, own_is_told: bool = False
-) -> list[str]:
-    """Blobs have been stored: tell every pull that waits for one. Those that are whole now.
-
-    `pull_id`: whose download it was; the others joined it. `own_is_told`: its own rows say so.
+def settle(tx: Connection, digests: Sequence[Digest], pull_id: str) -> list[str]:
+    """Blobs have been stored by a download for this pull. Of each image that is whole now, one pull
+    to be linked, this one last: the links of others are on their way by then.
     """
     stored = [str(digest) for digest in digests]
-    waiting = list(tx.execute(_WAITING, {"digests": stored}).scalars())
-    if not own_is_told or waiting != [pull_id]:
-        tx.execute(_JOIN, {"digests": stored, "waiting": waiting})
-    counted = tx.execute(_COUNT, {"waiting": waiting})
-    whole = [row.id for row in counted if row.whole]
-    # The one that fetched it last: the others' links are on their way by then.
-    return sorted(whole, key=lambda each: each == pull_id)
+    tx.execute(_COUNT, {"pull_id": pull_id})
+    tx.execute(_TELL, {"digests": stored})
+    return list(tx.execute(_WHOLE, {"digests": stored, "pull_id": pull_id}).scalars())

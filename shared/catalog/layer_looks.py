@@ -16,22 +16,24 @@ from shared.catalog.pull_values import Pull
 from shared.catalog.tables import blobs
 from shared.oci.digest import Digest
 
-# Whether a more urgent layer stands behind this one in the queue, and nobody fetches it. Only
-# messages that were sent later than this layer's: those before it have had their turn.
+# Whether a more urgent layer stands behind this one in the queue, and is not fetched yet. Only
+# messages that were sent later than this layer's: those before it have had their turn. All by the
+# index of those that have a message.
 _MORE_URGENT = """
     EXISTS (
-        SELECT FROM pulls other JOIN pull_layers theirs ON theirs.pull_id = other.id
+        SELECT FROM pull_layers theirs JOIN pulls other ON other.id = theirs.pull_id
             LEFT JOIN blobs b ON b.digest = theirs.digest
             LEFT JOIN leases l ON l.registry = other.registry AND l.digest = theirs.digest
                 AND l.owner IS NOT NULL AND l.expires_at > clock_timestamp()
-        WHERE other.state = 'fetching' AND theirs.digest <> pull_layers.digest
-          AND other.priority > (
+        WHERE theirs.has_message AND theirs.waiting_for IS NULL
+          AND other.state = 'fetching' AND theirs.digest <> pull_layers.digest
+          AND other.priority > greatest(p.priority, (
             SELECT max(sharer.priority) FROM pull_layers shared
             JOIN pulls sharer ON sharer.id = shared.pull_id
-            WHERE shared.digest = pull_layers.digest AND sharer.registry = p.registry
-              AND sharer.state = 'fetching')
+            WHERE shared.digest = pull_layers.digest AND shared.has_message
+              AND sharer.registry = p.registry AND sharer.state = 'fetching'))
           AND theirs.dispatched_at > pull_layers.dispatched_at
-          AND theirs.waiting_for IS NULL AND b.stored_at IS NULL AND l.fence IS NULL)
+          AND b.stored_at IS NULL AND l.fence IS NULL)
 """
 
 

@@ -1,10 +1,19 @@
-"""Messages to fetch a layer: noted here with their dispatch, sent by the workers after it."""
+"""Messages to fetch a layer: noted here with their dispatch, sent by the workers after it.
 
+`pull_layers.has_message` is true while a message for the layer is queued or unacknowledged. It is
+set when the message is dispatched. It is cleared when the layer lands, when its task ends without
+landing it (it joins another pull, or waits for longer than a message may), and when its pull ends.
+A pull whose layer is fetched already, or has a message of another pull, follows that one: it has a
+row that waits, and no message of its own.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
 
 from shared.catalog.database import Connection
+from shared.catalog.pauses import IS_PAUSED
 from shared.oci.digest import Digest
 
 
@@ -18,6 +27,56 @@ class LayerMessage:
     generation: int
 
 
+# A pull of a lower priority is not followed: its message may stand behind many, and an urgent
+# layer finds its way to the front by a message of its own.
+_FAN_OUT = text(
+    f"""
+    WITH own AS (
+        SELECT layer.digest, coalesce(
+            (SELECT coalesce(leases.pull_id, '') FROM leases
+             WHERE leases.registry = asking.registry AND leases.digest = layer.digest
+               AND leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()),
+            (SELECT p.id FROM pull_layers sent JOIN pulls p ON p.id = sent.pull_id
+             WHERE sent.digest = layer.digest AND sent.has_message AND sent.waiting_for IS NULL
+               AND p.id <> asking.id AND p.registry = asking.registry AND p.state = 'fetching'
+               AND p.priority >= asking.priority AND NOT {IS_PAUSED}
+             ORDER BY p.priority DESC, p.created_at LIMIT 1)) AS leader
+        FROM pulls asking JOIN pull_layers layer ON layer.pull_id = asking.id
+        WHERE asking.id = :pull_id AND layer.digest = ANY(CAST(:digests AS text[]))
+    )
+    UPDATE pull_layers SET generation = generation + 1, has_message = leader IS NULL,
+        dispatched_at = CASE WHEN leader IS NULL THEN clock_timestamp() END,
+        waiting_for = CASE WHEN leader IS NOT NULL THEN jsonb_build_object('cause', 'pull',
+            'until', clock_timestamp() + interval '1 minute', 'detail', leader) END,
+        not_before = NULL
+    FROM own WHERE pull_layers.pull_id = :pull_id AND pull_layers.digest = own.digest
+    RETURNING pull_layers.digest, leader
+    """
+)
+
+
+def fan_out(tx: Connection, pull_id: str, missing: Sequence[Digest]) -> dict[Digest, str | None]:
+    """Each missing layer of a planned pull, with the pull that it follows; None for those whose
+    messages are to be sent. The blobs' rows are locked, so that of two pulls one follows.
+    """
+    rows = tx.execute(
+        _FAN_OUT, {"pull_id": pull_id, "digests": [str(digest) for digest in missing]}
+    )
+    return {Digest.parse(row.digest): row.leader for row in rows}
+
+
+_DISPATCH = text(
+    """
+    UPDATE pull_layers SET generation = pull_layers.generation + 1, has_message = true,
+        dispatched_at = clock_timestamp(), waiting_for = NULL, not_before = NULL
+    FROM pulls
+    WHERE pull_id = :pull_id AND digest = :digest AND pulls.id = pull_id
+      AND (CAST(:seen AS integer) IS NULL OR pull_layers.generation = :seen)
+    RETURNING pulls.reference, pull_layers.generation
+    """
+)
+
+
 def dispatch(
     tx: Connection, pull_id: str, digest: Digest, generation: int | None = None
 ) -> LayerMessage | None:
@@ -26,16 +85,14 @@ def dispatch(
     `generation`: as it was seen when this was decided.
     """
     row = tx.execute(
-        text(
-            """
-            UPDATE pull_layers SET generation = pull_layers.generation + 1,
-                dispatched_at = clock_timestamp()
-            FROM pulls
-            WHERE pull_id = :pull_id AND digest = :digest AND pulls.id = pull_id
-              AND (CAST(:seen AS integer) IS NULL OR pull_layers.generation = :seen)
-            RETURNING pulls.reference, pull_layers.generation
-            """
-        ),
-        {"pull_id": pull_id, "digest": str(digest), "seen": generation},
+        _DISPATCH, {"pull_id": pull_id, "digest": str(digest), "seen": generation}
     ).one_or_none()
     return LayerMessage(pull_id, row.reference, digest, row.generation) if row else None
+
+
+_DROP = text("UPDATE pull_layers SET has_message = false WHERE pull_id = :pull_id AND has_message")
+
+
+def drop(tx: Connection, pull_id: str) -> None:
+    """The pull has ended: its messages find nothing to do, and count no more."""
+    tx.execute(_DROP, {"pull_id": pull_id})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, select, text, update
+from sqlalchemy import ColumnElement, Select, case, func, null, select, text, update
 from sqlalchemy.sql.dml import Update
 
 from shared.catalog.database import Connection
@@ -46,6 +46,18 @@ def of_pull(tx: Connection, pull_id: str, registry: str) -> list[PullLayer]:
         _select(registry).where(pull_layers.c.pull_id == pull_id).order_by(pull_layers.c.position)
     )
     return [as_layer(row) for row in rows]
+
+
+def of_pulls(
+    tx: Connection, pull_ids: Sequence[str], registry: str
+) -> dict[str, dict[Digest, PullLayer]]:
+    """The layers of several pulls of one registry, by pull and digest."""
+    rows = tx.execute(_select(registry).where(pull_layers.c.pull_id.in_(pull_ids)))
+    found: dict[str, dict[Digest, PullLayer]] = {pull_id: {} for pull_id in pull_ids}
+    for row in rows:
+        layer = as_layer(row)
+        found[row.pull_id][layer.digest] = layer
+    return found
 
 
 def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLayer | None:
@@ -111,17 +123,28 @@ def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
 
 
 def wait(
-    tx: Connection, pull_id: str, digest: Digest, cause: str, seconds: float, detail: str
+    tx: Connection,
+    pull_id: str,
+    digest: Digest,
+    cause: str,
+    seconds: float,
+    detail: str,
+    *,
+    has_message: bool = False,
 ) -> None:
-    """Nobody tries this layer for so long, and the row says why."""
+    """The layer is not tried for `seconds`, and its row says why. `has_message`: its message waits
+    for as long in a worker's memory; otherwise the reconciler sends another one then.
+    """
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
-    tx.execute(_one(pull_id, digest).values(waiting_for=reason, not_before=until))
+    tx.execute(
+        _one(pull_id, digest).values(waiting_for=reason, not_before=until, has_message=has_message)
+    )
 
 
 def leave(tx: Connection, pull_id: str, digest: Digest) -> None:
-    """It was begun a moment ago, and another task is at it: that was no attempt."""
-    tx.execute(_one(pull_id, digest).values(attempts=_one_attempt_less()))
+    """It was begun a moment ago, and another task of its pull fetches it: that was no attempt."""
+    tx.execute(_one(pull_id, digest).values(attempts=_one_attempt_less(), has_message=False))
 
 
 def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datetime) -> None:
@@ -135,6 +158,7 @@ def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datet
             attempts=_one_attempt_less(),
             waiting_for=reason,
             not_before=None,
+            has_message=False,
         )
     )
 
@@ -177,8 +201,18 @@ def columns() -> list[Any]:
     is_stored = blobs.c.stored_at.is_not(None)
     done = case((is_stored, pull_layers.c.size_bytes), else_=func.coalesce(leases.c.bytes_done, 0))
     alive = leases.c.owner.is_not(None) & (leases.c.expires_at > func.clock_timestamp())
+    # A layer that landed for another pull touches no row of those that wait for it: they may be
+    # thousands. So what such a row says of waiting is over once the blob is stored.
+    waited = pull_layers.c.has_message | pull_layers.c.waiting_for.is_not(None)
+    kept = {"source", "waiting_for", "not_before"}
     return [
-        *pull_layers.c,
+        *(one for one in pull_layers.c if one.name not in kept),
+        case(
+            (is_stored & waited, func.coalesce(pull_layers.c.source, "joined")),
+            else_=pull_layers.c.source,
+        ).label("source"),
+        case((is_stored, null()), else_=pull_layers.c.waiting_for).label("waiting_for"),
+        case((is_stored, null()), else_=pull_layers.c.not_before).label("not_before"),
         func.coalesce(is_stored, False).label("stored"),
         done.label("done"),
         case((alive, leases.c.owner)).label("owner"),

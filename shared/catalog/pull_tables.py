@@ -98,19 +98,26 @@ pulls = Table(
         postgresql_where=text(f"admitted_at IS NOT NULL AND state NOT IN ({_FINAL})"),
     ),
     Index(
-        "pulls_line_idx",
+        "pulls_in_line_idx",
         "id",
         postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
     ),
     Index("pulls_layout_unsettled_idx", "id", postgresql_where=text("layout_unsettled")),
-    # In one direction, so that who stands in it is found by leaps from one to the next.
+    # In one direction, so that registries and requesters are found by leaps from one to the next.
     Index(
         "pulls_turn_idx",
         text("priority DESC"),
-        text("coalesce(requested_by, '') DESC"),
         text("coalesce(registry, '') DESC"),
+        text("coalesce(requested_by, '') DESC"),
         "created_at",
         postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
+    ),
+    Index(
+        "pulls_line_idx",
+        text("priority DESC"),
+        text("coalesce(registry, '') DESC"),
+        "created_at",
+        postgresql_where=text("state = 'queued' AND admitted_at IS NULL AND generation >= 0"),
     ),
     Index(None, "created_at"),
 )
@@ -141,6 +148,11 @@ pull_layers = Table(
     # A message to fetch it is queued or unacknowledged.
     Column("has_message", Boolean, nullable=False, server_default=text("false")),
     Index("pull_layers_message_idx", "digest", postgresql_where=text("has_message")),
+    Index(
+        "pull_layers_parked_idx",
+        "pull_id",
+        postgresql_where=text("waiting_for->>'cause' = 'turn'"),
+    ),
     Index(
         "pull_layers_not_before_idx", "not_before", postgresql_where=text("not_before IS NOT NULL")
     ),

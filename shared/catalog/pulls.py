@@ -127,26 +127,24 @@ def plan(
     )
 
 
-def fan_out(tx: Connection, pull_id: str) -> int | None:
-    """The layers' messages are on their way. The pull's generation, None if it has ended."""
+def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | None:
+    """The layers are to be fetched; `leader`: where all of them follow other pulls, one of those.
+
+    The pull's generation, None if it has ended. The layers' own rows: `layer_messages.fan_out`.
+    """
     now = func.clock_timestamp()
+    reason = func.jsonb_build_object("cause", "pull", "until", now + _NEXT_LOOK, "detail", leader)
     generation: int | None = tx.execute(
         update_open(pull_id)
         .values(
             state="fetching",
             generation=pulls.c.generation + 1,
             dispatched_at=now,
-            waiting_for=None,
+            waiting_for=reason if leader is not None else None,
             not_before=None,
         )
         .returning(pulls.c.generation)
     ).scalar()
-    if generation is not None:
-        tx.execute(
-            update(pull_layers)
-            .where(pull_layers.c.pull_id == pull_id)
-            .values(generation=pull_layers.c.generation + 1, dispatched_at=now)
-        )
     return generation
 
 

@@ -61,6 +61,9 @@ _FOLLOWED = """(
         AND coalesce(mine.not_before <= now(), true)
 )"""
 
+# What its last step said when it made the pull `p` wait.
+_OWN = "ARRAY[p.waiting_for->>'cause', p.waiting_for->>'detail', p.waiting_for->>'until']"
+
 # The layers of the pull `p` while it fetches them. `holder`: the pull they are being fetched for.
 _MINE = """
     SELECT mine.not_before, mine.waiting_for, blobs.stored_at IS NULL AS is_missing,
@@ -80,8 +83,7 @@ _UNDER_WAY = f"""
     reason AS (
         SELECT p.id, CASE
             WHEN {PAUSED_SENTENCE} IS NOT NULL THEN ARRAY['paused', {PAUSED_SENTENCE}]
-            WHEN layer.missing = 0 AND p.not_before > now() THEN ARRAY[
-                p.waiting_for->>'cause', p.waiting_for->>'detail', p.waiting_for->>'until']
+            WHEN layer.missing = 0 AND p.not_before > now() THEN {_OWN}
             WHEN layer.missing = 0 AND step.name IS NOT NULL THEN NULL
             WHEN layer.missing = 0 AND :no_pull_worker
                 THEN ARRAY['no_worker', 'no worker consumes towline.pulls']
@@ -119,7 +121,8 @@ _WHY_IN_LINE = f"""CASE
     ELSE coalesce({_HOLD}, ARRAY['turn', 'others are before it']) END"""
 _LINE = f"""
     reason AS (
-        SELECT p.id, {_WHY_IN_LINE} AS why, NULL::bigint AS bytes
+        SELECT p.id, CASE WHEN p.not_before > now() AND {PAUSED_SENTENCE} IS NULL THEN {_OWN}
+            ELSE {_WHY_IN_LINE} END AS why, NULL::bigint AS bytes
         FROM {_CHOSEN} WHERE {by_key(_IS_IN_LINE)}
     )
 """

@@ -172,7 +172,9 @@ def waited(tx: Connection) -> list[str]:
 
 
 def whole(tx: Connection, page: Sequence[str]) -> list[DuePull]:
-    """Those of these pulls whose layers are all stored, and that no worker links."""
+    """Those of these pulls whose layers are all stored, and that no worker links: one of each
+    image, since a link completes the others, too.
+    """
     return _due_pulls(
         tx,
         page,
@@ -181,6 +183,7 @@ def whole(tx: Connection, page: Sequence[str]) -> list[DuePull]:
             SELECT FROM pull_layers LEFT JOIN blobs ON blobs.digest = pull_layers.digest
             WHERE pull_layers.pull_id = p.id AND blobs.stored_at IS NULL)
         """,
+        "p.reference, p.platform, p.manifest_digest, p.registry",
     )
 
 
@@ -191,17 +194,22 @@ def coordinators(tx: Connection, page: Sequence[str]) -> list[DuePull]:
     condition = f"""
         p.state IN ('queued', 'resolving') AND p.admitted_at IS NOT NULL AND NOT {IS_PAUSED}
     """
-    return _due_pulls(tx, page, condition)
+    return _due_pulls(tx, page, condition, "p.id")
 
 
-def _due_pulls(tx: Connection, page: Sequence[str], condition: str) -> list[DuePull]:
+def _due_pulls(tx: Connection, page: Sequence[str], condition: str, alike: str) -> list[DuePull]:
+    """The best of each that are `alike`; the best first."""
     rows = tx.execute(
         text(
             f"""
-            SELECT p.id, p.generation, {_SILENT_STEP} FROM {_CHOSEN} {_STEP}
-            WHERE {_NO_STEP_LEASE} AND {condition}
-              AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
-            ORDER BY p.priority DESC, p.created_at
+            SELECT id, generation, silent_seconds FROM (
+                SELECT DISTINCT ON ({alike}) p.id, p.generation, p.priority, p.created_at,
+                    {_SILENT_STEP}
+                FROM {_CHOSEN} {_STEP}
+                WHERE {_NO_STEP_LEASE} AND {condition}
+                  AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
+                ORDER BY {alike}, p.priority DESC, p.created_at
+            ) AS due ORDER BY priority DESC, created_at
             """
         ),
         {"page": list(page)},

@@ -41,7 +41,7 @@ def test_the_place_in_the_line_is_the_order_of_admission(catalog: Catalog) -> No
     before = {each: place.before for each, place in places.items() if place}
     assert sorted(before.values()) == list(range(21))
     with catalog.begin() as tx:
-        chosen = admission.admit(tx)
+        chosen = [one.pull_id for one in admission.admit(tx)]
     assert len(chosen) == 16
     assert {before[each] for each in chosen} == set(range(16))
 

@@ -9,7 +9,7 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from shared.catalog import ends, fleet, pull_layers, pulls, recovery
+from shared.catalog import ends, fleet, layer_messages, pull_layers, pulls, recovery
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, PlannedLayer
 from shared.oci.digest import Digest
@@ -81,6 +81,7 @@ def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST) -> None:
             resolved_at=pulls.clock(tx),
             layers=[layer],
         )
+        layer_messages.fan_out(tx, pull_id, [layer.digest])
         pulls.fan_out(tx, pull_id)
 
 

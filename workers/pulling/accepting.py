@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.catalog import admission, pulls
+from shared.catalog.admission import Admitted
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import InvalidArgument, PermanentError
@@ -41,12 +42,12 @@ def accept_pull(
         if pull.admitted_at is not None:
             return True
         admitted = admit(resources.catalog)
-        outbox.resumes += [each for each in admitted if each != pull_id]
-        return pull_id in admitted
+        outbox.resume(one for one in admitted if one.pull_id != pull_id)
+        return any(one.pull_id == pull_id for one in admitted)
 
 
-def admit(catalog: Catalog) -> list[str]:
-    """Admit what there is room for; whoever calls sends it. Raises CatalogUnavailable."""
+def admit(catalog: Catalog) -> list[Admitted]:
+    """Admit what there is room for; the caller sends it. Raises CatalogUnavailable."""
     with catalog.begin() as tx:
         return admission.admit(tx)
 

@@ -18,7 +18,7 @@ from workers.resources import Resources
 
 # What waits no longer than this may wait as a message in a worker's memory; the rest waits in
 # PostgreSQL, and the reconciler sends it when its time has come.
-_LONGEST_IN_MEMORY_SECONDS = 15.0
+LONGEST_IN_MEMORY_SECONDS = 15.0
 
 
 class Postponed(Exception):
@@ -36,7 +36,7 @@ class TryAgain(Exception):
     @property
     def in_memory(self) -> bool:
         """Whether the message itself may wait."""
-        return self.delay_seconds <= _LONGEST_IN_MEMORY_SECONDS
+        return self.delay_seconds <= LONGEST_IN_MEMORY_SECONDS
 
 
 @dataclass(slots=True)
@@ -54,6 +54,8 @@ class Attempt:
     proof: Proof | None = field(default=None)
     # Whether somebody may wait for the slot that this one takes.
     frees_slot: bool = field(default=True)
+    # Whether its pull goes before all that is queued.
+    is_urgent: bool = field(default=False)
 
     @property
     def beneficiary(self) -> str:

@@ -11,6 +11,7 @@ ends at once: its pull waits as a row, and is told when the layer lands (`landin
 from contextlib import ExitStack
 
 from shared.catalog import blobs, ends, layer_looks, leases, pull_layers, pulls, waiters
+from shared.catalog.admission import URGENT_PRIORITY
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
@@ -68,13 +69,13 @@ def fetch_layer(
                 arrivals = [arrival]
             if arrivals:
                 land(current, arrivals)
-        if len(arrivals) > 1 and pull_id in outbox.links:
+        if (len(arrivals) > 1 or current.is_urgent) and pull_id in outbox.links:
             _link_now(resources, pull_id, outbox)
 
 
 def _link_now(resources: Resources, pull_id: str, outbox: Outbox) -> None:
-    """The last layers of a pull came together. Its own message might wait behind all that others
-    have sent, and the chord's body behind those that find nothing to do.
+    """The last layers of a pull came together, or it is urgent. Its own message might wait behind
+    all that others have sent, and the chord's body behind those that find nothing to do.
     """
     outbox.links.remove(pull_id)
     try:
@@ -92,9 +93,13 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
     free_bytes = resources.volume.space().free_bytes
     with resources.catalog.begin() as tx:
         look = layer_looks.look(tx, current.pull_id, digest)
-        if look is None or look.pull.final:
+        if look is None:
             return []
         layer = look.layer
+        if look.pull.final:
+            if layer is not None and not layer.stored:
+                _leave_to_followers(tx, current, look.pull, digest)
+            return []
         if layer is None:
             raise InvalidArgument(f"The pull {look.pull.id} does not list the layer {digest}.")
         if layer.stored:
@@ -105,12 +110,21 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
         if obstacle is not None:
             pulls.say(tx, current.pull_id, *obstacle)
             pull_layers.wait(tx, current.pull_id, digest, *obstacle)
+            if obstacle.cause == "paused":
+                _leave_to_followers(tx, current, look.pull, digest)
             return []
         if not look.more_urgent:
             current.frees_slot = reserves(look, reserved_slots)
+            current.is_urgent = look.pull.priority >= URGENT_PRIORITY
             return _take(tx, current, look.pull, layer, announce)
         pull_layers.sent_again(tx, current.pull_id, digest)
     raise YieldTurn
+
+
+def _leave_to_followers(tx: Connection, current: Attempt, pull: Pull, digest: Digest) -> None:
+    """This pull does not fetch the layer. Those that followed it have no message of their own."""
+    registry = str(pull.registry)
+    current.outbox.layers += waiters.succeed(tx, registry, digest, but=pull.id)
 
 
 def _take(

@@ -25,7 +25,7 @@ def land(current: Attempt, arrivals: Sequence[Arrival]) -> None:
         one.attempt.transfer = None
     with catalog.begin() as tx:
         digests = [one.work.layer.digest for one in arrivals]
-        current.outbox.links += landings.settle(tx, digests, pull_id, own_is_told=True)
+        current.outbox.links += landings.settle(tx, digests, pull_id)
         if current.frees_slot:
             current.outbox.layers += waiters.unpark(tx)
     for one in arrivals:

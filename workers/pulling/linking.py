@@ -5,13 +5,8 @@ history, receipt, complete. The layout always ends as what the image's row says,
 racing pulls wrote it last.
 """
 
-from datetime import datetime
-from typing import Any
-
 from shared.catalog import ends, images, pull_layers, pulls
-from shared.catalog.database import Connection
 from shared.catalog.images import ImageRow, NewImage
-from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, InvalidManifest
 from shared.oci.digest import Digest
@@ -20,14 +15,14 @@ from shared.oci.manifest import Layer, Manifest, pair_layers
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.layout import ImageFiles, layout_manifest, write_layout
+from workers.pulling.duplicates import complete_duplicates
 from workers.pulling.outbox import Outbox
 from workers.pulling.proving import prove
+from workers.pulling.receipts import Receipt, receipt_of
 from workers.pulling.resolving import DOCUMENT_LIMIT_BYTES, Resolution, recall
 from workers.pulling.stepping import step
 from workers.pulling.trying import attempt
 from workers.resources import Resources
-
-Receipt = dict[str, Any]
 
 
 def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
@@ -52,6 +47,7 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
         receipt = _complete(resources, pull, resolution, layers)
         _settle_layout(resources, pull)
         outbox.end([pull_id])
+        complete_duplicates(resources, pull, layers, outbox)
         return receipt
 
 
@@ -119,7 +115,9 @@ def _complete(
         images.link(tx, _new_image(current, resolution))
         images.use(tx, pull.reference, str(pull.platform))
         finished_at = pulls.clock(tx)
-        receipt = _receipt(tx, current, layers, finished_at)
+        registry = Reference.parse(pull.reference).registry
+        fetched = pull_layers.of_pulls(tx, [pull.id], registry)[pull.id]
+        receipt = receipt_of(current, layers, fetched, finished_at)
         ends.complete(tx, pull.id, receipt, finished_at)
     return receipt
 
@@ -135,51 +133,6 @@ def _new_image(pull: Pull, resolution: Resolution) -> NewImage:
         resolved_at=resolution.resolved_at,
         is_tag=Reference.parse(pull.reference).pinned is None,
     )
-
-
-def _receipt(
-    tx: Connection, pull: Pull, layers: tuple[Layer, ...], finished_at: datetime
-) -> Receipt:
-    registry = Reference.parse(pull.reference).registry
-    fetched = {layer.digest: layer for layer in pull_layers.of_pull(tx, pull.id, registry)}
-    return {
-        "pull_id": pull.id,
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "manifest": pull.manifest_digest,
-        "index": pull.index_digest,
-        "config": pull.config_digest,
-        "layers": _receipt_layers(layers, fetched),
-        "bytes_total": pull.bytes_total,
-        "bytes_fetched": sum(layer.bytes_fetched for layer in fetched.values()),
-        "started_at": pull.started_at.isoformat() if pull.started_at else None,
-        "finished_at": finished_at.isoformat(),
-    }
-
-
-def _receipt_layers(
-    layers: tuple[Layer, ...], fetched: dict[Digest, PullLayer]
-) -> list[dict[str, Any]]:
-    """One entry a position; a repeated digest reports its bytes at its first position only."""
-    entries = []
-    seen: set[Digest] = set()
-    for layer in layers:
-        digest = layer.descriptor.digest
-        row = fetched[digest]
-        first = digest not in seen
-        seen.add(digest)
-        entries.append(
-            {
-                "position": layer.position,
-                "digest": str(digest),
-                "diff_id": str(layer.diff_id) if layer.diff_id else None,
-                "size": layer.descriptor.size,
-                "source": row.source or "present",
-                "bytes_fetched": row.bytes_fetched if first else 0,
-                "attempts": row.attempts,
-            }
-        )
-    return entries
 
 
 def _named(pull: Pull) -> tuple[Reference, Platform]:

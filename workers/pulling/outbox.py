@@ -7,22 +7,30 @@ whose sender died before it, is sent by the reconciler.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from shared.catalog.admission import Admitted
 from shared.catalog.layer_messages import LayerMessage
 from shared.catalog.pull_values import Pull
 
 
 @dataclass(slots=True)
 class Outbox:
-    """`layers` to fetch, pulls to go on with (`resumes`), pulls to link (`links`), pulls that
-    have `ended` and whose waiting callers are to be told.
+    """`layers` to fetch, pulls to go on with (`resumes`, and `urgent` ones, which go before all
+    that is queued), pulls to link (`links`), pulls that have `ended` and whose callers wait for an
+    answer.
     """
 
     layers: list[LayerMessage] = field(default_factory=list)
     resumes: list[str] = field(default_factory=list)
+    urgent: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     # Of those, the rows that are known.
     finals: dict[str, Pull] = field(default_factory=dict)
+
+    def resume(self, admitted: Iterable[Admitted]) -> None:
+        """The turn of these pulls has come."""
+        for one in admitted:
+            (self.urgent if one.is_urgent else self.resumes).append(one.pull_id)
 
     def end(self, pull_ids: Iterable[str]) -> None:
         """These pulls have ended."""

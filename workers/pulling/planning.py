@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from shared.catalog import (
+    admission,
     blobs,
     documents,
     images,
@@ -13,7 +14,6 @@ from shared.catalog import (
     pauses,
     pull_layers,
     pulls,
-    recovery,
     space,
 )
 from shared.catalog.beginnings import Begun
@@ -38,12 +38,15 @@ from workers.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is left of a pull: the distinct layers that are not stored, in manifest order."""
+    """What is left of a pull. `missing`: the distinct layers that are to be fetched for it, in
+    manifest order; `followed`: how many more come by the messages or leases of other pulls.
+    """
 
     pull_id: str
     reference: str
     generation: int
     missing: Sequence[Digest]
+    followed: int = 0
 
 
 def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None:
@@ -88,21 +91,11 @@ def _look_closer(resources: Resources, pull_id: str, outbox: Outbox) -> None:
             paused = pauses.of_pull(tx, pull_id)
             if paused is not None:
                 pulls.wait(tx, pull_id, "paused", PAUSED_SECONDS, paused.sentence)
-            elif pull.state in {"fetching", "linking"}:
-                _go_on(tx, pull, resources.settings.lease_seconds, outbox)
-
-
-def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> None:
-    """Planned before, by a worker that died or for somebody who asks once more: send what is not
-    on its way for certain.
-    """
-    if not pull_layers.missing(tx, pull.id):
-        outbox.links.append(pull.id)
-        return
-    for due in recovery.layers_of(tx, pull.id, lease_seconds):
-        message = layer_messages.dispatch(tx, due.pull_id, due.digest, due.generation)
-        if message is not None:
-            outbox.layers.append(message)
+            elif pull.state in {"fetching", "linking"} and not pull_layers.missing(tx, pull.id):
+                # What is missing has messages. Whether they are lost is seen by the reconciler,
+                # which looks into Redis: to send them again here would add one for each time that
+                # a caller asks for the same id.
+                outbox.links.append(pull.id)
 
 
 def _resolution(resources: Resources, begun: Begun, named: Document | None) -> Resolution:
@@ -173,8 +166,13 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int
     missing = [digest for digest in digests if digest not in stored]
     if missing and not _reserve(tx, pull, usable_bytes):
         return None
-    generation = pulls.fan_out(tx, pull.id)
-    return None if generation is None else Plan(pull.id, pull.reference, generation, missing)
+    leaders = layer_messages.fan_out(tx, pull.id, missing) if missing else {}
+    own = [digest for digest in missing if leaders[digest] is None]
+    followed = len(missing) - len(own)
+    generation = pulls.fan_out(tx, pull.id, leaders[missing[0]] if missing and not own else None)
+    if generation is None:
+        return None
+    return Plan(pull.id, pull.reference, generation, own, followed)
 
 
 def _reserve(tx: Connection, pull: Pull, usable_bytes: int) -> bool:
@@ -182,12 +180,15 @@ def _reserve(tx: Connection, pull: Pull, usable_bytes: int) -> bool:
     space.lock(tx)
     needed_bytes = space.reserved_bytes(tx, pull.id)
     if needed_bytes <= usable_bytes:
+        if pull.manifest_digest is not None:
+            # It was planned before, and waited for space since.
+            admission.space_found(tx)
         return True
     detail = (
         f"what is under way and this pull need {_bytes(needed_bytes)}, the volume has "
         f"{_bytes(max(usable_bytes, 0))} beside what has to stay free: free space or enlarge it"
     )
-    pulls.wait(tx, pull.id, "space", SPACE_SECONDS, detail)
+    admission.wait_for_space(tx, pull, SPACE_SECONDS, detail)
     return False
 
 

@@ -8,7 +8,14 @@ that it outlives every worker.
 import random
 from collections.abc import Mapping
 
-from shared.catalog import pull_layers, pulls, shared_failures, waiters
+from shared.catalog import (
+    admission,
+    pull_layers,
+    pulls,
+    registry_holds,
+    shared_failures,
+    waiters,
+)
 from shared.catalog.database import Connection
 from shared.errors import (
     DigestMismatch,
@@ -19,7 +26,15 @@ from shared.errors import (
     VolumeFull,
     VolumeUnavailable,
 )
-from workers.pulling.attempts import Attempt, TryAgain, fail_row, hand_over, pass_on, release
+from workers.pulling.attempts import (
+    LONGEST_IN_MEMORY_SECONDS,
+    Attempt,
+    TryAgain,
+    fail_row,
+    hand_over,
+    pass_on,
+    release,
+)
 from workers.resources import Resources
 
 _FIRST_DELAY_SECONDS = 1.0
@@ -108,12 +123,28 @@ def _share(
 
 
 def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds: float) -> None:
+    stays_in_memory = delay_seconds <= LONGEST_IN_MEMORY_SECONDS
+    if isinstance(error, RateLimited) and not stays_in_memory:
+        pull = pulls.get(tx, current.beneficiary)
+        if pull is not None and pull.registry is not None:
+            registry_holds.hold(tx, pull.registry, delay_seconds, error.message)
     if current.digest is None:
-        pulls.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
+        if isinstance(error, RateLimited) and not stays_in_memory:
+            admission.return_to_line(
+                tx, current.pull_id, "rate_limit", delay_seconds, error.message
+            )
+        else:
+            pulls.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
         return
     pulls.say(tx, current.beneficiary, _cause(error), delay_seconds, error.message)
     pull_layers.wait(
-        tx, current.beneficiary, current.digest, _cause(error), delay_seconds, error.message
+        tx,
+        current.beneficiary,
+        current.digest,
+        _cause(error),
+        delay_seconds,
+        error.message,
+        has_message=stays_in_memory,
     )
 
 

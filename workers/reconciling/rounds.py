@@ -81,9 +81,9 @@ class Rounds:
         self._send_again(page, outbox)
         self._count_workers()
         admitted = admit(self._catalog)
-        outbox.resumes += admitted
+        outbox.resume(admitted)
         deliver(self._app, self._catalog, outbox)
-        self._explain([*page, *admitted])
+        self._explain([*page, *(one.pull_id for one in admitted)])
         return True
 
     def _notice_outage(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.catalog import blobs, pull_layers, pulls
+from shared.catalog import admission, blobs, layer_messages, pull_layers, pulls
 from shared.catalog.database import Connection
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
@@ -48,7 +48,31 @@ def plan(
 ) -> int | None:
     """Plan a pull of these layers, of this size each, as claimed. Its generation."""
     list_layers(tx, digests, pull_id, size_bytes=size_bytes)
+    return send_all(tx, pull_id)
+
+
+def send_all(tx: Connection, pull_id: str = "p") -> int | None:
+    """Each layer gets a message of its own, whatever other pulls have sent. The generation."""
+    change_layer(
+        tx,
+        "generation = generation + 1, dispatched_at = clock_timestamp(), has_message = true",
+        pull_id,
+    )
     return pulls.fan_out(tx, pull_id)
+
+
+def follow(tx: Connection, pull_id: str, digests: Sequence[Digest]) -> dict[Digest, str | None]:
+    """An admitted pull whose layers are to be fetched, sent as planning does: whom each follows."""
+    admitted(tx, pull_id)
+    list_layers(tx, digests, pull_id)
+    leaders = layer_messages.fan_out(tx, pull_id, digests)
+    pulls.fan_out(tx, pull_id)
+    return leaders
+
+
+def admit(tx: Connection) -> list[str]:
+    """Those whose turn has come."""
+    return [one.pull_id for one in admission.admit(tx)]
 
 
 def list_layers(

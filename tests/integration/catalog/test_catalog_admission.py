@@ -2,10 +2,20 @@
 
 import pytest
 
-from shared.catalog import admission, ends, fleet, pauses
+from shared.catalog import admission, ends, fleet, pauses, registry_holds
 from shared.catalog.database import Catalog, Connection
-from tests.integration.catalog.given import rows, together
-from tests.integration.catalog.given_pulls import HOST, OTHER_HOST, admitted, fetching, record, row
+from shared.catalog.pull_values import NewPull
+from tests.integration.catalog.given import TAG, rows, together
+from tests.integration.catalog.given_pulls import (
+    HOST,
+    OTHER_HOST,
+    admit,
+    admitted,
+    change,
+    fetching,
+    record,
+    row,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +38,7 @@ def in_turn(tx: Connection) -> list[str]:
     """Who is admitted, one after the other, when one place is free at a time."""
     order: list[str] = []
     fill(tx, WINDOW - 1)
-    while one := admission.admit(tx):
+    while one := admit(tx):
         order += one
         tx.exec_driver_sql("UPDATE pulls SET state = 'complete' WHERE id = ANY(%s)", (one,))
     return order
@@ -53,7 +63,7 @@ def test_who_asks_for_little_does_not_wait_behind_who_asks_for_much(tx: Connecti
     for number in range(2):
         record(tx, f"few {number}", requested_by="few")
     fill(tx, WINDOW - 4)
-    first = admission.admit(tx)
+    first = admit(tx)
     assert len(first) == 4
     assert {"few 0", "few 1"} < set(first)
 
@@ -65,7 +75,7 @@ def test_what_a_requester_has_under_way_counts(tx: Connection) -> None:
         admitted(tx, f"running {number}", requested_by="busy")
     record(tx, "of the busy", requested_by="busy", age_minutes=60)
     record(tx, "of nobody", requested_by=None)
-    assert admission.admit(tx) == ["of nobody"]
+    assert admit(tx) == ["of nobody"]
 
 
 def test_a_more_urgent_pull_of_the_busy_goes_before_a_plain_one_of_the_idle(
@@ -77,24 +87,24 @@ def test_a_more_urgent_pull_of_the_busy_goes_before_a_plain_one_of_the_idle(
         admitted(tx, f"running {number}", requested_by="busy")
     record(tx, "of the busy", requested_by="busy", priority=6)
     record(tx, "of the idle", requested_by="idle")
-    assert admission.admit(tx) == ["of the busy"]
+    assert admit(tx) == ["of the busy"]
 
 
 def test_an_admitted_pull_has_a_message_on_its_way_and_waits_no_longer(tx: Connection) -> None:
     before = record(tx)
-    assert admission.admit(tx) == ["p"]
+    assert admit(tx) == ["p"]
     after = row(tx)
     assert (after.state, after.generation) == ("queued", before.generation + 1)
     assert None not in {after.admitted_at, after.dispatched_at}
     assert after.waiting_for is None
-    assert admission.admit(tx) == []
+    assert admit(tx) == []
 
 
 def test_only_queued_pulls_are_admitted(tx: Connection) -> None:
     record(tx, "failed")
     ends.fail(tx, "failed", "A", None, "b")
     fetching(tx, "fetching")
-    assert admission.admit(tx) == []
+    assert admit(tx) == []
 
 
 @pytest.mark.parametrize(
@@ -103,9 +113,9 @@ def test_only_queued_pulls_are_admitted(tx: Connection) -> None:
 def test_a_paused_pull_is_not_admitted(tx: Connection, scope: str, name: str) -> None:
     record(tx, requested_by="ci", priority=9)
     pauses.pause(tx, scope, name)
-    assert admission.admit(tx) == []
+    assert admit(tx) == []
     pauses.resume(tx, scope, name)
-    assert admission.admit(tx) == ["p"]
+    assert admit(tx) == ["p"]
 
 
 def test_the_paused_are_passed_by_however_many_stand_before(tx: Connection) -> None:
@@ -114,7 +124,7 @@ def test_the_paused_are_passed_by_however_many_stand_before(tx: Connection) -> N
         record(tx, f"paused {number}", age_minutes=60)
     record(tx, "elsewhere", registry=OTHER_HOST)
     pauses.pause(tx, "registry", HOST)
-    assert admission.admit(tx) == ["elsewhere"]
+    assert admit(tx) == ["elsewhere"]
 
 
 def test_many_that_admit_at_once_admit_each_pull_once_and_no_more_than_there_is_room_for(
@@ -126,12 +136,64 @@ def test_many_that_admit_at_once_admit_each_pull_once_and_no_more_than_there_is_
             record(tx, f"{number}")
     turns: list[str] = []
 
-    def admit() -> None:
+    def look() -> None:
         with catalog.begin() as tx:
-            turns.extend(admission.admit(tx))
+            turns.extend(admit(tx))
 
-    together([admit] * 8)
+    together([look] * 8)
     assert len(turns) == len(set(turns)) == WINDOW
     with catalog.begin() as tx:
         under_way = "SELECT count(*) FROM pulls WHERE admitted_at IS NOT NULL"
         assert rows(tx, under_way) == [(WINDOW,)]
+
+
+def test_pulls_of_a_registry_that_asked_to_wait_stay_in_the_line(tx: Connection) -> None:
+    slots(tx)
+    for number in range(WINDOW * 2):
+        record(tx, f"held {number}", age_minutes=60)
+    record(tx, "elsewhere", registry=OTHER_HOST)
+    registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
+    registry_holds.hold(tx, HOST, 60, "Another pull heard of a minute.")
+    assert admit(tx) == ["elsewhere"]
+    assert rows(tx, "SELECT detail FROM registry_holds") == [("The registry asked for an hour.",)]
+    tx.exec_driver_sql("UPDATE registry_holds SET until = now() - interval '1 second'")
+    assert len(admit(tx)) == WINDOW - 1
+
+
+@pytest.mark.parametrize(("policy", "is_admitted"), [("always", False), ("if-missing", True)])
+def test_what_may_be_on_the_volume_need_not_wait_for_a_registry(
+    tx: Connection, policy: str, is_admitted: bool
+) -> None:
+    registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
+    new = NewPull("new", TAG, "linux/amd64", policy=policy, registry=HOST, repository="team/app")
+    pull = admission.arrive(tx, new)
+    assert pull is not None
+    assert (pull.admitted_at is not None) is is_admitted
+
+
+def test_a_pull_that_returns_to_the_line_comes_again_when_its_time_has_come(
+    tx: Connection,
+) -> None:
+    slots(tx)
+    admitted(tx)
+    admission.return_to_line(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
+    pull = row(tx)
+    assert (pull.state, pull.admitted_at) == ("queued", None)
+    assert pull.waiting_for is not None
+    assert pull.waiting_for["cause"] == "rate_limit"
+    assert admit(tx) == []
+    change(tx, "p", "not_before = now() - interval '1 second'")
+    assert admit(tx) == ["p"]
+
+
+def test_many_requesters_cost_no_look_each_and_the_oldest_goes_on(tx: Connection) -> None:
+    slots(tx)
+    tx.exec_driver_sql(
+        """
+        INSERT INTO pulls (id, reference, registry, repository, requested_by, created_at)
+        SELECT 'job ' || n, 'registry.example/team/app:1', 'registry.example', 'team/app',
+            'job ' || n, now() - make_interval(secs => n) FROM generate_series(1, 3000) AS n
+        """
+    )
+    # The oldest, though their names come late.
+    assert sorted(admit(tx)) == sorted(f"job {3000 - n}" for n in range(WINDOW))

@@ -19,7 +19,7 @@ from shared.catalog import (
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull
 from tests.integration.catalog.given import of, rows
-from tests.integration.catalog.given_pulls import BASE, HOST, admitted, plan
+from tests.integration.catalog.given_pulls import BASE, HOST, admit, admitted, plan
 
 pytestmark = pytest.mark.integration
 
@@ -127,7 +127,7 @@ def arrive(tx: Connection) -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        admission.admit,
+        admit,
         arrive,
         recovery.unfinished,
         recovery.overdue,
@@ -148,7 +148,7 @@ def test_what_is_asked_all_the_time_does_not_read_the_line(
 @pytest.mark.parametrize(
     "ask",
     [
-        admission.admit,
+        admit,
         arrive,
         lambda tx: admission.admit_alone(tx, "queued 7"),
         look_for_lost,
@@ -191,7 +191,7 @@ def test_reasons_are_written_row_by_row_never_all_for_each(sudden: Connection) -
     assert written == LINE
 
 
-@pytest.mark.parametrize("statement", [admission._UNDER_WAY, str(admission._ANYBODY_WAITS)])
+@pytest.mark.parametrize("statement", [admission._UNDER_WAY, str(admission._HIGHEST_WAITING)])
 def test_what_has_been_under_way_is_not_read_again_and_again(
     catalog: Catalog, statement: str
 ) -> None:
@@ -217,7 +217,7 @@ def test_those_that_are_paused_are_passed_over_at_once(
     busy.execute(text("UPDATE pulls SET requested_by = 'ci' WHERE admitted_at IS NULL"))
     pauses.pause(busy, *scope)
     turns: list[str] = []
-    assert rows_read(busy, lambda tx: turns.extend(admission.admit(tx))) < MOST_ROWS
+    assert rows_read(busy, lambda tx: turns.extend(admit(tx))) < MOST_ROWS
     assert turns == []
 
 
@@ -225,7 +225,7 @@ def test_of_ten_thousand_the_most_urgent_of_every_requester_are_admitted(
     backlog: Connection,
 ) -> None:
     fleet.count_slots(backlog, 13, None)
-    turns = admission.admit(backlog)
+    turns = admit(backlog)
     # Four messages a slot, and a quarter more for the urgent.
     assert len(turns) == 65
     by_requester = """
@@ -233,7 +233,7 @@ def test_of_ten_thousand_the_most_urgent_of_every_requester_are_admitted(
         WHERE state = 'queued' AND admitted_at IS NOT NULL GROUP BY 1
     """
     assert {(count, lowest) for _, count, lowest in rows(backlog, by_requester)} == {(5, 9)}
-    assert admission.admit(backlog) == []
+    assert admit(backlog) == []
 
 
 def test_what_waits_for_its_turn_is_nothing_to_recover(backlog: Connection) -> None:

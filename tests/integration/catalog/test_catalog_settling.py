@@ -14,6 +14,7 @@ from tests.integration.catalog.given_pulls import (
     OTHER_HOST,
     TOP,
     fetching,
+    follow,
     layer,
     list_layers,
     record,
@@ -49,10 +50,11 @@ def test_a_layer_that_waited_for_a_time_waits_no_longer(tx: Connection) -> None:
     pulls.say(tx, "waiter", "backoff", 60, "later")
     settle(tx)
     assert layer(tx, pull_id="waiter").not_before is None
-    assert row(tx, "waiter").waiting_for is None
+    assert layer(tx, pull_id="waiter").waiting_for is None
+    assert layer(tx, pull_id="waiter").source == "joined"
 
 
-def test_exactly_the_whole_pulls_are_named_and_the_one_that_fetched_it_last(
+def test_of_each_whole_image_one_pull_is_named_and_the_one_that_fetched_it_last(
     tx: Connection,
 ) -> None:
     for pull_id in ("a", "own", "z"):
@@ -64,21 +66,35 @@ def test_exactly_the_whole_pulls_are_named_and_the_one_that_fetched_it_last(
     ends.fail(tx, "ended", "A", None, "b")
     record(tx, "waits for space")
     list_layers(tx, [BASE], "waits for space")
-    whole = settle(tx)
-    assert (sorted(whole), whole[-1]) == (["a", "elsewhere", "own", "z"], "own")
-    # Being linked already, as far as anybody knows: told once more does no harm.
+    assert settle(tx) == ["elsewhere", "own"]
+    # It may be linked already: told once more does no harm.
     pulls.linking(tx, "own")
-    again = settle(tx, pull_id="z")
-    assert (sorted(again), again[-1]) == (["a", "elsewhere", "own", "z"], "z")
+    assert settle(tx, pull_id="z") == ["elsewhere", "z"]
 
 
-def test_the_bytes_of_everybody_who_waited_are_counted(tx: Connection) -> None:
+def test_the_bytes_of_the_pull_that_fetched_it_are_counted_and_never_fall(
+    tx: Connection,
+) -> None:
     fetching(tx, "own", [BASE, TOP])
-    fetching(tx, "waiter", [BASE, of("another")])
+    fetching(tx, "other", [BASE, of("another")])
     tx.exec_driver_sql("UPDATE pulls SET bytes_done = 150 WHERE id = 'own'")
     settle(tx)
+    settle(tx, pull_id="other")
     # What came of the top does not seem to vanish.
-    assert (row(tx, "own").bytes_done, row(tx, "waiter").bytes_done) == (150, 100)
+    assert (row(tx, "own").bytes_done, row(tx, "other").bytes_done) == (150, 100)
+
+
+def test_a_landing_touches_no_row_of_those_that_follow(tx: Connection) -> None:
+    fetching(tx, "own", [BASE, TOP])
+    for number in range(20):
+        follow(tx, f"follower {number}", [BASE, TOP])
+    before = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
+    landings.land(tx, [Landing("own", BASE, 100, "network")])
+    landings.settle(tx, [BASE], "own")
+    after = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
+    changed = {old[:2] for old, new in zip(before, after, strict=True) if old != new}
+    assert changed == {("own", str(BASE))}
+    assert layer(tx, pull_id="follower 7").source == "joined"
 
 
 def test_what_nobody_waits_for_settles_nothing(tx: Connection) -> None:
@@ -107,9 +123,9 @@ def test_of_layers_that_land_at_once_the_last_finds_their_pulls_whole(
     catalog: Catalog, attempt: int
 ) -> None:
     digests = [of(f"{attempt} {number}") for number in range(4)]
-    pull_ids = [f"pull {number}" for number in range(6)]
+    registries = [f"registry-{number}.example" for number in range(6)]
     with catalog.begin() as tx:
-        for pull_id in pull_ids:
-            fetching(tx, pull_id, digests)
+        for registry in registries:
+            fetching(tx, registry, digests, registry=registry)
         fetching(tx, "misses one", [*digests, TOP])
-    assert set(land_all(catalog, digests)) == set(pull_ids)
+    assert set(land_all(catalog, digests)) == set(registries)

@@ -11,9 +11,12 @@ from tests.integration.catalog.given_pulls import (
     BASE,
     OTHER_HOST,
     TOP,
+    admit,
     admitted,
     fetching,
+    follow,
     record,
+    row,
 )
 
 pytestmark = pytest.mark.integration
@@ -33,39 +36,84 @@ def backlog(tx: Connection, count: int = 100, **asked: Any) -> None:
 def test_the_window_is_four_messages_a_slot(tx: Connection, slots: int | None, window: int) -> None:
     fleet.count_slots(tx, slots, None)
     backlog(tx)
-    assert len(admission.admit(tx)) == window
-    assert admission.admit(tx) == []
+    assert len(admit(tx)) == window
+    assert admit(tx) == []
 
 
 def test_urgent_pulls_get_a_quarter_on_top(tx: Connection) -> None:
     fleet.count_slots(tx, 4, None)
     backlog(tx, 30)
-    assert len(admission.admit(tx)) == 16
+    assert len(admit(tx)) == 16
     backlog(tx, 30, priority=admission.URGENT_PRIORITY)
-    assert len(admission.admit(tx)) == 4
-    assert admission.admit(tx) == []
+    assert len(admit(tx)) == 4
+    assert admit(tx) == []
 
 
 def test_urgent_pulls_take_the_window_and_the_quarter_in_one_go(tx: Connection) -> None:
     fleet.count_slots(tx, 4, None)
     backlog(tx, 30)
     backlog(tx, 30, priority=9)
-    assert len(admission.admit(tx)) == 20
-    assert admission.admit(tx) == []
+    assert len(admit(tx)) == 20
+    assert admit(tx) == []
 
 
 def free_places(tx: Connection) -> int:
     """How many of the sixteen places are left, as seen by those who wait."""
     fleet.count_slots(tx, 4, None)
     backlog(tx, 20)
-    return len(admission.admit(tx))
+    return len(admit(tx))
 
 
-def test_a_distinct_layer_from_a_registry_takes_one_place(tx: Connection) -> None:
+def test_each_layer_with_a_message_takes_one_place_and_followers_take_none(
+    tx: Connection,
+) -> None:
     fetching(tx, "a", [BASE, TOP])
-    fetching(tx, "b", [BASE, TOP])
+    for number in range(10):
+        follow(tx, f"follower {number}", [BASE, TOP])
     fetching(tx, "elsewhere", [BASE], registry=OTHER_HOST)
     assert free_places(tx) == 16 - 3
+
+
+def test_nothing_else_fills_the_urgent_part_however_many_layers_a_pull_has(
+    tx: Connection,
+) -> None:
+    fleet.count_slots(tx, 4, None)
+    fetching(tx, "large", [of(f"layer {number}") for number in range(41)])
+    backlog(tx, 5)
+    backlog(tx, 5, priority=9, registry=OTHER_HOST)
+    assert [one.is_urgent for one in admission.admit(tx)] == [True] * 4
+    assert admit(tx) == []
+
+
+def test_urgent_messages_beyond_their_part_take_places_of_the_window(tx: Connection) -> None:
+    fetching(tx, "urgent", [of(f"layer {number}") for number in range(10)], priority=9)
+    # Its part are four.
+    assert free_places(tx) == 16 - 6
+
+
+def test_pulls_that_wait_for_space_leave_half_of_the_window_to_others(tx: Connection) -> None:
+    for number in range(12):
+        admitted(tx, f"large {number}")
+        pulls.wait(tx, f"large {number}", "space", 3600, "The volume is full.")
+    assert free_places(tx) == 8
+
+
+def test_a_pull_that_finds_no_space_goes_back_to_the_line_where_many_wait_already(
+    tx: Connection,
+) -> None:
+    fleet.count_slots(tx, 4, None)
+    for number in range(9):
+        admitted(tx, f"large {number}")
+        admission.wait_for_space(tx, row(tx, f"large {number}"), 15, "The volume is full.")
+    last = row(tx, "large 8")
+    assert (last.state, last.admitted_at) == ("queued", None)
+    assert last.waiting_for is not None
+    assert last.waiting_for["cause"] == "space"
+    assert row(tx, "large 7").admitted_at is not None
+    # Not before its time, and then like any other.
+    assert admit(tx) == []
+    admission.space_found(tx)
+    assert admit(tx) == ["large 8"]
 
 
 def test_what_is_stored_or_has_ended_takes_no_place(tx: Connection) -> None:
@@ -92,7 +140,7 @@ def test_what_waits_for_a_far_time_takes_no_place(tx: Connection) -> None:
     pulls.wait(tx, "near", "backoff", 2, "later")
     fetching(tx, "layers", [BASE, TOP])
     pull_layers.wait(tx, "layers", BASE, "rate_limit", 3600, "The registry asked for an hour.")
-    pull_layers.wait(tx, "layers", TOP, "backoff", 2, "later")
+    pull_layers.wait(tx, "layers", TOP, "backoff", 2, "later", has_message=True)
     assert free_places(tx) == 16 - 2
 
 
@@ -112,6 +160,6 @@ def test_the_paused_take_no_place(tx: Connection) -> None:
 
 def test_a_window_that_has_become_smaller_admits_nobody(tx: Connection) -> None:
     backlog(tx)
-    assert len(admission.admit(tx)) == 64
+    assert len(admit(tx)) == 64
     fleet.count_slots(tx, 1, None)
-    assert admission.admit(tx) == []
+    assert admit(tx) == []

@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _FINAL = "'complete', 'failed', 'cancelled'"
+_IS_IN_LINE = "WHERE state = 'queued' AND admitted_at IS NULL"
 
 STATEMENTS = (
     # Which layers have a message that is queued or unacknowledged.
@@ -23,6 +24,20 @@ STATEMENTS = (
       AND coalesce(pull_layers.waiting_for->>'cause', 'turn') <> 'pull'
     """,
     "CREATE INDEX pull_layers_message_idx ON pull_layers (digest) WHERE has_message",
+    """
+    CREATE INDEX pull_layers_parked_idx ON pull_layers (pull_id)
+    WHERE waiting_for->>'cause' = 'turn'
+    """,
+    "DROP INDEX pulls_turn_idx",
+    f"""
+    CREATE INDEX pulls_turn_idx ON pulls (priority DESC, coalesce(registry, '') DESC,
+        coalesce(requested_by, '') DESC, created_at) {_IS_IN_LINE}
+    """,
+    f"""
+    CREATE INDEX pulls_line_idx
+    ON pulls (priority DESC, coalesce(registry, '') DESC, created_at)
+    {_IS_IN_LINE} AND generation >= 0
+    """,
     # Celery's callbacks of a pull, sent once it is answered.
     "ALTER TABLE pulls ADD COLUMN callbacks JSONB",
     # The layout of its image may not be what the image's row says.
@@ -68,7 +83,7 @@ STATEMENTS = (
     CREATE INDEX pulls_under_way_idx ON pulls (id)
     WHERE admitted_at IS NOT NULL AND state NOT IN ({_FINAL})
     """,
-    "CREATE INDEX pulls_line_idx ON pulls (id) WHERE state = 'queued' AND admitted_at IS NULL",
+    "CREATE INDEX pulls_in_line_idx ON pulls (id) WHERE state = 'queued' AND admitted_at IS NULL",
     """
     CREATE INDEX pull_layers_not_before_idx ON pull_layers (not_before)
     WHERE not_before IS NOT NULL
@@ -89,7 +104,7 @@ def downgrade() -> None:
     op.execute("ALTER TABLE fleet DROP COLUMN broker_run_id")
     for index in (
         "pull_layers_not_before_idx",
-        "pulls_line_idx",
+        "pulls_in_line_idx",
         "pulls_under_way_idx",
         "leases_held_idx",
         "leases_digest_idx",
@@ -99,3 +114,11 @@ def downgrade() -> None:
     op.execute("ALTER TABLE pulls DROP COLUMN layout_unsettled")
     op.execute("ALTER TABLE pulls DROP COLUMN callbacks")
     op.execute("ALTER TABLE pull_layers DROP COLUMN has_message")
+    for index in ("pull_layers_parked_idx", "pulls_line_idx", "pulls_turn_idx"):
+        op.execute(f"DROP INDEX {index}")
+    op.execute(
+        f"""
+        CREATE INDEX pulls_turn_idx ON pulls (priority DESC, coalesce(requested_by, '') DESC,
+            coalesce(registry, '') DESC, created_at) {_IS_IN_LINE}
+        """
+    )

@@ -1,0 +1,141 @@
+"""Who sends a message for a layer, and who follows another pull's."""
+
+from typing import Any
+
+import pytest
+
+from shared.catalog import blobs, ends, layer_messages, leases, pull_layers, pulls, waiters
+from shared.catalog.database import Catalog, Connection
+from shared.oci.digest import Digest
+from tests.integration.catalog.given import rows, together
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    OTHER_HOST,
+    TOP,
+    admitted,
+    fetching,
+    layer,
+    list_layers,
+)
+
+pytestmark = pytest.mark.integration
+
+ALL_MESSAGES = "SELECT pull_id FROM pull_layers WHERE has_message ORDER BY pull_id, digest"
+
+
+def fan_out(
+    tx: Connection, pull_id: str = "p", digests: tuple[Digest, ...] = (BASE,), **asked: Any
+) -> list[str | None]:
+    """A pull is planned; whom each of its layers follows, None for one with a message."""
+    admitted(tx, pull_id, **asked)
+    list_layers(tx, digests, pull_id)
+    leaders = layer_messages.fan_out(tx, pull_id, digests)
+    pulls.fan_out(tx, pull_id)
+    return [leaders[digest] for digest in digests]
+
+
+def take(tx: Connection, pull_id: str, registry: str = HOST) -> None:
+    leases.take(
+        tx, registry, BASE, owner="worker", pull_id=pull_id, bytes_total=100, lease_seconds=30
+    )
+
+
+def test_the_first_pull_sends_messages_and_the_next_follow(tx: Connection) -> None:
+    assert fan_out(tx, "first", (BASE, TOP)) == [None, None]
+    assert fan_out(tx, "second", (BASE, TOP)) == ["first", "first"]
+    assert fan_out(tx, "third", (BASE,)) == ["first"]
+    assert rows(tx, ALL_MESSAGES) == [("first",), ("first",)]
+    followed = layer(tx, BASE, "third")
+    assert (followed.dispatched_at, followed.not_before) == (None, None)
+    assert followed.waiting_for is not None
+    assert (followed.waiting_for["cause"], followed.waiting_for["detail"]) == ("pull", "first")
+
+
+def test_a_layer_that_is_fetched_now_is_followed(tx: Connection) -> None:
+    fetching(tx, "holder")
+    pull_layers.begin(tx, "holder", BASE)
+    take(tx, "holder")
+    assert fan_out(tx) == ["holder"]
+
+
+def test_a_lease_that_was_released_or_ran_out_is_not_followed(tx: Connection) -> None:
+    take(tx, "gone")
+    tx.exec_driver_sql("UPDATE leases SET owner = NULL")
+    assert fan_out(tx, "a") == [None]
+    tx.exec_driver_sql("UPDATE leases SET owner = 'dead', expires_at = now() - interval '1 s'")
+    ends.cancel(tx, "a", "Enough.")
+    assert fan_out(tx, "b") == [None]
+
+
+def test_neither_another_registry_nor_an_ended_or_paused_pull_is_followed(tx: Connection) -> None:
+    fetching(tx, "elsewhere", registry=OTHER_HOST)
+    fetching(tx, "ended")
+    ends.fail(tx, "ended", "A", None, "b")
+    fetching(tx, "paused", requested_by="ci")
+    tx.exec_driver_sql("INSERT INTO pauses (scope, name) VALUES ('requester', 'ci')")
+    assert fan_out(tx) == [None]
+
+
+def test_a_pull_that_waits_for_a_time_to_come_is_not_followed(tx: Connection) -> None:
+    fetching(tx, "late")
+    pull_layers.wait(tx, "late", BASE, "backoff", 60, "later")
+    assert fan_out(tx) == [None]
+
+
+def test_an_urgent_pull_sends_its_own_message_and_is_followed_by_all(tx: Connection) -> None:
+    fetching(tx, "plain")
+    assert fan_out(tx, "urgent", priority=9) == [None]
+    assert fan_out(tx, "urgent too", priority=9) == ["urgent"]
+    assert fan_out(tx, "another") == ["urgent"]
+
+
+def test_of_pulls_that_are_planned_at_once_one_sends_each_message(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for number in range(8):
+            admitted(tx, f"{number}")
+
+    def plan(pull_id: str) -> None:
+        with catalog.begin() as tx:
+            list_layers(tx, (BASE, TOP), pull_id)
+            layer_messages.fan_out(tx, pull_id, (BASE, TOP))
+            pulls.fan_out(tx, pull_id)
+
+    together([lambda number=number: plan(f"{number}") for number in range(8)])
+    with catalog.begin() as tx:
+        assert len(rows(tx, ALL_MESSAGES)) == 2
+
+
+def test_an_end_of_the_leader_leaves_no_message_behind(tx: Connection) -> None:
+    fan_out(tx, "cancelled", (BASE, TOP))
+    ends.cancel(tx, "cancelled", "Enough.")
+    assert rows(tx, ALL_MESSAGES) == []
+    fan_out(tx, "failed", (BASE, TOP))
+    ends.fail(tx, "failed", "A", None, "b")
+    assert rows(tx, ALL_MESSAGES) == []
+
+
+def successors(tx: Connection, but: str = "leader") -> list[str]:
+    return [message.pull_id for message in waiters.succeed(tx, HOST, BASE, but)]
+
+
+def test_a_message_of_an_ended_pull_passes_to_the_best_that_followed(tx: Connection) -> None:
+    fan_out(tx, "leader")
+    fan_out(tx, "young", age_minutes=1)
+    fan_out(tx, "old", age_minutes=5)
+    ends.cancel(tx, "leader", "Enough.")
+    assert successors(tx) == ["old"]
+    # Its message covers the layer now.
+    assert successors(tx) == []
+    assert rows(tx, ALL_MESSAGES) == [("old",)]
+
+
+def test_nothing_passes_on_while_the_layer_is_fetched_or_stored(tx: Connection) -> None:
+    fan_out(tx, "leader")
+    fan_out(tx, "follower")
+    ends.cancel(tx, "leader", "Enough.")
+    take(tx, "follower")
+    assert successors(tx) == []
+    tx.exec_driver_sql("DELETE FROM leases")
+    blobs.store_layer(tx, BASE, 100)
+    assert successors(tx) == []
