@@ -202,6 +202,21 @@ def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> se
     return set(tx.execute(statement).scalars())
 
 
+_BOUND = text("""
+    UPDATE leases SET expires_at = statement_timestamp() + (expires_at - renewed_at),
+        renewed_at = statement_timestamp()
+    WHERE owner IS NOT NULL AND expires_at > statement_timestamp()
+      AND renewed_at > statement_timestamp()
+""")
+
+
+def bound(tx: Connection) -> None:
+    """No lease lasts longer than its own time from now, though the database's clock was set back
+    since it was renewed: the owner may be dead, and one that lives renews it in time.
+    """
+    tx.execute(_BOUND)
+
+
 def assign(tx: Connection, registry: str, digest: Digest, fence: int, pull_id: str) -> None:
     """From here on the bytes are fetched for another pull."""
     tx.execute(update(leases).where(*_own(registry, digest, fence)).values(pull_id=pull_id))
@@ -217,7 +232,7 @@ def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_don
 
 
 def release_all(tx: Connection) -> None:
-    """Everybody is dead for certain: an embedded stack that has just been started."""
+    """No owner can be alive: an embedded stack that has just been started."""
     tx.execute(update(leases).values(owner=None))
 
 

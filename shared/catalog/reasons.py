@@ -128,8 +128,9 @@ _LINE = f"""
 """
 
 _A_MINUTE = "interval '1 minute'"
-_REFRESH = text(_write(_UNDER_WAY, _IS_UNDER_WAY, _A_MINUTE))
-# Written again after as long as it has held: a pull that waits for hours costs a dozen writes.
+# Written again after as long as it has held: a pull that waits for hours costs a dozen writes, and
+# what is on a late page does not run out before its look.
+_REFRESH = text(_write(_UNDER_WAY, _IS_UNDER_WAY, f"greatest({_A_MINUTE}, now() - p.admitted_at)"))
 _REFRESH_LINE = text(
     _write(_LINE, by_key(_IS_IN_LINE), f"greatest({_A_MINUTE}, now() - p.created_at)")
 )

@@ -280,35 +280,6 @@ def registries(tx: Connection, pull_ids: Collection[str]) -> dict[str, str]:
     return {row.id: row.registry for row in rows}
 
 
-def layers_of(tx: Connection, pull_id: str, lease_seconds: float) -> list[DueLayer]:
-    """A planned pull's layers that no other pull fetches, and that have no fresh message.
-
-    A lease of this pull's own counts for nothing: its owner may have been killed.
-    """
-    rows = tx.execute(
-        text(
-            """
-            SELECT pulls.registry, pull_layers.digest, pull_layers.generation
-            FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
-            LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-            LEFT JOIN leases ON leases.registry = pulls.registry
-                AND leases.digest = pull_layers.digest AND leases.owner IS NOT NULL
-                AND leases.expires_at > clock_timestamp()
-            WHERE pulls.id = :pull_id AND blobs.stored_at IS NULL
-              AND (pull_layers.not_before IS NULL OR pull_layers.not_before <= clock_timestamp())
-              AND CASE WHEN leases.fence IS NOT NULL THEN leases.pull_id = pulls.id
-                  ELSE coalesce(pull_layers.dispatched_at
-                      < clock_timestamp() - make_interval(secs => :lease), true) END
-            ORDER BY pull_layers.digest
-            """
-        ),
-        {"pull_id": pull_id, "lease": lease_seconds},
-    )
-    return [
-        DueLayer(row.registry, pull_id, Digest.parse(row.digest), row.generation) for row in rows
-    ]
-
-
 def claim(tx: Connection, due: DuePull) -> str | None:
     """Note that a pull's message is on its way. Its reference; None where another was quicker."""
     return tx.execute(

@@ -1,6 +1,6 @@
 """Leases on work that is no download: resolving or linking a pull, and the reconciler's office.
 
-They keep a message that comes twice from doing the work twice, and tell that somebody is alive.
+They keep a message that comes twice from doing the work twice, and tell that its owner is alive.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class StepLease:
 
 
 def of_pull(pull_id: str) -> str:
-    """The name of the lease on a pull's steps."""
+    """The name of the lease on a pull's steps; of all pulls where the id is `%`."""
     return f"pull/{pull_id}"
 
 
@@ -63,11 +63,23 @@ def renew(tx: Connection, fences_held: Iterable[int], lease_seconds: float) -> s
     return set(tx.execute(statement).scalars())
 
 
+def bound(tx: Connection, name: str, lease_seconds: float) -> None:
+    """No lease of a name like this lasts longer than one lease time from now, though the database's
+    clock was set back since it was renewed.
+    """
+    end = func.statement_timestamp() + timedelta(seconds=lease_seconds)
+    tx.execute(
+        update(step_leases)
+        .where(step_leases.c.name.like(name), step_leases.c.expires_at > end)
+        .values(expires_at=end)
+    )
+
+
 def end(tx: Connection, fence: int) -> None:
     """The step is over, in whatever way; nothing if it was overtaken."""
     tx.execute(delete(step_leases).where(step_leases.c.fence == fence))
 
 
 def end_all(tx: Connection) -> None:
-    """Everybody is dead for certain: an embedded stack that has just been started."""
+    """No owner can be alive: an embedded stack that has just been started."""
     tx.execute(delete(step_leases))

@@ -1,7 +1,7 @@
 """The reconciler on a real PostgreSQL and a real Redis: what it sends again, and what it leaves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -9,7 +9,7 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from shared.catalog import ends, fleet, layer_messages, pull_layers, pulls, recovery
+from shared.catalog import ends, fleet, layer_messages, pauses, pull_layers, pulls, recovery
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, PlannedLayer
 from shared.oci.digest import Digest
@@ -18,6 +18,7 @@ from tests.fakes.registry import digest_of
 from workers import contract
 from workers.client import send
 from workers.config import make_app
+from workers.reconciling import backlog
 from workers.reconciling.census import Census
 from workers.reconciling.rounds import Rounds
 
@@ -66,9 +67,9 @@ def record(catalog: Catalog, pull_id: str, **more: object) -> None:
         pulls.record(tx, NewPull(id=pull_id, repository="a", **{**new, **more}))
 
 
-def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST) -> None:
+def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST, **more: object) -> None:
     """A pull whose one layer is to be fetched."""
-    record(catalog, pull_id)
+    record(catalog, pull_id, **more)
     with catalog.begin() as tx:
         pulls.start(tx, pull_id, "linux/amd64")
         layer = PlannedLayer(digest, 5, "application/octet-stream", ())
@@ -223,22 +224,187 @@ def test_a_layer_that_waits_for_a_time_is_sent_when_it_has_come(
     assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
 
 
+@pytest.fixture
+def hands(redis_url: str) -> Iterator[Callable[[str], None]]:
+    """A worker that fetches a message of a queue and never acknowledges it."""
+    with Connection(redis_url) as connection:
+
+        def fetch(queue: str) -> None:
+            assert connection.SimpleQueue(queue).get(timeout=5) is not None
+
+        yield fetch
+
+
+def age(rounds: Rounds, seconds: float) -> None:
+    """What is in workers' hands was seen there this much earlier."""
+    seen = rounds._backlog._first_seen
+    assert seen
+    for tag in seen:
+        seen[tag] -= seconds
+
+
 def test_a_message_in_a_killed_workers_hands_counts_for_one_lease_time(
-    rounds: Rounds, catalog: Catalog, app: Celery, store: redis.Redis, redis_url: str
+    rounds: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
 ) -> None:
     record(catalog, "p")
     look(rounds)
-    with Connection(redis_url) as connection:
-        queue = connection.SimpleQueue(contract.PULLS)
-        # Fetched, and never acknowledged.
-        assert queue.get(timeout=5) is not None
-        look_twice(rounds)
-        assert queued(store, contract.PULLS) == []
-        seen = rounds._backlog._first_seen
-        for tag in seen:
-            seen[tag] -= LEASE_SECONDS
-        look_twice(rounds)
-        assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+    hands(contract.PULLS)
+    look_twice(rounds)
+    assert queued(store, contract.PULLS) == []
+    age(rounds, LEASE_SECONDS)
+    look_twice(rounds)
+    assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+
+
+# Who takes the lease, and who lets it run out at this moment.
+TAKE_LAYER = """
+    INSERT INTO leases (registry, digest, owner, pull_id, fence, expires_at, bytes_total)
+    VALUES ('host.example', %s, 'dead', 'p', 1, now() + interval '1 hour', 5)
+"""
+END_LAYER = "UPDATE leases SET expires_at = clock_timestamp()"
+TAKE_STEP = """
+    INSERT INTO step_leases (name, owner, fence, expires_at)
+    VALUES ('pull/p', 'dead', 1, now() + interval '1 hour')
+"""
+END_STEP = "UPDATE step_leases SET expires_at = clock_timestamp()"
+
+
+@pytest.fixture
+def patient(app: Celery, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
+    """With a lease time that no test takes; the database has been up for longer."""
+    rounds = Rounds(app, catalog, settings)
+    rounds._workers.count = lambda: None  # type: ignore[method-assign]
+    rounds._losses._lease_seconds = 3600.0
+    yield rounds
+    rounds.close()
+
+
+def test_a_dead_workers_layer_goes_on_as_soon_as_its_lease_is_over(
+    patient: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
+) -> None:
+    plan(catalog, "p")
+    look_twice(patient)
+    hands(contract.LAYERS)
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(TAKE_LAYER, (str(DIGEST),))
+    # Its message is seen while it is at work.
+    look_twice(patient)
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(END_LAYER)
+    look(patient)
+    assert queued(store, contract.LAYERS) == []
+    look(patient)
+    assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
+
+
+def test_a_dead_workers_step_goes_on_as_soon_as_its_lease_is_over(
+    patient: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
+) -> None:
+    record(catalog, "p")
+    look(patient)
+    hands(contract.PULLS)
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(TAKE_STEP)
+    look_twice(patient)
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(END_STEP)
+    look_twice(patient)
+    assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+
+
+def test_a_message_that_was_fetched_after_a_lease_was_over_counts(
+    patient: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
+) -> None:
+    plan(catalog, "p")
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(TAKE_LAYER, (str(DIGEST),))
+        tx.exec_driver_sql(END_LAYER)
+    look_twice(patient)
+    assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
+    hands(contract.LAYERS)
+    look_twice(patient)
+    look_twice(patient)
+    assert queued(store, contract.LAYERS) == []
+
+
+def test_a_lost_message_is_missed_at_once_however_many_pulls_are_under_way(
+    app: Celery,
+    catalog: Catalog,
+    settings: Settings,
+    store: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "BATCH", 3)
+    rounds = Rounds(app, catalog, settings)
+    rounds._workers.count = lambda: None  # type: ignore[method-assign]
+    for number in range(9):
+        plan(catalog, f"p{number}")
+    plan(catalog, "z", Digest.parse(digest_of(b"another")))
+    look_twice(rounds)
+    assert len(queued(store, contract.LAYERS)) == 2
+    store.delete(contract.LAYERS)
+    look_twice(rounds)
+    assert len(queued(store, contract.LAYERS)) == 2
+    rounds.close()
+
+
+def test_a_message_of_another_registry_hides_no_lost_one(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    plan(catalog, "p")
+    plan(catalog, "elsewhere", registry="other.example", reference="other.example/a:1")
+    look_twice(rounds)
+    messages = store.lrange(contract.LAYERS, 0, -1)
+    assert len(messages) == 2
+    (of_p,) = [raw for raw in messages if b"pull p" in raw]
+    store.lrem(contract.LAYERS, 1, of_p)
+    look_twice(rounds)
+    shown = [
+        json.loads(raw)["headers"]["kwargsrepr"] for raw in store.lrange(contract.LAYERS, 0, -1)
+    ]
+    assert sorted(one.rpartition(" ")[2] for one in shown) == ["elsewhere", "p"]
+
+
+def test_a_queue_is_read_no_further_than_what_is_looked_for(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_PAGE", 2)
+    plan(catalog, "p")
+    look_twice(rounds)
+    for _ in range(9):
+        store.rpush(contract.LAYERS, "of others")
+    store.config_resetstat()
+    look(rounds)
+    assert store.info("commandstats")["cmdstat_lrange"]["calls"] == 1
+    store.lrem(contract.LAYERS, -1, store.lindex(contract.LAYERS, 0))
+    look_twice(rounds)
+    assert queued_of_ours(store) == [contract.FETCH_LAYER]
+
+
+def queued_of_ours(store: redis.Redis) -> list[str]:
+    raws = store.lrange(contract.LAYERS, 0, -1)
+    return [json.loads(raw)["headers"]["task"] for raw in raws if raw != b"of others"]
+
+
+def test_the_line_is_explained_page_by_page(
+    app: Celery, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "LINE_BATCH", 2)
+    rounds = Rounds(app, catalog, settings)
+    rounds._workers.count = lambda: None  # type: ignore[method-assign]
+    for number in range(3):
+        record(catalog, f"p{number}")
+    with catalog.begin() as tx:
+        pauses.pause(tx, "fleet")
+    told = []
+    for _ in range(3):
+        rounds._line_due_at = 0.0
+        look(rounds)
+        with catalog.begin() as tx:
+            paused = "SELECT count(*) FROM pulls WHERE waiting_for->>'cause' = 'paused'"
+            told.append(tx.exec_driver_sql(paused).scalar_one())
+    assert told == [2, 3, 3]
+    rounds.close()
 
 
 def test_two_reconcilers_send_one_message(

@@ -104,6 +104,7 @@ class Reconciler:
             if step_leases.renew(tx, [self._fence], self._office_seconds):
                 return True
             self._fence = None
+        step_leases.bound(tx, step_leases.RECONCILER, self._office_seconds)
         lease = step_leases.take(tx, step_leases.RECONCILER, self._owner, self._office_seconds)
         if lease is None:
             return False

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from celery import Celery
 
-from shared.catalog import fleet, layer_messages, reasons, recovery
+from shared.catalog import fleet, layer_messages, leases, reasons, recovery, step_leases
 from shared.catalog.database import Catalog
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
@@ -125,6 +125,8 @@ class Rounds:
     def _next_page(self) -> list[str]:
         """The pulls to look at now."""
         with self._catalog.begin() as tx:
+            leases.bound(tx)
+            step_leases.bound(tx, step_leases.of_pull("%"), self._lease_seconds)
             under_way = recovery.under_way(tx, self._under_way.after)
             with_message = recovery.with_message(tx, self._with_message.after)
             waited = recovery.waited(tx)

@@ -135,3 +135,31 @@ def test_what_is_forgotten_is_free_and_has_a_clean_record(tx: Connection) -> Non
     taken(tx, lease_seconds=SHORT)
     leases.forget(tx, HOST, BASE)
     assert taken(tx, lease_seconds=LONG).starts == 0
+
+
+# A clock that was set back
+
+
+def set_back(tx: Connection) -> None:
+    """The leases were renewed an hour from now."""
+    tx.exec_driver_sql(
+        "UPDATE leases SET renewed_at = renewed_at + interval '1 hour',"
+        " expires_at = expires_at + interval '1 hour'"
+    )
+
+
+def test_a_lease_outlives_a_clock_that_was_set_back_by_one_lease_time(tx: Connection) -> None:
+    taken(tx)
+    set_back(tx)
+    leases.bound(tx)
+    lasts = "expires_at - clock_timestamp() BETWEEN interval '1 s' AND interval '30 s'"
+    assert rows(tx, f"SELECT {lasts} FROM leases") == [(True,)]
+
+
+def test_a_lease_that_was_renewed_since_or_is_over_is_left_as_it_is(tx: Connection) -> None:
+    taken(tx)
+    released = taken(tx, digest=TOP).fence
+    leases.release(tx, HOST, TOP, released, 0)
+    before = rows(tx, "SELECT * FROM leases ORDER BY digest")
+    leases.bound(tx)
+    assert rows(tx, "SELECT * FROM leases ORDER BY digest") == before

@@ -2,16 +2,27 @@
 
 import pytest
 
-from shared.catalog import blobs, leases, pauses, pull_layers, pulls, step_leases
+from shared.catalog import (
+    blobs,
+    ends,
+    leases,
+    pauses,
+    pull_layers,
+    pulls,
+    registry_holds,
+    step_leases,
+)
 from shared.catalog.database import Connection
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_leases import expire, reach
 from tests.integration.catalog.given_pulls import (
     BASE,
     HOST,
+    OTHER_HOST,
     TOP,
     admitted,
     fetching,
+    follow,
     record,
     row,
 )
@@ -37,6 +48,29 @@ def test_who_is_not_admitted_waits_for_its_turn(tx: Connection) -> None:
     assert why(tx) == ("turn", "others are before it")
     # More workers would not make it its turn.
     assert why(tx, no_pull_worker=True) == ("turn", "others are before it")
+
+
+def test_who_stands_in_the_line_of_a_registry_that_asked_to_wait_says_until_when(
+    tx: Connection,
+) -> None:
+    record(tx)
+    record(tx, "elsewhere", registry=OTHER_HOST)
+    registry_holds.hold(tx, HOST, 3600, "Too many requests.")
+    assert why(tx) == ("rate_limit", "Too many requests.")
+    same = "(waiting_for->>'until')::timestamptz = registry_holds.until"
+    assert rows(tx, f"SELECT {same} FROM pulls, registry_holds WHERE id = 'p'") == [(True,)]
+    assert why(tx, "elsewhere") == ("turn", "others are before it")
+    pauses.pause(tx, "registry", HOST)
+    assert why(tx)[0] == "paused"
+    pauses.resume(tx, "registry", HOST)
+    tx.exec_driver_sql("UPDATE registry_holds SET until = now() - interval '1 second'")
+    assert why(tx) == ("turn", "others are before it")
+
+
+def test_a_pull_that_was_sent_back_to_the_line_keeps_its_reason(tx: Connection) -> None:
+    record(tx)
+    pulls.wait(tx, "p", "rate_limit", 3600, "It was said.")
+    assert why(tx) == ("rate_limit", "It was said.")
 
 
 def test_an_admitted_pull_waits_in_the_queue_or_for_a_worker(tx: Connection) -> None:
@@ -91,6 +125,26 @@ def test_who_waits_for_another_pull_names_it(tx: Connection) -> None:
     reach(tx, 40, pull_id="leader")
     assert why(tx) == ("pull", "leader")
     blobs.store_layer(tx, BASE, 100)
+    assert why(tx) == IN_QUEUE
+
+
+def test_who_follows_a_message_of_another_pull_names_that_pull(tx: Connection) -> None:
+    fetching(tx, "leader", [BASE, TOP])
+    follow(tx, "follower", [BASE, TOP])
+    assert why(tx, "leader") == IN_QUEUE
+    assert why(tx, "follower") == ("pull", "leader")
+    assert why(tx, "follower", no_layer_worker=True) == NO_LAYER_WORKER
+    # Its message went to another pull, and then nowhere.
+    ends.cancel(tx, "leader", "Enough.")
+    fetching(tx, "heir", [BASE, TOP])
+    assert why(tx, "follower") == ("pull", "heir")
+    ends.cancel(tx, "heir", "Enough.")
+    assert why(tx, "follower") == IN_QUEUE
+
+
+def test_who_follows_one_layer_and_has_sent_another_waits_for_its_turn(tx: Connection) -> None:
+    fetching(tx, "leader")
+    follow(tx, "p", [BASE, TOP])
     assert why(tx) == IN_QUEUE
 
 

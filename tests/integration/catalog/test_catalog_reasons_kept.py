@@ -2,7 +2,15 @@
 
 import pytest
 
-from shared.catalog import admission, blobs, ends, pauses, pull_layers, pulls
+from shared.catalog import (
+    admission,
+    blobs,
+    ends,
+    pauses,
+    pull_layers,
+    pulls,
+    registry_holds,
+)
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull
 from tests.integration.catalog.given import PLATFORM, TAG, rows, together
@@ -51,15 +59,21 @@ def test_nothing_is_rewritten_when_nothing_has_changed(catalog: Catalog) -> None
         assert set(versions(tx)) - set(before) == changed
 
 
+HELD = "held"
+
+
 @pytest.mark.parametrize(
-    "paused", [None, ("fleet", ""), ("registry", HOST), ("requester", "ci"), ("requester", "")]
+    "paused",
+    [None, ("fleet", ""), ("registry", HOST), ("requester", "ci"), ("requester", ""), (HELD, HOST)],
 )
 def test_what_has_come_a_moment_ago_and_has_to_wait_has_its_reason_already(
     catalog: Catalog, paused: tuple[str, str] | None
 ) -> None:
     place = {"registry": HOST, "repository": REPOSITORY}
     with catalog.begin() as tx:
-        if paused:
+        if paused and paused[0] == HELD:
+            registry_holds.hold(tx, HOST, 3600, "Too many requests.")
+        elif paused:
             pauses.pause(tx, *paused)
         # Somebody stands in the line, so that it is nobody's turn.
         record(tx, "first")

@@ -13,7 +13,6 @@ from tests.integration.catalog.given_pulls import (
     HOST,
     OTHER_HOST,
     TOP,
-    change_layer,
     fetching,
     list_layers,
     record,
@@ -118,38 +117,3 @@ def test_who_waits_or_is_paused_is_not_the_best_pull(tx: Connection) -> None:
     fetching(tx, "paused", priority=9, requested_by="ci")
     pauses.pause(tx, "requester", "ci")
     assert due(tx) == [DueLayer(HOST, "plain", BASE, 1)]
-
-
-# One pull's own layers
-
-
-def missing(tx: Connection) -> list[DueLayer]:
-    return recovery.layers_of(tx, "p", 30)
-
-
-def test_what_was_sent_a_lease_time_ago_is_sent_again(tx: Connection) -> None:
-    fetching(tx, digests=[BASE, TOP])
-    assert missing(tx) == []
-    change_layer(tx, "dispatched_at = now() - interval '31 seconds'")
-    blobs.store_layer(tx, TOP, 100)
-    assert missing(tx) == [DueLayer(HOST, "p", BASE, 1)]
-    pull_layers.wait(tx, "p", BASE, "backoff", 60, "later")
-    assert missing(tx) == []
-
-
-def test_what_was_never_sent_is_sent(tx: Connection) -> None:
-    fetching(tx)
-    change_layer(tx, "dispatched_at = NULL")
-    assert [layer.digest for layer in missing(tx)] == [BASE]
-
-
-def test_a_lease_of_the_pulls_own_counts_for_nothing_and_another_ones_does(
-    tx: Connection,
-) -> None:
-    fetching(tx, digests=[BASE, TOP])
-    change_layer(tx, "dispatched_at = now() - interval '31 seconds'")
-    reach(tx, 40, pull_id="p")
-    reach(tx, 40, pull_id="another", digest=TOP)
-    assert [layer.digest for layer in missing(tx)] == [BASE]
-    expire(tx)
-    assert {layer.digest for layer in missing(tx)} == {BASE, TOP}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, ends, pauses, pulls, recovery, step_leases
+from shared.catalog import blobs, ends, pauses, pull_layers, pulls, recovery, step_leases
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.recovery import DuePull, Unfinished
 from tests.integration.catalog.given import together
@@ -12,10 +12,12 @@ from tests.integration.catalog.given_leases import expire
 from tests.integration.catalog.given_pulls import (
     BASE,
     HOST,
+    OTHER_HOST,
     TOP,
     admitted,
     change,
     fetching,
+    follow,
     record,
     row,
 )
@@ -58,6 +60,50 @@ PAUSED: dict[str, Change] = {
     "a paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
 }
 CIRCUMSTANCES: dict[str, Change] = BUSY | IDLE | PAUSED
+
+
+# Pages
+
+
+def test_pulls_under_way_come_page_by_page_and_those_in_the_line_likewise(
+    tx: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "BATCH", 2)
+    monkeypatch.setattr(recovery, "LINE_BATCH", 2)
+    for pull_id in ("c", "a", "b"):
+        admitted(tx, pull_id)
+    fetching(tx, "d")
+    for pull_id in ("line 2", "line 1", "line 3"):
+        record(tx, pull_id)
+    admitted(tx, "ended")
+    ends.cancel(tx, "ended", "Enough.")
+    assert recovery.under_way(tx) == ["a", "b"]
+    assert recovery.under_way(tx, "b") == ["c", "d"]
+    assert recovery.under_way(tx, "d") == []
+    assert recovery.in_line(tx) == ["line 1", "line 2"]
+    assert recovery.in_line(tx, "line 2") == ["line 3"]
+
+
+def test_layers_with_a_message_come_page_by_page(
+    tx: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "BATCH", 3)
+    fetching(tx, "one", [BASE, TOP])
+    fetching(tx, "two", [BASE, TOP])
+    follow(tx, "follower", [BASE, TOP])
+    sent = sorted((str(digest), pull_id) for digest in (BASE, TOP) for pull_id in ("one", "two"))
+    assert recovery.with_message(tx) == sent[:3]
+    assert recovery.with_message(tx, sent[2]) == sent[3:]
+    assert recovery.with_message(tx, sent[3]) == []
+
+
+def test_a_pull_whose_layer_has_waited_long_enough_is_looked_at_for_a_minute(
+    tx: Connection,
+) -> None:
+    for pull_id, seconds in (("later", 60.0), ("now", -1.0), ("long ago", -3600.0)):
+        fetching(tx, pull_id)
+        pull_layers.wait(tx, pull_id, BASE, "backoff", seconds, "It was said.")
+    assert recovery.waited(tx) == ["now"]
 
 
 # Coordinators
@@ -120,11 +166,27 @@ def test_a_link_is_due_in_spite_of(tx: Connection, circumstance: str) -> None:
 def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> None:
     whole(tx)
     fetching(tx, "misses the top", [BASE, TOP])
-    fetching(tx, "without layers", [])
+    fetching(tx, "without layers", [], platform="linux/arm64")
     admitted(tx, "without a plan")
     assert {due.id for due in links(tx)} == {"p", "without layers"}
     pulls.linking(tx, "p")
     assert "p" in {due.id for due in links(tx)}
+
+
+def test_of_whole_pulls_of_one_image_one_is_due(tx: Connection) -> None:
+    for pull_id, minutes in (("young", 1), ("old", 9)):
+        fetching(tx, pull_id, age_minutes=minutes)
+    fetching(tx, "another", platform="linux/arm64")
+    blobs.store_layer(tx, BASE, 100)
+    assert [due.id for due in links(tx)] == ["old", "another"]
+
+
+def test_the_registries_of_pulls_are_told(tx: Connection) -> None:
+    record(tx, "a")
+    record(tx, "b", registry=OTHER_HOST)
+    record(tx, "unreadable", registry=None, repository=None)
+    asked = ["a", "b", "unreadable", "unknown"]
+    assert recovery.registries(tx, asked) == {"a": HOST, "b": OTHER_HOST}
 
 
 # Claims

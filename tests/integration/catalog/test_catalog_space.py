@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import blobs, leases, pulls, space
+from shared.catalog import blobs, leases, pull_layers, pulls, space
 from shared.catalog.database import Catalog, Connection
 from tests.integration.catalog.given import together
 from tests.integration.catalog.given_leases import expire, reach
@@ -13,7 +13,9 @@ from tests.integration.catalog.given_pulls import (
     TOP,
     admitted,
     fetching,
+    follow,
     list_layers,
+    send_all,
 )
 
 pytestmark = pytest.mark.integration
@@ -70,7 +72,7 @@ def test_a_plan_counts_for_itself_and_for_others_once_it_is_carried_out(tx: Conn
     admitted(tx)
     list_layers(tx, [BASE, TOP])
     assert (reserved(tx, "p"), reserved(tx)) == (200, 100)
-    pulls.fan_out(tx, "p")
+    send_all(tx)
     assert reserved(tx) == 200
     pulls.linking(tx, "p")
     assert reserved(tx) == 200
@@ -87,10 +89,27 @@ def test_of_plans_at_once_each_counts_on_what_the_others_left(catalog: Catalog) 
             list_layers(tx, [BASE.of(pull_id.encode())], pull_id)
             space.lock(tx)
             if space.reserved_bytes(tx, pull_id) <= room_bytes:
-                pulls.fan_out(tx, pull_id)
+                send_all(tx, pull_id)
                 went_on.append(pull_id)
 
     together([lambda number=number: plan(f"{number}") for number in range(6)])
     assert len(went_on) == 3
     with catalog.begin() as tx:
         assert reserved(tx) == room_bytes
+
+
+def test_what_waits_for_a_time_keeps_its_room_and_what_follows_it_needs_none(
+    tx: Connection,
+) -> None:
+    fetching(tx, "leader", [BASE, TOP])
+    follow(tx, "follower", [BASE, TOP])
+    assert reserved(tx) == 200
+    pull_layers.wait(tx, "leader", BASE, "backoff", 60, "later")
+    assert reserved(tx) == 200
+    pull_layers.wait(tx, "leader", BASE, "backoff", -1, "a moment ago")
+    assert reserved(tx) == 200
+    # Its message is gone; who fetches it now has the lease.
+    pull_layers.wait(tx, "leader", BASE, "backoff", -3600, "long ago")
+    assert reserved(tx) == 100
+    reach(tx, 40, pull_id="follower")
+    assert reserved(tx) == 160

@@ -87,3 +87,15 @@ def test_steps_of_two_pulls_and_the_office_are_held_apart(tx: Connection) -> Non
         assert step_leases.take(tx, name, "another", 30) is not None
     step_leases.end_all(tx)
     assert rows(tx, "SELECT * FROM step_leases") == []
+
+
+@pytest.mark.parametrize("name", [STEP, RECONCILER])
+def test_a_step_outlives_a_clock_that_was_set_back_by_one_lease_time(
+    tx: Connection, name: str
+) -> None:
+    for one in (STEP, RECONCILER):
+        assert step_leases.take(tx, one, "dead", 3600) is not None
+    pattern = step_leases.of_pull("%") if name == STEP else RECONCILER
+    step_leases.bound(tx, pattern, 30)
+    bounded = "SELECT name FROM step_leases WHERE expires_at <= now() + interval '31 seconds'"
+    assert rows(tx, bounded) == [(name,)]

@@ -1,0 +1,102 @@
+"""Hundreds of pulls of one image, and thousands of leases that were released: what is asked all the
+time reads neither.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+
+from shared.catalog import landings, leases, reasons, recovery, space, waiters
+from shared.catalog.database import Connection
+from shared.catalog.landings import Landing
+from tests.integration.catalog.given import of, rows
+from tests.integration.catalog.given_pulls import BASE, HOST, fetching
+from tests.integration.catalog.test_catalog_backlog import rows_read
+
+pytestmark = pytest.mark.integration
+
+PULLS, LAYERS, PAGE = 600, 10, 20
+FOLLOWERS = f"""
+    INSERT INTO pulls (id, reference, platform, state, registry, repository, admitted_at)
+    SELECT 'follower ' || n, 'registry.example/team/app:1', 'linux/amd64', 'fetching',
+        'registry.example', 'team/app', now()
+    FROM generate_series(1, {PULLS}) AS n
+"""
+FOLLOWED = """
+    INSERT INTO pull_layers (pull_id, digest, position, size_bytes, media_type, waiting_for)
+    SELECT p.id, lead.digest, lead.position, lead.size_bytes, lead.media_type,
+        jsonb_build_object('cause', 'pull', 'detail', 'leader',
+            'until', now() + interval '1 minute')
+    FROM pulls p, pull_layers lead WHERE p.id LIKE 'follower%' AND lead.pull_id = 'leader'
+"""
+RELEASED = """
+    INSERT INTO leases (registry, digest, fence, expires_at, bytes_total)
+    SELECT 'registry.example', 'sha256:' || n, n, now() - interval '1 hour', 100
+    FROM generate_series(1, 20000) AS n
+"""
+# A row of each layer of each pull of a page is read once for each thing that is asked of it, with
+# its blob and its lease.
+MOST_PER_LOOK = PAGE * LAYERS * 20
+FEW = 200
+
+
+@pytest.fixture
+def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
+    """One pull leads, hundreds follow it; a page holds few."""
+    monkeypatch.setattr(recovery, "BATCH", PAGE)
+    fetching(tx, "leader", [BASE, *(of(f"layer {number}") for number in range(LAYERS - 1))])
+    for statement in (FOLLOWERS, FOLLOWED, RELEASED, "ANALYZE pulls, pull_layers, blobs, leases"):
+        tx.execute(text(statement))
+    assert rows(tx, "SELECT count(*) FROM pull_layers") == [((PULLS + 1) * LAYERS,)]
+    return tx
+
+
+def look(tx: Connection) -> None:
+    page = recovery.under_way(tx)
+    assert len(page) == PAGE
+    recovery.waited(tx)
+    sent = {pull_id for _, pull_id in recovery.with_message(tx)}
+    assert sent == {"leader"}
+    page += sent
+    recovery.whole(tx, page)
+    recovery.coordinators(tx, page)
+    assert len(recovery.layers(tx, page, 30)) == LAYERS
+    reasons.refresh(tx, page, no_pull_worker=False, no_layer_worker=False)
+    leases.bound(tx)
+
+
+def test_a_look_reads_its_page_and_not_all_that_are_under_way(crowd: Connection) -> None:
+    assert rows_read(crowd, look) < MOST_PER_LOOK
+
+
+def take(tx: Connection) -> None:
+    leases.take(tx, HOST, BASE, owner="me", pull_id="leader", bytes_total=100, lease_seconds=30)
+
+
+ASKED: dict[str, Callable[[Connection], object]] = {
+    "how much room is spoken for": lambda tx: space.reserved_bytes(tx, "follower 7"),
+    "a lease": take,
+    "a slot": lambda tx: waiters.may_take_slot(tx, HOST, BASE, 8, 4),
+    "a landing": lambda tx: landings.land(tx, [Landing("leader", BASE, 100, "network")]),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_neither_followers_nor_released_leases_are_read_for(crowd: Connection, ask: str) -> None:
+    assert rows_read(crowd, ASKED[ask]) < FEW
+
+
+def test_all_that_follow_need_no_room_of_their_own(crowd: Connection) -> None:
+    assert space.reserved_bytes(crowd, "follower 7") == LAYERS * 100
+
+
+def test_each_page_explains_its_pulls_and_no_others(crowd: Connection) -> None:
+    page = recovery.under_way(crowd)
+    reasons.refresh(crowd, page, no_pull_worker=False, no_layer_worker=False)
+    told = rows(
+        crowd,
+        "SELECT id, waiting_for->>'cause', waiting_for->>'detail' FROM pulls"
+        " WHERE waiting_for IS NOT NULL",
+    )
+    assert sorted(told) == [(pull_id, "pull", "leader") for pull_id in sorted(page)]
