@@ -199,8 +199,31 @@ def _waiting(facts: Facts, layer: PullLayer, holder: Holder | None) -> Reason:
             "its bytes",
             takes=_reconciler_takes(facts),
         )
+    leader = _followed(facts, layer)
+    if leader is not None:
+        return Reason(
+            "pull",
+            f"it comes by the message of the pull {leader}; should that end, this pull goes on",
+            pull_id=leader,
+        )
     there = facts.messages is None or (facts.pull.id, str(layer.digest)) in facts.messages.layers
     return _turn_of_message(facts, LAYERS, there, facts.fleet.layer_slots)
+
+
+def _followed(facts: Facts, layer: PullLayer) -> str | None:
+    """The pull by whose message a layer comes that has none of its own; None where it has one, or
+    the other one's is lost.
+    """
+    if layer.waiting_for is None or layer.waiting_for["cause"] != "pull":
+        return None
+    told = str(layer.waiting_for["detail"])
+    if facts.messages is None:
+        return told
+    digest = str(layer.digest)
+    sent = sorted(pull_id for pull_id, each in facts.messages.layers if each == digest)
+    if facts.pull.id in sent:
+        return None
+    return told if told in sent else next(iter(sent), None)
 
 
 def _told(facts: Facts, cause: str, detail: str, until: datetime) -> Reason:

@@ -113,6 +113,23 @@ def test_a_message_in_the_queue_waits_for_a_slot() -> None:
     assert told.reason.sentence == "its message waits in towline.layers, behind which stand 4 slots"
 
 
+def test_a_layer_that_comes_by_the_message_of_another_pull_names_that_pull() -> None:
+    follows = {"cause": "pull", "until": LATER.isoformat(), "detail": "leader"}
+    follower = layer(waiting_for=follows)
+    digest = str(DIGEST)
+    for sent, named in (
+        ({("leader", digest), ("another", digest)}, "leader"),
+        ({("heir", digest)}, "heir"),
+    ):
+        told = story(None, follower, messages=Messages(layers=sent))
+        assert (told.reason.cause, told.reason.pull_id) == ("pull", named)
+        assert f"message of the pull {named}" in told.reason.sentence
+    assert story(None, follower, messages=None).reason.pull_id == "leader"
+    assert story(None, follower, messages=Messages(layers={("p", digest)})).reason.cause == "turn"
+    lost = story(None, follower, messages=Messages())
+    assert (lost.reason.cause, lost.reason.pull_id) == ("turn", None)
+
+
 def test_a_lost_message_is_sent_again_by_the_reconciler_or_needs_one() -> None:
     assert "no message is on its way" in story(None, layer()).reason.sentence
     assert story(None, layer()).takes == []
