@@ -50,7 +50,8 @@ _TAKE = text(f"""
         JOIN blobs ON blobs.digest = mine.digest
         WHERE share.layers > 1 AND p.id = :pull_id AND p.state = 'fetching'
           AND mine.size_bytes <= :small_bytes AND mine.attempts = 0
-          AND coalesce(mine.waiting_for->>'cause', 'turn') = 'turn' AND blobs.stored_at IS NULL
+          AND coalesce(mine.waiting_for->>'cause', 'turn') IN ('turn', 'pull')
+          AND blobs.stored_at IS NULL
           AND NOT EXISTS (SELECT FROM leases WHERE leases.digest IN (mine.digest, :digest))
         ORDER BY mine.digest <> :digest, mine.waiting_for IS NULL, mine.position DESC
         LIMIT (SELECT least(layers, :most) FROM share)

@@ -27,7 +27,7 @@ _LOCK = text(
       AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
       AND NOT EXISTS (SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
         AND step_leases.expires_at > clock_timestamp())
-    ORDER BY p.id LIMIT {BATCH} FOR UPDATE OF p SKIP LOCKED
+    ORDER BY p.id LIMIT :batch FOR UPDATE OF p SKIP LOCKED
     """
 )
 
@@ -62,7 +62,10 @@ def lock(tx: Connection, linked: Pull) -> list[Pull]:
         "platform": linked.platform,
         "manifest": linked.manifest_digest,
     }
-    found = tx.execute(_LOCK, {**image, "index": linked.index_digest, "pull_id": linked.id})
+    found = tx.execute(
+        _LOCK,
+        {**image, "index": linked.index_digest, "pull_id": linked.id, "batch": BATCH},
+    )
     duplicates = [as_pull(row) for row in found]
     newest = max((one.resolved_at for one in duplicates if one.resolved_at), default=None)
     if newest is None or tx.execute(_RENEW, {**image, "resolved_at": newest}).scalar() is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, column, func, select, table, text, update
+from sqlalchemy import Row, Select, column, select, table, text
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
@@ -126,14 +126,18 @@ _LINK = text("""
         (SELECT id FROM indexes WHERE digest = :index), :size_bytes, :resolved_at, now())
     ON CONFLICT (reference, platform) DO UPDATE SET manifest_id = excluded.manifest_id,
         index_id = excluded.index_id, size_bytes = excluded.size_bytes,
-        resolved_at = excluded.resolved_at, pulled_at = now()
+        resolved_at = excluded.resolved_at, pulled_at = now(), last_used_at = CASE
+            WHEN images.last_used_at > now() - interval '1 hour' THEN images.last_used_at
+            ELSE now() END
         WHERE images.resolved_at <= excluded.resolved_at
     RETURNING id
 """)
 
 
 def link(tx: Connection, new: NewImage) -> bool:
-    """Let the reference name this manifest; False when a newer resolution stands already."""
+    """Let the reference name this manifest; False when a newer resolution stands already. That the
+    image is used is written at most hourly, so that reading stays cheap.
+    """
     linked = tx.execute(
         _LINK,
         {
@@ -175,19 +179,6 @@ def current(tx: Connection, reference: str, platform: str) -> ImageRow | None:
         _select().where(images.c.reference == reference, images.c.platform == platform)
     ).one_or_none()
     return _image(row) if row else None
-
-
-def use(tx: Connection, reference: str, platform: str) -> None:
-    """Somebody wants this image; written at most hourly, so that reading stays cheap."""
-    tx.execute(
-        update(images)
-        .where(
-            images.c.reference == reference,
-            images.c.platform == platform,
-            images.c.last_used_at < func.now() - func.make_interval(0, 0, 0, 0, 1),
-        )
-        .values(last_used_at=func.now())
-    )
 
 
 def listing(tx: Connection) -> list[ImageRow]:

@@ -29,20 +29,19 @@ _LAND = text(
     """
 )
 
-# Other messages for the same blobs find nothing to do. Rows that only wait are not
-# touched, since they may be thousands: `pull_layers.columns()` reads them as they are meant.
+# What the pull has by now. Other messages for the same blobs find nothing to do. Rows that only
+# wait are not touched, since they may be thousands: `pull_layers.columns()` reads them so.
 _TELL = text("""
+    WITH own AS (
+        UPDATE pulls SET bytes_done = greatest(bytes_done, (
+            SELECT coalesce(sum(pull_layers.size_bytes), 0) FROM pull_layers
+            JOIN blobs ON blobs.digest = pull_layers.digest AND blobs.stored_at IS NOT NULL
+            WHERE pull_layers.pull_id = :pull_id))
+        WHERE id = :pull_id AND state IN ('fetching', 'linking')
+    )
     UPDATE pull_layers SET source = coalesce(source, 'joined'), waiting_for = NULL,
         not_before = NULL, has_message = false
     WHERE digest = ANY(CAST(:digests AS text[])) AND has_message
-""")
-
-_COUNT = text("""
-    UPDATE pulls SET bytes_done = greatest(bytes_done, (
-        SELECT coalesce(sum(pull_layers.size_bytes), 0) FROM pull_layers
-        JOIN blobs ON blobs.digest = pull_layers.digest AND blobs.stored_at IS NOT NULL
-        WHERE pull_layers.pull_id = :pull_id))
-    WHERE id = :pull_id AND state IN ('fetching', 'linking')
 """)
 
 # Of pulls of one image one is enough: who links it completes the others, too.
@@ -92,6 +91,6 @@ def settle(tx: Connection, digests: Sequence[Digest], pull_id: str) -> list[str]
     to be linked, this one last: the links of others are on their way by then.
     """
     stored = [str(digest) for digest in digests]
-    tx.execute(_COUNT, {"pull_id": pull_id})
-    tx.execute(_TELL, {"digests": stored})
-    return list(tx.execute(_WHOLE, {"digests": stored, "pull_id": pull_id}).scalars())
+    values = {"digests": stored, "pull_id": pull_id}
+    tx.execute(_TELL, values)
+    return list(tx.execute(_WHOLE, values).scalars())

@@ -53,10 +53,15 @@ def proxy(
     slow_every: int = 0,
     slow_phase: int = 0,
     slow_bytes_per_second: float = 0,
+    total_bytes_per_second: float = 0,
 ) -> Iterator[Proxy]:
-    """Of connections 0, 1, 2 … those are slow whose number modulo `slow_every` is `slow_phase`."""
+    """Of connections 0, 1, 2 … those are slow whose number modulo `slow_every` is `slow_phase`.
+
+    `total_bytes_per_second`: of all connections together.
+    """
     options = [upstream, bytes_per_second, latency_seconds, slow_every, slow_phase]
-    command = [sys.executable, "-m", __spec__.name, *map(str, [*options, slow_bytes_per_second])]
+    options += [slow_bytes_per_second, total_bytes_per_second]
+    command = [sys.executable, "-m", __spec__.name, *map(str, options)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -65,10 +70,29 @@ def proxy(
         process.kill()
 
 
+class _Link:
+    """What all connections share: a portion is handed out when its turn has come."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self.bytes_per_second = bytes_per_second
+        self._due = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, count: int) -> None:
+        if not self.bytes_per_second:
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._due = max(self._due, now - 0.05) + count / self.bytes_per_second
+            due = self._due
+        time.sleep(max(0.0, due - now))
+
+
 class _Connection:
     """One client's, and ours to the origin."""
 
-    def __init__(self, client: socket.socket, origin: socket.socket) -> None:
+    def __init__(self, client: socket.socket, origin: socket.socket, link: _Link) -> None:
+        self._link = link
         self.handed_out = 0
         self._client = client
         self._origin = origin
@@ -103,6 +127,8 @@ class _Connection:
         try:
             fcntl.fcntl(fill, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             portion = _PIPE_BYTES
+            if self._link.bytes_per_second:
+                portion = _LEAST_PORTION_BYTES
             if bytes_per_second:
                 portion = max(int(bytes_per_second / _PORTIONS_PER_SECOND), _LEAST_PORTION_BYTES)
             while count := os.splice(self._origin.fileno(), fill, min(portion, _PIPE_BYTES)):
@@ -110,6 +136,7 @@ class _Connection:
                 while left:
                     left -= os.splice(drain, self._client.fileno(), left)
                 self.handed_out += count
+                self._link.wait(count)
                 if bytes_per_second:
                     # Only a sleep that took too long is made up for.
                     self._due = max(self._due, time.monotonic() - 0.05) + count / bytes_per_second
@@ -128,9 +155,11 @@ def serve() -> None:
     for name in ("slow_every", "slow_phase"):
         parser.add_argument(name, type=int)
     parser.add_argument("slow_bytes_per_second", type=float)
+    parser.add_argument("total_bytes_per_second", type=float)
     options = parser.parse_args()
     host, _, port = options.upstream.rpartition(":")
     connections: list[_Connection] = []
+    link = _Link(options.total_bytes_per_second)
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
 
     def accept() -> None:
@@ -139,7 +168,7 @@ def serve() -> None:
             origin = socket.create_connection((host, int(port)))
             for one in (client, origin):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = _Connection(client, origin)
+            connection = _Connection(client, origin, link)
             connections.append(connection)
             every = options.slow_every
             slow = every and number % every == options.slow_phase

@@ -85,26 +85,36 @@ def warmed_up(under: Stores, meter: Meter, images: int) -> Iterator[Bench]:
     """Workers and a reconciler that have pulled a few hundred times, so that nothing is new to
     them; `images` more stand in the registry.
     """
-    with new_fleet(under, TOWLINE_MINIMUM_FREE_BYTES="0") as fleet, FakeRegistry() as registry:
-        workers = [_start_worker(fleet, meter, number) for number in range(_WORKERS)]
-        command = ["-m", "workers.cli", "reconcile"]
-        reconciler = Reconciler(
-            *fleet.spawn("reconciler", command, meter.environment(fleet, RECONCILER))
-        )
-        fleet.workers += [*workers, reconciler]
-        for one in fleet.workers:
-            _await(one)
-        meter.attach(
-            fleet,
-            {WORKER: [one.process.pid for one in workers], RECONCILER: [reconciler.process.pid]},
-        )
-        try:
-            _put_images(registry, _WARM_UP_IMAGES + images)
-            bench = Bench(fleet, registry, meter, fleet.workers)
-            _warm_up(bench)
-            yield bench
-        finally:
-            meter.detach()
+    with (
+        new_fleet(under, TOWLINE_MINIMUM_FREE_BYTES="0") as fleet,
+        FakeRegistry() as registry,
+        start_watched(fleet, meter, _WORKERS),
+    ):
+        _put_images(registry, _WARM_UP_IMAGES + images)
+        bench = Bench(fleet, registry, meter, fleet.workers)
+        _warm_up(bench)
+        yield bench
+
+
+@contextmanager
+def start_watched(fleet: Fleet, meter: Meter, count: int) -> Iterator[None]:
+    """Workers of four slots each and a reconciler, whose costs are counted."""
+    workers = [_start_worker(fleet, meter, number) for number in range(count)]
+    command = ["-m", "workers.cli", "reconcile"]
+    reconciler = Reconciler(
+        *fleet.spawn("reconciler", command, meter.environment(fleet, RECONCILER))
+    )
+    fleet.workers += [*workers, reconciler]
+    for one in fleet.workers:
+        _await(one)
+    meter.attach(
+        fleet,
+        {WORKER: [one.process.pid for one in workers], RECONCILER: [reconciler.process.pid]},
+    )
+    try:
+        yield
+    finally:
+        meter.detach()
 
 
 def orders(bench: Bench, pulls: int, images: int) -> list[Order]:

@@ -113,7 +113,6 @@ def _complete(
         if current is None or current.final:
             return current.receipt if current else None
         images.link(tx, _new_image(current, resolution))
-        images.use(tx, pull.reference, str(pull.platform))
         finished_at = pulls.clock(tx)
         registry = Reference.parse(pull.reference).registry
         fetched = pull_layers.of_pulls(tx, [pull.id], registry)[pull.id]

@@ -245,6 +245,6 @@ def test_last_used_moves_at_most_hourly(catalog: Catalog, age: str, moves: bool)
         given.link(tx, given.image(["base"]))
         tx.exec_driver_sql(f"UPDATE images SET last_used_at = now() - interval '{age}'")
     with catalog.begin() as tx:
-        images.use(tx, TAG, PLATFORM)
+        given.link(tx, given.image(["base"]))
         is_new = "SELECT last_used_at = now() FROM images"
         assert given.rows(tx, is_new) == [(moves,)]

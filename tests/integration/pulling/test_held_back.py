@@ -1,0 +1,68 @@
+"""A registry that asks for an hour keeps its pulls in the line, and no others."""
+
+import pytest
+
+from shared.catalog import fleet
+from tests.driver import Driver
+from tests.fakes.faults import Status
+from tests.fakes.registry import FakeRegistry
+from workers.pulling.accepting import admit
+from workers.pulling.attempts import TryAgain
+
+pytestmark = pytest.mark.integration
+
+AN_HOUR = Status(path="/manifests/", status=429, headers={"Retry-After": "3600"})
+IN_LINE = "SELECT id FROM pulls WHERE state = 'queued' AND admitted_at IS NULL ORDER BY id"
+
+
+def ask(driver: Driver, registry: FakeRegistry, pull_id: str, **more: object) -> object:
+    asked = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64", **more}
+    return driver.plan(pull_id, asked)
+
+
+@pytest.fixture
+def refused(driver: Driver, registry: FakeRegistry) -> Driver:
+    """One pull was told to come back in an hour."""
+    registry.put_image("a", "1", [b"layer"])
+    registry.fail(AN_HOUR)
+    with pytest.raises(TryAgain) as raised:
+        ask(driver, registry, "first")
+    assert not raised.value.in_memory
+    registry.heal()
+    return driver
+
+
+def test_a_pull_that_is_told_to_wait_goes_back_to_the_line(refused: Driver) -> None:
+    pull = refused.row("first")
+    assert (pull.state, pull.admitted_at) == ("queued", None)
+    assert pull.waiting_for is not None
+    assert pull.waiting_for["cause"] == "rate_limit"
+    assert refused.sql("SELECT count(*) FROM step_leases") == [(0,)]
+
+
+def test_the_next_pulls_of_that_registry_are_not_admitted(
+    refused: Driver, registry: FakeRegistry
+) -> None:
+    before = len(registry.requests)
+    for number in range(5):
+        assert ask(refused, registry, f"later {number}") is None
+    assert len(refused.sql(IN_LINE)) == 6
+    assert admit(refused.resources.catalog) == []
+    assert len(registry.requests) == before
+
+
+def test_another_registry_has_its_normal_time(refused: Driver, registry: FakeRegistry) -> None:
+    with refused.resources.catalog.begin() as tx:
+        fleet.count_slots(tx, 4, 4)
+    for number in range(30):
+        assert ask(refused, registry, f"later {number}") is None
+    with FakeRegistry() as other:
+        other.put_image("a", "1", [b"another layer"])
+        assert refused.pull(f"{other.host}/a:1", "elsewhere")["bytes_fetched"] > 0
+
+
+def test_they_go_on_when_the_time_has_come(refused: Driver, registry: FakeRegistry) -> None:
+    assert ask(refused, registry, "later") is None
+    refused.change("UPDATE registry_holds SET until = now() - interval '1 second'")
+    refused.change("UPDATE pulls SET not_before = NULL")
+    assert {one.pull_id for one in admit(refused.resources.catalog)} == {"first", "later"}
