@@ -17,7 +17,7 @@ from shared.catalog import (
     space,
 )
 from shared.catalog.beginnings import Begun
-from shared.catalog.database import Connection
+from shared.catalog.database import Connection, written_from_documents
 from shared.catalog.pull_values import PlannedLayer, Pull
 from shared.errors import InvalidManifest
 from shared.oci.digest import Digest
@@ -141,7 +141,8 @@ def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | No
         if standing is None or standing.final:
             return None
         if standing.manifest_digest in {None, str(resolution.manifest_digest)}:
-            return _write(tx, standing, resolution, usable_bytes)
+            with written_from_documents():
+                return _write(tx, standing, resolution, usable_bytes)
     # The tag moved while two workers resolved one pull: the manifest that was planned first stays.
     return _plan(resources, standing, recall(resources, standing))
 
