@@ -34,8 +34,8 @@ class Companion:
 _COLUMNS = ", ".join(f"pull_layers.{column.name}" for column in pull_layers_table.c)
 
 # Only what was never tried: what failed before, or was left by a worker that died, is tried alone,
-# so that no layer pays for the poison of another. The own one; then what waits for a slot and has no
-# message any more; then from the end, since messages come from the front.
+# so that no layer pays for the poison of another. The own one; then what waits for a slot and has
+# no message any more; then from the end, since messages come from the front.
 _TAKE = text(f"""
     WITH share AS (
         SELECT ceil(count(*) / greatest(layer_slots - :reserved_slots, 1)::numeric) AS layers

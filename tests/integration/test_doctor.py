@@ -1,6 +1,7 @@
 """The doctor on a real PostgreSQL and Redis: each thing that is wrong is found, and named."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -78,6 +79,25 @@ def attended(patient: Patient) -> Finding:
 
 def by_check(patient: Patient) -> dict[str, Finding]:
     return {one.check: one for one in examine(patient)}
+
+
+def test_a_database_that_takes_no_writes_is_named(catalog: Catalog) -> None:
+    try:
+        with catalog.begin() as tx:
+            _make_read_only(tx, "on")
+        catalog.close()
+        finding = catalog_checks.database(catalog)
+        assert finding.level == "problem"
+        assert "read-only" in finding.sentence
+    finally:
+        with catalog.begin() as tx:
+            tx.exec_driver_sql("SET TRANSACTION READ WRITE")
+            _make_read_only(tx, "off")
+
+
+def _make_read_only(tx: Connection, value: str) -> None:
+    name = tx.exec_driver_sql("SELECT current_database()").scalar()
+    tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}')
 
 
 def test_a_fleet_without_workers_and_reconciler_has_those_problems_and_no_other(
@@ -281,9 +301,7 @@ def test_clocks_that_differ_are_a_warning(
 
     def shifted(tx: Connection) -> object:
         real = server(tx)
-        return catalog_checks.inventory.Server(
-            real.version_number, real.now + timedelta(seconds=90)
-        )
+        return replace(real, now=real.now + timedelta(seconds=90))
 
     assert catalog_checks.clock(catalog).level == "ok"
     monkeypatch.setattr(catalog_checks.inventory, "server", shifted)

@@ -72,6 +72,12 @@ def refuse(catalog: Catalog, state: str) -> None:
         tx.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$")
 
 
+def write(catalog: Catalog, first: str = "SELECT") -> None:
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(first)
+        tx.exec_driver_sql("DELETE FROM pulls")
+
+
 def session(tx: Connection) -> int:
     return int(tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
 
@@ -111,18 +117,16 @@ def test_a_read_only_database_is_an_outage_and_every_session_is_opened_again(
     catalog: Catalog, settings_of_database: Callable[[str, str], None]
 ) -> None:
     before = sessions_of_two(catalog)
-    with pytest.raises(CatalogUnavailable, match="read-only"), catalog.begin() as tx:
-        tx.exec_driver_sql("SET TRANSACTION READ ONLY")
-        tx.exec_driver_sql("DELETE FROM pulls")
+    with pytest.raises(CatalogUnavailable, match="read-only"):
+        write(catalog, first="SET TRANSACTION READ ONLY")
     assert before.isdisjoint(sessions_of_two(catalog))
 
     settings_of_database("default_transaction_read_only", "on")
     catalog.close()
-    with pytest.raises(CatalogUnavailable, match="read-only"), catalog.begin() as tx:
-        tx.exec_driver_sql("DELETE FROM pulls")
+    with pytest.raises(CatalogUnavailable, match="read-only"):
+        write(catalog)
     settings_of_database("default_transaction_read_only", "off")
-    with catalog.begin() as tx:
-        tx.exec_driver_sql("DELETE FROM pulls")
+    write(catalog)
 
 
 def test_a_table_that_is_migrated_under_a_prepared_statement_is_an_outage(
