@@ -20,8 +20,8 @@ from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import Occupied, YieldTurn
 from workers.pulling.outbox import Outbox
-from workers.pulling.stops import LettingGo
-from workers.resources import Resources, resources
+from workers.pulling.stops import LettingGo, NodeSick
+from workers.resources import Resources, resources_of_well_node
 
 _OUTAGE_DELAY_SECONDS = 5
 # Clocks differ a little.
@@ -118,10 +118,12 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     Celery's retry or rejection, or into an answer.
     """
     try:
-        step = _Step(resources())
+        step = _Step(resources_of_well_node())
+    except NodeSick as reason:
+        raise Reject(reason, requeue=True) from None
     except TowlineError as error:
-        # The trouble of this worker, not of its message: a schema that it does not know, a volume
-        # that is not there. Another one may be well.
+        # The trouble of this worker, not of its message: a schema that it does not know. Another
+        # one may be well.
         raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
     try:
         try:
