@@ -9,8 +9,9 @@ import pytest
 import redis
 from celery import Celery
 
-from shared.catalog import ends, pauses, step_leases
+from shared.catalog import ends, nodes, pauses, step_leases
 from shared.catalog.database import Catalog, Connection
+from shared.catalog.nodes import Node
 from shared.governor import Governor, Limits, connect
 from shared.settings import Settings
 from tests.integration.catalog.given_leases import taken
@@ -79,6 +80,21 @@ def attended(patient: Patient) -> Finding:
 
 def by_check(patient: Patient) -> dict[str, Finding]:
     return {one.check: one for one in examine(patient)}
+
+
+def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
+    patient: Patient, tx: Connection
+) -> None:
+    sick = "The volume cannot make a file (Read-only file system)."
+    for name, reason in (("a", None), ("b", sick), ("c", None), ("d", None)):
+        nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
+    tx.exec_driver_sql(f"UPDATE nodes SET seen_at = {LONG_AGO} WHERE name = 'd'")
+    tx.commit()
+    found = [one for one in examine(patient) if one.check == "nodes"]
+    assert [one.level for one in found] == ["problem", "problem", "ok"]
+    assert "b is sick: " + sick in found[0].sentence
+    assert "d was not seen since" in found[1].sentence
+    assert (found[2].sentence, found[2].details) == ("2 nodes well.", ["a", "c"])
 
 
 def test_a_database_that_takes_no_writes_is_named(catalog: Catalog) -> None:
