@@ -17,7 +17,7 @@ from shared.oci.platform import Platform
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
-from workers.health.probe import Probe
+from workers.health.probe import Probe, own_trouble
 from workers.health.sickness import Sickness, sickness
 from workers.pulling.keeping import Keeper
 from workers.pulling.spoken_for import SpokenFor
@@ -100,9 +100,12 @@ def resources_of_well_node() -> Resources:
     sickness.refuse()
     try:
         return resources()
-    except VolumeUnavailable as error:
-        sickness.tell(error.message)
-        raise NodeSick(error.message) from error
+    except Exception as error:
+        trouble = error.message if isinstance(error, VolumeUnavailable) else own_trouble()
+        if trouble is None:
+            raise
+        sickness.tell(trouble)
+        raise NodeSick(trouble) from error
 
 
 def close_resources() -> None:

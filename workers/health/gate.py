@@ -71,6 +71,7 @@ class Gate(StartStopStep):
     def start(self, parent: Any) -> None:
         """See Celery: also after each time that the connection was lost."""
         self.stop(parent)
+        sickness.is_consuming = True
         self._timer = parent.timer.call_repeatedly(_TURN_SECONDS, self.turn, (parent,))
 
     def stop(self, parent: Any) -> None:

@@ -43,7 +43,7 @@ class Probe:
         """
         with self._lock:
             if time.monotonic() - self._found_at > _HOLDS_SECONDS:
-                self._found = _own_trouble() or self._trouble_of_volume(look_at_volume)
+                self._found = own_trouble() or self._trouble_of_volume(look_at_volume)
                 self._found_at = time.monotonic()
             return self._found
 
@@ -78,7 +78,7 @@ def _collect(look: Callable[[], object], raised: list[Exception]) -> None:
         raised.append(error)
 
 
-def _own_trouble() -> str | None:
+def own_trouble() -> str | None:
     """What this process lacks, whatever the volume is like."""
     try:
         _start_threads()

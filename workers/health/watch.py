@@ -24,6 +24,9 @@ from workers.health.sickness import Sickness
 
 _log = logging.getLogger(__name__)
 
+# Read once: a node that has no descriptor left must be able to tell of it.
+_VERSION = version("towline")
+
 _TURN_SECONDS = 1.0
 _SICK_LOOK_SECONDS = 2.0
 _ROW_SECONDS = 10.0
@@ -123,7 +126,7 @@ class Watch:
         node = Node(
             name=self._name,
             reason=reason,
-            version=version("towline"),
+            version=_VERSION,
             slots=self._slots(),
             free_bytes=space.free_bytes if space else None,
             free_inodes=space.free_inodes if space else None,
