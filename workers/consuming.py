@@ -12,8 +12,12 @@ from celery.bin.worker import worker
 
 
 def consume(options: Sequence[str]) -> None:
-    """Consume until the process is told to end, then exit. `options`: those of `celery worker`."""
+    """Consume until the process is told to end, then exit. `options`: those of `celery worker`, and
+    the app's own.
+    """
     # Only now: the app reads its settings when it is imported.
     app = import_module("workers.app").app
+    # What `celery` does for its command.
+    worker.params.extend(app.user_options["worker"])
     context = CLIContext(app=app, no_color=False, workdir=None)
     worker.main(list(options), prog_name="towline worker", obj=context)

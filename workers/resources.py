@@ -17,8 +17,11 @@ from shared.oci.platform import Platform
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
+from workers.health.probe import Probe, own_trouble
+from workers.health.sickness import Sickness, sickness
 from workers.pulling.keeping import Keeper
 from workers.pulling.spoken_for import SpokenFor
+from workers.pulling.stops import NodeSick
 from workers.shutdown import letting_go
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ class Resources:
     keeper: Keeper
     governor: Governor
     spoken_for: SpokenFor = field(default_factory=SpokenFor)
+    probe: Probe = field(default_factory=Probe)
+    sickness: Sickness = field(default_factory=Sickness)
     unpack: Unpack | None = None
 
     @property
@@ -54,6 +59,13 @@ class Resources:
     def owner(self) -> str:
         """Who works here, for people: host and process."""
         return f"{socket.gethostname()}:{os.getpid()}"
+
+    def node_trouble(self) -> str | None:
+        """Why this node cannot work, which all of its processes are told; None where it can."""
+        trouble = self.probe.trouble(self.volume.look)
+        if trouble is not None:
+            self.sickness.tell(trouble)
+        return trouble
 
     def close(self) -> None:
         """Give everything back."""
@@ -81,8 +93,23 @@ def resources() -> Resources:
         return _built[1]
 
 
+def resources_of_well_node() -> Resources:
+    """`resources()` for a step. Raises NodeSick while this node cannot work, which it cannot
+    without its volume.
+    """
+    sickness.refuse()
+    try:
+        return resources()
+    except Exception as error:
+        trouble = error.message if isinstance(error, VolumeUnavailable) else own_trouble()
+        if trouble is None:
+            raise
+        sickness.tell(trouble)
+        raise NodeSick(trouble) from error
+
+
 def close_resources() -> None:
-    """Close this process's resources; the next use builds them anew."""
+    """Close this process's resources; the next use builds them again."""
     global _built  # noqa: PLW0603 - see resources()
     with _lock:
         if _built is not None and _built[0] == os.getpid():
@@ -106,7 +133,9 @@ def _build(settings: Settings) -> Resources:
     keeper = Keeper(catalog, settings, letting_go.is_set)
     governor = govern(settings)
     registry = RegistryClient(settings, governor)
-    return Resources(settings, catalog, volume, registry, keeper, governor, unpack=unpack)
+    return Resources(
+        settings, catalog, volume, registry, keeper, governor, sickness=sickness, unpack=unpack
+    )
 
 
 def unpack_with(settings: Settings) -> Unpack | None:

@@ -20,8 +20,8 @@ from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import Occupied, YieldTurn
 from workers.pulling.outbox import Outbox
-from workers.pulling.stops import LettingGo
-from workers.resources import Resources, resources
+from workers.pulling.stops import LettingGo, NodeSick
+from workers.resources import Resources, resources_of_well_node
 
 _OUTAGE_DELAY_SECONDS = 5
 # Clocks differ a little.
@@ -118,11 +118,13 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     Celery's retry or rejection, or into an answer.
     """
     try:
-        step = _Step(resources())
+        step = _Step(resources_of_well_node())
+    except NodeSick as reason:
+        raise Reject(reason, requeue=True) from None
     except TowlineError as error:
-        # The trouble of this worker, not of its message: a schema that it does not know, a volume
-        # that is not there. Another one may be well.
-        raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
+        # The trouble of this worker, not of its message: a schema that it does not know. Another
+        # one may be well.
+        raise _retry(task, _OUTAGE_DELAY_SECONDS, error) from error
     try:
         try:
             yield step
@@ -130,25 +132,35 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
             deliver(app, step.work.catalog, step.outbox)
     except TryAgain as again:
         if again.in_memory:
-            raise task.retry(exc=again.cause, countdown=again.delay_seconds) from again
+            raise _retry(task, again.delay_seconds, again.cause) from again
     except Occupied as occupied:
         # Once: whoever is alive has renewed its lease by then.
         if task.request.retries == 0:
             delay_seconds = max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS
-            raise task.retry(countdown=delay_seconds) from None
+            raise _retry(task, delay_seconds) from None
     except YieldTurn:
-        raise task.retry(countdown=0) from None
+        raise _retry(task, 0) from None
     except LettingGo as reason:
         # Celery logs a traceback; without `from None` it would be three, of things that went well.
         raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:
-        raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error
+        raise _retry(task, _OUTAGE_DELAY_SECONDS, error) from error
     except TowlineError as error:
         # The row tells the first cause, which need not be this one. An id that no row can hold
         # is answered with the error itself.
         if task.name == contract.PULL_IMAGE and not answer(app, step.work.catalog, pull_id):
             refuse(app, pull_id, error)
         raise
+
+
+def _retry(task: Task[Any, Any], seconds: float, cause: Exception | None = None) -> Exception:
+    """Celery's retry: to be raised. Where its message cannot be sent, the one that came is given
+    back; Celery would drop it, and with it a pull that has no row yet.
+    """
+    try:
+        return task.retry(exc=cause, countdown=seconds, throw=False)
+    except Reject as unsent:
+        return Reject(unsent.args[0], requeue=True)
 
 
 def _announcer(task: Task[Any, Any]) -> Callable[[int, int], None]:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from shared.catalog import pull_layers
 from shared.catalog.database import Connection
 from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_tables import pull_layers as pull_layer_table
+from shared.catalog.pull_tables import pull_layers as pull_layers_table
 from shared.oci.digest import Digest
 
 SMALL_BYTES = 128 * 1024
@@ -30,12 +30,12 @@ class Companion:
     fence: int
 
 
-# By name: a newer schema may have more columns, and a prepared statement may not change its own.
-_RETURNED = ", ".join(f"pull_layers.{column.name}" for column in pull_layer_table.columns)
+# By name: a prepared statement with a `*` breaks when a migration adds a column.
+_COLUMNS = ", ".join(f"pull_layers.{column.name}" for column in pull_layers_table.c)
 
-# Only what nobody has tried: what failed before, or was left by somebody who died, is tried alone,
-# so that nobody pays for another one's poison. The own one; then what waits for a slot and has no
-# message any more; then from the end, since messages come from the front.
+# Only what was never tried: what failed before, or was left by a worker that died, is tried alone,
+# so that no layer pays for the poison of another. The own one; then what waits for a slot and has
+# no message any more; then from the end, since messages come from the front.
 _TAKE = text(f"""
     WITH share AS (
         SELECT ceil(count(*) / greatest(layer_slots - :reserved_slots, 1)::numeric) AS layers
@@ -66,7 +66,7 @@ _TAKE = text(f"""
     )
     UPDATE pull_layers SET attempts = 1, waiting_for = NULL, not_before = NULL FROM taken
     WHERE pull_layers.pull_id = :pull_id AND pull_layers.digest = taken.digest
-    RETURNING {_RETURNED}, taken.fence, false AS stored, 0 AS done, :owner AS owner,
+    RETURNING {_COLUMNS}, taken.fence, false AS stored, 0 AS done, :owner AS owner,
         :pull_id AS leader
 """)
 

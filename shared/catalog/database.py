@@ -9,20 +9,30 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from shared.catalog.outages import Lost, outage_of
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 
-__all__ = ["Catalog", "Connection"]
+__all__ = ["Catalog", "Connection", "written_from_documents"]
 
 _DRIVER = "postgresql+psycopg"
 _CONNECT_TIMEOUT_SECONDS = 5
 
-# A stopped worker must not hold locks, and nobody waits for ever. Set by the session, so that the
-# server ends it even when the client is gone.
+# Whatever the role, the database or the server have as their defaults, these are ours. Set by the
+# session, so that the server ends what is stuck even when the client is gone.
 _SESSION_SETTINGS = {
     "application_name": "towline",
+    # A stopped worker must not hold locks, and no statement waits for ever.
     "lock_timeout": "10s",
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "10s",
+    # The driver reads times, intervals and text in these forms only.
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    # Each statement sees what others have committed by then; every lock here counts on it.
+    "default_transaction_isolation": "read committed",
     # Everything here goes by a key. Only a plain index scan marks the entries of rows that are no
     # more; an index of what is queued or under way would grow with all that was, until a vacuum.
     "enable_bitmapscan": "off",
@@ -38,10 +48,10 @@ _SESSION_SETTINGS = {
 # From its second run on a connection a statement is prepared.
 _PREPARED_AFTER = 1
 
-# Classes of SQLSTATE that another try may cure: connection, rollback (deadlock, serialization),
-# resources, operator intervention (restart, time-out), system errors; and lock_not_available.
-_TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
-_LOCK_NOT_AVAILABLE = "55P03"
+# Servers from 17 on can end a transaction for its age alone; what holds others up ends by the
+# settings above.
+_TRANSACTION_TIMEOUT_SINCE = 170_000
+_NO_TRANSACTION_TIMEOUT = "SET transaction_timeout = 0"
 
 
 class Catalog:
@@ -53,10 +63,9 @@ class Catalog:
     def __init__(self, url: str, pool_size: int = 10, pool_timeout_seconds: float = 30) -> None:
         try:
             self._url = make_url(url).set(drivername=_DRIVER)
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             # No `from`: the cause holds the URL with its password.
             raise InvalidArgument("TOWLINE_DATABASE_URL cannot be read as a URL.") from None
-        options = " ".join(f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items())
         self._engine = create_engine(
             self._url,
             pool_size=pool_size,
@@ -69,7 +78,7 @@ class Catalog:
                 "autocommit": True,
                 "prepare_threshold": _PREPARED_AFTER,
                 "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-                "options": options,
+                "options": _options(self._url.query.get("options", "")),
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
@@ -77,27 +86,50 @@ class Catalog:
             },
         )
         _begin_at_checkout(self._engine)
+        event.listen(self._engine, "connect", _without_transaction_timeout)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on an error.
 
-        Raises CatalogUnavailable, and InvalidManifest for values that PostgreSQL cannot hold.
+        Raises CatalogUnavailable, and InvalidArgument for values that PostgreSQL cannot hold.
         """
         try:
             with self._engine.begin() as tx:
-                yield tx
+                try:
+                    yield tx
+                except DBAPIError as error:
+                    self._drop_sessions(tx, error)
+                    raise
         except (DataError, UnicodeEncodeError) as error:
-            raise InvalidManifest(
-                "The image's documents hold a value that PostgreSQL cannot hold."
+            raise InvalidArgument(
+                "A value that was given cannot stand in PostgreSQL: a text with a NUL or half of "
+                "a surrogate pair, or a number that is too large."
             ) from error
-        except (DBAPIError, PoolTimeoutError) as error:
-            if isinstance(error, DBAPIError) and not _is_transient(error):
+        except PoolTimeoutError as error:
+            raise self._unavailable("has no connection left for this process") from error
+        except DBAPIError as error:
+            outage = outage_of(error)
+            if outage is None:
                 raise
-            raise CatalogUnavailable(
-                f"The database at {self._where} is away or overloaded: check "
-                "TOWLINE_DATABASE_URL and that PostgreSQL runs."
-            ) from error
+            raise self._unavailable(outage.reason) from error
+
+    def _drop_sessions(self, tx: Connection, error: DBAPIError) -> None:
+        """Drop what an outage has made useless: the next transaction connects again, and may find
+        another server.
+        """
+        outage = outage_of(error)
+        if outage is None or outage.lost is Lost.NONE:
+            return
+        tx.invalidate(error)
+        if outage.lost is Lost.ALL:
+            self._engine.dispose()
+
+    def _unavailable(self, reason: str) -> CatalogUnavailable:
+        return CatalogUnavailable(
+            f"The database at {self._where} is away or overloaded (it {reason}): check "
+            "TOWLINE_DATABASE_URL and that PostgreSQL runs."
+        )
 
     def ping(self) -> None:
         """Raises CatalogUnavailable unless the database answers."""
@@ -114,6 +146,35 @@ class Catalog:
         return f"{host}:{self._url.port}" if self._url.port else str(host)
 
 
+@contextmanager
+def written_from_documents() -> Iterator[None]:
+    """What is written here was read in an image's documents. Raises InvalidManifest for values that
+    PostgreSQL cannot hold.
+    """
+    try:
+        yield
+    except (DataError, UnicodeEncodeError) as error:
+        raise InvalidManifest(
+            "The image's documents hold a value that PostgreSQL cannot hold."
+        ) from error
+
+
+def _options(of_url: str | tuple[str, ...]) -> str:
+    """The session's options: the operator's own, then ours, which win."""
+    ours = (
+        f"-c {name}={value.replace(' ', chr(92) + ' ')}"
+        for name, value in _SESSION_SETTINGS.items()
+    )
+    theirs = of_url if isinstance(of_url, str) else " ".join(of_url)
+    return " ".join([theirs, *ours]).strip()
+
+
+def _without_transaction_timeout(connection: Any, _record: Any) -> None:
+    """Only now is it known whether the server has the setting; another one refuses it."""
+    if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+        connection.execute(_NO_TRANSACTION_TIMEOUT, prepare=False)
+
+
 def _begin_at_checkout(engine: Engine) -> None:
     """A transaction begins as its connection is taken: that tells, too, whether it still lives, and
     SQLAlchemy's own ping would cost a round trip more.
@@ -123,15 +184,7 @@ def _begin_at_checkout(engine: Engine) -> None:
         try:
             connection.execute("BEGIN", prepare=False)
         except engine.dialect.loaded_dbapi.Error as error:
-            # It is made anew, as are all that were open before; nothing has been done yet.
+            # It is opened again, as are all that were open before; nothing has been done yet.
             raise InvalidatePoolError from error
 
     event.listen(engine, "checkout", begin)
-
-
-def _is_transient(error: DBAPIError) -> bool:
-    state: str | None = getattr(error.orig, "sqlstate", None)
-    if state is None:
-        # The connection was refused, lost or timed out before the server could say why.
-        return True
-    return state.startswith(_TRANSIENT_CLASSES) or state == _LOCK_NOT_AVAILABLE

@@ -14,10 +14,13 @@ _PAGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The database server: its version (170002 is 17.2) and its clock."""
+    """The database server: its version (170002 is 17.2), its clock, and whether it takes no writes:
+    a standby, or a primary that is told so.
+    """
 
     version_number: int
     now: datetime
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,12 @@ class Fetched:
 
 
 def server(tx: Connection) -> Server:
-    """Which server this is, and what time it has."""
+    """Which server this is, what time it has, and whether it can be written to."""
     row = tx.execute(
-        text("SELECT current_setting('server_version_num')::int, clock_timestamp()")
+        text(
+            "SELECT current_setting('server_version_num')::int, clock_timestamp(), "
+            "current_setting('transaction_read_only')::boolean"
+        )
     ).one()
     return Server(*row)
 

@@ -222,13 +222,17 @@ def assign(tx: Connection, registry: str, digest: Digest, fence: int, pull_id: s
     tx.execute(update(leases).where(*_own(registry, digest, fence)).values(pull_id=pull_id))
 
 
-def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_done: int) -> None:
-    """Let go, alive: whoever comes next continues at `bytes_done`. Nothing if it was overtaken."""
-    tx.execute(
+def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_done: int) -> bool:
+    """Let go, alive: the next owner continues at `bytes_done`. Whether the lease was still held
+    under this fence.
+    """
+    released = tx.execute(
         update(leases)
         .where(*_own(registry, digest, fence))
         .values(owner=None, bytes_done=bytes_done)
+        .returning(leases.c.fence)
     )
+    return released.scalar() is not None
 
 
 def release_all(tx: Connection) -> None:

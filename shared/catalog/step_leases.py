@@ -75,9 +75,10 @@ def bound(tx: Connection, name: str, lease_seconds: float) -> None:
     )
 
 
-def end(tx: Connection, fence: int) -> None:
-    """The step is over, in whatever way; nothing if it was overtaken."""
-    tx.execute(delete(step_leases).where(step_leases.c.fence == fence))
+def end(tx: Connection, fence: int) -> bool:
+    """The step is over, in whatever way. Whether the lease was still held under this fence."""
+    ended = delete(step_leases).where(step_leases.c.fence == fence).returning(step_leases.c.fence)
+    return tx.execute(ended).scalar() is not None
 
 
 def end_all(tx: Connection) -> None:

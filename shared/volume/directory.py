@@ -22,11 +22,12 @@ def volume_errors(action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = error.strerror or type(error).__name__
         if error.errno in _FULL:
             raise VolumeFull(
-                f"The volume has no space left to {action}: free space or enlarge it."
+                f"The volume has no space left to {action} ({reason}): free space or inodes, or "
+                "raise the quota."
             ) from error
-        reason = error.strerror or type(error).__name__
         raise VolumeUnavailable(
             f"The volume cannot {action} ({reason}): check its mount and permissions."
         ) from error
@@ -42,6 +43,17 @@ class Directory:
     def root(cls, path: Path) -> "Directory":
         """The volume's own directory; the operator's path to it may hold symlinks."""
         return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def __del__(self) -> None:
+        # A root that was replaced is closed with its last user.
+        self.close()
+
+    def is_same(self, other: "Directory") -> bool:
+        """Whether both are one directory of one filesystem; False where either cannot be asked."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.fstat(other._descriptor))
+        except OSError:
+            return False
 
     def __enter__(self) -> "Directory":
         return self
@@ -156,10 +168,13 @@ class Directory:
         with suppress(OSError):
             os.rmdir(name, dir_fd=self._descriptor)
 
-    def space(self) -> tuple[int, int]:
-        """Bytes that we may still write to this filesystem, and bytes that it has at all."""
+    def space(self) -> tuple[int, int, int | None]:
+        """Bytes that we may still write to this filesystem, bytes that it has at all, and files
+        that can still be made, None where it does not count them.
+        """
         status = os.fstatvfs(self._descriptor)
-        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+        free_inodes = status.f_favail if status.f_files else None
+        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, free_inodes
 
     def fsync(self) -> None:
         """Make the names in here durable."""

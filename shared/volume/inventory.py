@@ -12,7 +12,7 @@ from shared.errors import InvalidDigest, UnsupportedAlgorithm
 from shared.oci.digest import Digest
 from shared.volume.directory import volume_errors
 from shared.volume.inheritance import JOURNAL
-from shared.volume.store import BLOCK_BYTES, Volume
+from shared.volume.store import BLOCK_BYTES, LOOK_PREFIX, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _entries(volume: Volume, room: str) -> Iterator[tuple[str, str, str, os.stat
                 continue
             except NotADirectoryError:
                 status = top.stat(algorithm)
-                if status is not None:
+                if status is not None and not algorithm.startswith(LOOK_PREFIX):
                     yield "", algorithm, f"{room}/{algorithm}", status
                 continue
             with directory:

@@ -20,6 +20,9 @@ from shared.volume.identity import check_identity
 
 BLOCK_BYTES = 1024 * 1024
 
+# A file in `ingest/` for the moment that `Volume.look()` takes.
+LOOK_PREFIX = ".look."
+
 # A file that another node renamed or linked a moment ago may look missing or stale for some
 # seconds on a network filesystem (seen: JuiceFS ENOENT, GlusterFS ESTALE).
 _NOT_YET_VISIBLE = {errno.ENOENT, errno.ESTALE}
@@ -31,10 +34,13 @@ LINKS_REFUSED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errn
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Of the volume's filesystem, in bytes: what can still be written, and what there is at all."""
+    """Of the volume's filesystem, in bytes: what can still be written, and what there is at all.
+    `free_inodes`: how many files can be made, None where the filesystem does not count them.
+    """
 
     free_bytes: int
     total_bytes: int
+    free_inodes: int | None = None
 
 
 class Volume:
@@ -44,24 +50,46 @@ class Volume:
     """
 
     def __init__(self, path: Path, identity: UUID) -> None:
-        with volume_errors(f"be opened at {path}"):
-            self.root = Directory.root(path)
+        self._path = path
         self._identity = identity
-        self.check()
+        self.root = self._opened()
 
     def close(self) -> None:
         """Give the root descriptor back."""
         self.root.close()
 
     def check(self) -> None:
-        """Raises VolumeUnavailable unless the catalog's volume is still mounted here."""
-        check_identity(self.root, self._identity)
+        """Raises VolumeUnavailable unless the catalog's volume is mounted here.
+
+        One that was mounted again is used from here on: the old root leads to a filesystem that
+        has crashed, or that is detached.
+        """
+        root = self._opened()
+        if not root.is_same(self.root):
+            self.root = root
+
+    def look(self) -> Space:
+        """How much room there is, seen as by a process that starts now, which can write here.
+
+        Raises VolumeFull where no file can be made.
+        """
+        self.check()
+        with volume_errors("make a file"), self.root.descend("ingest", create=True) as ingest:
+            name = f"{LOOK_PREFIX}{os.getpid()}.{os.urandom(8).hex()}"
+            os.close(ingest.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            ingest.unlink(name)
+        return self.space()
+
+    def _opened(self) -> Directory:
+        with volume_errors(f"be opened at {self._path}"):
+            root = Directory.root(self._path)
+        check_identity(root, self._identity)
+        return root
 
     def space(self) -> Space:
         """How much room there is."""
         with volume_errors("tell its free space"):
-            free_bytes, total_bytes = self.root.space()
-            return Space(free_bytes, total_bytes)
+            return Space(*self.root.space())
 
     def read(self, digest: Digest, limit_bytes: int) -> bytes:
         """A whole small blob that the catalog says is stored, verified again."""

@@ -75,6 +75,8 @@ class Fleet:
     # What comes behind `python -m`; or `workers.cli worker`.
     worker_command: str = "celery -A workers.app worker"
     python: str = sys.executable
+    # What comes before the whole command, such as `unshare --mount`.
+    prefix: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -127,7 +129,7 @@ class Fleet:
         log = self.logs / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [self.python, *command],
+                [*self.prefix, self.python, *command],
                 env=self.environment | (environment or {}),
                 stdout=file,
                 stderr=file,

@@ -1,6 +1,7 @@
 """The doctor on a real PostgreSQL and Redis: each thing that is wrong is found, and named."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import redis
 from celery import Celery
 
-from shared.catalog import ends, pauses, step_leases
+from shared.catalog import ends, nodes, pauses, step_leases
 from shared.catalog.database import Catalog, Connection
+from shared.catalog.nodes import Node
 from shared.governor import Governor, Limits, connect
 from shared.settings import Settings
 from tests.integration.catalog.given_leases import taken
@@ -78,6 +80,40 @@ def attended(patient: Patient) -> Finding:
 
 def by_check(patient: Patient) -> dict[str, Finding]:
     return {one.check: one for one in examine(patient)}
+
+
+def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
+    patient: Patient, tx: Connection
+) -> None:
+    sick = "The volume cannot make a file (Read-only file system)."
+    for name, reason in (("a", None), ("b", sick), ("c", None), ("d", None)):
+        nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
+    tx.exec_driver_sql(f"UPDATE nodes SET seen_at = {LONG_AGO} WHERE name = 'd'")
+    tx.commit()
+    found = [one for one in examine(patient) if one.check == "nodes"]
+    assert [one.level for one in found] == ["problem", "problem", "ok"]
+    assert "b is sick: " + sick in found[0].sentence
+    assert "d was not seen since" in found[1].sentence
+    assert (found[2].sentence, found[2].details) == ("2 nodes well.", ["a", "c"])
+
+
+def test_a_database_that_takes_no_writes_is_named(catalog: Catalog) -> None:
+    try:
+        with catalog.begin() as tx:
+            _make_read_only(tx, "on")
+        catalog.close()
+        finding = catalog_checks.database(catalog)
+        assert finding.level == "problem"
+        assert "read-only" in finding.sentence
+    finally:
+        with catalog.begin() as tx:
+            tx.exec_driver_sql("SET TRANSACTION READ WRITE")
+            _make_read_only(tx, "off")
+
+
+def _make_read_only(tx: Connection, value: str) -> None:
+    name = tx.exec_driver_sql("SELECT current_database()").scalar()
+    tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}')
 
 
 def test_a_fleet_without_workers_and_reconciler_has_those_problems_and_no_other(
@@ -281,9 +317,7 @@ def test_clocks_that_differ_are_a_warning(
 
     def shifted(tx: Connection) -> object:
         real = server(tx)
-        return catalog_checks.inventory.Server(
-            real.version_number, real.now + timedelta(seconds=90)
-        )
+        return replace(real, now=real.now + timedelta(seconds=90))
 
     assert catalog_checks.clock(catalog).level == "ok"
     monkeypatch.setattr(catalog_checks.inventory, "server", shifted)

@@ -1,5 +1,6 @@
 """What a worker process loads."""
 
+import os
 import subprocess
 import sys
 
@@ -21,3 +22,19 @@ def test_a_worker_loads_neither_flower_nor_a_shell() -> None:
 def test_every_word_is_for_celerys_own_command() -> None:
     context = worker_command.make_context("worker", ["-P", "threads", "--help", "-Q", "a,b"])
     assert context.params["options"] == ("-P", "threads", "--help", "-Q", "a,b")
+
+
+def test_the_command_takes_a_file_for_health_checks_and_says_so() -> None:
+    environment = {
+        **os.environ,
+        "TOWLINE_DATABASE_URL": "postgresql://nowhere.invalid/db",
+        "TOWLINE_BROKER_URL": "redis://nowhere.invalid",
+    }
+    for command in ("workers.cli worker", "celery -A workers.app worker"):
+        told = subprocess.run(
+            [sys.executable, "-m", *command.split(), "--help"],
+            capture_output=True,
+            check=True,
+            env=environment,
+        )
+        assert b"--alive FILE" in told.stdout

@@ -192,6 +192,16 @@ def test_everything_that_runs_has_a_health_check() -> None:
     assert [name for name in SERVICES if "healthcheck" not in SERVICES[name]] == ["migrate"]
 
 
+@pytest.mark.parametrize("name", ["pulls", "layers", "reconcile"])
+def test_a_health_check_reads_the_file_that_the_process_touches(name: str) -> None:
+    service = SERVICES[name]
+    assert option(service, "--alive") == "/tmp/alive"
+    (_, check) = service["healthcheck"]["test"]
+    assert check == 'test -n "$$(find /tmp/alive -mmin -1)"'
+    # A read-only root has no other place to write to.
+    assert "/tmp" in service["tmpfs"]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
     service = SERVICES[name]

@@ -3,11 +3,12 @@
 from dataclasses import fields
 
 import pytest
+from celery.exceptions import Reject
 
 from shared import errors
 from shared.catalog.pull_values import Pull
 from shared.settings import Settings
-from workers import contract, handover
+from workers import contract, handover, tasks
 from workers.answering import failure
 from workers.app import app
 from workers.config import make_app
@@ -55,6 +56,19 @@ def test_an_ending_worker_gives_its_tasks_a_grace_time() -> None:
     assert quick.conf.worker_soft_shutdown_timeout == 3
     # What waits in memory goes back at once all the same; an idle worker need not wait for it.
     assert not quick.conf.worker_enable_soft_shutdown_on_idle
+
+
+def test_a_message_that_cannot_be_sent_again_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unsent(**_: object) -> None:
+        # What Celery does, and the message would be gone.
+        raise Reject(OSError("no descriptor is left"), requeue=False)
+
+    monkeypatch.setattr(pull_image, "retry", unsent)
+    raised = tasks._retry(pull_image, 5)
+    assert isinstance(raised, Reject)
+    assert raised.requeue is True
 
 
 def test_only_json_is_spoken() -> None:

@@ -6,13 +6,14 @@ import click
 
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument
+from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.client import answer_ended
 from workers.pulling.ending import cancel_pull
 
 
 @click.command("cancel")
-@click.argument("pull_ids", nargs=-1, required=True, metavar="PULL…")
+@click.argument("pull_ids", type=possible_id, nargs=-1, required=True, metavar="PULL…")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     """End pulls that are on their way.

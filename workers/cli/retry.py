@@ -10,12 +10,13 @@ from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, TowlineError
+from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.client import UNREADABLE, check_queue, record_retry, send_recorded
 
 
 @click.command("retry")
-@click.argument("pull_ids", nargs=-1, metavar="PULL…")
+@click.argument("pull_ids", type=possible_id, nargs=-1, metavar="PULL…")
 @click.option("--failed", "all_failed", is_flag=True, help="Every failed pull not retried yet.")
 @click.option("--error-class", metavar="CLASS", help="With --failed: those of this class only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")

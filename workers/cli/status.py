@@ -9,6 +9,7 @@ from shared.catalog import pulls
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
 from workers.cli.pull import pull_document
+from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.cli.tables import print_table, shown_time
 from workers.cli.waiting import waiting_sentence
@@ -16,7 +17,7 @@ from workers.cli.watching import Snapshot, snapshot
 
 
 @click.command("status")
-@click.argument("pull_id", required=False, metavar="[PULL]")
+@click.argument("pull_id", type=possible_id, required=False, metavar="[PULL]")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from shared.catalog.pull_values import Pull
 from workers.cli.display import Display, display_for, summary
 from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
 from workers.cli.pull import pull_document
+from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.cli.watching import Snapshot, interrupts_between_looks, watch
 
@@ -30,7 +31,7 @@ Key = TypeVar("Key")
 
 
 @click.command("watch")
-@click.argument("pull_id", required=False, metavar="[PULL]")
+@click.argument("pull_id", type=possible_id, required=False, metavar="[PULL]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, at each change.")
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(1, 10_000))
 def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:

@@ -13,5 +13,8 @@ from workers.consuming import consume
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def worker_command(options: tuple[str, ...]) -> None:
-    """Run a worker: `celery -A workers.app worker`, smaller and sooner. Options: Celery's own."""
+    """Run a worker: `celery -A workers.app worker`, smaller and sooner.
+
+    Options: Celery's own, and `--alive FILE`.
+    """
     consume(options)

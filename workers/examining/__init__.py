@@ -9,5 +9,6 @@ the answers.
     examination.py  the doctor's round: which checks there are, and in which order
     catalog.py      checks of the database, the reconciler and the promise about pulls
     queue.py        checks of Redis and of the workers that consume from it
+    nodes.py        checks of the nodes: the sick and the silent
     volume.py       checks of the volume; deep.py those that read every byte
 """

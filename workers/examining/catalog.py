@@ -39,6 +39,13 @@ def database(catalog: Catalog) -> Finding:
     version = f"PostgreSQL {server.version_number // 10000}.{server.version_number % 10000}"
     if server.version_number < _OLDEST_SERVER:
         return Finding("database", "problem", f"{version} is too old: upgrade it to 15 or newer.")
+    if server.read_only:
+        return Finding(
+            "database",
+            "problem",
+            f"{version} is read-only, so nothing goes on until it can be written to: promote the "
+            "standby that TOWLINE_DATABASE_URL leads to, name the primary there, or free its disk.",
+        )
     return Finding("database", "ok", f"{version} answers in {milliseconds:.0f} ms.")
 
 

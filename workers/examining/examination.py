@@ -12,6 +12,7 @@ from shared.settings import Settings
 from shared.volume.store import Volume
 from workers.examining import catalog as catalog_checks
 from workers.examining import deep as deep_checks
+from workers.examining import nodes as node_checks
 from workers.examining import queue as queue_checks
 from workers.examining import registries as registry_checks
 from workers.examining import volume as volume_checks
@@ -70,6 +71,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
     if not is_away:
         yield from registry_checks.troubles(settings)
     if knows:
+        yield from node_checks.standing(catalog)
         yield catalog_checks.reconciler(catalog)
         yield from catalog_checks.pauses_standing(catalog)
         yield catalog_checks.attended(catalog, None if is_away else patient.app, settings)

@@ -1,9 +1,9 @@
-"""One layer comes, under a lease that is kept meanwhile; or its download is ended from outside."""
+"""One layer comes, under a lease that is kept until then; or its download is ended from outside."""
 
 from dataclasses import dataclass
 
 from shared.catalog import landings, pauses, pull_layers, pulls
-from workers.pulling.attempts import Attempt, hand_over, let_go
+from workers.pulling.attempts import Attempt, hand_over
 from workers.pulling.obstacles import PAUSED_SECONDS
 from workers.pulling.stops import LettingGo, NotWanted, Paused, Stopped, StoredElsewhere
 from workers.pulling.transferring import Work, obtain
@@ -34,11 +34,10 @@ def arrive(current: Attempt, work: Work) -> Arrival | None:
 
 
 def _stop(current: Attempt, reason: Stopped) -> None:
-    """Nothing is counted against anybody."""
+    """Nothing is counted against any pull. Raises LettingGo, LeaseLost."""
     digest, pull_id = current.digest, current.beneficiary
     assert digest is not None  # noqa: S101 - a transfer has one
     if isinstance(reason, LettingGo):
-        let_go(current)
         raise reason
     with current.resources.catalog.begin() as tx:
         if isinstance(reason, Paused):

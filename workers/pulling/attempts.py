@@ -2,17 +2,21 @@
 
 A layer that failed is handed over in the same transaction that says so: its lease is released, and
 the best pull that also waits for it goes on with the same bytes. The first cause of a failure wins.
+
+A try that has lost its lease may say nothing: the new owner decides. So the lease is given back
+last, and where it is held under another fence by then, LeaseLost rolls the whole transaction back.
 """
 
 from dataclasses import dataclass, field
 
-from shared.catalog import ends, leases, waiters
+from shared.catalog import ends, leases, step_leases, waiters
 from shared.catalog.database import Connection
 from shared.catalog.layer_messages import LayerMessage
 from shared.errors import TowlineError, TransientError
 from shared.oci.digest import Digest
 from workers.pulling.outbox import Outbox
 from workers.pulling.proving import Proof
+from workers.pulling.stops import LeaseLost
 from workers.pulling.tally import Transfer
 from workers.resources import Resources
 
@@ -41,13 +45,16 @@ class TryAgain(Exception):
 
 @dataclass(slots=True)
 class Attempt:
-    """One try of one step. `transfer`: its download, once it holds the lease for it."""
+    """One try of one step. `transfer`: its download, once it holds the lease for it; `step`: the
+    fence of the lease on the pull's steps, while it holds that.
+    """
 
     resources: Resources
     pull_id: str
     outbox: Outbox
     digest: Digest | None = None
     transfer: Transfer | None = field(default=None)
+    step: int | None = field(default=None)
     # Bytes on disk that a next try begins with.
     kept_bytes: int = field(default=0)
     # What its bytes uncompress to, where somebody asks.
@@ -78,7 +85,10 @@ def fail(resources: Resources, pull_id: str, error: TowlineError, outbox: Outbox
 
 
 def fail_attempt(current: Attempt, error: TowlineError) -> None:
-    """End the pull with this cause, and hand its layer over to the best pull that waits for it."""
+    """End the pull with this cause, and hand its layer over to the best pull that waits for it.
+
+    Raises LeaseLost.
+    """
     if current.is_for_another:
         pass_on(current)
         return
@@ -89,13 +99,20 @@ def fail_attempt(current: Attempt, error: TowlineError) -> None:
 
 
 def pass_on(current: Attempt) -> None:
-    """The pull that the bytes are fetched for by now goes on itself; nothing is counted."""
+    """The pull that the bytes are fetched for by now goes on itself; nothing is counted.
+
+    Raises LeaseLost.
+    """
     with current.resources.catalog.begin() as tx:
         current.outbox.layers += hand_over(tx, current, but=current.pull_id)
 
 
 def let_go(current: Attempt) -> None:
-    """Release the lease, if there is one, without a word about failure: the message comes back."""
+    """Release what is held, without a word about failure: the message comes back. Raises
+    LeaseLost.
+    """
+    if current.transfer is None and current.step is None:
+        return
     with current.resources.catalog.begin() as tx:
         release(tx, current)
 
@@ -106,21 +123,27 @@ def fail_row(tx: Connection, pull_id: str, error: TowlineError) -> None:
 
 
 def release(tx: Connection, current: Attempt) -> None:
-    """Give the lease back; the row keeps how far the ingest is."""
-    transfer = current.transfer
-    if transfer is not None:
-        leases.release(tx, transfer.registry, transfer.digest, transfer.fence, current.kept_bytes)
+    """Give the leases back; the row of a layer keeps how far its ingest is. Raises LeaseLost: call
+    it last, so that nothing stands that was written before it in this transaction.
+    """
+    step, transfer = current.step, current.transfer
+    if step is not None and not step_leases.end(tx, step):
+        raise LeaseLost(f"Another worker has taken the pull {current.pull_id} over.")
+    if transfer is not None and not leases.release(
+        tx, transfer.registry, transfer.digest, transfer.fence, current.kept_bytes
+    ):
+        raise LeaseLost(f"Another worker has taken {transfer.digest} over.")
 
 
 def hand_over(tx: Connection, current: Attempt, but: str) -> list[LayerMessage]:
-    """Release the lease, and make due who goes on: with this layer, `but` not this pull, or else
-    with the free slot.
+    """Release what is held, and make due what goes on: a pull that waits for this layer, `but` not
+    this one, or else one that waits for a slot. Raises LeaseLost.
     """
     transfer = current.transfer
-    if transfer is None:
-        return []
-    # The lease last: it is what everybody locks last.
-    due = waiters.hand_over(tx, transfer.registry, transfer.digest, but)
-    due = due or waiters.unpark(tx)
+    due: list[LayerMessage] = []
+    if transfer is not None:
+        due = waiters.hand_over(tx, transfer.registry, transfer.digest, but)
+        due = due or waiters.unpark(tx)
+    # Leases are locked last, everywhere.
     release(tx, current)
     return due

@@ -27,6 +27,7 @@ from shared.volume.shelf import Shelf
 from workers.pulling.arriving import Arrival
 from workers.pulling.attempts import Attempt, hand_over
 from workers.pulling.proving import Proof
+from workers.pulling.stops import LeaseLost
 from workers.pulling.tally import Transfer
 from workers.pulling.transferring import Work, owner_of
 from workers.resources import Resources
@@ -125,7 +126,7 @@ def _give_back(current: Attempt, left: Iterable[Work]) -> None:
     for work in left:
         digest = work.layer.digest
         # While it is away their leases end by themselves.
-        with suppress(CatalogUnavailable), current.resources.catalog.begin() as tx:
+        with suppress(CatalogUnavailable, LeaseLost), current.resources.catalog.begin() as tx:
             pull_layers.leave(tx, pull_id, digest)
             message = layer_messages.dispatch(tx, pull_id, digest)
             outbox.layers += [message] if message else []

@@ -19,7 +19,7 @@ from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from workers.pulling.arriving import arrive
+from workers.pulling.arriving import Arrival, arrive
 from workers.pulling.attempts import Attempt, Postponed, TryAgain
 from workers.pulling.companions import begin_together, fetch_together
 from workers.pulling.landing import check_claim, land
@@ -59,6 +59,7 @@ def fetch_layer(
     """
     if resources.spoken_for.take(pull_id, digest):
         return
+    arrivals: list[Arrival] = []
     with ExitStack() as until_linked:
         with attempt(resources, pull_id, outbox, digest) as current:
             works = _begin(current, digest, announce)

@@ -1,9 +1,9 @@
 """The keeper: one thread a process that keeps this process's leases alive, and ends downloads that
-nobody wants any more.
+no pull wants any more.
 
 Every second, while there is anything to keep, and in one transaction: it writes down how far each
 download is, renews the leases that are due, and asks who still wants the bytes; what downloads have
-freed meanwhile goes back to the system. A lease is renewed only while its download showed a sign of
+freed by then goes back to the system. A lease is renewed only while its download showed a sign of
 life within the stall time, so that a write that hangs for ever does not hold its lease for ever. At
 rest it asks nothing.
 """
@@ -34,6 +34,9 @@ _INTERVAL_SECONDS = 1.0
 # life hangs.
 _LONGEST_STEP_SECONDS = 300.0
 
+# Leases are renewed after a third of their life; behind this part of it one may have expired.
+_SURELY_HELD = 2 / 3
+
 
 @dataclass(slots=True)
 class _Step:
@@ -41,6 +44,7 @@ class _Step:
     # Its last sign of life.
     since: float
     renewed_at: float
+    is_lost: bool = False
 
 
 _Kept = TypeVar("_Kept", Transfer, _Step)
@@ -80,11 +84,18 @@ class Keeper:
 
     @contextmanager
     def keeping_step(self, lease: StepLease) -> Iterator[Callable[[], None]]:
-        """Keep the lease of a pull's step while it runs. What it is given is its sign of life."""
+        """Keep the lease of a pull's step while it runs. What it is given is its sign of life; that
+        raises LeaseLost once another process has the lease.
+        """
         now = time.monotonic()
         step = _Step(lease, now, now)
 
         def beat() -> None:
+            if time.monotonic() - step.renewed_at > self._lease_seconds * _SURELY_HELD:
+                # This process stood still: it asks, instead of waiting for the next look.
+                self._renew_steps([step])
+            if step.is_lost:
+                raise LeaseLost(f"Another worker has taken {lease.name} over.")
             step.since = time.monotonic()
 
         with self._entered(self._steps, lease.fence, step):
@@ -140,7 +151,7 @@ class Keeper:
             for one in transfers:
                 one.progress.stop(LettingGo("This worker is shutting down."))
         try:
-            self._renew_steps(steps)
+            self._renew_steps(self._due_steps(steps))
             if transfers:
                 # First: it must not wait for a database that is away.
                 allocator.give_back()
@@ -203,18 +214,23 @@ class Keeper:
                 )
             transfer.pull_id = verdict.pull_id
 
-    def _renew_steps(self, steps: list[_Step]) -> None:
+    def _due_steps(self, steps: list[_Step]) -> list[_Step]:
         now = time.monotonic()
-        due = [
+        return [
             one
             for one in steps
             if self._is_due(one.renewed_at, now) and now - one.since < _LONGEST_STEP_SECONDS
         ]
-        if due:
-            with self._catalog.begin() as tx:
-                step_leases.renew(tx, [one.lease.fence for one in due], self._lease_seconds)
-            for one in due:
-                one.renewed_at = now
+
+    def _renew_steps(self, steps: list[_Step]) -> None:
+        if not steps:
+            return
+        now = time.monotonic()
+        with self._catalog.begin() as tx:
+            holding = step_leases.renew(tx, [one.lease.fence for one in steps], self._lease_seconds)
+        for one in steps:
+            one.renewed_at = now
+            one.is_lost = one.lease.fence not in holding
 
     def _is_due(self, renewed_at: float, now: float) -> bool:
         return now - renewed_at >= self._lease_seconds / 3

@@ -31,7 +31,7 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
 
     Raises TryAgain, or the error after the pull was failed with it.
     """
-    with attempt(resources, pull_id, outbox), step(resources, pull_id) as held:
+    with attempt(resources, pull_id, outbox) as current, step(current) as held:
         pull = held.pull if held else _standing(resources, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
@@ -41,14 +41,17 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
         layers = pair_layers(resolution.manifest, resolution.config)
         if not prove(resources, pull_id, layers, held.beat):
             return None
+        held.beat()
         if not _link_layers(resources, pull, layers):
             return None
         _write_layout(resources, pull, resolution)
+        held.beat()
         receipt = _complete(resources, pull, resolution, layers)
         _settle_layout(resources, pull)
         outbox.end([pull_id])
         complete_duplicates(resources, pull, layers, outbox)
         return receipt
+    return None
 
 
 def _standing(resources: Resources, pull_id: str) -> Pull | None:

@@ -17,7 +17,7 @@ from shared.catalog import (
     space,
 )
 from shared.catalog.beginnings import Begun
-from shared.catalog.database import Connection
+from shared.catalog.database import Connection, written_from_documents
 from shared.catalog.pull_values import PlannedLayer, Pull
 from shared.errors import InvalidManifest
 from shared.oci.digest import Digest
@@ -28,10 +28,11 @@ from shared.oci.reference import Reference
 from shared.registry.client import Document
 from shared.volume.shelf import Shelf
 from workers.pulling import unchanged
+from workers.pulling.attempts import Attempt
 from workers.pulling.obstacles import PAUSED_SECONDS, SPACE_SECONDS
 from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import Resolution, recall, resolve
-from workers.pulling.stepping import begin, holding, step
+from workers.pulling.stepping import Holding, begin, holding, step
 from workers.pulling.trying import attempt
 from workers.resources import Resources
 
@@ -56,34 +57,41 @@ def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None
     Raises TryAgain, or the error after the pull was failed with it.
     """
     began = time.monotonic()
-    with attempt(resources, pull_id, outbox):
+    with attempt(resources, pull_id, outbox) as current:
         begun = begin(resources, pull_id)
         if begun is None:
-            _look_closer(resources, pull_id, outbox)
+            _look_closer(current)
             return None
-        with holding(resources, pull_id, begun.lease, begun.pull) as held:
+        with holding(current, begun.lease, begun.pull) as held:
             if begun.pull.manifest_digest is not None:
                 # Planned before, by a worker that died: go on with the same manifest.
-                return _plan_with(resources, begun.pull, recall(resources, begun.pull))
+                return _plan_with(resources, begun.pull, recall(resources, begun.pull), held)
             seen = unchanged.look(resources, begun.pull)
             if seen.image is not None:
                 pull = unchanged.complete(resources, begun, seen.image, held, began)
                 if pull is not None:
                     outbox.end_as(pull)
                     return None
-            return _plan_with(resources, begun.pull, _resolution(resources, begun, seen.named))
+            resolution = _resolution(resources, begun, seen.named)
+            return _plan_with(resources, begun.pull, resolution, held)
+    return None
 
 
-def _plan_with(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
+def _plan_with(
+    resources: Resources, pull: Pull, resolution: Resolution, held: Holding
+) -> Plan | None:
     # The count is an error before any download.
     pair_layers(resolution.manifest, resolution.config)
+    held.beat()
     _store_documents(resources, resolution)
+    held.beat()
     return _plan(resources, pull, resolution)
 
 
-def _look_closer(resources: Resources, pull_id: str, outbox: Outbox) -> None:
-    """Why a pull does not begin: somebody else is at it, it has ended, is paused, or is further."""
-    with step(resources, pull_id) as held:
+def _look_closer(current: Attempt) -> None:
+    """Why a pull does not begin: another is at it, it has ended, is paused, or is further."""
+    resources, pull_id, outbox = current.resources, current.pull_id, current.outbox
+    with step(current) as held:
         pull = held.pull if held else None
         if pull is None or pull.final:
             return
@@ -134,7 +142,8 @@ def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | No
         if standing is None or standing.final:
             return None
         if standing.manifest_digest in {None, str(resolution.manifest_digest)}:
-            return _write(tx, standing, resolution, usable_bytes)
+            with written_from_documents():
+                return _write(tx, standing, resolution, usable_bytes)
     # The tag moved while two workers resolved one pull: the manifest that was planned first stays.
     return _plan(resources, standing, recall(resources, standing))
 

@@ -2,7 +2,7 @@
 
 It is tried again until `TOWLINE_ATTEMPTS` tries in a row brought no progress; the count stands in
 PostgreSQL, on the pull while it is planned or linked and on its layer while that is fetched, so
-that it outlives every worker.
+that it outlives every worker. A full volume is no try: the pull waits for space.
 """
 
 import random
@@ -20,6 +20,7 @@ from shared.catalog.database import Connection
 from shared.errors import (
     DigestMismatch,
     HeldBack,
+    InternalError,
     RateLimited,
     SizeMismatch,
     TransientError,
@@ -35,11 +36,12 @@ from workers.pulling.attempts import (
     pass_on,
     release,
 )
+from workers.pulling.obstacles import SPACE_SECONDS
 from workers.resources import Resources
 
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 8.0
-# A registry may ask for years; nobody waits longer than this without asking again.
+# A registry may ask for years; no pull waits longer than this without asking again.
 _LONGEST_ASKED_SECONDS = 3600.0
 
 # A registry that serves wrong bytes in full will hardly serve right ones the fifth time.
@@ -52,7 +54,12 @@ def outage(error: TransientError) -> TryAgain:
 
 
 def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
-    """Count the failure; the error itself when the budget is used up and the pull has failed."""
+    """Count the failure; the error itself when the budget is used up and the pull has failed.
+
+    Raises LeaseLost.
+    """
+    if isinstance(error, VolumeFull):
+        return postpone(current, error)
     if current.is_for_another:
         pass_on(current)
         return TryAgain(0.0, error)
@@ -65,7 +72,7 @@ def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
             spent.append(current.beneficiary)
         else:
             _wait(tx, current, error, delay_seconds)
-        # By id, as everybody locks pulls.
+        # By id, as pulls are locked everywhere.
         for pull_id in sorted(spent):
             fail_row(tx, pull_id, error)
         current.outbox.layers += hand_over(tx, current, but=current.beneficiary)
@@ -73,10 +80,13 @@ def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
     return error if current.beneficiary in spent else TryAgain(delay_seconds, error)
 
 
-def held_back(current: Attempt, error: HeldBack) -> TryAgain:
-    """Nothing was asked, so nothing is counted; others are told when they try."""
-    # Spread, so that not everybody comes at the same moment.
-    delay_seconds = (error.retry_after_seconds or 1.0) + random.uniform(0.0, 0.5)  # noqa: S311
+def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
+    """Wait without a count: the registry was not asked, or the volume has no room for the bytes.
+    Others are told when they try. Raises LeaseLost.
+    """
+    asked_seconds = SPACE_SECONDS - 1.0 if isinstance(error, VolumeFull) else 1.0
+    # Spread, so that not all of them come at the same moment.
+    delay_seconds = (error.retry_after_seconds or asked_seconds) + random.uniform(0.0, 0.5)  # noqa: S311
     with current.resources.catalog.begin() as tx:
         _lock(tx, current)
         _wait(tx, current, error, delay_seconds)
@@ -85,7 +95,7 @@ def held_back(current: Attempt, error: HeldBack) -> TryAgain:
 
 
 def _lock(tx: Connection, current: Attempt) -> None:
-    """Everybody whose row may change, by id and before any layer's: the order of every lock."""
+    """The pulls whose rows may change, by id and before any layer's: the order of every lock."""
     if current.transfer is None:
         pulls.lock(tx, current.pull_id)
     else:
@@ -105,7 +115,7 @@ def _share(
     """Pulls of the same repository that waited for this try have failed with it, unless it was
     this worker's own trouble. The ids of those whose budget is used up.
     """
-    if current.digest is None or isinstance(error, VolumeFull | VolumeUnavailable):
+    if current.digest is None or isinstance(error, VolumeUnavailable | InternalError):
         return []
     shared: Mapping[str, int] = dict(
         shared_failures.share(

@@ -8,16 +8,17 @@ from shared.catalog.beginnings import Begun
 from shared.catalog.pull_values import Pull
 from shared.catalog.step_leases import StepLease
 from shared.errors import CatalogUnavailable, PoisonLayer
+from workers.pulling.attempts import Attempt
 from workers.resources import Resources
 
-# So many owners in a row may die in a step before the pull is to blame.
+# This number of owners in a row may die in a step before the pull is to blame.
 POISON_STARTS = 5
 
 
 class Holding:
-    """A lease on a pull's steps, held by this process. `pull`: as it stood then, None where nobody
-    recorded it. `is_over`: the lease went with the last step; `beat()`: a sign of life, for a step
-    that may take long.
+    """A lease on a pull's steps, held by this process. `pull`: as it stood then, None where no row
+    stands. `is_over`: the lease went with the last step; `beat()`: a sign of life, before anything
+    is written and while a step takes long. It raises LeaseLost.
     """
 
     def __init__(self, lease: StepLease, pull: Pull | None) -> None:
@@ -28,11 +29,12 @@ class Holding:
 
 
 @contextmanager
-def step(resources: Resources, pull_id: str) -> Iterator[Holding | None]:
-    """Do a step of a pull alone; None while somebody else is at it.
+def step(current: Attempt) -> Iterator[Holding | None]:
+    """Do a step of a pull alone; None while another process is at it.
 
     Raises PoisonLayer for a pull whose steps end their workers.
     """
+    resources, pull_id = current.resources, current.pull_id
     with resources.catalog.begin() as tx:
         lease = step_leases.take(
             tx, step_leases.of_pull(pull_id), resources.owner, resources.settings.lease_seconds
@@ -41,32 +43,32 @@ def step(resources: Resources, pull_id: str) -> Iterator[Holding | None]:
     if lease is None:
         yield None
         return
-    with holding(resources, pull_id, lease, pull) as held:
+    with holding(current, lease, pull) as held:
         yield held
 
 
 @contextmanager
-def holding(
-    resources: Resources, pull_id: str, lease: StepLease, pull: Pull | None
-) -> Iterator[Holding]:
-    """Keep a lease that was taken while the step runs, and end it. Raises PoisonLayer."""
+def holding(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[Holding]:
+    """Keep a lease that was taken while the step runs, and end it; where the step fails, it ends
+    with the transaction that says so. Raises PoisonLayer.
+    """
     held = Holding(lease, pull)
-    try:
-        if lease.starts > POISON_STARTS:
-            raise PoisonLayer(
-                f"Resolving or linking the pull {pull_id} ended its worker {lease.starts} times in "
-                "a row: look into the workers' logs, then `towline retry` it."
-            )
-        with resources.keeper.keeping_step(lease) as held.beat:
-            yield held
-    finally:
-        if not held.is_over:
-            _end(resources, lease.fence)
+    current.step = lease.fence
+    if lease.starts > POISON_STARTS:
+        raise PoisonLayer(
+            f"Resolving or linking the pull {current.pull_id} ended its worker {lease.starts} "
+            "times in a row: look into the workers' logs, then `towline retry` it."
+        )
+    with current.resources.keeper.keeping_step(lease) as held.beat:
+        yield held
+    current.step = None
+    if not held.is_over:
+        _end(current.resources, lease.fence)
 
 
 def begin(resources: Resources, pull_id: str) -> Begun | None:
-    """Begin to resolve a pull; None for one that is further, paused or over, or that somebody else
-    is at.
+    """Begin to resolve a pull; None for one that is further, paused or over, or that another
+    process is at.
     """
     try:
         with resources.catalog.begin() as tx:

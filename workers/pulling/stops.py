@@ -6,7 +6,7 @@ class Stopped(Exception):
 
 
 class LeaseLost(Stopped):
-    """Somebody else has taken the lease; the ingest is no longer ours to touch."""
+    """Another worker has taken the lease: neither ingest nor row is ours to touch."""
 
 
 class NotWanted(Stopped):
@@ -23,3 +23,7 @@ class StoredElsewhere(Stopped):
 
 class LettingGo(Stopped):
     """This worker is shutting down; the layer goes on elsewhere."""
+
+
+class NodeSick(LettingGo):
+    """This node cannot work now; its messages are given back, and the steps go on elsewhere."""

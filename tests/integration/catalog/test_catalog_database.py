@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from shared.catalog import blobs
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.database import Catalog, Connection, written_from_documents
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 from tests.integration.catalog import given
 from tests.integration.catalog.given import of, together
@@ -152,12 +152,22 @@ def test_a_pool_that_is_used_up_may_be_tried_again(url: str) -> None:
     small.close()
 
 
-def test_what_postgresql_cannot_hold_is_the_documents_fault(catalog: Catalog) -> None:
-    for value in ("a\0b", "\ud800"):
-        with pytest.raises(InvalidManifest), catalog.begin() as tx:
+UNSTORABLE = ("a\0b", "\ud800")
+
+
+def test_what_postgresql_cannot_hold_is_the_fault_of_who_gave_it(catalog: Catalog) -> None:
+    for value in UNSTORABLE:
+        with pytest.raises(InvalidArgument), catalog.begin() as tx:
             tx.execute(text("SELECT CAST(:value AS text)"), {"value": value})
-    with pytest.raises(InvalidManifest), catalog.begin() as tx:
+    with pytest.raises(InvalidArgument), catalog.begin() as tx:
         tx.exec_driver_sql("SELECT 9223372036854775807 + 1::bigint")
+    catalog.ping()
+
+
+def test_what_postgresql_cannot_hold_of_a_document_is_the_documents_fault(catalog: Catalog) -> None:
+    for value in UNSTORABLE:
+        with pytest.raises(InvalidManifest), catalog.begin() as tx, written_from_documents():
+            tx.execute(text("SELECT CAST(:value AS text)"), {"value": value})
     catalog.ping()
 
 

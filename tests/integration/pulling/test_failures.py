@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+from typing import Any
 
 import pytest
 
@@ -19,8 +21,11 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulling.wholeness import LARGE, SMALL, assert_whole
 from workers.pulling.attempts import TryAgain
 from workers.pulling.fetching import fetch_layer
+from workers.pulling.stops import NodeSick
 
 pytestmark = pytest.mark.integration
+
+SMALL_DIGEST = Digest.parse(digest_of(SMALL))
 
 
 @pytest.mark.parametrize(
@@ -74,22 +79,117 @@ def test_a_failed_pull_stays_failed(driver: Driver, registry: FakeRegistry) -> N
     assert driver.row("p").error_class == "ManifestUnknown"
 
 
-def test_an_error_nobody_foresaw_ends_the_pull_and_names_its_kind(
+def test_an_error_that_was_not_foreseen_is_tried_again_and_costs_the_pull_nothing(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.put_image("a", "1", [SMALL])
-    driver.plan("p", {"reference": f"{registry.host}/a:1"})
+    adopt = driver.resources.volume.adopt
+    broken = iter([ZeroDivisionError(), MemoryError(), RuntimeError("can't start new thread")])
+
+    def adopt_at_last(*arguments: Any) -> Any:
+        for error in broken:
+            raise error
+        return adopt(*arguments)
+
+    monkeypatch.setattr(driver.resources.volume, "adopt", adopt_at_last)
+    driver.pull(f"{registry.host}/a:1")
+    assert len(driver.delays) == 3
+    assert_whole(driver)
+
+
+@pytest.mark.parametrize("step", ["adopt", "read"])
+def test_an_error_that_was_not_foreseen_ends_the_pull_after_its_tries_and_names_its_kind(
+    driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """`adopt` is met by a layer, `read` by linking."""
+    registry.put_image("a", "1", [SMALL])
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("s3cret")
 
-    monkeypatch.setattr(driver.resources.volume, "adopt", broken)
-    with pytest.raises(ZeroDivisionError):
-        driver.fetch("p", Digest.parse(digest_of(SMALL)))
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
+    monkeypatch.setattr(driver.resources.volume, step, broken)
+    with pytest.raises(errors.InternalError) as caught:
+        driver.pull(f"{registry.host}/a:1", "p")
     row = driver.row("p")
-    assert (row.state, row.error_class) == ("failed", "TowlineError")
-    assert "ZeroDivisionError" in str(row.error_message)
-    assert "s3cret" not in str(row.error_message)
+    assert (row.state, row.error_class) == ("failed", "InternalError")
+    assert row.error_message == caught.value.message
+    assert "ZeroDivisionError" in caught.value.message
+    assert driver.resources.owner in caught.value.message
+    assert "s3cret" not in caught.value.message
+    assert len(driver.delays) == 4
+
+
+def unreadable(*_: object) -> None:
+    raise errors.VolumeUnavailable("The volume cannot be read (Input/output error).")
+
+
+def test_what_a_sick_node_cannot_do_is_not_counted_and_given_back(
+    driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
+    aside = driver.volume.with_name("aside")
+    driver.volume.rename(aside)
+    driver.volume.mkdir()
+    with pytest.raises(NodeSick, match="No towline volume is mounted here"):
+        driver.fetch("p", SMALL_DIGEST)
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.resources.volume, "read", unreadable)
+        with pytest.raises(NodeSick, match="No towline volume is mounted here"):
+            driver.link("p")
+    assert "No towline volume is mounted here" in str(driver.resources.sickness.reason)
+    layer, row = driver.layers("p")[0], driver.row("p")
+    assert (layer.failures, layer.waiting_for, layer.not_before) == (0, None, None)
+    assert (row.state, row.waiting_for) == ("fetching", None)
+    assert driver.sql("SELECT count(*) FROM leases WHERE owner IS NOT NULL") == [(0,)]
+    assert driver.sql("SELECT count(*) FROM step_leases") == [(0,)]
+
+    driver.volume.rmdir()
+    aside.rename(driver.volume)
+    driver.pull(f"{registry.host}/a:1", "p")
+    assert_whole(driver)
+
+
+def test_a_volume_that_was_mounted_again_is_used_from_the_next_try_on(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
+    # The root that this process holds leads to a directory that is no longer there.
+    again = driver.volume.with_name("again")
+    shutil.copytree(driver.volume, again)
+    shutil.rmtree(driver.volume)
+    again.rename(driver.volume)
+    driver.pull(f"{registry.host}/a:1", "p")
+    assert len(driver.delays) == 1
+    assert_whole(driver)
+
+
+def test_a_full_volume_is_waited_for_however_often_it_is_full(
+    driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
+    tries = 2 * driver.resources.settings.attempts
+
+    def full(*_: object) -> None:
+        raise errors.VolumeFull("The volume has no space left (Disk quota exceeded).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.resources.volume, "adopt", full)
+        for _ in range(tries):
+            with pytest.raises(TryAgain):
+                fetch_layer(
+                    driver.resources, "p", SMALL_DIGEST, lambda _offset, _size: None, driver.outbox
+                )
+    layer, row = driver.layers("p")[0], driver.row("p")
+    assert layer.failures == 0
+    for told in (layer.waiting_for, row.waiting_for):
+        assert told is not None
+        assert (told["cause"], "quota" in told["detail"]) == ("space", True)
+    driver.pull(f"{registry.host}/a:1", "p")
+    assert_whole(driver)
 
 
 def test_a_full_volume_keeps_every_byte_and_goes_on_later(

@@ -1,17 +1,28 @@
 """Owners that die, hang or are overtaken: their bytes go on, and they harm nobody."""
 
 import threading
+from typing import Any
 
 import pytest
 
+from shared.errors import (
+    DigestMismatch,
+    Forbidden,
+    RateLimited,
+    RegistryUnavailable,
+    VolumeFull,
+)
 from tests.driver import Driver
 from tests.fakes.faults import Stall
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.integration.pulls.test_single_flight import fetch
 from tests.waiting import wait_until
+from workers.pulling.stops import NotWanted, Paused
 
 pytestmark = pytest.mark.integration
 
+# Another process has the lease from here on.
+OVERTAKE = "UPDATE {table} SET owner = 'other', fence = nextval('fences')"
 EXPIRE = "UPDATE leases SET expires_at = now() - interval '1 minute'"
 
 
@@ -36,6 +47,118 @@ def test_an_overtaken_owner_stops_and_the_new_one_continues_its_bytes(
     assert meeting.raised == []
     assert second.blobs()[str(DIGEST)] == LAYER
     assert not any(path.is_file() for path in (second.volume / "ingest").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Forbidden("no"),
+        DigestMismatch("other bytes"),
+        RegistryUnavailable("away"),
+        RateLimited("slowly", None, 60.0),
+        VolumeFull("no room"),
+        ZeroDivisionError(),
+        Paused("the fleet is paused"),
+        NotWanted("no pull wants it"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_try_that_has_lost_its_lease_ends_and_delays_nothing(
+    first: Driver,
+    second: Driver,
+    meeting: Meeting,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    for pull_id in ("leader", "waiting"):
+        meeting.plan(pull_id)
+
+    def overtaken(*_: object) -> None:
+        second.change(OVERTAKE.format(table="leases"))
+        raise error
+
+    monkeypatch.setattr(first.resources.volume, "adopt", overtaken)
+    before = rows(second)
+    first.fetch("leader", DIGEST)
+    assert rows(second) == before
+    assert second.sql("SELECT owner FROM leases") == [("other",)]
+    assert first.outbox.ended == []
+    assert first.outbox.layers == []
+
+
+def rows(driver: Driver) -> list[object]:
+    """What a failure would change."""
+    layers = "pull_id, failures, waiting_for, not_before, generation"
+    pulls = "id, state, failures, waiting_for, not_before, error_class"
+    return [
+        *driver.sql(f"SELECT {layers} FROM pull_layers ORDER BY pull_id"),
+        *driver.sql(f"SELECT {pulls} FROM pulls ORDER BY id"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Forbidden("no"), RegistryUnavailable("away"), ZeroDivisionError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_step_that_has_lost_its_lease_ends_and_delays_nothing(
+    first: Driver,
+    second: Driver,
+    meeting: Meeting,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def overtaken(*_: object) -> None:
+        second.change(OVERTAKE.format(table="step_leases"))
+        raise error
+
+    monkeypatch.setattr(first.resources.registry, "manifest", overtaken)
+    asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
+    assert first.plan("p", asked) is None
+    row = second.row("p")
+    assert (row.state, row.error_class, row.waiting_for) == ("resolving", None, None)
+    assert second.sql("SELECT failures, not_before FROM pulls") == [(0, None)]
+    assert second.sql("SELECT owner FROM step_leases") == [("other",)]
+    assert first.outbox.ended == []
+
+
+def test_a_step_that_is_told_of_its_lost_lease_writes_nothing(
+    first: Driver, second: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, manifest = first.resources.keeper, first.resources.registry.manifest
+
+    def overtaken(*arguments: Any) -> Any:
+        second.change(OVERTAKE.format(table="step_leases"))
+        (step,) = keeper._steps.values()
+        wait_until(lambda: step.is_lost)
+        return manifest(*arguments)
+
+    monkeypatch.setattr(first.resources.registry, "manifest", overtaken)
+    asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
+    assert first.plan("p", asked) is None
+    assert second.row("p").state == "resolving"
+    assert second.sql("SELECT count(*) FROM manifests") == [(0,)]
+    assert second.blobs() == {}
+
+
+def test_a_step_that_stood_still_asks_for_its_lease_before_it_writes(
+    first: Driver, second: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, manifest = first.resources.keeper, first.resources.registry.manifest
+
+    def stood_still(*arguments: Any) -> Any:
+        second.change(OVERTAKE.format(table="step_leases"))
+        for step in keeper._steps.values():
+            step.renewed_at -= first.resources.settings.lease_seconds
+        return manifest(*arguments)
+
+    monkeypatch.setattr(first.resources.registry, "manifest", stood_still)
+    # The keeper of this process has not awoken yet.
+    monkeypatch.setattr(keeper, "_look_after", lambda *_: None)
+    asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
+    assert first.plan("p", asked) is None
+    assert second.sql("SELECT count(*) FROM manifests") == [(0,)]
+    assert second.sql("SELECT owner FROM step_leases") == [("other",)]
 
 
 def test_a_lease_lives_as_long_as_its_download_shows_signs_of_life(meeting: Meeting) -> None:

@@ -1,0 +1,47 @@
+"""Each worker's own row."""
+
+import pytest
+
+from shared.catalog import nodes
+from shared.catalog.database import Connection
+from shared.catalog.nodes import Node
+from tests.integration.catalog.given import rows
+
+pytestmark = pytest.mark.integration
+
+STATES = "SELECT name, state, reason, slots, free_bytes, free_inodes FROM nodes ORDER BY name"
+
+
+def node(name: str, reason: str | None = None) -> Node:
+    return Node(name, reason, "1.2.3", slots=8, free_bytes=2**40, free_inodes=None)
+
+
+def test_a_node_writes_its_row_and_writes_it_again(tx: Connection) -> None:
+    nodes.write(tx, node("a"))
+    nodes.write(tx, node("b"))
+    nodes.write(tx, node("a", "It has no threads left."))
+    assert rows(tx, STATES) == [
+        ("a", "sick", "It has no threads left.", 8, 2**40, None),
+        ("b", "well", None, 8, 2**40, None),
+    ]
+    a, b = nodes.seen(tx)
+    assert (a.name, a.reason, b.name, b.reason) == ("a", "It has no threads left.", "b", None)
+    assert 0 <= b.silent_seconds < 60
+
+
+def test_a_row_that_was_not_seen_for_a_day_goes_when_any_node_writes(tx: Connection) -> None:
+    for name in "abc":
+        nodes.write(tx, node(name))
+    for name, hours in (("a", 25), ("b", 23), ("c", 25)):
+        tx.exec_driver_sql(
+            f"UPDATE nodes SET seen_at = now() - interval '{hours} hours' WHERE name = '{name}'"
+        )
+    nodes.write(tx, node("c"))
+    assert [one.name for one in nodes.seen(tx)] == ["b", "c"]
+
+
+def test_a_worker_that_ends_in_good_order_leaves_no_row(tx: Connection) -> None:
+    nodes.write(tx, node("a"))
+    nodes.write(tx, node("b"))
+    nodes.remove(tx, "a")
+    assert [one.name for one in nodes.seen(tx)] == ["b"]

@@ -1,0 +1,60 @@
+"""Whether a node is sick, as its processes tell each other."""
+
+import os
+import threading
+
+import pytest
+
+from workers.health.sickness import Sickness
+from workers.pulling.stops import NodeSick
+
+
+def test_a_well_node_refuses_nothing() -> None:
+    sickness = Sickness()
+    assert sickness.reason is None
+    sickness.refuse()
+
+
+def test_a_sick_node_refuses_with_its_reason_until_it_is_over() -> None:
+    sickness = Sickness()
+    sickness.tell("No thread: raise the limit „ulimit -u“.")
+    assert sickness.reason == "No thread: raise the limit „ulimit -u“."
+    with pytest.raises(NodeSick, match="No thread"):
+        sickness.refuse()
+    sickness.is_over()
+    sickness.refuse()
+
+
+def test_a_reason_may_be_of_any_length() -> None:
+    sickness = Sickness()
+    sickness.tell("é" * 5000)
+    assert sickness.reason == "é" * 499
+
+
+def test_a_child_tells_its_parent() -> None:
+    sickness = Sickness()
+    child = os.fork()
+    if child == 0:
+        sickness.tell("The child cannot work.")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert sickness.reason == "The child cannot work."
+
+
+def test_a_message_is_given_back_once_no_more_are_consumed() -> None:
+    sickness = Sickness()
+    sickness.tell("sick")
+    sickness.is_consuming = True
+    refused = threading.Event()
+
+    def refuse() -> None:
+        with pytest.raises(NodeSick):
+            sickness.refuse()
+        assert not sickness.is_consuming
+        refused.set()
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    sickness.is_consuming = False
+    thread.join()
+    assert refused.is_set()

@@ -1,0 +1,141 @@
+"""The probe: can this process do what a layer takes, here and now?
+
+An exception says where it was raised, not whose fault it was: a volume that is read-only here may
+be well elsewhere, and a try that met no thread may have met one a moment later. So whatever a step
+failed with, this decides.
+"""
+
+import errno
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from shared.errors import VolumeFull, VolumeUnavailable
+
+# What one layer takes, and some more.
+_THREADS = 12
+_DESCRIPTORS = 24
+_MEMORY_BYTES = 4 * 1024 * 1024
+_TEMPORARY_BYTES = 4096
+
+# A volume that does not answer for this long hangs.
+_LONGEST_SECONDS = 10.0
+# Several steps may fail at one moment.
+_HOLDS_SECONDS = 1.0
+
+
+class Probe:
+    """Of one process, for all its threads. One look at a time; an answer holds for a second."""
+
+    def __init__(self, longest_seconds: float = _LONGEST_SECONDS) -> None:
+        self._longest_seconds = longest_seconds
+        self._lock = threading.Lock()
+        self._found: str | None = None
+        self._found_at = float("-inf")
+        self._looking: threading.Thread | None = None
+
+    def trouble(self, look_at_volume: Callable[[], object]) -> str | None:
+        """Why this node cannot work, one sentence; None where it can. `look_at_volume` raises
+        VolumeUnavailable; a full volume is no fault of a node.
+        """
+        with self._lock:
+            if time.monotonic() - self._found_at > _HOLDS_SECONDS:
+                self._found = own_trouble() or self._trouble_of_volume(look_at_volume)
+                self._found_at = time.monotonic()
+            return self._found
+
+    def _trouble_of_volume(self, look: Callable[[], object]) -> str | None:
+        if self._looking is not None and self._looking.is_alive():
+            return self._hangs()
+        raised: list[Exception] = []
+        self._looking = threading.Thread(
+            target=_collect, args=(look, raised), name="look-at-volume", daemon=True
+        )
+        self._looking.start()
+        self._looking.join(self._longest_seconds)
+        if self._looking.is_alive():
+            return self._hangs()
+        if not raised or isinstance(raised[0], VolumeFull):
+            return None
+        if isinstance(raised[0], VolumeUnavailable):
+            return raised[0].message
+        raise raised[0]
+
+    def _hangs(self) -> str:
+        return (
+            f"The volume has not answered for {self._longest_seconds:g} s: check its mount and the "
+            "server behind it."
+        )
+
+
+def _collect(look: Callable[[], object], raised: list[Exception]) -> None:
+    try:
+        look()
+    except Exception as error:
+        raised.append(error)
+
+
+def own_trouble() -> str | None:
+    """What this process lacks, whatever the volume is like."""
+    try:
+        _start_threads()
+    except RuntimeError:
+        return "This node can start no more threads: raise its limit of processes or tasks."
+    try:
+        _open_descriptors()
+        _touch_memory()
+        _write_temporary_file()
+    except MemoryError:
+        return "This node has no memory left: give it more, or fewer slots."
+    except OSError as error:
+        return _trouble_of_system(error)
+    return None
+
+
+def _trouble_of_system(error: OSError) -> str:
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return "This node has no file descriptors left: raise its limit of open files."
+    if error.errno == errno.ENOMEM:
+        return "This node has no memory left: give it more, or fewer slots."
+    return (
+        f"Nothing can be written to this node's temporary folder {tempfile.gettempdir()} "
+        f"({error.strerror}): free or repair its disk."
+    )
+
+
+def _start_threads() -> None:
+    enough = threading.Event()
+    threads: list[threading.Thread] = []
+    try:
+        for _ in range(_THREADS):
+            thread = threading.Thread(target=enough.wait, daemon=True)
+            thread.start()
+            threads.append(thread)
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+
+def _open_descriptors() -> None:
+    with ExitStack() as opened:
+        for _ in range(_DESCRIPTORS):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _touch_memory() -> None:
+    memory = bytearray(_MEMORY_BYTES)
+    memory[::4096] = b"x" * len(memory[::4096])
+
+
+def _write_temporary_file() -> None:
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        # This node was set up without one.
+        return
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(b"x" * _TEMPORARY_BYTES)

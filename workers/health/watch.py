@@ -1,0 +1,136 @@
+"""The watch over this node: a thread of the worker's main process.
+
+It looks every ten seconds while the node is well, and every second or two while it is sick, and
+writes the node's row. It has connections of its own: a child that is forked while it works must
+find no lock in its hands.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from shared.catalog import nodes
+from shared.catalog.database import Catalog
+from shared.catalog.nodes import Node
+from shared.catalog.schema import volume_id
+from shared.errors import CatalogUnavailable, VolumeUnavailable
+from shared.settings import Settings
+from shared.volume.store import Space, Volume
+from workers.health.probe import Probe
+from workers.health.recovery import Recovery
+from workers.health.sickness import Sickness
+
+_log = logging.getLogger(__name__)
+
+# Read once: a node that has no descriptor left must be able to tell of it.
+_VERSION = version("towline")
+
+_TURN_SECONDS = 1.0
+_SICK_LOOK_SECONDS = 2.0
+_ROW_SECONDS = 10.0
+
+
+class Watch:
+    """See the module. `name`: Celery's of this worker; `slots`: how many steps run at once."""
+
+    def __init__(
+        self, settings: Settings, sickness: Sickness, name: str, slots: Callable[[], int]
+    ) -> None:
+        self._settings = settings
+        self._sickness = sickness
+        self._name = name
+        self._slots = slots
+        self._probe = Probe()
+        self._recovery = Recovery()
+        self._catalog = Catalog(settings.sqlalchemy_url, pool_size=1)
+        self._volume: Volume | None = None
+        self._space: Space | None = None
+        self._looked_at = float("-inf")
+        self._wrote_at = float("-inf")
+        self._written: str | None = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="node-watch", daemon=True)
+
+    def start(self) -> None:
+        """Watch until `stop()`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """This worker ends in good order: its row goes."""
+        self._ending.set()
+        # A look at a volume that hangs outlasts the worker.
+        self._thread.join(timeout=_ROW_SECONDS)
+        try:
+            with self._catalog.begin() as tx:
+                nodes.remove(tx, self._name)
+        except CatalogUnavailable:
+            # It is forgotten in a day.
+            _log.info("The row of this node could not be removed.")
+        self._catalog.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._turn(time.monotonic())
+            except CatalogUnavailable as error:
+                _log.info("The row of this node could not be written: %s", error)
+            except Exception:
+                _log.exception("The watch over this node failed; it looks again.")
+            if self._ending.wait(_TURN_SECONDS):
+                return
+
+    def _turn(self, now: float) -> None:
+        is_sick = self._sickness.reason is not None
+        if now - self._looked_at >= (_SICK_LOOK_SECONDS if is_sick else _ROW_SECONDS):
+            self._looked_at = now
+            self._look()
+        if is_sick:
+            # Also by a child that alone is in trouble.
+            self._recovery.trouble(self._sickness.told_at)
+            if self._recovery.is_complete(now):
+                _log.warning("This node is well again: it takes messages.")
+                self._sickness.is_over()
+        if self._written != self._sickness.reason or now - self._wrote_at >= _ROW_SECONDS:
+            self._write(now)
+
+    def _look(self) -> None:
+        trouble = self._probe.trouble(self._look_at_volume)
+        if trouble is None:
+            return
+        if self._sickness.reason is None:
+            _log.error("This node is sick and takes no messages: %s", trouble)
+        self._sickness.tell(trouble)
+
+    def _look_at_volume(self) -> None:
+        self._space = None
+        if self._volume is None:
+            self._volume = self._opened()
+        if self._volume is not None:
+            self._space = self._volume.look()
+
+    def _opened(self) -> Volume | None:
+        """None while the database cannot say which volume this must be."""
+        try:
+            with self._catalog.begin() as tx:
+                identity = volume_id(tx)
+        except CatalogUnavailable:
+            return None
+        if identity is None:
+            raise VolumeUnavailable("The catalog knows no volume yet: run `towline migrate`.")
+        return Volume(self._settings.volume_path, identity)
+
+    def _write(self, now: float) -> None:
+        reason, space = self._sickness.reason, self._space
+        node = Node(
+            name=self._name,
+            reason=reason,
+            version=_VERSION,
+            slots=self._slots(),
+            free_bytes=space.free_bytes if space else None,
+            free_inodes=space.free_inodes if space else None,
+        )
+        with self._catalog.begin() as tx:
+            nodes.write(tx, node)
+        self._written, self._wrote_at = reason, now
