@@ -8,12 +8,11 @@ import logging
 import time
 from uuid import uuid4
 
-from celery import Celery
-
 from shared.catalog import fleet, layer_messages, reasons, recovery
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
+from workers.broker import App
 from workers.client import QueueUnavailable
 from workers.dispatching import deliver
 from workers.pulling.accepting import admit
@@ -39,7 +38,7 @@ _Key = tuple[str, str, int]
 class Rounds:
     """Remembers from one round to the next what it found missing. Raises CatalogUnavailable."""
 
-    def __init__(self, app: Celery, catalog: Catalog, settings: Settings) -> None:
+    def __init__(self, app: App, catalog: Catalog, settings: Settings) -> None:
         self._app = app
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
