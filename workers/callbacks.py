@@ -65,7 +65,7 @@ def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
     Raises the broker's and the result store's own errors.
     """
     request = Context(
-        {**kept, "id": pull_id, "task": contract.PULL_IMAGE, "args": (), "kwargs": {}}
+        {**kept, "id": pull_id, "task": contract.PULL_IMAGE, "delivery_info": {}, "kwargs": {}}
     )
     try:
         if isinstance(end, Exception):

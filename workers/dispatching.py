@@ -8,6 +8,7 @@ import logging
 
 from celery import Celery, Signature
 from celery.canvas import chord, group
+from kombu.utils.uuid import uuid
 
 from shared.catalog.database import Catalog
 from shared.catalog.layer_messages import LayerMessage
@@ -70,10 +71,10 @@ def _launch(app: App, plan: Plan) -> None:
     body = _message(app, contract.LINK_IMAGE, shown, **identity)
     # A header that was revoked, or whose result Redis refused, fails the chord and not the pull.
     net = _message(app, contract.RESUME_PULL, shown, **identity)
-    # Under an id that the answer knows, too.
-    header.options["task_id"] = plan.pull_id
     with app.at_once():
-        chord(header, body.on_error(net), app=app).apply_async()
+        # The header has the pull's id, by which `answer` ends the chord; the body must not.
+        whole = chord(header, body.on_error(net), app=app).set(task_id=plan.pull_id)
+        whole.apply_async(task_id=uuid())
 
 
 def send_layer(app: Celery, message: LayerMessage) -> None:
