@@ -277,3 +277,27 @@ def test_an_unforeseen_error_before_the_row_stands_loses_no_pull(
     with psycopg.connect(fleet.database_url) as connection:
         connection.execute("DROP TRIGGER refuse ON pulls")
     assert pull.get(timeout=60)["pull_id"] == pull.id
+
+
+def test_a_cancel_that_is_read_before_its_pull_waits_for_it(
+    fleet: Fleet, images: dict[str, dict[str, Any]], client: Client
+) -> None:
+    fleet.sql("INSERT INTO pauses (scope, name) VALUES ('fleet', '') RETURNING 1")
+    worker = fleet.start_worker()
+    cancels = [
+        client.app.send_task(
+            "towline.cancel_pull", kwargs={"pull_id": pull_id}, queue="towline.control"
+        )
+        for pull_id in ("early", "never")
+    ]
+    client.pulls.extend(cancels)
+    wait_until(lambda: worker.log.read_text().count("retry: ") >= 2, timeout=30)
+    pull = client.pull(task_id="early", **images["good"])
+    assert cancels[0].get(timeout=30) == {"pull_id": "early", "state": "cancelled"}
+    assert type(pull.get(timeout=30, propagate=False)).__name__ == "PullCancelled"
+    error = cancels[1].get(timeout=30, propagate=False)
+    assert (type(error).__name__, "never" in str(error)) == ("InvalidArgument", True)
+    unknown = fleet.towline("cancel", "never", "early")
+    assert unknown.returncode == 2
+    assert "There is no pull never" in unknown.stderr
+    assert unknown.stdout == "early cancelled\n"

@@ -2,7 +2,8 @@
 
 A message in a queue's list is on its way. One that a worker has fetched but not acknowledged counts
 for one lease time after it was first seen there: behind it stands a worker that is about to take a
-lease, or one that was killed, whose message stays there for a day.
+lease, or one that was killed, whose message stays there for a day. Where that message asks for a
+pull that has no row yet, it is all there is of the pull, and is given back to its queue.
 """
 
 import base64
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
@@ -34,6 +36,17 @@ class Messages:
     layers: set[tuple[str, str]] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`epoch`: the value of our key, None once Redis has lost everything. `run_id`: None where it
+    is not told. `unacknowledged`: how many messages workers have fetched.
+    """
+
+    epoch: str | None
+    run_id: str | None
+    unacknowledged: int = field(default=0, compare=False)
+
+
 class Backlog:
     """A look into the broker, again and again. Raises QueueUnavailable."""
 
@@ -52,25 +65,52 @@ class Backlog:
         messages = Messages()
         try:
             channel: Any = self._connection.default_channel
-            # The lists first: a message that a worker fetches meanwhile is seen twice, not never.
+            # The lists first: a message that a worker fetches now is seen twice, not never.
             for message in [*self._queued(channel), *self._fetched(channel)]:
                 _note(messages, message)
         except (OperationalError, RedisError, OSError) as error:
             raise _away() from error
         return messages
 
-    def epoch(self) -> str | None:
-        """The value that stands for everything that Redis knows; None once it has lost all."""
+    def identity(self) -> Identity:
+        """Which data Redis holds, and which run of its server answers; in one round trip."""
         try:
-            value = self._client.get(_EPOCH_KEY)
+            channel: Any = self._connection.default_channel
+            with channel.client.pipeline(transaction=False) as pipe:
+                pipe.get(_EPOCH_KEY).hlen(channel.unacked_key).info("server")
+                epoch, fetched, server = pipe.execute(raise_on_error=False)
+            for answer in (epoch, fetched):
+                if isinstance(answer, RedisError):
+                    raise answer
         except (OperationalError, RedisError, OSError) as error:
             raise _away() from error
-        return value.decode() if isinstance(value, bytes) else value
+        # An ACL may refuse INFO, and not every server has a run.
+        run_id = server.get("run_id") if isinstance(server, dict) else None
+        return Identity(epoch.decode() if isinstance(epoch, bytes) else epoch, run_id, fetched)
 
     def begin_epoch(self, value: str) -> None:
         """From now on Redis knows something."""
         try:
             self._client.set(_EPOCH_KEY, value)
+        except (OperationalError, RedisError, OSError) as error:
+            raise _away() from error
+
+    def stale_pulls(self) -> dict[str, str]:
+        """Pull ids, by the tags of messages that workers have held for longer than a lease, and not
+        because their time has not come.
+        """
+        try:
+            held = list(self._held(self._connection.default_channel))
+        except (OperationalError, RedisError, OSError) as error:
+            raise _away() from error
+        asked = {tag: _pull_id(message) for tag, message in held if self._is_stale(tag)}
+        return {tag: pull_id for tag, pull_id in asked.items() if pull_id is not None}
+
+    def give_back(self, tag: str) -> None:
+        """Put a fetched message into its queue again, for another worker."""
+        try:
+            channel: Any = self._connection.default_channel
+            channel.qos.restore_by_tag(tag)
         except (OperationalError, RedisError, OSError) as error:
             raise _away() from error
 
@@ -89,6 +129,12 @@ class Backlog:
                     first += len(page)
 
     def _fetched(self, channel: Any) -> Iterator[dict[str, Any]]:
+        for tag, message in self._held(channel):
+            if not self._is_stale(tag):
+                yield message
+
+    def _held(self, channel: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What is fetched and not acknowledged, by its tag."""
         now = time.monotonic()
         held = {
             tag.decode() if isinstance(tag, bytes) else str(tag): raw
@@ -96,10 +142,12 @@ class Backlog:
         }
         self._first_seen = {tag: self._first_seen.get(tag, now) for tag in held}
         for tag, raw in held.items():
-            if now - self._first_seen[tag] < self._lease_seconds:
-                # Stored as [message, exchange, routing key].
-                for message, *_ in _parsed([raw]):
-                    yield message
+            # Stored as [message, exchange, routing key].
+            for message, *_ in _parsed([raw]):
+                yield tag, message
+
+    def _is_stale(self, tag: str) -> bool:
+        return time.monotonic() - self._first_seen[tag] >= self._lease_seconds
 
 
 def _away() -> QueueUnavailable:
@@ -108,9 +156,25 @@ def _away() -> QueueUnavailable:
 
 def _parsed(raws: Iterable[bytes]) -> Iterator[Any]:
     for raw in raws:
-        # Whatever else somebody put into our queues is none of our business.
+        # What others put into our queues is none of our business.
         with suppress(ValueError):
             yield json.loads(raw)
+
+
+def _pull_id(message: dict[str, Any]) -> str | None:
+    """Which pull a message asks for; None for any other, and for one that is not due yet."""
+    try:
+        body = json.loads(base64.b64decode(message["body"]))
+        # Messages of Celery's first protocol have no headers.
+        told = body if isinstance(body, dict) else message["headers"]
+        if told["task"] != contract.PULL_IMAGE:
+            return None
+        eta = told.get("eta")
+        if eta is not None and datetime.fromisoformat(eta).astimezone() > datetime.now(UTC):
+            return None
+        return str(told["id"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _note(messages: Messages, message: dict[str, Any]) -> None:

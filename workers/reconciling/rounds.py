@@ -1,12 +1,11 @@
 """One round of looking: what is open, what is on its way, and what has to be sent again.
 
 PostgreSQL is read first and Redis second, and only what was missing in two rounds in a row is sent:
-a message is in nobody's hands for a moment while a worker fetches it.
+a message stands nowhere for a moment while a worker fetches it.
 """
 
 import logging
 import time
-from uuid import uuid4
 
 from shared.catalog import fleet, layer_messages, reasons, recovery
 from shared.catalog.database import Catalog, Connection
@@ -20,16 +19,15 @@ from workers.pulling.ending import miss_deadline
 from workers.pulling.outbox import Outbox
 from workers.reconciling.backlog import Backlog, Messages
 from workers.reconciling.census import Census, Workers
+from workers.reconciling.losses import Losses
 from workers.reconciling.pages import Pages
 
 _log = logging.getLogger(__name__)
 
-# Whoever ended a pull answers it within this time, or does not.
+# The task that ended a pull answers it within this time, or does not.
 _ANSWER_GRACE_SECONDS = 3.0
-# When Redis has lost everything, those who ended lately are answered once more.
-_ANSWERED_AGAIN_SECONDS = 3600.0
 
-# Why thousands wait in the line is not worth more than a hundredth of the database's time.
+# To tell why thousands wait in the line may take a hundredth of the database's time.
 _LINE_REST = 100
 
 _Key = tuple[str, str, int]
@@ -43,11 +41,11 @@ class Rounds:
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
         self._backlog = Backlog(app, settings.lease_seconds)
+        self._losses = Losses(self._backlog, catalog)
         self._workers = Workers(app)
         self._counted: Census | None = None
         self._missing: set[_Key] = set()
         self._pages = Pages(recovery.BATCH)
-        self._epoch: str | None = None
         self._looked_at: float | None = None
         self._patient_until = 0.0
         self._line_due_at = 0.0
@@ -60,7 +58,7 @@ class Rounds:
         """One round over this work; whether there was any."""
         self._notice_outage()
         try:
-            self._check_epoch()
+            self._losses.look()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it can.", error)
             return work.open or work.unanswered
@@ -88,25 +86,6 @@ class Rounds:
             self._patient_until = now + self._lease_seconds
         self._looked_at = now
 
-    def _check_epoch(self) -> None:
-        standing = self._backlog.epoch()
-        if standing is not None and standing == self._epoch:
-            return
-        with self._catalog.begin() as tx:
-            known = fleet.view(tx).broker_epoch
-        if standing is not None and standing == known:
-            self._epoch = standing
-            return
-        epoch = uuid4().hex
-        self._backlog.begin_epoch(epoch)
-        with self._catalog.begin() as tx:
-            fleet.begin_epoch(tx, epoch)
-            again = 0
-            if known is not None:
-                again = recovery.forget_answers(tx, _ANSWERED_AGAIN_SECONDS)
-        if known is not None:
-            _log.warning("Redis has lost what it knew; %s pulls are answered again.", again)
-
     def _end(self, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:
             overdue = recovery.overdue(tx)
@@ -118,10 +97,10 @@ class Rounds:
     def _send_again(self, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:
             whole = recovery.whole(tx)
-            pulls = recovery.coordinators(tx)
+            due = recovery.coordinators(tx)
             patient = time.monotonic() < self._patient_until
             layers = [] if patient else self._layers(tx)
-        if not whole and not pulls and not layers:
+        if not whole and not due and not layers:
             self._missing.clear()
             return
         messages = self._backlog.read()
@@ -129,7 +108,7 @@ class Rounds:
         for pull in whole:
             if self._is_lost(("link", pull.id, pull.generation), before, pull.id in messages.links):
                 self._claim(pull, outbox.links)
-        for pull in pulls:
+        for pull in due:
             there = pull.id in messages.coordinators
             if self._is_lost(("pull", pull.id, pull.generation), before, there):
                 self._claim(pull, outbox.resumes)
