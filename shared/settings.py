@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(default=25, ge=0)
     reconcile_seconds: float = Field(default=2, gt=0)
     reserved_slots: int = Field(default=1, ge=0)
+    answer_seconds: int = Field(default=6 * 3600, ge=60)
     verify_diff_ids: bool = False
     minimum_free_bytes: int = Field(default=1024 * MIB, ge=0)
     log_format: Literal["text", "json"] = "text"

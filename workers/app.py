@@ -14,7 +14,7 @@ from workers.resources import close_resources, resources
 
 
 def _refuse(reason: object) -> NoReturn:
-    """End whatever command was starting: it has been told something that cannot work."""
+    """End the command that was starting: its settings cannot work."""
     print(reason, file=sys.stderr)
     sys.exit(2)
 
@@ -52,6 +52,13 @@ def refuse_what_cannot_work(**_: Any) -> None:
         return
     except TowlineError as error:
         _refuse(error)
+    except Exception as error:
+        # Celery would swallow it, and start. Its words may hold a part of a password.
+        _refuse(
+            f"This worker cannot start: a {type(error).__name__} ended the look at its settings. "
+            "Check TOWLINE_DATABASE_URL, TOWLINE_BROKER_URL and TOWLINE_REGISTRIES_FILE, and run "
+            "`towline doctor`."
+        )
 
 
 @worker_process_shutdown.connect

@@ -17,6 +17,7 @@ A chord of forty layers would be eighty round trips, its events included: `App.a
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
@@ -24,6 +25,8 @@ from kombu import Producer
 from kombu.transport.redis import Channel
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from workers.outward import outward_app
 
 # kombu's stubs do not know them.
 _NAME, _CREATE = "_connparams", "_create_client"
@@ -37,12 +40,28 @@ _producer: ContextVar[Producer | None] = ContextVar("_producer", default=None)
 
 
 class App(Celery):
-    """A Celery app that can send many messages at once."""
+    """A Celery app that can send many messages at once.
+
+    `answer_seconds`: how long the answer to a pull stands.
+    """
+
+    answer_seconds: int
+
+    @cached_property
+    def outward(self) -> Celery:
+        """An app for what callers want sent: to queues of theirs, under Celery's own defaults."""
+        return outward_app(self)
+
+    def close(self) -> None:
+        """Close the connections of both."""
+        if "outward" in self.__dict__:
+            self.outward.close()
+        super().close()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """What is sent meanwhile goes out together, at the end, and is tried once. Whatever raises
-        before sends nothing; what the end raises may have sent all or some of it.
+        """Messages that are sent within go out together, at the end, and are tried once. An error
+        inside sends none of them; an error at the end may have sent some.
         """
         with self.producer_pool.acquire(block=True) as producer:
             before = _producer.set(producer)
@@ -53,7 +72,7 @@ class App(Celery):
                 _producer.reset(before)
 
     def producer_or_acquire(self, producer: Producer | None = None) -> Any:
-        """See Celery: whoever sends asks here for its way to the broker."""
+        """See Celery: each send asks here for its way to the broker."""
         return super().producer_or_acquire(producer or _producer.get())
 
 

@@ -18,6 +18,7 @@ from shared.catalog.pull_values import Pull
 from shared.errors import CatalogUnavailable, InvalidArgument
 from workers import contract
 from workers.answering import answer
+from workers.broker import App
 from workers.pulling.ending import retry_of
 from workers.pulling.request import PullRequest, new_pull
 
@@ -98,8 +99,8 @@ def send(app: Celery, pull: Pull) -> None:
     )
 
 
-def answer_ended(app: Celery, catalog: Catalog, ended: Sequence[Pull]) -> bool:
-    """Tell whoever waits for these; False where the reconciler has to, the queue being away."""
+def answer_ended(app: App, catalog: Catalog, ended: Sequence[Pull]) -> bool:
+    """Answer these; False where the reconciler has to, the queue being away."""
     try:
         check_queue(app)
         for pull in ended:

@@ -10,6 +10,9 @@ from workers.broker import App
 
 _DAY_SECONDS = 24 * 3600
 
+# The results of our own tasks: a barrier for the chord, which reads them within a moment.
+RESULT_SECONDS = 60
+
 # Every app that touches the broker must use the same: Redis redelivers by the shortest it sees.
 _VISIBILITY_TIMEOUT_SECONDS = _DAY_SECONDS
 
@@ -20,6 +23,7 @@ _SOCKET_CONNECT_TIMEOUT_SECONDS = 5
 def make_app(settings: Settings) -> App:
     """A Celery app for this fleet: the workers' own, or a client's that only sends."""
     app = App("towline", set_as_current=False)
+    app.answer_seconds = settings.answer_seconds
     app.conf.update(configuration(settings))
     return app
 
@@ -96,9 +100,10 @@ _WIRE: dict[str, Any] = {
 }
 
 _RESULTS: dict[str, Any] = {
-    "result_expires": 7 * _DAY_SECONDS,
-    "result_chord_expires": 30 * _DAY_SECONDS,
-    "result_extended": True,
+    # An answer has a lifetime of its own.
+    "result_expires": RESULT_SECONDS,
+    # The answer ends the chord of its pull; this is for a chord whose pull was never answered.
+    "result_chord_expires": _DAY_SECONDS,
     "result_backend_always_retry": True,
     "result_backend_max_retries": 20,
 }

@@ -1,13 +1,14 @@
 """Every message that goes out, and what an outbox means.
 
-Who sends has committed what the message is about. A send that fails is no error: the row says that
-a message is on its way, and the reconciler finds that none is.
+What a message is about was committed before. A send that fails is no error: the row says that a
+message is on its way, and the reconciler finds that none is.
 """
 
 import logging
 
 from celery import Celery, Signature
 from celery.canvas import chord, group
+from kombu.utils.uuid import uuid
 
 from shared.catalog.database import Catalog
 from shared.catalog.layer_messages import LayerMessage
@@ -20,13 +21,13 @@ from workers.pulling.planning import Plan
 
 _log = logging.getLogger(__name__)
 
-# Said instead of raised. Whatever it was (a queue that breaks in the middle of a send makes kombu
+# Logged instead of raised. Whatever it was (a queue that breaks in the middle of a send makes kombu
 # raise what is no error of a queue), all that it may cost is the reconciler's two looks.
 _NOT_SENT = "Not everything could be sent (%s); the reconciler sends the rest."
 
 
-def deliver(app: Celery, catalog: Catalog, outbox: Outbox) -> None:
-    """Send what a step left behind, and tell those who wait for a pull that has ended.
+def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
+    """Send what a step left behind, and answer the pulls that have ended.
 
     Never raises for a queue or database that is away: what is not done now is found later.
     """
@@ -74,7 +75,9 @@ def _launch(app: App, plan: Plan) -> None:
     # A header that was revoked, or whose result Redis refused, fails the chord and not the pull.
     net = _message(app, contract.RESUME_PULL, shown, **identity)
     with app.at_once():
-        chord(header, body.on_error(net), app=app).apply_async()
+        # The header has the pull's id, by which `answer` ends the chord; the body must not.
+        whole = chord(header, body.on_error(net), app=app).set(task_id=plan.pull_id)
+        whole.apply_async(task_id=uuid())
 
 
 def send_layer(app: Celery, message: LayerMessage) -> None:

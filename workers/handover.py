@@ -1,8 +1,11 @@
-"""Handing over: what Celery does not do by itself when a worker ends.
+"""Messages at work: what Celery does not do by itself.
 
-Its soft shutdown gives running tasks a time, but for SIGQUIT alone, only tasks in processes can be
-interrupted, and a shutdown by remote control waits for ever. So the grace time begins wherever a
-worker closes.
+Handing over: its soft shutdown gives running tasks a time, but for SIGQUIT alone, only tasks in
+processes can be interrupted, and a shutdown by remote control waits for ever. So the grace time
+begins wherever a worker closes.
+
+Results: a sender's header `ignore_result` wins over the task's own. Clients up to Celery 5.6 send
+`false` unasked, and the coordinator's end, which is not the end of its pull, would be its answer.
 """
 
 from contextlib import suppress
@@ -14,6 +17,7 @@ from celery.concurrency.base import BasePool
 from celery.worker.request import Request
 
 from shared.settings import Settings
+from workers import contract
 from workers.shutdown import letting_go
 
 
@@ -27,6 +31,23 @@ class GraceTime(StartStopStep):
 
 class HandedOver(Request):
     """A message at work. One that a worker gives back when it ends is the next to be taken up."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """See Request."""
+        super().__init__(*args, **kwargs)
+        if self._is_pull:
+            self._ignore_result = self.request_dict["ignore_result"] = True
+
+    @property
+    def store_errors(self) -> bool:
+        """Whether an end that Celery gives this message is told; `workers/results.py` asks whether
+        a row stands.
+        """
+        return self._is_pull or super().store_errors
+
+    @property
+    def _is_pull(self) -> bool:
+        return bool(self.type == contract.PULL_IMAGE)
 
     def reject(self, requeue: bool = False) -> None:
         """Leave what is handed over unacknowledged: the closing connection puts it at the head.

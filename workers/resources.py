@@ -3,11 +3,13 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from shared.catalog import pulls
 from shared.catalog.database import Catalog
 from shared.catalog.schema import check, volume_id
 from shared.errors import InvalidArgument, VolumeUnavailable
@@ -108,8 +110,30 @@ def resources_of_well_node() -> Resources:
         raise NodeSick(trouble) from error
 
 
+def is_recorded(pull_id: str) -> bool:
+    """Whether a row of this pull stands; False where that cannot be told now."""
+    try:
+        with _any_catalog() as catalog, catalog.begin() as tx:
+            return pulls.get(tx, pull_id) is not None
+    except Exception:
+        # Whatever keeps it from being asked.
+        return False
+
+
+@contextmanager
+def _any_catalog() -> Iterator[Catalog]:
+    """This process's own; one for the moment in the parent of a pool, which builds nothing that its
+    children would inherit.
+    """
+    if _built is not None and _built[0] == os.getpid():
+        yield _built[1].catalog
+        return
+    with closing(Catalog(Settings.read().sqlalchemy_url, pool_size=1)) as catalog:
+        yield catalog
+
+
 def close_resources() -> None:
-    """Close this process's resources; the next use builds them again."""
+    """Close this process's resources; the next use builds new ones."""
     global _built  # noqa: PLW0603 - see resources()
     with _lock:
         if _built is not None and _built[0] == os.getpid():

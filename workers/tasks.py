@@ -1,5 +1,6 @@
 """The tasks. Each parses its arguments, calls one use case and returns JSON."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TaskPredicate
 
-from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
+from shared.errors import CatalogUnavailable, InternalError, InvalidArgument, TowlineError
 from shared.oci.digest import Digest
-from workers import contract
+from workers import callbacks, contract
 from workers.answering import answer, refuse
 from workers.app import app
 from workers.dispatching import deliver, launch
@@ -23,6 +24,8 @@ from workers.pulling.outbox import Outbox
 from workers.pulling.stops import LettingGo, NodeSick
 from workers.resources import Resources, resources_of_well_node
 
+_log = logging.getLogger(__name__)
+
 _OUTAGE_DELAY_SECONDS = 5
 # Clocks differ a little.
 _LEASE_MARGIN_SECONDS = 0.5
@@ -32,9 +35,7 @@ _SILENT_SECONDS = 60.0
 
 # Made by the app, no type before that.
 class _AnyArguments(app.Task):  # type: ignore[misc, name-defined]
-    """What is wrong with an argument is ours to say, also of one that Celery's own call would take
-    for its `self`.
-    """
+    """Wrong arguments are refused by ourselves, `self` included, which Celery's own call takes."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """See Task."""
@@ -50,11 +51,20 @@ class _AnyArguments(app.Task):  # type: ignore[misc, name-defined]
     max_retries=None,
 )
 def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
-    """The coordinator. Its task id is the pull id; `answer` stores its result."""
+    """The coordinator. Its task id is the pull id; `answer` stores its result.
+
+    Its message is acknowledged once its row stands or an answer is stored, whatever is raised.
+    """
     pull_id = str(self.request.id)
-    with _step(self, pull_id) as step:
-        if accept_pull(step.work, pull_id, args, kwargs, step.outbox):
-            _coordinate(step, pull_id)
+    try:
+        with _step(self, pull_id) as step:
+            if accept_pull(
+                step.work, pull_id, args, kwargs, step.outbox, lambda: callbacks.read(self.request)
+            ):
+                _coordinate(step, pull_id)
+    finally:
+        # The row keeps them. A message that is sent again has taken its own copy along.
+        callbacks.take_off(self.request)
 
 
 @app.task(name=contract.RESUME_PULL, bind=True, ignore_result=True, max_retries=None)
@@ -64,7 +74,7 @@ def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
         _coordinate(step, pull_id)
 
 
-# Of all tasks there are most of these, and nobody asks one how it stands: Flower goes by events.
+# There are more of these than of any other task, and Flower goes by events: STARTED is not stored.
 @app.task(name=contract.FETCH_LAYER, bind=True, track_started=False, max_retries=None)
 def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: str) -> str:
     """One header task of the chord. The result is a barrier, not data: the digest alone."""
@@ -80,7 +90,7 @@ def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: 
 
 @app.task(name=contract.LINK_IMAGE, bind=True, max_retries=None)
 def link_image(self: Task[Any, Any], *, pull_id: str, generation: int) -> dict[str, Any] | None:
-    """The body of the chord; sent alone by whoever finds a pull whole."""
+    """The body of the chord; sent alone where a task finds a pull whole."""
     with _step(self, pull_id) as step:
         return linking.link_image(step.work, pull_id, step.outbox)
 
@@ -92,6 +102,11 @@ def cancel_pull(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> dict[str,
         raise InvalidArgument("towline.cancel_pull takes the keyword argument 'pull_id' alone.")
     with _step(self, kwargs["pull_id"]) as step:
         pull = ending.cancel_pull(step.work.catalog, kwargs["pull_id"])
+        if pull is None:
+            if self.request.retries < ending.LATEST_ROW_SECONDS:
+                # In a second its own message may have been read.
+                raise _again(self, 1)
+            raise ending.nothing_to_cancel(kwargs["pull_id"])
         step.outbox.end([pull.id])
     return {"pull_id": pull.id, "state": pull.state}
 
@@ -117,50 +132,84 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     """Lend the resources to one step, and deliver what it leaves behind; turn its end into
     Celery's retry or rejection, or into an answer.
     """
-    try:
-        step = _Step(resources_of_well_node())
-    except NodeSick as reason:
-        raise Reject(reason, requeue=True) from None
-    except TowlineError as error:
-        # The trouble of this worker, not of its message: a schema that it does not know. Another
-        # one may be well.
-        raise _retry(task, _OUTAGE_DELAY_SECONDS, error) from error
+    step = _lend(task)
     try:
         try:
             yield step
         finally:
             deliver(app, step.work.catalog, step.outbox)
+    except TaskPredicate:
+        raise
     except TryAgain as again:
         if again.in_memory:
-            raise _retry(task, again.delay_seconds, again.cause) from again
+            raise _again(task, again.delay_seconds, again.cause) from again
     except Occupied as occupied:
-        # Once: whoever is alive has renewed its lease by then.
+        # Once: a living owner has renewed its lease by then.
         if task.request.retries == 0:
-            delay_seconds = max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS
-            raise _retry(task, delay_seconds) from None
+            raise _again(task, max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS) from None
     except YieldTurn:
-        raise _retry(task, 0) from None
+        raise _again(task, 0) from None
     except LettingGo as reason:
         # Celery logs a traceback; without `from None` it would be three, of things that went well.
         raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:
-        raise _retry(task, _OUTAGE_DELAY_SECONDS, error) from error
+        raise _again(task, _OUTAGE_DELAY_SECONDS, error) from error
     except TowlineError as error:
-        # The row tells the first cause, which need not be this one. An id that no row can hold
-        # is answered with the error itself.
-        if task.name == contract.PULL_IMAGE and not answer(app, step.work.catalog, pull_id):
-            refuse(app, pull_id, error)
+        _tell(task, step, pull_id, error)
+        raise
+    except Exception as error:
+        if task.name == contract.PULL_IMAGE:
+            raise _after_the_unforeseen(task, error) from None
+        # A row stands, so the reconciler repairs what this task leaves.
         raise
 
 
-def _retry(task: Task[Any, Any], seconds: float, cause: Exception | None = None) -> Exception:
-    """Celery's retry: to be raised. Where its message cannot be sent, the one that came is given
-    back; Celery would drop it, and with it a pull that has no row yet.
+def _lend(task: Task[Any, Any]) -> _Step:
+    """A failure here is the trouble of this worker, not of its message: a schema that it does not
+    know, a volume that is not there. Another worker may be well.
     """
     try:
-        return task.retry(exc=cause, countdown=seconds, throw=False)
-    except Reject as unsent:
-        return Reject(unsent.args[0], requeue=True)
+        return _Step(resources_of_well_node())
+    except NodeSick as reason:
+        raise Reject(reason, requeue=True) from None
+    except TowlineError as error:
+        raise _again(task, _OUTAGE_DELAY_SECONDS, error) from error
+    except Exception as error:
+        raise _after_the_unforeseen(task, error) from None
+
+
+def _tell(task: Task[Any, Any], step: _Step, pull_id: str, error: TowlineError) -> None:
+    """Answer a pull that came no further. Its row tells the first cause, which need not be this
+    error; an id that no row can hold is answered with the error itself.
+    """
+    if task.name != contract.PULL_IMAGE:
+        # There is a row, and a step that ended it has answered.
+        return
+    try:
+        if not answer(app, step.work.catalog, pull_id):
+            refuse(app, pull_id, error, callbacks.readable(task.request))
+    except Exception as untold:
+        raise _after_the_unforeseen(task, untold) from None
+
+
+def _after_the_unforeseen(task: Task[Any, Any], error: Exception) -> TaskPredicate:
+    """The message comes again: this worker may be at fault, and another one well."""
+    kind = type(error).__name__
+    _log.error("%s[%s] met an unforeseen %s.", task.name, task.request.id, kind, exc_info=error)
+    # Celery hands the cause to another process, which not every exception survives.
+    return _again(task, _OUTAGE_DELAY_SECONDS, InternalError(f"An unforeseen {kind}."))
+
+
+def _again(
+    task: Task[Any, Any], delay_seconds: float, cause: Exception | None = None
+) -> TaskPredicate:
+    """Send the message again, to be read in so many seconds; what is to be raised then."""
+    try:
+        retry: TaskPredicate = task.retry(exc=cause, countdown=delay_seconds, throw=False)
+    except Reject:
+        # Celery would drop a message that cannot be sent again. Given back it is not lost.
+        return Reject("The queue did not take the message once more.", requeue=True)
+    return retry
 
 
 def _announcer(task: Task[Any, Any]) -> Callable[[int, int], None]:
@@ -174,7 +223,7 @@ def _announcer(task: Task[Any, Any]) -> Callable[[int, int], None]:
         try:
             task.send_event("task-progress", retry=False, result=f"{offset:,} of {size:,} bytes")
         except Exception:
-            # A download is worth more than whatever keeps Redis from hearing of it.
+            # The download goes on, whatever keeps Redis from hearing of it.
             silent_until = time.monotonic() + _SILENT_SECONDS
 
     return announce

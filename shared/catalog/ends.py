@@ -3,10 +3,11 @@
 The first end wins.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
 from shared.catalog import layer_messages
 from shared.catalog.database import Connection
@@ -53,9 +54,10 @@ def fail(
 
 
 def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
-    """End an open pull because somebody asked; a final one stays as it is. None for no pull."""
-    tx.execute(
-        update_open(pull_id).values(
+    """End an open pull because its caller asked; a final one stays as it is. None for no pull."""
+    statement = (
+        update_open(pull_id)
+        .values(
             state="cancelled",
             error_class="PullCancelled",
             error_message=message,
@@ -63,13 +65,20 @@ def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
             waiting_for=None,
             not_before=None,
         )
+        .returning(*COLUMNS)
     )
-    layer_messages.drop(tx, pull_id)
-    return get(tx, pull_id)
+    while True:
+        row = tx.execute(statement).one_or_none()
+        if row:
+            layer_messages.drop(tx, pull_id)
+        pull = as_pull(row) if row else get(tx, pull_id)
+        # Each statement has a snapshot of its own: a pull that was recorded in between is open.
+        if pull is None or pull.final:
+            return pull
 
 
 def failed(tx: Connection, error_class: str | None = None) -> list[Pull]:
-    """The failed pulls that nobody has tried again, oldest first; of one class, or of any."""
+    """The failed pulls that were not tried again, oldest first; of one class, or of any."""
     again = pulls.alias("again")
     tried_again = select(again.c.id).where(again.c.retry_of == pulls.c.id).exists()
     statement = select(*COLUMNS).where(pulls.c.state == "failed", ~tried_again)
@@ -78,13 +87,26 @@ def failed(tx: Connection, error_class: str | None = None) -> list[Pull]:
     return [as_pull(row) for row in tx.execute(statement.order_by(pulls.c.created_at))]
 
 
+_IS_OVER = pulls.c.state.in_(FINAL_STATES) & (pulls.c.id == bindparam("pull_id"))
+_NOW = func.coalesce(pulls.c.answered_at, func.clock_timestamp())
+
 _ANSWERED = (
     update(pulls)
-    .where(pulls.c.id == bindparam("pull_id"), pulls.c.state.in_(FINAL_STATES))
-    .values(answered_at=func.coalesce(pulls.c.answered_at, func.clock_timestamp()))
+    .where(_IS_OVER)
+    .values(answered_at=case((pulls.c.callbacks.is_(None), _NOW), else_=pulls.c.answered_at))
+    .returning(pulls.c.callbacks)
 )
+_CALLED_BACK = update(pulls).where(_IS_OVER).values(answered_at=_NOW, callbacks=None)
 
 
-def answered(tx: Connection, pull_id: str) -> None:
-    """The result stands under the pull id."""
-    tx.execute(_ANSWERED, {"pull_id": pull_id})
+def answered(tx: Connection, pull_id: str) -> Mapping[str, Any] | None:
+    """The result stands under the pull id. The callbacks that have to be sent before the pull
+    counts as answered; None where there are none, and it does.
+    """
+    kept: Mapping[str, Any] | None = tx.execute(_ANSWERED, {"pull_id": pull_id}).scalar()
+    return kept
+
+
+def called_back(tx: Connection, pull_id: str) -> None:
+    """The callbacks were sent: the pull is answered."""
+    tx.execute(_CALLED_BACK, {"pull_id": pull_id})

@@ -1,6 +1,6 @@
-"""What the reconciler knows of the fleet, for whoever chooses what goes next."""
+"""What the reconciler knows of the fleet, for those who choose what goes next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -11,19 +11,24 @@ from shared.catalog.fleet_tables import fleet
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """`layer_slots`, `pull_slots`: how many can run at once, None while nobody has counted."""
+    """`layer_slots`, `pull_slots`: how many can run at once, None before they were counted.
+
+    `broker_epoch`, `broker_run_id`: which data, and which run of its server, Redis had last.
+    """
 
     layer_slots: int | None
     pull_slots: int | None
     looked_at: datetime | None
     broker_epoch: str | None
+    broker_run_id: str | None = None
+
+
+_VIEW = select(*(fleet.c[column.name] for column in fields(FleetView)))
 
 
 def view(tx: Connection) -> FleetView:
     """As it was last seen."""
-    row = tx.execute(
-        select(fleet.c.layer_slots, fleet.c.pull_slots, fleet.c.looked_at, fleet.c.broker_epoch)
-    ).one_or_none()
+    row = tx.execute(_VIEW).one_or_none()
     return FleetView(**row._mapping) if row else FleetView(None, None, None, None)
 
 
@@ -36,6 +41,6 @@ def count_slots(tx: Connection, layer_slots: int | None, pull_slots: int | None)
     )
 
 
-def begin_epoch(tx: Connection, epoch: str) -> None:
-    """Redis holds this key from now on."""
-    tx.execute(update(fleet).values(broker_epoch=epoch))
+def begin_epoch(tx: Connection, epoch: str, run_id: str | None) -> None:
+    """Redis holds this key from now on, and is this run of its server where it tells."""
+    tx.execute(update(fleet).values(broker_epoch=epoch, broker_run_id=run_id))

@@ -11,7 +11,10 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class NewPull:
-    """A pull as it was asked for. `platform` None: the default of the worker that plans it."""
+    """A pull as it was asked for. `platform` None: the default of the worker that plans it.
+
+    `callbacks`: what is to be sent once it is answered (`workers/callbacks.py`).
+    """
 
     id: str
     reference: str
@@ -24,6 +27,7 @@ class NewPull:
     registry: str | None = None
     repository: str | None = None
     deadline_seconds: float | None = None
+    callbacks: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

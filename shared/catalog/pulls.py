@@ -54,6 +54,11 @@ def get(tx: Connection, pull_id: str) -> Pull | None:
     return as_pull(row) if row else None
 
 
+def recorded(tx: Connection, pull_ids: Sequence[str]) -> set[str]:
+    """Those of these that have a row."""
+    return set(tx.execute(select(pulls.c.id).where(pulls.c.id.in_(pull_ids))).scalars())
+
+
 def lock(tx: Connection, pull_id: str) -> Pull | None:
     """The pull, its row locked to the end of the transaction."""
     row = tx.execute(select(*COLUMNS).where(pulls.c.id == pull_id).with_for_update()).one_or_none()

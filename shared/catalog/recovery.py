@@ -105,15 +105,19 @@ def unanswered(tx: Connection, grace_seconds: float) -> list[str]:
 
 
 def forget_answers(tx: Connection, since_seconds: float) -> int:
-    """Redis lost everything: who ended lately is answered once more. How many."""
+    """Redis lost answers: a batch of the pulls that ended since then counts as unanswered. How
+    many; fewer than a batch were the last. The index gives them, whatever history there is.
+    """
     return tx.execute(
         text(
             """
-            UPDATE pulls SET answered_at = NULL WHERE answered_at IS NOT NULL
-            AND finished_at > clock_timestamp() - make_interval(secs => :seconds)
+            UPDATE pulls SET answered_at = NULL WHERE id IN (
+                SELECT id FROM pulls WHERE state IN ('complete', 'failed', 'cancelled')
+                AND finished_at > clock_timestamp() - make_interval(secs => :seconds)
+                AND answered_at IS NOT NULL ORDER BY finished_at LIMIT :batch)
             """
         ),
-        {"seconds": since_seconds},
+        {"seconds": since_seconds, "batch": BATCH},
     ).rowcount
 
 

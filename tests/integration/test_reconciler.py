@@ -2,20 +2,23 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import redis
-from celery import Celery
-from kombu import Connection
+from kombu import Connection as BrokerConnection
+from pydantic import SecretStr
 
 from shared.catalog import ends, fleet, layer_messages, pauses, pull_layers, pulls, recovery
-from shared.catalog.database import Catalog
+from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull, PlannedLayer
 from shared.oci.digest import Digest
 from shared.settings import Settings
 from tests.fakes.registry import digest_of
 from workers import contract
+from workers.broker import App
 from workers.client import send
 from workers.config import make_app
 from workers.reconciling import backlog
@@ -40,14 +43,14 @@ def settings(redis_url: str, migrated_url: str) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Celery]:
+def app(settings: Settings) -> Iterator[App]:
     app = make_app(settings)
     yield app
     app.close()
 
 
 @pytest.fixture
-def rounds(app: Celery, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
+def rounds(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
     rounds = Rounds(app, catalog, settings)
     # Nobody answers here, and asking takes a second.
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
@@ -128,7 +131,7 @@ def test_a_pull_that_was_recorded_but_never_sent_is_admitted(
 
 
 def test_what_stands_in_a_queue_is_not_sent_again(
-    rounds: Rounds, catalog: Catalog, app: Celery, store: redis.Redis
+    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
@@ -167,7 +170,7 @@ def test_a_layer_that_nobody_fetches_is_sent_once_for_the_best_pull(
 
 
 def test_a_lost_layer_is_found_behind_any_number_of_queued_ones(
-    app: Celery,
+    app: App,
     catalog: Catalog,
     settings: Settings,
     store: redis.Redis,
@@ -227,7 +230,7 @@ def test_a_layer_that_waits_for_a_time_is_sent_when_it_has_come(
 @pytest.fixture
 def hands(redis_url: str) -> Iterator[Callable[[str], None]]:
     """A worker that fetches a message of a queue and never acknowledges it."""
-    with Connection(redis_url) as connection:
+    with BrokerConnection(redis_url) as connection:
 
         def fetch(queue: str) -> None:
             assert connection.SimpleQueue(queue).get(timeout=5) is not None
@@ -270,7 +273,7 @@ END_STEP = "UPDATE step_leases SET expires_at = clock_timestamp()"
 
 
 @pytest.fixture
-def patient(app: Celery, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
+def patient(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
     """With a lease time that no test takes; the database has been up for longer."""
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
@@ -328,7 +331,7 @@ def test_a_message_that_was_fetched_after_a_lease_was_over_counts(
 
 
 def test_a_lost_message_is_missed_at_once_however_many_pulls_are_under_way(
-    app: Celery,
+    app: App,
     catalog: Catalog,
     settings: Settings,
     store: redis.Redis,
@@ -387,7 +390,7 @@ def queued_of_ours(store: redis.Redis) -> list[str]:
 
 
 def test_the_line_is_explained_page_by_page(
-    app: Celery, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    app: App, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "LINE_BATCH", 2)
     rounds = Rounds(app, catalog, settings)
@@ -408,7 +411,7 @@ def test_the_line_is_explained_page_by_page(
 
 
 def test_two_reconcilers_send_one_message(
-    rounds: Rounds, app: Celery, catalog: Catalog, settings: Settings, store: redis.Redis
+    rounds: Rounds, app: App, catalog: Catalog, settings: Settings, store: redis.Redis
 ) -> None:
     plan(catalog, "p")
     other = Rounds(app, catalog, settings)
@@ -432,9 +435,7 @@ def test_a_whole_pull_is_sent_to_be_linked(
     assert queued(store, contract.PULLS) == [contract.LINK_IMAGE]
 
 
-def test_an_end_that_nobody_was_told_of_is_told(
-    rounds: Rounds, catalog: Catalog, app: Celery
-) -> None:
+def test_an_end_that_nobody_was_told_of_is_told(rounds: Rounds, catalog: Catalog, app: App) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
         ends.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
@@ -449,7 +450,7 @@ def test_an_end_that_nobody_was_told_of_is_told(
 
 
 def test_an_answer_that_redis_lost_is_given_again(
-    rounds: Rounds, catalog: Catalog, app: Celery, store: redis.Redis
+    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
@@ -462,8 +463,116 @@ def test_an_answer_that_redis_lost_is_given_again(
     assert app.AsyncResult("p").state == "FAILURE"
 
 
+def ended_and_answered(catalog: Catalog, rounds: Rounds, pull_id: str, ago: str) -> None:
+    record(catalog, pull_id)
+    with catalog.begin() as tx:
+        ends.fail(tx, pull_id, "ManifestUnknown", None, "There is no such tag.")
+        tx.exec_driver_sql(
+            f"UPDATE pulls SET finished_at = now() - interval '{ago}' WHERE id = '{pull_id}'"
+        )
+    look_twice(rounds)
+
+
+def test_what_another_run_of_redis_may_have_lost_is_answered_again(
+    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pull_id, ago in (("lately", "20 seconds"), ("before", "10 minutes")):
+        ended_and_answered(catalog, rounds, pull_id, ago)
+    # The newest writes are gone, our key is not.
+    store.delete("celery-task-meta-lately", "celery-task-meta-before")
+    look_twice(rounds)
+    assert app.AsyncResult("lately").state == "PENDING"
+    told = rounds._backlog.identity()
+    monkeypatch.setattr(rounds._backlog, "identity", lambda: replace(told, run_id="another"))
+    look_twice(rounds)
+    assert app.AsyncResult("lately").state == "FAILURE"
+    assert app.AsyncResult("before").state == "PENDING"
+    with catalog.begin() as tx:
+        assert fleet.view(tx).broker_run_id == "another"
+
+
+def test_a_new_reconciler_does_not_know_how_long_the_run_was_gone(
+    rounds: Rounds, catalog: Catalog, app: App, settings: Settings, store: redis.Redis
+) -> None:
+    ended_and_answered(catalog, rounds, "p", "10 minutes")
+    store.delete("celery-task-meta-p")
+    with catalog.begin() as tx:
+        tx.exec_driver_sql("UPDATE fleet SET broker_run_id = 'the one before'")
+    later = Rounds(app, catalog, settings)
+    later._workers.count = lambda: None  # type: ignore[method-assign]
+    look_twice(later)
+    later.close()
+    assert app.AsyncResult("p").state == "FAILURE"
+
+
+def test_a_redis_that_tells_no_run_is_looked_after_all_the_same(
+    catalog: Catalog, settings: Settings, redis_url: str, store: redis.Redis
+) -> None:
+    store.acl_setuser(
+        "towline",
+        enabled=True,
+        nopass=True,
+        keys="*",
+        channels="*",
+        categories=["+@all", "-@dangerous"],
+    )
+    address = redis_url.rpartition("@")[2].removeprefix("redis://")
+    narrow = settings.model_copy(update={"broker_url": SecretStr(f"redis://towline:any@{address}")})
+    rounds = Rounds(make_app(narrow), catalog, narrow)
+    rounds._workers.count = lambda: None  # type: ignore[method-assign]
+    record(catalog, "p")
+    assert look(rounds) is True
+    rounds.close()
+    store.acl_deluser("towline")
+    assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+
+
+def test_a_long_history_is_forgotten_in_batches(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "BATCH", 3)
+    for number in range(7):
+        ended_and_answered(catalog, rounds, f"p{number}", "1 minute")
+    forgotten = []
+
+    def forget(tx: Connection, seconds: float, forget: Any = recovery.forget_answers) -> int:
+        forgotten.append(forget(tx, seconds))
+        return forgotten[-1]
+
+    monkeypatch.setattr(recovery, "forget_answers", forget)
+    store.flushall()
+    look(rounds)
+    assert forgotten == [3, 3, 1]
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_pull_whose_worker_was_killed_before_its_row_stood_goes_to_another(
+    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, redis_url: str, protocol: int
+) -> None:
+    app.conf.task_protocol = protocol
+    record(catalog, "recorded")
+    for pull_id, countdown in (("lost", None), ("recorded", None), ("later", 3600)):
+        app.send_task(
+            contract.PULL_IMAGE, task_id=pull_id, countdown=countdown, queue=contract.PULLS
+        )
+    with BrokerConnection(redis_url) as connection:
+        queue = connection.SimpleQueue(contract.PULLS)
+        for _ in range(3):
+            assert queue.get(timeout=5) is not None
+        look(rounds)
+        store.delete(contract.PULLS)
+        seen = rounds._backlog._first_seen
+        assert len(seen) == 3
+        for tag in seen:
+            seen[tag] -= LEASE_SECONDS
+        look(rounds)
+        given_back = [json.loads(raw) for raw in store.lrange(contract.PULLS, 0, -1)]
+        assert [one["properties"]["correlation_id"] for one in given_back] == ["lost"]
+        assert store.hlen("unacked") == 2
+
+
 def test_a_pull_behind_its_deadline_is_failed_and_told(
-    rounds: Rounds, catalog: Catalog, app: Celery
+    rounds: Rounds, catalog: Catalog, app: App
 ) -> None:
     record(catalog, "p", deadline_seconds=0.001)
     look(rounds)

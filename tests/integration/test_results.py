@@ -1,18 +1,31 @@
 """Results that Redis refuses, and those that nobody waits for."""
 
+import base64
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import redis
-from celery import Celery, Task
+from celery import Task
 from celery._state import _task_stack
+from celery.app.task import Context
 from celery.canvas import chord, group
+from celery.exceptions import TimeLimitExceeded
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from shared.catalog import ends, pulls, recovery
+from shared.catalog.database import Catalog
+from shared.catalog.pull_values import NewPull
+from shared.oci.digest import Digest
 from shared.settings import Settings
 from workers import contract, results
+from workers.answering import answer
+from workers.broker import App
 from workers.config import make_app
+from workers.dispatching import launch
+from workers.pulling.planning import Plan
 
 pytestmark = [
     pytest.mark.integration,
@@ -22,7 +35,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def app(redis_url: str) -> Iterator[Celery]:
+def app(redis_url: str) -> Iterator[App]:
     app = make_app(Settings.read(broker_url=redis_url, database_url="postgresql://unused"))
     results.install(app)
     yield app
@@ -38,7 +51,7 @@ def full(redis_url: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full")
-def test_a_refused_result_does_not_cost_the_task(app: Celery) -> None:
+def test_a_refused_result_does_not_cost_the_task(app: App) -> None:
     app.backend.mark_as_started("t")
     app.backend.mark_as_done("t", "a digest")
     app.backend.mark_as_failure("t", ValueError("no"))
@@ -46,14 +59,160 @@ def test_a_refused_result_does_not_cost_the_task(app: Celery) -> None:
 
 
 @pytest.mark.usefixtures("full")
-def test_a_refused_answer_is_heard_of(app: Celery) -> None:
+def test_a_refused_answer_is_heard_of(app: App) -> None:
     with pytest.raises(RedisError):
         app.backend.store_result("p", {"pull_id": "p"}, "SUCCESS")
 
 
-def test_a_result_that_is_not_refused_is_stored(app: Celery) -> None:
+def test_a_result_that_is_not_refused_is_stored(app: App) -> None:
     app.backend.mark_as_done("t", "a digest")
     assert app.AsyncResult("t").result == "a digest"
+
+
+def of(name: str) -> Context:
+    """The request of a task of this name, as its worker hands it to the backend."""
+    return Context({"id": "p", "task": name, "delivery_info": {}})
+
+
+@pytest.fixture
+def recorded(catalog: Catalog, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull `p` has a row; this process is configured for its catalog."""
+    monkeypatch.setenv("TOWLINE_BROKER_URL", "redis://unused")
+    monkeypatch.setenv("TOWLINE_DATABASE_URL", migrated_url)
+    with catalog.begin() as tx:
+        pulls.record(tx, NewPull("p", "a", None))
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize("request_", [None, of(contract.PULL_IMAGE)])
+def test_celerys_own_end_of_a_message_is_told_only_where_no_row_stands(
+    app: App, request_: Context | None
+) -> None:
+    for pull_id in ("p", "q"):
+        app.backend.mark_as_revoked(pull_id, "expired", request=request_)
+        if request_ is not None:
+            app.backend.mark_as_failure(pull_id, TimeLimitExceeded(1), request=request_)
+    assert app.AsyncResult("p").state == "PENDING"
+    assert app.AsyncResult("q").state == ("REVOKED" if request_ is None else "FAILURE")
+
+
+def test_celerys_own_end_is_told_where_the_catalog_cannot_be_asked(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOWLINE_BROKER_URL", "redis://unused")
+    monkeypatch.setenv("TOWLINE_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/d")
+    app.backend.mark_as_revoked("p", "revoked", request=None)
+    assert app.AsyncResult("p").state == "REVOKED"
+
+
+@pytest.mark.usefixtures("recorded")
+def test_nothing_that_celery_marks_a_coordinator_as_is_stored(app: App) -> None:
+    request = of(contract.PULL_IMAGE)
+    app.backend.mark_as_done("q", None, request, False)
+    app.backend.mark_as_done("q", None, request)
+    app.backend.mark_as_retry("q", ValueError("again"), request=request)
+    app.backend.mark_as_failure("q", ValueError("no"), request=request, store_result=False)
+    assert app.AsyncResult("q").state == "PENDING"
+
+
+@pytest.mark.parametrize("before", ["SUCCESS", "FAILURE", "STARTED", "REVOKED"])
+def test_an_answer_replaces_whatever_stands_there(
+    app: App, catalog: Catalog, redis_url: str, before: str
+) -> None:
+    app.backend.store_result(
+        "p", ValueError() if before in {"FAILURE", "REVOKED"} else None, before
+    )
+    with catalog.begin() as tx:
+        pulls.record(tx, NewPull("p", "a", None))
+        ends.fail(tx, "p", "Forbidden", None, "No.")
+    assert answer(app, catalog, "p")
+    told = app.AsyncResult("p").result
+    assert (type(told).__name__, str(told)) == ("Forbidden", "No.")
+    with redis.Redis.from_url(redis_url) as client:
+        assert 0 < client.ttl("celery-task-meta-p") <= app.answer_seconds
+
+
+def test_callbacks_that_cannot_be_sent_do_not_keep_the_pull_unanswered(
+    app: App, catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = {"task": "user.after", "args": 7, "options": {"secret": "hidden-words"}}
+    with catalog.begin() as tx:
+        pulls.record(tx, NewPull("p", "a", None, callbacks={"errbacks": [broken]}))
+        ends.fail(tx, "p", "Forbidden", None, "No.")
+    answer(app, catalog, "p")
+    with catalog.begin() as tx:
+        pull = pulls.get(tx, "p")
+    assert pull is not None
+    assert pull.answered_at is not None
+    assert "given up" in caplog.text
+    assert "hidden-words" not in caplog.text
+
+
+def test_callbacks_wait_for_a_queue_that_is_away(
+    app: App, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = {"task": "user.after", "args": [], "kwargs": {}, "options": {"queue": "user"}}
+    with catalog.begin() as tx:
+        pulls.record(tx, NewPull("p", "a", None, callbacks={"errbacks": [after]}))
+        ends.fail(tx, "p", "Forbidden", None, "No.")
+    away = {"max_retries": 0}
+    app.outward.conf.update(broker_url="redis://127.0.0.1:1/0", task_publish_retry_policy=away)
+    with pytest.raises(OperationalError):
+        answer(app, catalog, "p")
+    with catalog.begin() as tx:
+        assert recovery.unfinished(tx).unanswered
+
+
+def test_the_answer_ends_the_chord_and_late_parts_are_not_counted(
+    app: App, catalog: Catalog, redis_url: str
+) -> None:
+    with catalog.begin() as tx:
+        pulls.record(tx, NewPull("p", "a", None))
+    plan = Plan("p", "a", 1, [Digest.parse(f"sha256:{number:064}") for number in range(3)])
+    launch(app, plan)
+    with redis.Redis.from_url(redis_url) as client:
+        messages = [json.loads(raw) for raw in client.lrange(contract.LAYERS, 0, -1)]
+        parts = [
+            Context({**one["headers"], **json.loads(base64.b64decode(one["body"]))[2]})
+            for one in messages
+        ]
+        app.backend.mark_as_done(parts[0].id, "digest", parts[0])
+        assert chord_keys(client) == {".j", ".s", ".d"}
+        with catalog.begin() as tx:
+            ends.fail(tx, "p", "Forbidden", None, "No.")
+        answer(app, catalog, "p")
+        for part in parts[1:]:
+            app.backend.mark_as_done(part.id, "digest", part)
+        assert chord_keys(client) == set()
+        # No link of a pull that is over.
+        assert client.llen(contract.PULLS) == 0
+
+
+def chord_keys(client: "redis.Redis[bytes]") -> set[str]:
+    prefix = "celery-taskset-meta-p"
+    return {key.decode().removeprefix(prefix) for key in client.scan_iter(f"{prefix}*")}
+
+
+def test_a_pull_that_is_planned_again_begins_its_chord_anew(app: App, redis_url: str) -> None:
+    plan = Plan("p", "a", 1, [Digest.parse(f"sha256:{number:064}") for number in range(2)])
+    with redis.Redis.from_url(redis_url) as client:
+        for _ in range(2):
+            client.delete(contract.LAYERS)
+            launch(app, plan)
+            for raw in client.lrange(contract.LAYERS, 0, -1):
+                one = json.loads(raw)
+                embedded = json.loads(base64.b64decode(one["body"]))[2]
+                part = Context({**one["headers"], **embedded})
+                app.backend.mark_as_done(part.id, "digest", part)
+        assert client.llen(contract.PULLS) == 2
+
+
+def test_a_cancels_result_stands_as_long_as_an_answer(app: App, redis_url: str) -> None:
+    app.backend.mark_as_done("c", {"state": "cancelled"}, of(contract.CANCEL_PULL))
+    app.backend.mark_as_done("l", "digest", of(contract.FETCH_LAYER))
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.ttl("celery-task-meta-c") > 60
+        assert client.ttl("celery-task-meta-l") <= 60
 
 
 @contextmanager
@@ -68,7 +227,7 @@ def at_work(task: Task) -> Iterator[None]:
         _task_stack.pop()
 
 
-def send_chord(app: Celery) -> list[str]:
+def send_chord(app: App) -> list[str]:
     """The ids of its header."""
     pull = {"pull_id": "p", "generation": 1}
     layer = app.signature(contract.FETCH_LAYER, kwargs={**pull, "digest": "d"})
@@ -77,7 +236,7 @@ def send_chord(app: Celery) -> list[str]:
 
 
 def test_a_task_subscribes_to_no_result_of_what_it_sends(
-    app: Celery, monkeypatch: pytest.MonkeyPatch
+    app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What Celery's worker says of each of its pools that has no greenlets.
     monkeypatch.setattr("celery.backends.redis.task_join_will_block", lambda: True)

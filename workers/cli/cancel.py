@@ -1,15 +1,18 @@
-"""`towline cancel`: the row ends at once; whoever is at work on it finds out within two seconds."""
+"""`towline cancel`: the row ends at once; a worker that is at it finds out within two seconds."""
 
 import json
+import time
 
 import click
 
+from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
-from shared.errors import InvalidArgument
 from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.client import answer_ended
-from workers.pulling.ending import cancel_pull
+from workers.pulling.ending import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
+
+_PAUSE_SECONDS = 0.2
 
 
 @click.command("cancel")
@@ -19,29 +22,40 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     """End pulls that are on their way.
 
     A running download stops within two seconds, unless another pull wants the same layer; its
-    bytes are kept. Needs no queue, only the database.
+    bytes are kept. Needs no queue, only the database. An id that is not there yet is waited for
+    during a few seconds.
 
     Exit status: 0 when every pull is cancelled now, by this command or before; 1 when one had
     ended otherwise, which stays as it is; 2 when one does not exist.
     """
-    status = 0
-    ended: list[Pull] = []
     with open_session() as session:
-        for pull_id in dict.fromkeys(pull_ids):
-            try:
-                ended.append(cancel_pull(session.catalog, pull_id))
-            except InvalidArgument as error:
-                click.echo(f"towline: {error}", err=True)
-                status = 2
+        ended, unknown = _cancel(session.catalog, list(dict.fromkeys(pull_ids)))
         if not answer_ended(session.app, session.catalog, ended):
-            click.echo("The queue is away: whoever waits is told by the reconciler.", err=True)
+            click.echo("The queue is away: the reconciler tells the callers that wait.", err=True)
+    for pull_id in unknown:
+        click.echo(f"towline: {nothing_to_cancel(pull_id)}", err=True)
     if as_json:
         rows = [{"pull_id": pull.id, "state": pull.state} for pull in ended]
         click.echo(json.dumps(rows, indent=2))
     else:
         for pull in ended:
             click.echo(_line(pull))
-    return max([status, *(0 if pull.state == "cancelled" else 1 for pull in ended)])
+    others = any(pull.state != "cancelled" for pull in ended)
+    return 2 if unknown else int(others)
+
+
+def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str]]:
+    """Cancel each as soon as its row stands: those that have ended now, and the unknown ones."""
+    ended: dict[str, Pull] = {}
+    deadline = time.monotonic() + LATEST_ROW_SECONDS
+    while True:
+        for pull_id in pull_ids:
+            if pull_id not in ended and (pull := cancel_pull(catalog, pull_id)):
+                ended[pull_id] = pull
+        unknown = [pull_id for pull_id in pull_ids if pull_id not in ended]
+        if not unknown or time.monotonic() > deadline:
+            return [ended[pull_id] for pull_id in pull_ids if pull_id in ended], unknown
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _line(pull: Pull) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from celery import Celery
-
 from shared.catalog.database import Catalog
 from shared.catalog.schema import check
 from shared.settings import Settings
+from workers.broker import App
 from workers.config import make_app
 from workers.stack.joining import joined
 
@@ -27,7 +26,7 @@ class Session:
 
     settings: Settings
     catalog: Catalog
-    app: Celery
+    app: App
     embedded: bool
 
 

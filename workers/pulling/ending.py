@@ -1,4 +1,4 @@
-"""Ends that somebody asked for: cancel, and a deadline that has come.
+"""Ends that a caller asked for: cancel, and a deadline that has come.
 
 The row ends at once. A download for it is stopped by the keeper of its process within two seconds,
 or goes on for another pull that wants the same layer.
@@ -10,15 +10,26 @@ from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import DeadlineExceeded, InvalidArgument
+from workers.contract import is_pull_id
+
+# A pull and its cancel that are sent at once are read in either order.
+LATEST_ROW_SECONDS = 5
 
 
-def cancel_pull(catalog: Catalog, pull_id: str) -> Pull:
-    """Cancel an open pull; one that has ended stays as it is. Raises InvalidArgument."""
+def cancel_pull(catalog: Catalog, pull_id: str) -> Pull | None:
+    """Cancel an open pull; one that has ended stays as it is. None where no row stands, or yet."""
+    if not is_pull_id(pull_id):
+        return None
     with catalog.begin() as tx:
-        pull = ends.cancel(tx, pull_id, f"The pull {pull_id} was cancelled.")
-    if pull is None:
-        raise InvalidArgument(f"There is no pull {pull_id}: `towline status` lists them.")
-    return pull
+        return ends.cancel(tx, pull_id, f"The pull {pull_id} was cancelled.")
+
+
+def nothing_to_cancel(pull_id: str) -> InvalidArgument:
+    """What a caller is told when the row did not come in time."""
+    return InvalidArgument(
+        f"There is no pull {pull_id}, and none came within {LATEST_ROW_SECONDS} seconds: look for "
+        "its id in `towline status`, and cancel it once it is listed."
+    )
 
 
 def miss_deadline(catalog: Catalog, pull_id: str) -> None:

@@ -63,7 +63,9 @@ class PullRequest:
         )
 
 
-def new_pull(pull_id: str, request: PullRequest) -> NewPull:
+def new_pull(
+    pull_id: str, request: PullRequest, callbacks: Mapping[str, Any] | None = None
+) -> NewPull:
     """The row of a pull as it was asked for."""
     return NewPull(
         id=pull_id,
@@ -76,6 +78,7 @@ def new_pull(pull_id: str, request: PullRequest) -> NewPull:
         registry=request.reference.registry,
         repository=request.reference.repository,
         deadline_seconds=request.deadline_seconds,
+        callbacks=callbacks,
     )
 
 

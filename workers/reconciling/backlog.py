@@ -2,7 +2,9 @@
 
 A message in a queue's list is on its way. One that a worker has fetched but not acknowledged has
 two readings: the worker is about to take a lease, or it was killed, and its message stays there for
-a day. What tells them apart is when the message was first seen there; each look notes that.
+a day. What tells them apart is when the message was first seen there; each look notes that. Where a
+killed worker's message asks for a pull that has no row yet, it is all there is of the pull, and is
+given back to its queue.
 """
 
 import base64
@@ -11,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
@@ -43,6 +46,17 @@ class Messages:
     coordinators: set[str] = field(default_factory=set)
     links: set[str] = field(default_factory=set)
     layers: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`epoch`: the value of our key, None once Redis has lost everything. `run_id`: None where it
+    is not told. `unacknowledged`: how many messages workers have fetched.
+    """
+
+    epoch: str | None
+    run_id: str | None
+    unacknowledged: int = field(default=0, compare=False)
 
 
 class Backlog:
@@ -78,7 +92,7 @@ class Backlog:
             contract.RESUME_PULL: messages.coordinators,
             contract.LINK_IMAGE: messages.links,
         }
-        for page in self.pages((contract.PULLS, contract.LAYERS)):
+        for page in self.pages((contract.CONTROL, contract.PULLS, contract.LAYERS)):
             for message in page:
                 if message.digest is not None:
                     if message.digest in digests:
@@ -87,20 +101,41 @@ class Backlog:
                     kinds[message.task].add(message.pull_id)
         return messages
 
-    def epoch(self) -> str | None:
-        """The value that stands for everything that Redis knows; None once it has lost all."""
-        try:
-            value = self._client.get(_EPOCH_KEY)
-        except (OperationalError, RedisError, OSError) as error:
-            raise _away() from error
-        return value.decode() if isinstance(value, bytes) else value
+    def identity(self) -> Identity:
+        """Which data Redis holds, and which run of its server answers; in one round trip."""
+        with _asking():
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.get(_EPOCH_KEY).hlen(self._unacknowledged).info("server")
+                epoch, fetched, server = pipe.execute(raise_on_error=False)
+            for answer in (epoch, fetched):
+                if isinstance(answer, RedisError):
+                    raise answer
+        # An ACL may refuse INFO, and not every server has a run.
+        run_id = server.get("run_id") if isinstance(server, dict) else None
+        return Identity(epoch.decode() if isinstance(epoch, bytes) else epoch, run_id, fetched)
 
     def begin_epoch(self, value: str) -> None:
         """From now on Redis knows something."""
-        try:
+        with _asking():
             self._client.set(_EPOCH_KEY, value)
-        except (OperationalError, RedisError, OSError) as error:
-            raise _away() from error
+
+    def stale_pulls(self, seconds: float) -> dict[str, str]:
+        """Pull ids, by the tags of messages that workers have held for this long, and not because
+        their time has not come.
+        """
+        with _asking():
+            self._note_fetched()
+            oldest = time.monotonic() - seconds
+            tags = [tag for tag, since in self._first_seen.items() if since <= oldest]
+            raws = self._client.hmget(self._unacknowledged, tags) if tags else []
+        asked = {tag: _due_pull(raw) for tag, raw in zip(tags, raws, strict=True) if raw}
+        return {tag: pull_id for tag, pull_id in asked.items() if pull_id is not None}
+
+    def give_back(self, tag: str) -> None:
+        """Put a fetched message into its queue again, for another worker."""
+        with _asking():
+            channel: Any = self._connection.default_channel
+            channel.qos.restore_by_tag(tag)
 
     @property
     def _client(self) -> Any:
@@ -183,3 +218,20 @@ def _message(raw: Any, since: float | None) -> Message | None:
     _, kwargs, _ = json.loads(base64.b64decode(raw["body"]))
     digest = str(kwargs["digest"]) if task == contract.FETCH_LAYER else None
     return Message(task, str(kwargs["pull_id"]), digest, since)
+
+
+def _due_pull(raw: bytes) -> str | None:
+    """Which pull a fetched message asks for; None for any other, and before its time has come."""
+    try:
+        message, *_ = json.loads(raw)
+        body = json.loads(base64.b64decode(message["body"]))
+        # Messages of Celery's first protocol have no headers.
+        told = body if isinstance(body, dict) else message["headers"]
+        if told["task"] != contract.PULL_IMAGE:
+            return None
+        eta = told.get("eta")
+        if eta is not None and datetime.fromisoformat(eta).astimezone() > datetime.now(UTC):
+            return None
+        return str(told["id"])
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -8,14 +8,13 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from celery import Celery
-
 from shared.catalog import recovery, step_leases
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.recovery import Unfinished
 from shared.catalog.schema import check
 from shared.errors import CatalogUnavailable
 from shared.settings import Settings
+from workers.broker import App
 from workers.client import QueueUnavailable
 from workers.config import make_app
 from workers.reconciling.rounds import Rounds
@@ -51,7 +50,7 @@ class Reconciler:
     """One replica. In office, it looks; out of office, it waits for the office to become free."""
 
     def __init__(
-        self, app: Celery, catalog: Catalog, settings: Settings, alive: Path | None = None
+        self, app: App, catalog: Catalog, settings: Settings, alive: Path | None = None
     ) -> None:
         self._catalog = catalog
         self._alive = alive

@@ -6,14 +6,12 @@ However many pulls are under way, a round looks at a page of them, and at those 
 import logging
 import time
 from collections.abc import Sequence
-from uuid import uuid4
-
-from celery import Celery
 
 from shared.catalog import fleet, layer_messages, leases, reasons, recovery, step_leases
 from shared.catalog.database import Catalog
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
+from workers.broker import App
 from workers.client import QueueUnavailable
 from workers.dispatching import deliver
 from workers.pulling.accepting import admit
@@ -21,34 +19,33 @@ from workers.pulling.ending import miss_deadline
 from workers.pulling.outbox import Outbox
 from workers.reconciling.backlog import Backlog
 from workers.reconciling.census import Census, Workers
+from workers.reconciling.epochs import Epochs
 from workers.reconciling.losses import Due, Losses
 from workers.reconciling.pages import Pages
 
 _log = logging.getLogger(__name__)
 
-# Whoever ended a pull answers it within this time, or does not.
+# The task that ended a pull answers it within this time, or does not.
 _ANSWER_GRACE_SECONDS = 3.0
-# When Redis has lost everything, those who ended lately are answered once more.
-_ANSWERED_AGAIN_SECONDS = 3600.0
 
-# Why thousands wait in the line is not worth more than a hundredth of the database's time.
+# To tell why thousands wait in the line may take a hundredth of the database's time.
 _LINE_REST = 100
 
 
 class Rounds:
     """Remembers from one round to the next what it found missing. Raises CatalogUnavailable."""
 
-    def __init__(self, app: Celery, catalog: Catalog, settings: Settings) -> None:
+    def __init__(self, app: App, catalog: Catalog, settings: Settings) -> None:
         self._app = app
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
         self._backlog = Backlog(app)
+        self._epochs = Epochs(catalog, self._backlog, settings.lease_seconds)
         self._losses = Losses(catalog, self._backlog, settings.lease_seconds)
         self._workers = Workers(app)
         self._counted: Census | None = None
         self._under_way = Pages(recovery.BATCH, "")
         self._with_message = Pages(recovery.BATCH, ("", ""))
-        self._epoch: str | None = None
         self._looked_at: float | None = None
         self._patient_until = 0.0
         self._line_due_at = 0.0
@@ -62,7 +59,7 @@ class Rounds:
         """One round over this work; whether there was any."""
         self._notice_outage()
         try:
-            self._check_epoch()
+            self._epochs.look()
             if work.open:
                 self._backlog.watch()
         except QueueUnavailable as error:
@@ -94,25 +91,6 @@ class Rounds:
         if self._looked_at is not None and now - self._looked_at > max(self._lease_seconds, 15):
             self._patient_until = now + self._lease_seconds
         self._looked_at = now
-
-    def _check_epoch(self) -> None:
-        standing = self._backlog.epoch()
-        if standing is not None and standing == self._epoch:
-            return
-        with self._catalog.begin() as tx:
-            known = fleet.view(tx).broker_epoch
-        if standing is not None and standing == known:
-            self._epoch = standing
-            return
-        epoch = uuid4().hex
-        self._backlog.begin_epoch(epoch)
-        with self._catalog.begin() as tx:
-            fleet.begin_epoch(tx, epoch)
-            again = 0
-            if known is not None:
-                again = recovery.forget_answers(tx, _ANSWERED_AGAIN_SECONDS)
-        if known is not None:
-            _log.warning("Redis has lost what it knew; %s pulls are answered again.", again)
 
     def _end(self, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:

@@ -1,5 +1,7 @@
 """Pulls that somebody cancels, that have failed, and that are still on their way."""
 
+from typing import Any
+
 import pytest
 
 from shared.catalog import ends, pulls
@@ -58,6 +60,52 @@ def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> 
         ("cancelled", "PullCancelled"),
         ("failed", "Forbidden"),
     }
+
+
+def test_a_pull_that_is_recorded_while_it_is_cancelled_is_cancelled(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_late(tx: Connection, pull_id: str, get: Any = ends.get) -> Any:
+        # Between the two statements of the cancel.
+        if get(tx, pull_id) is None:
+            with catalog.begin() as other:
+                record(other)
+        return get(tx, pull_id)
+
+    monkeypatch.setattr(ends, "get", get_late)
+    with catalog.begin() as tx:
+        cancelled = ends.cancel(tx, "p", "Enough.")
+    assert cancelled is not None
+    assert cancelled.state == "cancelled"
+
+
+# Answers
+
+
+def test_a_pull_with_callbacks_is_answered_once_they_were_sent(tx: Connection) -> None:
+    kept = {"callbacks": [{"task": "user.after"}], "root_id": None}
+    record(tx, "p", callbacks=kept)
+    # Of an open pull nothing is told.
+    assert ends.answered(tx, "p") is None
+    ends.fail(tx, "p", "Forbidden", None, "No.")
+    assert ends.answered(tx, "p") == kept
+    assert row(tx).answered_at is None
+    ends.called_back(tx, "p")
+    first = row(tx).answered_at
+    assert first is not None
+    assert ends.answered(tx, "p") is None
+    assert row(tx).answered_at == first
+    assert rows(tx, "SELECT callbacks FROM pulls") == [(None,)]
+
+
+def test_the_first_callbacks_of_an_id_win(tx: Connection) -> None:
+    record(tx, "p", callbacks={"chain": [1]})
+    record(tx, "p", callbacks={"chain": [2]})
+    record(tx, "plain")
+    record(tx, "plain", callbacks={"chain": [3]})
+    for pull_id, kept in (("p", {"chain": [1]}), ("plain", None)):
+        ends.fail(tx, pull_id, "Forbidden", None, "No.")
+        assert ends.answered(tx, pull_id) == kept
 
 
 # Failed ones
