@@ -78,7 +78,7 @@ class Backlog:
             contract.RESUME_PULL: messages.coordinators,
             contract.LINK_IMAGE: messages.links,
         }
-        for page in self.pages((contract.PULLS, contract.LAYERS)):
+        for page in self.pages((contract.CONTROL, contract.PULLS, contract.LAYERS)):
             for message in page:
                 if message.digest is not None:
                     if message.digest in digests:

@@ -79,7 +79,8 @@ class Losses:
         if not due:
             return frozenset()
         search = _Search(self._catalog, due, looked_at, self._lease_seconds)
-        queues = [contract.PULLS] if due.links or due.coordinators else []
+        # Urgent coordinators stand in the queue that is read first.
+        queues = [contract.CONTROL, contract.PULLS] if due.links or due.coordinators else []
         queues += [contract.LAYERS] if due.layers else []
         for page in self._backlog.pages(queues):
             search.look_through(page)
