@@ -130,6 +130,19 @@ def test_a_pull_that_was_recorded_but_never_sent_is_admitted(
     assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
 
 
+def test_an_urgent_coordinator_in_its_queue_is_not_sent_again(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    record(catalog, "p", priority=9)
+    for _ in range(4):
+        look(rounds)
+    queues = (contract.CONTROL, contract.PULLS)
+    assert [task for queue in queues for task in queued(store, queue)] == [contract.RESUME_PULL]
+    store.delete(*queues)
+    look_twice(rounds)
+    assert [task for queue in queues for task in queued(store, queue)] == [contract.RESUME_PULL]
+
+
 def test_what_stands_in_a_queue_is_not_sent_again(
     rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
 ) -> None:
