@@ -20,6 +20,11 @@ _IS_UNDER_WAY = """p.state IN ('queued', 'resolving', 'fetching', 'linking')
 _IS_IN_LINE = "p.state = 'queued' AND p.admitted_at IS NULL"
 _CHOSEN = "unnest(CAST(:page AS text[])) AS chosen (id) JOIN pulls p ON p.id = chosen.id"
 
+# A sick node consumes nothing: where no other does, its sentence says what to do.
+_SICK = """coalesce((SELECT ': ' || nodes.name || ' is sick: ' || nodes.reason FROM nodes
+    WHERE nodes.state = 'sick' AND nodes.seen_at > now() - interval '1 minute'
+    ORDER BY nodes.name LIMIT 1), '')"""
+
 
 def _write(reasons: str, condition: str, holds: str) -> str:
     """One statement: which reason each pull should have (`reason`: cause, detail, and until when it
@@ -86,12 +91,12 @@ _UNDER_WAY = f"""
             WHEN layer.missing = 0 AND p.not_before > now() THEN {_OWN}
             WHEN layer.missing = 0 AND step.name IS NOT NULL THEN NULL
             WHEN layer.missing = 0 AND :no_pull_worker
-                THEN ARRAY['no_worker', 'no worker consumes towline.pulls']
+                THEN ARRAY['no_worker', 'no worker consumes towline.pulls' || {_SICK}]
             WHEN layer.missing = 0 THEN ARRAY['turn', 'its message is in the queue']
             WHEN layer.moves THEN NULL
             WHEN layer.leader IS NOT NULL THEN ARRAY['pull', layer.leader]
             WHEN layer.queued AND :no_layer_worker
-                THEN ARRAY['no_worker', 'no worker consumes towline.layers']
+                THEN ARRAY['no_worker', 'no worker consumes towline.layers' || {_SICK}]
             WHEN layer.own IS NOT NULL AND NOT layer.queued THEN ARRAY[
                 layer.own->>'cause', layer.own->>'detail', layer.own->>'until']
             ELSE coalesce({_FOLLOWED}, ARRAY['turn', 'its layers are in the queue'])

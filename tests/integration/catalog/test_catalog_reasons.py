@@ -6,6 +6,7 @@ from shared.catalog import (
     blobs,
     ends,
     leases,
+    nodes,
     pauses,
     pull_layers,
     pulls,
@@ -13,6 +14,7 @@ from shared.catalog import (
     step_leases,
 )
 from shared.catalog.database import Connection
+from shared.catalog.nodes import Node
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_leases import expire, reach
 from tests.integration.catalog.given_pulls import (
@@ -79,6 +81,18 @@ def test_an_admitted_pull_waits_in_the_queue_or_for_a_worker(tx: Connection) -> 
     assert why(tx, no_pull_worker=True) == NO_PULL_WORKER
     step(tx)
     assert why(tx) is None
+
+
+def test_without_a_worker_the_sick_node_that_would_be_one_says_why(tx: Connection) -> None:
+    admitted(tx)
+    for name, reason in (("a", None), ("b", "It can start no more threads."), ("c", "Other.")):
+        nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
+    cause, detail = why(tx, no_pull_worker=True)
+    assert (cause, detail) == (
+        "no_worker",
+        "no worker consumes towline.pulls: b is sick: It can start no more threads.",
+    )
+    assert why(tx) == ("turn", "its message is in the queue")
 
 
 @pytest.mark.parametrize("cause", ["rate_limit", "backoff", "space"])
