@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from celery import Celery
 
-from shared.catalog import fleet, layer_messages, reasons, recovery
+from shared.catalog import fleet, layer_messages, layouts, reasons, recovery
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
@@ -64,8 +64,8 @@ class Rounds:
             self._check_epoch()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it can.", error)
-            return work.open or work.unanswered
-        if not work.open and not work.unanswered:
+            return work.any
+        if not work.any:
             self._missing.clear()
             if self._counted is None or not self._counted.layer_slots:
                 # A first pull goes by the slots, too.
@@ -119,10 +119,11 @@ class Rounds:
     def _send_again(self, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:
             whole = recovery.whole(tx)
+            unsettled = layouts.unsettled(tx)
             pulls = recovery.coordinators(tx)
             patient = time.monotonic() < self._patient_until
             layers = [] if patient else self._layers(tx)
-        if not whole and not pulls and not layers:
+        if not whole and not unsettled and not pulls and not layers:
             self._missing.clear()
             return
         messages = self._backlog.read()
@@ -130,6 +131,10 @@ class Rounds:
         for pull in whole:
             if self._is_lost(("link", pull.id, pull.generation), before, pull.id in messages.links):
                 self._claim(pull, outbox.links)
+        for pull_id in unsettled:
+            if self._is_lost(("settle", pull_id, 0), before, pull_id in messages.links):
+                _log.info("The layout of the pull %s is compared with its image.", pull_id)
+                outbox.links.append(pull_id)
         for pull in pulls:
             there = pull.id in messages.coordinators
             if self._is_lost(("pull", pull.id, pull.generation), before, there):
