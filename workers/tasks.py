@@ -139,7 +139,6 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     except YieldTurn:
         raise task.retry(countdown=0) from None
     except LettingGo as reason:
-        # Celery logs a traceback; without `from None` it would be three, of things that went well.
         raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:
         raise task.retry(exc=error, countdown=_OUTAGE_DELAY_SECONDS) from error

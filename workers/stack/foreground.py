@@ -12,9 +12,10 @@ import click
 from shared.catalog.database import Catalog
 from shared.errors import InvalidArgument
 from shared.settings import Settings
+from workers.stack.files import secret
 from workers.stack.joining import joined
 from workers.stack.process import Child
-from workers.stack.servers import free_port, secret
+from workers.stack.servers import free_port
 from workers.stack.state import StackHome, State
 
 _POLL_SECONDS = 0.5
