@@ -63,12 +63,13 @@ def _calm(record: logging.LogRecord) -> bool:
     """Make one line of what Celery logs as a WARNING with a traceback: a worker that ends gave a
     message back, as it should.
     """
-    # Any: the stubs of Reject do not know its attributes.
-    error: Any = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, Reject) and error.requeue:
-        record.levelno, record.levelname = logging.INFO, "INFO"
-        record.msg = f"Task %(name)s[%(id)s] goes back to its queue: {error.reason}"
-        record.exc_info = None
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, Reject):
+        reason, requeue = error.args
+        if requeue:
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg = f"Task %(name)s[%(id)s] goes back to its queue: {reason}"
+            record.exc_info = None
     return record.levelno >= logging.getLogger(record.name).getEffectiveLevel()
 
 
