@@ -21,8 +21,8 @@ from shared.oci import media_type
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
-from shared.volume.directory import Directory, volume_errors
-from shared.volume.store import LINKS_REFUSED, Volume
+from shared.volume.directory import LINKS_REFUSED, Directory, volume_errors
+from shared.volume.store import Volume
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX_LIMIT_BYTES = 1024 * 1024

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from shared.errors import TooLarge, VolumeUnavailable
 from shared.oci.digest import Digest
-from shared.volume.directory import Directory, volume_errors
+from shared.volume.directory import LINKS_REFUSED, Directory, volume_errors
 from shared.volume.identity import check_identity
 
 BLOCK_BYTES = 1024 * 1024
@@ -24,9 +24,6 @@ BLOCK_BYTES = 1024 * 1024
 # seconds on a network filesystem (seen: JuiceFS ENOENT, GlusterFS ESTALE).
 _NOT_YET_VISIBLE = {errno.ENOENT, errno.ESTALE}
 _VISIBLE_AFTER_SECONDS = 5.0
-
-# What a filesystem without hard links, or with too many on one file, says to link().
-LINKS_REFUSED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 @dataclass(frozen=True, slots=True)
