@@ -5,15 +5,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InvalidatePoolError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
+from shared.catalog.database_url import read_url
+from shared.catalog.refusals import said
+from shared.errors import CatalogUnavailable, InvalidManifest
 
 __all__ = ["Catalog", "Connection"]
 
-_DRIVER = "postgresql+psycopg"
 _CONNECT_TIMEOUT_SECONDS = 5
 
 # A stopped worker must not hold locks, and nobody waits for ever. Set by the session, so that the
@@ -49,11 +50,7 @@ class Catalog:
     """
 
     def __init__(self, url: str, pool_size: int = 10, pool_timeout_seconds: float = 30) -> None:
-        try:
-            self._url = make_url(url).set(drivername=_DRIVER)
-        except ArgumentError:
-            # No `from`: the cause holds the URL with its password.
-            raise InvalidArgument("TOWLINE_DATABASE_URL cannot be read as a URL.") from None
+        self._url = read_url(url)
         options = " ".join(f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items())
         self._engine = create_engine(
             self._url,
@@ -92,8 +89,9 @@ class Catalog:
         except (DBAPIError, PoolTimeoutError) as error:
             if isinstance(error, DBAPIError) and not _is_transient(error):
                 raise
+            reason = f" ({said(error)})" if isinstance(error, DBAPIError) else ""
             raise CatalogUnavailable(
-                f"The database at {self._where} is away or overloaded: check "
+                f"The database at {self._where} is away or overloaded{reason}: check "
                 "TOWLINE_DATABASE_URL and that PostgreSQL runs."
             ) from error
 

@@ -1,11 +1,13 @@
 """`towline cancel`: the row ends at once; whoever is at work on it finds out within two seconds."""
 
+import functools
 import json
 
 import click
 
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument
+from workers.cli.patience import patiently
 from workers.cli.session import open_session
 from workers.client import answer_ended
 from workers.pulling.ending import cancel_pull
@@ -28,7 +30,8 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     with open_session() as session:
         for pull_id in dict.fromkeys(pull_ids):
             try:
-                ended.append(cancel_pull(session.catalog, pull_id))
+                cancel = functools.partial(cancel_pull, session.catalog, pull_id)
+                ended.append(patiently(session.catalog, cancel))
             except InvalidArgument as error:
                 click.echo(f"towline: {error}", err=True)
                 status = 2
