@@ -70,8 +70,8 @@ class Volume:
             raise TooLarge(f"The blob {digest} is larger than {limit_bytes} bytes.")
         if Digest.of(raw, digest.algorithm) != digest:
             raise VolumeUnavailable(
-                f"The stored blob {digest} no longer matches its name: `towline doctor --deep` finds "
-                "all such, and says what to do."
+                f"The stored blob {digest} no longer matches its name: `towline doctor --deep` "
+                "finds all such, and says what to do."
             )
         return raw
 
