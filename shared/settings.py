@@ -11,6 +11,7 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared import service_urls
 from shared.errors import InvalidArgument
 
 MIB = 1024 * 1024
@@ -73,7 +74,22 @@ class Settings(BaseSettings):
             raise InvalidArgument(
                 f"{missing} is not set: set both URLs for a fleet, or none for the embedded stack."
             )
+        settings._check_urls()
         return settings
+
+    def _check_urls(self) -> None:
+        if self.database_url is not None:
+            service_urls.database_url(self.database_url.get_secret_value())
+        if self.broker_url is not None:
+            broker = self.broker_url.get_secret_value()
+            service_urls.check_broker_url(broker)
+            if self.result_url is None and ";" in broker:
+                raise InvalidArgument(
+                    "TOWLINE_BROKER_URL names several servers: say in TOWLINE_RESULT_URL which of "
+                    "them keeps the results."
+                )
+        if self.result_url is not None:
+            service_urls.check_result_url(self.result_url.get_secret_value())
 
     @property
     def embedded(self) -> bool:
@@ -93,12 +109,7 @@ class Settings(BaseSettings):
     def sqlalchemy_url(self) -> str:
         """The database URL with the psycopg 3 driver named."""
         url = self.database_url.get_secret_value() if self.database_url else ""
-        scheme, separator, rest = url.partition("://")
-        if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
-            raise InvalidArgument(
-                "TOWLINE_DATABASE_URL cannot be used: it must begin with postgresql://."
-            )
-        return f"postgresql+psycopg://{rest}"
+        return service_urls.database_url(url)
 
     def allows(self, registry: str, repository: str) -> bool:
         """Whether the operator's lists let workers ask `registry` (host, or host:port) for this."""

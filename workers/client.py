@@ -43,10 +43,10 @@ def check_queue(app: Celery) -> None:
         ) from error
 
 
-def record(catalog: Catalog, request: PullRequest) -> Pull:
-    """Record a pull as queued. Raises CatalogUnavailable."""
+def record(catalog: Catalog, request: PullRequest, pull_id: str | None = None) -> Pull:
+    """Record a pull as queued; with an id, harmless when done twice. Raises CatalogUnavailable."""
     with catalog.begin() as tx:
-        return pulls.record(tx, new_pull(str(uuid4()), request))
+        return pulls.record(tx, new_pull(pull_id or str(uuid4()), request))
 
 
 def record_retry(catalog: Catalog, pull: Pull) -> Pull:

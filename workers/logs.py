@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
+from celery.app import trace
+from celery.exceptions import Reject
 from celery.signals import after_setup_logger, after_setup_task_logger, task_postrun, task_prerun
 
 _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=MappingProxyType({}))
@@ -54,6 +56,21 @@ def install(log_format: str) -> None:
 
     after_setup_logger.connect(use_formatter, weak=False)
     after_setup_task_logger.connect(use_formatter, weak=False)
+    logging.getLogger(trace.__name__).addFilter(_calm)
+
+
+def _calm(record: logging.LogRecord) -> bool:
+    """Make one line of what Celery logs as a WARNING with a traceback: a worker that ends gave a
+    message back, as it should.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, Reject):
+        reason, requeue = error.args
+        if requeue:
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg = f"Task %(name)s[%(id)s] goes back to its queue: {reason}"
+            record.exc_info = None
+    return record.levelno >= logging.getLogger(record.name).getEffectiveLevel()
 
 
 def _formatter(log_format: str) -> logging.Formatter:

@@ -150,7 +150,6 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     except YieldTurn:
         raise _again(task, 0) from None
     except LettingGo as reason:
-        # Celery logs a traceback; without `from None` it would be three, of things that went well.
         raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:
         raise _again(task, _OUTAGE_DELAY_SECONDS, error) from error

@@ -5,16 +5,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InvalidatePoolError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from shared.catalog.database_url import read_url
 from shared.catalog.outages import Lost, outage_of
+from shared.catalog.refusals import said
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 
 __all__ = ["Catalog", "Connection", "written_from_documents"]
 
-_DRIVER = "postgresql+psycopg"
 _CONNECT_TIMEOUT_SECONDS = 5
 
 # Whatever the role, the database or the server have as their defaults, these are ours. Set by the
@@ -61,11 +62,7 @@ class Catalog:
     """
 
     def __init__(self, url: str, pool_size: int = 10, pool_timeout_seconds: float = 30) -> None:
-        try:
-            self._url = make_url(url).set(drivername=_DRIVER)
-        except (ArgumentError, ValueError):
-            # No `from`: the cause holds the URL with its password.
-            raise InvalidArgument("TOWLINE_DATABASE_URL cannot be read as a URL.") from None
+        self._url = read_url(url)
         self._engine = create_engine(
             self._url,
             pool_size=pool_size,
@@ -112,7 +109,7 @@ class Catalog:
             outage = outage_of(error)
             if outage is None:
                 raise
-            raise self._unavailable(outage.reason) from error
+            raise self._unavailable(f"{outage.reason}: {said(error)}") from error
 
     def _drop_sessions(self, tx: Connection, error: DBAPIError) -> None:
         """Drop what an outage has made useless: the next transaction connects again, and may find

@@ -77,6 +77,7 @@ class Pull:
     finished_at: datetime | None
     answered_at: datetime | None
     receipt: dict[str, Any] | None
+    layout_unsettled: bool
 
     @property
     def final(self) -> bool:

@@ -154,8 +154,9 @@ def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | No
 
 
 def linking(tx: Connection, pull_id: str) -> None:
-    """Every layer is stored."""
-    tx.execute(update_open(pull_id).values(state="linking", waiting_for=None, not_before=None))
+    """Every layer is stored; `layouts.settle` takes the mark away that the layout may be wrong."""
+    values = {"state": "linking", "waiting_for": None, "not_before": None}
+    tx.execute(update_open(pull_id).values(**values, layout_unsettled=True))
 
 
 def open_pulls(tx: Connection, limit: int) -> list[Pull]:

@@ -37,6 +37,13 @@ class Unfinished:
 
     open: bool
     unanswered: bool
+    # Layouts that may not be what the image's row says: `layouts.py`.
+    unsettled: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything."""
+        return self.open or self.unanswered or self.unsettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +72,20 @@ class DueLayer:
 
 
 def unfinished(tx: Connection) -> Unfinished:
-    """Whether any pull is open, and whether any has ended without an answer."""
+    """Whether any pull is open, has ended without an answer, or left an unsettled layout."""
     row = tx.execute(
         text(
             """
             SELECT EXISTS (SELECT FROM pulls
                            WHERE state NOT IN ('complete', 'failed', 'cancelled')) AS open,
                    EXISTS (SELECT FROM pulls WHERE answered_at IS NULL
-                           AND state IN ('complete', 'failed', 'cancelled')) AS unanswered
+                           AND state IN ('complete', 'failed', 'cancelled')) AS unanswered,
+                   EXISTS (SELECT FROM pulls WHERE layout_unsettled
+                           AND state IN ('complete', 'failed', 'cancelled')) AS unsettled
             """
         )
     ).one()
-    return Unfinished(row.open, row.unanswered)
+    return Unfinished(row.open, row.unanswered, row.unsettled)
 
 
 def overdue(tx: Connection) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import ColumnElement, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
@@ -29,6 +29,18 @@ class StepLease:
 def of_pull(pull_id: str) -> str:
     """The name of the lease on a pull's steps; of all pulls where the id is `%`."""
     return f"pull/{pull_id}"
+
+
+def is_taken(pull_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a worker that lives is at a step of this pull."""
+    return (
+        select(step_leases.c.name)
+        .where(
+            step_leases.c.name == literal("pull/").concat(pull_id),
+            step_leases.c.expires_at > func.clock_timestamp(),
+        )
+        .exists()
+    )
 
 
 def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLease | None:

@@ -13,6 +13,9 @@ from types import TracebackType
 
 from shared.errors import VolumeFull, VolumeUnavailable
 
+# What a filesystem without hard links, or with too many on one file, says to link().
+LINKS_REFUSED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -127,6 +130,31 @@ class Directory:
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a small file durably, all of it or nothing: own name, fsync, rename, fsync."""
+        with self._written(name, content) as temporary:
+            self.rename(temporary, self, name)
+        self.fsync()
+
+    def create(self, name: str, content: bytes) -> bool:
+        """As `replace`, but what stands there stays; False then."""
+        try:
+            with self._written(name, content) as temporary:
+                try:
+                    self.link(temporary, self, name)
+                except OSError as error:
+                    if error.errno not in LINKS_REFUSED:
+                        raise
+                    if self.stat(name) is not None:
+                        return False
+                    # As close to exclusive as a filesystem without hard links allows.
+                    self.rename(temporary, self, name)
+        except FileExistsError:
+            return False
+        self.fsync()
+        return True
+
+    @contextmanager
+    def _written(self, name: str, content: bytes) -> Iterator[str]:
+        """The temporary name of a durable file, gone at the end unless it was renamed."""
         temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
         descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
@@ -134,11 +162,9 @@ class Directory:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            self.rename(temporary, self, name)
-        except BaseException:
+            yield temporary
+        finally:
             self.unlink(temporary)
-            raise
-        self.fsync()
 
     def link(self, name: str, target: "Directory", target_name: str) -> None:
         """Hard-link the file `name` as `target_name`; FileExistsError when that is taken."""

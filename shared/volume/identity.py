@@ -65,5 +65,7 @@ def prepare(path: Path, known: UUID | None) -> UUID:
 
 def _create(root: Directory) -> UUID:
     identity = uuid4()
-    root.replace(FILE_NAME, json.dumps({"id": str(identity)}).encode() + b"\n")
-    return identity
+    if root.create(FILE_NAME, json.dumps({"id": str(identity)}).encode() + b"\n"):
+        return identity
+    # Another `towline migrate` was quicker.
+    return read_identity(root) or _create(root)

@@ -12,6 +12,7 @@ Source: image-spec v1.1, "OCI Image Layout Specification".
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,8 @@ from shared.oci import media_type
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
-from shared.volume.directory import Directory, volume_errors
-from shared.volume.store import LINKS_REFUSED, Volume
+from shared.volume.directory import LINKS_REFUSED, Directory, volume_errors
+from shared.volume.store import Volume
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX_LIMIT_BYTES = 1024 * 1024
@@ -76,6 +77,45 @@ def layout_manifest(volume: Volume, reference: Reference, platform: Platform) ->
                 return Digest.parse(document["manifests"][0]["digest"])
         except (FileNotFoundError, ValueError, KeyError, IndexError, TypeError, InvalidDigest):
             return None
+
+
+def is_whole(
+    volume: Volume, reference: Reference, platform: Platform, blobs: Sequence[Digest]
+) -> bool:
+    """Whether the layout of this image holds all of these: two writers take each other's away."""
+    with (
+        volume_errors(f"read the layout of {reference}"),
+        suppress(FileNotFoundError),
+        volume.root.descend(*layout_names(reference, platform), "blobs") as layout,
+    ):
+        for algorithm in {digest.algorithm for digest in blobs}:
+            with layout.descend(algorithm) as directory:
+                there = set(directory.names())
+            if any(one.encoded not in there for one in blobs if one.algorithm == algorithm):
+                return False
+        return True
+    return False
+
+
+def remove_layout(volume: Volume, reference: Reference, platform: Platform) -> None:
+    """Let there be no layout of this image. Raises VolumeUnavailable."""
+    *parents, name = layout_names(reference, platform)
+    with (
+        volume_errors(f"remove the layout of {reference}"),
+        suppress(FileNotFoundError),
+        volume.root.descend(*parents) as parent,
+    ):
+        with parent.descend(name) as layout:
+            # First, so that no reader finds a manifest without its blobs.
+            layout.unlink("index.json")
+            layout.fsync()
+            _remove_others(layout, ())
+            with layout.descend("blobs") as blobs:
+                for algorithm in blobs.names():
+                    blobs.rmdir(algorithm)
+            layout.rmdir("blobs")
+            layout.unlink("oci-layout")
+        parent.rmdir(name)
 
 
 def _index(reference: Reference, platform: Platform, image: ImageFiles) -> bytes:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from shared.errors import TooLarge, VolumeUnavailable
 from shared.oci.digest import Digest
-from shared.volume.directory import Directory, volume_errors
+from shared.volume.directory import LINKS_REFUSED, Directory, volume_errors
 from shared.volume.identity import check_identity
 
 BLOCK_BYTES = 1024 * 1024
@@ -27,9 +27,6 @@ LOOK_PREFIX = ".look."
 # seconds on a network filesystem (seen: JuiceFS ENOENT, GlusterFS ESTALE).
 _NOT_YET_VISIBLE = {errno.ENOENT, errno.ESTALE}
 _VISIBLE_AFTER_SECONDS = 5.0
-
-# What a filesystem without hard links, or with too many on one file, says to link().
-LINKS_REFUSED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,8 @@ class Volume:
             raise TooLarge(f"The blob {digest} is larger than {limit_bytes} bytes.")
         if Digest.of(raw, digest.algorithm) != digest:
             raise VolumeUnavailable(
-                f"The stored blob {digest} no longer matches its name: run `towline scrub`."
+                f"The stored blob {digest} no longer matches its name: `towline doctor --deep` "
+                "finds all such, and says what to do."
             )
         return raw
 

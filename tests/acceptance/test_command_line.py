@@ -108,6 +108,12 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
         ("TOWLINE_BROKER_URL", "", 2, "TOWLINE_BROKER_URL is not set"),
         ("TOWLINE_DATABASE_URL", f"mysql://u:{SECRET}@h/d", 2, "must begin with postgresql://"),
         ("TOWLINE_ATTEMPTS", SECRET, 2, "TOWLINE_ATTEMPTS cannot be used"),
+        ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h:x/d", 2, "port is no number"),
+        ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h/d?schema=t", 2, "no parameter schema"),
+        ("TOWLINE_BROKER_URL", f"valkey://:{SECRET}@h", 2, "must begin with redis://"),
+        ("TOWLINE_BROKER_URL", f"redis://:12#{SECRET}@h/0", 2, "TOWLINE_BROKER_URL cannot be used"),
+        ("TOWLINE_BROKER_URL", f"sentinel://:{SECRET}@h/0", 2, "does not work yet"),
+        ("TOWLINE_RESULT_URL", f"nothing://:{SECRET}@h", 2, "TOWLINE_RESULT_URL cannot be used"),
         ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:PORT/d", 3, "The database at"),
         ("TOWLINE_BROKER_URL", f"redis://:{SECRET}@127.0.0.1:PORT/0", 3, "The queue cannot be"),
     ],
@@ -118,11 +124,94 @@ def test_settings_and_outages_end_with_one_sentence_without_a_secret(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         value = value.replace("PORT", str(unused.getsockname()[1]))
-        result = fleet.towline("pull", "alpine", **{variable: value})
+        result = fleet.towline("pull", "alpine", TOWLINE_LEASE_SECONDS="0.1", **{variable: value})
     assert (result.returncode, result.stdout) == (status, "")
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
     assert SECRET not in result.stderr
+
+
+PROCESSES = [
+    ["workers.cli", "status"],
+    ["workers.cli", "doctor"],
+    ["workers.cli", "migrate"],
+    ["workers.cli", "worker", "-P", "solo"],
+    ["workers.cli", "reconcile"],
+    ["celery", "-A", "workers.app", "worker", "-P", "solo"],
+    ["celery", "-A", "workers.app", "flower"],
+]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=" ".join)
+def test_every_process_refuses_a_setting_that_cannot_work_with_one_sentence(
+    fleet: Fleet, process: list[str]
+) -> None:
+    url = f"redis://:12#{SECRET}@h/0"
+    result = subprocess.run(
+        [sys.executable, "-m", *process],
+        env=fleet.environment | {"TOWLINE_BROKER_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "TOWLINE_BROKER_URL cannot be used" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "up"])
+def test_a_home_that_cannot_be_made_is_one_sentence(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = subprocess.run(
+        [sys.executable, "-m", "workers.cli", command],
+        env=os.environ | {"TOWLINE_HOME": str(tmp_path / "file" / "below")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("towline: TOWLINE_HOME cannot be used: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("wrong:SECRET@HOST/NAME", "authentication failed"),
+        ("USER@HOST/nothing", 'database "nothing" does not exist'),
+    ],
+)
+def test_what_postgresql_says_to_a_wrong_login_is_told(
+    fleet: Fleet, url: str, sentence: str
+) -> None:
+    user, _, rest = fleet.database_url.removeprefix("postgresql://").partition("@")
+    host, _, name = rest.partition("/")
+    for word, value in {"SECRET": SECRET, "USER": user, "HOST": host, "NAME": name}.items():
+        url = url.replace(word, value)
+    where = {"TOWLINE_DATABASE_URL": f"postgresql://{url}", "TOWLINE_LEASE_SECONDS": "0.1"}
+    result = fleet.towline("status", **where)
+    assert (result.returncode, result.stdout) == (3, "")
+    waiting, gave_up = result.stderr.splitlines()
+    assert waiting.endswith("Waiting up to 0.1 s.")
+    assert sentence in waiting
+    assert sentence in gave_up
+    assert SECRET not in result.stderr
+
+
+def test_a_right_that_is_missing_in_the_database_is_one_sentence(fleet: Fleet) -> None:
+    fleet.sql(f"CREATE ROLE guest_{os.getpid()} LOGIN PASSWORD 'guest'; SELECT 1")
+    _, _, where = fleet.database_url.partition("@")
+    try:
+        url = f"postgresql://guest_{os.getpid()}:guest@{where}"
+        result = fleet.towline("status", TOWLINE_DATABASE_URL=url)
+    finally:
+        fleet.sql(f"DROP ROLE guest_{os.getpid()}; SELECT 1")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "permission denied" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_schema_that_is_not_ours_names_the_command_to_run_and_that_makes_it_ours(

@@ -78,6 +78,10 @@ def test_sigterm_lets_go_after_the_grace_time_and_another_worker_continues(
         worker.process.terminate()
         assert worker.process.wait(timeout=15) == 0
         (layer,) = pull.get(timeout=15)["layers"]
+    log = worker.log.read_text()
+    assert "goes back to its queue: This worker is shutting down." in log
+    assert "Traceback" not in log
+    assert "WARNING" not in log
     assert (layer["source"], layer["attempts"]) == ("resumed", 2)
     assert sum(request.sent for request in registry.asked(digest_of(LAYER))) == len(LAYER)
 

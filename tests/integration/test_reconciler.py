@@ -11,7 +11,16 @@ import redis
 from kombu import Connection as BrokerConnection
 from pydantic import SecretStr
 
-from shared.catalog import ends, fleet, layer_messages, pauses, pull_layers, pulls, recovery
+from shared.catalog import (
+    ends,
+    fleet,
+    layer_messages,
+    pauses,
+    pull_layers,
+    pulls,
+    recovery,
+    step_leases,
+)
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull, PlannedLayer
 from shared.oci.digest import Digest
@@ -443,6 +452,25 @@ def test_a_whole_pull_is_sent_to_be_linked(
         tx.exec_driver_sql(
             f"INSERT INTO blobs (digest, size_bytes, stored_at) VALUES ('{DIGEST}', 5, now())"
         )
+    look_twice(rounds)
+    look_twice(rounds)
+    assert queued(store, contract.PULLS) == [contract.LINK_IMAGE]
+
+
+def test_an_ended_pull_with_an_unsettled_layout_is_sent_to_be_linked_once_its_worker_is_gone(
+    rounds: Rounds, catalog: Catalog, store: redis.Redis
+) -> None:
+    plan(catalog, "p")
+    with catalog.begin() as tx:
+        pulls.linking(tx, "p")
+        ends.cancel(tx, "p", "It was cancelled.")
+        tx.exec_driver_sql("UPDATE pulls SET answered_at = now()")
+        lease = step_leases.take(tx, step_leases.of_pull("p"), "worker", 3600)
+    assert lease is not None
+    look_twice(rounds)
+    assert queued(store, contract.PULLS) == []
+    with catalog.begin() as tx:
+        step_leases.end(tx, lease.fence)
     look_twice(rounds)
     look_twice(rounds)
     assert queued(store, contract.PULLS) == [contract.LINK_IMAGE]

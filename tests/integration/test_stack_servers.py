@@ -76,6 +76,18 @@ def test_the_pid_file_of_a_killed_postgresql_does_not_keep_the_next_from_startin
         assert server.answers()
 
 
+@pytest.mark.parametrize(
+    ("make", "password"), [(postgres, "postgres.password"), (redis, "redis.password")]
+)
+def test_an_empty_password_that_a_full_disk_left_does_not_keep_a_server_from_starting(
+    make: type[PostgresServer | RedisServer], password: str, home: Path
+) -> None:
+    (home / password).touch(mode=0o600)
+    server = make(home)
+    with started(server):
+        assert server.answers()
+
+
 def test_a_data_directory_in_use_is_refused_with_the_log_to_read(home: Path) -> None:
     refused = pytest.raises(CatalogUnavailable, match=r"postgres\.log")
     with started(postgres(home)), refused, started(postgres(home)):

@@ -13,11 +13,12 @@ ROOT = Path(__file__).parents[2]
 # Who may import whom: a room may use the rooms listed, and itself.
 MAY_IMPORT = {
     "shared.errors": set(),
-    "shared.settings": {"shared.errors"},
+    "shared.service_urls": {"shared.errors"},
+    "shared.settings": {"shared.errors", "shared.service_urls"},
     "shared.oci": {"shared.errors"},
     "shared.registry": {"shared.errors", "shared.settings", "shared.oci"},
     "shared.volume": {"shared.errors", "shared.settings", "shared.oci"},
-    "shared.catalog": {"shared.errors", "shared.settings", "shared.oci"},
+    "shared.catalog": {"shared.errors", "shared.settings", "shared.oci", "shared.service_urls"},
     "shared.governor": {"shared.errors", "shared.settings", "shared.oci"},
     "shared.download": {
         "shared.errors",

@@ -45,10 +45,17 @@ def test_every_spelling_of_a_postgresql_url_is_accepted(scheme: str) -> None:
 
 
 def test_another_database_is_refused() -> None:
-    settings = Settings.read(broker_url="redis://h", database_url="mysql://u:s3cret@h/d")
     with pytest.raises(InvalidArgument, match=r"postgresql://") as caught:
-        _ = settings.sqlalchemy_url
+        Settings.read(broker_url="redis://h", database_url="mysql://u:s3cret@h/d")
     assert "s3cret" not in str(caught.value)
+
+
+def test_several_brokers_need_a_place_for_the_results() -> None:
+    brokers = "redis://:s3cret@a/0;redis://:s3cret@b/0"
+    with pytest.raises(InvalidArgument, match="TOWLINE_RESULT_URL") as caught:
+        Settings.read(broker_url=brokers, database_url="postgresql://h/d")
+    assert "s3cret" not in str(caught.value)
+    Settings.read(broker_url=brokers, result_url="redis://a/0", database_url="postgresql://h/d")
 
 
 def test_urls_do_not_show_in_a_print_of_the_settings() -> None:

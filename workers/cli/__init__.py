@@ -5,7 +5,8 @@
     images.py, history.py              what is here
     migrate.py, worker.py, reconcile.py, up.py     what runs
 
-    session.py   the way to the fleet       display.py, fleet_display.py   what moves on a terminal
+    session.py, patience.py      the way to the fleet, and to one that is away for a moment
+    display.py, fleet_display.py   what moves on a terminal
     watching.py  waiting for pulls          tables.py, branches.py, waiting.py   what stands still
 
 Exit status: 0 done; 1 a pull failed; 2 wrong usage or settings; 3 the fleet's own database or
@@ -81,14 +82,25 @@ def _status() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except (InvalidArgument, InvalidReference, InvalidPlatform) as error:
+    except Exception as error:
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """The status for an error that has a sentence. Raises any other."""
+    if isinstance(error, InvalidArgument | InvalidReference | InvalidPlatform):
         return _say(error, WRONG_USAGE)
-    except (CatalogUnavailable, QueueUnavailable) as error:
+    if isinstance(error, CatalogUnavailable | QueueUnavailable):
         return _say(error, UNREACHABLE)
-    except TowlineError as error:
+    if isinstance(error, TowlineError):
         return _say(error, FAILED)
+    # Loaded only now: most errors are not PostgreSQL's.
+    refused = import_module("shared.catalog.refusals").refusal(error)
+    if refused is None:
+        raise error
+    return _say(refused, WRONG_USAGE)
 
 
-def _say(error: Exception, status: int) -> int:
+def _say(error: Exception | str, status: int) -> int:
     click.echo(f"towline: {error}", err=True)
     return status

@@ -1,5 +1,6 @@
 """`towline cancel`: the row ends at once; a worker that is at it finds out within two seconds."""
 
+import functools
 import json
 import time
 
@@ -7,6 +8,7 @@ import click
 
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
+from workers.cli.patience import patiently
 from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.client import answer_ended
@@ -50,7 +52,10 @@ def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str
     deadline = time.monotonic() + LATEST_ROW_SECONDS
     while True:
         for pull_id in pull_ids:
-            if pull_id not in ended and (pull := cancel_pull(catalog, pull_id)):
+            if pull_id in ended:
+                continue
+            pull = patiently(catalog, functools.partial(cancel_pull, catalog, pull_id))
+            if pull is not None:
                 ended[pull_id] = pull
         unknown = [pull_id for pull_id in pull_ids if pull_id not in ended]
         if not unknown or time.monotonic() > deadline:

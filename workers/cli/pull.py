@@ -1,18 +1,22 @@
 """`towline pull`: enqueue, then watch the catalog until every pull has ended."""
 
+import functools
 import json
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import click
 
 from shared.catalog import pulls
+from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
 from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
 from workers.cli.display import Display, display_for, summary
+from workers.cli.patience import patiently
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
 from workers.client import check_queue, record, send_recorded
@@ -72,7 +76,7 @@ def pull_command(
         )
     with open_session() as session:
         check_queue(session.app)
-        queued = [record(session.catalog, request) for request in requests]
+        queued = [_record(session.catalog, request, say=not detach) for request in requests]
         if not send_recorded(session.app, queued):
             click.echo("The queue broke off: the reconciler sends what was recorded.", err=True)
         if detach:
@@ -80,7 +84,7 @@ def pull_command(
         display = display_for(sys.stderr if as_json else sys.stdout, quiet=quiet or as_json)
         try:
             ended = watch(session.catalog, [pull.id for pull in queued], display)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, CatalogUnavailable):
             _interrupted(session, queued)
             raise
         return _report(ended, display, as_json=as_json)
@@ -92,6 +96,14 @@ def _request(reference: str, labels: tuple[str, ...], options: dict[str, Any]) -
         raise InvalidArgument("A label is written KEY=VALUE.")
     named = {key: value for key, _, value in pairs} or None
     return PullRequest.parse((), {"reference": reference, "labels": named, **options})
+
+
+def _record(catalog: Catalog, request: PullRequest, *, say: bool) -> Pull:
+    """Record a pull, and say its id while it can be said."""
+    pull = patiently(catalog, functools.partial(record, catalog, request, str(uuid4())))
+    if say:
+        click.echo(f"pull {pull.id}: {pull.reference}", err=True)
+    return pull
 
 
 def _detached(queued: Sequence[Pull], *, as_json: bool) -> int:
@@ -143,7 +155,7 @@ def pull_document(pull: Pull) -> dict[str, Any]:
 def _interrupted(session: Session, queued: Sequence[Pull]) -> None:
     if session.embedded and not is_up(session.settings):
         again = shlex.join(["towline", *sys.argv[1:]])
-        click.echo(f"Interrupted; what is there is kept. Go on with: {again}", err=True)
+        click.echo(f"What is there is kept. Go on with: {again}", err=True)
         return
     for pull in _still_open(session, queued):
         click.echo(f"The pull goes on in the fleet. Watch it: towline watch {pull.id}", err=True)

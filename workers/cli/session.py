@@ -8,6 +8,7 @@ from shared.catalog.database import Catalog
 from shared.catalog.schema import check
 from shared.settings import Settings
 from workers.broker import App
+from workers.cli.patience import PatientCatalog
 from workers.config import make_app
 from workers.stack.joining import joined
 
@@ -32,29 +33,30 @@ class Session:
 
 @contextmanager
 def open_session(*, checked: bool = True) -> Iterator[Session]:
-    """Raises InvalidArgument for settings, CatalogUnavailable where the database is away.
+    """Raises InvalidArgument for settings, CatalogUnavailable where the database stays away.
 
     `checked` False: whatever state the database is in, for whoever examines that.
     """
     settings = Settings.read()
     if settings.embedded:
-        with joined(settings) as fleet, _session(fleet, True, checked) as session:
+        # A database that goes away there takes the stack with it.
+        with joined(settings) as fleet, _session(fleet, 0.0, checked) as session:
             yield session
     else:
-        with _session(settings, False, checked) as session:
+        with _session(settings, settings.lease_seconds, checked) as session:
             yield session
 
 
 @contextmanager
-def _session(settings: Settings, embedded: bool, checked: bool) -> Iterator[Session]:
-    catalog = Catalog(settings.sqlalchemy_url)
+def _session(settings: Settings, patience_seconds: float, checked: bool) -> Iterator[Session]:
+    catalog = PatientCatalog(settings.sqlalchemy_url, patience_seconds)
     app = make_app(settings)
     transport = {**app.conf.broker_transport_options, **_HASTY_TRANSPORT}
     app.conf.update(_HASTE, broker_transport_options=transport)
     try:
         if checked:
             check(catalog)
-        yield Session(settings, catalog, app, embedded)
+        yield Session(settings, catalog, app, embedded=not patience_seconds)
     finally:
         app.close()
         catalog.close()

@@ -1,5 +1,6 @@
 """`towline watch`: one pull until it ends, or the whole fleet until Ctrl-C."""
 
+import functools
 import json
 import sys
 from collections import deque
@@ -17,10 +18,11 @@ from shared.catalog.overview import Overview
 from shared.catalog.pull_values import Pull
 from workers.cli.display import Display, display_for, summary
 from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
+from workers.cli.patience import interrupts_between_looks, patiently
 from workers.cli.pull import pull_document
 from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
-from workers.cli.watching import Snapshot, interrupts_between_looks, watch
+from workers.cli.watching import Snapshot, watch
 
 _LOOK_SECONDS = 1.0
 # Owners write down how far they are once a second, so a speed needs a longer look.
@@ -122,7 +124,7 @@ def _watch_fleet(catalog: Catalog, display: FleetDisplay, limit: int) -> None:
     try:
         with interrupts_between_looks() as interrupted:
             while True:
-                look = _look(catalog, since, limit)
+                look = patiently(catalog, functools.partial(_look, catalog, since, limit))
                 since, seconds = look.now, look.now.timestamp()
                 display.show(
                     FleetView(

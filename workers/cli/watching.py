@@ -1,9 +1,6 @@
 """Waiting for pulls: the catalog is asked, never the queue."""
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +10,7 @@ from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, InvalidReference
 from shared.oci.reference import Reference
+from workers.cli.patience import interrupts_between_looks, patiently
 
 _SHORTEST_SECONDS = 0.05
 _LONGEST_SECONDS = 0.5
@@ -42,7 +40,7 @@ def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[P
     try:
         with interrupts_between_looks() as interrupted:
             while True:
-                snapshots = [snapshot(catalog, pull_id) for pull_id in pull_ids]
+                snapshots = patiently(catalog, lambda: _snapshots(catalog, pull_ids))
                 watcher.show(snapshots)
                 if all(one.pull.final for one in snapshots):
                     return [one.pull for one in snapshots]
@@ -54,22 +52,8 @@ def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[P
         watcher.close()
 
 
-@contextmanager
-def interrupts_between_looks() -> Iterator[threading.Event]:
-    """Note Ctrl-C until the catalog was looked at; SIGTERM is one, and leaves a clean terminal.
-
-    In the middle of a query the driver would turn it into a lost connection.
-    """
-    interrupted = threading.Event()
-    before = {
-        number: signal.signal(number, lambda _number, _frame: interrupted.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _snapshots(catalog: Catalog, pull_ids: Sequence[str]) -> list[Snapshot]:
+    return [snapshot(catalog, pull_id) for pull_id in pull_ids]
 
 
 def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:

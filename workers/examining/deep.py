@@ -29,6 +29,12 @@ _SECOND_LOOK_SECONDS = 1.0
 
 Progress = Callable[[int, int], None]
 
+# A pull finds the wrong file under the name then, and puts it into quarantine.
+_FETCH_AGAIN = (
+    "run UPDATE blobs SET stored_at = NULL WHERE digest = '…' in the catalog for each, and pull "
+    "the images that hold it again"
+)
+
 
 def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[Finding]:
     """What the catalog alone can tell."""
@@ -115,8 +121,7 @@ def _rows_without_files(
         yield finding(
             "rows",
             "problem",
-            f"{counted(len(wrong), 'stored row')} without a file of that size: `towline scrub` "
-            "clears them, and the images that hold them are to be pulled again.",
+            f"{counted(len(wrong), 'stored row')} without a file of that size: {_FETCH_AGAIN}.",
             [f"{digest}: {_there(sizes.get(digest), stored[digest])}" for digest in wrong],
         )
     else:
@@ -240,7 +245,7 @@ def _hashes(volume: Volume, files: Sequence[BlobFile], progress: Progress) -> Fi
             "bytes",
             "problem",
             f"{counted(len(wrong), 'file')} under blobs/ whose bytes do not hash to the name: "
-            "`towline scrub` puts such into quarantine; pull their images again.",
+            f"{_FETCH_AGAIN}.",
             wrong,
         )
     return Finding(

@@ -1,25 +1,22 @@
 """The last step: every layer is stored, so the image becomes one.
 
 Transaction 1: the manifest's layers by position. Then the layout directory. Transaction 2: image,
-history, receipt, complete. The layout always ends as what the image's row says, whichever of two
-racing pulls wrote it last.
+history, receipt, complete. Then the layout is compared with the image's row (laying_out.py).
 """
 
 from shared.catalog import ends, images, pull_layers, pulls
-from shared.catalog.images import ImageRow, NewImage
+from shared.catalog.images import NewImage
 from shared.catalog.pull_values import Pull
-from shared.errors import InvalidArgument, InvalidManifest
+from shared.errors import InvalidArgument
 from shared.oci.digest import Digest
-from shared.oci.document import read_document
-from shared.oci.manifest import Layer, Manifest, pair_layers
-from shared.oci.platform import Platform
+from shared.oci.manifest import Layer, pair_layers
 from shared.oci.reference import Reference
-from shared.volume.layout import ImageFiles, layout_manifest, write_layout
 from workers.pulling.duplicates import complete_duplicates
+from workers.pulling.laying_out import lay_out, settle_layout
 from workers.pulling.outbox import Outbox
 from workers.pulling.proving import prove
 from workers.pulling.receipts import Receipt, receipt_of
-from workers.pulling.resolving import DOCUMENT_LIMIT_BYTES, Resolution, recall
+from workers.pulling.resolving import Resolution, recall
 from workers.pulling.stepping import step
 from workers.pulling.trying import attempt
 from workers.resources import Resources
@@ -27,7 +24,7 @@ from workers.resources import Resources
 
 def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
     """Complete a pull whose layers are all stored; its receipt, None while one is missing or while
-    somebody else links it.
+    another worker links it. Of one that has ended, only the layout is put right.
 
     Raises TryAgain, or the error after the pull was failed with it.
     """
@@ -35,6 +32,8 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
         pull = held.pull if held else _standing(resources, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
+        if held is not None and pull.final and pull.layout_unsettled:
+            settle_layout(resources, pull)
         if pull.final or pull.manifest_digest is None or held is None:
             return pull.receipt
         resolution = recall(resources, pull)
@@ -44,10 +43,10 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
         held.beat()
         if not _link_layers(resources, pull, layers):
             return None
-        _write_layout(resources, pull, resolution)
+        lay_out(resources, pull, resolution)
         held.beat()
         receipt = _complete(resources, pull, resolution, layers)
-        _settle_layout(resources, pull)
+        settle_layout(resources, pull)
         outbox.end([pull_id])
         complete_duplicates(resources, pull, layers, outbox)
         return receipt
@@ -68,44 +67,6 @@ def _link_layers(resources: Resources, pull: Pull, layers: tuple[Layer, ...]) ->
         images.link_layers(tx, Digest.parse(str(pull.manifest_digest)), layers)
         pulls.linking(tx, pull.id)
     return True
-
-
-def _write_layout(resources: Resources, pull: Pull, resolution: Resolution) -> None:
-    reference, platform = _named(pull)
-    with resources.catalog.begin() as tx:
-        current = images.current(tx, pull.reference, str(platform))
-    if current is not None and current.resolved_at > resolution.resolved_at:
-        return
-    files = _files(resolution.manifest_digest, len(resolution.manifest_raw), resolution.manifest)
-    write_layout(resources.volume, reference, platform, files)
-
-
-def _settle_layout(resources: Resources, pull: Pull) -> None:
-    """Make the layout what the image's row says, should another pull have come between."""
-    reference, platform = _named(pull)
-    while True:
-        with resources.catalog.begin() as tx:
-            current = images.current(tx, pull.reference, str(platform))
-        if current is None or _is_laid_out(resources, reference, platform, current):
-            return
-        digest = Digest.parse(current.manifest_digest)
-        raw = resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
-        manifest = read_document(raw, None)
-        if not isinstance(manifest, Manifest):
-            raise InvalidManifest(f"The image {reference} names {digest}, which is no manifest.")
-        write_layout(resources.volume, reference, platform, _files(digest, len(raw), manifest))
-
-
-def _is_laid_out(
-    resources: Resources, reference: Reference, platform: Platform, image: ImageRow
-) -> bool:
-    return str(layout_manifest(resources.volume, reference, platform)) == image.manifest_digest
-
-
-def _files(digest: Digest, size: int, manifest: Manifest) -> ImageFiles:
-    blobs = [digest, manifest.config.digest]
-    blobs += [layer.digest for layer in manifest.distinct_layers]
-    return ImageFiles(manifest.media_type, digest, size, blobs)
 
 
 def _complete(
@@ -135,7 +96,3 @@ def _new_image(pull: Pull, resolution: Resolution) -> NewImage:
         resolved_at=resolution.resolved_at,
         is_tag=Reference.parse(pull.reference).pinned is None,
     )
-
-
-def _named(pull: Pull) -> tuple[Reference, Platform]:
-    return Reference.parse(pull.reference), Platform.parse(str(pull.platform))

@@ -35,15 +35,16 @@ _KINDS = {
 @dataclass(frozen=True, slots=True)
 class Due:
     """Links and coordinators that should run and layers that should be fetched; no lease covers
-    them.
+    them. `unsettled`: pulls that have ended, and whose layout a link should put right.
     """
 
     links: Sequence[DuePull] = ()
     coordinators: Sequence[DuePull] = ()
     layers: Sequence[DueLayer] = ()
+    unsettled: Sequence[str] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.links or self.coordinators or self.layers)
+        return bool(self.links or self.coordinators or self.layers or self.unsettled)
 
 
 class Losses:
@@ -66,6 +67,7 @@ class Losses:
             [one for one in due.links if _of_link(one) in before & missing],
             [one for one in due.coordinators if _of_coordinator(one) in before & missing],
             [one for one in due.layers if _of_layer(one) in before & missing][: recovery.BATCH],
+            [one for one in due.unsettled if _of_unsettled(one) in before & missing],
         )
         # What is sent now begins from nothing.
         self._missing = missing - _keys(lost).keys()
@@ -80,7 +82,11 @@ class Losses:
             return frozenset()
         search = _Search(self._catalog, due, looked_at, self._lease_seconds)
         # Urgent coordinators stand in the queue that is read first.
-        queues = [contract.CONTROL, contract.PULLS] if due.links or due.coordinators else []
+        queues = (
+            [contract.CONTROL, contract.PULLS]
+            if due.links or due.coordinators or due.unsettled
+            else []
+        )
         queues += [contract.LAYERS] if due.layers else []
         for page in self._backlog.pages(queues):
             search.look_through(page)
@@ -141,11 +147,16 @@ def _keys(due: Due) -> dict[_Key, float | None]:
         **{_of_link(one): one.silent_seconds for one in due.links},
         **{_of_coordinator(one): one.silent_seconds for one in due.coordinators},
         **{_of_layer(one): one.silent_seconds for one in due.layers},
+        **{_of_unsettled(one): None for one in due.unsettled},
     }
 
 
 def _of_link(pull: DuePull) -> _Key:
     return _LINK, pull.id, ""
+
+
+def _of_unsettled(pull_id: str) -> _Key:
+    return _LINK, pull_id, ""
 
 
 def _of_coordinator(pull: DuePull) -> _Key:

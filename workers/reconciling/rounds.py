@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from shared.catalog import fleet, layer_messages, leases, reasons, recovery, step_leases
+from shared.catalog import fleet, layer_messages, layouts, leases, reasons, recovery, step_leases
 from shared.catalog.database import Catalog
 from shared.catalog.recovery import DueLayer, DuePull, Unfinished
 from shared.settings import Settings
@@ -64,10 +64,9 @@ class Rounds:
                 self._backlog.watch()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it can.", error)
-            return work.open or work.unanswered
-        if not work.open:
+            return work.any
+        if not work.any:
             self._losses.forget()
-        if not work.open and not work.unanswered:
             if self._counted is None or not self._counted.layer_slots:
                 # A first pull goes by the slots, too.
                 self._count_workers()
@@ -119,6 +118,7 @@ class Rounds:
                 recovery.whole(tx, page),
                 recovery.coordinators(tx, page),
                 [] if patient else recovery.layers(tx, page, self._lease_seconds),
+                layouts.unsettled(tx),
             )
         lost = self._losses.find(due, time.monotonic())
         for pull in lost.links:
@@ -127,6 +127,9 @@ class Rounds:
             self._claim(pull, outbox.resumes)
         for layer in lost.layers:
             self._dispatch(layer, outbox)
+        for pull_id in lost.unsettled:
+            _log.info("The layout of the pull %s is compared with its image.", pull_id)
+        outbox.links += lost.unsettled
 
     def _claim(self, pull: DuePull, into: list[str]) -> None:
         with self._catalog.begin() as tx:

@@ -6,5 +6,5 @@ supervisor.py   the process that starts, watches and stops the others
 state.py        what all of them know, and the locks between them
 worker.py       the worker                     reconciler.py  the reconciler
 servers.py      PostgreSQL and Redis           process.py   child processes
-binaries.py     where the servers come from
+binaries.py     where the servers come from    files.py     passwords and other small files
 """

@@ -9,12 +9,12 @@ from types import FrameType
 
 import click
 
-from shared.catalog.database import Catalog
-from shared.errors import InvalidArgument
+from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
-from workers.stack.joining import joined
+from workers.stack.files import secret
+from workers.stack.joining import joined, why_it_ended
 from workers.stack.process import Child
-from workers.stack.servers import free_port, secret
+from workers.stack.servers import free_port
 from workers.stack.state import StackHome, State
 
 _POLL_SECONDS = 0.5
@@ -46,13 +46,11 @@ def _hold(home: StackHome, state: State) -> None:
     flower = _start_flower(home, state, port, password)
     try:
         _tell(state, port, password)
-        catalog = Catalog(state.database_url or "")
-        try:
-            while flower.alive:
-                catalog.ping()
-                time.sleep(_POLL_SECONDS)
-        finally:
-            catalog.close()
+        while flower.alive:
+            # Not by a ping: a database that is too busy for one is no reason to stop it.
+            if (told := why_it_ended(home)) is not None:
+                raise CatalogUnavailable(told)
+            time.sleep(_POLL_SECONDS)
         raise flower.died()
     except KeyboardInterrupt:
         click.echo("Stopping; what is there is kept.")

@@ -107,13 +107,17 @@ def _not_started(home: StackHome) -> CatalogUnavailable:
 
 
 def _last_words(home: StackHome) -> str | None:
-    """Why the stack ended, None while it goes on."""
+    """Why the stack ended, None where it goes on; its supervisor may need a moment to notice."""
     deadline = time.monotonic() + _LAST_WORDS_SECONDS
-    while home.is_held("supervisor.lock"):
-        told = home.read().error
-        if told or time.monotonic() > deadline:
-            return told
+    while (told := why_it_ended(home)) is None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
+    return told
+
+
+def why_it_ended(home: StackHome) -> str | None:
+    """A sentence of the stack's end, None while its supervisor goes on."""
+    if home.is_held("supervisor.lock"):
+        return home.read().error
     log = home.directory / "log" / "supervisor.log"
     return home.read().error or (
         f"The embedded stack ended without a word; {log} may say why. Run the command again: what "

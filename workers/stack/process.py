@@ -110,6 +110,13 @@ def give_away(path: Path) -> None:
         os.chown(path, options["user"], options["group"])
 
 
+def unprivileged_hint() -> str:
+    """What else may be wrong where such a command fails, for the end of a message."""
+    if not _unprivileged()[1]:
+        return ""
+    return " As root, TOWLINE_HOME must be a directory that the user nobody can reach."
+
+
 def _die_with_parent(stop_signal: signal.Signals) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, stop_signal)
 

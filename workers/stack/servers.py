@@ -5,7 +5,6 @@ argument that every user of the machine could read.
 """
 
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +17,8 @@ import redis
 from shared.catalog.database import Catalog
 from shared.errors import CatalogUnavailable
 from workers.stack.binaries import PostgresBinaries
-from workers.stack.process import Child, give_away, run_unprivileged
+from workers.stack.files import secret, write_private
+from workers.stack.process import Child, give_away, run_unprivileged, tail, unprivileged_hint
 
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -86,8 +86,8 @@ class PostgresServer:
         ]
         if not run_unprivileged([*command, *options], self.log):
             raise CatalogUnavailable(
-                f"PostgreSQL's data directory could not be made: {self.log} says why. As root, "
-                "TOWLINE_HOME must be a directory that the user nobody can reach."
+                f"PostgreSQL's data directory could not be made: {self.log} says why. "
+                f"{tail(self.log)}{unprivileged_hint()}"
             )
         fresh.rename(self._data)
 
@@ -145,12 +145,12 @@ class RedisServer:
         self._port = free_port()
         password = secret(self._directory / "redis.password").read_text()
         config = self._directory / "redis.conf"
-        config.touch(mode=0o600)
-        config.write_text(
+        write_private(
+            config,
             f'bind 127.0.0.1\nport {self._port}\nrequirepass {password}\ndir "{data}"\n'
             # Evicted queues or chords are lost pulls.
             "appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\n"
-            'save ""\n'
+            'save ""\n',
         )
         self.child = Child(
             "Redis", [self._binary, config], self._directory / "redis.log", signal.SIGTERM
@@ -201,14 +201,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def secret(file: Path) -> Path:
-    """A file with a random password, made at first use, mode 0600."""
-    if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(24))
-    return file
 
 
 def _await(answers: Callable[[], bool], child: Child | None) -> bool:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from workers.stack.files import home_errors, write_private
+
 _INHERITED = "servers.lock"
 
 
@@ -54,11 +56,12 @@ class StackHome:
 
     @classmethod
     def below(cls, home: Path) -> "StackHome":
-        """Made at first use, for its owner alone."""
+        """Made at first use, for its owner alone. Raises what `home_errors` does."""
         directory = home.absolute() / "stack"
-        # Others may pass through, as PostgreSQL under another user must, but see nothing.
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        (directory / "log").mkdir(mode=0o700, exist_ok=True)
+        with home_errors(directory):
+            # Others may pass through, as PostgreSQL under another user must, but see nothing.
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            (directory / "log").mkdir(mode=0o700, exist_ok=True)
         return cls(directory)
 
     def read(self) -> State:
@@ -70,11 +73,7 @@ class StackHome:
 
     def write(self, state: State) -> None:
         """Replace the state; it holds passwords."""
-        temporary = self.directory / "state.json.new"
-        temporary.unlink(missing_ok=True)
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(asdict(state)))
-        temporary.replace(self.directory / "state.json")
+        write_private(self.directory / "state.json", json.dumps(asdict(state)))
 
     def forget(self) -> None:
         """Nothing runs here."""
@@ -100,7 +99,9 @@ class StackHome:
 
     @contextmanager
     def _open(self, lock: str) -> Iterator[int]:
-        descriptor = os.open(self.directory / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        with home_errors(self.directory):
+            descriptor = os.open(self.directory / lock, flags, 0o600)
         os.set_inheritable(descriptor, lock == _INHERITED)
         try:
             yield descriptor

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from shared.catalog import leases, step_leases
 from shared.catalog.database import Catalog
@@ -38,10 +38,19 @@ def main() -> int:
         try:
             _supervise(home, held)
         except TowlineError as error:
-            home.write(State(error=error.message))
-            return 1
+            return _give_up(home, error.message)
+        except OSError as error:
+            return _give_up(home, f"The stack in {home.directory} cannot go on: {error}.")
         home.forget()
     return 0
+
+
+def _give_up(home: StackHome, reason: str) -> int:
+    # First for the log: where the disk is full, the state cannot be written either.
+    print(reason, file=sys.stderr)
+    with suppress(TowlineError):
+        home.write(State(error=reason))
+    return 1
 
 
 def _is_the_one(home: StackHome, held: ExitStack) -> bool:

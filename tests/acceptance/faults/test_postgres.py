@@ -1,7 +1,13 @@
 """A PostgreSQL that ends at once or stands still under running layers."""
 
+import json
 import signal
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -9,6 +15,9 @@ from tests.acceptance.faults import invariants
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.servers import OwnPostgres
+from tests.fakes.faults import Stall
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -47,3 +56,64 @@ def test_postgres_stands_still_for_a_while(under_way: Load, own_postgres: OwnPos
     own_postgres.thaw()
     under_way.settle()
     invariants.check(under_way)
+
+
+@contextmanager
+def pulling(
+    fleet: FaultyFleet, registry: FakeRegistry, patience_seconds: int
+) -> Iterator[tuple["subprocess.Popen[str]", threading.Event]]:
+    """`towline pull --json` in the middle of a layer that stands still until the event is set."""
+    hold = threading.Event()
+    layer = b"x" * 1_000_000
+    registry.put_image("a", "1", [layer])
+    registry.fail(Stall(path=digest_of(layer), after_bytes=1000, until=hold, times=1))
+    fleet.start(workers=1)
+    command = ["-m", "workers.cli", "pull", "--json", f"{registry.host}/a:1"]
+    with subprocess.Popen(
+        [sys.executable, *command, "--platform", "linux/amd64"],
+        env=fleet.environment | {"TOWLINE_LEASE_SECONDS": str(patience_seconds)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            wait_until(lambda: registry.asked(digest_of(layer)), timeout=60)
+            yield process, hold
+        finally:
+            hold.set()
+            process.kill()
+
+
+def test_a_command_waits_while_postgres_is_started_again(
+    fleet: FaultyFleet, registry: FakeRegistry, own_postgres: OwnPostgres
+) -> None:
+    with pulling(fleet, registry, patience_seconds=60) as (command, hold):
+        assert command.stderr is not None
+        first = command.stderr.readline()
+        own_postgres.end(signal.SIGINT)
+        waiting = command.stderr.readline()
+        own_postgres.start_again()
+        hold.set()
+        out, rest = command.communicate(timeout=90)
+    assert command.returncode == 0, rest
+    (receipt,) = json.loads(out)
+    assert receipt["state"] == "complete"
+    assert first == f"pull {receipt['pull_id']}: {registry.host}/a:1\n"
+    assert waiting.endswith("Waiting up to 60 s.\n")
+    assert rest == ""
+
+
+def test_a_command_that_gives_up_says_how_to_watch_the_pull(
+    fleet: FaultyFleet, registry: FakeRegistry, own_postgres: OwnPostgres
+) -> None:
+    with pulling(fleet, registry, patience_seconds=1) as (command, _):
+        assert command.stderr is not None
+        pull_id = command.stderr.readline().split()[1].rstrip(":")
+        own_postgres.end(signal.SIGINT)
+        out, told = command.communicate(timeout=90)
+        own_postgres.start_again()
+    assert (command.returncode, out) == (3, "")
+    waiting, watch, gave_up = told.splitlines()
+    assert waiting.endswith("Waiting up to 1 s.")
+    assert watch.endswith(f"towline watch {pull_id}")
+    assert gave_up.startswith("towline: The database at ")

@@ -1,5 +1,7 @@
 """The schema: where migrations bring it, who may work on it, and whose volume it speaks of."""
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -8,18 +10,21 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError
 
 import shared.catalog
 from shared.catalog.columns import metadata
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.migrating import migrate
-from shared.catalog.schema import KNOWN_REVISIONS, check, claim_volume, volume_id
+from shared.catalog.schema import REVISION, check, claim_volume, volume_id
 from shared.catalog.tables import IMAGE_LAYERS_VIEW
 from shared.errors import InvalidArgument
 from tests.integration.catalog import given
 from tests.integration.catalog.given import together
 from tests.services import with_driver
+from workers.preparing import prepare_fleet
 
 pytestmark = pytest.mark.integration
 
@@ -44,6 +49,16 @@ CATALOGUES = (
 )
 
 
+def alembic(tx: Connection | None = None) -> Config:
+    """Alembic's own commands for our migrations, on this connection."""
+    config = Config()
+    folder = Path(shared.catalog.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = tx
+    return config
+
+
 def revise(tx: Connection, revision: str) -> None:
     tx.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
 
@@ -53,7 +68,7 @@ def tables(tx: Connection) -> set[str]:
 
 
 def test_an_empty_database_is_brought_to_the_newest_revision(database_url: str) -> None:
-    assert migrate(with_driver(database_url)) in KNOWN_REVISIONS
+    assert migrate(with_driver(database_url)) == REVISION
     catalog = Catalog(with_driver(database_url))
     check(catalog)
     with catalog.begin() as tx:
@@ -96,13 +111,8 @@ def test_what_autogenerate_does_not_see_is_the_same_too(
 
 
 def test_a_migration_can_be_taken_back(catalog: Catalog) -> None:
-    config = Config()
-    folder = Path(shared.catalog.__file__).parent / "migrations"
-    config.set_main_option("script_location", str(folder))
-    config.set_main_option("path_separator", "os")
     with catalog.begin() as tx:
-        config.attributes["connection"] = tx
-        command.downgrade(config, "base")
+        command.downgrade(alembic(tx), "base")
         assert tables(tx) == {"alembic_version"}
 
 
@@ -113,11 +123,102 @@ def test_a_database_without_a_schema_is_refused_with_the_command_to_run(database
     catalog.close()
 
 
-def test_an_unknown_revision_is_refused_by_name(catalog: Catalog) -> None:
+def test_the_revision_that_this_version_works_on_is_its_newest_migration() -> None:
+    assert ScriptDirectory.from_config(alembic()).get_heads() == [REVISION]
+
+
+def test_a_migration_says_who_can_read_what_it_leaves(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        revise(tx, "9999")
-    with pytest.raises(InvalidArgument, match=r"9999.*`towline migrate`"):
+        known = given.rows(tx, "SELECT revision FROM schema_compatibility ORDER BY 1")
+    assert known[-1:] == [(REVISION,)]
+
+
+def moved_on(tx: Connection, oldest_reader: str | None) -> None:
+    """The database was moved to a revision of a later version."""
+    if oldest_reader is not None:
+        tx.exec_driver_sql(f"INSERT INTO schema_compatibility VALUES ('0042', '{oldest_reader}')")
+    revise(tx, "0042")
+
+
+def test_a_newer_revision_that_says_that_it_can_be_read_is_accepted(
+    catalog: Catalog, migrated_url: str
+) -> None:
+    with catalog.begin() as tx:
+        moved_on(tx, REVISION)
+    assert check(catalog) == "0042"
+    # `towline migrate` of the older version, in a container that was not replaced yet.
+    assert migrate(with_driver(migrated_url)) == "0042"
+
+
+@pytest.mark.parametrize("oldest_reader", ["0042", "0006", None])
+def test_a_newer_revision_that_cannot_be_read_is_refused(
+    catalog: Catalog, migrated_url: str, oldest_reader: str | None
+) -> None:
+    with catalog.begin() as tx:
+        moved_on(tx, oldest_reader)
+    for work in (lambda: check(catalog), lambda: migrate(with_driver(migrated_url))):
+        with pytest.raises(InvalidArgument, match=r"0042, which is too new.*upgrade towline"):
+            work()
+
+
+def test_a_database_of_an_older_version_is_refused_with_the_command_to_run(
+    database_url: str,
+) -> None:
+    catalog = Catalog(with_driver(database_url))
+    with catalog.begin() as tx:
+        command.upgrade(alembic(tx), "0004")
+    with pytest.raises(InvalidArgument, match=r"0004.*run `towline migrate`"):
         check(catalog)
+    assert migrate(with_driver(database_url)) == REVISION
+    assert check(catalog) == REVISION
+    catalog.close()
+
+
+def test_a_schema_of_another_application_is_left_alone(catalog: Catalog, migrated_url: str) -> None:
+    with catalog.begin() as tx:
+        revise(tx, "a1b2c3d4e5f6")
+    for work in (lambda: check(catalog), lambda: migrate(with_driver(migrated_url))):
+        with pytest.raises(InvalidArgument, match="another application's"):
+            work()
+
+
+@pytest.fixture
+def guest_url(database_url: str) -> Iterator[str]:
+    """The database, for a user who may not make tables in it."""
+    name = f"guest_{uuid4().hex[:8]}"
+    owner = Catalog(with_driver(database_url))
+    with owner.begin() as tx:
+        tx.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'guest'")
+    guest = make_url(with_driver(database_url)).set(username=name, password="guest")
+    yield guest.render_as_string(hide_password=False)
+    with owner.begin() as tx:
+        tx.exec_driver_sql(f"DROP ROLE {name}")
+    owner.close()
+
+
+def test_migrate_without_the_right_says_what_to_grant(guest_url: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"permission denied.*GRANT CREATE ON SCHEMA public"):
+        migrate(guest_url)
+
+
+def test_migrate_without_a_schema_to_make_tables_in_says_so(
+    database_url: str, guest_url: str
+) -> None:
+    owner = Catalog(with_driver(database_url))
+    with owner.begin() as tx:
+        tx.exec_driver_sql(f"ALTER ROLE {make_url(guest_url).username} SET search_path = ''")
+    owner.close()
+    with pytest.raises(InvalidArgument, match="search_path"):
+        migrate(guest_url)
+
+
+def test_many_may_make_a_fleet_of_one_database_and_volume_at_once(
+    database_url: str, volume_path: Path
+) -> None:
+    made: list[object] = []
+    prepare = functools.partial(prepare_fleet, with_driver(database_url), volume_path)
+    together([lambda: made.append(prepare())] * 4)
+    assert len(set(made)) == 1
 
 
 def test_a_catalog_speaks_of_one_volume(catalog: Catalog) -> None:

@@ -1,11 +1,14 @@
 """Who a volume is."""
 
+import errno
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from shared.errors import VolumeUnavailable
+from shared.volume import identity
+from shared.volume.directory import Directory
 from shared.volume.identity import FILE_NAME, prepare
 from shared.volume.store import Volume
 
@@ -37,3 +40,24 @@ def test_a_damaged_identity_is_a_clear_refusal(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("{}")
     with pytest.raises(VolumeUnavailable, match="damaged"):
         prepare(tmp_path, None)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_two_who_make_a_volume_at_once_the_first_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    found = identity.read_identity
+    others: list[UUID] = []
+
+    def overtaken(_root: Directory) -> None:
+        monkeypatch.setattr(identity, "read_identity", found)
+        others.append(prepare(tmp_path, None))
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not has_links:
+        monkeypatch.setattr(Directory, "link", refused)
+    monkeypatch.setattr(identity, "read_identity", overtaken)
+    assert [prepare(tmp_path, None)] == others
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]

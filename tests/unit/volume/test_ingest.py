@@ -229,7 +229,7 @@ def test_read_verifies_what_it_reads(volume: Volume, tmp_path: Path) -> None:
     assert volume.read(DIGEST, len(BODY)) == BODY
     blob(tmp_path).chmod(0o644)
     blob(tmp_path).write_bytes(BODY[:-1] + b"?")
-    with pytest.raises(VolumeUnavailable, match="scrub"):
+    with pytest.raises(VolumeUnavailable, match="doctor --deep"):
         volume.read(DIGEST, len(BODY))
 
 

@@ -1,0 +1,74 @@
+"""A text that tells somebody to run `towline …` names a command that exists, and its options."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from workers.cli import cli
+
+ROOT = Path(__file__).parents[2]
+TEXTS = [
+    *(ROOT / "shared").rglob("*.py"),
+    *(ROOT / "workers").rglob("*.py"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "deploy").glob("*"),
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "compose.yaml",
+]
+
+# In backticks, behind a prompt, behind `run` or `exec`, or as the end of a sentence of our own.
+_NAMED = re.compile(
+    r"(?:`|\$ |\$ docker compose [^\n`]*? |uv run |Watch it: |[Rr]un: ?)towline ([a-z][a-z-]*)"
+    r"([^`\n#|]*)"
+)
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+def named() -> Iterator[tuple[str, str, str]]:
+    """Each mention: where, which command, what stands behind it."""
+    for path in TEXTS:
+        # A string of Python may go on in the next line.
+        text = re.sub(r'"\n\s*f?"', "", path.read_text())
+        for found in _NAMED.finditer(text):
+            yield str(path.relative_to(ROOT)), found[1], found[2]
+
+
+def options(name: str) -> set[str]:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    known = {option for parameter in command.params for option in parameter.opts}
+    return known | {option for parameter in command.params for option in parameter.secondary_opts}
+
+
+def test_every_command_that_a_text_names_exists() -> None:
+    commands = set(cli.list_commands(click.Context(cli)))
+    assert [one for one in named() if one[1] not in commands] == []
+
+
+@pytest.mark.parametrize("command", sorted({command for _, command, _ in named()} - {"worker"}))
+def test_every_option_that_a_text_names_exists(command: str) -> None:
+    # Every option of `worker` is Celery's.
+    known = options(command) | {"--help"}
+    wrong = [
+        (where, option)
+        for where, one, behind in named()
+        if one == command
+        for option in _OPTION.findall(behind)
+        if option not in known
+    ]
+    assert wrong == []
+
+
+def test_the_mentions_are_found() -> None:
+    found = {(where, command) for where, command, _ in named()}
+    assert {
+        ("README.md", "pull"),
+        ("deploy/README.md", "status"),
+        ("workers/cli/pull.py", "watch"),
+        ("shared/catalog/schema.py", "migrate"),
+    } <= found
+    assert len(found) > 40

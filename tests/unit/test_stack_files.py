@@ -1,0 +1,71 @@
+"""Small files of the embedded stack: whole or not there, whatever the first start met."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from shared.errors import CatalogUnavailable, InvalidArgument
+from workers.stack.files import secret, write_private
+from workers.stack.state import StackHome, State
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_password_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    file = secret(tmp_path / "password")
+    made = file.read_text()
+    assert len(made) == 32
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert secret(file).read_text() == made
+
+
+def test_a_full_disk_leaves_no_password_and_the_next_start_makes_one(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CatalogUnavailable, match="No space left on device"):
+            secret(file)
+    assert list(tmp_path.iterdir()) == []
+    assert len(secret(file).read_text()) == 32
+
+
+@pytest.mark.parametrize("left", ["", "short"])
+def test_an_empty_or_short_password_counts_as_none(tmp_path: Path, left: str) -> None:
+    file = tmp_path / "password"
+    file.write_text(left)
+    assert len(secret(file).read_text()) == 32
+
+
+def test_what_stood_there_stays_when_the_new_text_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "conf"
+    write_private(file, "old")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CatalogUnavailable):
+            write_private(file, "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"conf": "old"}
+
+
+def test_what_a_kill_left_of_a_write_does_not_keep_the_next_from_it(tmp_path: Path) -> None:
+    (tmp_path / "conf.new").write_text("ha")
+    write_private(tmp_path / "conf", "whole")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"conf": "whole"}
+
+
+@pytest.mark.parametrize("left", ["", "{", "[1]", '{"unknown": 1}'])
+def test_a_state_that_cannot_be_read_is_none(tmp_path: Path, left: str) -> None:
+    home = StackHome.below(tmp_path)
+    (home.directory / "state.json").write_text(left)
+    assert home.read() == State()
+
+
+@pytest.mark.parametrize("below", ["file", "file/deeper", "/proc/none"])
+def test_a_home_that_cannot_be_made_is_named_by_its_variable(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidArgument, match="TOWLINE_HOME cannot be used") as caught:
+        StackHome.below(tmp_path / below)
+    assert str(tmp_path / below) in str(caught.value)
