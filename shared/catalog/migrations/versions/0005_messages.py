@@ -63,6 +63,12 @@ STATEMENTS = (
     )
     """,
     "INSERT INTO schema_compatibility (revision, oldest_reader) VALUES ('0005', '0005')",
+    # Failures by age, and which of them were tried again.
+    """
+    CREATE INDEX pulls_failed_idx ON pulls (created_at, id, error_class)
+    WHERE state = 'failed'
+    """,
+    "CREATE INDEX pulls_retry_idx ON pulls (retry_of) WHERE retry_of IS NOT NULL",
 )
 
 
@@ -77,7 +83,13 @@ def downgrade() -> None:
     for table in ("schema_compatibility", "nodes", "registry_holds"):
         op.execute(f"DROP TABLE {table}")
     op.execute("ALTER TABLE fleet DROP COLUMN broker_run_id")
-    for index in ("leases_held_idx", "leases_digest_idx", "pulls_finished_idx"):
+    for index in (
+        "pulls_retry_idx",
+        "pulls_failed_idx",
+        "leases_held_idx",
+        "leases_digest_idx",
+        "pulls_finished_idx",
+    ):
         op.execute(f"DROP INDEX {index}")
     op.execute("ALTER TABLE pulls DROP COLUMN layout_unsettled")
     op.execute("ALTER TABLE pulls DROP COLUMN callbacks")
