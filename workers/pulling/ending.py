@@ -9,15 +9,19 @@ from dataclasses import asdict
 from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
-from shared.errors import DeadlineExceeded, InvalidArgument
+from shared.errors import DeadlineExceeded
+from workers.contract import is_pull_id
+from workers.pulling.known import unknown
 
 
 def cancel_pull(catalog: Catalog, pull_id: str) -> Pull:
     """Cancel an open pull; one that has ended stays as it is. Raises InvalidArgument."""
+    if not is_pull_id(pull_id):
+        raise unknown(pull_id)
     with catalog.begin() as tx:
         pull = ends.cancel(tx, pull_id, f"The pull {pull_id} was cancelled.")
     if pull is None:
-        raise InvalidArgument(f"There is no pull {pull_id}: `towline status` lists them.")
+        raise unknown(pull_id)
     return pull
 
 
