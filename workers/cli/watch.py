@@ -141,6 +141,5 @@ def _watch_fleet(catalog: Catalog, display: FleetDisplay, limit: int) -> None:
 def _look(catalog: Catalog, since: datetime | None, limit: int) -> _Look:
     with catalog.begin() as tx:
         now = pulls.clock(tx)
-        ids = overview.ended_after(tx, since, _ENDED_AT_ONCE) if since else []
-        ended = [pull for each in ids if (pull := pulls.get(tx, each)) is not None]
+        ended = overview.ended_after(tx, since, _ENDED_AT_ONCE) if since else []
         return _Look(now, pulls.open_pulls(tx, limit), ended, overview.of_fleet(tx))
