@@ -1,17 +1,22 @@
 """A catalog that has grown for a year: most rows are of pulls that are over. Made by SQL."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
 TAG = "registry.example/team0/moving:1"
+# One that is complete, whatever the size; and what few have failed with.
+PULL = str(UUID(hashlib.md5(b"pull 1").hexdigest()))
+RARE_FAILURE = "RateLimited"
 LAYERS = 5
-_BASE_OF_EVERY = 100
+_BASES = 20
 _NAMINGS = 50
 
 # What grows with all that ever was pulled; a question that reads one of them whole gets slower.
@@ -35,7 +40,9 @@ GROWING = frozenset(
 
 @dataclass(frozen=True)
 class Size:
-    """How many rows. Each pull is of one of the images, and lists five layers."""
+    """How many rows. Each pull is of one of the images, and lists five layers, the lowest of which
+    many share.
+    """
 
     pulls: int = 1_000_000
     images: int = 200_000
@@ -43,8 +50,7 @@ class Size:
     @property
     def values(self) -> Mapping[str, int]:
         """What the statements name."""
-        bases = max(self.images // _BASE_OF_EVERY, 1)
-        return {"pulls": self.pulls, "images": self.images, "bases": bases, "namings": _NAMINGS}
+        return {"pulls": self.pulls, "images": self.images, "bases": _BASES, "namings": _NAMINGS}
 
 
 _FUNCTIONS = """
@@ -122,7 +128,8 @@ _STATEMENTS = (
         CASE WHEN n % 40 = 1 AND n > 1 THEN pg_temp.pull(n - 1) END, 2, began, began,
         pg_temp.digest('manifest ' || image), pg_temp.digest('config ' || image), 5000000,
         CASE state WHEN 'complete' THEN 5000000 ELSE 0 END,
-        CASE state WHEN 'failed' THEN CASE n % 3 WHEN 0 THEN 'Forbidden' ELSE 'TlsFailed' END
+        CASE state WHEN 'failed' THEN CASE WHEN n / 20 % 1000 = 1 THEN 'RateLimited'
+                WHEN n % 3 = 0 THEN 'Forbidden' ELSE 'TlsFailed' END
             WHEN 'cancelled' THEN 'PullCancelled' END,
         CASE WHEN state <> 'complete' THEN 'The pull ended, as some do.' END, 1, began, began,
         began, began + interval '20 seconds', began + interval '20 seconds',

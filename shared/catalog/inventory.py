@@ -12,8 +12,8 @@ from shared.catalog.ends import UNTRIED
 from shared.catalog.pull_tables import FINAL, OPEN, pulls
 from shared.oci.digest import Digest
 
-# Rows that are looked at for a sentence with a number in it: it need not be exact beyond.
-MOST_FAILURES = 10_000
+# Rows that are looked at for a sentence with a number in it, which need not be exact beyond.
+MOST_FAILURES = 1000
 MOST_PULLS = 1000
 
 
@@ -85,7 +85,7 @@ def unattended(tx: Connection, grace_seconds: float) -> list[Unattended]:
 _UNANSWERED = text(
     f"""
     SELECT id FROM pulls WHERE {FINAL} AND answered_at IS NULL
-    AND finished_at < clock_timestamp() - make_interval(secs => :seconds)
+    AND finished_at < statement_timestamp() - make_interval(secs => :seconds)
     ORDER BY finished_at LIMIT :limit
     """
 )
