@@ -73,6 +73,7 @@ def unbacked(tx: Connection, page: Sequence[ImageRow]) -> list[Unbacked]:
 
 def pulled_digests(tx: Connection, after: str | None = None) -> list[str]:
     """A page of the layers that any pull has listed, by digest; behind this one."""
+    _take_time(tx)
     statement = (
         select(pull_layers.c.digest)
         .distinct()
@@ -95,5 +96,11 @@ _FETCHED = text("""
 
 def fetched(tx: Connection, digests: Sequence[str]) -> list[Fetched]:
     """Those of these layers that came over the network, by digest and registry."""
+    _take_time(tx)
     rows = tx.execute(_FETCHED, {"digests": list(digests)})
     return [Fetched(**row._mapping) for row in rows]
+
+
+def _take_time(tx: Connection) -> None:
+    """A base layer may have been listed by millions of pulls, all of which are looked at."""
+    tx.execute(text("SET LOCAL statement_timeout = '1h'"))
