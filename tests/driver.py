@@ -92,7 +92,7 @@ class Driver:
     def newest(self) -> Pull:
         """The pull that was recorded last."""
         with self.resources.catalog.begin() as tx:
-            return pulls.recent(tx, 1)[0]
+            return pulls.recent(tx)[0]
 
     def layers(self, pull_id: str) -> list[PullLayer]:
         """Its layers."""

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from shared.catalog import step_leases
 from shared.catalog.database import Connection
 from shared.catalog.pauses import IS_PAUSED
+from shared.catalog.pull_tables import FINAL
 from shared.oci.digest import Digest
 
 
@@ -36,7 +37,7 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether somebody is at work under it."""
+        """Whether it has an owner that may be at work."""
         return self.owner is not None and self.seconds > 0
 
 
@@ -98,10 +99,11 @@ def office(tx: Connection) -> Holder | None:
 
 def ended_within(tx: Connection, seconds: float) -> int:
     """How many pulls have ended in the last `seconds`: how fast the line moves."""
+    # Of the statement: an index cannot be asked for a time that changes from row to row.
     statement = text(
-        """
-        SELECT count(*) FROM pulls WHERE started_at IS NOT NULL
-        AND finished_at > clock_timestamp() - make_interval(secs => :seconds)
+        f"""
+        SELECT count(*) FROM pulls WHERE started_at IS NOT NULL AND {FINAL}
+        AND finished_at > statement_timestamp() - make_interval(secs => :seconds)
         """
     )
     return int(tx.execute(statement, {"seconds": seconds}).scalar_one())

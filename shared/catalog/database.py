@@ -39,11 +39,14 @@ _SESSION_SETTINGS = {
     "enable_bitmapscan": "off",
     # Or a plain one would be thought dearer than to read the whole table.
     "random_page_cost": "1.1",
-    # For the same reason no statement is planned anew for other values: planning takes longer than
+    # For the same reason no statement is planned again for other values: planning takes longer than
     # most of them run.
     "plan_cache_mode": "force_generic_plan",
     # To compile a statement takes longer than to run any of ours.
     "jit": "off",
+    # Such a plan expects many rows where few are found, and to start processes for them costs more
+    # than to read those.
+    "max_parallel_workers_per_gather": "0",
 }
 
 # From its second run on a connection a statement is prepared.

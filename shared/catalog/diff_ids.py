@@ -4,12 +4,14 @@ A claim stands on its pull and its link. A layer's own row holds one diff_id, co
 bytes; a claim in another algorithm than that says nothing about it, and is verified anew.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, text
 
+from shared.catalog import images
 from shared.catalog.database import Connection
+from shared.catalog.images import ImageRow
 from shared.catalog.tables import blobs, layers
 from shared.oci.digest import Digest
 from shared.oci.media_type import IMAGE_CONFIG_TYPES
@@ -33,13 +35,18 @@ _RECORD = """
     ON CONFLICT (digest) DO UPDATE SET diff_id = excluded.diff_id WHERE layers.diff_id IS NULL
 """
 
-_CONTRADICTED = """
-    SELECT image.reference, image.platform, image.digest, image.diff_id, layers.diff_id AS actual
-    FROM image_layers AS image JOIN layers ON layers.digest = image.digest
-    WHERE image.diff_id <> layers.diff_id
-      AND split_part(image.diff_id, ':', 1) = split_part(layers.diff_id, ':', 1)
-    ORDER BY image.reference, image.platform, image.position
-"""
+_CONTRADICTED = text("""
+    SELECT named.reference, named.platform, layers.digest, linked.diff_id,
+        layers.diff_id AS actual
+    FROM unnest(CAST(:references AS text[]), CAST(:platforms AS text[]),
+        CAST(:manifests AS text[])) AS named (reference, platform, manifest)
+    JOIN manifests ON manifests.digest = named.manifest
+    JOIN manifest_layers AS linked ON linked.manifest_id = manifests.id
+    JOIN layers ON layers.id = linked.layer_id
+    WHERE linked.diff_id <> layers.diff_id
+      AND split_part(linked.diff_id, ':', 1) = split_part(layers.diff_id, ':', 1)
+    ORDER BY named.reference, named.platform, linked.position
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
-    """A blob on the volume. `diff_id`: as it was verified, None where nobody has."""
+    """A blob on the volume. `diff_id`: as it was verified, else None."""
 
     size_bytes: int
     diff_id: Digest | None
@@ -94,6 +101,7 @@ def record(tx: Connection, digest: Digest, diff_id: Digest) -> None:
     tx.execute(text(_RECORD), {"digest": str(digest), "diff_id": str(diff_id)})
 
 
-def contradicted(tx: Connection) -> list[Contradiction]:
-    """What was linked while nobody verified it, and is known to be wrong by now."""
-    return [Contradiction(**row._mapping) for row in tx.execute(text(_CONTRADICTED))]
+def contradicted(tx: Connection, page: Sequence[ImageRow]) -> list[Contradiction]:
+    """Layers of these images that were linked unverified, and are known to be wrong by now."""
+    rows = tx.execute(_CONTRADICTED, images.names(page))
+    return [Contradiction(**row._mapping) for row in rows]

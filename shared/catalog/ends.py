@@ -3,14 +3,15 @@
 The first end wins.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, func, literal_column, select, tuple_, update
 
 from shared.catalog import layer_messages
 from shared.catalog.database import Connection
+from shared.catalog.paging import first_page
 from shared.catalog.pull_rows import COLUMNS, as_pull, touched, update_open
 from shared.catalog.pull_tables import FINAL_STATES, pull_layers, pulls
 from shared.catalog.pull_values import Pull
@@ -54,7 +55,7 @@ def fail(
 
 
 def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
-    """End an open pull because its caller asked; a final one stays as it is. None for no pull."""
+    """End an open pull by request; a final one stays as it is. None for no pull."""
     statement = (
         update_open(pull_id)
         .values(
@@ -77,14 +78,37 @@ def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
             return pull
 
 
-def failed(tx: Connection, error_class: str | None = None) -> list[Pull]:
-    """The failed pulls that were not tried again, oldest first; of one class, or of any."""
-    again = pulls.alias("again")
-    tried_again = select(again.c.id).where(again.c.retry_of == pulls.c.id).exists()
-    statement = select(*COLUMNS).where(pulls.c.state == "failed", ~tried_again)
+_again = pulls.alias("again")
+# A scalar, so that PostgreSQL asks the index for each failure of a page instead of reading all that
+# was ever tried again.
+_TRIED_AGAIN = select(_again.c.id).where(_again.c.retry_of == pulls.c.id).limit(1).scalar_subquery()
+# Failures that a new pull may cure, as `pulls_failed_idx` has them.
+UNTRIED = (pulls.c.state == literal_column("'failed'")) & _TRIED_AGAIN.is_(None)
+
+
+def failed(
+    tx: Connection,
+    after: Pull | None = None,
+    *,
+    error_class: str | None = None,
+    but: Collection[str] = (),
+    until: datetime | None = None,
+) -> list[Pull]:
+    """A page of the failed pulls that were not tried again, oldest first; behind this one.
+
+    Of one class, or of any `but` these; recorded `until` then.
+    """
+    rest = select(*COLUMNS).where(UNTRIED).order_by(pulls.c.created_at, pulls.c.id)
     if error_class is not None:
-        statement = statement.where(pulls.c.error_class == error_class)
-    return [as_pull(row) for row in tx.execute(statement.order_by(pulls.c.created_at))]
+        rest = rest.where(pulls.c.error_class == error_class)
+    if but:
+        rest = rest.where(pulls.c.error_class.not_in(but))
+    if until is not None:
+        rest = rest.where(pulls.c.created_at <= until)
+    if after is not None:
+        place = tuple_(pulls.c.created_at, pulls.c.id)
+        rest = rest.where(place > tuple_(after.created_at, after.id))
+    return [as_pull(row) for row in tx.execute(first_page(rest))]
 
 
 _IS_OVER = pulls.c.state.in_(FINAL_STATES) & (pulls.c.id == bindparam("pull_id"))

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, column, select, table, text
+from sqlalchemy import Row, Select, column, select, table, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
+from shared.catalog.paging import count_rows, first_page
 from shared.catalog.tables import (
     image_history,
     images,
@@ -181,10 +182,35 @@ def current(tx: Connection, reference: str, platform: str) -> ImageRow | None:
     return _image(row) if row else None
 
 
-def listing(tx: Connection) -> list[ImageRow]:
-    """Every image, by name."""
-    rows = tx.execute(_select().order_by(images.c.reference, images.c.platform))
-    return [_image(row) for row in rows]
+def listing(tx: Connection, after: ImageRow | None = None) -> list[ImageRow]:
+    """A page of the images, by name; behind this one."""
+    statement = _select().order_by(images.c.reference, images.c.platform)
+    if after is not None:
+        name = tuple_(images.c.reference, images.c.platform)
+        statement = statement.where(name > tuple_(after.reference, after.platform))
+    return [_image(row) for row in tx.execute(first_page(statement))]
+
+
+def count(tx: Connection, most: int) -> int:
+    """How many images there are; `most` where there are more."""
+    return count_rows(tx, select(images.c.id), most)
+
+
+def of_reference(tx: Connection, reference: str, platform: str | None = None) -> list[ImageRow]:
+    """What a reference names, by platform; of one, or of all."""
+    statement = _select().where(images.c.reference == reference).order_by(images.c.platform)
+    if platform is not None:
+        statement = statement.where(images.c.platform == platform)
+    return [_image(row) for row in tx.execute(statement)]
+
+
+def names(page: Sequence[ImageRow]) -> dict[str, list[str]]:
+    """The images of a page, for statements that ask about all of them at once."""
+    return {
+        "references": [image.reference for image in page],
+        "platforms": [image.platform for image in page],
+        "manifests": [image.manifest_digest for image in page],
+    }
 
 
 def layers_of(tx: Connection, reference: str, platform: str) -> list[LayerFile]:

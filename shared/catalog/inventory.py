@@ -1,15 +1,20 @@
-"""What the catalog says there is, for whoever compares it with what is there. Reads only."""
+"""Questions of the doctor about pulls, leases and the server. Reads only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import func, literal_column, select, text
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.database import Connection
+from shared.catalog.ends import UNTRIED
+from shared.catalog.pull_tables import FINAL, OPEN, pulls
 from shared.oci.digest import Digest
 
-_PAGE = 10_000
+# Rows that are looked at for a sentence with a number in it, which need not be exact beyond.
+MOST_FAILURES = 1000
+MOST_PULLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Unattended:
-    """An open pull that nobody is at work on, and that has no reason with a time to come."""
+    """An open pull without a living lease, and without a reason with a time to come."""
 
     pull_id: str
     reference: str
@@ -36,31 +41,11 @@ class Unattended:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """So many pulls failed with this class, and nobody has tried them again."""
+    """How many pulls failed with this class, and were not tried again."""
 
     error_class: str
     count: int
     newest_message: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImageName:
-    """What a layout should name."""
-
-    reference: str
-    platform: str
-    manifest_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A layer that came over the network: how many bytes, in how many starts, of how many."""
-
-    registry: str
-    digest: str
-    size_bytes: int
-    bytes_fetched: int
-    starts: int
 
 
 def server(tx: Connection) -> Server:
@@ -75,11 +60,11 @@ def server(tx: Connection) -> Server:
 
 
 # A reason that ran out a moment ago is about to be looked at.
-_UNATTENDED = """
+_UNATTENDED = f"""
     SELECT p.id, p.reference, p.state, p.generation, coalesce(array_agg(pull_layers.digest)
-        FILTER (WHERE pull_layers.digest IS NOT NULL), '{}') AS digests
+        FILTER (WHERE pull_layers.digest IS NOT NULL), '{{}}') AS digests
     FROM pulls p LEFT JOIN pull_layers ON pull_layers.pull_id = p.id
-    WHERE p.state NOT IN ('complete', 'failed', 'cancelled')
+    WHERE p.{OPEN}
       AND coalesce((p.waiting_for->>'until')::timestamptz
           < clock_timestamp() - make_interval(secs => :grace), true)
       AND NOT EXISTS (SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
@@ -92,79 +77,75 @@ _UNATTENDED = """
 """
 
 
-def unattended(tx: Connection, grace_seconds: float, limit: int = 1000) -> list[Unattended]:
-    """Open pulls without a living lease and without a reason that holds; oldest first."""
-    rows = tx.execute(text(_UNATTENDED), {"grace": grace_seconds, "limit": limit})
+def unattended(tx: Connection, grace_seconds: float) -> list[Unattended]:
+    """Open pulls without a living lease and without a reason that holds; the oldest first, at most
+    `MOST_PULLS`.
+    """
+    rows = tx.execute(text(_UNATTENDED), {"grace": grace_seconds, "limit": MOST_PULLS})
     return [
         Unattended(row.id, row.reference, row.state, row.generation, frozenset(row.digests))
         for row in rows
     ]
 
 
+_UNANSWERED = text(
+    f"""
+    SELECT id FROM pulls WHERE {FINAL} AND answered_at IS NULL
+    AND finished_at < statement_timestamp() - make_interval(secs => :seconds)
+    ORDER BY finished_at LIMIT :limit
+    """
+)
+
+
 def unanswered(tx: Connection, seconds: float) -> list[str]:
-    """Pulls that ended so long ago, and whoever waits for them was not told."""
-    statement = text(
-        """
-        SELECT id FROM pulls WHERE state IN ('complete', 'failed', 'cancelled')
-        AND answered_at IS NULL
-        AND finished_at < clock_timestamp() - make_interval(secs => :seconds)
-        ORDER BY finished_at
-        """
+    """Pulls that ended this long ago, and whose callers were not told: at most `MOST_PULLS`."""
+    values = {"seconds": seconds, "limit": MOST_PULLS}
+    return list(tx.execute(_UNANSWERED, values).scalars())
+
+
+_newest = (
+    select(pulls.c.error_class, pulls.c.error_message, pulls.c.created_at)
+    .where(UNTRIED)
+    .order_by(pulls.c.created_at.desc(), pulls.c.id.desc())
+    .limit(literal_column(str(MOST_FAILURES)))
+    .subquery()
+)
+_number = func.count().label("number")
+_FAILURES = (
+    select(
+        _newest.c.error_class,
+        _number,
+        func.array_agg(aggregate_order_by(_newest.c.error_message, _newest.c.created_at.desc()))[
+            1
+        ].label("newest_message"),
     )
-    return list(tx.execute(statement, {"seconds": seconds}).scalars())
+    .group_by(_newest.c.error_class)
+    .order_by(_number.desc(), _newest.c.error_class)
+)
 
 
 def failures(tx: Connection) -> list[Failures]:
-    """Failed pulls by class, the most frequent first."""
-    rows = tx.execute(
-        text(
-            """
-            SELECT p.error_class, count(*) AS number,
-                (array_agg(p.error_message ORDER BY p.finished_at DESC))[1] AS newest_message
-            FROM pulls p WHERE p.state = 'failed'
-              AND NOT EXISTS (SELECT FROM pulls again WHERE again.retry_of = p.id)
-            GROUP BY p.error_class ORDER BY count(*) DESC, p.error_class
-            """
-        )
-    )
-    return [Failures(row.error_class or "", row.number, row.newest_message or "") for row in rows]
+    """Failed pulls by class, the most frequent first: of the newest `MOST_FAILURES`."""
+    return [
+        Failures(row.error_class or "", row.number, row.newest_message or "")
+        for row in tx.execute(_FAILURES)
+    ]
 
 
 def count_open(tx: Connection) -> int:
     """How many pulls have not ended."""
-    statement = text(
-        "SELECT count(*) FROM pulls WHERE state NOT IN ('complete', 'failed', 'cancelled')"
-    )
-    return int(tx.execute(statement).scalar_one())
+    return int(tx.execute(text(f"SELECT count(*) FROM pulls WHERE {OPEN}")).scalar_one())
 
 
-def stored_blobs(catalog: Catalog) -> Iterator[tuple[str, int]]:
-    """Digest and size in bytes of every blob that is on the volume, in pages of one look each."""
-    statement = text(
-        """
-        SELECT digest, size_bytes FROM blobs WHERE stored_at IS NOT NULL AND digest > :after
-        ORDER BY digest LIMIT :page
-        """
-    )
-    after = ""
-    while True:
-        with catalog.begin() as tx:
-            rows = tx.execute(statement, {"after": after, "page": _PAGE}).all()
-        yield from ((row.digest, row.size_bytes) for row in rows)
-        if len(rows) < _PAGE:
-            return
-        after = rows[-1].digest
-
-
-def leased(tx: Connection) -> set[Digest]:
-    """The blobs that somebody is at work on, or was, and whose ingests are of use."""
-    return {
-        Digest.parse(digest) for digest in tx.execute(text("SELECT digest FROM leases")).scalars()
-    }
+def leased(tx: Connection, digests: Iterable[Digest]) -> set[Digest]:
+    """Those of these blobs that have a lease, living or not: their ingests are of use."""
+    given = [str(digest) for digest in digests]
+    statement = text("SELECT digest FROM leases WHERE digest = ANY(CAST(:digests AS text[]))")
+    return {Digest.parse(digest) for digest in tx.execute(statement, {"digests": given}).scalars()}
 
 
 def is_resolving(tx: Connection) -> bool:
-    """Whether anybody resolves or links a pull, and may be writing a document."""
+    """Whether any pull is resolved or linked now: a document may be written for it."""
     statement = text(
         """
         SELECT EXISTS (SELECT FROM step_leases WHERE name LIKE 'pull/%'
@@ -172,53 +153,3 @@ def is_resolving(tx: Connection) -> bool:
         """
     )
     return bool(tx.execute(statement).scalar_one())
-
-
-def image_names(tx: Connection) -> list[ImageName]:
-    """Every image, and the manifest that its layout should name."""
-    rows = tx.execute(
-        text(
-            """
-            SELECT images.reference, images.platform, manifests.digest AS manifest_digest
-            FROM images JOIN manifests ON manifests.id = images.manifest_id
-            ORDER BY images.reference, images.platform
-            """
-        )
-    )
-    return [ImageName(**row._mapping) for row in rows]
-
-
-def unbacked_images(tx: Connection) -> list[tuple[str, str, str]]:
-    """Reference, platform, digest: an image that points at a blob that is not stored."""
-    rows = tx.execute(
-        text(
-            """
-            SELECT named.reference, named.platform, named.digest FROM (
-                SELECT images.reference, images.platform, manifests.digest FROM images
-                JOIN manifests ON manifests.id = images.manifest_id
-                UNION SELECT images.reference, images.platform, configs.digest FROM images
-                JOIN manifests ON manifests.id = images.manifest_id
-                JOIN configs ON configs.id = manifests.config_id
-                UNION SELECT reference, platform, digest FROM image_layers
-            ) AS named LEFT JOIN blobs ON blobs.digest = named.digest
-            WHERE blobs.stored_at IS NULL ORDER BY 1, 2, 3
-            """
-        )
-    )
-    return [(row.reference, row.platform, row.digest) for row in rows]
-
-
-def fetched(tx: Connection) -> list[Fetched]:
-    """Every layer that came over the network, by registry and digest."""
-    rows = tx.execute(
-        text(
-            """
-            SELECT pulls.registry, pull_layers.digest, max(pull_layers.size_bytes) AS size_bytes,
-                sum(pull_layers.bytes_fetched)::bigint AS bytes_fetched,
-                sum(pull_layers.attempts)::bigint AS starts
-            FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
-            GROUP BY 1, 2 HAVING sum(pull_layers.bytes_fetched) > 0 ORDER BY 1, 2
-            """
-        )
-    )
-    return [Fetched(**row._mapping) for row in rows]

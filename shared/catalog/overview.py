@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from shared.catalog.database import Connection
+from shared.catalog.pull_rows import COLUMNS, IS_FINAL, as_pull
+from shared.catalog.pull_tables import OPEN, pulls
+from shared.catalog.pull_values import Pull
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,7 @@ class Overview:
 def of_fleet(tx: Connection) -> Overview:
     """As it stands."""
     states = tx.execute(
-        text(
-            """
-            SELECT state, count(*) AS number FROM pulls
-            WHERE state NOT IN ('complete', 'failed', 'cancelled') GROUP BY state
-            """
-        )
+        text(f"SELECT state, count(*) AS number FROM pulls WHERE {OPEN} GROUP BY state")
     )
     downloads = tx.execute(
         text(
@@ -45,12 +43,12 @@ def of_fleet(tx: Connection) -> Overview:
     )
 
 
-def ended_after(tx: Connection, moment: datetime, limit: int) -> list[str]:
+def ended_after(tx: Connection, moment: datetime, limit: int) -> list[Pull]:
     """The pulls that ended after this moment of the database's clock, in that order."""
-    statement = text(
-        """
-        SELECT id FROM pulls WHERE state IN ('complete', 'failed', 'cancelled')
-        AND finished_at > :moment ORDER BY finished_at LIMIT :limit
-        """
+    rows = tx.execute(
+        select(*COLUMNS)
+        .where(IS_FINAL, pulls.c.finished_at > moment)
+        .order_by(pulls.c.finished_at)
+        .limit(limit)
     )
-    return list(tx.execute(statement, {"moment": moment, "limit": limit}).scalars())
+    return [as_pull(row) for row in rows]

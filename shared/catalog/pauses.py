@@ -6,8 +6,12 @@ from datetime import datetime
 from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.catalog.database import Connection
+from shared.catalog.database import Catalog, Connection
 from shared.catalog.fleet_tables import pauses
+from shared.catalog.pull_tables import OPEN
+
+# Rows of a step.
+_AT_ONCE = 1000
 
 # What holds the pull `p`, for statements that name it so.
 _HOLDING = """pauses WHERE pauses.scope = 'fleet'
@@ -47,21 +51,52 @@ def pause(tx: Connection, scope: str, name: str = "") -> bool:
 
 
 def resume(tx: Connection, scope: str, name: str = "") -> bool:
-    """Let it go on, at once; False when it was not paused."""
+    """Let it go on; False when it was not paused. `go_on` tells those that wait."""
     statement = delete(pauses).where(pauses.c.scope == scope, pauses.c.name == name)
-    if tx.execute(statement.returning(pauses.c.scope)).scalar() is None:
-        return False
-    # What another pause still holds is told so when it tries.
-    for table in ("pulls", "pull_layers"):
-        tx.execute(
-            text(
-                f"""
-                UPDATE {table} SET waiting_for = NULL, not_before = NULL
-                WHERE waiting_for->>'cause' = 'paused'
-                """
-            )
-        )
-    return True
+    return tx.execute(statement.returning(pauses.c.scope)).scalar() is not None
+
+
+# Those under way first; in the line there is no time to wait for, only a reason that is told.
+_MAY_WAIT = text(
+    f"""
+    SELECT id FROM pulls
+    WHERE {OPEN} AND (admitted_at IS NOT NULL OR waiting_for->>'cause' = 'paused')
+    ORDER BY admitted_at IS NULL, id
+    """
+)
+
+# A row that another transaction works on is left to that one.
+_MAKE_PULLS_DUE = text("""
+    WITH due AS (
+        SELECT id FROM pulls
+        WHERE id = ANY(CAST(:ids AS text[])) AND waiting_for->>'cause' = 'paused'
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    UPDATE pulls SET waiting_for = NULL, not_before = NULL FROM due WHERE pulls.id = due.id
+""")
+_MAKE_LAYERS_DUE = text("""
+    WITH due AS (
+        SELECT pull_id, digest FROM pull_layers
+        WHERE pull_id = ANY(CAST(:ids AS text[])) AND waiting_for->>'cause' = 'paused'
+        ORDER BY pull_id, digest FOR UPDATE SKIP LOCKED
+    )
+    UPDATE pull_layers SET waiting_for = NULL, not_before = NULL FROM due
+    WHERE pull_layers.pull_id = due.pull_id AND pull_layers.digest = due.digest
+""")
+
+
+def go_on(catalog: Catalog) -> None:
+    """After `resume`: what waits for the end of a pause is due at once.
+
+    In steps, each committed: what is left when one fails is due at its own time, within a minute.
+    What another pause still holds is told so when it tries.
+    """
+    with catalog.begin() as tx:
+        ids = list(tx.execute(_MAY_WAIT).scalars())
+    for step in range(0, len(ids), _AT_ONCE):
+        with catalog.begin() as tx:
+            for statement in (_MAKE_PULLS_DUE, _MAKE_LAYERS_DUE):
+                tx.execute(statement, {"ids": ids[step : step + _AT_ONCE]})
 
 
 def listing(tx: Connection) -> list[Pause]:

@@ -29,6 +29,9 @@ OPEN_STATES = ("queued", "resolving", "fetching", "linking")
 FINAL_STATES = ("complete", "failed", "cancelled")
 _STATES = ", ".join(f"'{state}'" for state in (*OPEN_STATES, *FINAL_STATES))
 _FINAL = ", ".join(f"'{state}'" for state in FINAL_STATES)
+# For statements and indexes alike. PostgreSQL uses a partial index only where the statement itself
+# says what the index holds; it cannot tell from parameters.
+OPEN, FINAL = f"state NOT IN ({_FINAL})", f"state IN ({_FINAL})"
 
 pulls = Table(
     "pulls",
@@ -78,30 +81,37 @@ pulls = Table(
     CheckConstraint(f"state IN ({_STATES})", name="state"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
     # Those under way are few, those in the line may be many: neither is read for the other.
-    Index(
-        "pulls_open_idx", "state", "admitted_at", postgresql_where=text(f"state NOT IN ({_FINAL})")
-    ),
+    Index("pulls_open_idx", "state", "admitted_at", postgresql_where=text(OPEN)),
     Index(
         "pulls_deadline_idx",
         "deadline_at",
-        postgresql_where=text(f"deadline_at IS NOT NULL AND state NOT IN ({_FINAL})"),
+        postgresql_where=text(f"deadline_at IS NOT NULL AND {OPEN}"),
     ),
     Index(
         "pulls_unanswered_idx",
         "finished_at",
-        postgresql_where=text(f"state IN ({_FINAL}) AND answered_at IS NULL"),
+        postgresql_where=text(f"{FINAL} AND answered_at IS NULL"),
     ),
-    Index("pulls_finished_idx", "finished_at", postgresql_where=text(f"state IN ({_FINAL})")),
     Index(
         "pulls_under_way_idx",
         "id",
-        postgresql_where=text(f"admitted_at IS NOT NULL AND state NOT IN ({_FINAL})"),
+        postgresql_where=text(f"admitted_at IS NOT NULL AND {OPEN}"),
     ),
     Index(
         "pulls_in_line_idx",
         "id",
         postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
     ),
+    Index("pulls_finished_idx", "finished_at", postgresql_where=text(FINAL)),
+    # Failures by age, and which of them were tried again.
+    Index(
+        "pulls_failed_idx",
+        "created_at",
+        "id",
+        "error_class",
+        postgresql_where=text("state = 'failed'"),
+    ),
+    Index("pulls_retry_idx", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
     Index("pulls_layout_unsettled_idx", "id", postgresql_where=text("layout_unsettled")),
     # In one direction, so that registries and requesters are found by leaps from one to the next.
     Index(

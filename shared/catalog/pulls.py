@@ -9,11 +9,19 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, select, text, update
+from sqlalchemy import case, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
-from shared.catalog.pull_rows import COLUMNS, IS_OPEN, as_pull, touched, update_open
+from shared.catalog.paging import count_rows, first_page
+from shared.catalog.pull_rows import (
+    COLUMNS,
+    IS_OPEN,
+    IS_OPEN_BY_KEY,
+    as_pull,
+    touched,
+    update_open,
+)
 from shared.catalog.pull_tables import leases, pull_layers, pulls
 from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
 from shared.catalog.tables import blobs
@@ -65,10 +73,18 @@ def lock(tx: Connection, pull_id: str) -> Pull | None:
     return as_pull(row) if row else None
 
 
-def recent(tx: Connection, limit: int) -> list[Pull]:
-    """The newest pulls first."""
-    rows = tx.execute(select(*COLUMNS).order_by(pulls.c.created_at.desc()).limit(limit))
-    return [as_pull(row) for row in rows]
+def recent(tx: Connection, after: Pull | None = None) -> list[Pull]:
+    """A page of the newest pulls first; behind this one."""
+    statement = select(*COLUMNS).order_by(pulls.c.created_at.desc(), pulls.c.id.desc())
+    if after is not None:
+        place = tuple_(pulls.c.created_at, pulls.c.id)
+        statement = statement.where(place < tuple_(after.created_at, after.id))
+    return [as_pull(row) for row in tx.execute(first_page(statement))]
+
+
+def count(tx: Connection, most: int) -> int:
+    """How many pulls there are; `most` where there are more."""
+    return count_rows(tx, select(pulls.c.id), most)
 
 
 def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
@@ -202,9 +218,11 @@ def go_on(tx: Connection, pull_id: str) -> None:
 
 def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
     """Add up what the pull's layers have: the stored ones whole, the others as their leases say."""
-    # No row lock is waited for: whoever holds it will refresh the sum, or end the pull.
+    # No row lock is waited for: its holder will refresh the sum, or end the pull.
     free = (
-        select(pulls.c.id).where(pulls.c.id == pull_id, IS_OPEN).with_for_update(skip_locked=True)
+        select(pulls.c.id)
+        .where(pulls.c.id == pull_id, IS_OPEN_BY_KEY)
+        .with_for_update(skip_locked=True)
     )
     done = case(
         (blobs.c.stored_at.is_not(None), pull_layers.c.size_bytes),

@@ -5,12 +5,13 @@ Files come and go while this looks: what has vanished by the time it is opened i
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from shared.errors import InvalidDigest, UnsupportedAlgorithm
 from shared.oci.digest import Digest
-from shared.volume.directory import volume_errors
+from shared.volume.directory import Directory, volume_errors
 from shared.volume.inheritance import JOURNAL
 from shared.volume.store import BLOCK_BYTES, LOOK_PREFIX, Volume
 
@@ -34,35 +35,63 @@ class IngestFiles:
     documents_only: bool
 
 
-def blob_files(volume: Volume) -> list[BlobFile]:
-    """Every file under blobs/. Raises VolumeUnavailable."""
+def blob_files(volume: Volume) -> Iterator[BlobFile]:
+    """Every file under blobs/, as it is found. Raises VolumeUnavailable."""
     with volume_errors("be listed"):
-        return [
-            BlobFile(path, _digest(algorithm, name), status.st_size)
-            for algorithm, name, path, status in _entries(volume, "blobs")
-        ]
+        for algorithm, name, path, status in _entries(volume, "blobs"):
+            yield BlobFile(path, _digest(algorithm, name), status.st_size)
 
 
-def ingest_files(volume: Volume) -> list[IngestFiles]:
+def blob_sizes(volume: Volume, digests: Iterable[Digest]) -> dict[Digest, int]:
+    """The size in bytes of those among `digests` that have a file. Raises VolumeUnavailable."""
+    found = {}
+    with volume_errors("be read"), ExitStack() as opened:
+        rooms: dict[str, Directory | None] = {}
+        for digest in digests:
+            if digest.algorithm not in rooms:
+                rooms[digest.algorithm] = _room(volume, digest.algorithm, opened)
+            room = rooms[digest.algorithm]
+            status = room.stat(digest.encoded) if room else None
+            if status is not None:
+                found[digest] = status.st_size
+    return found
+
+
+def _room(volume: Volume, algorithm: str, opened: ExitStack) -> Directory | None:
+    try:
+        return opened.enter_context(volume.root.descend("blobs", algorithm))
+    except FileNotFoundError:
+        return None
+
+
+def ingest_files(volume: Volume) -> Iterator[IngestFiles]:
     """Every download that was begun and has not been committed. Raises VolumeUnavailable."""
-    found = []
     with volume_errors("be listed"):
         for algorithm, name, path, status in _entries(volume, "ingest"):
             if not stat.S_ISDIR(status.st_mode):
-                found.append(IngestFiles(path, None, status.st_size, documents_only=False))
-                continue
-            sizes = _sizes(volume, algorithm, name)
-            if sizes:
+                yield IngestFiles(path, None, status.st_size, documents_only=False)
+            elif sizes := _sizes(volume, algorithm, name):
                 owners = [owner for owner in sizes if not owner.endswith(JOURNAL)]
-                found.append(
-                    IngestFiles(
-                        path,
-                        _digest(algorithm, name),
-                        sum(sizes.values()),
-                        documents_only=all(owner.startswith("document-") for owner in owners),
-                    )
+                yield IngestFiles(
+                    path,
+                    _digest(algorithm, name),
+                    sum(sizes.values()),
+                    documents_only=all(owner.startswith("document-") for owner in owners),
                 )
-    return found
+
+
+def is_left(volume: Volume, ingest: IngestFiles) -> bool:
+    """Whether any of its files is still there. Raises VolumeUnavailable."""
+    with volume_errors("be listed"):
+        _, *rooms, name = ingest.path.split("/")
+        if len(rooms) == 1 and _sizes(volume, rooms[0], name):
+            return True
+        try:
+            with volume.root.descend("ingest", *rooms) as directory:
+                status = directory.stat(name)
+        except FileNotFoundError:
+            return False
+        return status is not None and not stat.S_ISDIR(status.st_mode)
 
 
 def names_itself(volume: Volume, digest: Digest, beat: Callable[[int], None]) -> bool | None:
@@ -102,7 +131,7 @@ def _entries(volume: Volume, room: str) -> Iterator[tuple[str, str, str, os.stat
                     yield "", algorithm, f"{room}/{algorithm}", status
                 continue
             with directory:
-                for name in directory.names():
+                for name in directory.walk():
                     status = directory.stat(name)
                     if status is not None:
                         yield algorithm, name, f"{room}/{algorithm}/{name}", status
@@ -112,8 +141,8 @@ def _sizes(volume: Volume, algorithm: str, name: str) -> dict[str, int]:
     try:
         with volume.root.descend("ingest", algorithm, name) as directory:
             statuses = {name: directory.stat(name) for name in directory.names()}
-    except FileNotFoundError:
-        # Committed while we looked.
+    except (FileNotFoundError, NotADirectoryError):
+        # Committed while we looked, or no download at all.
         return {}
     return {name: status.st_size for name, status in statuses.items() if status is not None}
 

@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.grown import TAG, Size, grow
 from tests.secrecy import secret
 from tests.waiting import wait_until
 
@@ -64,6 +65,33 @@ def test_json_is_one_document_in_the_order_asked_with_the_highest_status(
     assert (failed["state"], failed["error_class"]) == ("failed", "ManifestUnknown")
     assert failed["error_code"] == "MANIFEST_UNKNOWN"
     assert (complete["state"], complete["bytes_fetched"]) == ("complete", len(LAYER) + 5)
+
+
+GROWN = Size(pulls=600, images=600)
+
+
+def test_lists_show_a_page_and_say_how_many_more_there_are(fleet: Fleet) -> None:
+    grow(fleet.database_url, GROWN)
+    for command in (["ls"], ["status"]):
+        lines = fleet.towline(*command).stdout.splitlines()
+        assert (len(lines), lines[-1]) == (102, "… and 500 more: `--limit 0` lists all of them.")
+    for command in (["ls", "--json"], ["status", "--json"], ["history", TAG, "--json"]):
+        page = fleet.towline(*command, "--limit", "7")
+        assert len(json.loads(page.stdout)) == 7
+        assert "more: `--limit 0`" in page.stderr
+    everything = fleet.towline("ls", "--limit", "0", "--json")
+    assert (len(json.loads(everything.stdout)), everything.stderr) == (600, "")
+    # The one that is looked for is on a page that no list shows.
+    (inspected,) = json.loads(fleet.towline("inspect", TAG, "--json").stdout)
+    assert (inspected["reference"], len(inspected["layers"])) == (TAG, 5)
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "explain", "cancel", "retry"])
+def test_what_cannot_be_an_id_is_no_pull(fleet: Fleet, command: str) -> None:
+    for pull_id in ("no such pull", os.fsdecode(b"\xff\xfe"), "x" * 156):
+        result = fleet.towline(command, pull_id)
+        assert (result.returncode, result.stdout) == (2, ""), result.stderr
+        assert result.stderr.startswith("towline: There is no pull ")
 
 
 def test_detach_prints_the_id_of_a_pull_that_goes_on(served: Fleet, registry: FakeRegistry) -> None:

@@ -116,7 +116,7 @@ def test_the_fleet_is_counted_by_state_with_its_downloads(catalog: Catalog) -> N
         assert view.states == {"fetching": 2, "queued": 1}
         assert view.open == 3
         assert view.downloads == {fence: 30}
-        assert overview.ended_after(tx, began, 10) == ["d"]
+        assert [pull.id for pull in overview.ended_after(tx, began, 10)] == ["d"]
         assert overview.ended_after(tx, pulls.clock(tx), 10) == []
 
 

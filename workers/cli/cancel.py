@@ -9,16 +9,17 @@ import click
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import Pull
 from workers.cli.patience import patiently
-from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.client import answer_ended
+from workers.contract import is_pull_id
 from workers.pulling.ending import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
+from workers.pulling.known import unknown
 
 _PAUSE_SECONDS = 0.2
 
 
 @click.command("cancel")
-@click.argument("pull_ids", type=possible_id, nargs=-1, required=True, metavar="PULL…")
+@click.argument("pull_ids", nargs=-1, required=True, metavar="PULL…")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     """End pulls that are on their way.
@@ -30,12 +31,16 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     Exit status: 0 when every pull is cancelled now, by this command or before; 1 when one had
     ended otherwise, which stays as it is; 2 when one does not exist.
     """
+    distinct = dict.fromkeys(pull_ids)
+    possible = [pull_id for pull_id in distinct if is_pull_id(pull_id)]
+    refused = [unknown(pull_id) for pull_id in distinct if not is_pull_id(pull_id)]
     with open_session() as session:
-        ended, unknown = _cancel(session.catalog, list(dict.fromkeys(pull_ids)))
+        ended, missing = _cancel(session.catalog, possible)
         if not answer_ended(session.app, session.catalog, ended):
             click.echo("The queue is away: the reconciler tells the callers that wait.", err=True)
-    for pull_id in unknown:
-        click.echo(f"towline: {nothing_to_cancel(pull_id)}", err=True)
+    refused += map(nothing_to_cancel, missing)
+    for error in refused:
+        click.echo(f"towline: {error}", err=True)
     if as_json:
         rows = [{"pull_id": pull.id, "state": pull.state} for pull in ended]
         click.echo(json.dumps(rows, indent=2))
@@ -43,11 +48,11 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
         for pull in ended:
             click.echo(_line(pull))
     others = any(pull.state != "cancelled" for pull in ended)
-    return 2 if unknown else int(others)
+    return 2 if refused else int(others)
 
 
 def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str]]:
-    """Cancel each as soon as its row stands: those that have ended now, and the unknown ones."""
+    """Cancel each as soon as its row stands: those that have ended now, and those without a row."""
     ended: dict[str, Pull] = {}
     deadline = time.monotonic() + LATEST_ROW_SECONDS
     while True:
@@ -57,9 +62,9 @@ def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str
             pull = patiently(catalog, functools.partial(cancel_pull, catalog, pull_id))
             if pull is not None:
                 ended[pull_id] = pull
-        unknown = [pull_id for pull_id in pull_ids if pull_id not in ended]
-        if not unknown or time.monotonic() > deadline:
-            return [ended[pull_id] for pull_id in pull_ids if pull_id in ended], unknown
+        missing = [pull_id for pull_id in pull_ids if pull_id not in ended]
+        if not missing or time.monotonic() > deadline:
+            return [ended[pull_id] for pull_id in pull_ids if pull_id in ended], missing
         time.sleep(_PAUSE_SECONDS)
 
 

@@ -13,7 +13,6 @@ from shared.catalog.schema import volume_id
 from shared.errors import InvalidArgument, VolumeFull, VolumeUnavailable
 from shared.volume.store import Volume
 from workers.cli.branches import Branch, print_branch
-from workers.cli.pull_ids import possible_id
 from workers.cli.session import Session, open_session
 from workers.cli.tables import shown_time
 from workers.client import QueueUnavailable
@@ -28,7 +27,7 @@ _SHOWN_ALIKE = 4
 
 
 @click.command("explain")
-@click.argument("pull_id", type=possible_id, metavar="PULL")
+@click.argument("pull_id", metavar="PULL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def explain_command(pull_id: str, *, as_json: bool) -> None:
     """Say why a pull waits, until when, and what it would take.

@@ -1,41 +1,41 @@
 """`towline ls` and `towline inspect`: which images are here, and which files make one up."""
 
 import json
+from itertools import chain, islice
 from typing import Any
 
 import click
 from rich.filesize import decimal
 
 from shared.catalog import images
+from shared.catalog.paging import pages
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from workers.cli.session import open_session
-from workers.cli.tables import print_table, shown_time
+from workers.cli.tables import (
+    limit_option,
+    print_documents,
+    print_table,
+    say_more,
+    shown_time,
+)
 
 
 @click.command("ls")
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def ls_command(*, as_json: bool) -> None:
-    """List the images on the volume."""
-    with open_session() as session, session.catalog.begin() as tx:
-        rows = images.listing(tx)
-    if as_json:
-        click.echo(json.dumps([_document(row) for row in rows], indent=2))
-        return
-    print_table(
-        ("reference", "platform", "manifest", "size", "pulled"),
-        [
-            (
-                row.reference,
-                row.platform,
-                row.manifest_digest,
-                decimal(row.size_bytes),
-                shown_time(row.pulled_at),
-            )
-            for row in rows
-        ],
-    )
+def ls_command(limit: int, *, as_json: bool) -> None:
+    """List the images on the volume, by name."""
+    with open_session() as session:
+        found = chain.from_iterable(pages(session.catalog, images.listing))
+        rows = islice(found, limit or None)
+        if as_json:
+            print_documents(map(_document, rows))
+        else:
+            columns = ("reference", "platform", "manifest", "size", "pulled")
+            print_table(columns, map(_row, rows))
+        say_more(session.catalog, limit, images.count, as_json=as_json)
 
 
 @click.command("inspect")
@@ -49,8 +49,7 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
     with open_session() as session, session.catalog.begin() as tx:
         found = [
             _document(row) | {"layers": _layers(images.layers_of(tx, name, row.platform))}
-            for row in images.listing(tx)
-            if row.reference == name and wanted in {None, row.platform}
+            for row in images.of_reference(tx, name, wanted)
         ]
     if not found:
         here = f"{name} for {wanted}" if wanted else name
@@ -60,6 +59,16 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
         return
     for image in found:
         _print(image)
+
+
+def _row(row: images.ImageRow) -> tuple[str, ...]:
+    return (
+        row.reference,
+        row.platform,
+        row.manifest_digest,
+        decimal(row.size_bytes),
+        shown_time(row.pulled_at),
+    )
 
 
 def _document(row: images.ImageRow) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import click
 
 from shared.catalog import chains, pauses
-from shared.catalog.database import Connection
+from shared.catalog.database import Catalog, Connection
 from shared.catalog.pauses import Pause
-from shared.errors import InvalidArgument, InvalidReference
+from shared.errors import CatalogUnavailable, InvalidArgument, InvalidReference
 from shared.oci.reference import Reference
 from workers.cli.session import open_session
 from workers.cli.tables import print_table, shown_time
@@ -30,7 +30,7 @@ class Scope(NamedTuple):
         if self.kind == "fleet":
             return "the fleet"
         if not self.name:
-            return "whoever names no requester"
+            return "pulls that name no requester"
         return f"the {self.kind} {self.name}"
 
 
@@ -38,7 +38,7 @@ def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that both commands take."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
-        click.option("--requester", metavar="NAME", help="Its pulls; '' for those of nobody."),
+        click.option("--requester", metavar="NAME", help="Its pulls; '' for those that name none."),
         click.option("--registry", metavar="HOST", help="Pulls from this registry."),
     ):
         command = option(command)
@@ -78,10 +78,13 @@ def resume_command(registry: str | None, requester: str | None, *, as_json: bool
     Everything continues from the bytes that are there, within seconds.
     """
     scope = scope_of(registry, requester)
-    with open_session() as session, session.catalog.begin() as tx:
-        changed = pauses.resume(tx, *scope)
-        standing = pauses.listing(tx)
-        unattended = _is_unattended(tx)
+    with open_session() as session:
+        with session.catalog.begin() as tx:
+            changed = pauses.resume(tx, *scope)
+            standing = pauses.listing(tx)
+            unattended = _is_unattended(tx)
+        if changed:
+            _go_on(session.catalog)
     if as_json:
         _print_json(standing, changed)
     else:
@@ -91,6 +94,14 @@ def resume_command(registry: str | None, requester: str | None, *, as_json: bool
             click.echo(f"Still paused: {Scope(one.scope, one.name)} (`{how_to_resume(one)}`).")
     if changed and unattended:
         click.echo("No reconciler is in office to send it: start `towline reconcile`.", err=True)
+
+
+def _go_on(catalog: Catalog) -> None:
+    """The pause is over, whatever comes of this."""
+    try:
+        pauses.go_on(catalog)
+    except CatalogUnavailable:
+        click.echo("The database is busy: some pulls go on within a minute only.", err=True)
 
 
 def scope_of(registry: str | None, requester: str | None) -> Scope:

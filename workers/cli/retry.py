@@ -1,22 +1,24 @@
 """`towline retry`: a new pull that asks for what one that failed or was cancelled asked for."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import click
 
 from shared import errors
 from shared.catalog import ends, pulls
-from shared.catalog.database import Catalog
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.paging import pages
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument, TowlineError
-from workers.cli.pull_ids import possible_id
-from workers.cli.session import open_session
+from workers.cli.session import Session, open_session
+from workers.cli.tables import print_documents
 from workers.client import UNREADABLE, check_queue, record_retry, send_recorded
+from workers.pulling.known import known
 
 
 @click.command("retry")
-@click.argument("pull_ids", type=possible_id, nargs=-1, metavar="PULL…")
+@click.argument("pull_ids", nargs=-1, metavar="PULL…")
 @click.option("--failed", "all_failed", is_flag=True, help="Every failed pull not retried yet.")
 @click.option("--error-class", metavar="CLASS", help="With --failed: those of this class only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -36,39 +38,64 @@ def retry_command(
         raise InvalidArgument(f"{error_class} is no error class: `towline doctor` counts by class.")
     with open_session() as session:
         check_queue(session.app)
-        old, refused = _chosen(session.catalog, pull_ids, error_class)
-        new: list[Pull] = []
-        for pull in old:
+        retrial = _Retrial(session)
+        if all_failed:
+            old = _failed(session.catalog, error_class)
+        else:
+            old = iter([_named(session.catalog, pull_ids, retrial.refused)])
+        _print(chain.from_iterable(map(retrial.again, old)), as_json=as_json)
+    for sentence in retrial.refused:
+        click.echo(f"towline: {sentence}", err=True)
+    if not retrial.sent:
+        click.echo("The queue broke off: the reconciler sends what was recorded.", err=True)
+    if all_failed and not retrial.count:
+        click.echo("Nothing failed that was not retried.", err=True)
+    return 2 if retrial.refused else 0
+
+
+class _Retrial:
+    """What becomes of the pulls that are tried again. `sent`: the queue has taken all of them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.refused: list[str] = []
+        self.sent = True
+        self.count = 0
+
+    def again(self, page: Sequence[Pull]) -> list[Pull]:
+        """Record and send a new pull for each of these; the new ones."""
+        new = []
+        for pull in page:
             try:
-                new.append(record_retry(session.catalog, pull))
+                new.append(record_retry(self._session.catalog, pull))
+            except InvalidArgument as error:
+                self.refused.append(str(error))
+        self.sent = self.sent and send_recorded(self._session.app, new)
+        self.count += len(new)
+        return new
+
+
+def _failed(catalog: Catalog, error_class: str | None) -> Iterator[list[Pull]]:
+    """What has failed until now: a new pull that fails at once is not tried again and again."""
+    with catalog.begin() as tx:
+        now = pulls.clock(tx)
+
+    def look(tx: Connection, after: Pull | None) -> list[Pull]:
+        return ends.failed(tx, after, error_class=error_class, but=UNREADABLE, until=now)
+
+    return pages(catalog, look)
+
+
+def _named(catalog: Catalog, pull_ids: Sequence[str], refused: list[str]) -> list[Pull]:
+    """These pulls; a sentence for each that is none."""
+    found = []
+    with catalog.begin() as tx:
+        for pull_id in dict.fromkeys(pull_ids):
+            try:
+                found.append(known(tx, pull_id))
             except InvalidArgument as error:
                 refused.append(str(error))
-        sent = send_recorded(session.app, new)
-    for sentence in refused:
-        click.echo(f"towline: {sentence}", err=True)
-    if not sent:
-        click.echo("The queue broke off: the reconciler sends what was recorded.", err=True)
-    _print(new, as_json=as_json)
-    if all_failed and not new:
-        click.echo("Nothing failed that was not retried.", err=True)
-    return 2 if refused else 0
-
-
-def _chosen(
-    catalog: Catalog, pull_ids: Sequence[str], error_class: str | None
-) -> tuple[list[Pull], list[str]]:
-    """The pulls to retry, and a sentence for each that is none."""
-    with catalog.begin() as tx:
-        if not pull_ids:
-            failed = ends.failed(tx, error_class)
-            return [pull for pull in failed if pull.error_class not in UNREADABLE], []
-        found = {pull_id: pulls.get(tx, pull_id) for pull_id in pull_ids}
-    unknown = [
-        f"There is no pull {pull_id}: `towline status` lists them."
-        for pull_id, pull in found.items()
-        if pull is None
-    ]
-    return [pull for pull in found.values() if pull is not None], unknown
+    return found
 
 
 def _is_error_class(name: str) -> bool:
@@ -76,18 +103,18 @@ def _is_error_class(name: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, TowlineError)
 
 
-def _print(new: Sequence[Pull], *, as_json: bool) -> None:
+def _print(new: Iterable[Pull], *, as_json: bool) -> None:
     if as_json:
-        rows = [
-            {
-                "pull_id": pull.id,
-                "retry_of": pull.retry_of,
-                "reference": pull.reference,
-                "state": pull.state,
-            }
-            for pull in new
-        ]
-        click.echo(json.dumps(rows, indent=2))
+        print_documents(map(_document, new))
         return
     for pull in new:
         click.echo(pull.id)
+
+
+def _document(pull: Pull) -> dict[str, str | None]:
+    return {
+        "pull_id": pull.id,
+        "retry_of": pull.retry_of,
+        "reference": pull.reference,
+        "state": pull.state,
+    }

@@ -1,24 +1,33 @@
 """`towline status`: what the fleet's pulls are doing."""
 
 import json
+from itertools import chain, islice
 
 import click
 from rich.filesize import decimal
 
 from shared.catalog import pulls
+from shared.catalog.paging import pages
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
 from workers.cli.pull import pull_document
-from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
-from workers.cli.tables import print_table, shown_time
+from workers.cli.tables import (
+    limit_option,
+    print_documents,
+    print_table,
+    say_more,
+    shown_time,
+)
 from workers.cli.waiting import waiting_sentence
 from workers.cli.watching import Snapshot, snapshot
 
+_COLUMNS = ("pull", "reference", "platform", "state", "done", "total", "since", "waits for")
+
 
 @click.command("status")
-@click.argument("pull_id", type=possible_id, required=False, metavar="[PULL]")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.argument("pull_id", required=False, metavar="[PULL]")
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
     """List the newest pulls, or show one with its layers."""
@@ -27,15 +36,13 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
             one = snapshot(session.catalog, pull_id)
             _show_one(one, as_json=as_json)
             return
-        with session.catalog.begin() as tx:
-            rows = pulls.recent(tx, limit)
-    if as_json:
-        click.echo(json.dumps([pull_document(pull) for pull in rows], indent=2))
-    else:
-        print_table(
-            ("pull", "reference", "platform", "state", "done", "total", "since", "waits for"),
-            [_row(pull) for pull in rows],
-        )
+        found = chain.from_iterable(pages(session.catalog, pulls.recent))
+        rows = islice(found, limit or None)
+        if as_json:
+            print_documents(map(pull_document, rows))
+        else:
+            print_table(_COLUMNS, map(_row, rows))
+        say_more(session.catalog, limit, pulls.count, as_json=as_json)
 
 
 def _row(pull: Pull) -> tuple[str, ...]:

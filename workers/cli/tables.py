@@ -1,25 +1,103 @@
-"""Tables that fit: folded on a terminal, whole in a pipe, where other programs read them."""
+"""Tables that fit: folded on a terminal, whole in a pipe, where other programs read them.
 
+A list may be long: it is printed as it comes, and says at its end how many more there are.
+"""
+
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
+from textwrap import indent
+from typing import Any, TypeVar
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-_PIPE_COLUMNS = 1000
+from shared.catalog.database import Catalog, Connection
+
+Value = TypeVar("Value")
+
+# Rows that share their columns' widths.
+_AT_ONCE = 500
+# What is not shown is counted up to here, which costs a list of any length the same.
+_COUNTED = 10_000
+
+limit_option = click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(0),
+    help="At most this many; 0 for all.",
+)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows of texts under their headings."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        # Cut digests and paths would be of no use to anybody.
-        table.add_column(column, overflow="fold")
+    print_part = _print_folded if sys.stdout.isatty() else _print_whole
+    heading: Sequence[str] | None = columns
+    for part in _parts(rows):
+        print_part(len(columns), heading, part)
+        heading = None
+
+
+def _parts(rows: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    """At least one, so that an empty table has its heading."""
+    left = iter(rows)
+    part = list(islice(left, _AT_ONCE))
+    yield part
+    while part := list(islice(left, _AT_ONCE)):
+        yield part
+
+
+def _print_folded(
+    columns: int, heading: Sequence[str] | None, rows: Iterable[Sequence[str]]
+) -> None:
+    table = Table(box=None, pad_edge=False, show_header=heading is not None)
+    for name in heading or [""] * columns:
+        # Cut digests and paths would be of no use.
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    Console(highlight=False, width=width).print(table)
+    Console(highlight=False).print(table)
+
+
+def _print_whole(
+    columns: int, heading: Sequence[str] | None, rows: Iterable[Sequence[str]]
+) -> None:
+    lines = [*([heading] if heading else []), *rows]
+    widths = [max((len(line[column]) for line in lines), default=0) for column in range(columns)]
+    for line in lines:
+        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        click.echo(" ".join(padded).rstrip())
+
+
+def print_documents(documents: Iterable[Mapping[str, Any]]) -> None:
+    """Print one JSON document: a list, as it comes."""
+    before = "["
+    for document in documents:
+        click.echo(before)
+        click.echo(indent(json.dumps(document, indent=2), "  "), nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
+
+
+def say_more(
+    catalog: Catalog, limit: int, count: Callable[[Connection, int], int], *, as_json: bool
+) -> None:
+    """The last line of a list: how many more there are than these.
+
+    `count` is given how many to count at most. Beside a JSON document it goes to stderr.
+    """
+    if not limit:
+        return
+    most = limit + _COUNTED + 1
+    with catalog.begin() as tx:
+        found = count(tx, most)
+    if found > limit:
+        more = f"{found - limit:,}" if found < most else f"more than {_COUNTED:,}"
+        click.echo(f"… and {more} more: `--limit 0` lists all of them.", err=as_json)
 
 
 def shown_time(time: datetime) -> str:

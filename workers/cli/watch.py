@@ -20,7 +20,6 @@ from workers.cli.display import Display, display_for, summary
 from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
 from workers.cli.patience import interrupts_between_looks, patiently
 from workers.cli.pull import pull_document
-from workers.cli.pull_ids import possible_id
 from workers.cli.session import open_session
 from workers.cli.watching import Snapshot, watch
 
@@ -33,7 +32,7 @@ Key = TypeVar("Key")
 
 
 @click.command("watch")
-@click.argument("pull_id", type=possible_id, required=False, metavar="[PULL]")
+@click.argument("pull_id", required=False, metavar="[PULL]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, at each change.")
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(1, 10_000))
 def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:
@@ -144,6 +143,5 @@ def _watch_fleet(catalog: Catalog, display: FleetDisplay, limit: int) -> None:
 def _look(catalog: Catalog, since: datetime | None, limit: int) -> _Look:
     with catalog.begin() as tx:
         now = pulls.clock(tx)
-        ids = overview.ended_after(tx, since, _ENDED_AT_ONCE) if since else []
-        ended = [pull for each in ids if (pull := pulls.get(tx, each)) is not None]
+        ended = overview.ended_after(tx, since, _ENDED_AT_ONCE) if since else []
         return _Look(now, pulls.open_pulls(tx, limit), ended, overview.of_fleet(tx))

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.catalog import pull_layers, pulls
+from shared.catalog import pull_layers
 from shared.catalog.database import Catalog
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
-from shared.errors import InvalidArgument, InvalidReference
+from shared.errors import InvalidReference
 from shared.oci.reference import Reference
 from workers.cli.patience import interrupts_between_looks, patiently
+from workers.pulling.known import known
 
 _SHORTEST_SECONDS = 0.05
 _LONGEST_SECONDS = 0.5
@@ -59,9 +60,7 @@ def _snapshots(catalog: Catalog, pull_ids: Sequence[str]) -> list[Snapshot]:
 def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:
     """The pull as it stands. Raises InvalidArgument for an unknown id."""
     with catalog.begin() as tx:
-        pull = pulls.get(tx, pull_id)
-        if pull is None:
-            raise InvalidArgument(f"There is no pull {pull_id}: `towline status` lists them.")
+        pull = known(tx, pull_id)
         return Snapshot(pull, pull_layers.of_pull(tx, pull_id, _registry(pull)))
 
 

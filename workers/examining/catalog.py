@@ -122,8 +122,9 @@ def attended(catalog: Catalog, app: Celery | None, settings: Settings) -> Findin
         return finding(
             "pulls",
             "problem",
-            f"{counted(len(lost), 'open pull')} {are} without a living lease, a message or a "
-            "reason that holds: a reconciler sends them again, start `towline reconcile`.",
+            f"{counted(len(lost), 'open pull', most=inventory.MOST_PULLS)} {are} without a living "
+            "lease, a message or a reason that holds: a reconciler sends them again, start "
+            "`towline reconcile`.",
             [f"{one.pull_id} {one.state} {one.reference}" for one in lost],
         )
     if not total:
@@ -160,7 +161,7 @@ def _has_message(pull: Unattended, messages: Messages) -> bool:
 
 
 def answered(catalog: Catalog) -> Finding:
-    """Whoever waits for a pull that has ended was told."""
+    """The callers of the pulls that have ended were told."""
     with catalog.begin() as tx:
         silent = inventory.unanswered(tx, _UNANSWERED_SECONDS)
     if silent:
@@ -168,8 +169,9 @@ def answered(catalog: Catalog) -> Finding:
         return finding(
             "answers",
             "problem",
-            f"{counted(len(silent), 'pull')} {have} ended more than a minute ago, and whoever "
-            "waits was not told: a reconciler answers, once Redis can be written to.",
+            f"{counted(len(silent), 'pull', most=inventory.MOST_PULLS)} {have} ended more than a "
+            "minute ago, and their callers were not told: a reconciler answers, once Redis can be "
+            "written to.",
             silent,
         )
     return Finding("answers", "ok", "Every pull that has ended was answered.")
@@ -179,11 +181,15 @@ def failures(catalog: Catalog) -> Iterator[Finding]:
     """What failed, by class, and was not tried again."""
     with catalog.begin() as tx:
         classes = inventory.failures(tx)
+    looked_at = sum(one.count for one in classes)
+    newest = (
+        f"Of the newest {looked_at:,} failures: " if looked_at == inventory.MOST_FAILURES else ""
+    )
     for one in classes:
         yield Finding(
             "failures",
             "information",
-            f"{counted(one.count, 'pull')} failed with {one.error_class}: `towline retry --failed "
-            f"--error-class {one.error_class}` once the cause is gone.",
+            f"{newest}{counted(one.count, 'pull')} failed with {one.error_class}: `towline retry "
+            f"--failed --error-class {one.error_class}` once the cause is gone.",
             [f"the last: {one.newest_message}"],
         )

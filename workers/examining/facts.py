@@ -11,8 +11,8 @@ from shared.catalog.fleet import FleetView
 from shared.catalog.pauses import Pause
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
-from shared.errors import InvalidArgument
 from shared.oci.digest import Digest
+from workers.pulling.known import known
 from workers.reconciling.backlog import Messages
 
 _NOBODY_LOOKED = FleetView(None, None, None, None)
@@ -48,9 +48,7 @@ class Facts:
 def look(catalog: Catalog, pull_id: str) -> Facts:
     """What the catalog knows. Raises InvalidArgument for an unknown id, CatalogUnavailable."""
     with catalog.begin() as tx:
-        pull = pulls.get(tx, pull_id)
-        if pull is None:
-            raise InvalidArgument(f"There is no pull {pull_id}: `towline status` lists them.")
+        pull = known(tx, pull_id)
         layers = pull_layers.of_pull(tx, pull_id, pull.registry or "")
         holders = chains.holders(tx, pull_id)
         return Facts(

@@ -123,8 +123,8 @@ def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> No
     record(tx, "cancelled")
     ends.cancel(tx, "cancelled", "Enough.")
     assert [pull.id for pull in ends.failed(tx)] == ["old", "young"]
-    assert [pull.id for pull in ends.failed(tx, "Forbidden")] == ["young"]
-    assert ends.failed(tx, "TlsFailed") == []
+    assert [pull.id for pull in ends.failed(tx, error_class="Forbidden")] == ["young"]
+    assert ends.failed(tx, error_class="TlsFailed") == []
 
 
 def test_what_was_tried_again_is_no_longer_to_be_tried_again(tx: Connection) -> None:

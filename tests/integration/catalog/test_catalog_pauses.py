@@ -1,10 +1,11 @@
 """What an operator has paused."""
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from shared.catalog import pauses, pull_layers, pulls
 from shared.catalog.database import Catalog, Connection
+from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_pulls import (
     BASE,
     HOST,
@@ -83,24 +84,79 @@ def test_a_pause_says_what_is_paused_and_how_it_ends(
     assert all(word in pause.sentence for word in words)
 
 
-def test_who_waits_for_the_end_of_a_pause_goes_on_at_once(tx: Connection) -> None:
-    fetching(tx)
-    admitted(tx, "resolving")
-    pauses.pause(tx, "fleet")
-    pull_layers.wait(tx, "p", BASE, "paused", 60, "paused")
-    for pull_id in ("p", "resolving"):
-        pulls.wait(tx, pull_id, "paused", 60, "paused")
-    pauses.resume(tx, "fleet")
-    assert (layer(tx).waiting_for, layer(tx).not_before) == (None, None)
-    for pull_id in ("p", "resolving"):
-        assert (row(tx, pull_id).waiting_for, row(tx, pull_id).not_before) == (None, None)
+def paused_pulls(catalog: Catalog) -> None:
+    """Two under way and one in the line, all told that the fleet is paused."""
+    with catalog.begin() as tx:
+        fetching(tx)
+        admitted(tx, "resolving")
+        record(tx, "in line")
+        pauses.pause(tx, "fleet")
+        pull_layers.wait(tx, "p", BASE, "paused", 60, "paused")
+        for pull_id in ("p", "resolving", "in line"):
+            pulls.wait(tx, pull_id, "paused", 60, "paused")
 
 
-def test_the_end_of_a_pause_ends_no_other_wait(tx: Connection) -> None:
-    fetching(tx)
-    pauses.pause(tx, "fleet")
-    pull_layers.wait(tx, "p", BASE, "rate_limit", 60, "in a minute")
-    pulls.say(tx, "p", "rate_limit", 60, "in a minute")
-    before = (row(tx), layer(tx))
-    pauses.resume(tx, "fleet")
-    assert (row(tx), layer(tx)) == before
+def resume(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        assert pauses.resume(tx, "fleet")
+    pauses.go_on(catalog)
+
+
+def waiting(catalog: Catalog) -> set[str]:
+    """The pulls that are told to wait, or one of whose layers is."""
+    with catalog.begin() as tx:
+        found = rows(
+            tx,
+            "SELECT id FROM pulls WHERE waiting_for IS NOT NULL OR not_before IS NOT NULL "
+            "UNION SELECT pull_id FROM pull_layers "
+            "WHERE waiting_for IS NOT NULL OR not_before IS NOT NULL",
+        )
+    return {pull_id for (pull_id,) in found}
+
+
+def test_pulls_that_wait_for_the_end_of_a_pause_go_on_at_once(catalog: Catalog) -> None:
+    paused_pulls(catalog)
+    assert waiting(catalog) == {"p", "resolving", "in line"}
+    resume(catalog)
+    assert waiting(catalog) == set()
+
+
+def test_the_end_of_a_pause_ends_no_other_wait(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        fetching(tx)
+        pauses.pause(tx, "fleet")
+        pull_layers.wait(tx, "p", BASE, "rate_limit", 60, "in a minute")
+        pulls.say(tx, "p", "rate_limit", 60, "in a minute")
+        before = (row(tx), layer(tx))
+    resume(catalog)
+    with catalog.begin() as tx:
+        assert (row(tx), layer(tx)) == before
+
+
+def test_a_resume_that_fails_half_way_keeps_what_it_has_done(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused_pulls(catalog)
+    monkeypatch.setattr(pauses, "_AT_ONCE", 1)
+    with catalog.begin() as tx:
+        tx.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no'; END $$"
+        )
+        tx.exec_driver_sql(
+            "CREATE TRIGGER refusing BEFORE UPDATE ON pulls FOR EACH ROW "
+            "WHEN (OLD.id = 'resolving') EXECUTE FUNCTION refuse()"
+        )
+    with pytest.raises(DBAPIError):
+        resume(catalog)
+    assert waiting(catalog) == {"resolving", "in line"}
+    with catalog.begin() as tx:
+        assert pauses.listing(tx) == []
+
+
+def test_a_resume_waits_for_no_pull_that_is_being_worked_on(catalog: Catalog) -> None:
+    paused_pulls(catalog)
+    with catalog.begin() as other:
+        assert pulls.lock(other, "p")
+        resume(catalog)
+    assert waiting(catalog) == {"p"}

@@ -88,6 +88,12 @@ STATEMENTS = (
     CREATE INDEX pull_layers_not_before_idx ON pull_layers (not_before)
     WHERE not_before IS NOT NULL
     """,
+    # Failures by age, and which of them were tried again.
+    """
+    CREATE INDEX pulls_failed_idx ON pulls (created_at, id, error_class)
+    WHERE state = 'failed'
+    """,
+    "CREATE INDEX pulls_retry_idx ON pulls (retry_of) WHERE retry_of IS NOT NULL",
 )
 
 
@@ -106,6 +112,8 @@ def downgrade() -> None:
         "pull_layers_not_before_idx",
         "pulls_in_line_idx",
         "pulls_under_way_idx",
+        "pulls_retry_idx",
+        "pulls_failed_idx",
         "leases_held_idx",
         "leases_digest_idx",
         "pulls_finished_idx",

@@ -1,0 +1,106 @@
+"""What the catalog says is on the volume, in pages, for an examination that reads all of it.
+
+Each page is a look of its own, and what is known of its rows is asked for by their names. So the
+examination of a catalog of any size needs little memory, and no statement of it takes long.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, text
+
+from shared.catalog import images
+from shared.catalog.database import Connection
+from shared.catalog.images import ImageRow
+from shared.catalog.paging import first_page
+from shared.catalog.pull_tables import pull_layers
+from shared.catalog.tables import blobs
+from shared.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A layer that came over the network: how many bytes, in how many starts, of how many."""
+
+    registry: str
+    digest: str
+    size_bytes: int
+    bytes_fetched: int
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unbacked:
+    """An image that points at a blob that is not stored."""
+
+    reference: str
+    platform: str
+    digest: str
+
+
+def stored_digests(tx: Connection, after: Digest | None = None) -> list[Digest]:
+    """A page of the blobs that are on the volume, by digest; behind this one."""
+    statement = (
+        select(blobs.c.digest)
+        .where(blobs.c.stored_at.is_not(None), blobs.c.digest > str(after or ""))
+        .order_by(blobs.c.digest)
+    )
+    return [Digest.parse(digest) for digest in tx.execute(first_page(statement)).scalars()]
+
+
+# An index of each table is asked for each manifest.
+_UNBACKED = text("""
+    SELECT named.reference, named.platform, part.digest
+    FROM unnest(CAST(:references AS text[]), CAST(:platforms AS text[]),
+        CAST(:manifests AS text[])) AS named (reference, platform, manifest)
+    JOIN manifests ON manifests.digest = named.manifest
+    CROSS JOIN LATERAL (
+        SELECT manifests.digest
+        UNION SELECT configs.digest FROM configs WHERE configs.id = manifests.config_id
+        UNION SELECT layers.digest FROM manifest_layers
+            JOIN layers ON layers.id = manifest_layers.layer_id
+            WHERE manifest_layers.manifest_id = manifests.id
+    ) AS part
+    LEFT JOIN blobs ON blobs.digest = part.digest
+    WHERE blobs.stored_at IS NULL ORDER BY 1, 2, 3
+""")
+
+
+def unbacked(tx: Connection, page: Sequence[ImageRow]) -> list[Unbacked]:
+    """The blobs of these images that are not stored."""
+    return [Unbacked(**row._mapping) for row in tx.execute(_UNBACKED, images.names(page))]
+
+
+def pulled_digests(tx: Connection, after: str | None = None) -> list[str]:
+    """A page of the layers that any pull has listed, by digest; behind this one."""
+    _take_time(tx)
+    statement = (
+        select(pull_layers.c.digest)
+        .distinct()
+        .where(pull_layers.c.digest > (after or ""))
+        .order_by(pull_layers.c.digest)
+    )
+    return list(tx.execute(first_page(statement)).scalars())
+
+
+_FETCHED = text("""
+    SELECT pulls.registry, pull_layers.digest, max(pull_layers.size_bytes) AS size_bytes,
+        sum(pull_layers.bytes_fetched)::bigint AS bytes_fetched,
+        sum(pull_layers.attempts)::bigint AS starts
+    FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
+    WHERE pull_layers.digest = ANY(CAST(:digests AS text[]))
+      AND (pull_layers.bytes_fetched > 0 OR pull_layers.attempts > 0)
+    GROUP BY 1, 2 HAVING sum(pull_layers.bytes_fetched) > 0 ORDER BY 2, 1
+""")
+
+
+def fetched(tx: Connection, digests: Sequence[str]) -> list[Fetched]:
+    """Those of these layers that came over the network, by digest and registry."""
+    _take_time(tx)
+    rows = tx.execute(_FETCHED, {"digests": list(digests)})
+    return [Fetched(**row._mapping) for row in rows]
+
+
+def _take_time(tx: Connection) -> None:
+    """A base layer may have been listed by millions of pulls, all of which are looked at."""
+    tx.execute(text("SET LOCAL statement_timeout = '1h'"))

@@ -1,0 +1,210 @@
+"""A catalog that has grown: no question reads what is over."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from shared.catalog import (
+    admission,
+    audit,
+    chains,
+    diff_ids,
+    ends,
+    history,
+    images,
+    inventory,
+    layer_looks,
+    overview,
+    pauses,
+    pull_layers,
+    pulls,
+    reasons,
+    recovery,
+    space,
+    unchanged,
+    waiters,
+)
+from shared.catalog.database import Catalog, Connection
+from shared.oci.digest import Digest
+from tests.grown import GROWING, PULL, RARE_FAILURE, TAG, Size, grow
+from tests.integration.catalog.given import of
+from tests.integration.catalog.given_pulls import fetching, record
+from tests.services import fresh_database, with_driver
+from workers.client import UNREADABLE
+from workers.stack.servers import PostgresServer
+
+pytestmark = pytest.mark.integration
+
+SIZE = Size(pulls=12_000, images=4_000)
+# Some pages of five hundred, with what belongs to each row; a twentieth of the rows has failed.
+MOST_ENTRIES = 3_000
+# A number beyond which a list is not counted.
+MOST_COUNTED = 1_500
+
+HOST = "registry.example"
+
+
+@pytest.fixture(scope="module")
+def grown(postgres_server: PostgresServer, migrated_template: str) -> Iterator[Catalog]:
+    """A year of pulls, most of them complete; three are under way and two stand in the line."""
+    with fresh_database(postgres_server, migrated_template) as url:
+        grow(url, SIZE)
+        catalog = Catalog(with_driver(url))
+        with catalog.begin() as tx:
+            for number in range(3):
+                fetching(tx, f"under way {number}", [base(tx), of(f"top {number}")])
+            for number in range(2):
+                record(tx, f"in line {number}")
+        yield catalog
+        catalog.close()
+
+
+@pytest.fixture
+def tx(grown: Catalog) -> Iterator[Connection]:
+    """A transaction that leaves nothing behind."""
+
+    class Undone(Exception):
+        pass
+
+    try:
+        with grown.begin() as tx:
+            yield tx
+            raise Undone
+    except Undone:
+        pass
+
+
+def base(tx: Connection) -> Digest:
+    """The layer that a twentieth of all pulls has listed."""
+    return pull_layers.of_pull(tx, PULL, HOST)[0].digest
+
+
+# Of each table the rows of its scans, of each index the entries: they are all read one by one.
+READ = text("""
+    SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(part.oid)), 0)
+    FROM (
+        SELECT oid FROM pg_class WHERE relname = ANY(:tables) AND relkind = 'r'
+        UNION ALL SELECT indexrelid FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+        WHERE relname = ANY(:tables)
+    ) AS part
+""")
+
+
+def entries_read(tx: Connection, ask: Callable[[Connection], object]) -> int:
+    """How many rows and index entries PostgreSQL looks at for this."""
+
+    def so_far() -> int:
+        return int(tx.execute(READ, {"tables": sorted(GROWING)}).scalar_one())
+
+    before = so_far()
+    ask(tx)
+    return so_far() - before
+
+
+def a_page_later(tx: Connection) -> object:
+    return images.listing(tx, images.listing(tx)[-1])
+
+
+def older(tx: Connection) -> object:
+    return pulls.recent(tx, pulls.recent(tx)[-1])
+
+
+def of_a_page(ask: Callable[[Connection, list[images.ImageRow]], object]) -> object:
+    return lambda tx: ask(tx, images.listing(tx)[:100])
+
+
+def long_ago(tx: Connection) -> datetime:
+    return pulls.clock(tx) - timedelta(days=1)
+
+
+def retried(tx: Connection) -> object:
+    return ends.failed(tx, error_class=RARE_FAILURE, but=UNREADABLE, until=pulls.clock(tx))
+
+
+LISTS = {
+    "ls": images.listing,
+    "ls, a page later": a_page_later,
+    "ls, how many more": lambda tx: images.count(tx, MOST_COUNTED),
+    "status": pulls.recent,
+    "status, a page later": older,
+    "status, how many more": lambda tx: pulls.count(tx, MOST_COUNTED),
+    "inspect": lambda tx: images.of_reference(tx, TAG),
+    "inspect, the layers": lambda tx: images.layers_of(tx, TAG, "linux/amd64"),
+    "history": lambda tx: history.of_reference(tx, TAG, None, 10),
+    "history, how many more": lambda tx: history.count(tx, TAG, None, MOST_COUNTED),
+    "retry --failed": ends.failed,
+    "retry --failed of a class": retried,
+}
+COMMANDS = {
+    "watch, the open ones": lambda tx: pulls.open_pulls(tx, 200),
+    "watch, the ended ones": lambda tx: overview.ended_after(tx, long_ago(tx), 100),
+    "watch, the totals": overview.of_fleet,
+    "explain, the line": lambda tx: chains.place(tx, "in line 1"),
+    "explain, the holders": lambda tx: chains.holders(tx, PULL),
+    "explain, how fast": lambda tx: chains.ended_within(tx, 600),
+    "explain, the pause": lambda tx: pauses.of_pull(tx, "in line 1"),
+    "resume": lambda tx: tx.execute(pauses._MAY_WAIT),
+    "resume, a step": lambda tx: tx.execute(pauses._MAKE_LAYERS_DUE, {"ids": ["under way 1"]}),
+    "doctor, pulls": lambda tx: inventory.unattended(tx, 10),
+    "doctor, answers": lambda tx: inventory.unanswered(tx, 60),
+    "doctor, failures": inventory.failures,
+    "doctor, open ones": inventory.count_open,
+}
+PAGES_OF_ALL = {
+    "blobs": audit.stored_digests,
+    "blobs of images": of_a_page(audit.unbacked),
+    "diff_ids of images": of_a_page(diff_ids.contradicted),
+    "leases": lambda tx: inventory.leased(tx, [base(tx)]),
+}
+ALL_THE_TIME = {
+    "turns": admission.admit,
+    "what is unfinished": recovery.unfinished,
+    "what is late": recovery.overdue,
+    "what is not answered": lambda tx: recovery.unanswered(tx, 3),
+    "what is whole": recovery.whole,
+    "coordinators": recovery.coordinators,
+    "layers": lambda tx: recovery.layers(tx, 30),
+    "layers of a pull": lambda tx: recovery.layers_of(tx, "under way 1", 30),
+    "reasons": lambda tx: reasons.refresh(tx, no_pull_worker=False, no_layer_worker=False),
+    "space": lambda tx: space.reserved_bytes(tx, "under way 1"),
+    "a layer": lambda tx: layer_looks.look(tx, "under way 1", base(tx)),
+    "slots": lambda tx: waiters.may_take_slot(tx, HOST, base(tx), 8, 4),
+    "an image that is here": lambda tx: unchanged.known(tx, TAG, "linux/amd64"),
+}
+QUESTIONS = LISTS | COMMANDS | PAGES_OF_ALL | ALL_THE_TIME
+
+
+@pytest.mark.parametrize("ask", QUESTIONS.values(), ids=QUESTIONS.keys())
+def test_no_question_reads_what_is_over(
+    tx: Connection, ask: Callable[[Connection], object]
+) -> None:
+    assert entries_read(tx, ask) < MOST_ENTRIES
+
+
+def test_a_scan_would_be_noticed(tx: Connection) -> None:
+    asked = "SELECT count(*) FROM pulls WHERE bytes_done > 0"
+    assert entries_read(tx, lambda tx: tx.execute(text(asked))) >= SIZE.pulls
+
+
+BY_ID = {
+    "cancel": lambda tx: ends.cancel(tx, PULL, "No."),
+    "fail": lambda tx: ends.fail(tx, PULL, "Forbidden", None, "No."),
+    "wait": lambda tx: pulls.wait(tx, PULL, "space", 5, "No room."),
+    "bytes": lambda tx: pulls.refresh_bytes_done(tx, PULL, HOST),
+}
+
+
+@pytest.mark.parametrize("move", BY_ID.values(), ids=BY_ID.keys())
+def test_a_pull_is_moved_by_its_id_while_a_line_has_just_come(
+    tx: Connection, move: Callable[[Connection], object]
+) -> None:
+    # PostgreSQL has not counted them, and takes the index of open pulls for an empty one.
+    tx.execute(
+        text(
+            "INSERT INTO pulls (id, reference) "
+            "SELECT 'sudden ' || n, 'registry.example/a:1' FROM generate_series(1, 5000) AS n"
+        )
+    )
+    assert entries_read(tx, move) < 100

@@ -1,0 +1,127 @@
+"""Lists in pages: every row once, in order, whatever changes in between."""
+
+import pytest
+
+from shared.catalog import audit, ends, images, paging, pulls
+from shared.catalog.database import Catalog, Connection
+from shared.catalog.paging import pages
+from shared.catalog.pull_values import Pull
+from tests.integration.catalog import given
+from tests.integration.catalog.given_pulls import fetching, record
+
+pytestmark = pytest.mark.integration
+
+NUMBERS = range(5)
+
+
+@pytest.fixture(autouse=True)
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "PAGE", 2)
+
+
+def test_images_come_by_name_in_pages(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for number in NUMBERS:
+            for platform in ("linux/amd64", "linux/arm64"):
+                name = f"registry.example/app{number}:1"
+                given.link(tx, given.image(["base"]), name, platform=platform)
+    found = list(pages(catalog, images.listing))
+    assert [len(page) for page in found] == [2] * len(NUMBERS)
+    assert [(one.reference, one.platform) for page in found for one in page] == [
+        (f"registry.example/app{number}:1", platform)
+        for number in NUMBERS
+        for platform in ("linux/amd64", "linux/arm64")
+    ]
+
+
+def test_a_list_that_ends_with_a_page_has_no_empty_one(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for number in range(2):
+            given.link(tx, given.image(["base"]), f"registry.example/app{number}:1")
+    assert [len(page) for page in pages(catalog, images.listing)] == [2]
+    assert list(pages(catalog, pulls.recent)) == []
+
+
+def test_pulls_of_the_same_moment_come_once_each(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for number in NUMBERS:
+            record(tx, f"pull {number}")
+    ids = [pull.id for page in pages(catalog, pulls.recent) for pull in page]
+    assert ids == [f"pull {number}" for number in reversed(NUMBERS)]
+
+
+def test_a_pull_that_comes_while_a_list_is_read_moves_no_other(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for number in NUMBERS:
+            record(tx, f"pull {number}")
+    found = pages(catalog, pulls.recent)
+    first = next(found)
+    with catalog.begin() as tx:
+        record(tx, "newer")
+    ids = [pull.id for page in [first, *found] for pull in page]
+    assert ids == [f"pull {number}" for number in reversed(NUMBERS)]
+
+
+def fail(tx: Connection, pull_id: str, error_class: str = "Forbidden") -> None:
+    record(tx, pull_id)
+    ends.fail(tx, pull_id, error_class, None, "No.")
+
+
+def test_failures_that_are_retried_while_they_are_read_are_left_out_once(
+    catalog: Catalog,
+) -> None:
+    with catalog.begin() as tx:
+        for number in NUMBERS:
+            fail(tx, f"pull {number}")
+    seen = []
+    for page in pages(catalog, ends.failed):
+        seen += [pull.id for pull in page]
+        with catalog.begin() as tx:
+            for pull in page:
+                record(tx, f"again {pull.id}", retry_of=pull.id)
+    assert seen == [f"pull {number}" for number in NUMBERS]
+
+
+def test_what_fails_again_after_a_moment_is_not_of_that_moment(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        for number in NUMBERS:
+            fail(tx, f"pull {number}")
+    with catalog.begin() as tx:
+        now = pulls.clock(tx)
+
+    def look(tx: Connection, after: Pull | None) -> list[Pull]:
+        return ends.failed(tx, after, until=now)
+
+    seen = 0
+    for page in pages(catalog, look):
+        seen += len(page)
+        with catalog.begin() as tx:
+            for pull in page:
+                fail(tx, f"again {pull.id}")
+    assert seen == len(NUMBERS)
+
+
+def test_failures_of_some_classes_are_left_out(tx: Connection) -> None:
+    fail(tx, "unreadable", "InvalidReference")
+    fail(tx, "forbidden")
+    assert [pull.id for pull in ends.failed(tx, but=("InvalidReference",))] == ["forbidden"]
+
+
+def test_a_list_is_counted_up_to_a_number(tx: Connection) -> None:
+    for number in NUMBERS:
+        record(tx, f"pull {number}")
+    assert [pulls.count(tx, most) for most in (3, 5, 9)] == [3, 5, 5]
+
+
+def test_each_layer_that_was_ever_pulled_is_looked_at_once(catalog: Catalog) -> None:
+    digests = [given.of(f"layer {number}") for number in NUMBERS]
+    with catalog.begin() as tx:
+        for name in ("one", "two"):
+            fetching(tx, name, digests)
+        tx.exec_driver_sql("UPDATE pull_layers SET bytes_fetched = 60, attempts = 1")
+    found = []
+    for page in pages(catalog, audit.pulled_digests):
+        with catalog.begin() as tx:
+            found += audit.fetched(tx, page)
+    assert [one.digest for one in found] == sorted(map(str, digests))
+    assert {(one.size_bytes, one.bytes_fetched, one.starts) for one in found} == {(100, 120, 2)}
