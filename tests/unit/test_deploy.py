@@ -248,3 +248,35 @@ def test_the_fleet_refuses_to_start_without_its_passwords(
     result = compose_config(client, tmp_path, **SECRETS | {missing: ""})
     assert result.returncode != 0
     assert f"required variable {missing} is missing a value" in result.stderr
+
+
+# What others print: Compose, Docker, Redis and PostgreSQL.
+OF_OTHERS = {
+    "required variable",
+    "is missing a value",
+    'service "migrate" didn\'t complete successfully',
+    "password authentication failed",
+    "OOM command not allowed",
+    "Memory overcommit must be enabled",
+    "unhealthy",
+}
+
+
+def test_the_table_of_failures_quotes_what_is_really_printed() -> None:
+    files = [path for room in ("shared", "workers") for path in (ROOT / room).rglob("*.py")]
+    # A string of Python may go on in the next line.
+    printed = re.sub(r'"\n\s*f?"', "", "\n".join(path.read_text() for path in files))
+    printed = printed.replace("`", "")
+    table = (ROOT / "deploy/README.md").read_text().partition("## Common failures")[2]
+    seen = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")][1:]
+    quoted = [
+        piece for cell in seen for span in re.findall("`([^`]+)`", cell) for piece in split(span)
+    ]
+    assert len(quoted) > 12
+    assert [piece for piece in quoted if piece not in printed and piece not in OF_OTHERS] == []
+
+
+def split(quoted: str) -> list[str]:
+    """The pieces of a quotation around what differs each time."""
+    pieces = re.split(r"…|TOWLINE_\w+", quoted)
+    return [piece.strip(" ().") for piece in pieces if piece.strip(" ().")]
