@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.catalog import documents
-from shared.catalog.database import Catalog
+from shared.catalog.database import Catalog, written_from_documents
 from shared.catalog.tables import configs
 from shared.errors import InvalidManifest
 from shared.oci.config import ImageConfig
@@ -213,7 +213,7 @@ def test_what_slips_through_is_refused_by_type_and_leaves_nothing(
     config = ImageConfig.parse(b"{}")
     value = {"a": text} if field == "document" else text
     object.__setattr__(config, field, value)
-    with pytest.raises(InvalidManifest), catalog.begin() as tx:
+    with pytest.raises(InvalidManifest), catalog.begin() as tx, written_from_documents():
         documents.save_config(tx, given.descriptor(b"{}", OCI_CONFIG), config)
     with catalog.begin() as tx:
         assert given.rows(tx, "SELECT count(*) FROM configs") == [(0,)]

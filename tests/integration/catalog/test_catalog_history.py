@@ -11,11 +11,13 @@ from shared.catalog import (
     audit,
     chains,
     diff_ids,
+    duplicates,
     ends,
     history,
     images,
     inventory,
     layer_looks,
+    layouts,
     overview,
     pauses,
     pull_layers,
@@ -27,6 +29,7 @@ from shared.catalog import (
     waiters,
 )
 from shared.catalog.database import Catalog, Connection
+from shared.catalog.pull_values import Pull
 from shared.oci.digest import Digest
 from tests.grown import GROWING, PULL, RARE_FAILURE, TAG, Size, grow
 from tests.integration.catalog.given import of
@@ -115,6 +118,12 @@ def of_a_page(ask: Callable[[Connection, list[images.ImageRow]], object]) -> obj
     return lambda tx: ask(tx, images.listing(tx)[:100])
 
 
+def a_pull(tx: Connection) -> Pull:
+    pull = pulls.get(tx, "under way 1")
+    assert pull is not None
+    return pull
+
+
 def long_ago(tx: Connection) -> datetime:
     return pulls.clock(tx) - timedelta(days=1)
 
@@ -163,11 +172,17 @@ ALL_THE_TIME = {
     "what is unfinished": recovery.unfinished,
     "what is late": recovery.overdue,
     "what is not answered": lambda tx: recovery.unanswered(tx, 3),
-    "what is whole": recovery.whole,
-    "coordinators": recovery.coordinators,
-    "layers": lambda tx: recovery.layers(tx, 30),
-    "layers of a pull": lambda tx: recovery.layers_of(tx, "under way 1", 30),
-    "reasons": lambda tx: reasons.refresh(tx, no_pull_worker=False, no_layer_worker=False),
+    "what is under way": recovery.under_way,
+    "what has a message": recovery.with_message,
+    "what has waited long enough": recovery.waited,
+    "what is whole": lambda tx: recovery.whole(tx, recovery.under_way(tx)),
+    "coordinators": lambda tx: recovery.coordinators(tx, recovery.under_way(tx)),
+    "layers": lambda tx: recovery.layers(tx, recovery.under_way(tx), 30),
+    "layouts to settle": layouts.unsettled,
+    "reasons": lambda tx: reasons.refresh(
+        tx, recovery.under_way(tx), no_pull_worker=False, no_layer_worker=False
+    ),
+    "pulls of the same image": lambda tx: duplicates.lock(tx, a_pull(tx)),
     "space": lambda tx: space.reserved_bytes(tx, "under way 1"),
     "a layer": lambda tx: layer_looks.look(tx, "under way 1", base(tx)),
     "slots": lambda tx: waiters.may_take_slot(tx, HOST, base(tx), 8, 4),
