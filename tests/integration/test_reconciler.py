@@ -287,7 +287,7 @@ def patient(app: Celery, catalog: Catalog, settings: Settings) -> Iterator[Round
     """With a lease time that no test takes; the database has been up for longer."""
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
-    rounds._losses._lease_seconds = 3600.0
+    rounds._missing._lease_seconds = 3600.0
     yield rounds
     rounds.close()
 

@@ -21,7 +21,7 @@ from workers.pulling.ending import miss_deadline
 from workers.pulling.outbox import Outbox
 from workers.reconciling.backlog import Backlog
 from workers.reconciling.census import Census, Workers
-from workers.reconciling.losses import Due, Losses
+from workers.reconciling.missing import Due, Missing
 from workers.reconciling.pages import Pages
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Rounds:
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
         self._backlog = Backlog(app)
-        self._losses = Losses(catalog, self._backlog, settings.lease_seconds)
+        self._missing = Missing(catalog, self._backlog, settings.lease_seconds)
         self._workers = Workers(app)
         self._counted: Census | None = None
         self._under_way = Pages(recovery.BATCH, "")
@@ -69,7 +69,7 @@ class Rounds:
             _log.warning("%s Nothing is sent until it can.", error)
             return work.open or work.unanswered
         if not work.open:
-            self._losses.forget()
+            self._missing.forget()
         if not work.open and not work.unanswered:
             if self._counted is None or not self._counted.layer_slots:
                 # A first pull goes by the slots, too.
@@ -142,7 +142,7 @@ class Rounds:
                 recovery.coordinators(tx, page),
                 [] if patient else recovery.layers(tx, page, self._lease_seconds),
             )
-        lost = self._losses.find(due, time.monotonic())
+        lost = self._missing.find(due, time.monotonic())
         for pull in lost.links:
             self._claim(pull, outbox.links)
         for pull in lost.coordinators:

@@ -46,7 +46,7 @@ class Due:
         return bool(self.links or self.coordinators or self.layers)
 
 
-class Losses:
+class Missing:
     """Remembers from one look to the next what had no message. Raises QueueUnavailable,
     CatalogUnavailable.
     """
@@ -55,25 +55,25 @@ class Losses:
         self._catalog = catalog
         self._backlog = backlog
         self._lease_seconds = lease_seconds
-        self._missing: frozenset[_Key] = frozenset()
+        self._seen: frozenset[_Key] = frozenset()
 
     def find(self, due: Due, looked_at: float) -> Due:
         """What of this was without a message in the look before, too: at most a batch of layers.
         `looked_at`: when PostgreSQL was read, by the monotonic clock.
         """
-        before, missing = self._missing, self._without_message(due, looked_at)
+        before, missing = self._seen, self._without_message(due, looked_at)
         lost = Due(
             [one for one in due.links if _of_link(one) in before & missing],
             [one for one in due.coordinators if _of_coordinator(one) in before & missing],
             [one for one in due.layers if _of_layer(one) in before & missing][: recovery.BATCH],
         )
         # What is sent now begins from nothing.
-        self._missing = missing - _keys(lost).keys()
+        self._seen = missing - _keys(lost).keys()
         return lost
 
     def forget(self) -> None:
         """Nothing is due: the next look is a first one."""
-        self._missing = frozenset()
+        self._seen = frozenset()
 
     def _without_message(self, due: Due, looked_at: float) -> frozenset[_Key]:
         if not due:
