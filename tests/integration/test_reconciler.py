@@ -299,7 +299,7 @@ def patient(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
     """With a lease time that no test takes; the database has been up for longer."""
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
-    rounds._losses._lease_seconds = 3600.0
+    rounds._missing._lease_seconds = 3600.0
     yield rounds
     rounds.close()
 

@@ -1,167 +1,87 @@
-"""What is lost: due in PostgreSQL and without a message in Redis, in two looks in a row.
+"""What is lost with Redis or in it, and stands in no row: answers, and pulls before their row.
 
-PostgreSQL is read first and Redis second; a message is in no list for a moment while a worker
-fetches it, so that one look alone proves nothing.
-
-A message that was fetched before a lease expired was the dead owner's, or one that found the lease
-taken: it proves nothing either. One that was fetched later counts for one lease time, in which its
-worker takes a lease, or is dead as well.
-
-    fetched ─ lease ─ renew ─ ✝ ─ ─ ─ ─ expired │ look: missing │ look: lost, sent again
-    └───── seen in each look: older than that ──┘
+Redis may lose everything: a key of ours is gone then. Another run of its server may lose what was
+written last, by an append-only file or a replica that lagged behind. And a worker may be killed
+between the fetch of a message and what it was to do.
 """
 
+import logging
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from uuid import uuid4
 
-from shared.catalog import recovery
+from shared.catalog import fleet, pulls, recovery
 from shared.catalog.database import Catalog
-from shared.catalog.recovery import DueLayer, DuePull
-from workers import contract
-from workers.reconciling.backlog import Backlog, Message
+from shared.catalog.fleet import FleetView
+from workers.contract import is_pull_id
+from workers.reconciling.backlog import Backlog, Identity
 
-# Kind, pull or registry, digest.
-_Key = tuple[str, str, str]
-_LINK, _COORDINATOR, _LAYER = "link", "coordinator", "layer"
+_log = logging.getLogger(__name__)
 
-_KINDS = {
-    contract.PULL_IMAGE: _COORDINATOR,
-    contract.RESUME_PULL: _COORDINATOR,
-    contract.LINK_IMAGE: _LINK,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Links and coordinators that should run and layers that should be fetched; no lease covers
-    them. `unsettled`: pulls that have ended, and whose layout a link should put right.
-    """
-
-    links: Sequence[DuePull] = ()
-    coordinators: Sequence[DuePull] = ()
-    layers: Sequence[DueLayer] = ()
-    unsettled: Sequence[str] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.links or self.coordinators or self.layers or self.unsettled)
+# When Redis has lost everything, pulls that ended within this time are answered once more.
+_ANSWERED_AGAIN_SECONDS = 3600.0
+# What a run of Redis wrote within this time before its end may be missing in the next.
+_UNWRITTEN_SECONDS = 60.0
 
 
 class Losses:
-    """Remembers from one look to the next what had no message. Raises QueueUnavailable,
-    CatalogUnavailable.
-    """
+    """Remembers from one look to the next which Redis it saw."""
 
     def __init__(self, catalog: Catalog, backlog: Backlog, lease_seconds: float) -> None:
         self._catalog = catalog
         self._backlog = backlog
         self._lease_seconds = lease_seconds
-        self._missing: frozenset[_Key] = frozenset()
+        self._identity: Identity | None = None
+        self._identified_at = 0.0
 
-    def find(self, due: Due, looked_at: float) -> Due:
-        """What of this was without a message in the look before, too: at most a batch of layers.
-        `looked_at`: when PostgreSQL was read, by the monotonic clock.
+    def look(self) -> None:
+        """Find what is lost, and make good for it. Raises QueueUnavailable, CatalogUnavailable."""
+        now = time.monotonic()
+        standing = self._backlog.identity()
+        if standing != self._identity:
+            with self._catalog.begin() as tx:
+                known = fleet.view(tx)
+            standing = self._begin_epoch(standing, known, now)
+        self._identity, self._identified_at = standing, now
+        if standing.unacknowledged:
+            self._give_back()
+
+    def _begin_epoch(self, standing: Identity, known: FleetView, now: float) -> Identity:
+        epoch = standing.epoch
+        if epoch is None or epoch != known.broker_epoch:
+            if known.broker_epoch is not None:
+                self._answer_again("Redis has lost what it knew", _ANSWERED_AGAIN_SECONDS)
+            epoch = uuid4().hex
+            self._backlog.begin_epoch(epoch)
+        elif standing.run_id == known.broker_run_id:
+            return standing
+        elif None not in (standing.run_id, known.broker_run_id):
+            # As long as the run before may have been gone, and what it may not have written out.
+            unseen = now - self._identified_at if self._identity else _ANSWERED_AGAIN_SECONDS
+            self._answer_again("Redis was started again or replaced", unseen + _UNWRITTEN_SECONDS)
+        with self._catalog.begin() as tx:
+            fleet.begin_epoch(tx, epoch, standing.run_id)
+        return replace(standing, epoch=epoch)
+
+    def _answer_again(self, reason: str, since_seconds: float) -> None:
+        """In batches, each for itself: a long history ends no round, and no batch comes twice."""
+        again, batch = 0, recovery.BATCH
+        while batch == recovery.BATCH:
+            with self._catalog.begin() as tx:
+                batch = recovery.forget_answers(tx, since_seconds)
+            again += batch
+        _log.warning("%s: %s pulls are answered again.", reason, again)
+
+    def _give_back(self) -> None:
+        """A worker was killed between the fetch of a pull's message and its row: nothing else knows
+        of that pull, and Redis would bring its message again after a day.
         """
-        before, missing = self._missing, self._without_message(due, looked_at)
-        lost = Due(
-            [one for one in due.links if _of_link(one) in before & missing],
-            [one for one in due.coordinators if _of_coordinator(one) in before & missing],
-            [one for one in due.layers if _of_layer(one) in before & missing][: recovery.BATCH],
-            [one for one in due.unsettled if _of_unsettled(one) in before & missing],
-        )
-        # What is sent now begins from nothing.
-        self._missing = missing - _keys(lost).keys()
-        return lost
-
-    def forget(self) -> None:
-        """Nothing is due: the next look is a first one."""
-        self._missing = frozenset()
-
-    def _without_message(self, due: Due, looked_at: float) -> frozenset[_Key]:
-        if not due:
-            return frozenset()
-        search = _Search(self._catalog, due, looked_at, self._lease_seconds)
-        # Urgent coordinators stand in the queue that is read first.
-        queues = (
-            [contract.CONTROL, contract.PULLS]
-            if due.links or due.coordinators or due.unsettled
-            else []
-        )
-        queues += [contract.LAYERS] if due.layers else []
-        for page in self._backlog.pages(queues):
-            search.look_through(page)
-            if not search.missing:
-                break
-        return frozenset(search.missing)
-
-
-class _Search:
-    """`missing`: what has no message by now, and when the lease on it expired, by the monotonic
-    clock; long ago where none did.
-    """
-
-    def __init__(self, catalog: Catalog, due: Due, looked_at: float, lease_seconds: float) -> None:
-        self._catalog = catalog
-        # What was seen earlier than this has had its time.
-        self._since = time.monotonic() - lease_seconds
-        self._registries: dict[str, str | None] = {}
-        self._digests = {str(one.digest) for one in due.layers}
-        self.missing = {
-            key: float("-inf") if silent_seconds is None else looked_at - silent_seconds
-            for key, silent_seconds in _keys(due).items()
-        }
-
-    def look_through(self, page: Iterable[Message]) -> None:
-        """Strike out what these messages are for."""
-        fetching = []
-        for message in page:
-            if message.digest is None:
-                self._strike_out((_KINDS[message.task], message.pull_id, ""), message)
-            elif message.digest in self._digests:
-                fetching.append(message)
-        self._name_registries({message.pull_id for message in fetching})
-        for message in fetching:
-            registry = self._registries[message.pull_id]
-            if registry is not None:
-                self._strike_out((_LAYER, registry, str(message.digest)), message)
-
-    def _strike_out(self, key: _Key, message: Message) -> None:
-        expired_at = self.missing.get(key)
-        if expired_at is None:
-            return
-        if message.since is None or message.since > max(self._since, expired_at):
-            del self.missing[key]
-
-    def _name_registries(self, pull_ids: set[str]) -> None:
-        unknown = pull_ids - self._registries.keys()
-        if not unknown:
+        stale = self._backlog.stale_pulls(self._lease_seconds)
+        if not stale:
             return
         with self._catalog.begin() as tx:
-            found = recovery.registries(tx, unknown)
-        self._registries.update({pull_id: found.get(pull_id) for pull_id in unknown})
-
-
-def _keys(due: Due) -> dict[_Key, float | None]:
-    """All of them, each with the seconds since the lease on it expired."""
-    return {
-        **{_of_link(one): one.silent_seconds for one in due.links},
-        **{_of_coordinator(one): one.silent_seconds for one in due.coordinators},
-        **{_of_layer(one): one.silent_seconds for one in due.layers},
-        **{_of_unsettled(one): None for one in due.unsettled},
-    }
-
-
-def _of_link(pull: DuePull) -> _Key:
-    return _LINK, pull.id, ""
-
-
-def _of_unsettled(pull_id: str) -> _Key:
-    return _LINK, pull_id, ""
-
-
-def _of_coordinator(pull: DuePull) -> _Key:
-    return _COORDINATOR, pull.id, ""
-
-
-def _of_layer(layer: DueLayer) -> _Key:
-    return _LAYER, layer.registry, str(layer.digest)
+            recorded = pulls.recorded(tx, list(filter(is_pull_id, stale.values())))
+        for tag, pull_id in stale.items():
+            if pull_id not in recorded:
+                self._backlog.give_back(tag)
+                _log.info("Given back to its queue: the message of the pull %s.", pull_id)

@@ -19,8 +19,8 @@ from workers.pulling.ending import miss_deadline
 from workers.pulling.outbox import Outbox
 from workers.reconciling.backlog import Backlog
 from workers.reconciling.census import Census, Workers
-from workers.reconciling.epochs import Epochs
-from workers.reconciling.losses import Due, Losses
+from workers.reconciling.losses import Losses
+from workers.reconciling.missing import Due, Missing
 from workers.reconciling.pages import Pages
 
 _log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class Rounds:
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
         self._backlog = Backlog(app)
-        self._epochs = Epochs(catalog, self._backlog, settings.lease_seconds)
         self._losses = Losses(catalog, self._backlog, settings.lease_seconds)
+        self._missing = Missing(catalog, self._backlog, settings.lease_seconds)
         self._workers = Workers(app)
         self._counted: Census | None = None
         self._under_way = Pages(recovery.BATCH, "")
@@ -59,14 +59,14 @@ class Rounds:
         """One round over this work; whether there was any."""
         self._notice_outage()
         try:
-            self._epochs.look()
+            self._losses.look()
             if work.open:
                 self._backlog.watch()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it can.", error)
             return work.any
         if not work.any:
-            self._losses.forget()
+            self._missing.forget()
             if self._counted is None or not self._counted.layer_slots:
                 # A first pull goes by the slots, too.
                 self._count_workers()
@@ -120,7 +120,7 @@ class Rounds:
                 [] if patient else recovery.layers(tx, page, self._lease_seconds),
                 layouts.unsettled(tx),
             )
-        lost = self._losses.find(due, time.monotonic())
+        lost = self._missing.find(due, time.monotonic())
         for pull in lost.links:
             self._claim(pull, outbox.links)
         for pull in lost.coordinators:
