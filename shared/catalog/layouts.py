@@ -1,8 +1,8 @@
 """Whether the layout directory of an image is what the image's row says.
 
-A pull is marked `layout_unsettled` before it writes a layout. Whoever wrote one compares it with
-the row afterwards and takes the mark away in the same statement. So the last writer leaves both
-equal, and a mark on a pull that has ended tells of a worker that died in between.
+A pull is marked `layout_unsettled` before it writes a layout. The writer compares it with the row
+afterwards and takes the mark away in the same statement. So the last writer leaves both equal, and
+a mark on a pull that has ended tells of a worker that died in between.
 """
 
 from collections.abc import Sequence

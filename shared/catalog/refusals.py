@@ -1,6 +1,6 @@
-"""What PostgreSQL refuses for good, as a sentence for whoever typed a command.
+"""What PostgreSQL refuses for good, as a sentence for the operator who typed a command.
 
-Workers try such a statement again: the next operator may have granted what was missing.
+Workers try such a statement again: what was missing may have been granted since.
 """
 
 from sqlalchemy.exc import DBAPIError

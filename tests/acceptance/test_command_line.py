@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.acceptance.fleet import Fleet
@@ -230,13 +231,15 @@ def test_what_postgresql_says_to_a_wrong_login_is_told(
 
 
 def test_a_right_that_is_missing_in_the_database_is_one_sentence(fleet: Fleet) -> None:
-    fleet.sql(f"CREATE ROLE guest_{os.getpid()} LOGIN PASSWORD 'guest'; SELECT 1")
+    guest = f"guest_{os.getpid()}"
     _, _, where = fleet.database_url.partition("@")
-    try:
-        url = f"postgresql://guest_{os.getpid()}:guest@{where}"
-        result = fleet.towline("status", TOWLINE_DATABASE_URL=url)
-    finally:
-        fleet.sql(f"DROP ROLE guest_{os.getpid()}; SELECT 1")
+    with psycopg.connect(fleet.database_url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {guest} LOGIN PASSWORD 'guest'".encode())
+        try:
+            url = f"postgresql://{guest}:guest@{where}"
+            result = fleet.towline("status", TOWLINE_DATABASE_URL=url)
+        finally:
+            owner.execute(f"DROP ROLE {guest}".encode())
     assert (result.returncode, result.stdout) == (2, "")
     assert "permission denied" in result.stderr
     assert result.stderr.count("\n") == 1

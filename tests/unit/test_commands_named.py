@@ -1,4 +1,4 @@
-"""A text that tells somebody to run `towline …` names a command that exists, and its options."""
+"""A text that says to run `towline …` names a command that exists, and options that it has."""
 
 import re
 from collections.abc import Iterator

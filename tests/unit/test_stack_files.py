@@ -8,6 +8,7 @@ import pytest
 
 from shared.errors import CatalogUnavailable, InvalidArgument
 from workers.stack.files import secret, write_private
+from workers.stack.joining import why_it_ended
 from workers.stack.state import StackHome, State
 
 
@@ -69,3 +70,14 @@ def test_a_home_that_cannot_be_made_is_named_by_its_variable(tmp_path: Path, bel
     with pytest.raises(InvalidArgument, match="TOWLINE_HOME cannot be used") as caught:
         StackHome.below(tmp_path / below)
     assert str(tmp_path / below) in str(caught.value)
+
+
+def test_a_stack_has_ended_when_its_supervisor_says_so_or_is_gone(tmp_path: Path) -> None:
+    home = StackHome.below(tmp_path)
+    with home.alone("supervisor.lock"):
+        # A server that is too busy to answer is no end.
+        assert why_it_ended(home) is None
+        home.write(State(error="Redis stopped."))
+        assert why_it_ended(home) == "Redis stopped."
+    home.forget()
+    assert "supervisor.log may say why" in str(why_it_ended(home))

@@ -162,7 +162,7 @@ def _interrupted(session: Session, queued: Sequence[Pull]) -> None:
 
 
 def _still_open(session: Session, queued: Sequence[Pull]) -> list[Pull]:
-    """Those that have not ended; all of them where nobody can tell."""
+    """Those that have not ended; all of them where the database does not say."""
     try:
         with session.catalog.begin() as tx:
             now = [pulls.get(tx, pull.id) or pull for pull in queued]

@@ -1,8 +1,8 @@
 """The layout directory of an image, and that it ends as what the image's row says.
 
 Two pulls of one tag may write it at the same time, and a pull may end between the layout and the
-row. Whoever wrote the layout looks at layout and row afterwards, so the last writer leaves both
-equal. The reconciler has the same done for a worker that died before it had looked.
+row. Each writer looks at layout and row afterwards, so the last one leaves both equal. The
+reconciler has the same done for a worker that died before it had looked.
 """
 
 from shared.catalog import images, layouts

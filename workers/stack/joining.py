@@ -126,7 +126,7 @@ def why_it_ended(home: StackHome) -> str | None:
 
 
 def _see_off(home: StackHome) -> None:
-    """Wait for the end of a stack that nobody uses any more; leave one that others use."""
+    """Wait for the end of a stack that has no user left; leave one that others use."""
     deadline = time.monotonic() + _STOP_SECONDS
     while home.is_held("supervisor.lock") and time.monotonic() < deadline:
         if _others_use(home):
@@ -136,6 +136,6 @@ def _see_off(home: StackHome) -> None:
 
 def _others_use(home: StackHome) -> bool:
     """Whether users.lock is shared. Held alone, it is the supervisor's, who stops everything."""
-    with home.alone("users.lock") as nobody:
+    with home.alone("users.lock") as unused:
         pass
-    return not nobody and not home.is_held("users.lock")
+    return not unused and not home.is_held("users.lock")

@@ -16,7 +16,7 @@ LONG = 600.0
 
 
 class Outage:
-    """Makes `Catalog.begin` fail so many times; counts how often it was tried."""
+    """Makes `Catalog.begin` fail `failures` times; counts how often it was tried."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: float) -> None:
         self.failures = failures
