@@ -91,5 +91,5 @@ def start_separately(fleet: FaultyFleet, pool: str = "threads", **environment: s
         worker = fleet.launch_worker(pool, **environment)
     finally:
         fleet.prefix = ()
-    wait_until(lambda: worker.ready, timeout=30)
+    wait_until(lambda: worker.ready, timeout=90)
     return SeparateNode(fleet, worker, name)
