@@ -1,6 +1,6 @@
 """Leases on work that is no download: resolving or linking a pull, and the reconciler's office.
 
-They keep a message that comes twice from doing the work twice, and tell that somebody is alive.
+They keep a message that comes twice from doing the work twice, and tell that their owner is alive.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def of_pull(pull_id: str) -> str:
 
 
 def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLease | None:
-    """The lease; None while somebody else holds it."""
+    """The lease; None while another process holds it."""
     now = func.clock_timestamp()
     row = {
         "owner": owner,

@@ -9,6 +9,7 @@ import pytest
 from tests.acceptance.faults import invariants
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load
+from tests.acceptance.faults.processes import children
 from tests.acceptance.faults.separate_node import SeparateNode, start_separately
 from tests.fakes.registry import FakeRegistry
 from tests.waiting import wait_until
@@ -92,6 +93,19 @@ def test_pulls_wait_while_every_node_is_sick_and_go_on_by_themselves(
     node.heal()
     load.recorded()
     load.settle(BACK_SECONDS)
+    invariants.check(load)
+    assert nothing_was_counted(fleet)
+
+
+def test_a_child_that_alone_is_in_trouble_is_replaced(fleet: FaultyFleet, load: Load) -> None:
+    fleet.start(workers=0, reconcilers=1)
+    node = start_separately(fleet, "prefork")
+    child = children(node.worker.process.pid)[0]
+    node.lose_descriptors(child)
+    load.ask(*load.images)
+    wait_until(lambda: child not in children(node.worker.process.pid), timeout=90)
+    load.recorded()
+    load.settle(90)
     invariants.check(load)
     assert nothing_was_counted(fleet)
 
