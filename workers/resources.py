@@ -97,9 +97,14 @@ def resources() -> Resources:
 
 def resources_of_well_node() -> Resources:
     """`resources()` for a step. Raises NodeSick while this node cannot work, which it cannot
-    without its volume.
+    without its volume; SystemExit where the node can and this process alone cannot.
     """
     sickness.refuse()
+    if sickness.is_suspect:
+        if own_trouble() is not None:
+            # A child whose limits are reached: the pool replaces it, and its message comes back.
+            raise SystemExit(1)
+        sickness.acquit()
     try:
         return resources()
     except Exception as error:

@@ -66,6 +66,11 @@ def remove(tx: Connection, name: str) -> None:
     tx.execute(delete(nodes).where(nodes.c.name == name))
 
 
+def remove_all(tx: Connection) -> None:
+    """No worker runs for certain: an embedded stack that has just been started."""
+    tx.execute(delete(nodes))
+
+
 def seen(tx: Connection) -> list[SeenNode]:
     """Every node that was seen within a day, by name."""
     silent = func.extract("epoch", func.clock_timestamp() - nodes.c.seen_at)

@@ -44,7 +44,7 @@ def is_taken(pull_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLease | None:
-    """The lease; None while somebody else holds it."""
+    """The lease; None while another process holds it."""
     now = func.clock_timestamp()
     row = {
         "owner": owner,

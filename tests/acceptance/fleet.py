@@ -110,7 +110,7 @@ class Fleet:
     def start_worker(self, pool: str = "threads", **environment: str) -> Worker:
         """One more worker, consuming."""
         worker = self.launch_worker(pool, **environment)
-        wait_until(lambda: worker.ready, timeout=30)
+        wait_until(lambda: worker.ready, timeout=90)
         return worker
 
     def launch_worker(self, pool: str = "threads", **environment: str) -> Worker:

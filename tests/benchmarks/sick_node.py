@@ -46,7 +46,7 @@ SICKNESSES: dict[str, Callable[[SeparateNode], None]] = {
 POOLS = ("threads", "prefork")
 _HEAD = (
     *("sickness", "pool", "trials", "pulls", "complete", "failed", "counted tries"),
-    *("given back", "all complete after s"),
+    "all complete after s",
 )
 
 
@@ -58,7 +58,6 @@ class Outcome:
     complete: int = 0
     failed: int = 0
     counted: int = 0
-    given_back: int = 0
     seconds: float = 0.0
 
     @property
@@ -90,7 +89,7 @@ def main() -> int:
 def _row(kind: str, pool: str, outcome: Outcome) -> list[str]:
     pulls = outcome.trials * _PULLS
     counts = (outcome.trials, pulls, outcome.complete, outcome.failed, outcome.counted)
-    return [kind, pool, *map(str, (*counts, outcome.given_back)), f"{outcome.seconds:.1f}"]
+    return [kind, pool, *map(str, counts), f"{outcome.seconds:.1f}"]
 
 
 def _try(
@@ -113,8 +112,6 @@ def _try(
         outcome.failed += _count(fleet, "pulls WHERE state = 'failed'")
         outcome.counted += _count(fleet, "pulls WHERE failures > 0")
         outcome.counted += _count(fleet, "pull_layers WHERE failures > 0")
-        # Celery says so in its log, once for each.
-        outcome.given_back += node.worker.log.read_text().count("rejected")
         node.heal()
 
 

@@ -11,4 +11,7 @@ a step fails ──► probe ── well ──► a counted try, as anywhere
                                 the gate closes ── well for a while ──► it opens
                                    ▲                                      │
                                    └── sick again at once: a longer while ┘
+
+A child of a prefork pool that told of trouble, and still has it while the main process is well,
+ends: the pool replaces it.
 """

@@ -1,6 +1,7 @@
 """Whether this node is sick: one memory that the processes of a worker share."""
 
 import mmap
+import os
 import time
 from ctypes import Structure, c_bool, c_char, c_double
 
@@ -29,10 +30,13 @@ class Sickness:
 
     def __init__(self) -> None:
         self._shared = _Shared.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
+        self._main_pid = os.getpid()
+        self._told_by: int | None = None
 
     def tell(self, reason: str) -> None:
         """This node cannot work, and this is why."""
         self._shared.reason = reason.encode()[: _REASON_BYTES - 1]
+        self._told_by = os.getpid()
         # Every process of this machine reads the same monotonic clock.
         self._shared.told_at = time.monotonic()
         self._shared.is_sick = True
@@ -47,6 +51,17 @@ class Sickness:
         if not self._shared.is_sick:
             return None
         return bytes(self._shared.reason).decode(errors="ignore")
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether this process is a child that told of trouble: while the main one finds the node
+        well, the trouble may be the child's alone.
+        """
+        return self._told_by == os.getpid() != self._main_pid
+
+    def acquit(self) -> None:
+        """This process has shown that it can work."""
+        self._told_by = None
 
     @property
     def told_at(self) -> float:

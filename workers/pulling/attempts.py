@@ -57,9 +57,9 @@ class Attempt:
     step: int | None = field(default=None)
     # Bytes on disk that a next try begins with.
     kept_bytes: int = field(default=0)
-    # What its bytes uncompress to, where somebody asks.
+    # What its bytes uncompress to, where that is asked for.
     proof: Proof | None = field(default=None)
-    # Whether somebody may wait for the slot that this one takes.
+    # Whether another pull may wait for the slot that this one takes.
     frees_slot: bool = field(default=True)
     # Whether its pull goes before all that is queued.
     is_urgent: bool = field(default=False)

@@ -203,7 +203,7 @@ class Keeper:
         if verdict.stored:
             transfer.progress.stop(StoredElsewhere(f"{transfer.digest} is stored."))
         elif verdict.pull_id is None:
-            transfer.progress.stop(NotWanted(f"Nobody wants {transfer.digest} any more."))
+            transfer.progress.stop(NotWanted(f"No pull wants {transfer.digest} any more."))
         elif verdict.paused:
             transfer.progress.stop(Paused(f"Who wants {transfer.digest} is paused."))
         elif verdict.pull_id != transfer.pull_id:

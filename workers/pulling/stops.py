@@ -14,7 +14,7 @@ class NotWanted(Stopped):
 
 
 class Paused(Stopped):
-    """Everybody who wants the layer is paused."""
+    """Every pull that wants the layer is paused."""
 
 
 class StoredElsewhere(Stopped):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
-from shared.catalog import leases, step_leases
+from shared.catalog import leases, nodes, step_leases
 from shared.catalog.database import Catalog
 from shared.errors import CatalogUnavailable, TowlineError
 from shared.settings import Settings
@@ -123,12 +123,15 @@ def _watch(home: StackHome, held: ExitStack, children: Sequence[Child]) -> None:
 
 
 def _bury(database_url: str) -> None:
-    """End the leases of an earlier stack: all of its processes are gone, servers.lock says so."""
+    """End the leases of an earlier stack, and its node: all of its processes are gone,
+    servers.lock says so.
+    """
     catalog = Catalog(database_url)
     try:
         with catalog.begin() as tx:
             leases.release_all(tx)
             step_leases.end_all(tx)
+            nodes.remove_all(tx)
     finally:
         catalog.close()
 

@@ -36,12 +36,12 @@ class FaultyFleet(Fleet):
         started = [self.launch_worker(pool) for _ in range(workers)]
         started += [self.launch_reconciler() for _ in range(reconcilers)]
         for one in started:
-            wait_until(lambda one=one: one.ready, timeout=30)
+            wait_until(lambda one=one: one.ready, timeout=90)
 
     def start_reconciler(self) -> Reconciler:
         """One more reconciler, watching."""
         reconciler = self.launch_reconciler()
-        wait_until(lambda: reconciler.ready, timeout=30)
+        wait_until(lambda: reconciler.ready, timeout=90)
         return reconciler
 
     def launch_reconciler(self) -> Reconciler:

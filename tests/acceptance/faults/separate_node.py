@@ -40,9 +40,9 @@ class SeparateNode:
             size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
             resource.prlimit(pid, resource.RLIMIT_AS, (size + _SPARE_BYTES, resource.RLIM_INFINITY))
 
-    def lose_descriptors(self) -> None:
-        """Its processes may open a few more files, but not what a layer takes."""
-        for pid in tree(self.worker.process.pid):
+    def lose_descriptors(self, *pids: int) -> None:
+        """Its processes, or these, may open a few more files, but not what a layer takes."""
+        for pid in pids or tree(self.worker.process.pid):
             highest = max(int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir())
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + _SPARE_FILES, 4096))
 
@@ -91,5 +91,5 @@ def start_separately(fleet: FaultyFleet, pool: str = "threads", **environment: s
         worker = fleet.launch_worker(pool, **environment)
     finally:
         fleet.prefix = ()
-    wait_until(lambda: worker.ready, timeout=30)
+    wait_until(lambda: worker.ready, timeout=90)
     return SeparateNode(fleet, worker, name)

@@ -45,3 +45,9 @@ def test_a_worker_that_ends_in_good_order_leaves_no_row(tx: Connection) -> None:
     nodes.write(tx, node("b"))
     nodes.remove(tx, "a")
     assert [one.name for one in nodes.seen(tx)] == ["b"]
+
+
+def test_a_stack_that_begins_again_has_no_node_of_before(tx: Connection) -> None:
+    nodes.write(tx, node("a"))
+    nodes.remove_all(tx)
+    assert nodes.seen(tx) == []

@@ -41,6 +41,20 @@ def test_a_child_tells_its_parent() -> None:
     assert sickness.reason == "The child cannot work."
 
 
+def test_only_a_child_that_told_of_trouble_is_suspect_until_it_has_shown_that_it_can_work() -> None:
+    sickness = Sickness()
+    sickness.tell("The main process looks after itself.")
+    assert not sickness.is_suspect
+    child = os.fork()
+    if child == 0:
+        before = sickness.is_suspect
+        sickness.tell("The child cannot work.")
+        told = sickness.is_suspect
+        sickness.acquit()
+        os._exit((before, told, sickness.is_suspect) != (False, True, False))
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_message_is_given_back_once_no_more_are_consumed() -> None:
     sickness = Sickness()
     sickness.tell("sick")
