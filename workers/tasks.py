@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from celery import Task
@@ -33,6 +34,11 @@ _LEASE_MARGIN_SECONDS = 0.5
 _SILENT_SECONDS = 60.0
 
 
+# The error decides how often. Celery would register each task in every app of this process, and run
+# one that a caller names as its errback on the spot.
+_task = partial(app.task, bind=True, max_retries=None, shared=False)
+
+
 # Made by the app, no type before that.
 class _AnyArguments(app.Task):  # type: ignore[misc, name-defined]
     """Wrong arguments are refused by ourselves, `self` included, which Celery's own call takes."""
@@ -42,14 +48,7 @@ class _AnyArguments(app.Task):  # type: ignore[misc, name-defined]
         return self.run(*args, **kwargs)
 
 
-@app.task(
-    base=_AnyArguments,
-    name=contract.PULL_IMAGE,
-    bind=True,
-    ignore_result=True,
-    typing=False,
-    max_retries=None,
-)
+@_task(base=_AnyArguments, name=contract.PULL_IMAGE, ignore_result=True, typing=False)
 def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
     """The coordinator. Its task id is the pull id; `answer` stores its result.
 
@@ -67,7 +66,7 @@ def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
         callbacks.take_off(self.request)
 
 
-@app.task(name=contract.RESUME_PULL, bind=True, ignore_result=True, max_retries=None)
+@_task(name=contract.RESUME_PULL, ignore_result=True)
 def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
     """The coordinator, once more: its turn has come, it was lost, or its chord failed."""
     with _step(self, pull_id) as step:
@@ -75,7 +74,7 @@ def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
 
 
 # There are more of these than of any other task, and Flower goes by events: STARTED is not stored.
-@app.task(name=contract.FETCH_LAYER, bind=True, track_started=False, max_retries=None)
+@_task(name=contract.FETCH_LAYER, track_started=False)
 def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: str) -> str:
     """One header task of the chord. The result is a barrier, not data: the digest alone."""
     with _step(self, pull_id) as step:
@@ -88,14 +87,14 @@ def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: 
     return digest
 
 
-@app.task(name=contract.LINK_IMAGE, bind=True, max_retries=None)
+@_task(name=contract.LINK_IMAGE)
 def link_image(self: Task[Any, Any], *, pull_id: str, generation: int) -> dict[str, Any] | None:
     """The body of the chord; sent alone where a task finds a pull whole."""
     with _step(self, pull_id) as step:
         return linking.link_image(step.work, pull_id, step.outbox)
 
 
-@app.task(base=_AnyArguments, name=contract.CANCEL_PULL, bind=True, max_retries=None, typing=False)
+@_task(base=_AnyArguments, name=contract.CANCEL_PULL, typing=False)
 def cancel_pull(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> dict[str, str]:
     """The state after: `cancelled`, or what the pull had ended as before."""
     if args or set(kwargs) != {"pull_id"} or not isinstance(kwargs["pull_id"], str):

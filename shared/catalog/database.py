@@ -73,6 +73,8 @@ class Catalog:
             pool_timeout=pool_timeout_seconds,
             # The one that was used last knows the statements that come next.
             pool_use_lifo=True,
+            # An error's text is logged, and what callers hand to their own tasks is theirs.
+            hide_parameters=True,
             connect_args={
                 # The driver sends no BEGIN of its own: `_begin_at_checkout` does.
                 "autocommit": True,

@@ -263,7 +263,7 @@ def test_a_pull_that_expires_in_the_queue_is_told_so(
 
 
 def test_an_unforeseen_error_before_the_row_stands_loses_no_pull(
-    fleet: Fleet, images: dict[str, dict[str, Any]], client: Client
+    fleet: Fleet, images: dict[str, dict[str, Any]], client: Client, store: redis.Redis
 ) -> None:
     with psycopg.connect(fleet.database_url) as connection:
         connection.execute(
@@ -272,11 +272,16 @@ def test_an_unforeseen_error_before_the_row_stands_loses_no_pull(
             "CREATE TRIGGER refuse BEFORE INSERT ON pulls EXECUTE FUNCTION refuse()"
         )
     worker = fleet.start_worker()
-    pull = client.pull(**images["good"])
+    after = client.app.signature("user.after", queue="user", kwargs={"secret": "hidden-words"})
+    pull = signature(client, images["good"]).apply_async(link=after)
+    client.pulls.append(pull)
     wait_until(lambda: "not foreseen" in worker.log.read_text(), timeout=30)
     with psycopg.connect(fleet.database_url) as connection:
         connection.execute("DROP TRIGGER refuse ON pulls")
     assert pull.get(timeout=60)["pull_id"] == pull.id
+    # The link came along with the message that was sent again.
+    wait_until(lambda: store.llen("user") == 1)
+    assert "hidden-words" not in worker.log.read_text()
 
 
 def test_a_cancel_that_is_read_before_its_pull_waits_for_it(

@@ -60,6 +60,10 @@ def test_redis_is_not_told_of_each_layer_that_starts() -> None:
     assert all(task.track_started for task in (link_image, resume_pull, cancel_pull))
 
 
+def test_no_other_app_of_the_process_knows_our_tasks() -> None:
+    assert not {name for name in app.outward.tasks if name.startswith("towline.")}
+
+
 def message(task: Task, **headers: object) -> Message:
     """A message as a worker receives it."""
     told = {"id": "p", "task": task.name, **headers}
