@@ -11,8 +11,8 @@ from sqlalchemy import bindparam, func, literal_column, select, tuple_, update
 
 from shared.catalog.database import Connection
 from shared.catalog.paging import first_page
-from shared.catalog.pull_rows import COLUMNS, as_pull, touched, update_open
-from shared.catalog.pull_tables import FINAL_STATES, pull_layers, pulls
+from shared.catalog.pull_rows import COLUMNS, IS_FINAL, as_pull, touched, update_open
+from shared.catalog.pull_tables import pull_layers, pulls
 from shared.catalog.pull_values import Pull
 from shared.catalog.pulls import get
 
@@ -100,7 +100,7 @@ def failed(
 
 _ANSWERED = (
     update(pulls)
-    .where(pulls.c.id == bindparam("pull_id"), pulls.c.state.in_(FINAL_STATES))
+    .where(pulls.c.id == bindparam("pull_id"), IS_FINAL)
     .values(answered_at=func.coalesce(pulls.c.answered_at, func.clock_timestamp()))
 )
 
