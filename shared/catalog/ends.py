@@ -12,8 +12,8 @@ from sqlalchemy import bindparam, case, func, literal_column, select, tuple_, up
 from shared.catalog import layer_messages
 from shared.catalog.database import Connection
 from shared.catalog.paging import first_page
-from shared.catalog.pull_rows import COLUMNS, as_pull, touched, update_open
-from shared.catalog.pull_tables import FINAL_STATES, pull_layers, pulls
+from shared.catalog.pull_rows import COLUMNS, IS_FINAL, as_pull, touched, update_open
+from shared.catalog.pull_tables import pull_layers, pulls
 from shared.catalog.pull_values import Pull
 from shared.catalog.pulls import get
 
@@ -111,7 +111,7 @@ def failed(
     return [as_pull(row) for row in tx.execute(first_page(rest))]
 
 
-_IS_OVER = pulls.c.state.in_(FINAL_STATES) & (pulls.c.id == bindparam("pull_id"))
+_IS_OVER = IS_FINAL & (pulls.c.id == bindparam("pull_id"))
 _NOW = func.coalesce(pulls.c.answered_at, func.clock_timestamp())
 
 _ANSWERED = (

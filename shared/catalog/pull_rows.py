@@ -6,7 +6,7 @@ A final pull never changes: every statement that moves a pull says so in its WHE
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Row, Update, false, func, literal_column, update
+from sqlalchemy import ColumnElement, CursorResult, Row, Update, literal_column, update
 
 from shared.catalog.database import Connection
 from shared.catalog.pull_tables import FINAL_STATES, pulls
@@ -16,8 +16,6 @@ COLUMNS = [pulls.c[column.name] for column in fields(Pull)]
 # Written out, as `pull_tables.OPEN` is and for the same reason.
 _FINAL: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in FINAL_STATES]
 IS_OPEN, IS_FINAL = pulls.c.state.not_in(_FINAL), pulls.c.state.in_(_FINAL)
-# The same by a pull's id: see `by_key`.
-IS_OPEN_BY_KEY = func.coalesce(IS_OPEN, false())
 
 
 def as_pull(row: Row[Any]) -> Pull:
@@ -27,7 +25,7 @@ def as_pull(row: Row[Any]) -> Pull:
 
 def update_open(pull_id: str) -> Update:
     """An update of this pull, and of nothing once it has ended."""
-    return update(pulls).where(pulls.c.id == pull_id, IS_OPEN_BY_KEY)
+    return update(pulls).where(pulls.c.id == pull_id, IS_OPEN)
 
 
 def by_key(condition: str) -> str:

@@ -17,7 +17,6 @@ from shared.catalog.paging import count_rows, first_page
 from shared.catalog.pull_rows import (
     COLUMNS,
     IS_OPEN,
-    IS_OPEN_BY_KEY,
     as_pull,
     touched,
     update_open,
@@ -220,9 +219,7 @@ def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
     """Add up what the pull's layers have: the stored ones whole, the others as their leases say."""
     # No row lock is waited for: its holder will refresh the sum, or end the pull.
     free = (
-        select(pulls.c.id)
-        .where(pulls.c.id == pull_id, IS_OPEN_BY_KEY)
-        .with_for_update(skip_locked=True)
+        select(pulls.c.id).where(pulls.c.id == pull_id, IS_OPEN).with_for_update(skip_locked=True)
     )
     done = case(
         (blobs.c.stored_at.is_not(None), pull_layers.c.size_bytes),

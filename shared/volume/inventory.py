@@ -1,4 +1,4 @@
-"""What lies on a volume, for whoever compares it with the catalog. Reads only.
+"""What lies on a volume, to be compared with the catalog. Reads only.
 
 Files come and go while this looks: what has vanished by the time it is opened is left out.
 """

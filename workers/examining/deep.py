@@ -2,7 +2,7 @@
 
     every name under blobs/ hashes to itself
     every stored row has its file with that size, and every file its row or a lease
-    every ingest is somebody's
+    every ingest has an owner
     every image's layout names its manifest, and nothing points at what is not stored
     no layer is known to uncompress to something else than an image claims
     bytes fetched are at most the unique bytes and one chunk for every start

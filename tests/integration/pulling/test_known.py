@@ -1,0 +1,34 @@
+"""An id from outside may be any text: what cannot be one is no pull, before PostgreSQL sees it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.catalog.database import Catalog
+from shared.errors import InvalidArgument
+from tests.integration.catalog.given_pulls import record
+from workers.cli.retry import _named
+from workers.cli.watching import snapshot
+from workers.examining.facts import look
+from workers.pulling.ending import cancel_pull
+
+pytestmark = pytest.mark.integration
+
+NO_IDS = ["no such pull", "", "x" * 156, "nul\0", "\udcff\udcfe", "\ud800"]
+
+
+@pytest.mark.parametrize("ask", [snapshot, look, cancel_pull])
+@pytest.mark.parametrize("pull_id", NO_IDS, ids=ascii)
+def test_what_cannot_be_an_id_is_no_pull(
+    catalog: Catalog, ask: Callable[[Catalog, str], object], pull_id: str
+) -> None:
+    with pytest.raises(InvalidArgument, match="There is no pull"):
+        ask(catalog, pull_id)
+
+
+def test_a_retry_names_each_that_is_no_pull_and_takes_the_others(catalog: Catalog) -> None:
+    with catalog.begin() as tx:
+        record(tx, "p")
+    refused: list[str] = []
+    assert [pull.id for pull in _named(catalog, ["p", *NO_IDS, "p"], refused)] == ["p"]
+    assert len(refused) == len(NO_IDS)
