@@ -30,7 +30,7 @@ from workers import contract
 from workers.broker import App
 from workers.client import send
 from workers.config import make_app
-from workers.reconciling import backlog
+from workers.reconciling import backlog, urgent
 from workers.reconciling.census import Census
 from workers.reconciling.rounds import Rounds
 
@@ -646,3 +646,41 @@ def test_a_redis_that_is_away_is_waited_for(
         row = pulls.get(tx, "p")
     assert row is not None
     assert row.admitted_at is None
+
+
+def send_by_name(app: App, pull_id: str, **asked: Any) -> None:
+    app.send_task(
+        contract.PULL_IMAGE,
+        kwargs={"reference": "host.example/a:1", **asked},
+        task_id=pull_id,
+        queue=contract.PULLS,
+    )
+
+
+def test_an_urgent_pull_is_recorded_though_thousands_stand_before_it(
+    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urgent, "_NEWEST", 3)
+    record(catalog, "under way")
+    for number in range(5):
+        send_by_name(app, f"plain {number}")
+    send_by_name(app, "urgent", priority=9)
+    send_by_name(app, "no reference", priority=9, reference="UPPER CASE")
+    look_twice(rounds)
+    with catalog.begin() as tx:
+        pull = pulls.get(tx, "urgent")
+        assert pull is not None
+        assert pull.admitted_at is not None
+        assert pulls.get(tx, "plain 4") is None
+        assert pulls.get(tx, "no reference") is None
+    assert queued(store, contract.CONTROL) == [contract.RESUME_PULL]
+
+
+def test_a_short_queue_is_left_to_the_workers(
+    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
+) -> None:
+    record(catalog, "under way")
+    send_by_name(app, "urgent", priority=9)
+    look_twice(rounds)
+    with catalog.begin() as tx:
+        assert pulls.get(tx, "urgent") is None

@@ -10,7 +10,7 @@ given back to its queue.
 import base64
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,6 +57,15 @@ class Identity:
     epoch: str | None
     run_id: str | None
     unacknowledged: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A pull that a message asks for, with the arguments as they were sent."""
+
+    pull_id: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
 
 
 class Backlog:
@@ -130,6 +139,14 @@ class Backlog:
             raws = self._client.hmget(self._unacknowledged, tags) if tags else []
         asked = {tag: _due_pull(raw) for tag, raw in zip(tags, raws, strict=True) if raw}
         return {tag: pull_id for tag, pull_id in asked.items() if pull_id is not None}
+
+    def newest_requests(self, queue: str, most: int) -> list[Request]:
+        """Of a queue that holds more than that, what its newest messages ask for."""
+        with _asking():
+            if self._client.llen(queue) <= most:
+                return []
+            raws = self._client.lrange(queue, 0, most - 1)
+        return [request for raw in raws if (request := _request(raw))]
 
     def give_back(self, tag: str) -> None:
         """Put a fetched message into its queue again, for another worker."""
@@ -234,4 +251,21 @@ def _due_pull(raw: bytes) -> str | None:
             return None
         return str(told["id"])
     except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _request(raw: bytes) -> Request | None:
+    """What a message of `towline.pull_image` asks for; None for any other, for one that is not due
+    yet or may expire, and for one with callbacks: its own task reads all of that.
+    """
+    try:
+        message = json.loads(raw)
+        headers = message["headers"]
+        args, kwargs, embedded = json.loads(base64.b64decode(message["body"]))
+        if headers["task"] != contract.PULL_IMAGE or any(embedded.values()):
+            return None
+        if headers.get("eta") is not None or headers.get("expires") is not None:
+            return None
+        return Request(str(headers["id"]), args, kwargs) if isinstance(kwargs, dict) else None
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None

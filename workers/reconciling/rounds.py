@@ -22,6 +22,7 @@ from workers.reconciling.census import Census, Workers
 from workers.reconciling.losses import Losses
 from workers.reconciling.missing import Due, Missing
 from workers.reconciling.pages import Pages
+from workers.reconciling.urgent import Urgent
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Rounds:
         self._backlog = Backlog(app)
         self._losses = Losses(catalog, self._backlog, settings.lease_seconds)
         self._missing = Missing(catalog, self._backlog, settings.lease_seconds)
+        self._urgent = Urgent(catalog, self._backlog)
         self._workers = Workers(app)
         self._counted: Census | None = None
         self._under_way = Pages(recovery.BATCH, "")
@@ -62,6 +64,7 @@ class Rounds:
             self._losses.look()
             if work.open:
                 self._backlog.watch()
+                self._urgent.record()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it can.", error)
             return work.any
