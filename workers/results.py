@@ -93,7 +93,7 @@ class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
         return stored
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        """The chord of a pull has the pull's id: one that is planned again begins anew."""
+        """The chord of a pull has the pull's id: one that is planned again begins again."""
         keys = [self.get_key_for_group(group_id, part) for part in (".c", ".j", ".t", ".d")]
         self.ensure(self.client.delete, tuple(keys))
         self._set_chord_key(self.get_key_for_group(group_id, ".s"), chord_size)

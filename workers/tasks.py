@@ -201,7 +201,7 @@ def _after_the_unforeseen(task: Task[Any, Any], error: Exception) -> TaskPredica
 def _again(
     task: Task[Any, Any], delay_seconds: float, cause: Exception | None = None
 ) -> TaskPredicate:
-    """Send the message again, to be read in so many seconds; what is to be raised then."""
+    """Send the message again, with this delay. Returns what the task has to raise."""
     try:
         retry: TaskPredicate = task.retry(exc=cause, countdown=delay_seconds, throw=False)
     except Reject:

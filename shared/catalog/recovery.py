@@ -122,7 +122,7 @@ def forget_answers(tx: Connection, since_seconds: float) -> int:
             """
             UPDATE pulls SET answered_at = NULL WHERE id IN (
                 SELECT id FROM pulls WHERE state IN ('complete', 'failed', 'cancelled')
-                AND finished_at > clock_timestamp() - make_interval(secs => :seconds)
+                AND finished_at > statement_timestamp() - make_interval(secs => :seconds)
                 AND answered_at IS NOT NULL ORDER BY finished_at LIMIT :batch)
             """
         ),

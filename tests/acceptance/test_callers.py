@@ -25,7 +25,7 @@ pytestmark = pytest.mark.acceptance
 LAYERS = [os.urandom(300_000), b"small"]
 GONE = b"a layer that its registry does not have"
 
-# A service of somebody else's, with a worker of its own.
+# Another service, with a worker of its own.
 _USER = """
 import os
 from celery import Celery
@@ -167,7 +167,7 @@ def test_callbacks_run_when_the_pull_is_answered(
     assert fleet.sql("SELECT count(*) FROM pulls WHERE callbacks IS NOT NULL") == [(0,)]
 
 
-def test_a_cancelled_pull_calls_its_errback_whoever_answers(
+def test_a_cancelled_pull_calls_its_errback_without_a_worker(
     fleet: Fleet, images: dict[str, dict[str, Any]], client: Client, store: redis.Redis
 ) -> None:
     fleet.sql("INSERT INTO pauses (scope, name) VALUES ('fleet', '') RETURNING 1")

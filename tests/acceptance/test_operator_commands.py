@@ -39,7 +39,8 @@ def manned(fleet: Fleet, registry: FakeRegistry) -> Fleet:
     registry.put_image("b", "1", [LAYER])
     fleet.start_worker()
     fleet.workers.append(Worker(*fleet.spawn("reconciler", ["-m", "workers.cli", "reconcile"])))
-    wait_until(lambda: fleet.sql("SELECT owner FROM step_leases WHERE name = 'reconciler'"))
+    office = "SELECT owner FROM step_leases WHERE name = 'reconciler'"
+    wait_until(lambda: fleet.sql(office), timeout=30)
     return fleet
 
 

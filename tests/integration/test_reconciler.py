@@ -476,7 +476,7 @@ def test_an_ended_pull_with_an_unsettled_layout_is_sent_to_be_linked_once_its_wo
     assert queued(store, contract.PULLS) == [contract.LINK_IMAGE]
 
 
-def test_an_end_that_nobody_was_told_of_is_told(rounds: Rounds, catalog: Catalog, app: App) -> None:
+def test_an_end_that_was_not_told_is_told(rounds: Rounds, catalog: Catalog, app: App) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
         ends.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
@@ -517,17 +517,17 @@ def ended_and_answered(catalog: Catalog, rounds: Rounds, pull_id: str, ago: str)
 def test_what_another_run_of_redis_may_have_lost_is_answered_again(
     rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for pull_id, ago in (("lately", "20 seconds"), ("before", "10 minutes")):
+    for pull_id, ago in (("young", "20 seconds"), ("old", "10 minutes")):
         ended_and_answered(catalog, rounds, pull_id, ago)
     # The newest writes are gone, our key is not.
-    store.delete("celery-task-meta-lately", "celery-task-meta-before")
+    store.delete("celery-task-meta-young", "celery-task-meta-old")
     look_twice(rounds)
-    assert app.AsyncResult("lately").state == "PENDING"
+    assert app.AsyncResult("young").state == "PENDING"
     told = rounds._backlog.identity()
     monkeypatch.setattr(rounds._backlog, "identity", lambda: replace(told, run_id="another"))
     look_twice(rounds)
-    assert app.AsyncResult("lately").state == "FAILURE"
-    assert app.AsyncResult("before").state == "PENDING"
+    assert app.AsyncResult("young").state == "FAILURE"
+    assert app.AsyncResult("old").state == "PENDING"
     with catalog.begin() as tx:
         assert fleet.view(tx).broker_run_id == "another"
 

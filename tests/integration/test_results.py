@@ -193,7 +193,7 @@ def chord_keys(client: "redis.Redis[bytes]") -> set[str]:
     return {key.decode().removeprefix(prefix) for key in client.scan_iter(f"{prefix}*")}
 
 
-def test_a_pull_that_is_planned_again_begins_its_chord_anew(app: App, redis_url: str) -> None:
+def test_a_pull_that_is_planned_again_begins_its_chord_again(app: App, redis_url: str) -> None:
     plan = Plan("p", "a", 1, [Digest.parse(f"sha256:{number:064}") for number in range(2)])
     with redis.Redis.from_url(redis_url) as client:
         for _ in range(2):

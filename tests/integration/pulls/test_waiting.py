@@ -69,6 +69,7 @@ def test_a_pause_lets_a_running_download_go_and_resume_continues_it(
     assert str(DIGEST) not in second.blobs()
     with second.resources.catalog.begin() as tx:
         assert pauses.resume(tx, scope, name)
+    pauses.go_on(second.resources.catalog)
     assert cause(second, "leader") is None
     fetch(second, "leader")
     receipt = second.link("leader")
