@@ -33,7 +33,7 @@ from tests.services import fresh_database, running_postgres, running_redis, with
 from workers.preparing import prepare_fleet
 from workers.stack.servers import PostgresServer
 
-_MOST_ROWS = 20_000
+_MOST_ROWS = 15_000
 _MORE_SECONDS, _MORE_MB = 0.5, 70
 _MB = 1e6
 _LASTS_SECONDS = 6.0
@@ -175,7 +175,7 @@ def _measure(fleets: Sequence[Fleet], commands: Sequence[Command], rounds: int) 
 _WATCHED = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGINT, lambda *_: None)
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+process = subprocess.Popen(sys.argv[1:], stdout=sys.stderr, stderr=subprocess.DEVNULL)
 _, _, usage = os.wait4(process.pid, 0)
 print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 """
@@ -192,10 +192,13 @@ def _run(fleet: Fleet, command: Command) -> Run:
         ],
         env=fleet.environment,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if command.lasts else subprocess.DEVNULL,
         text=True,
         start_new_session=True,
     )
-    if command.lasts:
+    if process.stderr is not None:
+        # Its first look; then some more.
+        process.stderr.readline()
         time.sleep(_LASTS_SECONDS)
         os.killpg(process.pid, signal.SIGINT)
     told, _ = process.communicate()
