@@ -80,7 +80,8 @@ _MAKE_LAYERS_DUE = text("""
         WHERE pull_id = ANY(CAST(:ids AS text[])) AND waiting_for->>'cause' = 'paused'
         ORDER BY pull_id, digest FOR UPDATE SKIP LOCKED
     )
-    UPDATE pull_layers SET waiting_for = NULL, not_before = NULL FROM due
+    -- Due now, not NULL: the reconciler's next look finds what has just become due.
+    UPDATE pull_layers SET waiting_for = NULL, not_before = statement_timestamp() FROM due
     WHERE pull_layers.pull_id = due.pull_id AND pull_layers.digest = due.digest
 """)
 
