@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shared.catalog import admission, pulls
+from shared.catalog import admission, arrivals, pulls
 from shared.catalog.admission import Admitted
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
@@ -82,7 +82,7 @@ def _record(
         raise
     with resources.catalog.begin() as tx:
         return (
-            admission.arrive(tx, new) or admission.admit_alone(tx, pull_id) or pulls.record(tx, new)
+            arrivals.arrive(tx, new) or arrivals.admit_alone(tx, pull_id) or pulls.record(tx, new)
         )
 
 

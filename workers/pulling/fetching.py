@@ -11,11 +11,11 @@ ends at once: its pull waits as a row, and is told when the layer lands (`landin
 from contextlib import ExitStack
 
 from shared.catalog import blobs, ends, layer_looks, leases, pull_layers, pulls, waiters
-from shared.catalog.admission import URGENT_PRIORITY
 from shared.catalog.database import Connection
 from shared.catalog.leases import Held
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.pull_values import Pull
+from shared.catalog.window import URGENT_PRIORITY
 from shared.errors import InvalidArgument, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 from shared.catalog import waiters
-from shared.catalog.admission import URGENT_PRIORITY
 from shared.catalog.database import Connection
 from shared.catalog.layer_looks import LayerLook
 from shared.catalog.pull_layers import PullLayer
+from shared.catalog.window import URGENT_PRIORITY
 
 # When it is looked at again; whoever resumes the fleet or frees a slot says so at once.
 PAUSED_SECONDS = 60.0

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from shared.catalog import (
-    admission,
     blobs,
     documents,
     images,
     layer_messages,
+    line,
     pauses,
     pull_layers,
     pulls,
@@ -191,13 +191,13 @@ def _reserve(tx: Connection, pull: Pull, usable_bytes: int) -> bool:
     if needed_bytes <= usable_bytes:
         if pull.manifest_digest is not None:
             # It was planned before, and waited for space since.
-            admission.space_found(tx)
+            line.space_found(tx)
         return True
     detail = (
         f"what is under way and this pull need {_bytes(needed_bytes)}, the volume has "
         f"{_bytes(max(usable_bytes, 0))} beside what has to stay free: free space or enlarge it"
     )
-    admission.wait_for_space(tx, pull, SPACE_SECONDS, detail)
+    line.wait_for_space(tx, pull, SPACE_SECONDS, detail)
     return False
 
 

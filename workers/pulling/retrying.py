@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 
 from shared.catalog import (
-    admission,
+    line,
     pull_layers,
     pulls,
     registry_holds,
@@ -140,9 +140,7 @@ def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds
             registry_holds.hold(tx, pull.registry, delay_seconds, error.message)
     if current.digest is None:
         if isinstance(error, RateLimited) and not stays_in_memory:
-            admission.return_to_line(
-                tx, current.pull_id, "rate_limit", delay_seconds, error.message
-            )
+            line.return_to_line(tx, current.pull_id, "rate_limit", delay_seconds, error.message)
         else:
             pulls.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
         return

@@ -8,9 +8,9 @@ urgent. They are admitted by their rows then; their own messages find the row wh
 import logging
 
 from shared.catalog import pulls
-from shared.catalog.admission import URGENT_PRIORITY
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull
+from shared.catalog.window import URGENT_PRIORITY
 from shared.errors import PermanentError
 from workers import contract
 from workers.pulling.request import PullRequest, new_pull

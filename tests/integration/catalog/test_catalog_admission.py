@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog import admission, ends, fleet, pauses, registry_holds
+from shared.catalog import arrivals, ends, fleet, line, pauses, registry_holds
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull
 from tests.integration.catalog.given import TAG, rows, together
@@ -166,7 +166,7 @@ def test_what_may_be_on_the_volume_need_not_wait_for_a_registry(
 ) -> None:
     registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
     new = NewPull("new", TAG, "linux/amd64", policy=policy, registry=HOST, repository="team/app")
-    pull = admission.arrive(tx, new)
+    pull = arrivals.arrive(tx, new)
     assert pull is not None
     assert (pull.admitted_at is not None) is is_admitted
 
@@ -176,7 +176,7 @@ def test_a_pull_that_returns_to_the_line_comes_again_when_its_time_has_come(
 ) -> None:
     slots(tx)
     admitted(tx)
-    admission.return_to_line(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
+    line.return_to_line(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
     pull = row(tx)
     assert (pull.state, pull.admitted_at) == ("queued", None)
     assert pull.waiting_for is not None

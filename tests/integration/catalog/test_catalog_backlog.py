@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from shared.catalog import (
     admission,
+    arrivals,
     fleet,
     layer_looks,
     pauses,
@@ -15,6 +16,7 @@ from shared.catalog import (
     recovery,
     space,
     waiters,
+    window,
 )
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull
@@ -121,7 +123,7 @@ def arrive(tx: Connection) -> None:
         registry="registry.example",
         repository="team/app",
     )
-    assert admission.arrive(tx, new) is not None
+    assert arrivals.arrive(tx, new) is not None
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_what_is_asked_all_the_time_does_not_read_the_line(
     [
         admit,
         arrive,
-        lambda tx: admission.admit_alone(tx, "queued 7"),
+        lambda tx: arrivals.admit_alone(tx, "queued 7"),
         look_for_lost,
         refresh,
         reserve,
@@ -191,7 +193,7 @@ def test_reasons_are_written_row_by_row_never_all_for_each(sudden: Connection) -
     assert written == LINE
 
 
-@pytest.mark.parametrize("statement", [admission._UNDER_WAY, str(admission._HIGHEST_WAITING)])
+@pytest.mark.parametrize("statement", [window.UNDER_WAY, str(admission._HIGHEST_WAITING)])
 def test_what_has_been_under_way_is_not_read_again_and_again(
     catalog: Catalog, statement: str
 ) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.catalog import (
-    admission,
+    arrivals,
     blobs,
     ends,
     pauses,
@@ -80,7 +80,7 @@ def test_what_has_come_a_moment_ago_and_has_to_wait_has_its_reason_already(
         refresh(tx)
         for requester in ("ci", None):
             new = NewPull(f"of {requester}", TAG, PLATFORM, requested_by=requester, **place)
-            pull = admission.arrive(tx, new)
+            pull = arrivals.arrive(tx, new)
             assert pull is not None
             assert pull.waiting_for is not None
         before = versions(tx)

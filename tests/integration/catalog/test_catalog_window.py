@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import admission, blobs, ends, fleet, pauses, pull_layers, pulls
+from shared.catalog import admission, blobs, ends, fleet, line, pauses, pull_layers, pulls, window
 from shared.catalog.database import Connection
 from tests.integration.catalog.given import of
 from tests.integration.catalog.given_pulls import (
@@ -44,7 +44,7 @@ def test_urgent_pulls_get_a_quarter_on_top(tx: Connection) -> None:
     fleet.count_slots(tx, 4, None)
     backlog(tx, 30)
     assert len(admit(tx)) == 16
-    backlog(tx, 30, priority=admission.URGENT_PRIORITY)
+    backlog(tx, 30, priority=window.URGENT_PRIORITY)
     assert len(admit(tx)) == 4
     assert admit(tx) == []
 
@@ -104,7 +104,7 @@ def test_a_pull_that_finds_no_space_goes_back_to_the_line_where_many_wait_alread
     fleet.count_slots(tx, 4, None)
     for number in range(9):
         admitted(tx, f"large {number}")
-        admission.wait_for_space(tx, row(tx, f"large {number}"), 15, "The volume is full.")
+        line.wait_for_space(tx, row(tx, f"large {number}"), 15, "The volume is full.")
     last = row(tx, "large 8")
     assert (last.state, last.admitted_at) == ("queued", None)
     assert last.waiting_for is not None
@@ -112,7 +112,7 @@ def test_a_pull_that_finds_no_space_goes_back_to_the_line_where_many_wait_alread
     assert row(tx, "large 7").admitted_at is not None
     # Not before its time, and then like any other.
     assert admit(tx) == []
-    admission.space_found(tx)
+    line.space_found(tx)
     assert admit(tx) == ["large 8"]
 
 

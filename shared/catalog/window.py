@@ -1,0 +1,81 @@
+"""The window: how many messages may be under way, for urgent pulls and for all."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from shared.catalog.database import Connection
+from shared.catalog.pauses import IS_PAUSED
+
+# From this priority on a pull is urgent: it has a part of the window of its own, and some slots.
+URGENT_PRIORITY = 8
+
+_MESSAGES_PER_SLOT = 4
+_SMALLEST_WINDOW = 16
+# Where no reconciler has counted the slots, or no worker has answered it.
+_UNKNOWN_WINDOW = 64
+# The urgent part comes on top of the window.
+_URGENT_PERCENT = 25
+
+# What is under way, in messages: admitted pulls that have no plan yet, and layers with a message.
+# A pull that waits for a time to come has no message. Pulls that wait for space hold at most half
+# of the window, since others may need no space. What is urgent fills its own part first, and what
+# exceeds it counts with the rest.
+UNDER_WAY = f"""
+    SELECT size, urgent_size, urgent, plain + greatest(urgent - urgent_size, 0)
+        + least(without_space, size / 2) AS used, without_space
+    FROM (SELECT size, greatest(size * {_URGENT_PERCENT} / 100, 1) AS urgent_size FROM (
+        SELECT coalesce((SELECT greatest(layer_slots * {_MESSAGES_PER_SLOT}, {_SMALLEST_WINDOW})
+            FROM fleet WHERE layer_slots IS NOT NULL), {_UNKNOWN_WINDOW}) AS size
+        ) AS slots) AS window_sizes,
+    LATERAL (
+        WITH messages AS MATERIALIZED (
+            SELECT pull_id, digest FROM pull_layers WHERE has_message
+        ), counted AS (
+            SELECT p.priority, coalesce(p.waiting_for->>'cause' = 'space', false) AS needs_space
+            FROM pulls p
+            WHERE p.admitted_at IS NOT NULL AND p.state IN ('queued', 'resolving')
+              AND NOT {IS_PAUSED}
+              AND (p.not_before IS NULL OR p.not_before < now() + interval '15 seconds'
+                OR p.waiting_for->>'cause' = 'space')
+            UNION ALL
+            SELECT p.priority, false FROM messages JOIN pulls p ON p.id = messages.pull_id
+            LEFT JOIN blobs b ON b.digest = messages.digest
+            WHERE p.state = 'fetching' AND b.stored_at IS NULL AND NOT {IS_PAUSED}
+        )
+        SELECT count(*) FILTER (WHERE NOT needs_space AND priority >= {URGENT_PRIORITY}) AS urgent,
+            count(*) FILTER (WHERE NOT needs_space AND priority < {URGENT_PRIORITY}) AS plain,
+            count(*) FILTER (WHERE needs_space) AS without_space
+        FROM counted
+    ) AS counts
+"""
+
+_LOOK = text(UNDER_WAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """In messages: what the window and its urgent part hold, and what is used of both;
+    `without_space`: pulls that wait for space.
+    """
+
+    size: int
+    used: int
+    urgent_size: int
+    urgent: int
+    without_space: int
+
+    @property
+    def places(self) -> int:
+        """How many more may be under way, for pulls of any priority."""
+        return max(self.size - self.used, 0)
+
+    @property
+    def urgent_places(self) -> int:
+        """How many more may be under way for urgent pulls."""
+        return self.places + max(self.urgent_size - self.urgent, 0)
+
+
+def look(tx: Connection) -> Window:
+    """As it stands."""
+    return Window(**{name: int(value) for name, value in tx.execute(_LOOK).one()._mapping.items()})
