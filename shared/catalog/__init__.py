@@ -11,7 +11,7 @@
     pauses.py       what an operator has paused   beginnings.py   a pull's first step
     pulls.py        from queued to linking        ends.py         how it ended
     pull_rows.py    how it is read and moved      pull_values.py  as a value
-    pull_layers.py  its layers on their way       layer_messages.py  who sends a message, who follows
+    pull_layers.py  its layers on their way       layer_messages.py  who sends, who follows
     layer_looks.py  whether one is fetched now    companions.py   small ones of one task
     waiters.py      who goes on with a layer      landings.py     that it is stored
     shared_failures.py  who has failed with the one that tried
