@@ -9,12 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.processes import children, tree
+from tests.acceptance.faults.separate_node import SeparateNode, start_separately
 from tests.acceptance.faults.servers import OwnPostgres, OwnRedis
 from tests.acceptance.fleet import Worker
 
 _OUTAGE_SECONDS = 5.0
+_READ_ONLY_SECONDS = 10.0
+# Longer than the server lets a transaction stand still.
+_STANDSTILL_SECONDS = 14.0
 
 
 @dataclass
@@ -85,6 +91,28 @@ def freeze_worker(target: Target) -> None:
     worker.freeze()
     time.sleep(_OUTAGE_SECONDS)
     worker.thaw()
+
+
+def freeze_workers_long(target: Target) -> None:
+    for worker in target.workers:
+        target.cut_off(worker)
+        worker.freeze()
+    time.sleep(_STANDSTILL_SECONDS)
+    for worker in target.workers:
+        worker.thaw()
+
+
+def sick_node(target: Target) -> None:
+    """One more worker, whose node is in trouble for some seconds."""
+    node = start_separately(target.fleet, target.dice.choice(["threads", "prefork"]))
+    fall_sick = target.dice.choice(
+        [SeparateNode.make_read_only, SeparateNode.lose_volume, SeparateNode.lose_threads]
+    )
+    fall_sick(node)
+    time.sleep(_OUTAGE_SECONDS)
+    node.heal()
+    # Its mounts are its own, and go with it.
+    node.worker.process.terminate()
 
 
 def term_worker(target: Target) -> None:
@@ -163,6 +191,18 @@ def postgres_frozen(target: Target) -> None:
     target.postgres.thaw()
 
 
+def postgres_read_only(target: Target) -> None:
+    _alter_system(target, "SET default_transaction_read_only = on")
+    time.sleep(_READ_ONLY_SECONDS)
+    _alter_system(target, "RESET default_transaction_read_only")
+
+
+def _alter_system(target: Target, what: str) -> None:
+    with psycopg.connect(target.fleet.database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM {what}".encode())
+        connection.execute("SELECT pg_reload_conf()")
+
+
 STRIKES: Mapping[str, Callable[[Target], None]] = {
     strike.__name__: strike
     for strike in (
@@ -171,6 +211,8 @@ STRIKES: Mapping[str, Callable[[Target], None]] = {
         kill_all_workers,
         kill_node,
         freeze_worker,
+        freeze_workers_long,
+        sick_node,
         term_worker,
         quit_worker,
         term_then_kill_worker,
@@ -184,6 +226,7 @@ STRIKES: Mapping[str, Callable[[Target], None]] = {
         messages_twice,
         postgres_restarted,
         postgres_frozen,
+        postgres_read_only,
     )
 }
 
