@@ -5,19 +5,24 @@ message is on its way, and the reconciler finds that none is.
 """
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 
 from celery import Celery, Signature
 from celery.canvas import chord, group
 from kombu.utils.uuid import uuid
 
+from shared.catalog import layer_messages
 from shared.catalog.database import Catalog
-from shared.catalog.layer_messages import LayerMessage
+from shared.catalog.layer_messages import LayerMessage, Started
 from workers import contract
 from workers.answering import answer
 from workers.broker import App
 from workers.pulling.accepting import admit
 from workers.pulling.outbox import Outbox
 from workers.pulling.planning import Plan
+from workers.reconciling.backlog import Backlog
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +42,8 @@ def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
         if outbox.ended:
             # Each end makes room for others.
             outbox.resume(admit(catalog))
+        if outbox.doubtful:
+            outbox.layers += _lost(app, catalog, outbox.doubtful)
         for message in outbox.layers:
             send_layer(app, message)
         for pull_id in outbox.links:
@@ -48,6 +55,26 @@ def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
             send_resume(app, pull_id)
     except Exception as error:
         _log.warning(_NOT_SENT, error)
+
+
+def _lost(app: App, catalog: Catalog, layers: Sequence[Started]) -> list[LayerMessage]:
+    """Those for which Redis holds no message beyond the ones whose tasks have begun: a message that
+    was never begun is on its way, and a second one would only find the layer taken.
+    """
+    with closing(Backlog(app)) as backlog:
+        held = Counter(
+            (message.pull_id, message.digest)
+            for page in backlog.pages([contract.LAYERS])
+            for message in page
+        )
+    lost = []
+    for layer in layers:
+        if held[layer.pull_id, str(layer.digest)] <= layer.starts:
+            with catalog.begin() as tx:
+                lost.append(
+                    layer_messages.dispatch(tx, layer.pull_id, layer.digest, layer.generation)
+                )
+    return [message for message in lost if message is not None]
 
 
 def launch(app: App, plan: Plan) -> None:

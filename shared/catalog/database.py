@@ -37,6 +37,8 @@ _SESSION_SETTINGS = {
     # Everything here goes by a key. Only a plain index scan marks the entries of rows that are no
     # more; an index of what is queued or under way would grow with all that was, until a vacuum.
     "enable_bitmapscan": "off",
+    # It would read an index from end to end where a page of rows is looked up by their keys.
+    "enable_mergejoin": "off",
     # Or a plain one would be thought dearer than to read the whole table.
     "random_page_cost": "1.1",
     # For the same reason no statement is planned again for other values: planning takes longer than

@@ -9,6 +9,7 @@ row that waits, and no message of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import text
 
@@ -88,6 +89,43 @@ def dispatch(
         _DISPATCH, {"pull_id": pull_id, "digest": str(digest), "seen": generation}
     ).one_or_none()
     return LayerMessage(pull_id, row.reference, digest, row.generation) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A layer that had a message, after which `starts` tasks have begun it."""
+
+    pull_id: str
+    digest: Digest
+    generation: int
+    starts: int
+
+
+# A living lease of another pull is another matter. One of its own may be a killed worker's.
+_DOUBTFUL = text(
+    """
+    SELECT pull_layers.digest, pull_layers.generation, pull_layers.attempts AS starts
+    FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
+    LEFT JOIN blobs ON blobs.digest = pull_layers.digest
+    LEFT JOIN leases ON leases.registry = pulls.registry
+        AND leases.digest = pull_layers.digest AND leases.owner IS NOT NULL
+        AND leases.expires_at > clock_timestamp()
+    WHERE pulls.id = :pull_id AND pull_layers.has_message AND blobs.stored_at IS NULL
+      AND coalesce(pull_layers.not_before <= clock_timestamp(), true)
+      AND CASE WHEN leases.fence IS NOT NULL THEN leases.pull_id = pulls.id
+          ELSE pull_layers.dispatched_at < clock_timestamp() - :lease END
+    ORDER BY pull_layers.digest
+    """
+)
+
+
+def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[Started]:
+    """The layers of a planned pull whose messages may be lost, or a killed worker's."""
+    values = {"pull_id": pull_id, "lease": timedelta(seconds=lease_seconds)}
+    return [
+        Started(pull_id, Digest.parse(row.digest), row.generation, row.starts)
+        for row in tx.execute(_DOUBTFUL, values)
+    ]
 
 
 _DROP = text("UPDATE pull_layers SET has_message = false WHERE pull_id = :pull_id AND has_message")

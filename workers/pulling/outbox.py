@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shared.catalog.admission import Admitted
-from shared.catalog.layer_messages import LayerMessage
+from shared.catalog.layer_messages import LayerMessage, Started
 from shared.catalog.pull_values import Pull
 
 
@@ -20,6 +20,8 @@ class Outbox:
     """
 
     layers: list[LayerMessage] = field(default_factory=list)
+    # Layers to be sent again, where Redis has no message for them.
+    doubtful: list[Started] = field(default_factory=list)
     resumes: list[str] = field(default_factory=list)
     urgent: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)

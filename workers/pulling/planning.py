@@ -99,11 +99,16 @@ def _look_closer(current: Attempt) -> None:
             paused = pauses.of_pull(tx, pull_id)
             if paused is not None:
                 pulls.wait(tx, pull_id, "paused", PAUSED_SECONDS, paused.sentence)
-            elif pull.state in {"fetching", "linking"} and not pull_layers.missing(tx, pull.id):
-                # What is missing has messages. Whether they are lost is seen by the reconciler,
-                # which looks into Redis: to send them again here would add one for each time that
-                # a caller asks for the same id.
-                outbox.links.append(pull.id)
+            elif pull.state in {"fetching", "linking"}:
+                _go_on(tx, pull, resources.settings.lease_seconds, outbox)
+
+
+def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> None:
+    """Planned before, by a worker that died or for a caller that sends the same id once more."""
+    if not pull_layers.missing(tx, pull.id):
+        outbox.links.append(pull.id)
+    else:
+        outbox.doubtful += layer_messages.doubtful(tx, pull.id, lease_seconds)
 
 
 def _resolution(resources: Resources, begun: Begun, named: Document | None) -> Resolution:

@@ -107,9 +107,9 @@ def waiting(catalog: Catalog) -> set[str]:
     with catalog.begin() as tx:
         found = rows(
             tx,
-            "SELECT id FROM pulls WHERE waiting_for IS NOT NULL OR not_before IS NOT NULL "
+            "SELECT id FROM pulls WHERE waiting_for IS NOT NULL OR not_before > now() "
             "UNION SELECT pull_id FROM pull_layers "
-            "WHERE waiting_for IS NOT NULL OR not_before IS NOT NULL",
+            "WHERE waiting_for IS NOT NULL OR not_before > now()",
         )
     return {pull_id for (pull_id,) in found}
 

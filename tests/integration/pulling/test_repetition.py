@@ -99,4 +99,6 @@ def test_a_pull_that_is_asked_for_again_and_again_adds_no_message(
     driver.change("UPDATE pull_layers SET dispatched_at = now() - interval '1 hour'")
     for _ in range(3):
         assert driver.plan("p", asked) is None
+    # Whether a message of it is lost is for Redis to say.
     assert (driver.outbox.layers, driver.outbox.resumes) == ([], [])
+    assert {str(one.digest) for one in driver.outbox.doubtful} == {digest_of(SMALL)}
