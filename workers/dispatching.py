@@ -119,7 +119,7 @@ def send_resume(
     message = _message(
         app, contract.RESUME_PULL, f"pull {pull_id}", pull_id=pull_id, generation=generation
     )
-    message.apply_async(queue=queue)
+    message.apply_async(queue=queue, ignore_result=True)
 
 
 def _message(app: Celery, name: str, shown: str, **arguments: object) -> Signature:
