@@ -86,10 +86,14 @@ def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
             return
 
 
-def _send(outward: Celery, pull_id: str, kept: Callbacks, end: Any) -> None:
+def _send(outward: Any, pull_id: str, kept: Callbacks, end: Any) -> None:
     request = Context(
         {**kept, "id": pull_id, "task": contract.PULL_IMAGE, "delivery_info": {}, "kwargs": {}}
     )
+    if size := (request.chord or {}).get("chord_size"):
+        # Clients up to Celery 5.0 tell it here, where ours does not look.
+        key = outward.backend.get_key_for_group(request.group, ".s")
+        outward.backend.client.set(key, size, nx=True, ex=outward.conf.result_chord_expires)
     if isinstance(end, Exception):
         _send_failed(outward, request, end)
     else:

@@ -23,7 +23,7 @@ from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull
 from shared.oci.digest import Digest
 from shared.settings import Settings
-from workers import contract, results
+from workers import callbacks, contract, results
 from workers.answering import answer
 from workers.broker import App
 from workers.config import make_app
@@ -205,6 +205,24 @@ def test_callbacks_that_a_short_outage_kept_back_are_sent(
     assert is_answered(catalog, "p")
     with redis.Redis.from_url(redis_url) as client:
         assert client.llen("user") == 1
+
+
+def test_a_chord_of_an_old_client_runs_its_body_behind_its_last_pull(
+    app: App, redis_url: str
+) -> None:
+    """Up to Celery 5.0 only the body says how many parts there are."""
+
+    def send(pull_id: str, index: int) -> None:
+        part = {"chord": after(chord_size=2), "group": "g", "group_index": index, "root_id": "r"}
+        callbacks.send(app, pull_id, part, {"pull_id": pull_id})
+
+    with redis.Redis.from_url(redis_url) as client:
+        send("p", 0)
+        assert client.llen("user") == 0
+        send("q", 1)
+        (sent,) = client.lrange("user", 0, -1)
+    arguments, *_ = json.loads(base64.b64decode(json.loads(sent)["body"]))
+    assert arguments == [[{"pull_id": "p"}, {"pull_id": "q"}]]
 
 
 def test_a_result_store_that_is_away_holds_no_message_up(
