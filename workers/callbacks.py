@@ -87,10 +87,11 @@ def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
 
 
 def _send(outward: Any, pull_id: str, kept: Callbacks, end: Any) -> None:
-    request = Context(
+    request: Any = Context(
         {**kept, "id": pull_id, "task": contract.PULL_IMAGE, "delivery_info": {}, "kwargs": {}}
     )
-    if size := (request.chord or {}).get("chord_size"):
+    size = request.chord.get("chord_size") if request.chord else None
+    if size:
         # Clients up to Celery 5.0 tell it here, where ours does not look.
         key = outward.backend.get_key_for_group(request.group, ".s")
         outward.backend.client.set(key, size, nx=True, ex=outward.conf.result_chord_expires)
