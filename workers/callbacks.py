@@ -11,9 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.app.task import Context
-from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
-from redis.exceptions import RedisError
 
 from shared.errors import InvalidArgument
 from workers import contract
@@ -26,6 +24,11 @@ Callbacks = Mapping[str, Any]
 
 _LISTS = ("callbacks", "errbacks", "chain")
 _MOST_BYTES = 64 * 1024
+# Whatever reads or writes them later may stand deeper in its stack than this does.
+_MOST_LEVELS = 500
+
+_PROBE_KEY = "towline:probe"
+_PROBE_SECONDS = 60
 
 
 def read(request: Context) -> Callbacks | None:
@@ -62,29 +65,50 @@ def take_off(request: Context) -> None:
 def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
     """Send what was kept of an answered pull. `end`: its receipt, or the error it failed with.
 
-    Raises the broker's and the result store's own errors.
+    What cannot be sent twice, while both servers take what is written, is given up: it would fail
+    for ever. Raises OperationalError, RedisError, OSError where a server is at fault.
     """
-    request = Context(
+    for is_last in (False, True):
+        try:
+            _send(app.outward, pull_id, kept, end)
+        except Exception as error:
+            # The error does not say whose fault it was: kombu takes a KeyError for a broken
+            # connection, and a server refuses a queue's name that an ACL does not allow.
+            _write_to_servers(app.outward)
+            if is_last:
+                # The signatures' arguments, which the error may quote, belong into no log.
+                _log.warning(
+                    "The callbacks of the pull %s cannot be sent, and are given up (%s).",
+                    pull_id,
+                    type(error).__name__,
+                )
+        else:
+            return
+
+
+def _send(outward: Any, pull_id: str, kept: Callbacks, end: Any) -> None:
+    request: Any = Context(
         {**kept, "id": pull_id, "task": contract.PULL_IMAGE, "delivery_info": {}, "kwargs": {}}
     )
-    try:
-        if isinstance(end, Exception):
-            _send_failed(app.outward, request, end)
-        else:
-            _send_complete(app.outward, request, end)
-    except (OperationalError, RedisError, OSError):
-        raise
-    except Exception as error:
-        # A queue that breaks in the middle of a send makes kombu raise what is no error of a queue.
-        with app.outward.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-        # The queue is there, so the signatures are at fault, and will be the next time. Their
-        # arguments, which the error may quote, belong into no log.
-        _log.warning(
-            "The callbacks of the pull %s cannot be sent, and are given up (%s).",
-            pull_id,
-            type(error).__name__,
-        )
+    size = request.chord.get("chord_size") if request.chord else None
+    if size:
+        # Clients up to Celery 5.0 tell it here, where ours does not look.
+        key = outward.backend.get_key_for_group(request.group, ".s")
+        outward.backend.client.set(key, size, nx=True, ex=outward.conf.result_chord_expires)
+    if isinstance(end, Exception):
+        _send_failed(outward, request, end)
+    else:
+        _send_complete(outward, request, end)
+
+
+def _write_to_servers(outward: Celery) -> None:
+    """A full server still answers, so something is written. Raises the servers' own errors."""
+    with outward.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        channel: Any = connection.default_channel
+        channel.client.set(_PROBE_KEY, "", ex=_PROBE_SECONDS)
+    backend: Any = outward.backend
+    backend.client.set(backend.get_key_for_task(_PROBE_KEY), "", ex=_PROBE_SECONDS)
 
 
 def _send_complete(outward: Celery, request: Any, receipt: Any) -> None:
@@ -131,7 +155,8 @@ def _plain(found: Mapping[str, Any]) -> Callbacks:
             f"link, link_error, chain and chord may take at most {_MOST_BYTES} bytes as JSON, and "
             f"take {len(text)}: keep large arguments elsewhere, and send where they are."
         )
-    if not all(map(is_storable, _texts(plain))):
+    texts = list(_texts(plain, _MOST_LEVELS))
+    if not all(map(is_storable, texts)):
         raise InvalidArgument(
             "link, link_error, chain and chord may hold no NUL and no half of a surrogate pair: "
             "PostgreSQL cannot keep them."
@@ -140,14 +165,21 @@ def _plain(found: Mapping[str, Any]) -> Callbacks:
     return kept
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON document, names of members included."""
+def _texts(value: Any, levels: int) -> Iterator[str]:
+    """Every text in a JSON document, names of members included. Raises InvalidArgument for one that
+    is nested deeper.
+    """
+    if not levels:
+        raise InvalidArgument(
+            f"link, link_error, chain and chord may be nested {_MOST_LEVELS} levels deep at most: "
+            "send the pull without, and wait for its result."
+        )
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for name, member in value.items():
             yield name
-            yield from _texts(member)
+            yield from _texts(member, levels - 1)
     elif isinstance(value, list):
         for member in value:
-            yield from _texts(member)
+            yield from _texts(member, levels - 1)

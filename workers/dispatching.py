@@ -34,27 +34,39 @@ _NOT_SENT = "Not everything could be sent (%s); the reconciler sends the rest."
 def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
     """Send what a step left behind, and answer the pulls that have ended.
 
-    Never raises for a queue or database that is away: what is not done now is found later.
+    Never raises for a queue or database that is away: what is not done now is found later. Answers
+    go to the result store, which may be away alone: they hold no message up.
     """
-    try:
-        for pull_id in outbox.ended:
-            answer(app, catalog, pull_id, outbox.finals.get(pull_id))
-        if outbox.ended:
-            # Each end makes room for others.
-            outbox.resume(admit(catalog))
-        if outbox.doubtful:
-            outbox.layers += _lost(app, catalog, outbox.doubtful)
-        for message in outbox.layers:
-            send_layer(app, message)
-        for pull_id in outbox.links:
-            send_link(app, pull_id)
-        for pull_id in outbox.urgent:
-            # Workers read this queue first, and it is never long.
-            send_resume(app, pull_id, queue=contract.CONTROL)
-        for pull_id in outbox.resumes:
-            send_resume(app, pull_id)
-    except Exception as error:
-        _log.warning(_NOT_SENT, error)
+    for part in (_answer, _make_room, _send):
+        try:
+            part(app, catalog, outbox)
+        except Exception as error:
+            _log.warning(_NOT_SENT, error)
+
+
+def _answer(app: App, catalog: Catalog, outbox: Outbox) -> None:
+    for pull_id in outbox.ended:
+        answer(app, catalog, pull_id, outbox.finals.get(pull_id))
+
+
+def _make_room(_app: App, catalog: Catalog, outbox: Outbox) -> None:
+    """Each end makes room for others."""
+    if outbox.ended:
+        outbox.resume(admit(catalog))
+
+
+def _send(app: App, catalog: Catalog, outbox: Outbox) -> None:
+    if outbox.doubtful:
+        outbox.layers += _lost(app, catalog, outbox.doubtful)
+    for message in outbox.layers:
+        send_layer(app, message)
+    for pull_id in outbox.links:
+        send_link(app, pull_id)
+    for pull_id in outbox.urgent:
+        # Workers read this queue first, and it is never long.
+        send_resume(app, pull_id, queue=contract.CONTROL)
+    for pull_id in outbox.resumes:
+        send_resume(app, pull_id)
 
 
 def _lost(app: App, catalog: Catalog, layers: Sequence[Started]) -> list[LayerMessage]:
@@ -134,7 +146,7 @@ def send_resume(
     message = _message(
         app, contract.RESUME_PULL, f"pull {pull_id}", pull_id=pull_id, generation=generation
     )
-    message.apply_async(queue=queue)
+    message.apply_async(queue=queue, ignore_result=True)
 
 
 def _message(app: Celery, name: str, shown: str, **arguments: object) -> Signature:

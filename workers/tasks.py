@@ -156,10 +156,7 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
         _tell(task, step, pull_id, error)
         raise
     except Exception as error:
-        if task.name == contract.PULL_IMAGE:
-            raise _after_the_unforeseen(task, error) from None
-        # A row stands, so the reconciler repairs what this task leaves.
-        raise
+        raise _unforeseen(task, error) from None
 
 
 def _lend(task: Task[Any, Any]) -> _Step:
@@ -188,6 +185,18 @@ def _tell(task: Task[Any, Any], step: _Step, pull_id: str, error: TowlineError) 
             refuse(app, pull_id, error, callbacks.readable(task.request))
     except Exception as untold:
         raise _after_the_unforeseen(task, untold) from None
+
+
+def _unforeseen(task: Task[Any, Any], error: Exception) -> Exception:
+    """What a step that met this has to raise."""
+    if task.name == contract.PULL_IMAGE:
+        return _after_the_unforeseen(task, error)
+    # A row stands, so the reconciler repairs what this task leaves.
+    if isinstance(error, MemoryError):
+        # Celery takes it for the end of the whole worker: a pool of threads loses the slot, and a
+        # pool of processes ends.
+        return InternalError("This worker had no memory left for a task.")
+    return error
 
 
 def _after_the_unforeseen(task: Task[Any, Any], error: Exception) -> TaskPredicate:

@@ -54,6 +54,9 @@ _SESSION_SETTINGS = {
 # From its second run on a connection a statement is prepared.
 _PREPARED_AFTER = 1
 
+# What a pooled connection remembers of itself.
+_WORKED = "towline_worked"
+
 # Servers from 17 on can end a transaction for its age alone; what holds others up ends by the
 # settings above.
 _TRANSACTION_TIMEOUT_SINCE = 170_000
@@ -184,11 +187,15 @@ def _begin_at_checkout(engine: Engine) -> None:
     SQLAlchemy's own ping would cost a round trip more.
     """
 
-    def begin(connection: Any, _record: Any, _proxy: Any) -> None:
+    def begin(connection: Any, record: Any, _proxy: Any) -> None:
         try:
             connection.execute("BEGIN", prepare=False)
         except engine.dialect.loaded_dbapi.Error as error:
+            if _WORKED not in record.info:
+                # It has only just been opened: what answers there, a pooler, has no server behind.
+                raise
             # It is opened again, as are all that were open before; nothing has been done yet.
             raise InvalidatePoolError from error
+        record.info[_WORKED] = True
 
     event.listen(engine, "checkout", begin)

@@ -26,6 +26,7 @@ from shared.catalog.pull_values import NewPull, PlannedLayer
 from shared.oci.digest import Digest
 from shared.settings import Settings
 from tests.fakes.registry import digest_of
+from tests.services import running_redis
 from workers import contract
 from workers.broker import App
 from workers.client import send
@@ -544,6 +545,32 @@ def test_a_new_reconciler_does_not_know_how_long_the_run_was_gone(
     look_twice(later)
     later.close()
     assert app.AsyncResult("p").state == "FAILURE"
+
+
+def test_an_answer_that_a_result_store_of_its_own_lost_is_given_again(
+    catalog: Catalog, settings: Settings, redis_url: str, store: redis.Redis
+) -> None:
+    with running_redis(in_memory=True) as results:
+        apart = settings.model_copy(update={"result_url": SecretStr(results.url)})
+        app = make_app(apart)
+        rounds = Rounds(app, catalog, apart)
+        rounds._workers.count = lambda: None  # type: ignore[method-assign]
+        ended_and_answered(catalog, rounds, "p", "10 minutes")
+        with redis.Redis.from_url(results.url) as client:
+            held = client.keys("celery-task-meta-*")
+            assert look(rounds) is False
+            client.flushall()
+            look_twice(rounds)
+            assert client.keys("celery-task-meta-*") == held != []
+            assert look(rounds) is False
+        epoch = store.get("towline:epoch")
+    # While it is away, the round goes on and nothing is taken for lost.
+    record(catalog, "q")
+    look_twice(rounds)
+    assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
+    assert store.get("towline:epoch") == epoch
+    rounds.close()
+    app.close()
 
 
 def test_a_redis_that_tells_no_run_is_looked_after_all_the_same(

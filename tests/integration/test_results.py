@@ -4,6 +4,8 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from re import sub
+from typing import Any
 
 import pytest
 import redis
@@ -13,6 +15,7 @@ from celery.app.task import Context
 from celery.canvas import chord, group
 from celery.exceptions import TimeLimitExceeded
 from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from shared.catalog import ends, pulls, recovery
@@ -20,11 +23,12 @@ from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull
 from shared.oci.digest import Digest
 from shared.settings import Settings
-from workers import contract, results
+from workers import callbacks, contract, results
 from workers.answering import answer
 from workers.broker import App
 from workers.config import make_app
-from workers.dispatching import launch
+from workers.dispatching import deliver, launch
+from workers.pulling.outbox import Outbox
 from workers.pulling.planning import Plan
 
 pytestmark = [
@@ -132,29 +136,112 @@ def test_an_answer_replaces_whatever_stands_there(
         assert 0 < client.ttl("celery-task-meta-p") <= app.answer_seconds
 
 
-def test_callbacks_that_cannot_be_sent_do_not_keep_the_pull_unanswered(
-    app: App, catalog: Catalog, caplog: pytest.LogCaptureFixture
+def failed_with(catalog: Catalog, pull_id: str, *errbacks: dict[str, Any]) -> None:
+    """A pull that has ended, and what its caller wants sent."""
+    with catalog.begin() as tx:
+        pulls.record(tx, NewPull(pull_id, "a", None, callbacks={"errbacks": errbacks}))
+        ends.fail(tx, pull_id, "Forbidden", None, "No.")
+
+
+def is_answered(catalog: Catalog, pull_id: str) -> bool:
+    with catalog.begin() as tx:
+        pull = pulls.get(tx, pull_id)
+    return pull is not None and pull.answered_at is not None
+
+
+def after(**more: Any) -> dict[str, Any]:
+    return {"task": "user.after", "args": [], "kwargs": {}, "options": {"queue": "user"}, **more}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        after(args=7),
+        # kombu tells of it as of a queue that is away.
+        after(options={"queue": "user", "compression": "hidden-words"}),
+        # Redis refuses it, however often it is sent.
+        after(options={"queue": "no-list"}),
+        after(options={"queue": "forbidden"}),
+    ],
+)
+def test_callbacks_that_cannot_be_sent_hold_nothing_up(
+    app: App,
+    catalog: Catalog,
+    redis_url: str,
+    caplog: pytest.LogCaptureFixture,
+    broken: dict[str, Any],
 ) -> None:
-    broken = {"task": "user.after", "args": 7, "options": {"secret": "hidden-words"}}
-    with catalog.begin() as tx:
-        pulls.record(tx, NewPull("p", "a", None, callbacks={"errbacks": [broken]}))
-        ends.fail(tx, "p", "Forbidden", None, "No.")
-    answer(app, catalog, "p")
-    with catalog.begin() as tx:
-        pull = pulls.get(tx, "p")
-    assert pull is not None
-    assert pull.answered_at is not None
+    failed_with(catalog, "p", {**broken, "kwargs": {"secret": "hidden-words"}})
+    failed_with(catalog, "q")
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("no-list", "text")
+        # The fleet's own keys, and this caller's queue.
+        allowed = [f"~{prefix}*" for prefix in ("towline", "celery", "_kombu", "user", "no-list")]
+        client.execute_command("ACL", "SETUSER", "fleet", "on", ">pw", "+@all", "&*", *allowed)
+    app.outward.conf.update(broker_url=sub("//.*@", "//fleet:pw@", redis_url))
+    deliver(app, catalog, Outbox(ended=["p", "q"], resumes=["r"]))
+    assert is_answered(catalog, "p")
+    assert is_answered(catalog, "q")
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.llen(contract.PULLS) == 1
+        client.execute_command("ACL", "DELUSER", "fleet")
     assert "given up" in caplog.text
     assert "hidden-words" not in caplog.text
 
 
-def test_callbacks_wait_for_a_queue_that_is_away(
-    app: App, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+def test_callbacks_that_a_short_outage_kept_back_are_sent(
+    app: App, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after = {"task": "user.after", "args": [], "kwargs": {}, "options": {"queue": "user"}}
-    with catalog.begin() as tx:
-        pulls.record(tx, NewPull("p", "a", None, callbacks={"errbacks": [after]}))
-        ends.fail(tx, "p", "Forbidden", None, "No.")
+    failed_with(catalog, "p", after(immutable=True))
+    whole, broken = app.outward.backend.mark_as_failure, [OperationalError("broke off")]
+
+    def broken_once(*args: Any, **kwargs: Any) -> None:
+        if broken:
+            raise broken.pop()
+        whole(*args, **kwargs)
+
+    monkeypatch.setattr(app.outward.backend, "mark_as_failure", broken_once)
+    answer(app, catalog, "p")
+    assert is_answered(catalog, "p")
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.llen("user") == 1
+
+
+def test_a_chord_of_an_old_client_runs_its_body_behind_its_last_pull(
+    app: App, redis_url: str
+) -> None:
+    """Up to Celery 5.0 only the body says how many parts there are."""
+
+    def send(pull_id: str, index: int) -> None:
+        part = {"chord": after(chord_size=2), "group": "g", "group_index": index, "root_id": "r"}
+        callbacks.send(app, pull_id, part, {"pull_id": pull_id})
+
+    with redis.Redis.from_url(redis_url) as client:
+        send("p", 0)
+        assert client.llen("user") == 0
+        send("q", 1)
+        (sent,) = client.lrange("user", 0, -1)
+    arguments, *_ = json.loads(base64.b64decode(json.loads(sent)["body"]))
+    assert arguments == [[{"pull_id": "p"}, {"pull_id": "q"}]]
+
+
+def test_a_result_store_that_is_away_holds_no_message_up(
+    app: App, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed_with(catalog, "p")
+
+    def away(*_: object) -> None:
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr(app.backend, "ensure", away)
+    deliver(app, catalog, Outbox(ended=["p"], resumes=["r"]))
+    assert not is_answered(catalog, "p")
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.llen(contract.PULLS) == 1
+
+
+def test_callbacks_wait_for_a_queue_that_is_away(app: App, catalog: Catalog) -> None:
+    failed_with(catalog, "p", after())
     away = {"max_retries": 0}
     app.outward.conf.update(broker_url="redis://127.0.0.1:1/0", task_publish_retry_policy=away)
     with pytest.raises(OperationalError):

@@ -41,6 +41,14 @@ def test_arguments_that_celery_made_objects_of_are_kept_as_it_sent_them() -> Non
     assert argument["__type__"] == "datetime"
 
 
+def nested(levels: int) -> Any:
+    """A list in a list, this deep."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [
@@ -53,6 +61,8 @@ def test_arguments_that_celery_made_objects_of_are_kept_as_it_sent_them() -> Non
         ({"errbacks": [{**AFTER, "args": [["\ud800"]]}]}, "no NUL"),
         ({"chain": [{**AFTER, "args": [float("inf")]}]}, "plain JSON"),
         ({"chain": [{**AFTER, "args": [object()]}]}, "plain JSON"),
+        # The row could not be written: that takes a higher stack than to read this does.
+        ({"callbacks": [{**AFTER, "args": nested(900)}]}, "500 levels deep"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_in_one_sentence(

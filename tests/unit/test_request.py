@@ -1,5 +1,6 @@
 """What a service may ask for, and how a wrong question is answered."""
 
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -73,6 +74,8 @@ def test_positional_arguments_are_refused() -> None:
         ("a\ud800b", "a?b"),
         ({"x": 1}, '{"x": 1}'),
         ("x" * 5000, "x" * 4096),
+        # As Celery reads it in a worker, whose tasks have a higher stack.
+        (reduce(lambda inner, _: [inner], range(2000), []), "…"),
     ],
 )
 def test_an_unreadable_reference_is_kept_as_postgresql_can_hold_it(sent: Any, held: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
 from celery import Task
@@ -142,6 +143,18 @@ def test_a_message_that_cannot_be_sent_again_is_given_back(monkeypatch: pytest.M
         again = _again(pull_image, 5)
     assert isinstance(again, Reject)
     assert again.requeue is True
+
+
+@pytest.mark.parametrize(
+    ("task", "told"), [(pull_image, Retry), (fetch_layer, errors.InternalError)]
+)
+def test_a_step_without_memory_does_not_end_its_whole_worker(
+    task: Task, told: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "resources_of_well_node", Mock)
+    monkeypatch.setattr(app, "send_task", lambda *_, **__: None)
+    with at_work(task), pytest.raises(told), _step(task, "p"):
+        raise MemoryError
 
 
 @pytest.mark.parametrize("task", [pull_image, resume_pull])

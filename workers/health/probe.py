@@ -21,6 +21,9 @@ _DESCRIPTORS = 24
 _MEMORY_BYTES = 4 * 1024 * 1024
 _TEMPORARY_BYTES = 4096
 
+_NO_THREAD = "This node can start no more threads: raise its limit of processes or tasks."
+_NO_MEMORY = "This node has no memory left: give it more, or fewer slots."
+
 # A volume that does not answer for this long hangs.
 _LONGEST_SECONDS = 10.0
 # Several steps may fail at one moment.
@@ -54,7 +57,11 @@ class Probe:
         self._looking = threading.Thread(
             target=_collect, args=(look, raised), name="look-at-volume", daemon=True
         )
-        self._looking.start()
+        try:
+            self._looking.start()
+        except RuntimeError:
+            self._looking = None
+            return _NO_THREAD
         self._looking.join(self._longest_seconds)
         if self._looking.is_alive():
             return self._hangs()
@@ -62,6 +69,8 @@ class Probe:
             return None
         if isinstance(raised[0], VolumeUnavailable):
             return raised[0].message
+        if isinstance(raised[0], MemoryError):
+            return _NO_MEMORY
         raise raised[0]
 
     def _hangs(self) -> str:
@@ -82,14 +91,13 @@ def own_trouble() -> str | None:
     """What this process lacks, whatever the volume is like."""
     try:
         _start_threads()
-    except RuntimeError:
-        return "This node can start no more threads: raise its limit of processes or tasks."
-    try:
         _open_descriptors()
         _touch_memory()
         _write_temporary_file()
+    except RuntimeError:
+        return _NO_THREAD
     except MemoryError:
-        return "This node has no memory left: give it more, or fewer slots."
+        return _NO_MEMORY
     except OSError as error:
         return _trouble_of_system(error)
     return None
@@ -99,7 +107,7 @@ def _trouble_of_system(error: OSError) -> str:
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         return "This node has no file descriptors left: raise its limit of open files."
     if error.errno == errno.ENOMEM:
-        return "This node has no memory left: give it more, or fewer slots."
+        return _NO_MEMORY
     return (
         f"Nothing can be written to this node's temporary folder {tempfile.gettempdir()} "
         f"({error.strerror}): free or repair its disk."

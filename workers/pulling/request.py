@@ -85,7 +85,11 @@ def new_pull(
 def reference_text(kwargs: Mapping[str, Any]) -> str:
     """The reference as it was sent, in a form that PostgreSQL holds, for a row that fails."""
     sent = kwargs.get("reference", "")
-    text = sent if isinstance(sent, str) else json.dumps(sent, default=str)
+    try:
+        text = sent if isinstance(sent, str) else json.dumps(sent, default=str)
+    except RecursionError:
+        # JSON that was read is nested too deep to be written where the stack is higher.
+        text = "…"
     return (
         text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:4096]
     )

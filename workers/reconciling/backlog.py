@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
+from celery.backends.redis import RedisBackend
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -50,8 +51,9 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`epoch`: the value of our key, None once Redis has lost everything. `run_id`: None where it
-    is not told. `unacknowledged`: how many messages workers have fetched.
+    """`epoch`: the value of our key, None once Redis has lost everything; a result store apart has
+    it, too. `run_id`: of each server; None where it is not told. `unacknowledged`: how many
+    messages workers have fetched.
     """
 
     epoch: str | None
@@ -74,6 +76,9 @@ class Backlog:
     def __init__(self, app: Celery) -> None:
         self._connection = app.connection_for_read()
         self._first_seen: dict[str, float] = {}
+        self._results = _results_apart(app)
+        # What the result store told last: one that is away has not lost anything yet.
+        self._told_by_results: tuple[str | None, str | None] | None = None
 
     def close(self) -> None:
         """Let go of Redis."""
@@ -112,21 +117,28 @@ class Backlog:
 
     def identity(self) -> Identity:
         """Which data Redis holds, and which run of its server answers; in one round trip."""
-        with _asking():
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.get(_EPOCH_KEY).hlen(self._unacknowledged).info("server")
-                epoch, fetched, server = pipe.execute(raise_on_error=False)
-            for answer in (epoch, fetched):
-                if isinstance(answer, RedisError):
-                    raise answer
-        # An ACL may refuse INFO, and not every server has a run.
-        run_id = server.get("run_id") if isinstance(server, dict) else None
-        return Identity(epoch.decode() if isinstance(epoch, bytes) else epoch, run_id, fetched)
+        with _asking(), self._client.pipeline(transaction=False) as pipe:
+            pipe.hlen(self._unacknowledged)
+            fetched, epoch, run_id = _told(pipe)
+        if self._results is not None:
+            with suppress(RedisError, OSError), self._results.pipeline(transaction=False) as pipe:
+                *_, of_results, run_of_results = _told(pipe)
+                self._told_by_results = of_results, run_of_results
+            if self._told_by_results is None:
+                return Identity(epoch, None, fetched)
+            of_results, run_of_results = self._told_by_results
+            epoch = epoch if epoch == of_results else None
+            run_id = f"{run_id} {run_of_results}" if run_id and run_of_results else None
+        return Identity(epoch, run_id, fetched)
 
     def begin_epoch(self, value: str) -> None:
         """From now on Redis knows something."""
         with _asking():
             self._client.set(_EPOCH_KEY, value)
+        if self._results is not None:
+            # One that is away is found to have lost everything once it is back.
+            with suppress(RedisError, OSError):
+                self._results.set(_EPOCH_KEY, value)
 
     def stale_pulls(self, seconds: float) -> dict[str, str]:
         """Pull ids, by the tags of messages that workers have held for this long, and not because
@@ -195,6 +207,25 @@ class Backlog:
     def _unacknowledged(self) -> str:
         channel: Any = self._connection.default_channel
         return str(channel.unacked_key)
+
+
+def _results_apart(app: Celery) -> Any:
+    """The way to the result store; None where the broker is that, too."""
+    backend: Any = app.backend
+    if app.conf.result_backend == app.conf.broker_url or not isinstance(backend, RedisBackend):
+        return None
+    return backend.client
+
+
+def _told(pipe: Any) -> list[Any]:
+    """What was asked before, our key, and the run of the server. Raises the server's own errors."""
+    *before, epoch, server = pipe.get(_EPOCH_KEY).info("server").execute(raise_on_error=False)
+    for answer in (*before, epoch):
+        if isinstance(answer, RedisError):
+            raise answer
+    # An ACL may refuse INFO, and not every server has a run.
+    run_id = server.get("run_id") if isinstance(server, dict) else None
+    return [*before, epoch.decode() if isinstance(epoch, bytes) else epoch, run_id]
 
 
 @contextmanager

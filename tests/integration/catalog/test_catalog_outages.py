@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -202,6 +204,29 @@ class _Refused(Exception):
 
     def __init__(self, sqlstate: str | None) -> None:
         self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_a_pooler_without_a_server_behind_it_is_an_outage(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, *, is_warm: bool
+) -> None:
+    """It takes every connection, and ends it at the first statement."""
+    if is_warm:
+        catalog.ping()
+    whole = psycopg.Connection.execute
+
+    def ended(self: psycopg.Connection, query: Any, *args: Any, **kwargs: Any) -> Any:
+        if query == "BEGIN":
+            self.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        return whole(self, query, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Connection, "execute", ended)
+        for _ in range(2):
+            with pytest.raises(CatalogUnavailable, match="server closed the connection"):
+                catalog.ping()
+    catalog.ping()
 
 
 def test_a_code_goes_before_its_class_and_no_answer_is_an_outage() -> None:

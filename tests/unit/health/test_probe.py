@@ -61,6 +61,29 @@ def test_a_volume_that_is_not_there_is_trouble_and_a_full_one_is_none() -> None:
     assert Probe().trouble(full) is None
 
 
+def test_a_lack_that_the_look_at_the_volume_meets_is_trouble_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    told = Probe().trouble(fail)
+    assert told is not None
+    assert "no memory" in told
+
+    start = threading.Thread.start
+
+    def start_no_more(self: threading.Thread) -> None:
+        if self.name == "look-at-volume":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start_no_more)
+    told = Probe().trouble(well)
+    assert told is not None
+    assert "no more threads" in told
+
+
 def test_steps_that_fail_at_one_moment_share_one_look() -> None:
     probe, looks = Probe(), []
     for _ in range(8):
