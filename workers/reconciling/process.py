@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -67,7 +68,9 @@ class Reconciler:
             while not ending.is_set():
                 busy = self._round()
                 if self._alive is not None:
-                    self._alive.touch()
+                    # A full disk must not end the process: the health check notices by itself.
+                    with suppress(OSError):
+                        self._alive.touch()
                 ending.wait(self._pause_seconds * (1 if busy else _AT_REST))
         finally:
             self._rounds.close()
