@@ -2,12 +2,13 @@
 
 `pull_layers.has_message` is true while a message for the layer is queued or unacknowledged. It is
 set when the message is dispatched. It is cleared when the layer lands, when its task ends without
-landing it (it joins another pull, or waits for longer than a message may), and when its pull ends.
+landing it (it joins another pull, or waits for longer than a message may), and when its pull ends;
+the reconciler clears what an ended pull has left.
 A pull whose layer is fetched already, or has a message of another pull, follows that one: it has a
 row that waits, and no message of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -96,3 +97,25 @@ _DROP = text("UPDATE pull_layers SET has_message = false WHERE pull_id = :pull_i
 def drop(tx: Connection, pull_id: str) -> None:
     """The pull has ended: its messages find nothing to do, and count no more."""
     tx.execute(_DROP, {"pull_id": pull_id})
+
+
+# What ended while a message was noted for it, or was complete by other ways than its messages.
+_DROP_ENDED = text(
+    """
+    WITH ended AS (
+        SELECT sent.pull_id, sent.digest
+        FROM unnest(CAST(:ids AS text[])) AS page (id) JOIN pulls ON pulls.id = page.id
+        JOIN pull_layers sent ON sent.pull_id = pulls.id
+        WHERE pulls.state IN ('complete', 'failed', 'cancelled') AND sent.has_message
+        FOR UPDATE OF sent SKIP LOCKED
+    )
+    UPDATE pull_layers SET has_message = false FROM ended
+    WHERE pull_layers.pull_id = ended.pull_id AND pull_layers.digest = ended.digest
+    """
+)
+
+
+def drop_ended(tx: Connection, pull_ids: Collection[str]) -> None:
+    """Those of these pulls that have ended have no messages that count."""
+    if pull_ids:
+        tx.execute(_DROP_ENDED, {"ids": list(pull_ids)})
