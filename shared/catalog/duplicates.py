@@ -17,29 +17,50 @@ from shared.catalog.pull_values import Pull
 
 BATCH = 100
 
+_OF_THE_SAME_IMAGE = """
+    p.state = 'fetching' AND p.reference = :reference AND p.platform = :platform
+    AND p.manifest_digest = :manifest AND p.id <> :pull_id
+    AND p.index_digest IS NOT DISTINCT FROM CAST(:index AS text)
+    AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
+    AND NOT EXISTS (SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
+        AND step_leases.expires_at > clock_timestamp())
+"""
+
 # Those that another process resolves or links at this moment are left to it.
 _LOCK = text(
     f"""
     SELECT {", ".join(f"p.{column.name}" for column in COLUMNS)} FROM pulls p
-    WHERE p.state = 'fetching' AND p.reference = :reference AND p.platform = :platform
-      AND p.manifest_digest = :manifest AND p.id <> :pull_id
-      AND p.index_digest IS NOT DISTINCT FROM CAST(:index AS text)
-      AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
-      AND NOT EXISTS (SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
-        AND step_leases.expires_at > clock_timestamp())
-    ORDER BY p.id LIMIT :batch FOR UPDATE OF p SKIP LOCKED
+    WHERE {_OF_THE_SAME_IMAGE} ORDER BY p.id LIMIT :batch FOR UPDATE OF p SKIP LOCKED
     """
 )
 
-# Only while the reference still names this manifest for the platform.
+# All of them have the same layers: to look at those of one is enough.
+_NEXT = text(
+    f"""
+    SELECT best.id FROM (
+        SELECT p.id FROM pulls p WHERE {_OF_THE_SAME_IMAGE}
+        ORDER BY p.priority DESC, p.created_at LIMIT 1
+    ) AS best
+    WHERE NOT EXISTS (
+        SELECT FROM pull_layers LEFT JOIN blobs ON blobs.digest = pull_layers.digest
+        WHERE pull_layers.pull_id = best.id AND blobs.stored_at IS NULL)
+    """
+)
+
+# Only while the reference still names this manifest, by this index, for the platform.
 _RENEW = text(
     """
     UPDATE images SET resolved_at = greatest(images.resolved_at, :resolved_at), pulled_at = now()
     FROM manifests
     WHERE manifests.id = images.manifest_id AND manifests.digest = :manifest
       AND images.reference = :reference AND images.platform = :platform
-    RETURNING images.id
+      AND images.index_id IS NOT DISTINCT FROM (SELECT id FROM indexes WHERE digest = :index)
+    RETURNING images.resolved_at
     """
+)
+
+_RESOLVED = text(
+    "SELECT resolved_at FROM images WHERE reference = :reference AND platform = :platform"
 )
 
 _COMPLETE = text(
@@ -54,23 +75,41 @@ _COMPLETE = text(
 
 
 def lock(tx: Connection, linked: Pull) -> list[Pull]:
-    """At most `BATCH` open pulls of the image that this pull has linked, their rows locked; none
-    where its reference names another manifest by now.
+    """At most `BATCH` open pulls of the image that this pull has linked, their rows locked."""
+    rows = tx.execute(_LOCK, {**_image(linked), "pull_id": linked.id, "batch": BATCH})
+    return [as_pull(row) for row in rows]
+
+
+def unmoving(tx: Connection, linked: Pull, duplicates: Sequence[Pull]) -> list[Pull]:
+    """Those of these that leave the reference where it is. All of them while it names this image;
+    else those that are older than what it names. The others have to be linked themselves.
     """
-    image = {
-        "reference": linked.reference,
-        "platform": linked.platform,
-        "manifest": linked.manifest_digest,
-    }
-    found = tx.execute(
-        _LOCK,
-        {**image, "index": linked.index_digest, "pull_id": linked.id, "batch": BATCH},
-    )
-    duplicates = [as_pull(row) for row in found]
     newest = max((one.resolved_at for one in duplicates if one.resolved_at), default=None)
-    if newest is None or tx.execute(_RENEW, {**image, "resolved_at": newest}).scalar() is None:
+    if newest is None:
         return []
-    return duplicates
+    if tx.execute(_RENEW, {**_image(linked), "resolved_at": newest}).scalar() is not None:
+        return list(duplicates)
+    # A reference that was removed is named again by the next link.
+    standing: datetime | None = tx.execute(_RESOLVED, _image(linked)).scalar()
+    return [
+        one for one in duplicates if standing and one.resolved_at and one.resolved_at < standing
+    ]
+
+
+def next_whole(tx: Connection, ended: Pull) -> str | None:
+    """The best open pull of the image that this pull has not linked, if all its layers are
+    stored.
+    """
+    return tx.execute(_NEXT, {**_image(ended), "pull_id": ended.id}).scalar()
+
+
+def _image(pull: Pull) -> dict[str, str | None]:
+    return {
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "manifest": pull.manifest_digest,
+        "index": pull.index_digest,
+    }
 
 
 def complete(

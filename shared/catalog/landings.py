@@ -30,18 +30,19 @@ _LAND = text(
 )
 
 # What the pull has by now. Other messages for the same blobs find nothing to do. Rows that only
-# wait are not touched, since they may be thousands: `pull_layers.columns()` reads them so.
+# wait are not touched, since they may be thousands: `pull_layers.columns()` reads them so. The
+# pull's row is locked first: PostgreSQL runs what stands in WITH last.
 _TELL = text("""
-    WITH own AS (
-        UPDATE pulls SET bytes_done = greatest(bytes_done, (
-            SELECT coalesce(sum(pull_layers.size_bytes), 0) FROM pull_layers
-            JOIN blobs ON blobs.digest = pull_layers.digest AND blobs.stored_at IS NOT NULL
-            WHERE pull_layers.pull_id = :pull_id))
-        WHERE id = :pull_id AND state IN ('fetching', 'linking')
+    WITH told AS (
+        UPDATE pull_layers SET source = coalesce(source, 'joined'), waiting_for = NULL,
+            not_before = NULL, has_message = false
+        WHERE digest = ANY(CAST(:digests AS text[])) AND has_message
     )
-    UPDATE pull_layers SET source = coalesce(source, 'joined'), waiting_for = NULL,
-        not_before = NULL, has_message = false
-    WHERE digest = ANY(CAST(:digests AS text[])) AND has_message
+    UPDATE pulls SET bytes_done = greatest(bytes_done, (
+        SELECT coalesce(sum(pull_layers.size_bytes), 0) FROM pull_layers
+        JOIN blobs ON blobs.digest = pull_layers.digest AND blobs.stored_at IS NOT NULL
+        WHERE pull_layers.pull_id = :pull_id))
+    WHERE id = :pull_id AND state IN ('fetching', 'linking')
 """)
 
 # Of pulls of one image one is enough: who links it completes the others, too.

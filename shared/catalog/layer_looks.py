@@ -21,17 +21,19 @@ from shared.oci.digest import Digest
 # index of those that have a message.
 _MORE_URGENT = """
     EXISTS (
-        SELECT FROM pull_layers theirs JOIN pulls other ON other.id = theirs.pull_id
+        SELECT FROM pull_layers theirs CROSS JOIN LATERAL (
+                SELECT other.priority, other.registry FROM pulls other
+                WHERE other.id = theirs.pull_id AND other.state = 'fetching' OFFSET 0) AS other
             LEFT JOIN blobs b ON b.digest = theirs.digest
             LEFT JOIN leases l ON l.registry = other.registry AND l.digest = theirs.digest
                 AND l.owner IS NOT NULL AND l.expires_at > clock_timestamp()
         WHERE theirs.has_message AND theirs.waiting_for IS NULL
-          AND other.state = 'fetching' AND theirs.digest <> pull_layers.digest
+          AND theirs.digest <> pull_layers.digest
           AND other.priority > greatest(p.priority, (
-            SELECT max(sharer.priority) FROM pull_layers shared
-            JOIN pulls sharer ON sharer.id = shared.pull_id
-            WHERE shared.digest = pull_layers.digest AND shared.has_message
-              AND sharer.registry = p.registry AND sharer.state = 'fetching'))
+            SELECT max(sharer.priority) FROM pull_layers shared CROSS JOIN LATERAL (
+                SELECT sharer.priority FROM pulls sharer WHERE sharer.id = shared.pull_id
+                  AND sharer.registry = p.registry AND sharer.state = 'fetching' OFFSET 0
+            ) AS sharer WHERE shared.digest = pull_layers.digest AND shared.has_message))
           AND theirs.dispatched_at > pull_layers.dispatched_at
           AND b.stored_at IS NULL AND l.fence IS NULL)
 """

@@ -2,12 +2,13 @@
 
 `pull_layers.has_message` is true while a message for the layer is queued or unacknowledged. It is
 set when the message is dispatched. It is cleared when the layer lands, when its task ends without
-landing it (it joins another pull, or waits for longer than a message may), and when its pull ends.
+landing it (it joins another pull, or waits for longer than a message may), and when its pull ends;
+the reconciler clears what an ended pull has left.
 A pull whose layer is fetched already, or has a message of another pull, follows that one: it has a
 row that waits, and no message of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from sqlalchemy import text
 
 from shared.catalog.database import Connection
 from shared.catalog.pauses import IS_PAUSED
+from shared.catalog.pull_rows import by_key
 from shared.oci.digest import Digest
 
 
@@ -28,6 +30,9 @@ class LayerMessage:
     generation: int
 
 
+# Whatever PostgreSQL thinks of their number, the rows of those who follow are not read: the own
+# layers come by the pull's id, those of others by the index of those that have a message, and only
+# then their pulls (OFFSET 0 keeps that order).
 # A pull of a lower priority is not followed: its message may stand behind many, and an urgent
 # layer finds its way to the front by a message of its own.
 _FAN_OUT = text(
@@ -37,20 +42,23 @@ _FAN_OUT = text(
             (SELECT coalesce(leases.pull_id, '') FROM leases
              WHERE leases.registry = asking.registry AND leases.digest = layer.digest
                AND leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()),
-            (SELECT p.id FROM pull_layers sent JOIN pulls p ON p.id = sent.pull_id
+            (SELECT p.id FROM pull_layers sent CROSS JOIN LATERAL (
+                SELECT p.id, p.priority, p.created_at FROM pulls p
+                WHERE p.id = sent.pull_id AND p.id <> asking.id AND p.registry = asking.registry
+                  AND p.state = 'fetching' AND p.priority >= asking.priority AND NOT {IS_PAUSED}
+                OFFSET 0) AS p
              WHERE sent.digest = layer.digest AND sent.has_message AND sent.waiting_for IS NULL
-               AND p.id <> asking.id AND p.registry = asking.registry AND p.state = 'fetching'
-               AND p.priority >= asking.priority AND NOT {IS_PAUSED}
              ORDER BY p.priority DESC, p.created_at LIMIT 1)) AS leader
         FROM pulls asking JOIN pull_layers layer ON layer.pull_id = asking.id
-        WHERE asking.id = :pull_id AND layer.digest = ANY(CAST(:digests AS text[]))
+        WHERE asking.id = :pull_id AND {by_key("layer.digest = ANY(CAST(:digests AS text[]))")}
     )
     UPDATE pull_layers SET generation = generation + 1, has_message = leader IS NULL,
         dispatched_at = CASE WHEN leader IS NULL THEN clock_timestamp() END,
         waiting_for = CASE WHEN leader IS NOT NULL THEN jsonb_build_object('cause', 'pull',
             'until', clock_timestamp() + interval '1 minute', 'detail', leader) END,
         not_before = NULL
-    FROM own WHERE pull_layers.pull_id = :pull_id AND pull_layers.digest = own.digest
+    FROM own
+    WHERE pull_layers.pull_id = :pull_id AND {by_key("pull_layers.digest = own.digest")}
     RETURNING pull_layers.digest, leader
     """
 )
@@ -134,3 +142,25 @@ _DROP = text("UPDATE pull_layers SET has_message = false WHERE pull_id = :pull_i
 def drop(tx: Connection, pull_id: str) -> None:
     """The pull has ended: its messages find nothing to do, and count no more."""
     tx.execute(_DROP, {"pull_id": pull_id})
+
+
+# What ended while a message was noted for it, or was complete by other ways than its messages.
+_DROP_ENDED = text(
+    """
+    WITH ended AS (
+        SELECT sent.pull_id, sent.digest
+        FROM unnest(CAST(:ids AS text[])) AS page (id) JOIN pulls ON pulls.id = page.id
+        JOIN pull_layers sent ON sent.pull_id = pulls.id
+        WHERE pulls.state IN ('complete', 'failed', 'cancelled') AND sent.has_message
+        FOR UPDATE OF sent SKIP LOCKED
+    )
+    UPDATE pull_layers SET has_message = false FROM ended
+    WHERE pull_layers.pull_id = ended.pull_id AND pull_layers.digest = ended.digest
+    """
+)
+
+
+def drop_ended(tx: Connection, pull_ids: Collection[str]) -> None:
+    """Those of these pulls that have ended have no messages that count."""
+    if pull_ids:
+        tx.execute(_DROP_ENDED, {"ids": list(pull_ids)})

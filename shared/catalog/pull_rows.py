@@ -31,8 +31,8 @@ def update_open(pull_id: str) -> Update:
 def by_key(condition: str) -> str:
     """A condition as no index has it, for rows that a statement finds by their ids.
 
-    Right after a line has grown PostgreSQL still takes it for one row, and would read all of it
-    for each id.
+    Right after a line has grown, or many pulls of one image have come, PostgreSQL still takes them
+    for one row, and would read all of them for each id.
     """
     return f"coalesce({condition}, false)"
 

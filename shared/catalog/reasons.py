@@ -14,7 +14,7 @@ from shared.catalog.database import Connection
 from shared.catalog.pauses import PAUSED_SENTENCE
 from shared.catalog.pull_rows import by_key
 
-# Of the pull `p`; as the index of open pulls has it.
+# Of the pull `p`.
 _IS_UNDER_WAY = """p.state IN ('queued', 'resolving', 'fetching', 'linking')
     AND p.admitted_at IS NOT NULL"""
 _IS_IN_LINE = "p.state = 'queued' AND p.admitted_at IS NULL"
@@ -54,13 +54,13 @@ def _write(reasons: str, condition: str, holds: str) -> str:
 
 
 # Another pull's message stands for each of its layers that could be fetched now: that pull.
-_FOLLOWED = """(
+_FOLLOWED = f"""(
     SELECT CASE WHEN bool_and(sent.pull_id IS NOT NULL) THEN ARRAY['pull', min(sent.pull_id)] END
     FROM pull_layers mine LEFT JOIN blobs ON blobs.digest = mine.digest
     LEFT JOIN LATERAL (
         SELECT theirs.pull_id FROM pull_layers theirs JOIN pulls other ON other.id = theirs.pull_id
         WHERE theirs.has_message AND theirs.digest = mine.digest AND NOT mine.has_message
-            AND other.registry = p.registry AND other.state = 'fetching' LIMIT 1
+            AND other.registry = p.registry AND {by_key("other.state = 'fetching'")} LIMIT 1
     ) AS sent ON true
     WHERE mine.pull_id = p.id AND blobs.stored_at IS NULL
         AND coalesce(mine.not_before <= now(), true)
@@ -113,7 +113,7 @@ _UNDER_WAY = f"""
         ) AS layer
         LEFT JOIN step_leases AS step
             ON step.name = 'pull/' || p.id AND step.expires_at > clock_timestamp()
-        WHERE {_IS_UNDER_WAY}
+        WHERE {by_key(_IS_UNDER_WAY)}
     )
 """
 
@@ -135,7 +135,9 @@ _LINE = f"""
 _A_MINUTE = "interval '1 minute'"
 # Written again after as long as it has held: a pull that waits for hours costs a dozen writes, and
 # what is on a late page does not run out before its look.
-_REFRESH = text(_write(_UNDER_WAY, _IS_UNDER_WAY, f"greatest({_A_MINUTE}, now() - p.admitted_at)"))
+_REFRESH = text(
+    _write(_UNDER_WAY, by_key(_IS_UNDER_WAY), f"greatest({_A_MINUTE}, now() - p.admitted_at)")
+)
 _REFRESH_LINE = text(
     _write(_LINE, by_key(_IS_IN_LINE), f"greatest({_A_MINUTE}, now() - p.created_at)")
 )

@@ -94,9 +94,10 @@ _SUCCESSOR = text(
     WHERE NOT EXISTS (SELECT FROM leases WHERE leases.registry = :registry
         AND leases.digest = :digest AND leases.owner IS NOT NULL
         AND leases.expires_at > clock_timestamp())
-      AND NOT EXISTS (SELECT FROM pull_layers sent JOIN pulls p ON p.id = sent.pull_id
-        WHERE sent.digest = :digest AND sent.has_message AND p.registry = :registry
-          AND p.id <> :but AND p.state = 'fetching' AND NOT {IS_PAUSED})
+      AND NOT EXISTS (SELECT FROM pull_layers sent CROSS JOIN LATERAL (
+            SELECT FROM pulls p WHERE p.id = sent.pull_id AND p.registry = :registry
+              AND p.id <> :but AND p.state = 'fetching' AND NOT {IS_PAUSED} OFFSET 0) AS theirs
+        WHERE sent.digest = :digest AND sent.has_message)
     """
 )
 
@@ -126,10 +127,10 @@ def _dispatch_to(
 
 _MAY_TAKE_SLOT = text(
     """
-    SELECT coalesce((SELECT max(p.priority) FROM pull_layers
-            JOIN pulls p ON p.id = pull_layers.pull_id
-            WHERE pull_layers.digest = :digest AND pull_layers.has_message
-              AND p.registry = :registry AND p.state = 'fetching'), 0) >= :urgent
+    SELECT coalesce((SELECT max(p.priority) FROM pull_layers CROSS JOIN LATERAL (
+                SELECT p.priority FROM pulls p WHERE p.id = pull_layers.pull_id
+                  AND p.registry = :registry AND p.state = 'fetching' OFFSET 0) AS p
+            WHERE pull_layers.digest = :digest AND pull_layers.has_message), 0) >= :urgent
         OR (SELECT count(*) FROM leases LEFT JOIN pulls ON pulls.id = leases.pull_id
             WHERE leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()
               AND NOT leases.is_companion AND coalesce(pulls.priority, 0) < :urgent) < :slots
@@ -155,7 +156,8 @@ _PARKED = text(
     SELECT p.id, pull_layers.digest
     FROM parked JOIN pull_layers USING (pull_id, digest) JOIN pulls p ON p.id = parked.pull_id
     LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-    WHERE p.state = 'fetching' AND {by_key("pull_layers.waiting_for->>'cause' = 'turn'")}
+    WHERE {by_key("p.state = 'fetching'")}
+      AND {by_key("pull_layers.waiting_for->>'cause' = 'turn'")}
       AND pull_layers.not_before > clock_timestamp() AND blobs.stored_at IS NULL
       AND NOT {IS_PAUSED}
     ORDER BY p.priority DESC, p.created_at

@@ -39,9 +39,12 @@ UNDER_WAY = f"""
               AND (p.not_before IS NULL OR p.not_before < now() + interval '15 seconds'
                 OR p.waiting_for->>'cause' = 'space')
             UNION ALL
-            SELECT p.priority, false FROM messages JOIN pulls p ON p.id = messages.pull_id
+            SELECT p.priority, false FROM messages CROSS JOIN LATERAL (
+                SELECT p.priority FROM pulls p
+                WHERE p.id = messages.pull_id AND p.state = 'fetching' AND NOT {IS_PAUSED} OFFSET 0
+            ) AS p
             LEFT JOIN blobs b ON b.digest = messages.digest
-            WHERE p.state = 'fetching' AND b.stored_at IS NULL AND NOT {IS_PAUSED}
+            WHERE b.stored_at IS NULL
         )
         SELECT count(*) FILTER (WHERE NOT needs_space AND priority >= {URGENT_PRIORITY}) AS urgent,
             count(*) FILTER (WHERE NOT needs_space AND priority < {URGENT_PRIORITY}) AS plain,

@@ -661,6 +661,20 @@ def test_nobody_is_declared_dead_right_after_an_outage(
     assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
 
 
+def test_messages_of_pulls_that_are_over_count_no_more(rounds: Rounds, catalog: Catalog) -> None:
+    for pull_id in ("complete", "cancelled", "open"):
+        plan(catalog, pull_id, Digest.parse(digest_of(pull_id.encode())))
+    with catalog.begin() as tx:
+        # Its layer came another way, and its message finds nothing to do.
+        ends.complete(tx, "complete", {}, pulls.clock(tx))
+        ends.cancel(tx, "cancelled", "Enough.")
+        # It was handed over to this one while it was cancelled.
+        tx.exec_driver_sql("UPDATE pull_layers SET has_message = true WHERE pull_id = 'cancelled'")
+    look(rounds)
+    with catalog.begin() as tx:
+        assert [pull_id for _, pull_id in recovery.with_message(tx)] == ["open"]
+
+
 def test_a_redis_that_is_away_is_waited_for(
     catalog: Catalog, migrated_url: str, store: redis.Redis
 ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from shared.catalog import duplicates, pull_layers, pulls
+from shared.catalog.database import Connection
 from shared.catalog.pull_values import Pull
 from shared.oci.manifest import Layer
 from workers.pulling.outbox import Outbox
@@ -18,14 +19,31 @@ def complete_duplicates(
     """
     with resources.catalog.begin() as tx:
         found = duplicates.lock(tx, linked)
-        if not found:
-            return
-        ids = [pull.id for pull in found]
-        fetched = pull_layers.of_pulls(tx, ids, str(linked.registry))
-        now = pulls.clock(tx)
-        receipts = {pull.id: receipt_of(pull, layers, fetched[pull.id], now) for pull in found}
-        completed = duplicates.complete(tx, receipts, now)
-        left = duplicates.lock(tx, linked) if len(found) == duplicates.BATCH else []
+        done = duplicates.unmoving(tx, linked, found)
+        completed = _complete(tx, linked, layers, done) if done else []
+        more = len(found) == duplicates.BATCH or len(done) < len(found)
+        left = duplicates.lock(tx, linked) if more else []
     for pull in completed:
         outbox.end_as(pull)
     outbox.links += [pull.id for pull in left[:1]]
+
+
+def pass_on(resources: Resources, pull_id: str, outbox: Outbox) -> None:
+    """A pull has ended without its link. Others may have the same image whole, and wait for it: one
+    of those is linked next.
+    """
+    with resources.catalog.begin() as tx:
+        ended = pulls.get(tx, pull_id)
+        if ended is None or ended.state not in {"failed", "cancelled"}:
+            return
+        heir = duplicates.next_whole(tx, ended) if ended.manifest_digest else None
+    outbox.links += [heir] if heir else []
+
+
+def _complete(
+    tx: Connection, linked: Pull, layers: Sequence[Layer], done: Sequence[Pull]
+) -> Sequence[Pull]:
+    fetched = pull_layers.of_pulls(tx, [pull.id for pull in done], str(linked.registry))
+    now = pulls.clock(tx)
+    receipts = {pull.id: receipt_of(pull, layers, fetched[pull.id], now) for pull in done}
+    return duplicates.complete(tx, receipts, now)

@@ -7,11 +7,11 @@ history, receipt, complete. Then the layout is compared with the image's row (la
 from shared.catalog import ends, images, pull_layers, pulls
 from shared.catalog.images import NewImage
 from shared.catalog.pull_values import Pull
-from shared.errors import InvalidArgument
+from shared.errors import InvalidArgument, PoisonLayer, TowlineError
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer, pair_layers
 from shared.oci.reference import Reference
-from workers.pulling.duplicates import complete_duplicates
+from workers.pulling.duplicates import complete_duplicates, pass_on
 from workers.pulling.laying_out import lay_out, settle_layout
 from workers.pulling.outbox import Outbox
 from workers.pulling.proving import prove
@@ -28,6 +28,20 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
 
     Raises TryAgain, or the error after the pull was failed with it.
     """
+    try:
+        receipt = _link(resources, pull_id, outbox)
+    except PoisonLayer:
+        # What kills workers is not hurried along.
+        raise
+    except TowlineError:
+        pass_on(resources, pull_id, outbox)
+        raise
+    if receipt is None:
+        pass_on(resources, pull_id, outbox)
+    return receipt
+
+
+def _link(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
     with attempt(resources, pull_id, outbox) as current, step(current) as held:
         pull = held.pull if held else _standing(resources, pull_id)
         if pull is None:

@@ -84,6 +84,9 @@ def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
     """Wait without a count: the registry was not asked, or the volume has no room for the bytes.
     Others are told when they try. Raises LeaseLost.
     """
+    if current.is_for_another:
+        pass_on(current)
+        return TryAgain(0.0, error)
     asked_seconds = SPACE_SECONDS - 1.0 if isinstance(error, VolumeFull) else 1.0
     # Spread, so that not all of them come at the same moment.
     delay_seconds = (error.retry_after_seconds or asked_seconds) + random.uniform(0.0, 0.5)  # noqa: S311

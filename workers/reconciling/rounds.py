@@ -110,9 +110,11 @@ class Rounds:
             under_way = recovery.under_way(tx, self._under_way.after)
             with_message = recovery.with_message(tx, self._with_message.after)
             waited = recovery.waited(tx)
+            sent = {pull_id for _, pull_id in with_message}
+            layer_messages.drop_ended(tx, sent)
         self._under_way.looked_at(under_way)
         self._with_message.looked_at(with_message)
-        return list({*under_way, *(pull_id for _, pull_id in with_message), *waited})
+        return list({*under_way, *sent, *waited})
 
     def _send_again(self, page: Sequence[str], outbox: Outbox) -> None:
         with self._catalog.begin() as tx:

@@ -1,10 +1,20 @@
 """Who sends a message for a layer, and who follows another pull's."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from shared.catalog import blobs, ends, layer_messages, leases, pull_layers, pulls, waiters
+from shared.catalog import (
+    blobs,
+    ends,
+    landings,
+    layer_messages,
+    leases,
+    pull_layers,
+    pulls,
+    waiters,
+)
 from shared.catalog.database import Catalog, Connection
 from shared.oci.digest import Digest
 from tests.integration.catalog.given import rows, together
@@ -18,6 +28,7 @@ from tests.integration.catalog.given_pulls import (
     layer,
     list_layers,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -139,3 +150,27 @@ def test_nothing_passes_on_while_the_layer_is_fetched_or_stored(tx: Connection) 
     tx.exec_driver_sql("DELETE FROM leases")
     blobs.store_layer(tx, BASE, 100)
     assert successors(tx) == []
+
+
+def test_who_tells_of_a_landing_locks_its_pull_before_the_layers_of_others(
+    catalog: Catalog,
+) -> None:
+    with catalog.begin() as tx:
+        fetching(tx, "holder")
+        fetching(tx, "other")
+        blobs.store_layer(tx, BASE, 100)
+
+    def settle() -> None:
+        with catalog.begin() as tx:
+            landings.settle(tx, [BASE], "holder")
+
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as pool, catalog.begin() as tx:
+        pulls.lock(tx, "holder")
+        told = pool.submit(settle)
+        with catalog.begin() as looking:
+            wait_until(lambda: rows(looking, waiting) == [(1,)])
+        tx.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+        # As a failure does that ends both.
+        assert ends.fail(tx, "other", "A", None, "b")
+    told.result()

@@ -182,6 +182,7 @@ ALL_THE_TIME = {
     "reasons": lambda tx: reasons.refresh(
         tx, recovery.under_way(tx), no_pull_worker=False, no_layer_worker=False
     ),
+    "the next pull of an image": lambda tx: duplicates.next_whole(tx, a_pull(tx)),
     "pulls of the same image": lambda tx: duplicates.lock(tx, a_pull(tx)),
     "space": lambda tx: space.reserved_bytes(tx, "under way 1"),
     "a layer": lambda tx: layer_looks.look(tx, "under way 1", base(tx)),

@@ -7,11 +7,20 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from shared.catalog import landings, leases, reasons, recovery, space, waiters
+from shared.catalog import (
+    landings,
+    layer_looks,
+    layer_messages,
+    leases,
+    reasons,
+    recovery,
+    space,
+    waiters,
+)
 from shared.catalog.database import Connection
 from shared.catalog.landings import Landing
 from tests.integration.catalog.given import of, rows
-from tests.integration.catalog.given_pulls import BASE, HOST, fetching
+from tests.integration.catalog.given_pulls import BASE, HOST, admitted, fetching, list_layers
 from tests.integration.catalog.test_catalog_backlog import rows_read
 
 pytestmark = pytest.mark.integration
@@ -74,10 +83,18 @@ def take(tx: Connection) -> None:
     leases.take(tx, HOST, BASE, owner="me", pull_id="leader", bytes_total=100, lease_seconds=30)
 
 
+def plan(tx: Connection) -> None:
+    admitted(tx, "new")
+    list_layers(tx, [BASE], "new")
+    assert layer_messages.fan_out(tx, "new", [BASE]) == {BASE: "leader"}
+
+
 ASKED: dict[str, Callable[[Connection], object]] = {
     "how much room is spoken for": lambda tx: space.reserved_bytes(tx, "follower 7"),
     "a lease": take,
     "a slot": lambda tx: waiters.may_take_slot(tx, HOST, BASE, 8, 4),
+    "a plan": plan,
+    "a layer": lambda tx: layer_looks.look(tx, "leader", BASE),
     "a landing": lambda tx: landings.land(tx, [Landing("leader", BASE, 100, "network")]),
 }
 

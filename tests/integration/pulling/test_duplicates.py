@@ -1,8 +1,11 @@
 """Many pulls of one image: one download, few messages, and all of them complete together."""
 
+from contextlib import suppress
+
 import pytest
 
 from shared.catalog import duplicates
+from shared.errors import InvalidManifest
 from tests.driver import Driver
 from tests.fakes.registry import FakeRegistry
 from workers.pulling.ending import cancel_pull
@@ -86,3 +89,105 @@ def test_pulls_that_follow_go_on_when_their_leader_is_cancelled(
     driver.link("1")
     assert sorted(driver.outbox.ended) == sorted(ids[1:])
     assert driver.row("0").state == "cancelled"
+
+
+def land_all(driver: Driver) -> None:
+    for layer in driver.layers("0"):
+        driver.fetch("0", layer.digest)
+
+
+def link_all(driver: Driver) -> list[str]:
+    """Send each link, and those that it leads to. The pulls that were linked, in order."""
+    linked = []
+    while driver.outbox.links:
+        linked.append(driver.outbox.links.pop(0))
+        with suppress(InvalidManifest):
+            driver.link(linked[-1])
+    return linked
+
+
+def test_pulls_of_what_a_tag_named_before_are_complete_together(
+    driver: Driver, registry_of_one: FakeRegistry
+) -> None:
+    ids = plan_many(driver, registry_of_one)
+    registry_of_one.put_image("team/app", "1", [b"newer" * 100_000])
+    newer = driver.pull(f"{registry_of_one.host}/team/app:1", "newer")
+    driver.outbox.links.clear()
+    land_all(driver)
+    assert link_all(driver) == ["0"]
+    assert sorted(driver.outbox.ended) == sorted([*ids, "newer"])
+    assert {driver.row(pull_id).state for pull_id in ids} == {"complete"}
+    named = "SELECT digest FROM images JOIN manifests ON manifests.id = manifest_id"
+    assert driver.sql(named) == [(newer["manifest"],)]
+
+
+def test_pulls_that_asked_after_the_tag_moved_back_move_it_back(
+    driver: Driver, registry_of_one: FakeRegistry
+) -> None:
+    ids = plan_many(driver, registry_of_one)
+    registry_of_one.put_image("team/app", "1", [b"newer" * 100_000])
+    driver.pull(f"{registry_of_one.host}/team/app:1", "newer")
+    driver.outbox.links.clear()
+    driver.change("UPDATE pulls SET resolved_at = now() + interval '1 s' WHERE id IN ('3', '5')")
+    land_all(driver)
+    # The older ones are complete with the first, and the tag moves with one of the newer.
+    assert link_all(driver) == ["0", "3"]
+    assert {driver.row(pull_id).state for pull_id in ids} == {"complete"}
+    named = "SELECT digest FROM images JOIN manifests ON manifests.id = manifest_id"
+    assert driver.sql(named) == [(driver.row("0").manifest_digest,)]
+
+
+def test_pulls_whose_image_was_removed_are_linked_once_more(
+    driver: Driver, registry_of_one: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = plan_many(driver, registry_of_one)
+    land_all(driver)
+    monkeypatch.setattr(duplicates, "BATCH", 4)
+    driver.link(driver.outbox.links.pop())
+    driver.change("DELETE FROM images")
+    link_all(driver)
+    assert {driver.row(pull_id).state for pull_id in ids} == {"complete"}
+    assert driver.sql("SELECT count(*) FROM images") == [(1,)]
+
+
+def test_the_image_names_the_index_of_those_who_asked_last(
+    driver: Driver, registry_of_one: FakeRegistry
+) -> None:
+    plan_many(driver, registry_of_one)
+    land_all(driver)
+    # While they were fetched the tag came to name the same manifest through an index, and lost it.
+    other = driver.row("0").manifest_digest
+    driver.change(
+        "INSERT INTO indexes (digest, media_type, size_bytes, schema_version, document)"
+        f" VALUES ('{other}', 'index', 1, 2, '{{}}')"
+    )
+    driver.change(
+        "INSERT INTO images (reference, platform, manifest_id, index_id, size_bytes, resolved_at)"
+        " SELECT reference, platform, manifests.id, indexes.id, 1, resolved_at"
+        "     + interval '1 minute' FROM pulls, manifests, indexes WHERE pulls.id = '0'"
+    )
+    driver.change("UPDATE pulls SET resolved_at = now() + interval '1 hour' WHERE id = '7'")
+    link_all(driver)
+    assert driver.row("7").state == "complete"
+    assert driver.sql("SELECT index_id FROM images") == [(None,)]
+
+
+def test_pulls_of_an_image_whose_first_is_cancelled_before_its_link_go_on(
+    driver: Driver, registry_of_one: FakeRegistry
+) -> None:
+    ids = plan_many(driver, registry_of_one)
+    land_all(driver)
+    cancel_pull(driver.resources.catalog, "0")
+    assert link_all(driver) == ["0", "1"]
+    assert {driver.row(pull_id).state for pull_id in ids[1:]} == {"complete"}
+
+
+def test_pulls_that_all_make_a_wrong_claim_fail_one_by_one_without_a_look(
+    driver: Driver, registry_of_one: FakeRegistry
+) -> None:
+    ids = plan_many(driver, registry_of_one)
+    land_all(driver)
+    driver.change("UPDATE pull_layers SET size_bytes = size_bytes + 1")
+    assert sorted(link_all(driver)) == sorted(ids)
+    told = {(driver.row(pull_id).state, driver.row(pull_id).error_class) for pull_id in ids}
+    assert told == {("failed", "InvalidManifest")}

@@ -3,6 +3,9 @@
 import pytest
 
 from shared import errors
+from shared.catalog import leases
+from shared.catalog.database import Connection
+from shared.download.progress import Progress
 from tests.driver import Driver
 from tests.fakes.faults import CutAt, RefuseRange, Status
 from tests.fakes.registry import FakeRegistry, digest_of
@@ -11,6 +14,8 @@ from tests.waiting import wait_until
 from workers.pulling.attempts import TryAgain
 from workers.pulling.ending import cancel_pull, miss_deadline
 from workers.pulling.fetching import Occupied, fetch_layer
+from workers.pulling.tally import Transfer
+from workers.pulling.trying import attempt
 
 pytestmark = pytest.mark.integration
 
@@ -103,6 +108,49 @@ def test_who_waits_does_not_fail_with_the_repository_of_who_was_cancelled(
     assert receipt is not None
     assert receipt["layers"][0]["source"] == "resumed"
     assert handed_out(meeting.registry) == len(LAYER)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.VolumeFull("no room"), errors.HeldBack("slowly", None, 5.0)],
+    ids=["full", "held"],
+)
+def test_who_took_over_a_download_that_has_to_wait_has_a_message_of_its_own(
+    meeting: Meeting, error: errors.TransientError
+) -> None:
+    driver = meeting.driver
+    for pull_id in ("leader", "waiter"):
+        meeting.plan(pull_id)
+    cancel_pull(driver.resources.catalog, "leader")
+    with driver.resources.catalog.begin() as tx:
+        fence = lease(tx, meeting.registry.host, "waiter")
+
+    def end() -> None:
+        with attempt(driver.resources, "leader", driver.outbox, DIGEST) as current:
+            # Its keeper has found the next who wants the layer.
+            host = meeting.registry.host
+            current.transfer = Transfer(host, DIGEST, fence, "waiter", Progress())
+            raise error
+
+    with pytest.raises(TryAgain):
+        end()
+    assert [one.pull_id for one in driver.outbox.layers] == ["waiter"]
+    waiting = "SELECT not_before, waiting_for FROM pull_layers WHERE pull_id = 'waiter'"
+    assert driver.sql(waiting) == [(None, None)]
+
+
+def lease(tx: Connection, registry: str, pull_id: str) -> int:
+    taken = leases.take(
+        tx,
+        registry,
+        DIGEST,
+        owner="worker",
+        pull_id=pull_id,
+        bytes_total=len(LAYER),
+        lease_seconds=30,
+    )
+    assert isinstance(taken, leases.Taken)
+    return taken.fence
 
 
 def test_a_missed_deadline_ends_a_pull_and_its_download(meeting: Meeting) -> None:
