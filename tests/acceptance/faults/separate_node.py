@@ -2,6 +2,7 @@
 
 import resource
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,8 @@ class SeparateNode:
     def lose_threads(self) -> None:
         """Its processes have no address space left for one more thread."""
         for pid in tree(self.worker.process.pid):
-            size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.prlimit(pid, resource.RLIMIT_AS, (size + _SPARE_BYTES, resource.RLIM_INFINITY))
+            limit = _least_size_bytes(pid) + _SPARE_BYTES
+            resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
     def lose_descriptors(self, *pids: int) -> None:
         """Its processes, or these, may open a few more files, but not what a layer takes."""
@@ -93,3 +94,14 @@ def start_separately(fleet: FaultyFleet, pool: str = "threads", **environment: s
         fleet.prefix = ()
     wait_until(lambda: worker.ready, timeout=90)
     return SeparateNode(fleet, worker, name)
+
+
+def _least_size_bytes(pid: int) -> int:
+    """Address space of a process, its least of a second: at some moments its own look at the node
+    has a dozen threads more.
+    """
+    sizes = []
+    for _ in range(20):
+        sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[0]))
+        time.sleep(0.05)
+    return min(sizes) * resource.getpagesize()
