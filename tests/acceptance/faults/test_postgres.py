@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from tests.acceptance.faults import invariants
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.acceptance
 
 # Twice a lease.
 OUTAGE_SECONDS = 6
+# The server ends a transaction that stands still for ten.
+STANDSTILL_SECONDS = 12
 
 
 @pytest.fixture
@@ -56,6 +59,40 @@ def test_postgres_stands_still_for_a_while(under_way: Load, own_postgres: OwnPos
     own_postgres.thaw()
     under_way.settle()
     invariants.check(under_way)
+
+
+def alter_system(url: str, what: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM {what}".encode())
+        connection.execute("SELECT pg_reload_conf()")
+
+
+def test_pulls_sent_to_a_read_only_database_are_recorded_once_it_takes_writes(
+    under_way: Load, fleet: FaultyFleet
+) -> None:
+    alter_system(fleet.database_url, "SET default_transaction_read_only = on")
+    # By name alone: no row stands, and none can be written.
+    under_way.ask("a", "b", "c", "a")
+    time.sleep(OUTAGE_SECONDS)
+    alter_system(fleet.database_url, "RESET default_transaction_read_only")
+    under_way.recorded()
+    under_way.settle()
+    invariants.check(under_way)
+
+
+def test_workers_that_stand_still_for_longer_than_a_transaction_may_lose_nothing(
+    under_way: Load, fleet: FaultyFleet
+) -> None:
+    for worker in fleet.workers:
+        worker.freeze()
+    under_way.ask("b", "c")
+    time.sleep(STANDSTILL_SECONDS)
+    for worker in fleet.workers:
+        worker.thaw()
+    under_way.recorded()
+    under_way.settle()
+    invariants.check(under_way)
+    assert fleet.sql("SELECT count(*) FROM pulls WHERE state <> 'complete'") == [(0,)]
 
 
 @contextmanager
