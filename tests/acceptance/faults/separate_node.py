@@ -13,7 +13,7 @@ from tests.services import missing
 from tests.waiting import wait_until
 
 # What a process may still take after it was limited: less than a thread's stack.
-_SPARE_BYTES = 4 * 2**20
+_SPARE_BYTES = 15 * 2**19
 # Without any Celery itself ends the worker at its next connection.
 _SPARE_FILES = 12
 
