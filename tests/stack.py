@@ -139,7 +139,7 @@ def stack_below(home: Path, **options: Any) -> Iterator[Stack]:
         for user in stack.users:
             if user.process.poll() is None:
                 user.leave()
-        wait_until(stack.is_gone, timeout=20)
+        wait_until(stack.is_gone, timeout=60)
     finally:
         for user in stack.users:
             user.kill()

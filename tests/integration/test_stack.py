@@ -84,7 +84,7 @@ def test_killing_the_supervisor_leaves_no_process(stack: Stack) -> None:
     user = stack.user()
     user.joined()
     stack.kill(SUPERVISOR)
-    wait_until(stack.is_gone, timeout=20)
+    wait_until(stack.is_gone, timeout=60)
     assert user.hear()["error"] == "CatalogUnavailable"
 
 
@@ -133,7 +133,7 @@ def test_killing_its_only_user_stops_it(stack: Stack) -> None:
     user = stack.user()
     user.joined()
     user.kill()
-    wait_until(stack.is_gone, timeout=20)
+    wait_until(stack.is_gone, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_server_that_dies_ends_the_stack_and_its_users_with_the_log_to_read(
     word = user.hear()
     assert word["error"] == "CatalogUnavailable"
     assert str(stack.home / "stack" / log) in word["message"]
-    wait_until(stack.is_gone, timeout=20)
+    wait_until(stack.is_gone, timeout=60)
 
 
 def test_who_comes_while_it_stops_waits_and_gets_a_new_one(stack: Stack) -> None:
