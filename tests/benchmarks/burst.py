@@ -100,6 +100,7 @@ def _round(fleet: Fleet, meter: Meter, host: str, pulls: int, number: int) -> li
             for one in range(pulls):
                 client.pull(task_id=f"pull-{one}", reference=f"{host}/burst:1")
             sent_seconds = time.monotonic() - began
+            urgent_at = time.time()
             urgent = _timed(client, fleet, f"{host}/{_URGENT}:1", "urgent")
             open_ones = "SELECT count(*) FROM pulls WHERE answered_at IS NULL"
             wait_until(
@@ -111,6 +112,7 @@ def _round(fleet: Fleet, meter: Meter, host: str, pulls: int, number: int) -> li
             )
             seconds = time.monotonic() - began
         cost = meter.read().since(before, pulls)
+        print(f"  urgent, seconds after it was sent: {_steps(fleet, urgent_at)}", file=sys.stderr)
         states = dict(fleet.sql("SELECT state, count(*) FROM pulls GROUP BY state"))
     print_table(
         [
@@ -154,6 +156,13 @@ def _timed(client, fleet: Fleet, reference: str, pull_id: str) -> float:  # type
     began = time.monotonic()
     client.pull(task_id=pull_id, reference=reference, priority=9).get(timeout=_LONGEST_SECONDS)
     return time.monotonic() - began
+
+
+def _steps(fleet: Fleet, sent_at: float) -> dict[str, float]:
+    names = ("created_at", "admitted_at", "started_at", "resolved_at", "finished_at", "answered_at")
+    columns = ", ".join(f"(extract(epoch FROM {name}) - %s)::float" for name in names)
+    (row,) = fleet.sql(f"SELECT {columns} FROM pulls WHERE id = 'urgent'", *[sent_at] * len(names))
+    return {name: round(value, 2) for name, value in zip(names, row, strict=True)}
 
 
 @contextmanager
