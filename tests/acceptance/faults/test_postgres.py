@@ -91,7 +91,9 @@ def test_workers_that_stand_still_for_longer_than_a_transaction_may_lose_nothing
         worker.thaw()
     under_way.recorded()
     under_way.settle()
-    invariants.check(under_way)
+    # Their leases ran out. Which worker goes on first is chance, and what the other one's sockets
+    # still held is asked for again.
+    invariants.check(under_way, kills=len(fleet.workers))
     assert fleet.sql("SELECT count(*) FROM pulls WHERE state <> 'complete'") == [(0,)]
 
 
