@@ -62,6 +62,21 @@ class OwnPostgres(OwnServer):
             connection.execute("ALTER SYSTEM SET synchronous_commit = on")
             connection.execute("SELECT pg_reload_conf()")
 
+    def become_standby(self) -> None:
+        """Start again as a hot standby on the same port: it answers, and takes no write."""
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute("SHOW data_directory").fetchone()
+        assert row is not None
+        # A fast shutdown leaves nothing to replay.
+        self.end(signal.SIGINT)
+        Path(row[0], "standby.signal").touch()
+        self.start_again()
+
+    def promote(self) -> None:
+        """Let the standby become the primary. Sessions go on."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
+
 
 class OwnRedis(OwnServer):
     """A Redis of one's own, with an append-only file."""
