@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database import Connection
 from shared.catalog.line import IN_LINE, IS_DUE
+from shared.catalog.pauses import IS_PAUSED
 from shared.catalog.pull_rows import COLUMNS, as_pull, by_key
 from shared.catalog.pull_tables import pulls as pull_table
 from shared.catalog.pull_values import NewPull, Pull
@@ -40,10 +41,18 @@ _EMPTY_HOUSE = f"""
 _ASKED = [one.name for one in fields(NewPull) if one.name != "deadline_seconds"]
 
 
-# What is on the volume is enough for `if-missing`: it may not have to ask the registry.
+# `if-missing` is satisfied by what is on the volume, so a held registry does not concern it.
+_MAY_ASK = f"(p.policy = 'if-missing' OR NOT {IS_HELD})"
+# An image that is here needs neither the registry nor a slot: such a pull passes the line, however
+# long it is. One that turns out to be damaged is pulled out of turn, which is rare.
+_IS_HERE = f"""p.policy = 'if-missing' AND NOT {IS_PAUSED} AND EXISTS (
+    SELECT FROM images WHERE images.reference = p.reference AND images.platform = p.platform)"""
 _NEW_HOUSE = f"""
-    SELECT house.free AND (CAST(:new_policy AS text) = 'if-missing' OR NOT {IS_HELD}) AS free
-    FROM ({_EMPTY_HOUSE}) AS house, (SELECT CAST(:new_registry AS text) AS registry) AS p
+    SELECT house.free AND {_MAY_ASK} OR {_IS_HERE} AS free
+    FROM ({_EMPTY_HOUSE}) AS house, (SELECT CAST(:new_registry AS text) AS registry,
+        CAST(:new_policy AS text) AS policy, CAST(:new_reference AS text) AS reference,
+        CAST(:new_platform AS text) AS platform, CAST(:new_requested_by AS text) AS requested_by
+    ) AS p
 """
 
 
@@ -86,8 +95,8 @@ _ADMIT_ALONE = text(
     UPDATE pulls p SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
         generation = generation + 1, waiting_for = NULL
     FROM ({_EMPTY_HOUSE}) AS house
-    WHERE id = :pull_id AND {by_key(IN_LINE)} AND {IS_DUE} AND house.free
-      AND (policy = 'if-missing' OR NOT {IS_HELD})
+    WHERE id = :pull_id AND {by_key(IN_LINE)} AND {IS_DUE}
+      AND (house.free AND {_MAY_ASK} OR {_IS_HERE})
     RETURNING {", ".join(f"p.{column.name}" for column in COLUMNS)}
     """
 )

@@ -1,11 +1,11 @@
 """Thousands of queued pulls of a registry that says "come back in an hour", and a pull of another.
 
-    uv run python -m tests.benchmarks held_registry [--pulls 3000] [--rounds 3]
+    uv run python -m tests.benchmarks held_registry [--pulls 3000] [--rounds 5]
 
 Four workers of four slots at default settings and a reconciler. One registry answers every request
-with 429 and `Retry-After: 3600`. A plain Celery client sends all pulls of it, each of an image of its
-own, and waits until they are recorded and wait. Then it pulls images of three layers of 1 MiB from
-another registry; before that, it has pulled as many with nothing queued.
+with 429 and `Retry-After: 3600`. First, with nothing queued, images of three layers of 1 MiB are
+pulled from another registry. Then a plain Celery client sends all pulls of the registry that holds
+back, each of an image of its own, and as many images are pulled from the other one as before.
 """
 
 import random
@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 _WORKERS = 4
 _LAYER_BYTES = 1024 * 1024
 _LONGEST_SECONDS = 1800
-# A pull of this size takes some tenths of a second; the noise of a busy machine is not the subject.
+# Such a pull takes some tenths of a second, and so does what a busy machine adds.
 _NORMAL = 1.5
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from shared.catalog import arrivals, ends, fleet, line, pauses, registry_holds
+from shared.catalog import arrivals, ends, fleet, line, pauses, pulls, registry_holds
 from shared.catalog.database import Catalog, Connection
 from shared.catalog.pull_values import NewPull
-from tests.integration.catalog.given import TAG, rows, together
+from tests.integration.catalog.given import TAG, image, link, rows, together
 from tests.integration.catalog.given_pulls import (
     HOST,
     OTHER_HOST,
@@ -169,6 +169,44 @@ def test_what_may_be_on_the_volume_need_not_wait_for_a_registry(
     pull = arrivals.arrive(tx, new)
     assert pull is not None
     assert (pull.admitted_at is not None) is is_admitted
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_admitted"),
+    [
+        ({}, True),
+        ({"policy": "always"}, False),
+        ({"platform": "linux/arm64"}, False),
+        ({"reference": f"{TAG}2"}, False),
+    ],
+)
+def test_a_pull_of_an_image_that_is_here_passes_the_line(
+    tx: Connection, asked: dict[str, str], is_admitted: bool
+) -> None:
+    link(tx, image("base"))
+    slots(tx)
+    for number in range(WINDOW * 2):
+        record(tx, f"held {number}", age_minutes=60)
+    registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
+    arguments = {"reference": TAG, "platform": "linux/amd64", "policy": "if-missing"} | asked
+    for way in ("sent by name", "recorded first"):
+        new = NewPull(way, registry=HOST, **arguments)
+        if way == "sent by name":
+            pull = arrivals.arrive(tx, new)
+        else:
+            pulls.record(tx, new)
+            pull = arrivals.admit_alone(tx, way) or pulls.get(tx, way)
+        assert pull is not None
+        assert (pull.admitted_at is not None) is is_admitted, way
+
+
+def test_a_pull_of_an_image_that_is_here_waits_while_it_is_paused(tx: Connection) -> None:
+    link(tx, image("base"))
+    pauses.pause(tx, "registry", HOST)
+    new = NewPull("new", TAG, "linux/amd64", policy="if-missing", registry=HOST)
+    pull = arrivals.arrive(tx, new)
+    assert pull is not None
+    assert pull.admitted_at is None
 
 
 def test_a_pull_that_returns_to_the_line_comes_again_when_its_time_has_come(
