@@ -109,8 +109,8 @@ def test_detach_prints_the_id_of_a_pull_that_goes_on(served: Fleet, registry: Fa
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["pull", "UPPER"], 2, "is no image reference"),
-        (["pull", "alpine", "--platform", "////"], 2, "is no platform"),
+        (["pull", "UPPER"], 2, "is not an image reference"),
+        (["pull", "alpine", "--platform", "////"], 2, "is not a platform"),
         (["pull", "alpine", "--priority", "10"], 2, "0<=x<=9"),
         (["pull", "alpine", "--label", "x"], 2, "KEY=VALUE"),
         (["pull"], 2, "Missing argument"),
