@@ -1,8 +1,9 @@
-"""The C library's allocator, told how a process that fetches layers lives.
+"""Tunes glibc's malloc for a process that fetches layers over many connections.
 
-glibc gives every thread an arena of its own and keeps what was freed. Blocks of many sizes, from
-many connections, each waiting for its turn to be hashed, leave holes all over: without this a
-worker grows by a megabyte for each gigabyte that it fetches. Other C libraries have none of it.
+By default glibc gives threads separate arenas and keeps freed memory. Blocks of different sizes,
+which several connections allocate and which wait to be hashed, fragment these arenas. Without this
+module a worker grows by a megabyte for each gigabyte that it fetches. Other C libraries lack these
+functions; there the calls do nothing.
 """
 
 import ctypes
@@ -13,12 +14,14 @@ _M_ARENA_MAX = -8
 
 
 def use_one_arena() -> None:
-    """For all threads that are still to come: Python's allocate one at a time anyway."""
+    """Let all threads started from now on share one arena. Contention is no concern: Python's
+    threads allocate while they hold the GIL.
+    """
     _call("mallopt", _M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
-    """Free pages go back to the system, wherever they stand. Takes about a millisecond."""
+    """Return all free pages to the operating system. Takes about a millisecond."""
     _call("malloc_trim", 0)
 
 

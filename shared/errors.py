@@ -1,30 +1,33 @@
-"""Every error that leaves towline, in one tree. The class decides whether to try again.
+"""Every error that leaves towline, in one tree. The class decides whether a step is retried.
 
 TowlineError
-├── TransientError            tried again, with backoff; the budget begins anew after progress
+├── TransientError            retried with backoff; progress resets the count of attempts
 │   ├── RegistryUnavailable   connection refused or cut, time-out, 5xx
-│   ├── RateLimited           429; both know when to come back, where the registry says so
+│   ├── RateLimited           429; as above, with the registry's Retry-After if it sent one
 │   ├── BlobTruncated         the body ended before the descriptor's size
-│   ├── DigestMismatch        the bytes are not what their name says (few tries)
-│   ├── SizeMismatch          more bytes, or another length, than the descriptor says (few tries)
-│   ├── CatalogUnavailable    PostgreSQL is away
+│   ├── DigestMismatch        the bytes do not hash to their digest (few attempts)
+│   ├── SizeMismatch          the size differs from the descriptor's (few attempts)
+│   ├── CatalogUnavailable    PostgreSQL cannot be reached
 │   ├── VolumeFull            no space left on the volume
-│   ├── VolumeUnavailable     the volume is missing, is another one, or answers with an error
-│   └── InternalError         an exception that was not foreseen
-└── PermanentError            ends the pull at once
+│   ├── VolumeUnavailable     the volume is missing, is a different one, or reports an I/O error
+│   └── InternalError         an unexpected exception
+└── PermanentError            fails the pull at once
     ├── InvalidArgument, InvalidReference, InvalidDigest, InvalidPlatform
     ├── InvalidManifest, UnsupportedMediaType, UnsupportedAlgorithm, TooLarge
     ├── PlatformNotFound, ManifestUnknown, BlobUnknown
     ├── Unauthorized (401), Forbidden (403), TlsFailed, RegistryNotAllowed
     └── PoisonLayer, DeadlineExceeded, PullCancelled
 
-The names travel on the wire and in the catalog. Arguments are positional and JSON-plain, the
-finished sentence first, so that Celery's result backend gives back what was raised.
+The class names travel on the wire and are stored in the catalog. Arguments are positional and
+JSON-plain, with the finished sentence first: Celery's result backend rebuilds an error from its
+class name and its arguments.
 """
 
 
 class TowlineError(Exception):
-    """Base of all. `message` is one sentence a person can act on; `code` the registry's own."""
+    """Base class. `message`: one sentence that a person can act on. `code`: the error code that
+    the registry sent, if any.
+    """
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message, code) if code else super().__init__(message)
@@ -36,7 +39,7 @@ class TowlineError(Exception):
 
 
 class TransientError(TowlineError):
-    """May succeed when tried again. `retry_after_seconds`: not sooner, where somebody said so."""
+    """A retry may succeed. `retry_after_seconds`: the least wait before it, None if not known."""
 
     def __init__(
         self, message: str, code: str | None = None, retry_after_seconds: float | None = None
@@ -48,7 +51,7 @@ class TransientError(TowlineError):
 
 
 class RegistryUnavailable(TransientError):
-    """The registry cannot be reached, broke off, timed out or answered 5xx."""
+    """The registry cannot be reached, closed the connection, timed out or answered 5xx."""
 
 
 class RateLimited(TransientError):
@@ -56,29 +59,29 @@ class RateLimited(TransientError):
 
 
 class HeldBack(RateLimited):
-    """The fleet leaves the registry alone for `retry_after_seconds`: nothing was asked, and nothing
-    is counted. It postpones a step and ends no pull, so it never travels.
+    """The rate limiter refused a request for `retry_after_seconds`. Nothing was sent, and no
+    attempt is counted. It postpones a step and never fails a pull, so it is never on the wire.
     """
 
 
 class HostIsDead(RegistryUnavailable):
-    """The host did not answer somebody of the fleet a moment ago: nothing was asked."""
+    """The fleet has marked the host as unreachable a moment ago. Nothing was sent."""
 
 
 class BlobTruncated(TransientError):
-    """The body of a blob ended before the size its descriptor promised."""
+    """The body of a blob ended before the size in its descriptor."""
 
 
 class DigestMismatch(TransientError):
-    """Bytes were read in full and do not hash to their digest."""
+    """The bytes were read in full and do not hash to their digest."""
 
 
 class SizeMismatch(TransientError):
-    """The registry serves another number of bytes than the descriptor promises."""
+    """The registry serves a different number of bytes than the descriptor states."""
 
 
 class CatalogUnavailable(TransientError):
-    """PostgreSQL cannot be reached or broke off."""
+    """PostgreSQL cannot be reached or closed the connection."""
 
 
 class VolumeFull(TransientError):
@@ -86,47 +89,47 @@ class VolumeFull(TransientError):
 
 
 class VolumeUnavailable(TransientError):
-    """The volume is missing, is not the catalog's, or answers with an I/O error."""
+    """The volume is missing, is not the catalog's, or reports an I/O error."""
 
 
 class InternalError(TransientError):
-    """An exception that was not foreseen stopped a step; the worker's log has the traceback."""
+    """An unexpected exception stopped a step; the worker's log has the traceback."""
 
 
 class PermanentError(TowlineError):
-    """Trying again cannot help."""
+    """A retry cannot help."""
 
 
 class InvalidArgument(PermanentError):
-    """A task or command got an argument it does not know or cannot use."""
+    """A task or command got an unknown or unusable argument, or a setting cannot be used."""
 
 
 class InvalidReference(PermanentError):
-    """The text is no image reference."""
+    """The text is not an image reference."""
 
 
 class InvalidDigest(PermanentError):
-    """The text is no digest."""
+    """The text is not a digest."""
 
 
 class InvalidPlatform(PermanentError):
-    """The text is no platform."""
+    """The text is not a platform."""
 
 
 class InvalidManifest(PermanentError):
-    """An index, manifest or config that contradicts the specification or itself."""
+    """An index, manifest or config contradicts the specification or itself."""
 
 
 class UnsupportedMediaType(PermanentError):
-    """A document of a kind that towline does not read, such as schema 1."""
+    """A document of a type that towline does not read, such as a schema 1 manifest."""
 
 
 class UnsupportedAlgorithm(PermanentError):
-    """A digest of an algorithm other than sha256, sha384 and sha512."""
+    """A digest uses an algorithm other than sha256, sha384 and sha512."""
 
 
 class PlatformNotFound(PermanentError):
-    """The image has no manifest for the platform; the sentence lists those it has."""
+    """The image has no manifest for the platform; the message lists the platforms it has."""
 
 
 class ManifestUnknown(PermanentError):
@@ -138,27 +141,27 @@ class BlobUnknown(PermanentError):
 
 
 class Unauthorized(PermanentError):
-    """401 although authentication was tried."""
+    """The registry answered 401 after authentication, or the credentials cannot be used."""
 
 
 class Forbidden(PermanentError):
-    """403: these credentials may not read this repository."""
+    """The registry answered 403: these credentials may not read this repository."""
 
 
 class TlsFailed(PermanentError):
-    """No trusted TLS connection to the registry."""
+    """No trusted TLS connection to the registry could be made."""
 
 
 class RegistryNotAllowed(PermanentError):
-    """The operator's lists do not allow this registry, or its address is never asked."""
+    """The operator's lists exclude this registry, or towline never connects to its address."""
 
 
 class TooLarge(PermanentError):
-    """A document is larger than its cap."""
+    """A document, or a part of it, exceeds its size limit."""
 
 
 class PoisonLayer(PermanentError):
-    """A layer ended its worker too many times without progress."""
+    """Fetching the layer killed its worker too many times without progress."""
 
 
 class DeadlineExceeded(PermanentError):
@@ -166,4 +169,4 @@ class DeadlineExceeded(PermanentError):
 
 
 class PullCancelled(PermanentError):
-    """Somebody cancelled the pull."""
+    """The pull was cancelled."""

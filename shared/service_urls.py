@@ -1,7 +1,7 @@
-"""The URLs of PostgreSQL and Redis, read once as text: what cannot work is one sentence.
+"""Checks the URLs of PostgreSQL and Redis as text and refuses unusable ones with one sentence.
 
-Each is handed to several libraries, which disagree and whose errors repeat pieces of a password.
-A refusal here names the variable and never a part of the value.
+Each URL is passed to several libraries. They parse it differently, and their errors repeat parts
+of the password. The errors raised here name the variable and no part of its value.
 """
 
 import re
@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 from shared.errors import InvalidArgument
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
-# As SQLAlchemy finds them: the first @ ends the password.
+# As SQLAlchemy parses them: the first @ ends the password.
 _CREDENTIALS = re.compile(r"[^:/@]*(?::[^@]*)?@")
 
 _NOT_YET = ("redis+socket", "sentinel")
-# Of a rediss:// URL. What else stands behind the "?" no client takes.
+# The parameters that a rediss:// URL may have; the clients accept no others.
 _TLS_PARAMETERS = {
     f"ssl_{name}" for name in ("cert_reqs", "ca_certs", "certfile", "keyfile", "check_hostname")
 }
@@ -24,34 +24,34 @@ _ENCODE = "in a user or password write %40 for @, %2F for /, %23 for #, %3F for 
 
 
 def database_url(url: str, variable: str = "TOWLINE_DATABASE_URL") -> str:
-    """The URL with the driver named. Raises InvalidArgument."""
+    """The URL with the scheme that selects psycopg 3. Raises InvalidArgument."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _DATABASE_SCHEMES:
         raise _refused(variable, "it must begin with postgresql://")
-    where, _, _ = rest[_ends(rest) :].partition("?")
-    if "@" in where:
+    location, _, _ = rest[_credentials_length(rest) :].partition("?")
+    if "@" in location:
         raise _refused(variable, f"it has more than one @: {_ENCODE}")
-    host, _, _ = where.partition("/")
+    host, _, _ = location.partition("/")
     if "," in host:
         raise _refused(variable, "write several hosts as …/name?host=first:5432&host=second:5432")
     if "%" in host:
-        raise _refused(variable, "write the directory of a socket as …/name?host=/directory")
+        raise _refused(variable, "write a socket's directory as …/name?host=/directory")
     _, _, port = host.rpartition("]")[2].partition(":")
     if port and not port.isdecimal():
-        raise _refused(variable, f"its port is no number: {_ENCODE}")
+        raise _refused(variable, f"its port is not a number: {_ENCODE}")
     return f"postgresql+psycopg://{rest}"
 
 
-def _ends(rest: str) -> int:
-    """Where the user and the password end."""
+def _credentials_length(rest: str) -> int:
+    """The length of `user:password@` at the beginning of `rest`, 0 without it."""
     found = _CREDENTIALS.match(rest)
     return found.end() if found else 0
 
 
 def check_broker_url(url: str, variable: str = "TOWLINE_BROKER_URL") -> None:
-    """Raises InvalidArgument for a broker that Celery, or the governor, could not use."""
-    for one in url.split(";"):
-        _check_redis_url(one, variable)
+    """Raises InvalidArgument for a broker that Celery or the rate limiter could not use."""
+    for server_url in url.split(";"):
+        _check_redis_url(server_url, variable)
 
 
 def check_result_url(url: str) -> None:
@@ -60,7 +60,7 @@ def check_result_url(url: str) -> None:
     if url.startswith("db+"):
         _check_authority(url, variable)
     elif ";" in url:
-        raise _refused(variable, "name one server")
+        raise _refused(variable, "it must name one server")
     else:
         _check_redis_url(url, variable)
 
@@ -74,7 +74,7 @@ def _check_redis_url(url: str, variable: str) -> None:
     _check_authority(url, variable)
     path, _, query = rest.partition("/")[2].partition("?")
     if path and not path.isdecimal():
-        raise _refused(variable, "what stands behind the host must be the number of a database")
+        raise _refused(variable, "the path after the host must be the number of a database")
     _check_parameters(scheme, dict(parse_qsl(query)), variable)
 
 
@@ -83,10 +83,10 @@ def _check_authority(url: str, variable: str) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        # No `from`: the cause repeats a piece of the password.
+        # No `from`: the cause repeats a part of the password.
         raise _refused(variable, f"its host or port cannot be read: {_ENCODE}") from None
     if "@" in parts.path + parts.query + parts.fragment or parts.fragment:
-        raise _refused(variable, f"its host cannot be told from its password: {_ENCODE}")
+        raise _refused(variable, f"its password and its host cannot be told apart: {_ENCODE}")
     if not host:
         raise _refused(variable, "it names no host")
 
@@ -95,10 +95,10 @@ def _check_parameters(scheme: str, parameters: dict[str, str], variable: str) ->
     if scheme == "redis" and parameters:
         raise _refused(variable, "only a rediss:// URL has parameters")
     if not _TLS_PARAMETERS.issuperset(parameters):
-        raise _refused(variable, f"its parameters may be {', '.join(sorted(_TLS_PARAMETERS))}")
+        raise _refused(variable, f"its parameters may only be {', '.join(sorted(_TLS_PARAMETERS))}")
     if scheme == "rediss" and parameters.get("ssl_cert_reqs") not in _CERT_REQS:
         raise _refused(variable, "a rediss:// URL needs ?ssl_cert_reqs=required, optional or none")
 
 
-def _refused(variable: str, why: str) -> InvalidArgument:
-    return InvalidArgument(f"{variable} cannot be used: {why}.")
+def _refused(variable: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{variable} cannot be used: {reason}.")

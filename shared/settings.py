@@ -1,6 +1,6 @@
 """Every setting, read once from `TOWLINE_*` into one frozen object.
 
-The unit is in the name. `deploy/env.example` lists the same variables; a test keeps both in step.
+Each name holds its unit. `deploy/env.example` lists the same variables; a test compares the two.
 """
 
 from fnmatch import fnmatchcase
@@ -18,14 +18,14 @@ MIB = 1024 * 1024
 
 
 class Settings(BaseSettings):
-    """What an operator may set. Raises InvalidArgument through `Settings.read()`."""
+    """What an operator may set. Use `Settings.read()`: the constructor raises pydantic's errors."""
 
     model_config = SettingsConfigDict(
         env_prefix="TOWLINE_",
         env_ignore_empty=True,
         frozen=True,
         extra="ignore",
-        # A refused value may hold a password; the sentence names the variable only.
+        # A refused value may contain a password: the message names only the variable.
         hide_input_in_errors=True,
     )
 
@@ -61,18 +61,19 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **overrides: Any) -> "Settings":
-        """The settings of this process. Raises InvalidArgument that names the variable."""
+        """The settings of this process. Raises InvalidArgument, which names the variable."""
         try:
             settings = cls(**overrides)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = f"TOWLINE_{'_'.join(str(part) for part in first['loc'])}".upper()
-            # Our own wording and no `from`: pydantic's chain would hold the refused value.
+            # Our own wording and no `from`: pydantic's error would show the refused value.
             raise InvalidArgument(f"{variable} cannot be used: {first['msg']}.") from None
         if (settings.broker_url is None) != (settings.database_url is None):
             missing = "TOWLINE_DATABASE_URL" if settings.broker_url else "TOWLINE_BROKER_URL"
             raise InvalidArgument(
-                f"{missing} is not set: set both URLs for a fleet, or none for the embedded stack."
+                f"{missing} is not set: set both URLs for a fleet, or neither for the embedded "
+                "stack."
             )
         settings._check_urls()
         return settings
@@ -85,41 +86,47 @@ class Settings(BaseSettings):
             service_urls.check_broker_url(broker)
             if self.result_url is None and ";" in broker:
                 raise InvalidArgument(
-                    "TOWLINE_BROKER_URL names several servers: say in TOWLINE_RESULT_URL which of "
-                    "them keeps the results."
+                    "TOWLINE_BROKER_URL names several servers: set TOWLINE_RESULT_URL to the one "
+                    "that stores the results."
                 )
         if self.result_url is not None:
             service_urls.check_result_url(self.result_url.get_secret_value())
 
     @property
     def embedded(self) -> bool:
-        """No fleet is configured: the stack below `home` is used."""
+        """Whether no fleet is configured, so that the embedded stack below `home` is used."""
         return self.database_url is None
 
     @property
     def volume_path(self) -> Path:
-        """Where the volume is mounted. Raises InvalidArgument for a fleet that has none set."""
+        """Where the volume is mounted. Raises InvalidArgument for a fleet without a volume."""
         if self.volume is not None:
             return self.volume.absolute()
         if not self.embedded:
-            raise InvalidArgument("TOWLINE_VOLUME is not set: name the directory of the volume.")
+            raise InvalidArgument(
+                "TOWLINE_VOLUME is not set: set it to the directory where the volume is mounted."
+            )
         return self.home.absolute() / "volume"
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The database URL with the psycopg 3 driver named."""
+        """The database URL with the scheme that selects psycopg 3."""
         url = self.database_url.get_secret_value() if self.database_url else ""
         return service_urls.database_url(url)
 
     def allows(self, registry: str, repository: str) -> bool:
-        """Whether the operator's lists let workers ask `registry` (host, or host:port) for this."""
+        """Whether the operator's lists allow pulls of `repository` from `registry`, which is a host
+        or host:port.
+        """
         return _listed(registry, repository, self.allowed_registries) and not _listed(
             registry, repository, self.blocked_registries
         )
 
 
 def _listed(registry: str, repository: str, globs: str) -> bool:
-    """A glob with a slash speaks of `registry/repository`, any other of the registry."""
+    """A glob with a slash is matched against `registry/repository`, any other against the registry
+    alone.
+    """
     name = registry.lower()
     return any(
         fnmatchcase(f"{name}/{repository}" if "/" in glob else name, glob)

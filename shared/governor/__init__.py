@@ -1,11 +1,11 @@
-"""What a registry may still be asked: shared by the fleet through Redis.
+"""The rate limiter: what the fleet may ask of each registry host, shared through Redis.
 
-governor.py  the gate before every request: may it be sent now, and what came of it
-knowledge.py what is known of hosts: the fleet's board, or what this process knows alone
-board.py     what the fleet knows of a host, in Redis: one script a question
-scripts.py   those scripts, in Lua
-local.py     what one process knows by itself
-limits.py    what an operator allows
+governor        the limiter of one process: a permit for each request
+limits          the limits that an operator sets for a host
+knowledge       what is known about hosts: the fleet's state, or this process's without Redis
+board           the fleet's state in Redis: one script and one round trip for each operation
+scripts         those scripts, in Lua
+local           this process's own state, used while Redis is unreachable
 """
 
 from shared.governor.board import connect

@@ -1,15 +1,17 @@
-"""What the fleet knows of a host, in Redis. Each question is one script and one round trip.
+"""The fleet's state of each registry host, in Redis. Each operation is one round trip.
 
-`towline:registry:<host>`, a hash; times are Unix seconds of Redis' own clock:
+`towline:registry:<host>` is a hash. Times are Unix seconds by the clock of Redis:
 
-    held_until, holds      until when it asked to be left alone (429, Retry-After); how many times
-    dead_until, deaths     until when it is not asked, since it did not answer; how many times
-    probe_until            one request is on its way to see whether either is over
-    next_request           when the next request may begin (requests per second)
-    next_byte              when the next bytes may come (bandwidth)
+    held_until, holds      the registry asked for a pause (429, Retry-After) until then; how often
+    dead_until, deaths     the host is marked as unreachable until then; how often in a row
+    probe_until            a probe is under way, which finds out whether the host works again
+    next_request           when the next request may be sent (requests per second)
+    next_byte              when more bytes may be read (bandwidth)
 
-`towline:registry:<host>:connections`, a sorted set: the permits that are out, by when they lapse,
-so that those of a dead worker come back by themselves. All of it may be lost, and is learnt anew.
+`towline:registry:<host>:connections` is a sorted set: the permits in use, by their expiry. So the
+permits of a killed worker are freed without its help.
+
+All of this may be lost at any time. The fleet then learns it again from the registries' answers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,25 +27,31 @@ from shared.governor.scripts import ENTER, PACE, SHUT
 
 PERMIT_SECONDS = 30.0
 
-# A request that looks whether a host is well again; the others wait for what it finds.
+# How long a probe may take until another request becomes the probe.
 _PROBE_SECONDS = 15.0
-# Who waits for that looks again so soon.
-_LOOK_AGAIN_SECONDS = 1.0
-# A request whose turn (requests per second) is further away is not reserved.
+# How soon a request that waits for a probe, or for a connection, asks again.
+_RETRY_SECONDS = 1.0
+# A turn (requests per second) that is further away is not reserved: the request is refused.
 _LONGEST_TURN_SECONDS = 2.0
 _PREFIX = "towline:registry:"
 
-# A Redis that is slower is as good as away.
-_PATIENCE_SECONDS = 1.0
-# Everything here is forgotten this long after its last use.
-_KEPT_SECONDS = 3600
+# A Redis that takes longer is treated as unreachable.
+_REDIS_TIMEOUT_SECONDS = 1.0
+# The keys of a host expire this long after its last use.
+_EXPIRE_SECONDS = 3600
 
 Word = Literal["go", "probe", "local", "held", "dead", "turn", "full"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`go`, `probe`, `local`: send it, after `seconds`. Else come back after `seconds`."""
+    """The answer to a request for a permit. `seconds`: how long to wait first.
+
+    Granted, send the request after the wait: `go`; `probe`, the only one to a host that was held or
+    unreachable; `local`, granted without Redis. Refused, ask again after the wait: `held`, after a
+    429; `dead`, the host is unreachable; `turn`, too many requests per second; `full`, all
+    connections are in use.
+    """
 
     word: Word
     seconds: float
@@ -51,7 +59,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """`held`: the host asked to be left alone. `dead`: it did not answer. For `seconds` more."""
+    """A host that gets no requests for `seconds` more. `held`: it asked for a pause (429). `dead`:
+    it did not answer.
+    """
 
     host: str
     kind: Literal["held", "dead"]
@@ -62,19 +72,22 @@ _KINDS: tuple[Literal["held", "dead"], ...] = ("held", "dead")
 
 
 def connect(url: str) -> Redis | None:
-    """Redis at a broker's URL; None for Sentinel, whose master Celery alone knows."""
+    """A client for the Redis of a broker URL; None for Sentinel, whose master only Celery can find.
+
+    Does not connect yet.
+    """
     if url.startswith("sentinel:"):
         return None
     return Redis.from_url(
         url,
-        socket_timeout=_PATIENCE_SECONDS,
-        socket_connect_timeout=_PATIENCE_SECONDS,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 1),
     )
 
 
 class Board:
-    """Raises `redis.RedisError`, within the client's time-outs."""
+    """Every method raises `redis.RedisError`, at the latest after the client's time-outs."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -83,50 +96,52 @@ class Board:
         self._pace = client.register_script(PACE)
 
     def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
-        """May `permit` be used for one request? `left`: permits that came back since."""
+        """Ask for a permit for one request. `left`: permits to release on the same round trip."""
         interval = 1 / limits.requests_per_second if limits.requests_per_second else 0
         args: list[str | float] = [permit, limits.connections, interval, PERMIT_SECONDS]
-        args += [_LONGEST_TURN_SECONDS, _LOOK_AGAIN_SECONDS, _PROBE_SECONDS, _KEPT_SECONDS, *left]
+        args += [_LONGEST_TURN_SECONDS, _RETRY_SECONDS, _PROBE_SECONDS, _EXPIRE_SECONDS, *left]
         word, seconds = self._enter(keys=[_hash(host), _permits(host)], args=args)
         return Verdict(word.decode(), max(0.0, float(seconds)))
 
     def hold(self, host: str, seconds: float | None) -> float:
-        """The registry asked to be left alone. How long everybody waits."""
-        return self._close(host, "held_until", "holds", seconds, first=2, most=60)
+        """The registry asked for a pause, of `seconds` if it named a time. Returns the wait of the
+        whole fleet, in seconds.
+        """
+        return self._shut_out(host, "held_until", "holds", seconds, first=2, longest=60)
 
     def bury(self, host: str) -> float:
-        """The host does not answer. How long nobody asks it."""
-        return self._close(host, "dead_until", "deaths", None, first=10, most=300)
+        """Mark the host as unreachable. Returns for how long, in seconds."""
+        return self._shut_out(host, "dead_until", "deaths", None, first=10, longest=300)
 
     def open(self, host: str) -> None:
-        """It answers again."""
+        """The host works again: allow requests, and begin the next wait at its shortest."""
         fields = ("held_until", "holds", "dead_until", "deaths", "probe_until")
         self._client.hdel(_hash(host), *fields)
 
     def pace(self, host: str, count: int, bytes_per_second: int) -> float:
-        """`count` bytes came: how long nobody of the fleet may read more, in seconds."""
+        """Count bytes against the bandwidth limit. Returns the wait before more, in seconds."""
         return float(
-            self._pace(keys=[_hash(host)], args=[count, bytes_per_second, _KEPT_SECONDS]),
+            self._pace(keys=[_hash(host)], args=[count, bytes_per_second, _EXPIRE_SECONDS]),
         )
 
     def renew(self, permits: Iterable[tuple[str, str]]) -> None:
-        """These permits of these hosts are still in use."""
+        """Extend the life of permits that are in use, given as pairs of host and id."""
         seconds, fraction = self._client.time()
-        lapses = seconds + fraction / 1e6 + PERMIT_SECONDS
+        expiry = seconds + fraction / 1e6 + PERMIT_SECONDS
         with self._client.pipeline(transaction=False) as pipeline:
             for host, permit in permits:
-                pipeline.zadd(_permits(host), {permit: lapses})
+                pipeline.zadd(_permits(host), {permit: expiry})
             pipeline.execute()
 
     def leave(self, left: Iterable[tuple[str, str]]) -> None:
-        """These permits are back."""
+        """Release permits, given as pairs of host and id."""
         with self._client.pipeline(transaction=False) as pipeline:
             for host, permit in left:
                 pipeline.zrem(_permits(host), permit)
             pipeline.execute()
 
     def troubles(self) -> list[Trouble]:
-        """The hosts that nobody asks at the moment, and for how long."""
+        """The hosts that get no requests now, by name."""
         seconds, fraction = self._client.time()
         now, found = seconds + fraction / 1e6, []
         for key in self._client.scan_iter(f"{_PREFIX}*", count=1000, _type="hash"):
@@ -139,13 +154,19 @@ class Board:
             ]
         return sorted(found, key=lambda trouble: trouble.host)
 
-    def _close(
-        self, host: str, till: str, times: str, seconds: float | None, *, first: int, most: int
+    def _shut_out(
+        self,
+        host: str,
+        until_field: str,
+        count_field: str,
+        seconds: float | None,
+        *,
+        first: int,
+        longest: int,
     ) -> float:
         asked = -1 if seconds is None else seconds
-        return float(
-            self._shut(keys=[_hash(host)], args=[till, times, asked, first, most, _KEPT_SECONDS])
-        )
+        args = [until_field, count_field, asked, first, longest, _EXPIRE_SECONDS]
+        return float(self._shut(keys=[_hash(host)], args=args))
 
 
 def _hash(host: str) -> str:

@@ -1,11 +1,11 @@
-"""What an operator allows the whole fleet to ask of one host."""
+"""The limits that an operator sets for one registry host. They hold for the whole fleet."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """None: without a limit. `connections`: open at once."""
+    """`connections`: how many may be open at the same time. None: no limit."""
 
     connections: int
     requests_per_second: float | None = None

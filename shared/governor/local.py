@@ -1,4 +1,4 @@
-"""What one process knows of its hosts by itself: all there is while Redis is away."""
+"""The state of hosts that one process keeps in memory: used while Redis is unreachable."""
 
 import threading
 import time
@@ -6,41 +6,42 @@ from collections import Counter
 
 
 class Local:
-    """Times are time.monotonic()."""
+    """Counts connections by host, and remembers waits, by time.monotonic(). Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: Counter[str] = Counter()
-        self._held: dict[str, float] = {}
-        self._dead: dict[str, float] = {}
+        self._connections: Counter[str] = Counter()
+        self._held_until: dict[str, float] = {}
+        self._unreachable_until: dict[str, float] = {}
 
     def enter(self, host: str, most: int) -> bool:
-        """Count one more connection, if there are fewer than `most`."""
+        """Count one more connection; False, and no change, if there are `most` already."""
         with self._lock:
-            if self._open[host] >= most:
+            if self._connections[host] >= most:
                 return False
-            self._open[host] += 1
+            self._connections[host] += 1
             return True
 
     def leave(self, host: str) -> None:
-        """One of those is back."""
+        """Count one connection less."""
         with self._lock:
-            self._open[host] -= 1
+            self._connections[host] -= 1
 
     def hold(self, host: str, seconds: float) -> None:
-        """The registry asked to be left alone."""
+        """The registry asked for a pause; the longest one that it asked for counts."""
         with self._lock:
-            self._held[host] = max(self._held.get(host, 0.0), time.monotonic() + seconds)
+            until = time.monotonic() + seconds
+            self._held_until[host] = max(self._held_until.get(host, 0.0), until)
 
     def bury(self, host: str, seconds: float) -> None:
-        """The host does not answer."""
+        """Mark the host as unreachable."""
         with self._lock:
-            self._dead[host] = time.monotonic() + seconds
+            self._unreachable_until[host] = time.monotonic() + seconds
 
     def held_seconds(self, host: str) -> float:
-        """How long it is still to be left alone."""
-        return max(0.0, self._held.get(host, 0.0) - time.monotonic())
+        """How much longer the host is to get no requests after a 429, 0 if it may."""
+        return max(0.0, self._held_until.get(host, 0.0) - time.monotonic())
 
     def dead_seconds(self, host: str) -> float:
-        """How long it is still not asked."""
-        return max(0.0, self._dead.get(host, 0.0) - time.monotonic())
+        """How much longer the host is marked as unreachable, 0 if it is not."""
+        return max(0.0, self._unreachable_until.get(host, 0.0) - time.monotonic())

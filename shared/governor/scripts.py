@@ -1,11 +1,15 @@
-"""What is asked of Redis in one round trip, in Lua. The keys: `board.py`.
+"""The Lua scripts that Redis runs, each in one round trip. `board.py` describes the keys.
 
-Every script takes the time from Redis, so that no node's clock matters.
+Every script reads the clock of Redis, so the clocks of the nodes do not matter.
 """
 
-# KEYS: the host's hash, its permits. ARGV: permit, connections, seconds between requests, seconds
-# that a permit lives, the longest wait for a turn, when to look again, seconds that a probe has,
-# seconds until all is forgotten, permits that came back.
+# Grants a permit, or refuses it; also releases permits. Checked in this order: unreachable, held,
+# turn, connections. A refusal changes nothing but the set of permits.
+#
+# KEYS: the host's hash, its set of permits.
+# ARGV, times in seconds: 1 permit, 2 connections allowed, 3 interval between requests (0: no
+# limit), 4 life of a permit, 5 longest wait for a turn, 6 when to ask again, 7 time for a probe,
+# 8 expiry of the keys, 9… permits to release.
 ENTER = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
@@ -36,9 +40,14 @@ if interval > 0 or probing then redis.call('EXPIRE', hash, ARGV[8]) end
 return {probing and 'probe' or 'go', seconds(turn)}
 """
 
-# KEYS: the hash. ARGV: the field, its count, seconds asked (-1: none), the first and the longest
-# wait, seconds until all is forgotten. The longest wait that anybody was asked for holds; without
-# one it doubles from try to try.
+# Closes the host for a while: after a 429 (held_until) or without an answer (dead_until). If the
+# registry named no time, the wait doubles each time until the host is opened again. A shorter wait
+# never replaces a longer one. Several workers that meet the same 429 are counted once, since the
+# count grows only when the previous wait is over.
+#
+# KEYS: the host's hash.
+# ARGV, times in seconds: 1 field of the end, 2 field of the count, 3 wait asked for (-1: none),
+# 4 first wait, 5 longest wait, 6 expiry of the key.
 SHUT = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
@@ -56,7 +65,9 @@ redis.call('EXPIRE', hash, math.max(tonumber(ARGV[6]), math.ceil(wait) + 60))
 return tostring(new - now)
 """
 
-# KEYS: the hash. ARGV: bytes, bytes per second, seconds until all is forgotten.
+# Reserves the time that these bytes take at the bandwidth limit, behind what was reserved before.
+#
+# KEYS: the host's hash. ARGV: 1 bytes, 2 bytes per second, 3 expiry of the key in seconds.
 PACE = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000

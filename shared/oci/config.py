@@ -1,7 +1,7 @@
 """Image configs: how to run an image, and the diff_ids of its layers.
 
-Source: image-spec v1.1, "Image Configuration". A config is kept as it is: lists and objects are
-the document's own, None where it has none.
+Lists and objects are kept exactly as in the document; None if a field is missing.
+Source: image-spec v1.1, "Image Configuration".
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from shared.oci.platform import Platform
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """One image config. `created`: aware, None where missing or impossible."""
+    """One image config. `created`: in UTC, None if it is missing or not a possible time."""
 
     created: datetime | None
     os: str | None
@@ -41,14 +41,14 @@ class ImageConfig:
 
     @property
     def platform(self) -> Platform | None:
-        """What the image says it runs on, None where it does not say."""
+        """The platform that the image states, None if it states none."""
         if not self.os or not self.architecture:
             return None
         return Platform.from_document(self.document)
 
     @classmethod
     def parse(cls, raw: bytes) -> "ImageConfig":
-        """Raises InvalidManifest, and UnsupportedAlgorithm for a diff_id."""
+        """Raises InvalidManifest, and UnsupportedAlgorithm for the algorithm of a diff_id."""
         document = parse_object(raw, "config")
         run = _object(document, "config")
         rootfs = _object(document, "rootfs")
@@ -79,7 +79,7 @@ def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidManifest(f"{key} in the image's config is no object.")
+        raise InvalidManifest(f"{key} in the image's config is not an object.")
     return value
 
 
@@ -88,7 +88,7 @@ def _diff_ids(rootfs: Mapping[str, Any]) -> tuple[Digest, ...]:
     if texts is None:
         return ()
     if not isinstance(texts, list):
-        raise InvalidManifest("diff_ids in the image's config is no list.")
+        raise InvalidManifest("diff_ids in the image's config is not a list.")
     try:
         return tuple(Digest.parse(text) for text in texts)
     except InvalidDigest as error:
@@ -96,7 +96,7 @@ def _diff_ids(rootfs: Mapping[str, Any]) -> tuple[Digest, ...]:
 
 
 def _created(text: Any) -> datetime | None:
-    """RFC 3339, leniently: an impossible time is no reason to refuse an image."""
+    """An RFC 3339 time in UTC. None for anything else: that is no reason to refuse an image."""
     if not isinstance(text, str):
         return None
     try:
@@ -104,7 +104,8 @@ def _created(text: Any) -> datetime | None:
     except ValueError:
         return None
     try:
-        # Neither datetime nor the driver has a year 0 or 10000, which the offset may lead to.
+        # The offset may move the time to year 0 or 10000, which neither datetime nor the database
+        # driver supports.
         return created.replace(tzinfo=created.tzinfo or UTC).astimezone(UTC)
     except (OverflowError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""Descriptors: what a document says of a blob that it points to.
+"""Descriptors: how a document refers to a blob, by media type, digest and size.
 
 Source: image-spec v1.1, "Content Descriptors".
 """
@@ -13,18 +13,20 @@ from shared.errors import InvalidDigest, InvalidManifest, TooLarge
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
 
-# What PostgreSQL's bigint holds.
+# The largest value of PostgreSQL's bigint.
 MAX_SIZE = 2**63 - 1
 _MAX_URLS = 16
 _MAX_URL_CHARACTERS = 8192
-# Signatures and their certificates stand in annotations; more than this is no note.
+# Room for signatures with their certificates.
 _MAX_ANNOTATION_CHARACTERS = 1024 * 1024
 _ATTESTATION = "vnd.docker.reference.type"
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """`size` in bytes. `data`: the blob itself where the document embeds it, verified."""
+    """A reference to a blob. `size` is in bytes. `data`: the verified bytes of the blob, if the
+    document embeds them.
+    """
 
     media_type: str
     digest: Digest
@@ -37,7 +39,7 @@ class Descriptor:
 
     @property
     def is_attestation(self) -> bool:
-        """An entry of an index that is no image: BuildKit's attestations."""
+        """Whether this entry of an index is one of BuildKit's attestations and not an image."""
         return _ATTESTATION in self.annotations or (
             self.platform is not None and self.platform.is_unknown
         )
@@ -46,7 +48,7 @@ class Descriptor:
     def from_document(cls, document: Any) -> "Descriptor":
         """Raises InvalidManifest, TooLarge, and UnsupportedAlgorithm for its digest."""
         if not isinstance(document, dict):
-            raise InvalidManifest("A descriptor in the image's documents is no object.")
+            raise InvalidManifest("A descriptor in the image's documents is not an object.")
         digest = _digest(document)
         size = document.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_SIZE:
@@ -64,24 +66,29 @@ class Descriptor:
 
 
 def text_of(document: Mapping[str, Any], key: str, *, required: bool = False) -> str | None:
-    """The text under `key`. Raises InvalidManifest where it is none, or missing but required."""
+    """The string under `key`, None if it is missing.
+
+    Raises InvalidManifest for another type, and for a missing string with `required`.
+    """
     value = document.get(key)
     if value is None and not required:
         return None
     if not isinstance(value, str):
-        raise InvalidManifest(f"{key} is missing or no text in the image's documents.")
+        raise InvalidManifest(f"{key} is missing or not a string in the image's documents.")
     return value
 
 
 def annotations_of(document: Mapping[str, Any]) -> Mapping[str, str]:
-    """The annotations, empty where there are none. Raises InvalidManifest, TooLarge."""
+    """The annotations; empty if the document has none. Raises InvalidManifest, TooLarge."""
     annotations = document.get("annotations")
     if annotations is None:
         return {}
     if not isinstance(annotations, dict) or not all(
         isinstance(value, str) for value in annotations.values()
     ):
-        raise InvalidManifest("The annotations in the image's documents are no object of texts.")
+        raise InvalidManifest(
+            "The annotations in the image's documents are not an object of strings."
+        )
     if sum(map(len, [*annotations, *annotations.values()])) > _MAX_ANNOTATION_CHARACTERS:
         raise TooLarge(
             f"The annotations in the image's documents have more than {_MAX_ANNOTATION_CHARACTERS} "
@@ -102,10 +109,10 @@ def _platform(document: Mapping[str, Any], digest: Digest) -> Platform | None:
     if platform is None:
         return None
     if not isinstance(platform, dict):
-        raise InvalidManifest(f"The platform of {digest} is no object.")
-    read = Platform.from_document(platform)
-    # Two empty texts are how Go's encoder writes none.
-    return read if read.os or read.architecture else None
+        raise InvalidManifest(f"The platform of {digest} is not an object.")
+    parsed = Platform.from_document(platform)
+    # Go's encoder writes a missing platform as two empty strings.
+    return parsed if parsed.os or parsed.architecture else None
 
 
 def _urls(document: Mapping[str, Any], digest: Digest) -> tuple[str, ...]:
@@ -113,9 +120,9 @@ def _urls(document: Mapping[str, Any], digest: Digest) -> tuple[str, ...]:
     if urls is None:
         return ()
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        raise InvalidManifest(f"The urls of {digest} are no list of texts.")
+        raise InvalidManifest(f"The urls of {digest} are not a list of strings.")
     if len(urls) > _MAX_URLS:
-        raise TooLarge(f"{digest} has {len(urls)} urls; {_MAX_URLS} are the most.")
+        raise TooLarge(f"{digest} has {len(urls)} urls; at most {_MAX_URLS} are accepted.")
     if any(len(url) > _MAX_URL_CHARACTERS for url in urls):
         raise TooLarge(f"{digest} has a url of more than {_MAX_URL_CHARACTERS} characters.")
     return tuple(urls)

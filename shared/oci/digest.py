@@ -1,10 +1,10 @@
-"""Digests: `algorithm:encoded`, the name of bytes.
+"""Digests: `algorithm:encoded`, the name of a blob.
 
     digest    ::= algorithm ":" encoded
     algorithm ::= "sha256" | "sha384" | "sha512"
     encoded   ::= lower-case hexadecimal, exactly as long as the algorithm's output
 
-The grammar is a security boundary: a digest becomes a path and a URL, so nothing else passes.
+The grammar is a security boundary: a digest becomes part of paths and URLs.
 Source: image-spec v1.1, "Descriptor", section "Digests".
 """
 
@@ -26,7 +26,7 @@ _SHOWN_CHARACTERS = 140
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """The verified name of a blob's bytes."""
+    """A well-formed digest of a supported algorithm. Says nothing about any bytes by itself."""
 
     algorithm: str
     encoded: str
@@ -36,10 +36,12 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> "Digest":
-        """Raises InvalidDigest, and UnsupportedAlgorithm for one that towline cannot verify."""
+        """Raises InvalidDigest, and UnsupportedAlgorithm if towline cannot verify the algorithm."""
         if not isinstance(text, str) or not _SHAPE.fullmatch(text):
             shown = repr(text)[:_SHOWN_CHARACTERS]
-            raise InvalidDigest(f"{shown} is no digest: write sha256: and 64 hexadecimal digits.")
+            raise InvalidDigest(
+                f"{shown} is not a digest: write sha256: and 64 hexadecimal digits."
+            )
         algorithm, _, encoded = text.partition(":")
         characters = _HEX_CHARACTERS.get(algorithm)
         if characters is None:
@@ -49,7 +51,7 @@ class Digest:
             )
         if len(encoded) != characters or not _HEX.fullmatch(encoded):
             raise InvalidDigest(
-                f"{text[:_SHOWN_CHARACTERS]!r} is no digest: {algorithm} takes {characters} "
+                f"{text[:_SHOWN_CHARACTERS]!r} is not a digest: {algorithm} takes {characters} "
                 "lower-case hexadecimal digits."
             )
         return cls(algorithm, encoded)

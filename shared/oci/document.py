@@ -1,7 +1,8 @@
-"""From bytes to an index or a manifest. A document must be one of them without doubt.
+"""Reads bytes as an index or a manifest. A document must be exactly one of the two.
 
-A text that reads as an index for one client and as a manifest for another hides content
-(CVE-2021-41190), so mixtures, and a `mediaType` that contradicts the Content-Type, are refused.
+A document that some clients read as an index and others as a manifest can hide content
+(CVE-2021-41190). So two kinds of documents are refused: those with fields of both, and those whose
+`mediaType` contradicts the Content-Type.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from shared.oci.manifest import Manifest
 
 
 def read_document(raw: bytes, content_type: str | None) -> Index | Manifest:
-    """Read what a registry served, or the volume holds (`content_type` None).
+    """Parse an index or a manifest. `content_type`: as served, None for one from the volume.
 
     Raises InvalidManifest, UnsupportedMediaType, UnsupportedAlgorithm, TooLarge.
     """
@@ -34,12 +35,12 @@ def _media_type(document: Mapping[str, Any], served: str) -> str:
     version = document.get("schemaVersion")
     if version == 1 or "fsLayers" in document or types.SCHEMA1_TYPES & {stated, served}:
         raise UnsupportedMediaType(
-            "This image has a schema 1 manifest, which registries gave up years ago: "
-            "push it again with a current client."
+            "This image has a schema 1 manifest, a format that is obsolete: push the image again "
+            "with a current client."
         )
     if stated and served and stated != served:
         raise InvalidManifest(
-            f"The manifest calls itself {stated}, the registry serves it as {served}."
+            f"The manifest states its type as {stated}, but the registry serves it as {served}."
         )
     media_type = stated or served or _by_shape(document)
     if media_type not in types.INDEX_TYPES | types.MANIFEST_TYPES:
@@ -49,7 +50,7 @@ def _media_type(document: Mapping[str, Any], served: str) -> str:
 
 
 def _by_shape(document: Mapping[str, Any]) -> str:
-    """OCI documents may leave their mediaType out."""
+    """The type of a document without a mediaType, which is optional in OCI documents."""
     return types.OCI_INDEX if "manifests" in document else types.OCI_MANIFEST
 
 
@@ -57,4 +58,6 @@ def _refuse_mixture(document: Mapping[str, Any], *, is_index: bool) -> None:
     foreign = {"config", "layers"} if is_index else {"manifests"}
     for key in sorted(foreign & set(document)):
         kind = "index" if is_index else "manifest"
-        raise InvalidManifest(f"The document is a mixture: {kind} with {key}.")
+        raise InvalidManifest(
+            f"The document mixes an index and a manifest: its type is {kind}, but it has {key}."
+        )

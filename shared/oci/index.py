@@ -1,4 +1,4 @@
-"""Indexes: one reference, many platforms. Source: image-spec v1.1, "Image Index"."""
+"""Indexes: lists of manifests, one for each platform. Source: image-spec v1.1, "Image Index"."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from shared.oci import media_type as types
 from shared.oci.descriptor import Descriptor, annotations_of
 from shared.oci.platform import Platform
 
-# Indexes may hold indexes; nobody nests them deeper for a reason.
+# Indexes may contain indexes, nested this deep at most.
 MAX_DEPTH = 3
 _MAX_MANIFESTS = 1024
 _MAX_SHOWN = 32
@@ -17,7 +17,7 @@ _MAX_SHOWN = 32
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index or Docker manifest list. `document`: the JSON it was read from."""
+    """An index or a Docker manifest list. `document`: the JSON that it was parsed from."""
 
     media_type: str
     schema_version: int
@@ -33,7 +33,8 @@ class Index:
             raise InvalidManifest("The index has no list of manifests.")
         if len(manifests) > _MAX_MANIFESTS:
             raise TooLarge(
-                f"The index lists {len(manifests)} manifests; {_MAX_MANIFESTS} are the most."
+                f"The index lists {len(manifests)} manifests; at most {_MAX_MANIFESTS} are "
+                "accepted."
             )
         return cls(
             media_type=media_type,
@@ -44,10 +45,11 @@ class Index:
         )
 
     def candidates(self, platform: Platform) -> list[Descriptor]:
-        """What may serve `platform`, the best first; of equals the first in the index wins.
+        """The entries that may be for `platform`, best first; equal ones in the index's order.
 
-        Entries without a platform come last: only their config, or their own index, tells. An
-        artifact beside images is what is said about them (a signature, a list of parts), no image.
+        Entries without a platform come last: only their own config or index shows their platform.
+        Left out are attestations, entries of unknown media types and, in an index with images,
+        artifacts without a platform: those are signatures or SBOMs of the images.
         """
         ranked = []
         undecided = []
@@ -66,17 +68,17 @@ class Index:
         return [entry for _, entry in ranked] + undecided
 
     def platforms(self) -> list[str]:
-        """The platforms in here, for people: in the index's order, the first of very many."""
-        named = list(dict.fromkeys(str(entry.platform) for entry in self._images()))
-        more = len(named) - _MAX_SHOWN
-        return named if more <= 0 else [*named[:_MAX_SHOWN], f"and {more} more"]
+        """The platforms for a message, in the index's order. A long list is cut off."""
+        names = list(dict.fromkeys(str(entry.platform) for entry in self._images()))
+        more = len(names) - _MAX_SHOWN
+        return names if more <= 0 else [*names[:_MAX_SHOWN], f"and {more} more"]
 
     def _images(self) -> Iterator[Descriptor]:
-        """The entries that say which platform they are for."""
+        """The entries with a platform, without attestations."""
         for entry in self.manifests:
             if entry.platform is not None and not entry.is_attestation:
                 yield entry
 
 
-# An index may list what we cannot read; that is no error (image-spec, "Image Index").
+# Entries of other media types are allowed in an index and ignored (image-spec, "Image Index").
 _READABLE = types.INDEX_TYPES | types.MANIFEST_TYPES

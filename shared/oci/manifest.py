@@ -1,4 +1,4 @@
-"""Manifests: one image, or one artifact. Source: image-spec v1.1, "Image Manifest"."""
+"""Manifests: one image or one artifact. Source: image-spec v1.1, "Image Manifest"."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from shared.oci.config import ImageConfig
 from shared.oci.descriptor import Descriptor, annotations_of, text_of
 from shared.oci.digest import Digest
 
-# Images have 127 at most where they are run; artifacts have one for each file.
+# Runtimes accept images of at most 127 layers, but artifacts have one layer for each file.
 _MAX_LAYERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest. `document`: the JSON it was read from."""
+    """A manifest. `document`: the JSON that it was parsed from."""
 
     media_type: str
     schema_version: int
@@ -33,9 +33,11 @@ class Manifest:
         if layers is None:
             layers = []
         if not isinstance(layers, list):
-            raise InvalidManifest("The layers of the manifest are no list.")
+            raise InvalidManifest("The layers of the manifest are not a list.")
         if len(layers) > _MAX_LAYERS:
-            raise TooLarge(f"The manifest lists {len(layers)} layers; {_MAX_LAYERS} are the most.")
+            raise TooLarge(
+                f"The manifest lists {len(layers)} layers; at most {_MAX_LAYERS} are accepted."
+            )
         manifest = cls(
             media_type=media_type,
             schema_version=2,
@@ -50,12 +52,12 @@ class Manifest:
 
     @property
     def is_image(self) -> bool:
-        """Whether the config is an image's; otherwise this is an artifact."""
+        """Whether the config is an image config; otherwise this is an artifact."""
         return self.config.media_type in types.IMAGE_CONFIG_TYPES
 
     @property
     def distinct_layers(self) -> tuple[Descriptor, ...]:
-        """Each layer blob once, in the order of its first position."""
+        """The layers without repeated blobs, in the order of their first positions."""
         distinct: dict[Digest, Descriptor] = {}
         for layer in self.layers:
             distinct.setdefault(layer.digest, layer)
@@ -63,13 +65,13 @@ class Manifest:
 
     @property
     def total_size_bytes(self) -> int:
-        """The config and the distinct layers."""
+        """The size of the config and the distinct layers together."""
         return self.config.size + sum(layer.size for layer in self.distinct_layers)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer at its position, 0 the base. `diff_id`: as claimed; None in an artifact."""
+    """A layer at its position; 0 is the base. `diff_id`: what the config claims, or None."""
 
     position: int
     descriptor: Descriptor
@@ -77,17 +79,18 @@ class Layer:
 
 
 def pair_layers(manifest: Manifest, config: ImageConfig | None) -> tuple[Layer, ...]:
-    """The layers by position, with the diff_ids that the config claims.
+    """The layers by position, with the diff_ids that the config claims. `config`: None for an
+    artifact.
 
-    Raises InvalidManifest where the counts differ; `config` is None for an artifact.
+    Raises InvalidManifest if their numbers differ.
     """
     diff_ids: tuple[Digest | None, ...] = (None,) * len(manifest.layers)
     if config is not None:
         diff_ids = config.diff_ids
     if len(diff_ids) != len(manifest.layers):
         raise InvalidManifest(
-            f"The manifest lists {len(manifest.layers)} layers, its config {len(diff_ids)} "
-            "diff_ids: the image is damaged."
+            f"The manifest lists {len(manifest.layers)} layers, but its config {len(diff_ids)} "
+            "diff_ids: the image is damaged, push it again."
         )
     return tuple(
         Layer(position, layer, diff_id)
@@ -96,7 +99,7 @@ def pair_layers(manifest: Manifest, config: ImageConfig | None) -> tuple[Layer, 
 
 
 def _check_sizes(manifest: Manifest) -> None:
-    """One digest has one size, wherever the manifest names it; and the sum fits a bigint."""
+    """Raises InvalidManifest if a digest has two sizes, or if the sum does not fit a bigint."""
     sizes: dict[Digest, int] = {}
     for layer in manifest.layers:
         if sizes.setdefault(layer.digest, layer.size) != layer.size:

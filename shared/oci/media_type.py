@@ -1,4 +1,4 @@
-"""Media types of the documents that towline reads: OCI and Docker schema 2."""
+"""The media types of the documents that towline reads: OCI and Docker schema 2."""
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -17,10 +17,10 @@ SCHEMA1_TYPES = frozenset(
     }
 )
 
-# All four on every request: strict registries answer 404 for a type that is not listed.
+# Every request lists all four: strict registries answer 404 if the type is not among them.
 ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
 
-# What servers say that do not know what they serve; it contradicts nothing.
+# The types that servers send for files of unknown type. They contradict no mediaType.
 _UNSPECIFIC = frozenset(
     {
         "",
@@ -33,6 +33,6 @@ _UNSPECIFIC = frozenset(
 
 
 def bare(content_type: str | None) -> str:
-    """A Content-Type without its parameters, lower case; "" for one that says nothing."""
+    """A Content-Type without its parameters, in lower case; "" for a missing or unspecific one."""
     text = (content_type or "").partition(";")[0].strip().lower()
     return "" if text in _UNSPECIFIC else text

@@ -1,12 +1,12 @@
-"""Platforms: `os/architecture[/variant]`, normalised, and which image runs where.
+"""Platforms: `os/architecture[/variant]` in normal form, and which image runs where.
 
     linux/amd64                  the same as linux/x86_64; amd64 without variant is v1
     linux/arm64                  the same as linux/arm64/v8 and linux/aarch64
     linux/arm/v7                 the same as linux/arm
     windows(10.0.20348)/amd64    on hosts of that build; linux(+erofs)/amd64 with that feature
 
-Variants stand in variant.py, builds of Windows in windows.py. Source: containerd/platforms,
-`Normalize`, `Parse` and `Only`, but within one architecture: another is never a fallback.
+Variants are compared in variant.py, builds of Windows in windows.py. Source: containerd/platforms,
+`Normalize`, `Parse` and `Only`. Unlike `Only`, no other architecture is accepted as a fallback.
 """
 
 import platform as machine
@@ -21,7 +21,7 @@ from shared.oci import windows
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _OS = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?", re.ASCII)
-# A platform becomes the name of a directory, and part of the key of a row.
+# A platform becomes the name of a directory and part of a key in the catalog.
 _MAX_CHARACTERS = 128
 _MAX_FEATURES = 32
 
@@ -34,7 +34,7 @@ _ARCHITECTURE_ALIASES = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-# What Linux calls machines whose names are no architectures to Go (uname, "machine").
+# Names of machines in Linux (`uname -m`) that are not Go's names of architectures.
 _MACHINES = {
     "armv5l": "arm/v5",
     "armv6l": "arm/v6",
@@ -94,13 +94,13 @@ _ARCHITECTURES = frozenset(
     ]
 )
 
-# On all of Windows but Nano Server, so no image is chosen by it.
+# A feature of every Windows except Nano Server: it is ignored when an image is chosen.
 _WINDOWS_EVERYWHERE = "win32k"
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One platform in containerd's normal form. `os_version` matters on Windows only."""
+    """A platform in containerd's normal form. `os_version` is compared only for Windows."""
 
     os: str
     architecture: str
@@ -120,14 +120,16 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> "Platform":
-        """From `os/arch[/variant]`, or an os or an architecture alone. Raises InvalidPlatform."""
+        """From `os/arch[/variant]`, or from an os or an architecture alone, completed with this
+        machine's. Raises InvalidPlatform.
+        """
         first, *rest = text.split("/")
         os = _OS.fullmatch(first)
         well_formed = os is not None and all(_PART.fullmatch(part) for part in rest)
         if os is None or not well_formed or len(rest) > 2 or len(text) > _MAX_CHARACTERS:
             raise InvalidPlatform(
-                f"{text[:_MAX_CHARACTERS]!r} is no platform: write os/architecture, "
-                "such as linux/arm64."
+                f"{text[:_MAX_CHARACTERS]!r} is not a platform: write os/architecture, such as "
+                "linux/arm64."
             )
         plain = _normal(os[1], *rest) if rest else _of_one_part(os[1], first)
         return replace(
@@ -153,15 +155,17 @@ class Platform:
             raise InvalidManifest("A platform in the image's documents is malformed.")
         if len(features) > _MAX_FEATURES:
             raise TooLarge(
-                f"A platform in the image's documents has {len(features)} features; "
-                f"{_MAX_FEATURES} are the most."
+                f"A platform in the image's documents has {len(features)} features; at most "
+                f"{_MAX_FEATURES} are accepted."
             )
         normal = _normal(os, architecture, variant)
         return replace(normal, os_version=version, os_features=_features(features))
 
     @property
     def is_unknown(self) -> bool:
-        """`unknown/unknown`: how attestations hide from platform choice."""
+        """Whether the os or the architecture is `unknown`, as in entries for attestations: no
+        client chooses those for its platform.
+        """
         return "unknown" in {self.os, self.architecture}
 
     def matches(self, other: "Platform") -> bool:
@@ -169,9 +173,10 @@ class Platform:
         return self.closeness(other) is not None
 
     def closeness(self, other: "Platform") -> tuple[int, ...] | None:
-        """Sorts images that run here, the best first: by variant, build of Windows, features.
+        """A sort key for images that run on this platform, best first; None for one that does not.
 
-        None: does not run. Of equals nobody is better, and the first in an index wins.
+        Compares the variant, the build of Windows and the features. Keys may be equal; then the
+        first image in the index is chosen.
         """
         if (self.os, self.architecture) != (other.os, other.architecture):
             return None
@@ -194,7 +199,9 @@ class Platform:
 
 
 def _is_word(text: object) -> bool:
-    """What an error may list: Homebrew's indexes say `macOS 13.5` of a version."""
+    """Whether the text may appear in an error. Spaces are allowed: Homebrew's indexes have versions
+    such as `macOS 13.5`.
+    """
     return isinstance(text, str) and len(text) <= _MAX_CHARACTERS and text.isprintable()
 
 

@@ -10,8 +10,8 @@
     tag         ::= word-character, then at most 127 of word-character | "." | "-"
     digest      ::= see digest.py
 
-The first part is a domain if it holds "." or ":", is "localhost", or has an upper-case letter.
-Without one the registry is Docker Hub, where a path of one part stands below `library/`.
+The first part is a domain if it contains "." or ":", is "localhost", or has an upper-case letter.
+Without a domain the registry is Docker Hub. There `library/` is put before a path of one part.
 
 Source: distribution/reference, `ParseNormalizedNamed`.
 """
@@ -27,7 +27,7 @@ _LEGACY_DOCKER_HUB = "index.docker.io"
 _OFFICIAL = "library/"
 _DEFAULT_TAG = "latest"
 _NAME_CHARACTERS = 255
-# A registry's name becomes the name of a directory. DNS names have at most 253 characters.
+# A registry's name becomes the name of a directory; 253 characters are the most in DNS.
 _REGISTRY_CHARACTERS = 255
 _SHOWN_CHARACTERS = 300
 
@@ -43,7 +43,7 @@ _HEX64 = re.compile(r"[a-f0-9]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A normalised reference: `tag` is None only where a digest stands alone."""
+    """A normalised reference. `tag` is None only if there is a digest and no tag."""
 
     registry: str
     repository: str
@@ -57,17 +57,17 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Registry and repository."""
+        """Registry and repository, without tag and digest."""
         return f"{self.registry}/{self.repository}"
 
     @property
     def pinned(self) -> Digest | None:
-        """The digest; with one, the tag is only a note."""
+        """The parsed digest, None without one. A reference with a digest never resolves its tag."""
         return Digest.parse(self.digest) if self.digest else None
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
-        """Raises InvalidReference with what is wrong."""
+        """Raises InvalidReference, which names the wrong part."""
         if _HEX64.fullmatch(text):
             raise _invalid(text, "64 hexadecimal digits are an image id, not a name")
         rest, digest = _split_digest(text)
@@ -100,7 +100,7 @@ def _split_domain(text: str) -> tuple[str, str]:
     if not is_domain:
         return DOCKER_HUB, text
     if not _DOMAIN.fullmatch(first) or len(first) > _REGISTRY_CHARACTERS:
-        raise _invalid(text, f"{first[:_SHOWN_CHARACTERS]!r} is no registry")
+        raise _invalid(text, f"{first[:_SHOWN_CHARACTERS]!r} is not a registry")
     return (DOCKER_HUB if first == _LEGACY_DOCKER_HUB else first), path
 
 
@@ -111,12 +111,12 @@ def _split_tag(text: str, path: str) -> tuple[str, str | None]:
     if not _PATH.fullmatch(repository):
         if _PATH.fullmatch(repository.lower()):
             raise _invalid(text, "the repository must be lower-case")
-        raise _invalid(text, f"{repository[:_SHOWN_CHARACTERS]!r} is no repository")
+        raise _invalid(text, f"{repository[:_SHOWN_CHARACTERS]!r} is not a repository")
     if separator and not _TAG.fullmatch(tag):
-        raise _invalid(text, f"{tag[:_SHOWN_CHARACTERS]!r} is no tag")
+        raise _invalid(text, f"{tag[:_SHOWN_CHARACTERS]!r} is not a tag")
     return repository, tag or None
 
 
 def _invalid(text: str, reason: str) -> InvalidReference:
     shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-    return InvalidReference(f"{shown!r} is no image reference: {reason}.")
+    return InvalidReference(f"{shown!r} is not an image reference: {reason}.")

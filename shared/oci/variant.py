@@ -1,31 +1,35 @@
-"""Variants: which of them a processor runs, by comparing their numbers.
+"""CPU variants: which images a processor can run, by comparing the numbers in the variants.
 
     variant ::= prefix numbers suffix       v8.2, power10, rva23u64
     numbers ::= digits { "." digits }       v9 is v9.0
 
-    amd64, arm    the same or lower, of equal prefix and suffix; arm not below v5
-    arm64         v8.x: v8.0 to v8.x; v9.x: v9.0 to v9.x and what v8.(x+5) runs, up to v8.9
-    any other     the same or lower, of equal prefix and suffix; none named runs everywhere
+Architecture, and the variants of images that run on a processor:
 
-A variant is a stranger's text: nothing here grows with the numbers in it.
+    amd64, arm    the same or lower, with equal prefix and suffix; for arm not below v5
+    arm64         on v8.x: v8.0 to v8.x; on v9.x: v9.0 to v9.x, and v8.0 to v8.(x+5), at most v8.9
+    any other     the same or lower, with equal prefix and suffix; an image without a variant
+
+A variant comes from an untrusted document: no time or memory here depends on the size of its
+numbers.
 Source: containerd/platforms, `Only`; Arm architecture reference manual, A-profile.
 """
 
 import re
 from dataclasses import dataclass
 
-# What a variant that is not named means.
-_UNNAMED = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
+# The variants that are meant if none is stated.
+_DEFAULTS = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 _LOWEST = {"arm": (5,), "amd64": (1,)}
 _VARIANT = re.compile(r"([^0-9]*)([0-9]{1,18}(?:\.[0-9]{1,18})*)((?:[^0-9].*)?)", re.ASCII)
 
+# v9.x includes the features of v8.(x+5).
 _V9_BEHIND_V8 = 5
 _LAST_V8 = 9
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A variant taken apart. `numbers` has no zeros at its end: (9,) for v9.0."""
+    """A parsed variant. `numbers` has no trailing zeros: (9,) for v9.0."""
 
     prefix: str
     numbers: tuple[int, ...]
@@ -37,10 +41,10 @@ class _Version:
 
 
 def runs(architecture: str, wanted: str | None, have: str | None) -> bool:
-    """Whether an image for the variant `have` runs where `wanted` is asked for."""
-    if have is None and architecture not in _UNNAMED:
+    """Whether an image for the variant `have` runs on a processor of the variant `wanted`."""
+    if have is None and architecture not in _DEFAULTS:
         return True
-    wanted, have = _named(architecture, wanted), _named(architecture, have)
+    wanted, have = _with_default(architecture, wanted), _with_default(architecture, have)
     if wanted == have:
         return True
     host, image = _version(wanted), _version(have)
@@ -54,15 +58,15 @@ def runs(architecture: str, wanted: str | None, have: str | None) -> bool:
 
 
 def newest_first(architecture: str, variant: str | None) -> tuple[int, ...]:
-    """A sort key among variants that run on the same processor; those without one come last."""
-    version = _version(_named(architecture, variant))
+    """A sort key for variants that run on the same processor; no variant comes last."""
+    version = _version(_with_default(architecture, variant))
     numbers = version.numbers if version else ()
-    # The 1 ends the key, so that v9 comes after v9.1.
+    # The final 1 sorts v9 after v9.1.
     return (*(-number for number in numbers), 1)
 
 
-def _named(architecture: str, variant: str | None) -> str:
-    return variant or _UNNAMED.get(architecture, "")
+def _with_default(architecture: str, variant: str | None) -> str:
+    return variant or _DEFAULTS.get(architecture, "")
 
 
 def _version(variant: str) -> _Version | None:

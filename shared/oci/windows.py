@@ -1,4 +1,4 @@
-"""Builds of Windows: an image runs on its own build, or on one that promises to run it.
+"""Builds of Windows: an image runs on its own build, and on newer ones that Microsoft supports.
 
     version ::= major "." minor "." build [ "." revision ]     10.0.20348.2113
 
@@ -8,16 +8,18 @@ compatibility".
 
 import re
 
-# Major, minor and build; the revision after them does not matter.
+# Major, minor and build. The revision after them is ignored.
 _VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?:\..*)?", re.ASCII)
-# Windows Server 2022 and 2025: from the first on, a host also runs what is not older than the
-# long-term release before its own build.
+# Windows Server 2022 and 2025. From build 20348 on, a host also runs older images, down to the
+# last of these releases before its own build.
 _LONG_TERM = (20348, 26100)
 _FARTHEST = 10**9
 
 
 def runs(wanted: str | None, have: str | None) -> bool:
-    """Whether an image for the version `have` runs on `wanted`. One not told excludes none."""
+    """Whether an image for the version `have` runs on a host of the version `wanted`. True if
+    either is not stated.
+    """
     host = _VERSION.fullmatch(wanted or "")
     if host is None or not have:
         return True
@@ -33,7 +35,9 @@ def runs(wanted: str | None, have: str | None) -> bool:
 
 
 def distance(wanted: str | None, have: str | None) -> int:
-    """How many builds older an image is that runs here; 0 for all where no version is wanted."""
+    """A sort key for images that run on `wanted`: how many builds older they are. 0 for all of them
+    if `wanted` states no version; an image without a version comes last.
+    """
     host, image = _VERSION.fullmatch(wanted or ""), _VERSION.fullmatch(have or "")
     if host is None:
         return 0

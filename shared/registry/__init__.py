@@ -1,24 +1,41 @@
-"""HTTP to registries, and nothing else.
+"""HTTP to registries.
 
-client.py       what may be asked: a manifest, a small blob, the source of a blob
-blobs.py        who may serve one blob: hosts and foreign places, one after another
-bodies.py       small bodies read whole and capped, blobs as they arrive
-routing.py      several hosts for one thing, and the most useful failure
-asking.py       one request to one host: authenticated, through the gate
-gate.py         the gate: whether a host may be asked now, and what came of it
-responses.py    what an answer means: Content-Range, Retry-After, errors typed
-auth.py         what answers a challenge: kept, renewed, forgotten
-tokens.py       a Bearer token from the service that a challenge names
-credentials.py  who we are, from the registries file and the Docker client's configuration
-docker_config.py  what that says of a registry, where there is one
-hosts.py        where a registry and its mirrors stand, and how they are spoken to
-registries_file.py  what an operator says of them
-urls.py         which web addresses are plain, and which lead to the same place
-transport.py    the one place that sends: time-outs, redirects, who may be asked
-trust.py        whom TLS trusts, and who we are on it
-connections.py  kept connections, apart by how far they may reach
-heads.py        the head of an answer, in time
-dialing.py      a name resolved, judged and connected to in one go
-addresses.py    which addresses are the world's, which this network's, which nobody's
-failures.py     what a request that got no answer means
+What the rest of towline calls:
+
+    client              the entry point: a manifest, a small blob, the source of a blob
+    blobs               the hosts that may serve one blob, and ranges of it
+    bodies              response bodies: small ones read in full, blobs block by block
+
+One request to one host:
+
+    routing             several hosts for one thing; which failure to report
+    asking              one request: rate limiter, authentication, expired redirects
+    gate                the interface of the rate limiter
+    responses           what a response means: Content-Range, Retry-After, typed errors
+    explanations        the registry's own error message, without secrets
+    rate_limits         the rate limit headers
+
+Authentication:
+
+    auth                answers challenges; keeps and renews what was accepted
+    challenges          parses `WWW-Authenticate`
+    tokens              fetches a Bearer token from a token service
+    credentials         finds a user name and a secret: registries file, Docker client, helpers
+    docker_config       reads the Docker client's config.json
+
+Configuration of hosts:
+
+    hosts               the URL of a registry and its mirrors, in the order of use
+    registries_file     `TOWLINE_REGISTRIES_FILE`, parsed and checked
+    urls                URLs without user information; origins; URLs for messages
+
+Connections:
+
+    transport           sends every request: time-outs, redirects, which addresses are allowed
+    trust               the CA and the client certificate for one request
+    connections         connection pools, separate for public and private addresses
+    heads               a deadline for the status line and the headers
+    dialing             resolves a name, checks the addresses and connects
+    addresses           which addresses are public, private or forbidden
+    failures            the typed error of a request without a response
 """

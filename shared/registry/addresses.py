@@ -1,7 +1,7 @@
-"""What an address is: of the whole internet, of this network, or one that is never asked.
+"""Classifies addresses as public, private or forbidden.
 
-Pure: nothing is resolved here. An address that carries another (IPv4 in IPv6 in its many ways) is
-judged by the one that the packets reach.
+Pure: no name is resolved here. If an IPv6 address embeds an IPv4 address, the packets reach the
+embedded one, so that one is classified, too.
 Source: IANA's special-purpose address registries; RFC 6052 and RFC 8215 for NAT64.
 """
 
@@ -14,14 +14,18 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Reach(IntEnum):
-    """How far away an address is, from the harmless to the refused."""
+    """The kind of an address. A larger value is more dangerous, so kinds can be compared.
+
+    PUBLIC: on the internet. PRIVATE: in this machine's network, or the machine itself. NEVER:
+    link-local, metadata or reserved; towline does not connect to it for any registry.
+    """
 
     PUBLIC = 0
     PRIVATE = 1
     NEVER = 2
 
 
-# The services that hand out a cloud machine's own keys, where link-local does not cover them.
+# Metadata services, which hand out a cloud machine's credentials, outside of link-local ranges.
 _METADATA = (
     "100.100.100.200/32",  # Alibaba
     "168.63.129.16/32",  # Azure
@@ -41,12 +45,13 @@ _METADATA_NAMES = {
 }
 _PRIVATE = (
     *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8"),
-    # Of protocols, documentation and measurements: whoever uses them does so at home.
+    # For protocols, documentation and benchmarks: not routed on the internet, so any use of them
+    # is local.
     *("192.0.0.0/24", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15"),
     *("::1/128", "fc00::/7", "fec0::/10", "64:ff9b:1::/48"),
     *("2001::/23", "2001:db8::/32", "3fff::/20"),
 )
-# "This host", link-local, multicast and what is reserved.
+# "This host", link-local, multicast and reserved.
 _NEVER = ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "fe80::/10", "ff00::/8")
 _NAT64 = tuple(ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48"))
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
@@ -62,17 +67,19 @@ _PRIVATE_NETWORKS = _networks(*_PRIVATE)
 
 
 def reach_of(address: Address) -> Reach:
-    """The reach of an address, and of the one inside it: the worse of both."""
+    """The reach of an address: of itself or of the IPv4 address that it embeds, whichever is
+    greater.
+    """
     inner = _inner(address)
     if inner is None:
         return _reach_alone(address)
-    # Nothing but its prefix is known of the outer one.
+    # The prefix alone decides about the outer address.
     outer = Reach.PRIVATE if _within(address, _PRIVATE_NETWORKS) else Reach.PUBLIC
     return max(outer, reach_of(inner))
 
 
 def reach_of_name(name: str) -> Reach:
-    """What the name alone says; a name that says nothing counts as public."""
+    """The reach of a host name without resolving it: PUBLIC unless the name shows otherwise."""
     name = name.rstrip(".").lower()
     address = literal(name)
     if address is not None:
@@ -84,12 +91,12 @@ def reach_of_name(name: str) -> Reach:
 
 
 def literal(name: str) -> Address | None:
-    """The address that a name spells, None for a real name."""
+    """The address that `name` is written as, None for a host name."""
     try:
         return ipaddress.ip_address(name.strip("[]"))
     except ValueError:
         try:
-            # The resolver also takes 0xa9fea9fe, 2852039166 and 169.254.43518 for addresses.
+            # The resolver also accepts 0xa9fea9fe, 2852039166 and 169.254.43518 as addresses.
             return ipaddress.IPv4Address(socket.inet_aton(name))
         except (OSError, ValueError):
             return None
@@ -109,7 +116,7 @@ def _within(address: Address, networks: tuple[Network, ...]) -> bool:
 
 
 def _inner(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that this one leads to: mapped, NAT64, 6to4 or Teredo."""
+    """The embedded IPv4 address that packets reach (mapped, NAT64, 6to4, Teredo), or None."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if any(address in network for network in _NAT64):

@@ -1,9 +1,11 @@
-"""One request to one host, authenticated as it asks, through the gate.
+"""One request to one host: permitted by the rate limiter, and authenticated if the host asks.
 
-The gate → what is known of the authentication → a 401 of the host is answered once (once more
-where the token was fine but not enough), a 403 to a kept login forgets it → a signed redirect that
-has expired is asked for anew, once. What the fleet has to know of the answer is told to the gate:
-429, Retry-After, a mirror that does not work.
+1. The rate limiter (`gate.py`) grants a permit, or raises.
+2. The request carries the authorization that this host accepted before, if any.
+3. A 401 of the host is answered once, and once more if the token lacked a scope. A 403 to a kept
+   login drops the login and repeats the request without it.
+4. If the target of a redirect refuses its signature, the host is asked once for a new redirect.
+5. The rate limiter learns what concerns the fleet: a 429, Retry-After, a mirror that fails.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,15 +24,15 @@ from shared.registry.responses import parse_retry_after
 from shared.registry.transport import Transport, discard
 from shared.registry.urls import same_origin
 
-# What object stores answer to a signature that has expired; some say 400.
+# How object stores answer to an expired signature; some use 400.
 REFUSED_SIGNATURES = {400, 401, 403}
-# What a proxy says that has lost what stands behind it.
-_BROKEN = {502, 503, 504}
+# How a proxy answers when it cannot reach the server behind it.
+_BAD_GATEWAY = {502, 503, 504}
 
-# A mirror that does not even accept a connection in this time is passed over.
+# A mirror that accepts no connection within this time is skipped.
 _MIRROR_CONNECT_SECONDS = 1.0
 
-# A registry may ask for years; nobody waits longer than this without asking again.
+# A registry may name any time, even years. After this time it is asked again.
 _LONGEST_WAIT_SECONDS = 3600.0
 
 Method = Literal["GET", "HEAD"]
@@ -38,7 +40,10 @@ Method = Literal["GET", "HEAD"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came, its body not read yet, and the connection that it comes over."""
+    """A response whose body is not read yet, with the permit for its connection.
+
+    A context manager that gives the response; otherwise call `close()` or `discard()`.
+    """
 
     response: requests.Response
     permit: Permit
@@ -50,19 +55,22 @@ class Answer:
         self.close()
 
     def close(self) -> None:
-        """Done with it, read or not. Harmless twice."""
+        """Close the response, read or not, and release the permit. A second call does nothing."""
         self.response.close()
         self.permit.leave()
 
     def discard(self) -> None:
-        """Done with it, unread: the connection is kept where that is cheap."""
+        """Like `close()` for an unread body: keeps the connection if little is left to read."""
         discard(self.response)
         self.permit.leave()
 
 
 class Asker:
-    """All requests of a process. Raises RegistryUnavailable, TlsFailed, RateLimited, Unauthorized,
-    RegistryNotAllowed (an address that is never asked), and what the gate raises.
+    """Sends the requests of a process.
+
+    Raises RegistryUnavailable, TlsFailed, RateLimited, Unauthorized, RegistryNotAllowed (for a
+    forbidden address), and from the rate limiter HeldBack and HostIsDead. A response with an error
+    status is returned, not raised.
     """
 
     def __init__(self, transport: Transport, auth: Authenticator, gate: Gate) -> None:
@@ -78,13 +86,17 @@ class Asker:
         headers: Mapping[str, str],
         method: Method = "GET",
     ) -> Answer:
-        """Ask for `path` of a repository, by its name at the upstream."""
+        """Request `path` of a repository. `repository`: its name at the registry, also where `host`
+        is a mirror that calls it something else.
+        """
         return self._through_gate(
             host, lambda: self._authenticated(host, repository, path, headers, method)
         )
 
     def ask_target(self, host: Host, url: str, headers: Mapping[str, str]) -> Answer:
-        """GET where `host` redirected to before, without credentials: the host's own connection."""
+        """GET a URL that `host` redirected to earlier, without credentials. Counts against the
+        limits of `host`.
+        """
         return self._through_gate(host, lambda: self._transport.send("GET", url, headers, host))
 
     def _through_gate(self, host: Host, send: Callable[[], requests.Response]) -> Answer:
@@ -98,15 +110,17 @@ class Asker:
         try:
             response = send()
         except BaseException as error:
-            _tell_failure(permit, host, error)
+            _report_failure(permit, host, error)
             permit.leave()
             raise
-        _tell(permit, host, response)
+        _report(permit, host, response)
         return Answer(response, permit)
 
     def ask_elsewhere(self, host: Host, url: str, headers: Mapping[str, str]) -> Answer:
-        """GET what a document of `host` says stands at `url`: a stranger, who gets no credentials
-        and whose troubles are not the registry's.
+        """GET a URL that a document of `host` names (a foreign layer).
+
+        That server is not the registry: it gets no credentials, and its failures and load do not
+        count against the limits of `host`.
         """
         response = self._transport.send("GET", url, headers, host)
         return Answer(response, OpenGate().enter(host.registry))
@@ -115,21 +129,24 @@ class Asker:
         self, host: Host, repository: str, path: str, headers: Mapping[str, str], method: Method
     ) -> requests.Response:
         url, scope = host.url(repository, path), host.repository(repository)
-        patience = _MIRROR_CONNECT_SECONDS if host.upstream else None
+        connect_seconds = _MIRROR_CONNECT_SECONDS if host.upstream else None
         authorization = self._auth.known(host, scope)
-        answered = widened = asked_anew = False
+        # Each of these repeats the request at most once, so the loop ends.
+        answered = widened = redirected_again = False
         while True:
-            sent = {"Authorization": authorization} if authorization else {}
+            extra = {"Authorization": authorization} if authorization else {}
             response = self._transport.send(
-                method, url, {**headers, **sent}, host, connect_timeout_seconds=patience
+                method, url, {**headers, **extra}, host, connect_timeout_seconds=connect_seconds
             )
             if not same_origin(url, response.url):
-                # Only the registry's own challenge is answered: a redirect's target gets no
-                # credentials, and an expired signature is replaced by the registry, once.
-                if asked_anew or response.status_code not in REFUSED_SIGNATURES:
+                # The response is from the target of a redirect. Its challenges are not answered,
+                # since it gets no credentials. If it refuses its signature, which may have expired,
+                # the registry is asked for a new redirect.
+                if redirected_again or response.status_code not in REFUSED_SIGNATURES:
                     return response
-                asked_anew = True
+                redirected_again = True
             elif response.status_code == 401 and (not answered or _wants_more(response, widened)):
+                # The first 401, or the first `insufficient_scope` after it.
                 widened = answered
                 answered = True
                 challenge = response.headers.get("WWW-Authenticate", "")
@@ -142,8 +159,8 @@ class Asker:
                     return response
                 authorization = obtained
             elif response.status_code == 403 and authorization and not answered:
-                # Amazon's registry says so of a login that has expired, without a challenge
-                # (flipt-io/flipt#3043): asked once more as a stranger, it sends one.
+                # Amazon's registry answers 403 without a challenge to an expired login
+                # (flipt-io/flipt#3043). To a request without a login it sends a challenge.
                 self._auth.forget(host, scope, authorization)
                 authorization = None
             else:
@@ -152,30 +169,35 @@ class Asker:
 
 
 def _wants_more(response: requests.Response, widened: bool) -> bool:
-    """Whether the token was fine but not enough, for the first time."""
+    """Whether the token was valid but lacked a scope, for the first time in this request."""
     return not widened and asks_for_more_scope(response.headers.get("WWW-Authenticate", ""))
 
 
-def _tell(permit: Permit, host: Host, response: requests.Response) -> None:
+def _report(permit: Permit, host: Host, response: requests.Response) -> None:
+    """Report the response to the rate limiter.
+
+    Only mirrors are marked as unreachable: a pull can do without a mirror, but not without the
+    registry, which is retried with backoff instead.
+    """
     status = response.status_code
     wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
     if status == 429 or (status == 503 and wait is not None):
         permit.hold(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
-    elif status in _BROKEN and host.upstream:
+    elif status in _BAD_GATEWAY and host.upstream:
         permit.bury()
-    elif same_origin(host.base, response.url) and (wait := _used_up(response)):
+    elif same_origin(host.base, response.url) and (wait := _seconds_until_reset(response)):
         permit.hold(min(wait, _LONGEST_WAIT_SECONDS))
     else:
         permit.answered()
 
 
-def _used_up(response: requests.Response) -> float | None:
-    """Until when the next request would only meet the limit, where the registry says so."""
+def _seconds_until_reset(response: requests.Response) -> float | None:
+    """If this response used up the rate limit: the time until it is reset, if the registry says."""
     rate = RateLimit.of(response.headers)
     return rate.reset_seconds if rate and rate.remaining == 0 else None
 
 
-def _tell_failure(permit: Permit, host: Host, error: BaseException) -> None:
+def _report_failure(permit: Permit, host: Host, error: BaseException) -> None:
     wait = error.retry_after_seconds if isinstance(error, TransientError) else None
     if isinstance(error, RateLimited) or wait is not None:
         permit.hold(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))

@@ -1,9 +1,10 @@
-"""Who may serve one blob, and its body from any byte to any other.
+"""The hosts that may serve one blob, and the requests for ranges of it.
 
-The hosts of its route in their order, then the places that its descriptor names (`urls`: foreign
-layers), which get no credentials. Whoever fails is passed over; whoever served bytes that turned
-out to be of no use is not asked for this blob again. Where a registry redirects to a signed address
-the next range goes straight there, until it has expired.
+The hosts of the route are tried in their order, then the URLs in the descriptor (foreign layers),
+which get no credentials. A host that fails is skipped for this request. A host whose bytes turned
+out to be unusable is excluded for the rest of the download (`blame`).
+
+If a registry redirects to a signed URL, later ranges go to that URL directly until it expires.
 """
 
 import threading
@@ -27,38 +28,41 @@ from shared.registry.responses import error_of, unsatisfied_total
 from shared.registry.routing import most_useful
 from shared.registry.urls import same_origin
 
-# What a redirect's target says that is not valid any more.
+# The statuses of a redirect target whose URL has expired.
 _EXPIRED = REFUSED_SIGNATURES | {404, 410}
-# A pull-through cache ignores ranges until it has the whole blob (distribution#4667).
-_RANGES_FORGOTTEN_SECONDS = 600.0
+# How long a host counts as one without ranges. Not for ever: a pull-through cache ignores ranges
+# only until it has stored the whole blob (distribution#4667).
+_WITHOUT_RANGES_SECONDS = 600.0
 
 
 class RangeSupport:
-    """Which hosts answered a Range with something else. Of one process, for a while."""
+    """Remembers, for this process, which hosts have answered a Range with something else."""
 
     def __init__(self) -> None:
-        self._refused: dict[str, float] = {}
+        self._refused_at: dict[str, float] = {}
 
     def refused(self, host: str) -> None:
-        """It did so now."""
-        self._refused[host] = time.monotonic()
+        """The host has just answered a Range without the range."""
+        self._refused_at[host] = time.monotonic()
 
     def expected(self, host: str) -> bool:
-        """Whether ranges may be counted on."""
-        refused_at = self._refused.get(host)
-        return refused_at is None or time.monotonic() - refused_at > _RANGES_FORGOTTEN_SECONDS
+        """Whether the host is expected to serve ranges: True unless it refused one recently."""
+        refused_at = self._refused_at.get(host)
+        return refused_at is None or time.monotonic() - refused_at > _WITHOUT_RANGES_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
+    """One place to fetch the blob from: `host`, or `url`, which a document of `host` names."""
+
     host: Host
     url: str | None = None
 
 
 class BlobSource:
-    """One blob of `size` bytes. For one download, and all threads of it.
+    """The places that may serve one blob of `size` bytes, for the threads of one download.
 
-    `patience_seconds`: how long a request may take to its first byte.
+    `patience_seconds`: the longest time that `open` may take until the first byte.
     """
 
     def __init__(
@@ -81,22 +85,22 @@ class BlobSource:
         self._name = f"{digest} of {reference.name}"
         self._lock = threading.Lock()
         self._places = [_Place(host) for host in route] + [_Place(route[-1], url) for url in urls]
-        # Where a place redirected to.
+        # The last redirect target of each place.
         self._targets: dict[_Place, str] = {}
-        # Whose bytes were taken since the last blame, and a body of each.
+        # The places that have served bytes since the last `blame`, with one body of each.
         self._served: dict[_Place, BlobBody] = {}
 
     @property
     def serves_ranges(self) -> bool:
-        """Whether several ranges may be asked for at once, as far as is known."""
+        """Whether the first place is expected to serve ranges, so that several may be requested."""
         return self._ranges.expected(self._places[0].host.registry)
 
     def open(self, first: int = 0, end: int | None = None) -> BlobBody:
-        """The blob from byte `first` up to, without, `end` (None: its size), or all of it where
-        nobody can do ranges: `BlobBody.first` and `.end` say which.
+        """The bytes from `first` to `end`, exclusive (None: the blob's size).
 
-        Raises the most useful error of all who were asked, and SizeMismatch before any byte of a
-        body whose length contradicts the descriptor.
+        The body may be the whole blob instead, if no place serves ranges: `BlobBody.first` and
+        `.end` tell. Raises the most useful error of all places, among them SizeMismatch if a length
+        in the headers contradicts the descriptor.
         """
         errors: list[tuple[Host, TowlineError]] = []
         for place in self._places:
@@ -111,17 +115,24 @@ class BlobSource:
         raise most_useful(errors)
 
     def blame(self, body: BlobBody | None = None) -> bool:
-        """What came was of no use: this body cut short without progress, or all of it wrong.
+        """Exclude the places whose bytes were unusable. Returns whether another place is left.
 
-        Whether there is somebody else to ask; then who served it is not asked again, and a mirror
-        not by anybody for a while.
+        `body`: it ended early without progress, so only its place is excluded. None: the complete
+        blob has a wrong digest, so every place that served bytes of it is, or only the mirrors
+        among them. Mirrors are marked as unreachable for the whole fleet.
+
+        If no place would be left, nothing is excluded and the result is False.
         """
         with self._lock:
             served, self._served = self._served, {}
             if body is not None:
-                served = {place: one for place, one in served.items() if place == body.place}
+                served = {
+                    place: served_body
+                    for place, served_body in served.items()
+                    if place == body.place
+                }
             mirrors = {place for place in served if place.host.upstream and place.url is None}
-            # Where a mirror was among them, it was the mirror.
+            # A mirror is more likely to serve wrong bytes than the registry itself.
             blamed = mirrors or set(served)
             left = [place for place in self._places if place not in blamed]
             if not blamed or not left:
@@ -136,7 +147,7 @@ class BlobSource:
             ranged = self._open_range(place, first, end)
             if ranged is not None:
                 return ranged
-        # No Range for the whole: some registries answer 400 to one (containerd#11953).
+        # No Range header for the whole blob: some registries answer 400 to one (containerd#11953).
         answer = self._ask(place, {})
         try:
             if answer.response.status_code != 200:
@@ -147,7 +158,9 @@ class BlobSource:
             raise
 
     def _open_range(self, place: _Place, first: int, end: int) -> BlobBody | None:
-        """The body of a closed range; None where the answer is of no use and is not final."""
+        """The body of a range; None if the response is unusable but a request without a Range may
+        work.
+        """
         answer = self._ask(place, {"Range": f"bytes={first}-{end - 1}"})
         response = answer.response
         try:
@@ -159,10 +172,10 @@ class BlobSource:
                 self._ignores_ranges(place)
                 return whole
             if response.status_code == 416:
-                real = unsatisfied_total(response.headers.get("Content-Range", ""))
-                if real is not None and real != self._size:
+                stated = unsatisfied_total(response.headers.get("Content-Range", ""))
+                if stated is not None and stated != self._size:
                     raise SizeMismatch(
-                        f"The blob {self._name} has {real} bytes instead of {self._size}."
+                        f"The blob {self._name} has {stated} bytes instead of {self._size}."
                     )
             elif response.status_code not in {206, 400, 501}:
                 raise error_of(response, f"The blob {self._name}", missing=BlobUnknown)
@@ -170,13 +183,14 @@ class BlobSource:
             answer.close()
             raise
         answer.discard()
+        # A 206 that states another size than the manifest says nothing about ranges: the manifest
+        # may be wrong.
         if response.status_code != 206 or not is_of_another_size(response, self._size):
-            # Else it is what the manifest says that is wrong.
             self._ignores_ranges(place)
         return None
 
     def _ignores_ranges(self, place: _Place) -> None:
-        # What a document names elsewhere is not the registry.
+        # A URL in a document leads to another server than the registry.
         if place.url is None:
             self._ranges.refused(place.host.registry)
 
@@ -193,7 +207,7 @@ class BlobSource:
             answer = self._asker.ask_target(place.host, target, headers)
             if answer.response.status_code not in _EXPIRED:
                 return answer
-            # It has expired: the registry gives a new one.
+            # The URL has expired: ask the registry, which redirects to a new one.
             answer.discard()
             with self._lock:
                 if self._targets.get(place) == target:

@@ -1,7 +1,7 @@
-"""The bodies of answers: small ones read whole and capped, blobs as they arrive.
+"""Response bodies: small ones are read in full up to a limit, blobs block by block.
 
-Nothing is decoded on the way: ranges, sizes and digests are about the bytes as stored
-(RFC 9110 §14), so a Content-Encoding that nobody asked for is refused.
+Bodies are never decoded. Ranges, sizes and digests refer to the bytes as stored (RFC 9110 §14), so
+a response with a Content-Encoding, which was not requested, is refused.
 """
 
 import os
@@ -18,16 +18,17 @@ from shared.errors import BlobTruncated, RegistryUnavailable, SizeMismatch, TooL
 from shared.registry.asking import Answer
 from shared.registry.responses import ContentRange
 
-# Unless the caller says so: connections come by the dozen, and each holds a few of them.
+# The default block. Not larger, since a process has dozens of connections and each one holds a few
+# blocks in memory.
 BLOCK_BYTES = 256 * 1024
-# What a slow connection brings at a time.
+# The first block, and the least for a slow connection.
 _LEAST_BLOCK_BYTES = 32 * 1024
 
 
 class BlobBody:
-    """The body of a blob from byte `first` up to, without, `end`. Use it as a context manager.
+    """The bytes of a blob from `first` to `end`, exclusive. A context manager.
 
-    `place`: who served it, for `BlobSource.blame`.
+    `place`: the host that serves it, for `BlobSource.blame`.
     """
 
     def __init__(self, answer: Answer, first: int, end: int, name: str, place: object) -> None:
@@ -37,10 +38,11 @@ class BlobBody:
         self._answer = answer
         self._response = response = answer.response
         self._name = name
-        self._broken_off = False
+        self._interrupted = False
         self._aborted = threading.Event()
+        # Held while the socket is closed or shut down.
         self._closing = threading.Lock()
-        self._socket: socket.socket | None = _socket_below(response, name)
+        self._socket: socket.socket | None = _duplicate_socket(response, name)
 
     def __enter__(self) -> "BlobBody":
         return self
@@ -55,95 +57,115 @@ class BlobBody:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
-        # A body that was read to its end has given its connection back already.
+        # A body that was read to its end has returned its connection to the pool already.
         self._answer.close()
 
     def distrust(self) -> None:
-        """What came was of no use: nobody asks this host for a while."""
+        """The bytes were unusable: mark this host as unreachable for the whole fleet."""
         self._answer.permit.bury()
 
     def abort(self) -> None:
         """End the read, or the wait for bandwidth, at once: `blocks()` raises BlobTruncated.
 
-        For other threads, at any time; harmless when the body has ended.
+        Call it from any thread, at any time. Does nothing after the end of the body.
         """
         self.break_off()
         self._aborted.set()
 
     def break_off(self) -> None:
-        """The same for who goes on over another connection: bandwidth is waited for to the end."""
-        self._broken_off = True
+        """Like `abort()`, but a wait for bandwidth is completed.
+
+        For a download that continues on another connection: without the wait, the fleet would read
+        faster than its limit.
+        """
+        self._interrupted = True
         with self._closing:
-            # A connection that was given back may carry another body. Should that happen between
-            # this look and the next line, the other one breaks off and is continued.
+            # A connection that is back in the pool may carry another body by now, and must not be
+            # shut down. If it returns to the pool between this check and the shutdown, the other
+            # body ends early, and its download continues from there.
             if self._socket is not None and self._response.raw.connection is not None:
-                with suppress(OSError):  # the registry hung up first
+                with suppress(OSError):  # the registry has closed the connection
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-        """The raw bytes as they arrive and may, to the end of the body; the caller counts them.
+        """The raw bytes as they arrive, at the speed that the bandwidth limit allows.
 
-        Raises BlobTruncated where the body breaks, RegistryUnavailable where it stalls, both after
-        everything that was received.
+        Ends where the body ends; the caller must check that all bytes arrived. Raises BlobTruncated
+        if the connection is lost, RegistryUnavailable if it stalls; both only after all bytes that
+        were received.
         """
-        wanted = min(_LEAST_BLOCK_BYTES, block_bytes)
-        while not self._broken_off:
+        read_bytes = min(_LEAST_BLOCK_BYTES, block_bytes)
+        while not self._interrupted:
             try:
-                # One read of the socket: what has arrived is never lost to an error behind it.
-                block = self._response.raw.read1(wanted, decode_content=False)
+                # `read1` reads the socket once, so an error never discards bytes that have arrived.
+                block = self._response.raw.read1(read_bytes, decode_content=False)
             except urllib3.exceptions.ReadTimeoutError as error:
-                raise RegistryUnavailable(f"{self._name} stalled: no byte came in time.") from error
+                raise RegistryUnavailable(
+                    f"{self._name} stalled: no byte arrived within the stall time-out."
+                ) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise BlobTruncated(f"The body of {self._name} broke off.") from error
+                raise BlobTruncated(
+                    f"The body of {self._name} is incomplete: the connection was lost."
+                ) from error
             if block:
                 if seconds := self._answer.permit.received(len(block)):
-                    # Not cut short by who only breaks off: the fleet would take more than it may.
+                    # `break_off()` does not cut this wait short, only `abort()` does.
                     self._aborted.wait(seconds)
-                # Room is taken for all that is wanted, and holes are left where less comes.
-                if len(block) == wanted:
-                    wanted = min(2 * wanted, block_bytes)
-                elif len(block) < wanted // 2:
-                    wanted = max(wanted // 2, min(_LEAST_BLOCK_BYTES, block_bytes))
+                # Adapt the size to the connection. A buffer of `read_bytes` is allocated for each
+                # read, and shrinking it afterwards would fragment the heap.
+                if len(block) == read_bytes:
+                    read_bytes = min(2 * read_bytes, block_bytes)
+                elif len(block) < read_bytes // 2:
+                    read_bytes = max(read_bytes // 2, min(_LEAST_BLOCK_BYTES, block_bytes))
                 yield block
-                # The next one takes its place in memory.
+                # Let the next block reuse this memory.
                 del block
-            elif not self._broken_off:
+            elif not self._interrupted:
                 return
         raise BlobTruncated(f"The body of {self._name} was aborted.")
 
 
-def _socket_below(response: requests.Response, name: str) -> socket.socket:
-    """The connection of a response under a descriptor of our own.
+def _duplicate_socket(response: requests.Response, name: str) -> socket.socket:
+    """The connection of a response under a file descriptor of our own, to shut it down with.
 
-    So shutting it down never hits a number that was closed and given to a stranger, and happens
-    below TLS: SSLSocket.shutdown() takes the cipher from under a read in another thread, which
-    then would take ciphertext for bytes. urllib3's HTTPResponse.shutdown() calls just that.
+    The number of urllib3's descriptor may be closed and reused at any time; ours cannot be. Also,
+    the shutdown must happen below TLS: SSLSocket.shutdown(), which urllib3's
+    HTTPResponse.shutdown() calls, drops the cipher during a read in another thread, and that read
+    would then return ciphertext.
     """
     try:
         return socket.socket(fileno=os.dup(response.raw.fileno()))
     except OSError as error:
-        raise RegistryUnavailable(f"No descriptor is left to read {name}.") from error
+        raise RegistryUnavailable(
+            f"{name} cannot be read: this worker has no file descriptor left."
+        ) from error
 
 
 def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> bytes:
-    """A small body. Raises TooLarge, and RegistryUnavailable where it breaks or is none."""
+    """A small body in full.
+
+    Raises TooLarge, and RegistryUnavailable if the body is empty or the connection is lost.
+    """
     refuse_encoding(response, asked)
     raw = bytearray()
     try:
-        # To the very end: only the read behind the last byte tells a short body from a whole one.
+        # Only the read after the last byte shows whether the body is complete.
         while block := response.raw.read1(BLOCK_BYTES, decode_content=False):
             raw += block
             if len(raw) > limit_bytes:
                 raise TooLarge(f"{asked} is larger than {limit_bytes} bytes.")
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RegistryUnavailable(f"{asked} broke off on its way.") from error
+        raise RegistryUnavailable(f"{asked} is incomplete: the connection was lost.") from error
     if not raw:
-        raise RegistryUnavailable(f"{asked} came without a body: is a proxy in the way?")
+        raise RegistryUnavailable(
+            f"{asked} was answered without a body: check for a proxy between the workers and the "
+            "registry."
+        )
     return bytes(raw)
 
 
 def is_proved(response: requests.Response, first: int, end: int, size: int) -> bool:
-    """Whether a 206 is exactly the range that was asked for (RFC 9110 §15.3.7)."""
+    """Whether a 206 states exactly the requested range (RFC 9110 §15.3.7). The total may be `*`."""
     answered = _content_range(response)
     if answered is None:
         return False
@@ -151,7 +173,7 @@ def is_proved(response: requests.Response, first: int, end: int, size: int) -> b
 
 
 def is_of_another_size(response: requests.Response, size: int) -> bool:
-    """Whether a 206 names another total than `size`."""
+    """Whether a 206 states a total other than `size`."""
     answered = _content_range(response)
     return answered is not None and answered.total not in {None, size}
 
@@ -164,17 +186,18 @@ def _content_range(response: requests.Response) -> ContentRange | None:
 
 
 def check_length(response: requests.Response, size: int, asked: str) -> None:
-    """Raises SizeMismatch where Content-Length contradicts `size`. It need not be there."""
+    """Raises SizeMismatch if Content-Length contradicts `size`. A missing one passes."""
     length = response.headers.get("Content-Length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) != size:
         raise SizeMismatch(f"{asked} has {length[:20]} bytes instead of {size}.")
 
 
 def refuse_encoding(response: requests.Response, asked: str, size: int | None = None) -> None:
-    """Raises RegistryUnavailable: bytes that were encoded on the way are not the blob's.
+    """Raises RegistryUnavailable for an encoded body, whose bytes are not those of the blob.
 
-    `size`: how many bytes the blob's own would be. As many as that are taken for them: some servers
-    label a compressed layer as compressed on the way (moby#17595). The digest decides.
+    `size`: the number of bytes requested. If Content-Length equals it, the body passes: some
+    servers send `Content-Encoding` for layers that are stored compressed (moby#17595). The digest
+    is checked later in any case.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in {"", "identity"}:
@@ -182,12 +205,17 @@ def refuse_encoding(response: requests.Response, asked: str, size: int | None = 
     if size is not None and response.headers.get("Content-Length", "").strip() == str(size):
         return
     raise RegistryUnavailable(
-        f"{asked} came with Content-Encoding {encoding[:20]}, which was not asked for: "
-        "the registry, or a proxy before it, is misconfigured."
+        f"{asked} was answered with Content-Encoding {encoding[:20]}, which was not requested: "
+        "check the configuration of the registry, or of a proxy before it."
     )
 
 
 def refuse_page(response: requests.Response, asked: str) -> None:
-    """Raises RegistryUnavailable for a web page: a captive portal's, a proxy's. It may go away."""
+    """Raises RegistryUnavailable for a web page, which a proxy or a captive portal may serve for a
+    while instead of a manifest.
+    """
     if response.headers.get("Content-Type", "").strip().lower().startswith("text/html"):
-        raise RegistryUnavailable(f"{asked} came as a web page: is a proxy or a portal in the way?")
+        raise RegistryUnavailable(
+            f"{asked} was answered with a web page: check for a proxy or a login portal between "
+            "the workers and the registry."
+        )

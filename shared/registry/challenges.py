@@ -1,4 +1,4 @@
-"""`WWW-Authenticate`: what a registry wants before it answers. Source: RFC 9110 §11.6.1."""
+"""Parses `WWW-Authenticate`, the challenges of a 401. Source: RFC 9110 §11.6.1."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,31 +11,34 @@ _GAP = re.compile(r"[\s,]*")
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One challenge. `scheme` and the parameters' keys are lower case."""
+    """One challenge of a header. `scheme` and the keys of `parameters` are lower case."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """The challenges of a header, or of several joined by commas. Junk is skipped, never raised."""
+    """The challenges of a header, or of several headers joined by commas.
+
+    Never raises: what cannot be read is skipped.
+    """
     challenges: list[Challenge] = []
-    at = 0
-    while (at := _skip_gap(header, at)) < len(header):
-        parameter = _PARAMETER.match(header, at)
+    position = 0
+    while (position := _skip_gap(header, position)) < len(header):
+        parameter = _PARAMETER.match(header, position)
         if parameter and challenges:
             key, quoted, bare = parameter.groups()
             value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
             challenges[-1].parameters.setdefault(key.lower(), value)
-            at = parameter.end()
-        elif scheme := _SCHEME.match(header, at):
+            position = parameter.end()
+        elif scheme := _SCHEME.match(header, position):
             challenges.append(Challenge(scheme[0].lower()))
-            at = scheme.end()
+            position = scheme.end()
         else:
-            at += 1
+            position += 1
     return challenges
 
 
-def _skip_gap(header: str, at: int) -> int:
-    gap = _GAP.match(header, at)
-    return gap.end() if gap else at
+def _skip_gap(header: str, position: int) -> int:
+    gap = _GAP.match(header, position)
+    return gap.end() if gap else position

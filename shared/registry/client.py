@@ -1,7 +1,7 @@
-"""What may be asked of a registry. Source: distribution-spec v1.1, "Pull".
+"""The requests that towline makes to registries. Source: distribution-spec v1.1, "Pull".
 
-Allowed? → the hosts that may answer, mirrors first (`hosts.py`) → each in its turn (`routing.py`,
-`blobs.py`) → one request (`asking.py`).
+Every call checks that the operator allows the registry, and lists its hosts, mirrors first
+(`hosts.py`). They are tried in that order (`routing.py`, `blobs.py`). `asking.py` sends a request.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,9 @@ MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A manifest or index as served: its Content-Type, its digest, its very bytes."""
+    """A manifest or index exactly as served. `media_type`: its Content-Type without parameters,
+    None if there was none. `digest`: verified.
+    """
 
     media_type: str | None
     digest: Digest
@@ -48,7 +50,10 @@ class Document:
 
 
 class RegistryClient:
-    """Every registry, for all threads of a process. Raises the errors of `shared.errors`."""
+    """The client for all registries, shared by the threads of a process.
+
+    Every method raises only errors of `shared.errors`. Without a `gate` nothing limits requests.
+    """
 
     def __init__(self, settings: Settings, gate: Gate | None = None) -> None:
         self._settings = settings
@@ -57,27 +62,29 @@ class RegistryClient:
             settings.connect_timeout_seconds, settings.stall_timeout_seconds
         )
         self._ranges = RangeSupport()
-        # Hosts that count each manifest as a pull, but no HEAD.
+        # Hosts that count a GET of a manifest as a pull, but not a HEAD: Docker Hub, and those that
+        # have sent rate limit headers with a manifest.
         self._counting = {DOCKER_HUB}
         self._asker = Asker(self._transport, Authenticator(self._transport), gate or OpenGate())
 
     def close(self) -> None:
-        """Close every kept connection."""
+        """Close all idle connections."""
         self._transport.close()
 
     def manifest(self, reference: Reference, digest: Digest | None = None) -> Document:
-        """The manifest or index that `digest` names, else the reference's digest, else its tag.
+        """The manifest or index named by `digest`, else by the reference's digest, else by its tag.
 
-        The bytes are verified; at most 4 MiB. `media_type` comes without its parameters.
+        The bytes are verified. Raises TooLarge beyond 4 MiB.
         """
         wanted = digest or reference.pinned
         route = self._route(reference, "pull" if wanted else "resolve")
         return first_of(route, partial(self._manifest, reference=reference, wanted=wanted))
 
     def peek(self, reference: Reference) -> Digest | None:
-        """What the tag names now, without its bytes; None where that is not said, or saves nothing.
+        """The digest that the tag names now, by a HEAD request; None if the registry does not say.
 
-        For who has them already: of registries that count pulls, a HEAD costs none.
+        Also None, and without a request, where a HEAD saves nothing: for a digest reference, and
+        for registries that do not count pulls. Use it when the manifest may be stored already.
         """
         host = self._route(reference, "resolve")[0]
         if reference.pinned or host.registry not in self._counting:
@@ -107,10 +114,12 @@ class RegistryClient:
         return Document(content_type or None, wanted, raw)
 
     def blob(self, reference: Reference, descriptor: Descriptor, limit_bytes: int) -> bytes:
-        """A small blob whole, verified. Nothing is asked for where the descriptor embeds it."""
+        """The verified bytes of a small blob. Sends no request if the descriptor embeds them."""
         asked = f"The blob {descriptor.digest} of {reference.name}"
         if descriptor.size > limit_bytes:
-            raise TooLarge(f"{asked} has {descriptor.size} bytes; {limit_bytes} are the most.")
+            raise TooLarge(
+                f"{asked} has {descriptor.size} bytes; at most {limit_bytes} are accepted."
+            )
         if descriptor.data is not None:
             return descriptor.data
         raw = bytearray()
@@ -134,15 +143,19 @@ class RegistryClient:
         first: int = 0,
         urls: Sequence[str] = (),
     ) -> BlobBody:
-        """The blob from byte `first` on, from whoever serves it first."""
+        """The blob from byte `first` on, from the first host that can serve it."""
         return self.source(reference, digest, size, urls).open(first)
 
     def source(
         self, reference: Reference, digest: Digest, size: int, urls: Sequence[str] = ()
     ) -> BlobSource:
-        """Who may serve this blob."""
+        """The hosts that may serve this blob. Sends no request yet.
+
+        `urls`: where the descriptor says the blob may be found (a foreign layer).
+        """
         route = self._route(reference, "pull")
-        # A token, redirects, a 401: each with their own time-outs.
+        # Opening a blob may take four requests, each with these time-outs: a 401, the token, the
+        # blob, a redirect.
         patience_seconds = 4 * (
             self._settings.connect_timeout_seconds + self._settings.stall_timeout_seconds
         )
@@ -153,8 +166,8 @@ class RegistryClient:
     def _route(self, reference: Reference, need: Need) -> list[Host]:
         if not self._settings.allows(reference.registry, reference.repository):
             raise RegistryNotAllowed(
-                f"{reference.name} is not allowed here: ask the operator about "
-                "TOWLINE_ALLOWED_REGISTRIES and TOWLINE_BLOCKED_REGISTRIES."
+                f"{reference.name} is not allowed in this fleet: ask its operator to change "
+                "TOWLINE_ALLOWED_REGISTRIES or TOWLINE_BLOCKED_REGISTRIES."
             )
         return self._hosts.route(reference.registry, need)
 
@@ -166,14 +179,14 @@ def _verify(raw: bytes, digest: Digest, asked: str) -> None:
 
 
 def _check_stated(stated: str | None, raw: bytes, asked: str) -> None:
-    """Where the registry states a digest of what it serves, the bytes must have it."""
+    """If the registry states the digest of what it serves, the bytes must match it."""
     digest = _digest(stated)
     if digest is not None:
         _verify(raw, digest, asked)
 
 
 def _digest(stated: str | None) -> Digest | None:
-    """A digest that can be checked; None for anything else."""
+    """The parsed digest, None if it is missing, malformed or of an unsupported algorithm."""
     try:
         return Digest.parse(stated or "")
     except (InvalidDigest, UnsupportedAlgorithm):

@@ -1,7 +1,7 @@
-"""Kept connections, each of a judged address. TLS and `Host` go by the name that was asked for.
+"""Pools of connections to checked addresses. TLS and the `Host` header use the requested name.
 
-Those of different reach are kept in different pools: one that may lead into this network is never
-found by a request that may not go there.
+Each allowed reach has its own pools: a request that may not enter the private network never reuses
+a connection that leads there.
 """
 
 import socket
@@ -23,7 +23,9 @@ _POOLED_CONNECTIONS = 64
 
 
 class JudgedConnection(HTTPConnection):
-    """A connection that goes no further than `most`. `reach`: how far it went."""
+    """A connection to an address whose reach is at most `most`. `reach`: that of the address, None
+    before it is connected.
+    """
 
     reach: Reach | None = None
     response_class = TimedHead
@@ -48,7 +50,7 @@ class JudgedConnection(HTTPConnection):
 
 
 class _JudgedSecureConnection(JudgedConnection, HTTPSConnection):
-    """The same below TLS."""
+    """A judged connection under TLS."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -60,9 +62,10 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """The connections of one reach. `authority`: a CA in PEM, trusted beside the usual ones.
+    """The pools for one allowed reach. `authority`: a CA in PEM, trusted in addition to the usual
+    ones.
 
-    A proxy's own address is the operator's word and is not judged.
+    The address of a proxy is not checked: the operator has configured it.
     """
 
     def __init__(self, most: Reach, authority: str | None) -> None:
@@ -73,7 +76,7 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **options: Any
     ) -> None:
-        """The base class's, over judged connections."""
+        """As in the base class, with pools of judged connections."""
         super().init_poolmanager(connections, maxsize, block, **options, **self._trust)
         pools: Any = {"http": _Pool, "https": _SecurePool}
         self.poolmanager.pool_classes_by_scheme = {
@@ -81,11 +84,11 @@ class Adapter(HTTPAdapter):
         }
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """The base class's, with the same trust."""
+        """As in the base class, with the additional CA."""
         return super().proxy_manager_for(proxy, **options, **self._trust)
 
 
 def reach_of_answer(response: requests.Response) -> Reach | None:
-    """Where an answer came from, None where a proxy knows."""
+    """The reach of the address that a response came from, None if it came through a proxy."""
     connection = response.raw.connection
     return connection.reach if isinstance(connection, JudgedConnection) else None

@@ -1,8 +1,8 @@
-"""Who we are to a registry: the registries file, else the Docker client's config.json.
+"""Finds the credentials for a registry: in the registries file, else in the Docker client's.
 
-config.json is understood by Docker's own module (docker_config.py), so that what `docker login`
-wrote works here too. Its credential helpers are run here, because that module gives them all the
-time in the world.
+Docker's own module reads config.json (`docker_config.py`), so that logins made with `docker login`
+work here. Credential helpers are run here instead, because that module runs them without a
+time-out.
 Source of the helpers' protocol: https://github.com/docker/docker-credential-helpers
 """
 
@@ -23,19 +23,21 @@ from shared.registry.hosts import Host
 if TYPE_CHECKING:
     from shared.registry.docker_config import Login
 
-# What helpers answer as the user when the secret is an identity token.
+# The user name with which helpers mark the secret as an identity token.
 _TOKEN_USER = "<token>"  # noqa: S105 - a name, not a secret
 _HELPER_TIMEOUT_SECONDS = 10
 _HELPER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-# How a helper says that it works and knows nothing of this registry.
+# The output of a helper that works but has no credentials for this registry.
 _NOT_FOUND = b"credentials not found in native keychain"
-# What `docker login` calls Docker Hub.
+# The name of Docker Hub in `docker login`.
 _HUB_SERVER = "https://index.docker.io/v1/"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user and a secret, or an identity token. Neither shows in a print."""
+    """A user name and a secret. With `is_identity_token` the secret is an identity token, which is
+    exchanged for tokens and is no password. `repr()` does not show the secret.
+    """
 
     username: str
     secret: str = field(repr=False)
@@ -43,7 +45,10 @@ class Credentials:
 
 
 def find_credentials(host: Host) -> Credentials | None:
-    """The credentials for a registry, None for anonymous. Raises Unauthorized for broken ones."""
+    """The credentials for a registry, None to stay anonymous.
+
+    Raises Unauthorized if credentials are configured but cannot be read.
+    """
     entry = host.entry
     if entry.credential_helper is not None:
         return _ask_helper(entry.credential_helper, host.registry)
@@ -53,7 +58,9 @@ def find_credentials(host: Host) -> Credentials | None:
 
 
 def source_of(host: Host) -> Hashable:
-    """Another value once somebody logs in or out. Cheap: no helper is asked, no secret kept."""
+    """A value that changes after a login or logout: the key for what was obtained with the
+    credentials. Cheap: runs no helper, and holds no secret.
+    """
     entry = host.entry
     if entry.credential_helper is not None:
         return entry.credential_helper
@@ -73,7 +80,7 @@ def _state(file: Path) -> Hashable:
 
 
 def _password(host: Host, username: str) -> str:
-    """From the variable or the file that the entry names; a file's last line end is not its own."""
+    """The password from the variable or the file that the entry names, without a final newline."""
     entry, secret = host.entry, ""
     if entry.password_file is None:
         secret = os.environ.get(entry.password_env or "", "")
@@ -81,7 +88,7 @@ def _password(host: Host, username: str) -> str:
         try:
             secret = entry.password_file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, ValueError):
-            # Not chained: what could not be decoded is a secret.
+            # Not chained: the bytes that could not be decoded are a secret.
             secret = ""
     if secret:
         return secret
@@ -91,7 +98,7 @@ def _password(host: Host, username: str) -> str:
         else f"set the variable {entry.password_env}"
     )
     raise Unauthorized(
-        f"The password of {username} at {host.registry} is not there: {where} on the workers."
+        f"The password of {username} at {host.registry} is missing: {where} on the workers."
     )
 
 
@@ -103,21 +110,23 @@ def _from_docker(registry: str) -> Credentials | None:
     file = _config_file()
     try:
         text = file.read_text(encoding="utf-8")
-        login = _read_login_with()(text, registry)
+        login = _import_read_login()(text, registry)
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        # Not chained: what could not be decoded is a secret.
+        # Not chained: the bytes that could not be decoded are a secret.
         raise Unauthorized(
-            f"The Docker client's configuration {file} cannot be read: mend it, or run "
+            f"The Docker client's configuration {file} cannot be read: correct it, or run "
             f"`docker login {registry}` on the workers."
         ) from None
-    helped = _ask_helper(login.helper, registry) if login.helper else None
-    return helped or _credentials(login.username, login.secret, login.identity_token)
+    from_helper = _ask_helper(login.helper, registry) if login.helper else None
+    return from_helper or _credentials(login.username, login.secret, login.identity_token)
 
 
-def _read_login_with() -> "Callable[[str, str], Login]":
-    """Loaded at first use: most workers have no such file, and the module behind it is big."""
+def _import_read_login() -> "Callable[[str, str], Login]":
+    """`docker_config.read_login`, imported at first use: it loads the large `docker` package, and
+    most workers have no config.json.
+    """
     module = import_module("shared.registry.docker_config")
     return cast("Callable[[str, str], Login]", module.read_login)
 
@@ -125,7 +134,7 @@ def _read_login_with() -> "Callable[[str, str], Login]":
 def _ask_helper(helper: Any, registry: str) -> Credentials | None:
     if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
         raise Unauthorized(
-            f"The credential helper of {registry} has a name that no program has: mend it in the "
+            f"The name of the credential helper for {registry} is malformed: correct it in the "
             "Docker client's configuration."
         )
     program = f"docker-credential-{helper}"
@@ -145,10 +154,10 @@ def _ask_helper(helper: Any, registry: str) -> Credentials | None:
         found = json.loads(answer.stdout)
         return _credentials(found["Username"], found["Secret"], None)
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError) as error:
-        # Its own words, and what it was given, may hold the secret: only the kind is told.
+        # The error may quote the helper's output, and so the secret: report only its type.
         raise Unauthorized(
-            f"The credential helper {program} gave nothing for {registry} "
-            f"({type(error).__name__}): see that it stands on the workers' PATH and answers "
+            f"The credential helper {program} returned nothing for {registry} "
+            f"({type(error).__name__}): check that it is on the workers' PATH and answers "
             f"within {_HELPER_TIMEOUT_SECONDS} s, or run `docker login {registry}` there."
         ) from None
 

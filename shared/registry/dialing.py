@@ -1,7 +1,8 @@
-"""The way to a host: its name is resolved here, once, and a judged address is connected to.
+"""Resolves a host name, checks its addresses, and connects to an allowed one.
 
-What is judged is what is connected to, so that a name which changes its mind in between (DNS
-rebinding) leads nowhere. Several addresses race, each with a head start. Source: RFC 8305.
+The name is resolved once, and the connection goes to an address that was checked. A second lookup
+could return another address than the one checked (DNS rebinding). Several addresses are tried in
+parallel, each a moment after the one before (happy eyeballs). Source: RFC 8305.
 """
 
 import ipaddress
@@ -23,7 +24,9 @@ _HEAD_START_SECONDS = 0.25
 
 
 class AddressRefused(Exception):
-    """Every address of a name lies beyond what is allowed. It never leaves this package."""
+    """No address of a name is allowed. `reach`: the least of theirs. Not raised outside of this
+    package.
+    """
 
     def __init__(self, reach: Reach) -> None:
         super().__init__(reach)
@@ -32,7 +35,7 @@ class AddressRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address to connect to, as the resolver gave it."""
+    """An address from the resolver, with its reach."""
 
     family: int
     sockaddr: Any
@@ -40,21 +43,25 @@ class Endpoint:
 
 
 def resolve(name: str, port: int) -> list[Endpoint]:
-    """The addresses of a name, families in turn. The only place that asks the resolver."""
+    """The addresses of a name, alternating between IPv6 and IPv4. Raises socket.gaierror.
+
+    No other function asks the resolver.
+    """
     found = socket.getaddrinfo(name.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
-    turns: Counter[int] = Counter()
+    count_by_family: Counter[int] = Counter()
     ranked = []
     for family, _, _, _, sockaddr in found:
         reach = reach_of(ipaddress.ip_address(sockaddr[0]))
-        ranked.append((turns[family], Endpoint(family, sockaddr, reach)))
-        turns[family] += 1
-    return [endpoint for _, endpoint in sorted(ranked, key=lambda one: one[0])]
+        ranked.append((count_by_family[family], Endpoint(family, sockaddr, reach)))
+        count_by_family[family] += 1
+    return [endpoint for _, endpoint in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def dial(
     name: str, port: int, most: Reach, timeout_seconds: float, options: Sequence[Any] = ()
 ) -> tuple[socket.socket, Reach]:
-    """A connection to an address of `name` that reaches no further than `most`, and its reach.
+    """Connect to an address of `name` whose reach is at most `most`. Returns the socket and the
+    reach.
 
     Raises AddressRefused, OSError (TimeoutError, socket.gaierror).
     """
@@ -66,62 +73,66 @@ def dial(
 
 
 class _Race:
-    """Addresses connected to at once: each next one starts a little later, or when one failed."""
+    """Connects to several addresses in parallel. The next attempt starts when one fails, or after
+    `_HEAD_START_SECONDS`.
+    """
 
     def __init__(self, options: Sequence[Any]) -> None:
         self._options = options
-        self._running: dict[Any, Endpoint] = {}
+        self._connecting: dict[Any, Endpoint] = {}
         self._selector = selectors.PollSelector()
         self._failure = OSError("the name has no address")
 
     def run(self, endpoints: Sequence[Endpoint], timeout_seconds: float) -> tuple[Any, Reach]:
-        """The first that answers. Raises OSError, of the last that failed."""
+        """The first connection that is made. Raises the OSError of the last failure, TimeoutError
+        if time runs out.
+        """
         deadline = time.monotonic() + timeout_seconds
         waiting = deque(endpoints)
         try:
-            while waiting or self._running:
+            while waiting or self._connecting:
                 if waiting:
                     self._start(waiting.popleft())
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError("no address answered in time")
-                if won := self._first(min(left, _HEAD_START_SECONDS) if waiting else left):
-                    won[0].settimeout(timeout_seconds)
-                    return won
+                if connected := self._first(min(left, _HEAD_START_SECONDS) if waiting else left):
+                    connected[0].settimeout(timeout_seconds)
+                    return connected
             raise self._failure
         finally:
-            for loser in self._running:
-                loser.close()
+            for unused in self._connecting:
+                unused.close()
             self._selector.close()
 
     def _start(self, endpoint: Endpoint) -> None:
         try:
-            racer = socket.socket(endpoint.family, socket.SOCK_STREAM)
+            candidate = socket.socket(endpoint.family, socket.SOCK_STREAM)
         except OSError as error:
             self._failure = error
             return
         for option in self._options:
-            racer.setsockopt(*option)
-        racer.setblocking(False)
-        self._running[racer] = endpoint
-        code = racer.connect_ex(endpoint.sockaddr)
+            candidate.setsockopt(*option)
+        candidate.setblocking(False)
+        self._connecting[candidate] = endpoint
+        code = candidate.connect_ex(endpoint.sockaddr)
         if code in {0, EINPROGRESS}:
-            self._selector.register(racer, selectors.EVENT_WRITE)
+            self._selector.register(candidate, selectors.EVENT_WRITE)
         else:
-            self._drop(racer, code)
+            self._drop(candidate, code)
 
     def _first(self, seconds: float) -> tuple[Any, Reach] | None:
-        """Who answered within so many seconds; those who refused leave the race."""
-        for key, _ in self._selector.select(seconds) if self._running else ():
-            racer: Any = key.fileobj
-            self._selector.unregister(racer)
-            code = racer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        """The first connection made within this time, None if there is none. Drops failed ones."""
+        for key, _ in self._selector.select(seconds) if self._connecting else ():
+            candidate: Any = key.fileobj
+            self._selector.unregister(candidate)
+            code = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
-                return racer, self._running.pop(racer).reach
-            self._drop(racer, code)
+                return candidate, self._connecting.pop(candidate).reach
+            self._drop(candidate, code)
         return None
 
-    def _drop(self, racer: Any, code: int) -> None:
-        del self._running[racer]
-        racer.close()
+    def _drop(self, candidate: Any, code: int) -> None:
+        del self._connecting[candidate]
+        candidate.close()
         self._failure = OSError(code, os.strerror(code))

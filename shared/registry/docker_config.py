@@ -1,6 +1,6 @@
-"""A Docker client's config.json, understood by Docker's own module: what `docker login` wrote.
+"""Reads the logins in a Docker client's config.json, with Docker's own module.
 
-Loaded only where there is such a file: that module brings a whole client of Docker's with it.
+Imported only if the file exists: Docker's module loads its whole client library.
 """
 
 import base64
@@ -13,13 +13,15 @@ from docker.errors import DockerException
 
 from shared.oci.reference import DOCKER_HUB
 
-# What people call Docker Hub in `credHelpers`; its module knows the first only.
+# The names of Docker Hub that people use in `credHelpers`; Docker's module knows only the first.
 _HUB_NAMES = (INDEX_URL, DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What the file says of one registry, unchecked: a helper to ask first, and what it keeps."""
+    """The entry of one registry, with unchecked types. `helper`: the name of a credential helper to
+    try before the stored login.
+    """
 
     helper: Any = None
     username: Any = None
@@ -28,7 +30,7 @@ class Login:
 
 
 def read_login(text: str, registry: str) -> Login:
-    """What this config.json says of a registry. Raises ValueError for a broken one."""
+    """The login for a registry in the text of a config.json. Raises ValueError for a broken one."""
     try:
         document = json.loads(text)
         if not document:
@@ -37,23 +39,27 @@ def read_login(text: str, registry: str) -> Login:
             _complete(entry)
         config = AuthConfig.load_config(None, document)
         helper = _helper_of(config, registry)
-        # Without its stores, so that the module runs no helper itself.
-        kept = AuthConfig({"auths": config.auths}).resolve_authconfig(registry) or {}
-        return Login(helper, kept.get("username"), kept.get("password"), kept.get("IdentityToken"))
+        # Only `auths` is passed on, so that Docker's module runs no helper itself.
+        stored = AuthConfig({"auths": config.auths}).resolve_authconfig(registry) or {}
+        return Login(
+            helper, stored.get("username"), stored.get("password"), stored.get("IdentityToken")
+        )
     except (OSError, DockerException, TypeError, AttributeError, RecursionError):
-        # Not chained: what could not be decoded is a secret.
-        raise ValueError("no configuration of a Docker client") from None
+        # Not chained: the text that could not be decoded is a secret.
+        raise ValueError("not a configuration of a Docker client") from None
 
 
 def _helper_of(config: Any, registry: str) -> Any:
-    """The helper of exactly this registry, else the one of all."""
+    """The helper for this registry (`credHelpers`), else the general one (`credsStore`)."""
     names = _HUB_NAMES if registry == DOCKER_HUB else (registry,)
     helpers = filter(None, map(config.cred_helpers.get, names))
     return next(helpers, config.creds_store)
 
 
 def _complete(entry: Any) -> None:
-    """Docker's command line also reads plain user names and empty `auth`s; its module does not."""
+    """Rewrite an entry, in place, that Docker's command line accepts and its module does not: an
+    empty `auth` or `identitytoken`, or `username` and `password` in plain text.
+    """
     if isinstance(entry, dict) and not entry.get("identitytoken"):
         entry.pop("identitytoken", None)
     if isinstance(entry, dict) and not entry.get("auth"):

@@ -1,8 +1,9 @@
-"""What a registry says in the body of a refusal, fit to be shown: one line that holds no secret.
+"""The registry's own error message, from the body of a refusal, as one line without secrets.
 
-A registry may repeat what it was sent, and object stores print the signature that they refuse. So
-what was sent is taken out word for word, and then whatever looks like a secret: queries and user
-information of URLs, values behind a telling name, long words that mean nothing to people.
+A registry may repeat the request in its message, and object stores print the signature that they
+refuse. So the secrets of the request are removed first, word for word. Then everything is removed
+that looks like a secret: queries and user information in URLs, values after names such as `token`,
+and long words that look random.
 Source: distribution-spec v1.1, "Error Codes"; Amazon S3, "Error responses".
 """
 
@@ -18,21 +19,22 @@ import requests
 import urllib3
 
 _BODY_BYTES = 64 * 1024
-# A body that drips in is not worth more.
+# A slow body is read no longer than this.
 _BODY_SECONDS = 5
 _EXCERPT_CHARACTERS = 200
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
-# Codes that explain nothing, when another error stands beside them.
+# Codes that explain nothing: another error of the same body is preferred.
 _VAGUE = {"", "UNKNOWN", "UNSUPPORTED", "INTERNAL_ERROR"}
 
 _SECRETS = (
-    # User information, queries and fragments of URLs; they may be quoted once more.
+    # User information, queries and fragments of URLs, also percent-encoded ones.
     (re.compile(r"(?<=://)[^\s/@]+@"), "…@"),
     (re.compile(r"(?<=\S)(?:[?#]|%3f)\S+", re.IGNORECASE), "?…"),
     (re.compile(r"\b(Basic|Bearer)\s+[\w.~+/=-]{8,}", re.IGNORECASE), r"\1 …"),
     (
-        # But "token: expired" is a sentence. It begins where a word does: else a long one would be
-        # tried at each of its letters.
+        # The value after a name such as "token", but not in a sentence such as "token: expired".
+        # The lookbehind lets a match start only where a word starts: a long word would otherwise
+        # be tried again from each of its letters.
         re.compile(
             r"((?<![\w-])[\w-]*(?:token|secret|passw(?:or)?d|signature|credential|api-?key)[\w-]*"
             r"[\"']?\s*(?:=|:(?!\s*(?-i:[a-z]+)(?:[\s.,;)]|$)))\s*[\"']?)[^\s\"',;&}]+",
@@ -42,38 +44,40 @@ _SECRETS = (
     ),
 )
 _WORD = re.compile(r"(?:\bsha(?:256|384|512):)?[A-Za-z0-9_+=~-]{20,}", re.ASCII)
-_MEANINGLESS = re.compile(
+# Words that look random: mixed case with digits, or 32 letters and digits without a break.
+_RANDOM = re.compile(
     r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9]).*|.*[a-z0-9]{32}.*|.*[A-Z0-9]{32}.*", re.ASCII
 )
 _SHORTEST_SECRET = 3
 
 
 def explanation_of(response: requests.Response) -> tuple[str | None, str | None]:
-    """The registry's own code and message, or an excerpt of whatever text it sent.
+    """The registry's error code and message, or an excerpt of the text that it sent. None for what
+    the body does not hold.
 
-    At most 64 KiB of the body are read, and nothing is unpacked.
+    Reads at most 64 KiB of the body. A compressed body is not read.
     """
     raw = _body(response)
     try:
-        # Docker Hub has sent texts with line feeds in them (hub-feedback#1907).
+        # Docker Hub has sent JSON with raw line feeds in its texts (hub-feedback#1907).
         code, message = _of_json(json.loads(raw, strict=False))
     except (ValueError, RecursionError):
         code, message = _of_text(raw.decode("utf-8", "ignore"))
-    sent = tuple(_sent(response.request))
-    is_plain = code and _CODE.fullmatch(code) and _shown(code, sent) == code
-    return (code if is_plain else None), _shown(message, sent)
+    secrets = tuple(_secrets_of(response.request))
+    is_plain = code and _CODE.fullmatch(code) and _one_line(code, secrets) == code
+    return (code if is_plain else None), _one_line(message, secrets)
 
 
 def _without_secrets(text: str) -> str:
-    """The text with … in place of what looks like a secret."""
-    for pattern, shown in _SECRETS:
-        text = pattern.sub(shown, text)
-    return _WORD.sub(_without_meaning, text)
+    """The text with … in place of everything that looks like a secret."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return _WORD.sub(_without_random, text)
 
 
-def _without_meaning(word: re.Match[str]) -> str:
+def _without_random(word: re.Match[str]) -> str:
     is_digest = word[0].startswith("sha") and ":" in word[0]
-    return word[0] if is_digest or not _MEANINGLESS.fullmatch(word[0]) else "…"
+    return word[0] if is_digest or not _RANDOM.fullmatch(word[0]) else "…"
 
 
 def _body(response: requests.Response) -> bytes:
@@ -88,7 +92,7 @@ def _body(response: requests.Response) -> bytes:
                 break
             raw += block
     except (urllib3.exceptions.HTTPError, OSError, ValueError):
-        # What came before it broke off may explain enough.
+        # What arrived before the failure may explain enough.
         pass
     return raw
 
@@ -98,18 +102,18 @@ def _of_json(document: Any) -> tuple[str | None, str | None]:
         return None, document
     errors = document.get("errors") if isinstance(document, dict) else None
     entries = errors if isinstance(errors, list) else [document]
-    told = [_entry(entry) for entry in entries if isinstance(entry, dict)]
-    # Of equals the first.
-    return max(told, key=_usefulness, default=(None, None))
+    errors_found = [_entry(entry) for entry in entries if isinstance(entry, dict)]
+    # max() returns the first of equally useful errors.
+    return max(errors_found, key=_usefulness, default=(None, None))
 
 
-def _usefulness(told: tuple[str | None, str | None]) -> tuple[bool, bool]:
-    code, message = told
+def _usefulness(error: tuple[str | None, str | None]) -> tuple[bool, bool]:
+    code, message = error
     return (code or "").upper() not in _VAGUE, bool(message)
 
 
 def _entry(entry: dict[str, Any]) -> tuple[str | None, str | None]:
-    """One error of the distribution specification, of OAuth2, or of a service's own making."""
+    """One error, in the form of the distribution specification, of OAuth2 or of a similar one."""
     code = _text(entry, "code")
     message = _text(entry, "message", "error_description", "details", "error", "title")
     detail = entry.get("detail")
@@ -126,7 +130,9 @@ def _text(entry: dict[str, Any], *keys: str) -> str | None:
 
 
 def _of_text(text: str) -> tuple[str | None, str | None]:
-    """Plain text as it is; of markup only what object stores say: the rest may be a signature."""
+    """Plain text is kept. Of markup only the error of an object store is: the rest may hold a
+    signature.
+    """
     if not text.lstrip("\ufeff \t\r\n").startswith("<"):
         return None, text
     code = re.search(r"<Code>([^<]*)</Code>", text)
@@ -134,20 +140,20 @@ def _of_text(text: str) -> tuple[str | None, str | None]:
     return (code[1] if code else None), (message[1] if message else None)
 
 
-def _shown(text: str | None, sent: Iterable[str]) -> str | None:
+def _one_line(text: str | None, secrets: Iterable[str]) -> str | None:
     printable = (letter if letter.isprintable() else " " for letter in text or "")
     line = " ".join("".join(printable).split())
-    for secret in sorted(sent, key=len, reverse=True):
+    for secret in sorted(secrets, key=len, reverse=True):
         line = line.replace(secret, "…")
-    # Cut behind the excerpt's end: half a secret might not look like one.
+    # Search far more than the excerpt: a secret that is cut in half might not look like one.
     line = _without_secrets(line[: 10 * _EXCERPT_CHARACTERS])
     if len(line) > _EXCERPT_CHARACTERS:
         line = line[:_EXCERPT_CHARACTERS].rstrip() + "…"
     return line.rstrip(".") or None
 
 
-def _sent(request: Any) -> Iterable[str]:
-    """The secrets of a request: its login or token, and what stood in its form."""
+def _secrets_of(request: Any) -> Iterable[str]:
+    """The secrets of a request: its login or token, and those in its form."""
     authorization = getattr(request, "headers", {}).get("Authorization", "")
     scheme, _, word = authorization.partition(" ")
     words = [word]

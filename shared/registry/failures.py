@@ -1,4 +1,6 @@
-"""What a request that got no answer means, in one sentence. No URL: it may hold a signature."""
+"""The typed error of a request that got no response. Messages name no URL, which may hold a
+signature.
+"""
 
 import http.client
 import ssl
@@ -20,25 +22,26 @@ def failure_of(error: Exception, name: str, host: Host) -> TowlineError:
     if isinstance(error, requests.exceptions.ProxyError):
         return RegistryUnavailable(
             f"{name} cannot be reached through the proxy of {host.registry}: check `proxy` in "
-            f"{_FILE}, and that it is up."
+            f"{_FILE}, and that the proxy is running."
         )
     if isinstance(error, requests.Timeout):
-        return RegistryUnavailable(f"{name} does not answer in time: is it up?")
+        return RegistryUnavailable(f"{name} did not answer in time: check that it is running.")
     if isinstance(cause, http.client.HTTPException) and not isinstance(cause, ConnectionError):
         # More than 100 headers, a line beyond 64 KiB, no status line (http.client's limits).
         return RegistryUnavailable(
-            f"{name} answers with what is no HTTP, or with headers beyond every measure: check "
-            "its port, and that it speaks plain http or https as it should."
+            f"{name} did not answer with HTTP, or its headers are too large: check its port, and "
+            "whether it expects http or https."
         )
     return RegistryUnavailable(
-        f"{name} cannot be reached: check the name, the network and that it is up."
+        f"{name} cannot be reached: check its name, the network, and that it is running."
     )
 
 
 def cause_of(error: Exception) -> BaseException | None:
-    """What happened on the wire, where that is known.
+    """The exception from the connection, None if it is not known.
 
-    The words of `requests` hold the URL, and so a signature: no traceback may show them.
+    Chain this one, not the error of `requests`: that holds the URL, which may hold a signature, and
+    a traceback would show it.
     """
     inner = error.args[0] if error.args else None
     reason = getattr(inner, "reason", inner)
@@ -50,17 +53,19 @@ def cause_of(error: Exception) -> BaseException | None:
 def _tls_failure(cause: BaseException | None, name: str, host: Host) -> TowlineError:
     inner = cause.args[0] if cause is not None and cause.args else None
     if isinstance(inner, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        # It hung up during the handshake, which says nothing about trust.
+        # A connection closed during the handshake says nothing about the certificate.
         return RegistryUnavailable(
-            f"{name} broke off while TLS was agreed on: it is troubled, or asks for a client "
-            f"certificate (client_certificate_file of {host.registry} in {_FILE})."
+            f"{name} closed the connection during the TLS handshake: check that it is healthy. If "
+            f"it requires a client certificate, set client_certificate_file for {host.registry} in "
+            f"{_FILE}."
         )
     if isinstance(inner, ssl.SSLError) and "ALERT" in (inner.reason or ""):
         return TlsFailed(
-            f"{name} ended TLS ({inner.reason}): where it asks for a client certificate, name "
-            f"client_certificate_file and client_key_file of {host.registry} in {_FILE}."
+            f"{name} refused the TLS handshake ({inner.reason}): if it requires a client "
+            f"certificate, set client_certificate_file and client_key_file for {host.registry} in "
+            f"{_FILE}."
         )
     return TlsFailed(
-        f"No trusted TLS connection to {name}: check its certificate, and name its CA (ca_file of "
-        f"{host.registry}) or plain_http in {_FILE}."
+        f"No trusted TLS connection to {name}: check its certificate, and set ca_file for "
+        f"{host.registry} in {_FILE}, or plain_http if it serves http."
     )

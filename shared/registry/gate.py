@@ -1,34 +1,36 @@
-"""The gate before every request: whether a host may be asked now, and what came of it.
+"""The interface of the rate limiter, as the registry client sees it.
 
-`shared/governor` is the fleet's; without one (`OpenGate`) nobody else asks the same host.
+`shared/governor` implements it for a fleet. `OpenGate` limits nothing.
 """
 
 from typing import Protocol
 
 
 class Permit(Protocol):
-    """One connection in use. Every method may be called from the thread that uses it."""
+    """One connection in use. Only the thread that uses the connection calls its methods."""
 
     def leave(self) -> None:
-        """The connection is free again. Harmless twice."""
+        """Release the connection. A second call does nothing."""
 
     def answered(self) -> None:
-        """The host answered: it is alive, and asks nobody to wait."""
+        """The host answered and asked for no pause."""
 
     def hold(self, seconds: float | None) -> float:
-        """It asked to be left alone, for `seconds` or for a while. How long everybody waits."""
+        """The host asked for a pause, of `seconds` if it named a time. Returns the fleet's wait."""
         ...
 
     def bury(self) -> None:
-        """It did not answer, or with what is not its own: nobody asks it for a while."""
+        """Mark the host as unreachable: it did not answer, or the answer was not its own."""
 
     def received(self, count: int) -> float:
-        """`count` bytes came. How long no more are read, in seconds: the fleet has a cap."""
+        """`count` bytes arrived. Returns how long to wait before reading more, in seconds: the
+        operator may limit the bandwidth of the whole fleet.
+        """
         ...
 
 
 class Gate(Protocol):
-    """Who may be asked. Hosts go by name, as in references."""
+    """Grants permits. Hosts go by their names in references: `docker.io`, `host:port`."""
 
     def enter(
         self,
@@ -37,32 +39,35 @@ class Gate(Protocol):
         requests_per_second: float | None = None,
         bandwidth_bytes_per_second: int | None = None,
     ) -> Permit:
-        """A permit for one request. Raises HeldBack and HostIsDead: nothing was asked."""
+        """A permit for one request; a limit of None takes the default.
+
+        Raises HeldBack and HostIsDead; the caller must not send the request then.
+        """
         ...
 
 
 class OpenGate:
-    """Nobody else asks, and nobody is told."""
+    """Grants every permit at once and remembers nothing."""
 
     def enter(self, host: str, *_: object) -> Permit:
-        """See Gate."""
-        return _Free()
+        """A permit whose methods do nothing."""
+        return _Unlimited()
 
 
-class _Free:
+class _Unlimited:
     def leave(self) -> None:
-        """See Permit."""
+        """Do nothing: connections are not counted."""
 
     def answered(self) -> None:
-        """See Permit."""
+        """Do nothing: hosts are not remembered."""
 
     def hold(self, seconds: float | None) -> float:
-        """See Permit."""
+        """Return the wait that the host asked for; no other request is told."""
         return seconds or 0.0
 
     def bury(self) -> None:
-        """See Permit."""
+        """Do nothing: hosts are not remembered."""
 
     def received(self, count: int) -> float:
-        """See Permit."""
+        """Return 0: bandwidth is not limited."""
         return 0.0

@@ -1,4 +1,4 @@
-"""Where a registry stands, and the mirrors before it: hosts, in the order they are asked in."""
+"""The hosts of a registry, its mirrors and the registry itself, in the order they are tried."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shared.registry.registries_file import MirrorEntry, RegistryEntry, read_reg
 
 __all__ = ["Host", "Hosts", "RegistryEntry", "is_loopback"]
 
-# Docker Hub answers under another name than its own.
+# The host name of Docker Hub's registry.
 _HUB_HOST = "registry-1.docker.io"
 
 Need = Literal["resolve", "pull"]
@@ -19,11 +19,12 @@ Need = Literal["resolve", "pull"]
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One registry, or one mirror, as it is spoken to.
+    """One registry or one mirror, with all that is needed to send it requests.
 
-    `registry`: its own name, by which credentials, tokens and limits go: a mirror never gets those
-    of its upstream. `base`: scheme, authority and the path before `/v2/`. `entry`: what the file
-    says of it. `upstream`: whose mirror it is.
+    `registry`: its own name. Credentials, tokens and limits are looked up by this name, so a mirror
+    never gets those of its upstream. `base`: scheme, authority and the path before `/v2/`. `entry`:
+    its entry in the registries file. `upstream`: for a mirror, the registry that it mirrors.
+    `namespace`: whether requests carry `?ns=` with the upstream's name.
     """
 
     registry: str
@@ -34,58 +35,60 @@ class Host:
     namespace: bool = False
 
     def repository(self, repository: str) -> str:
-        """What a repository of the upstream is called here."""
+        """The name on this host of a repository of the upstream."""
         return self.repository_prefix + repository
 
     def url(self, repository: str, path: str) -> str:
-        """Where `path` of a repository of the upstream stands."""
+        """The URL of `path` in a repository of the upstream."""
         url = f"{self.base}/v2/{self.repository(repository)}/{path}"
         return f"{url}?ns={quote(self.upstream or '')}" if self.namespace else url
 
     @property
     def verify(self) -> str | bool:
-        """What `requests` takes for its trust: a CA file, or its own bundle."""
+        """As `requests` takes it: the path of a CA file, or True for the public CAs."""
         return str(self.entry.ca_file) if self.entry.ca_file else True
 
     @property
     def cert(self) -> tuple[str, str] | None:
-        """What `requests` takes for a client certificate: its file and its key's."""
+        """As `requests` takes it: the files of the client certificate and its key, or None."""
         certificate, key = self.entry.client_certificate_file, self.entry.client_key_file
         return (str(certificate), str(key)) if certificate and key else None
 
     @property
     def proxy(self) -> str | None:
-        """The proxy that leads there."""
+        """The URL of the proxy for this host, None for a direct connection."""
         return self.entry.proxy
 
     @property
     def allows_private(self) -> bool:
-        """Whether its realms and redirects may stand on private addresses, wherever it stands."""
+        """Whether its realms and redirects may lead to private addresses even if the host itself
+        has a public one.
+        """
         return self.entry.private_addresses
 
 
 class Hosts:
-    """Every registry's hosts. Raises InvalidArgument for a file that cannot be used."""
+    """The hosts of all registries. Raises InvalidArgument for an unusable registries file."""
 
     def __init__(self, file: Path | None) -> None:
         self._entries = read_registries_file(file) if file else {}
 
     @property
     def names(self) -> list[str]:
-        """The registries that the file speaks of."""
+        """The registries that have an entry in the file, sorted."""
         return sorted(self._entries)
 
     def host(self, registry: str) -> Host:
-        """Where this registry itself stands."""
+        """The registry itself, without its mirrors."""
         entry = self._entry(registry)
         name = _HUB_HOST if registry == DOCKER_HUB else registry
         scheme = "http" if _is_plain(registry, entry) else "https"
         return Host(registry, f"{scheme}://{name}", entry)
 
     def route(self, registry: str, need: Need) -> list[Host]:
-        """Who may be asked, in order: the mirrors that may do this, and the registry itself."""
+        """The hosts to try, in order: the mirrors that may serve this need, then the registry."""
         entry = self._entry(registry)
-        route = [self._mirror(registry, one) for one in entry.mirrors if need in one.may]
+        route = [self._mirror(registry, mirror) for mirror in entry.mirrors if need in mirror.may]
         return route if entry.mirrors_only else [*route, self.host(registry)]
 
     def _entry(self, registry: str) -> RegistryEntry:
@@ -104,7 +107,7 @@ class Hosts:
 
 
 def is_loopback(registry: str) -> bool:
-    """Whether the registry is this very machine."""
+    """Whether the registry is on this machine, by its name alone."""
     name = registry.rsplit(":", 1)[0] if not registry.endswith("]") else registry
     try:
         return ipaddress.ip_address(name.strip("[]")).is_loopback

@@ -1,4 +1,4 @@
-"""How much a registry still allows, as it says itself.
+"""The rate limit headers of registries, in the three forms that are in use:
 
     RateLimit-Limit: 100;w=21600      RateLimit-Remaining: 76;w=21600      RateLimit-Reset: 30
     RateLimit: limit=100, remaining=76, reset=30                           (IETF draft 07)
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 _ITEM = re.compile(r'(?:[^,"]|"[^"]*"?)+')
 _PART = re.compile(r'(?:[^;"]|"[^"]*"?)+')
 _NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,9})?", re.ASCII)
-# More is a time of day, which some say instead of how long it is until then.
+# A larger number is a Unix time, which some registries send instead of seconds to wait.
 _LONGEST_SECONDS = 366 * 86400
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """`limit` requests in `window_seconds`, of which `remaining` are left until `reset_seconds`
-    have passed. None for what was not said.
+    """`limit` requests per `window_seconds`. `remaining` of them are left for the next
+    `reset_seconds`. None for what the headers do not state.
     """
 
     limit: int | None = None
@@ -31,20 +31,20 @@ class RateLimit:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> "RateLimit | None":
-        """What an answer's headers say, None where they say nothing that can be understood."""
-        named = {name.lower(): value for name, value in headers.items()}
+        """The rate limit of a response, None if its headers state none that can be read."""
+        values = {name.lower(): value for name, value in headers.items()}
 
-        def said(name: str) -> list[dict[str, str]]:
-            return _items(named.get(name) or named.get(f"x-{name}") or "")
+        def items_of(name: str) -> list[dict[str, str]]:
+            return _items(values.get(name) or values.get(f"x-{name}") or "")
 
-        policies = _items(named.get("ratelimit-policy", ""))
-        found = cls._combined(_items(named.get("ratelimit", "")), policies) or cls(
-            limit=_whole(said("ratelimit-limit"), ""),
-            remaining=_whole(said("ratelimit-remaining"), ""),
+        policies = _items(values.get("ratelimit-policy", ""))
+        found = cls._combined(_items(values.get("ratelimit", "")), policies) or cls(
+            limit=_whole(items_of("ratelimit-limit"), ""),
+            remaining=_whole(items_of("ratelimit-remaining"), ""),
             window_seconds=_whole(
-                said("ratelimit-limit") + said("ratelimit-remaining") + policies, "w"
+                items_of("ratelimit-limit") + items_of("ratelimit-remaining") + policies, "w"
             ),
-            reset_seconds=_seconds(said("ratelimit-reset"), ""),
+            reset_seconds=_seconds(items_of("ratelimit-reset"), ""),
         )
         return found if found != cls() else None
 
@@ -52,6 +52,7 @@ class RateLimit:
     def _combined(
         cls, items: list[dict[str, str]], policies: list[dict[str, str]]
     ) -> "RateLimit | None":
+        """The limit of a `RateLimit` header (draft 07 or 10), None without one."""
         if any("remaining" in item for item in items):
             limit = _whole(items, "limit")
             window_seconds = _whole(policies, "w")
@@ -59,7 +60,7 @@ class RateLimit:
         left = [item for item in items if _whole([item], "r") is not None]
         if not left:
             return None
-        # Of several policies the one that is used up first.
+        # Of several policies the one with the fewest requests left.
         item = min(left, key=lambda item: _whole([item], "r") or 0)
         policy = [policy for policy in policies if policy.get("") == item.get("")]
         return cls(
@@ -71,21 +72,22 @@ class RateLimit:
 
 
 def _items(header: str) -> list[dict[str, str]]:
-    """The members of a list with their parameters; what has no name stands under ""."""
+    """The members of a list, each as its parameters; a value without a name is under ""."""
     items = []
     for member in _ITEM.findall(header):
         item: dict[str, str] = {}
         for part in _PART.findall(member):
             key, separator, value = part.partition("=")
-            named = (key, value) if separator else ("", key)
-            item.setdefault(named[0].strip().lower(), named[1].strip())
+            if not separator:
+                key, value = "", key
+            item.setdefault(key.strip().lower(), value.strip())
         items.append(item)
     return items
 
 
 def _whole(items: list[dict[str, str]], key: str) -> int | None:
-    seconds = _number(items, key)
-    return None if seconds is None else int(seconds)
+    number = _number(items, key)
+    return None if number is None else int(number)
 
 
 def _seconds(items: list[dict[str, str]], key: str) -> float | None:
@@ -94,6 +96,6 @@ def _seconds(items: list[dict[str, str]], key: str) -> float | None:
 
 
 def _number(items: list[dict[str, str]], key: str) -> float | None:
-    """The first number under this key."""
+    """The first value under this key that is a number."""
     texts = (item.get(key, "") for item in items)
     return next((float(text) for text in texts if _NUMBER.fullmatch(text)), None)

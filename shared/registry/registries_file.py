@@ -1,25 +1,27 @@
-"""`TOWLINE_REGISTRIES_FILE`: what an operator says of registries. TOML; every secret by reference.
+"""`TOWLINE_REGISTRIES_FILE`: the operator's settings for registries, in TOML.
+
+The file holds no secrets, only the places where they are found.
 
 [registries."registry.example.com:5000"]
 plain_http = false                    # true: http instead of https
-ca_file = "/etc/towline/ca.pem"       # trusted beside nothing else
-client_certificate_file = "..."       # with client_key_file: who we are on TLS
+ca_file = "/etc/towline/ca.pem"       # the only CA that is trusted for this registry
+client_certificate_file = "..."       # our TLS client certificate; needs client_key_file
 proxy = "http://proxy.example:3128"
-private_addresses = false             # true: its realm and redirects may stand on private ones
-username = "ci"                       # with one of the next two
-password_env = "EXAMPLE_PASSWORD"     # the variable that holds it
-password_file = "/run/secrets/ci"     # the file that holds it
-credential_helper = "ecr-login"       # instead of them: a program docker-credential-ecr-login
-connections = 64                      # open at once, requests a second, bytes a second:
-requests_per_second = 10              # for the whole fleet
-bandwidth_bytes_per_second = 100_000_000
-mirrors_only = false                  # true: the registry itself is never asked
+private_addresses = false             # true: realm and redirects may lead to private addresses
+username = "ci"                       # needs one of the next two
+password_env = "EXAMPLE_PASSWORD"     # the environment variable with the password
+password_file = "/run/secrets/ci"     # the file with the password
+credential_helper = "ecr-login"       # instead of username: runs docker-credential-ecr-login
+connections = 64                      # limits for the whole fleet: open connections,
+requests_per_second = 10              # requests per second,
+bandwidth_bytes_per_second = 100_000_000  # bytes per second
+mirrors_only = false                  # true: never send requests to the registry itself
 
-[[registries."docker.io".mirrors]]    # in this order, before the registry itself
-url = "https://mirror.example.com"    # a path in it stands before /v2/
-may = ["resolve", "pull"]             # say what a tag means; serve what a digest names
-repository_prefix = "hub/"            # put before every repository
-namespace = false                     # true: sends ?ns=docker.io, for a proxy of several
+[[registries."docker.io".mirrors]]    # tried in this order, before the registry itself
+url = "https://mirror.example.com"    # a path in it is put before /v2/
+may = ["resolve", "pull"]             # resolve tags; serve content by digest
+repository_prefix = "hub/"            # put before the name of every repository
+namespace = false                     # true: send ?ns=docker.io, for a proxy of several registries
 """
 
 import re
@@ -41,7 +43,7 @@ _REPOSITORY_PREFIX = r"^([a-z0-9]+([._-]+[a-z0-9]+)*/)*$"
 def _web_address(url: str) -> str:
     parts = split_plain(url)
     if parts is None or parts.query or parts.fragment:
-        raise ValueError("an address like https://host:port/path, without user and query")
+        raise ValueError("write a URL like https://host:port/path, without user and query")
     return url.rstrip("/")
 
 
@@ -53,8 +55,8 @@ class _Model(BaseModel):
 
 
 class MirrorEntry(_Model):
-    """What the file says of one mirror. Its own TLS, credentials and limits stand in a table of
-    its own, `[registries."its.host"]`.
+    """The settings of one mirror. Its TLS, credentials and limits are in the entry of its own host,
+    `[registries."its.host"]`.
     """
 
     url: WebAddress
@@ -64,7 +66,7 @@ class MirrorEntry(_Model):
 
 
 class RegistryEntry(_Model):
-    """What the file says of one registry."""
+    """The settings of one registry."""
 
     plain_http: bool | None = None
     ca_file: Path | None = None
@@ -83,19 +85,21 @@ class RegistryEntry(_Model):
     mirrors: tuple[MirrorEntry, ...] = ()
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "RegistryEntry":
+    def _check_combinations(self) -> "RegistryEntry":
         passwords = [self.password_env, self.password_file]
         if (self.username is None) != (passwords == [None, None]) or None not in passwords:
-            raise ValueError("username and one of password_env and password_file belong together")
+            raise ValueError("set username together with one of password_env and password_file")
         if self.username is not None and self.credential_helper is not None:
-            raise ValueError("credential_helper leaves username without a use")
+            raise ValueError("set either credential_helper or username, not both")
         if (self.client_certificate_file is None) != (self.client_key_file is None):
-            raise ValueError("client_certificate_file and client_key_file belong together")
+            raise ValueError("set client_certificate_file together with client_key_file")
         if self.plain_http and (self.ca_file or self.client_certificate_file):
-            raise ValueError("plain_http = true leaves ca_file, or the certificate, without a use")
+            raise ValueError(
+                "plain_http = true cannot be combined with ca_file or client_certificate_file"
+            )
         may = {ability for mirror in self.mirrors for ability in mirror.may}
         if self.mirrors_only and may != {"resolve", "pull"}:
-            raise ValueError("mirrors_only = true needs a mirror that may resolve, and one to pull")
+            raise ValueError("mirrors_only = true needs a mirror that may resolve and one to pull")
         return self
 
 
@@ -104,14 +108,14 @@ class _RegistriesFile(_Model):
 
 
 def read_registries_file(file: Path) -> dict[str, RegistryEntry]:
-    """The entries by the registries' names. Raises InvalidArgument that names file and line."""
+    """The entries by registry name. Raises InvalidArgument that names the file and the line."""
     try:
         text = file.read_text(encoding="utf-8")
         document = tomllib.loads(text)
     except OSError as error:
         raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} cannot be read.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} is no TOML: {error}.") from error
+        raise InvalidArgument(f"TOWLINE_REGISTRIES_FILE {file} is not TOML: {error}.") from error
     try:
         entries = _RegistriesFile.model_validate(document).registries
     except ValidationError as error:
@@ -122,15 +126,15 @@ def read_registries_file(file: Path) -> dict[str, RegistryEntry]:
     for registry in entries:
         if not _is_nameable(registry):
             raise InvalidArgument(
-                f"{_place(file, text, ('registries', registry))}: registries.{registry}: no "
-                f"reference names this registry: write host or host:port, and {DOCKER_HUB} for "
+                f"{_place(file, text, ('registries', registry))}: registries.{registry}: no image "
+                f"reference can name this registry: write host or host:port, and {DOCKER_HUB} for "
                 "Docker Hub."
             )
     return entries
 
 
 def _is_nameable(registry: str) -> bool:
-    """Whether an entry of this name can ever be used."""
+    """Whether an image reference can name this registry, so that its entry is used."""
     try:
         return Reference.parse(f"{registry}/any/image").registry == registry
     except InvalidReference:
@@ -138,7 +142,10 @@ def _is_nameable(registry: str) -> bool:
 
 
 def _place(file: Path, text: str, wanted: tuple[int | str, ...]) -> str:
-    """The file, and the line of the deepest part of `wanted` that the text spells as its own."""
+    """The file, and the line of the deepest part of the path `wanted` that has its own line.
+
+    tomllib gives no line numbers, so headers of tables and keys are searched line by line.
+    """
     best, depth = 0, 0
     table: tuple[int | str, ...] = ()
     seen: dict[tuple[int | str, ...], int] = {}
@@ -156,7 +163,7 @@ def _place(file: Path, text: str, wanted: tuple[int | str, ...]) -> str:
 
 
 def _path(header: str, seen: dict[tuple[int | str, ...], int]) -> tuple[int | str, ...]:
-    """The keys of a table's header; of a table in an array also its index."""
+    """The keys in a table's header; for a table in an array also its index, counted in `seen`."""
     try:
         inner: Any = tomllib.loads(header)
     except tomllib.TOMLDecodeError:

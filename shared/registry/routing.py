@@ -1,4 +1,4 @@
-"""Several hosts for one thing: each is asked in its turn, and the most useful failure is told."""
+"""Tries several hosts for one thing, in order, and reports the most useful failure."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 def first_of(route: Sequence[Host], ask: Callable[[Host], T]) -> T:
-    """What the first host answers that has an answer. Raises the most useful error.
+    """The result of the first host that succeeds. Raises the most useful error if none does.
 
-    Whatever a mirror fails with, the next host may do better: it is down, does not have it, does
-    not know us, serves wrong bytes.
+    Any error moves on to the next host. A mirror may be down, lack the content, refuse our
+    credentials or serve wrong bytes, and the next host may still succeed.
     """
     errors: list[tuple[Host, TowlineError]] = []
     for host in route:
@@ -25,14 +25,15 @@ def first_of(route: Sequence[Host], ask: Callable[[Host], T]) -> T:
         except TowlineError as error:
             errors.append((host, error))
             if host is not route[-1]:
-                _log.info("%s is passed over: %s", host.registry, error)
+                _log.info("Skipping %s: %s", host.registry, error)
     raise most_useful(errors)
 
 
 def most_useful(errors: Sequence[tuple[Host, TowlineError]]) -> TowlineError:
-    """What the registry itself says, unless that is only "not found" and a mirror knows better.
+    """The error to report: the registry's own, unless that is only "not found" and a mirror failed
+    for another reason.
 
-    Source: containerd#12402, where a 404 hid that the network was broken.
+    Source: containerd#12402, where a 404 hid a broken network.
     """
     own = [error for host, error in errors if host.upstream is None]
     mirrors = [error for host, error in errors if host.upstream is not None]

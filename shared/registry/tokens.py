@@ -1,8 +1,9 @@
-"""A token from the service that a Bearer challenge names.
+"""Fetches a token from the token service that a Bearer challenge names.
 
-A refresh or identity token goes by POST (OAuth2), since it must not stand in logs as a password
-does not; a user's password by GET as everywhere. Where the service does not know the one way, the
-other is tried; a password that was refused is not tried again, since some services lock accounts.
+A refresh or identity token is sent in the body of a POST (OAuth2), so that it appears in no access
+log. A password is sent with a GET, as other clients do, in the `Authorization` header. If the
+service does not support that method, the other one is tried. A refused password is not sent again,
+since some services lock accounts.
 Source: distribution's token authentication, https://distribution.github.io/distribution/spec/auth/
 """
 
@@ -26,13 +27,14 @@ from shared.registry.responses import error_of
 from shared.registry.transport import Transport, discard
 from shared.registry.urls import shown, split_plain
 
-# What a token without `expires_in` lives (token authentication specification).
+# The life of a token without `expires_in` (token authentication specification).
 _DEFAULT_LIFE_SECONDS = 60
-# Asked for anew this long before it expires, so that no request meets its end.
+# A token is renewed this long before it expires, so that it does not expire during a request.
 _MARGIN_SECONDS = 5
 _TOKEN_BODY_BYTES = 128 * 1024
-# What token services without OAuth2 answer to a POST: Azure's, Artifactory's, Google's, Docker's.
+# How token services without OAuth2 answer a POST: Azure's, Artifactory's, Google's, Docker's.
 _NO_OAUTH2 = frozenset({400, 401, 404, 405})
+# How token services without support for GET answer one.
 _NO_GET = frozenset({404, 405})
 _CLIENT_ID = "towline"
 
@@ -41,7 +43,7 @@ _Form = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a Bearer challenge asks us to bring, and where it is to be had."""
+    """The token that a Bearer challenge asks for. `realm`: the URL of the token service."""
 
     realm: str
     service: str
@@ -49,22 +51,27 @@ class Wanted:
 
     @classmethod
     def by(cls, challenges: Sequence[Challenge], repository: str) -> "Wanted | None":
-        """The first Bearer challenge, with the scopes of all that name the same service."""
-        bearers = [one for one in challenges if one.scheme == "bearer"]
-        bearers = [one for one in bearers if "realm" in one.parameters]
+        """By the first Bearer challenge, with the scopes of all challenges of the same service.
+
+        None without a Bearer challenge that has a realm.
+        """
+        bearers = [challenge for challenge in challenges if challenge.scheme == "bearer"]
+        bearers = [challenge for challenge in bearers if "realm" in challenge.parameters]
         if not bearers:
             return None
-        realm, service = _place(bearers[0])
+        realm, service = _realm_and_service(bearers[0])
         scopes = [f"repository:{repository}:pull"]
-        for one in bearers:
-            if _place(one) == (realm, service):
-                scopes += one.parameters.get("scope", "").split()
+        for challenge in bearers:
+            if _realm_and_service(challenge) == (realm, service):
+                scopes += challenge.parameters.get("scope", "").split()
         return cls(realm, service, merge_scopes(scopes))
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The `Authorization` header it makes, when it ends (monotonic), and what brings the next."""
+    """`header`: the value of `Authorization`. `expires_at`: by time.monotonic(), with a margin.
+    `refresh_token`: fetches the next token.
+    """
 
     header: str = field(repr=False)
     expires_at: float
@@ -72,7 +79,7 @@ class Token:
 
 
 def merge_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Each resource once with all its actions, sorted: `repository:team/app:pull,push`."""
+    """The scopes, sorted, with one entry for each resource: `repository:team/app:pull,push`."""
     merged: dict[str, set[str]] = {}
     for scope in scopes:
         resource, colon, actions = scope.rpartition(":")
@@ -92,14 +99,14 @@ def fetch_token(
     credentials: Credentials | None,
     refresh_token: str | None = None,
 ) -> Token:
-    """The token. `refresh_token`: what an earlier answer held.
+    """Fetch a token. `refresh_token`: from an earlier response of the same service.
 
     Raises Unauthorized, RegistryUnavailable, RateLimited, RegistryNotAllowed.
     """
     _check_realm(host, wanted.realm)
-    for form, useless in _ways(wanted, credentials, refresh_token):
-        response = _ask(transport, host, wanted, credentials, form)
-        if response.status_code not in useless:
+    for form, unsupported in _methods(wanted, credentials, refresh_token):
+        response = _request(transport, host, wanted, credentials, form)
+        if response.status_code not in unsupported:
             break
         discard(response)
     kept = refresh_token if form and form.get("refresh_token") == refresh_token else None
@@ -111,15 +118,17 @@ def fetch_token(
 
 
 def basic(credentials: Credentials) -> str:
-    """The `Authorization` header of a user and a secret."""
+    """The `Authorization` header for a user name and a secret."""
     pair = f"{credentials.username}:{credentials.secret}".encode()
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
-def _ways(
+def _methods(
     wanted: Wanted, credentials: Credentials | None, refresh_token: str | None
 ) -> Iterator[tuple[_Form | None, frozenset[int]]]:
-    """Forms to POST, None for a GET, each with the answers after which the next is tried."""
+    """The requests to try in this order: the form of a POST, None for a GET. With each, the
+    statuses that mean that the service does not support it.
+    """
     common = {"service": wanted.service, "scope": " ".join(wanted.scopes), "client_id": _CLIENT_ID}
     refresh = common | {"grant_type": "refresh_token"}
     if refresh_token is not None:
@@ -131,11 +140,11 @@ def _ways(
         yield None, frozenset()
     else:
         yield None, _NO_GET
-        who = {"username": credentials.username, "password": credentials.secret}
-        yield common | {"grant_type": "password"} | who, frozenset()
+        login = {"username": credentials.username, "password": credentials.secret}
+        yield common | {"grant_type": "password"} | login, frozenset()
 
 
-def _ask(
+def _request(
     transport: Transport,
     host: Host,
     wanted: Wanted,
@@ -151,47 +160,60 @@ def _ask(
     return transport.send("GET", f"{wanted.realm}{separator}{urlencode(query)}", headers, host)
 
 
-def _place(challenge: Challenge) -> tuple[str, str]:
+def _realm_and_service(challenge: Challenge) -> tuple[str, str]:
     return challenge.parameters["realm"], challenge.parameters.get("service", "")
 
 
 def _check_realm(host: Host, realm: str) -> None:
-    """The realm is whatever the registry says: no secret goes where it should not."""
+    """Raises Unauthorized unless the realm is an https URL, or http of a registry on plain http.
+
+    The registry chooses the realm, and our credentials are sent there.
+    """
     schemes = {"https", "http"} if host.base.startswith("http://") else {"https"}
     parts = split_plain(realm)
     if parts is None or parts.scheme not in schemes:
         raise Unauthorized(
-            f"{host.registry} names a token service that is not trusted: it must be an https URL."
+            f"{host.registry} names an untrusted token service: its realm must be an https URL "
+            "without user information."
         )
 
 
 def _refused(error: TowlineError) -> TowlineError:
-    """A token service says 400, 401, 403 or 404 alike to wrong credentials."""
+    """Unauthorized for every refusal: token services answer 400, 401, 403 or 404 to wrong
+    credentials.
+    """
     if isinstance(error, RegistryUnavailable | RateLimited):
         return error
     return Unauthorized(error.message, error.code)
 
 
 def _token(response: requests.Response, asked: str, kept: str | None) -> Token:
-    """The token of an answer. Its life counts from now: `issued_at` is of another clock."""
+    """The token of a response. `kept`: the refresh token to keep if the response has none.
+
+    Its life is counted from now: `issued_at` is by another clock.
+    """
     try:
         document = json.loads(response.raw.read(_TOKEN_BODY_BYTES, decode_content=True))
         token = document.get("token") or document.get("access_token")
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RegistryUnavailable(f"{asked} broke off on its way.") from error
+        raise RegistryUnavailable(f"{asked} is incomplete: the connection was lost.") from error
     except (ValueError, AttributeError, RecursionError):
-        # Not chained: what could not be parsed may hold the token.
+        # Not chained: the text that could not be parsed may contain the token.
         token = None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryUnavailable(f"{asked} did not come: the answer holds none.")
+        raise RegistryUnavailable(f"{asked} is missing: the response contains no usable token.")
     life_seconds = _life_seconds(document.get("expires_in"))
-    ends = time.monotonic() + life_seconds - min(_MARGIN_SECONDS, life_seconds / 4)
-    refresh_token = document.get("refresh_token")
-    return Token(f"Bearer {token}", ends, refresh_token if isinstance(refresh_token, str) else kept)
+    expires_at = time.monotonic() + life_seconds - min(_MARGIN_SECONDS, life_seconds / 4)
+    new_refresh_token = document.get("refresh_token")
+    return Token(
+        f"Bearer {token}",
+        expires_at,
+        new_refresh_token if isinstance(new_refresh_token, str) else kept,
+    )
 
 
 def _life_seconds(expires_in: Any) -> float:
-    """What the token service says, where that is a usable number."""
+    """`expires_in` if it is a positive number, else the specification's default."""
     try:
         seconds = float(expires_in)
     except (TypeError, ValueError, OverflowError):

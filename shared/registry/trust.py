@@ -1,8 +1,8 @@
-"""Whom TLS trusts, and who we are on it.
+"""The CA that TLS trusts for a request, and the client certificate that it presents.
 
-A registry with a CA of its own is trusted by that alone. Its guests - storage behind a redirect, a
-token service - may have certificates of the same CA or of a public one, so that both count there.
-The client certificate is shown to the registry only.
+For a registry with a `ca_file` only that CA is trusted. The registry's token service and storage
+may have certificates from the same CA or from a public one, so both are trusted there. The client
+certificate is presented only to the registry itself.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,15 @@ from pathlib import Path
 from shared.errors import TlsFailed
 from shared.registry.hosts import Host
 
-# Far more than all the authorities of the world.
+# Far more than a bundle of all public CAs.
 _MAX_CHARACTERS = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """`verify` and `cert` as `requests` takes them; `authority`: a CA in PEM beside `verify`."""
+    """`verify` and `cert`: as `requests` takes them. `authority`: a CA in PEM that is trusted in
+    addition to `verify`.
+    """
 
     verify: str | bool
     cert: tuple[str, str] | None = None
@@ -25,7 +27,10 @@ class Trust:
 
     @classmethod
     def of(cls, host: Host, *, is_own: bool) -> "Trust":
-        """For the registry itself, or for a guest of it. Raises TlsFailed for missing files."""
+        """For a request to the registry itself (`is_own`) or to another origin that it has named.
+
+        Raises TlsFailed if a configured file cannot be read.
+        """
         if is_own:
             for setting, file in (("ca_file", host.verify), *_named(host.cert)):
                 if isinstance(file, str):
@@ -45,5 +50,7 @@ def _read(host: Host, setting: str, file: str, characters: int = _MAX_CHARACTERS
         with Path(file).open(encoding="ascii", errors="replace") as opened:
             return opened.read(characters)
     except OSError as error:
-        why = error.strerror or "it cannot be read"
-        raise TlsFailed(f"The {setting} of {host.registry} is of no use: {file}: {why}.") from None
+        reason = error.strerror or "it cannot be read"
+        raise TlsFailed(
+            f"The {setting} of {host.registry} cannot be used: {file}: {reason}."
+        ) from None

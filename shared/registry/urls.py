@@ -1,16 +1,18 @@
-"""Web addresses: which are plain, which lead to the same place, how they are shown."""
+"""URLs: which are acceptable, which have the same origin, and how they appear in messages."""
 
 from urllib.parse import SplitResult, urlsplit
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Whether two URLs lead to the same scheme, host and port."""
+    """Whether two URLs have the same scheme, host and port."""
     a, b = urlsplit(one), urlsplit(other)
     return (a.scheme, a.hostname, _port(a)) == (b.scheme, b.hostname, _port(b))
 
 
 def split_plain(url: str) -> SplitResult | None:
-    """The parts of an http(s) URL without user information, None for anything else."""
+    """The parts of an http or https URL. None for any other URL, and for one with user
+    information.
+    """
     try:
         parts = urlsplit(url)
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -22,7 +24,7 @@ def split_plain(url: str) -> SplitResult | None:
 
 
 def shown(url: str) -> str:
-    """A URL for people: without its query, which may be a signature."""
+    """The URL for a message: without its query, which may hold a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{parts.path}"
 

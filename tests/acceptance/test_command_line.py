@@ -109,8 +109,8 @@ def test_detach_prints_the_id_of_a_pull_that_goes_on(served: Fleet, registry: Fa
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["pull", "UPPER"], 2, "is no image reference"),
-        (["pull", "alpine", "--platform", "////"], 2, "is no platform"),
+        (["pull", "UPPER"], 2, "is not an image reference"),
+        (["pull", "alpine", "--platform", "////"], 2, "is not a platform"),
         (["pull", "alpine", "--priority", "10"], 2, "0<=x<=9"),
         (["pull", "alpine", "--label", "x"], 2, "KEY=VALUE"),
         (["pull"], 2, "Missing argument"),
@@ -136,7 +136,7 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
         ("TOWLINE_BROKER_URL", "", 2, "TOWLINE_BROKER_URL is not set"),
         ("TOWLINE_DATABASE_URL", f"mysql://u:{SECRET}@h/d", 2, "must begin with postgresql://"),
         ("TOWLINE_ATTEMPTS", SECRET, 2, "TOWLINE_ATTEMPTS cannot be used"),
-        ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h:x/d", 2, "port is no number"),
+        ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h:x/d", 2, "port is not a number"),
         ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h/d?schema=t", 2, "no parameter schema"),
         ("TOWLINE_BROKER_URL", f"valkey://:{SECRET}@h", 2, "must begin with redis://"),
         ("TOWLINE_BROKER_URL", f"redis://:12#{SECRET}@h/0", 2, "TOWLINE_BROKER_URL cannot be used"),

@@ -107,7 +107,7 @@ def test_a_registries_file_that_cannot_be_used_is_wrong_usage_and_starts_nothing
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with passable_directory() as home:
-        for file, sentence in (("none.toml", "cannot be read"), ("bad.toml", "is no TOML")):
+        for file, sentence in (("none.toml", "cannot be read"), ("bad.toml", "is not TOML")):
             (home / "bad.toml").write_text("[registries")
             monkeypatch.setenv("TOWLINE_REGISTRIES_FILE", str(home / file))
             status, out, err = run(home, "pull", "alpine")

@@ -65,7 +65,7 @@ class Auth:
             return None
         token = secret(f"token-{next(_serial)}")
         self.issued[token] = time.monotonic() + (self.life_seconds or 60)
-        self.scopes[token] = {one for scope in asked.get("scope", ()) for one in scope.split()}
+        self.scopes[token] = {scope for line in asked.get("scope", ()) for scope in line.split()}
         document: dict[str, Any] = {self.token_key: token}
         if method == "POST":
             # What OAuth2 calls it, whatever the older way does.

@@ -29,4 +29,6 @@ class FakeResolver:
         self.asked.append(host)
         answers = self._answers[host]
         addresses = answers.pop(0) if len(answers) > 1 else answers[0]
-        return [found for one in addresses for found in _real(one, port, *arguments, **options)]
+        return [
+            found for address in addresses for found in _real(address, port, *arguments, **options)
+        ]

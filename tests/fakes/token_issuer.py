@@ -133,7 +133,7 @@ class TokenIssuer:
         # A sequence of two integers; ES256 wants both as 32 bytes, one after the other.
         first_length = der[3]
         first, second = der[4 : 4 + first_length], der[6 + first_length :]
-        return b"".join(int.from_bytes(one).to_bytes(32) for one in (first, second))
+        return b"".join(int.from_bytes(half).to_bytes(32) for half in (first, second))
 
 
 class _Server(ThreadingHTTPServer):

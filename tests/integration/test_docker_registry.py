@@ -105,14 +105,14 @@ def layer_of(client: RegistryClient, registry: DockerRegistry) -> bytes:
     return raw
 
 
-def test_a_login_opens_a_registry_whose_authority_is_trusted(
+def test_a_login_works_over_tls_with_a_trusted_ca(
     client: RegistryClient, registry: DockerRegistry, log_in: Callable[[str], None]
 ) -> None:
     log_in(SECRET)
     assert layer_of(client, registry)
 
 
-def test_a_login_of_the_registries_file_opens_it_too(
+def test_a_login_of_the_registries_file_works(
     client_of: Callable[..., RegistryClient],
     registry: DockerRegistry,
     tls: Certificates,
@@ -124,7 +124,7 @@ def test_a_login_of_the_registries_file_opens_it_too(
 
 
 @pytest.mark.parametrize("secret", [None, secret("wrong")])
-def test_nobody_else_gets_in_until_the_login_is_right(
+def test_access_is_refused_until_the_login_is_correct(
     client: RegistryClient,
     registry: DockerRegistry,
     log_in: Callable[[str], None],
@@ -140,7 +140,7 @@ def test_nobody_else_gets_in_until_the_login_is_right(
     assert layer_of(client, registry)
 
 
-def test_an_unknown_authority_is_refused_before_any_secret_is_sent(
+def test_an_unknown_ca_is_refused_before_any_secret_is_sent(
     client_of: Callable[..., RegistryClient],
     registry: DockerRegistry,
     log_in: Callable[[str], None],
@@ -152,7 +152,7 @@ def test_an_unknown_authority_is_refused_before_any_secret_is_sent(
     assert isinstance(caught.value, errors.PermanentError)
 
 
-def test_another_authority_than_the_one_that_signed_is_refused(
+def test_a_ca_that_did_not_sign_the_certificate_is_refused(
     client_of: Callable[..., RegistryClient], registry: DockerRegistry, tmp_path: Path
 ) -> None:
     other = certificates(tmp_path / "other")
@@ -160,7 +160,7 @@ def test_another_authority_than_the_one_that_signed_is_refused(
         client_of(f'ca_file = "{other.authority}"').manifest(name(registry))
 
 
-def test_plain_http_to_a_registry_of_tls_ends_in_a_typed_error(
+def test_http_to_a_registry_with_tls_becomes_a_typed_error(
     client_of: Callable[..., RegistryClient], registry: DockerRegistry
 ) -> None:
     with pytest.raises(errors.TowlineError, match="400"):

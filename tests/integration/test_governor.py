@@ -1,4 +1,4 @@
-"""The gate that a fleet shares, on a real Redis."""
+"""The rate limiter that the fleet shares, on a real Redis."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -45,214 +45,224 @@ def governors(redis_url: str) -> Iterator[Callable[..., Governor]]:
 
 
 @pytest.fixture
-def one(governors: Callable[..., Governor]) -> Governor:
+def limiter(governors: Callable[..., Governor]) -> Governor:
     return governors()
 
 
 @pytest.fixture
-def other(governors: Callable[..., Governor]) -> Governor:
+def other_limiter(governors: Callable[..., Governor]) -> Governor:
     return governors()
 
 
 @pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verdict stays fresh, and nothing is given back by itself."""
+def stays_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A permit stays fresh, and no thread sends released permits back."""
     monkeypatch.setattr(gate, "_FRESH_SECONDS", 3600.0)
     monkeypatch.setattr(Governor, "_run", lambda _: None)
 
 
 @pytest.fixture
-def asked(one: Governor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The permits that `one` asked the fleet for."""
+def asked(limiter: Governor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the permits that `limiter` asks Redis for."""
     asked: list[str] = []
-    enter = one.knowledge.enter
+    enter = limiter.knowledge.enter
 
-    def noting(host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
+    def record(host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
         asked.append(permit)
         return enter(host, permit, limits, left)
 
-    monkeypatch.setattr(one.knowledge, "enter", noting)
+    monkeypatch.setattr(limiter.knowledge, "enter", record)
     return asked
 
 
 @pytest.fixture
-def paced(one: Governor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The hosts and bytes that `one` told the fleet of; nobody waits."""
+def paced(limiter: Governor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The hosts and bytes that `limiter` reports to Redis; no reader waits."""
     paced: list[tuple[str, int]] = []
 
-    def noting(host: str, count: int, bytes_per_second: int) -> float:
+    def record(host: str, count: int, bytes_per_second: int) -> float:
         paced.append((host, count))
         return 0.0
 
-    monkeypatch.setattr(one.knowledge, "pace", noting)
+    monkeypatch.setattr(limiter.knowledge, "pace", record)
     return paced
 
 
-def is_over(client: redis.Redis, host: str, *fields: str) -> None:
-    """The time has come."""
+def let_pass(client: redis.Redis, host: str, *fields: str) -> None:
+    """Move these times of the host into the past."""
     for field in fields:
         client.hset(f"towline:registry:{host}", field, 1)
 
 
-def test_the_fleet_shares_its_connections(one: Governor, other: Governor, host: str) -> None:
-    first, second = one.enter(host, 2), other.enter(host, 2)
+def test_the_fleet_shares_the_connections_of_a_host(
+    limiter: Governor, other_limiter: Governor, host: str
+) -> None:
+    first, second = limiter.enter(host, 2), other_limiter.enter(host, 2)
     with pytest.raises(HeldBack, match="all 2 connections") as caught:
-        other.enter(host, 2)
+        other_limiter.enter(host, 2)
     assert caught.value.retry_after_seconds == 1
     first.leave()
-    # Given back by the next request of its process, or soon by itself.
-    one.enter(host, 2).leave()
+    # The next request of this process sends it back; otherwise the thread does, within a second.
+    limiter.enter(host, 2).leave()
     second.leave()
 
 
-def test_a_connection_comes_back_without_another_request(
-    one: Governor, client: redis.Redis, host: str
+def test_a_released_connection_is_sent_back_without_another_request(
+    limiter: Governor, client: redis.Redis, host: str
 ) -> None:
-    one.enter(host).leave()
+    limiter.enter(host).leave()
     wait_until(lambda: client.zcard(f"towline:registry:{host}:connections") == 0)
 
 
-def test_a_connection_that_is_waited_for_is_used(one: Governor, host: str) -> None:
-    first = one.enter(host, 1)
+def test_a_waiting_request_gets_the_next_released_connection(limiter: Governor, host: str) -> None:
+    first = limiter.enter(host, 1)
     second: list[Permit] = []
-    waits = threading.Thread(target=lambda: second.append(one.enter(host, 1)))
+    waits = threading.Thread(target=lambda: second.append(limiter.enter(host, 1)))
     waits.start()
     first.leave()
     waits.join()
     assert len(second) == 1
 
 
-def test_the_connections_of_a_dead_worker_lapse(
-    one: Governor, client: redis.Redis, host: str
+def test_the_connections_of_a_killed_worker_expire(
+    limiter: Governor, client: redis.Redis, host: str
 ) -> None:
     client.zadd(f"towline:registry:{host}:connections", {"dead": 1})
-    one.enter(host, 1).leave()
+    limiter.enter(host, 1).leave()
 
 
-def test_a_connection_in_use_is_renewed(one: Governor, client: redis.Redis, host: str) -> None:
-    permit = one.enter(host)
+def test_a_connection_in_use_is_renewed(limiter: Governor, client: redis.Redis, host: str) -> None:
+    permit = limiter.enter(host)
     client.zadd(f"towline:registry:{host}:connections", {permit.id: 1})
-    one.knowledge.renew([(host, permit.id)])
+    limiter.knowledge.renew([(host, permit.id)])
     assert client.zscore(f"towline:registry:{host}:connections", permit.id) > 1e9
 
 
-def test_a_rate_limit_that_one_meets_holds_all_back(
-    one: Governor, other: Governor, host: str
+def test_a_429_of_one_worker_stops_the_whole_fleet(
+    limiter: Governor, other_limiter: Governor, host: str
 ) -> None:
-    assert one.enter(host).hold(60) == 60
-    for governor in (one, other):
-        with pytest.raises(HeldBack, match="for 60 s more") as caught:
+    assert limiter.enter(host).hold(60) == 60
+    for governor in (limiter, other_limiter):
+        with pytest.raises(HeldBack, match="nothing for 60 s") as caught:
             governor.enter(host)
         assert 59 < (caught.value.retry_after_seconds or 0) <= 60
-    # The longest wait that was asked for holds.
-    assert other.knowledge.hold(host, 1) > 59
+    # A shorter wait does not replace a longer one.
+    assert other_limiter.knowledge.hold(host, 1) > 59
 
 
-def test_after_a_rate_limit_one_alone_looks_whether_it_is_over(
-    one: Governor, other: Governor, client: redis.Redis, host: str
+def test_after_a_429_a_single_request_probes_the_host(
+    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
 ) -> None:
-    one.enter(host).hold(60)
-    is_over(client, host, "held_until")
-    scout = other.enter(host)
+    limiter.enter(host).hold(60)
+    let_pass(client, host, "held_until")
+    probe = other_limiter.enter(host)
     with pytest.raises(HeldBack) as caught:
-        one.enter(host)
+        limiter.enter(host)
     assert caught.value.retry_after_seconds == 1
-    scout.answered()
-    one.enter(host).leave()
+    probe.answered()
+    limiter.enter(host).leave()
 
 
-def test_a_scout_that_never_comes_back_is_replaced(
-    one: Governor, other: Governor, client: redis.Redis, host: str
+def test_a_probe_that_never_ends_is_replaced(
+    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
 ) -> None:
-    one.enter(host).hold(60)
-    is_over(client, host, "held_until")
-    one.enter(host)
-    is_over(client, host, "probe_until")
-    other.enter(host).leave()
+    limiter.enter(host).hold(60)
+    let_pass(client, host, "held_until")
+    limiter.enter(host)
+    let_pass(client, host, "probe_until")
+    other_limiter.enter(host).leave()
 
 
-def test_without_a_time_the_wait_doubles(one: Governor, client: redis.Redis, host: str) -> None:
+def test_the_wait_doubles_if_the_registry_names_no_time(
+    limiter: Governor, client: redis.Redis, host: str
+) -> None:
     waits = []
     for _ in range(7):
-        waits.append(round(one.enter(host).hold(None)))
-        is_over(client, host, "held_until")
+        waits.append(round(limiter.enter(host).hold(None)))
+        let_pass(client, host, "held_until")
     assert waits == [2, 4, 8, 16, 32, 60, 60]
-    one.enter(host).answered()
-    assert round(one.enter(host).hold(None)) == 2
+    limiter.enter(host).answered()
+    assert round(limiter.enter(host).hold(None)) == 2
 
 
-def test_many_who_meet_one_rate_limit_count_as_one(one: Governor, host: str) -> None:
-    permits = [one.enter(host) for _ in range(10)]
+def test_several_requests_that_meet_the_same_429_are_counted_once(
+    limiter: Governor, host: str
+) -> None:
+    permits = [limiter.enter(host) for _ in range(10)]
     assert [round(permit.hold(None)) for permit in permits] == [2] * 10
 
 
-def test_a_dead_host_is_not_asked_by_anybody(
-    one: Governor, other: Governor, client: redis.Redis, host: str
+def test_no_worker_sends_a_request_to_an_unreachable_host(
+    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
 ) -> None:
-    one.enter(host).bury()
-    for governor in (one, other):
+    limiter.enter(host).bury()
+    for governor in (limiter, other_limiter):
         with pytest.raises(HostIsDead):
             governor.enter(host)
-    is_over(client, host, "dead_until")
-    scout = other.enter(host)
+    let_pass(client, host, "dead_until")
+    probe = other_limiter.enter(host)
     with pytest.raises(HostIsDead):
-        one.enter(host)
-    scout.answered()
-    one.enter(host).leave()
+        limiter.enter(host)
+    probe.answered()
+    limiter.enter(host).leave()
 
 
-def test_requests_take_turns(one: Governor, other: Governor, host: str) -> None:
-    one.enter(host, requests_per_second=0.1).leave()
-    with pytest.raises(HeldBack, match=r"no more than 0\.1 times a second") as caught:
-        other.enter(host, requests_per_second=0.1)
+def test_the_fleet_keeps_to_the_requests_per_second(
+    limiter: Governor, other_limiter: Governor, host: str
+) -> None:
+    limiter.enter(host, requests_per_second=0.1).leave()
+    with pytest.raises(HeldBack, match=r"limited to 0\.1 requests per second") as caught:
+        other_limiter.enter(host, requests_per_second=0.1)
     assert 9 < (caught.value.retry_after_seconds or 0) <= 10
 
 
-def test_bytes_take_turns(one: Governor, other: Governor, host: str) -> None:
-    assert one.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(0, abs=1)
-    assert other.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(100, abs=1)
+def test_the_fleet_keeps_to_the_bandwidth(
+    limiter: Governor, other_limiter: Governor, host: str
+) -> None:
+    assert limiter.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(0, abs=1)
+    assert other_limiter.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(100, abs=1)
 
 
-def test_bodies_that_follow_each_other_fill_a_portion_together(
-    one: Governor, paced: list[tuple[str, int]], host: str
+def test_consecutive_bodies_fill_a_portion_together(
+    limiter: Governor, paced: list[tuple[str, int]], host: str
 ) -> None:
     for _ in range(6):
-        with one.enter(host, bandwidth_bytes_per_second=1000) as permit:
+        with limiter.enter(host, bandwidth_bytes_per_second=1000) as permit:
             permit.received(20)
             permit.received(20)
     assert paced == [(host, 100), (host, 100)]
 
 
-def test_bodies_that_come_at_once_fill_a_portion_together(
-    one: Governor, paced: list[tuple[str, int]], host: str
+def test_simultaneous_bodies_fill_a_portion_together(
+    limiter: Governor, paced: list[tuple[str, int]], host: str
 ) -> None:
-    permits = [one.enter(host, bandwidth_bytes_per_second=1000) for _ in range(3)]
+    permits = [limiter.enter(host, bandwidth_bytes_per_second=1000) for _ in range(3)]
     for permit in permits:
         permit.received(40)
     assert paced == [(host, 120)]
 
 
-def test_bytes_of_another_host_fill_no_portion_of_this_one(
-    one: Governor, paced: list[tuple[str, int]], host: str
+def test_each_host_has_its_own_portion(
+    limiter: Governor, paced: list[tuple[str, int]], host: str
 ) -> None:
     for name in (host, "other-" + host):
-        one.enter(name, bandwidth_bytes_per_second=1000).received(60)
+        limiter.enter(name, bandwidth_bytes_per_second=1000).received(60)
     assert paced == []
 
 
-def test_without_a_cap_the_fleet_is_told_of_no_bytes(
-    one: Governor, paced: list[tuple[str, int]], host: str
+def test_without_a_bandwidth_limit_no_bytes_are_reported(
+    limiter: Governor, paced: list[tuple[str, int]], host: str
 ) -> None:
-    one.enter(host).received(10**9)
+    limiter.enter(host).received(10**9)
     assert paced == []
 
 
-def test_hosts_do_not_know_each_other(one: Governor, host: str) -> None:
-    one.enter(host).bury()
-    one.enter("other-" + host).leave()
+def test_an_unreachable_host_does_not_affect_another_host(limiter: Governor, host: str) -> None:
+    limiter.enter(host).bury()
+    limiter.enter("other-" + host).leave()
 
 
-def test_without_redis_the_gate_stays_open_a_crack(
+def test_without_redis_a_process_may_open_two_connections(
     governors: Callable[..., Governor], host: str
 ) -> None:
     alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
@@ -261,14 +271,14 @@ def test_without_redis_the_gate_stays_open_a_crack(
         alone.enter(host)
     permits[0].leave()
     assert alone.enter(host).hold(30) == 30
-    with pytest.raises(HeldBack, match="asked all workers to wait"):
+    with pytest.raises(HeldBack, match="asked for a pause"):
         alone.enter(host)
     alone.enter("other-" + host).bury()
     with pytest.raises(HostIsDead):
         alone.enter("other-" + host)
 
 
-def test_one_process_without_redis_has_all_the_connections(host: str) -> None:
+def test_a_single_process_without_redis_may_open_all_connections(host: str) -> None:
     alone = Governor(None, Limits(connections=3))
     permits = [alone.enter(host) for _ in range(3)]
     with pytest.raises(HeldBack):
@@ -280,48 +290,50 @@ def test_one_process_without_redis_has_all_the_connections(host: str) -> None:
     alone.close()
 
 
-def test_what_redis_lost_is_learnt_anew(one: Governor, client: redis.Redis, host: str) -> None:
-    permit = one.enter(host)
+def test_requests_work_after_redis_has_lost_its_data(
+    limiter: Governor, client: redis.Redis, host: str
+) -> None:
+    permit = limiter.enter(host)
     permit.hold(60)
     client.flushdb()
     client.script_flush()
-    one.enter(host).leave()
+    limiter.enter(host).leave()
     permit.leave()
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_a_request_that_follows_at_once_goes_by_the_permit_of_the_one_before(
-    one: Governor, asked: list[str], host: str
+@pytest.mark.usefixtures("stays_fresh")
+def test_the_next_request_reuses_a_released_permit(
+    limiter: Governor, asked: list[str], host: str
 ) -> None:
-    first = one.enter(host)
+    first = limiter.enter(host)
     first.leave()
-    second = one.enter(host)
+    second = limiter.enter(host)
     assert second is not first
     assert asked == [first.id] == [second.id]
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_a_permit_that_is_in_use_is_not_shared(one: Governor, asked: list[str], host: str) -> None:
-    permits = [one.enter(host) for _ in range(3)]
+@pytest.mark.usefixtures("stays_fresh")
+def test_a_permit_in_use_is_not_reused(limiter: Governor, asked: list[str], host: str) -> None:
+    permits = [limiter.enter(host) for _ in range(3)]
     assert asked == [permit.id for permit in permits]
     assert len(set(asked)) == 3
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_ten_requests_one_after_another_are_one_connection_and_one_question(
-    one: Governor, client: redis.Redis, asked: list[str], host: str
+@pytest.mark.usefixtures("stays_fresh")
+def test_ten_consecutive_requests_take_one_connection_and_one_round_trip(
+    limiter: Governor, client: redis.Redis, asked: list[str], host: str
 ) -> None:
     out = []
     for _ in range(10):
-        with one.enter(host):
+        with limiter.enter(host):
             out.append(client.zcard(f"towline:registry:{host}:connections"))
     assert out == [1] * 10
     assert len(asked) == 1
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_when_the_verdict_is_not_fresh_each_asks_and_gives_the_one_before_back(
-    one: Governor,
+@pytest.mark.usefixtures("stays_fresh")
+def test_without_fresh_permits_each_request_asks_redis_and_releases_the_previous_permit(
+    limiter: Governor,
     client: redis.Redis,
     asked: list[str],
     host: str,
@@ -330,49 +342,59 @@ def test_when_the_verdict_is_not_fresh_each_asks_and_gives_the_one_before_back(
     monkeypatch.setattr(gate, "_FRESH_SECONDS", 0)
     out = []
     for _ in range(10):
-        with one.enter(host):
+        with limiter.enter(host):
             out.append(client.zcard(f"towline:registry:{host}:connections"))
     assert out == [1] * 10
     assert len(set(asked)) == 10
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_another_host_is_asked_about(one: Governor, asked: list[str], host: str) -> None:
-    one.enter(host).leave()
-    one.enter("other-" + host)
+@pytest.mark.usefixtures("stays_fresh")
+def test_a_permit_is_not_reused_for_another_host(
+    limiter: Governor, asked: list[str], host: str
+) -> None:
+    limiter.enter(host).leave()
+    limiter.enter("other-" + host)
     assert len(set(asked)) == 2
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_other_limits_are_asked_about(one: Governor, asked: list[str], host: str) -> None:
-    one.enter(host, 2).leave()
-    one.enter(host, 1)
+@pytest.mark.usefixtures("stays_fresh")
+def test_a_permit_is_not_reused_under_other_limits(
+    limiter: Governor, asked: list[str], host: str
+) -> None:
+    limiter.enter(host, 2).leave()
+    limiter.enter(host, 1)
     assert len(set(asked)) == 2
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_where_requests_take_turns_each_asks(one: Governor, asked: list[str], host: str) -> None:
+@pytest.mark.usefixtures("stays_fresh")
+def test_no_permit_is_reused_under_a_limit_of_requests_per_second(
+    limiter: Governor, asked: list[str], host: str
+) -> None:
     for _ in range(2):
-        one.enter(host, requests_per_second=1000).leave()
+        limiter.enter(host, requests_per_second=1000).leave()
     assert len(set(asked)) == 2
 
 
-@pytest.mark.usefixtures("unhurried")
+@pytest.mark.usefixtures("stays_fresh")
 @pytest.mark.parametrize("left", ["before", "after"])
 @pytest.mark.parametrize(
     ("trouble", "refusal"),
     [(lambda permit: permit.hold(60), HeldBack), (Permit.bury, HostIsDead)],
-    ids=["held", "buried"],
+    ids=["held", "unreachable"],
 )
-def test_after_bad_news_the_fleet_is_asked_although_a_permit_is_fresh(
-    one: Governor,
+def test_a_fresh_permit_is_not_reused_after_a_failure_of_its_host(
+    limiter: Governor,
     asked: list[str],
     host: str,
     trouble: Callable[[Permit], object],
     refusal: type[Exception],
     left: str,
 ) -> None:
-    fresh, unlucky, elsewhere = one.enter(host), one.enter(host), one.enter("other-" + host)
+    fresh, unlucky, elsewhere = (
+        limiter.enter(host),
+        limiter.enter(host),
+        limiter.enter("other-" + host),
+    )
     elsewhere.leave()
     if left == "before":
         fresh.leave()
@@ -380,43 +402,41 @@ def test_after_bad_news_the_fleet_is_asked_although_a_permit_is_fresh(
     if left == "after":
         fresh.leave()
     with pytest.raises(refusal):
-        one.enter(host)
+        limiter.enter(host)
     assert len(asked) == 4
-    # Nobody said anything about the other one.
-    assert one.enter("other-" + host).id == elsewhere.id
+    # The state of the other_limiter host is unchanged.
+    assert limiter.enter("other-" + host).id == elsewhere.id
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_a_scout_that_found_nothing_out_leaves_its_permit_to_nobody(
-    one: Governor, client: redis.Redis, asked: list[str], host: str
+@pytest.mark.usefixtures("stays_fresh")
+def test_the_permit_of_an_unanswered_probe_is_not_reused(
+    limiter: Governor, client: redis.Redis, asked: list[str], host: str
 ) -> None:
-    one.enter(host).hold(60)
-    is_over(client, host, "held_until")
-    one.enter(host).leave()
+    limiter.enter(host).hold(60)
+    let_pass(client, host, "held_until")
+    limiter.enter(host).leave()
     with pytest.raises(HeldBack):
-        one.enter(host)
+        limiter.enter(host)
     assert len(asked) == 3
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_a_permit_that_is_left_twice_does_not_free_the_connection_of_its_heir(
-    one: Governor, other: Governor, client: redis.Redis, host: str
+@pytest.mark.usefixtures("stays_fresh")
+def test_a_second_release_does_not_free_the_connection_of_a_reused_permit(
+    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
 ) -> None:
-    first = one.enter(host, 1)
+    first = limiter.enter(host, 1)
     first.leave()
-    heir = one.enter(host, 1)
+    successor = limiter.enter(host, 1)
     first.leave()
-    # Would give back what came back.
-    one.enter(host, 2)
-    assert client.zscore(f"towline:registry:{host}:connections", heir.id) is not None
-    heir.leave()
-    assert one.enter(host, 1).id == heir.id
+    # This request sends released permits back; the reused one must not be among them.
+    limiter.enter(host, 2)
+    assert client.zscore(f"towline:registry:{host}:connections", successor.id) is not None
+    successor.leave()
+    assert limiter.enter(host, 1).id == successor.id
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_without_redis_every_request_asks_this_process(
-    governors: Callable[..., Governor], host: str
-) -> None:
+@pytest.mark.usefixtures("stays_fresh")
+def test_without_redis_no_permit_is_reused(governors: Callable[..., Governor], host: str) -> None:
     alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
     ids = set()
     for _ in range(5):

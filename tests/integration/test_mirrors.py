@@ -82,7 +82,7 @@ def pull(driver: Driver, upstream: FakeRegistry) -> dict[str, object]:
     return driver.pull(f"{upstream.host}/team/app:1")
 
 
-def test_a_mirror_serves_all_and_the_registry_is_not_asked(
+def test_a_mirror_serves_a_whole_image_without_the_registry(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     receipt = pull(driver, upstream)
@@ -93,7 +93,7 @@ def test_a_mirror_serves_all_and_the_registry_is_not_asked(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
-def test_a_mirror_that_answers_with_an_error_is_passed_over(
+def test_a_mirror_that_answers_with_an_error_is_skipped(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry, status: int
 ) -> None:
     mirror.fail(Status(path="/v2/", status=status))
@@ -102,7 +102,7 @@ def test_a_mirror_that_answers_with_an_error_is_passed_over(
     assert len(upstream.asked(DIGEST)) == 1
 
 
-def test_a_mirror_without_the_layer_is_passed_over(
+def test_a_mirror_without_the_layer_is_skipped(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     del mirror.blobs[DIGEST]
@@ -110,7 +110,7 @@ def test_a_mirror_without_the_layer_is_passed_over(
     assert driver.delays == []
 
 
-def test_a_mirror_that_serves_wrong_bytes_is_passed_over(
+def test_a_mirror_that_serves_wrong_bytes_is_excluded(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     mirror.fail(Corrupt(path=DIGEST, byte=5))
@@ -125,7 +125,7 @@ def test_a_mirror_that_serves_wrong_bytes_is_passed_over(
     assert len(mirror.requests) == before
 
 
-def test_a_mirror_that_serves_another_manifest_is_passed_over(
+def test_a_mirror_that_serves_another_manifest_is_skipped(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     mirror.fail(Corrupt(path="/manifests/", byte=30))
@@ -133,7 +133,7 @@ def test_a_mirror_that_serves_another_manifest_is_passed_over(
     assert len(upstream.asked("/manifests/1")) == 1
 
 
-def test_a_mirror_that_breaks_off_is_continued_by_the_registry(
+def test_the_registry_continues_a_body_that_a_mirror_cut(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     mirror.fail(CutAt(path=DIGEST, byte=200_000))
@@ -143,7 +143,7 @@ def test_a_mirror_that_breaks_off_is_continued_by_the_registry(
     assert driver.delays == []
 
 
-def test_a_mirror_with_an_empty_body_is_passed_over(
+def test_a_mirror_with_an_empty_body_is_skipped(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     mirror.fail(Cut(path=DIGEST, after_bytes=0))
@@ -151,7 +151,7 @@ def test_a_mirror_with_an_empty_body_is_passed_over(
     assert driver.delays == []
 
 
-def test_a_dead_mirror_is_remembered_by_the_fleet(
+def test_the_fleet_remembers_an_unreachable_mirror(
     upstream: FakeRegistry,
     mirror: FakeRegistry,
     migrated_url: str,
@@ -171,7 +171,7 @@ def test_a_dead_mirror_is_remembered_by_the_fleet(
     assert mirror.requests == []
 
 
-def test_credentials_of_the_registry_do_not_go_to_its_mirror(
+def test_a_mirror_does_not_get_the_registrys_credentials(
     upstream: FakeRegistry,
     mirror: FakeRegistry,
     migrated_url: str,
@@ -190,7 +190,7 @@ def test_credentials_of_the_registry_do_not_go_to_its_mirror(
     assert len(upstream.asked(DIGEST)) == 1
 
 
-def test_what_the_registry_says_wins_over_its_mirrors(
+def test_the_registrys_error_wins_over_its_mirrors(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     mirror.fail(Status(path="/v2/", status=404))
@@ -199,7 +199,9 @@ def test_what_the_registry_says_wins_over_its_mirrors(
         pull(driver, upstream)
 
 
-def test_a_broken_mirror_wins_over_not_found(upstream: FakeRegistry, tmp_path: Path) -> None:
+def test_the_error_of_a_broken_mirror_wins_over_not_found(
+    upstream: FakeRegistry, tmp_path: Path
+) -> None:
     dead = f"127.0.0.1:{free_port()}"
     client = RegistryClient(Settings(registries_file=registries_file(tmp_path, upstream, [dead])))
     with pytest.raises(RegistryUnavailable):
@@ -207,7 +209,7 @@ def test_a_broken_mirror_wins_over_not_found(upstream: FakeRegistry, tmp_path: P
     client.close()
 
 
-def test_not_found_anywhere_is_not_found(
+def test_not_found_on_every_host_is_not_found(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     with pytest.raises(ManifestUnknown):
@@ -215,7 +217,7 @@ def test_not_found_anywhere_is_not_found(
     assert len(mirror.requests) == len(upstream.requests) == 1
 
 
-def test_a_foreign_layer_is_fetched_where_its_descriptor_says(
+def test_a_foreign_layer_is_fetched_from_its_descriptors_url(
     driver: Driver, upstream: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     elsewhere = f"http://{mirror.host}/v2/x/blobs/{DIGEST}"

@@ -43,7 +43,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.mark.parametrize("fault", BY_NAME.values(), ids=BY_NAME)
-def test_a_pull_ends_as_promised(
+def test_a_pull_from_a_faulty_registry_ends_as_promised(
     fault: Misbehaviour,
     fleet: Driver,
     authority: Certificates,
@@ -97,5 +97,5 @@ def assert_promised(fault: Misbehaviour, scene: Scene, driver: Driver) -> None:
         assert max(driver.delays) >= promise.waits_seconds
 
 
-def test_every_fault_has_a_name_of_its_own() -> None:
+def test_the_names_of_the_faults_are_unique() -> None:
     assert len(BY_NAME) == sum(map(len, GROUPS.values())) >= 45

@@ -39,7 +39,9 @@ def artifact(registry: FakeRegistry) -> str:
     return registry.put_manifest("a", None, document, "application/vnd.oci.image.manifest.v1+json")
 
 
-def test_proofs_beside_images_are_never_pulled(driver: Driver, registry: FakeRegistry) -> None:
+def test_attestations_next_to_images_are_never_pulled(
+    driver: Driver, registry: FakeRegistry
+) -> None:
     wanted = image(registry, "linux/amd64")
     registry.put_index(
         "a",
@@ -56,16 +58,18 @@ def test_proofs_beside_images_are_never_pulled(driver: Driver, registry: FakeReg
         driver.pull(f"{registry.host}/a:1", platform="linux/s390x")
 
 
-def test_an_entry_without_platform_is_known_by_its_config(
+def test_the_config_decides_the_platform_of_an_entry_without_one(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     arm, amd = image(registry, "linux/arm64"), image(registry, "linux/amd64")
-    registry.put_index("a", "1", [registry.descriptor("a", one, None) for one in (arm, amd)])
+    registry.put_index(
+        "a", "1", [registry.descriptor("a", manifest, None) for manifest in (arm, amd)]
+    )
     assert driver.pull(f"{registry.host}/a:1")["manifest"] == amd
     assert driver.pull(f"{registry.host}/a:1", platform="linux/arm64/v8")["manifest"] == arm
 
 
-def test_an_index_of_artifacts_alone_is_pulled(driver: Driver, registry: FakeRegistry) -> None:
+def test_an_index_with_only_artifacts_is_pulled(driver: Driver, registry: FakeRegistry) -> None:
     only = artifact(registry)
     registry.put_index(
         "a", "1", [registry.descriptor("a", only, None, artifactType="application/x")]
@@ -73,7 +77,7 @@ def test_an_index_of_artifacts_alone_is_pulled(driver: Driver, registry: FakeReg
     assert driver.pull(f"{registry.host}/a:1")["manifest"] == only
 
 
-def test_the_nearest_build_of_windows_is_pulled(driver: Driver, registry: FakeRegistry) -> None:
+def test_the_closest_build_of_windows_is_pulled(driver: Driver, registry: FakeRegistry) -> None:
     builds = {
         build: registry.put_image(
             "a",
@@ -107,7 +111,7 @@ def test_the_nearest_build_of_windows_is_pulled(driver: Driver, registry: FakeRe
     ],
     ids=["layers", "annotations"],
 )
-def test_a_manifest_beyond_its_caps_ends_the_pull(
+def test_a_manifest_over_a_limit_fails_the_pull(
     driver: Driver, registry: FakeRegistry, many: dict[str, Any]
 ) -> None:
     registry.put_image("a", "1", **many)

@@ -1,6 +1,6 @@
-"""Where a registry may send us, and that a name which changes its mind leads nowhere.
+"""The addresses that a registry may redirect to, and DNS rebinding.
 
-Here 127.0.0.1 stands for the world and 127.0.0.2 for an address of this network.
+In these tests 127.0.0.1 counts as a public address and 127.0.0.2 as a private one.
 """
 
 import ipaddress
@@ -55,7 +55,7 @@ def storage() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def inside() -> Iterator[socket.socket]:
-    """A service of this network, which nobody of the outside may reach."""
+    """A service in the private network, which no public registry may make us call."""
     with socket.create_server((INSIDE, 0)) as listening:
         listening.setblocking(False)
         yield listening
@@ -63,7 +63,7 @@ def inside() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def client_of(tmp_path: Path) -> Iterator[Callable[..., RegistryClient]]:
-    """Of a client for which `registry.example` and the port of a registry are plain http."""
+    """Make a client that uses http for `registry.example` at the port of a registry."""
     clients = []
 
     def make(port: int, *lines: str, **settings: Any) -> RegistryClient:
@@ -100,7 +100,7 @@ def is_untouched(listening: socket.socket) -> bool:
     return False
 
 
-def test_a_public_registry_cannot_redirect_into_this_network(
+def test_a_public_registry_cannot_redirect_into_the_private_network(
     client_of: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -116,7 +116,7 @@ def test_a_public_registry_cannot_redirect_into_this_network(
     assert is_untouched(inside)
 
 
-def test_a_public_registry_cannot_name_a_realm_in_this_network(
+def test_a_public_registry_cannot_name_a_realm_in_the_private_network(
     client_of: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -133,7 +133,7 @@ def test_a_public_registry_cannot_name_a_realm_in_this_network(
 
 
 @pytest.mark.parametrize("forbidden", [INSIDE, METADATA])
-def test_a_name_that_rebinds_between_two_looks_is_looked_up_once(
+def test_a_name_is_resolved_once_so_rebinding_has_no_effect(
     client_of: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -148,7 +148,7 @@ def test_a_name_that_rebinds_between_two_looks_is_looked_up_once(
         client = client_of(port)
         assert read(client, port) == BLOB
         assert resolver.asked.count("storage.example") == 1
-        # The kept connection is of the judged address; a new one is judged again, and refused.
+        # The kept connection leads to the checked address. A new one is checked again, and refused.
         assert read(client, port) == BLOB
         client.close()
         with pytest.raises(errors.RegistryNotAllowed):
@@ -157,7 +157,7 @@ def test_a_name_that_rebinds_between_two_looks_is_looked_up_once(
 
 
 @pytest.mark.parametrize("forbidden", [INSIDE, METADATA])
-def test_of_several_addresses_only_the_allowed_are_connected_to(
+def test_only_the_allowed_addresses_of_a_name_are_connected_to(
     client_of: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -170,14 +170,14 @@ def test_of_several_addresses_only_the_allowed_are_connected_to(
         listening.setblocking(False)
         resolver.name("storage.example", [forbidden, WORLD])
         assert read(client_of(port), port) == BLOB
-        # A dead one among the allowed does not lead to the others.
+        # If the allowed address refuses, the forbidden ones are still not used.
         resolver.name("storage.example", ["127.0.0.3", forbidden])
         with pytest.raises(errors.RegistryUnavailable):
             read(client_of(port), port)
         assert is_untouched(listening)
 
 
-def test_a_kept_connection_into_this_network_is_not_found_by_a_strangers_redirect(
+def test_a_redirect_of_a_public_registry_cannot_use_a_kept_private_connection(
     client_of: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -187,7 +187,7 @@ def test_a_kept_connection_into_this_network_is_not_found_by_a_strangers_redirec
     storage.put_image("team/app", "1", [BLOB])
     resolver.name("inside.example", [WORLD])
     client = client_of(port, f'[registries."inside.example:{other}"]', "plain_http = true")
-    # Given that somebody pulls from the registry of this network itself:
+    # Given a pull from the private registry itself:
     client.manifest(Reference.parse(f"inside.example:{other}/team/app:1"))
     seen = len(storage.requests)
     resolver.name("inside.example", [INSIDE])
@@ -197,7 +197,7 @@ def test_a_kept_connection_into_this_network_is_not_found_by_a_strangers_redirec
     assert len(storage.requests) == seen
 
 
-def test_a_registry_of_this_network_may_send_us_within_it(
+def test_a_private_registry_may_redirect_into_its_network(
     client_of: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,
@@ -211,7 +211,7 @@ def test_a_registry_of_this_network_may_send_us_within_it(
     assert read(client_of(port), port) == BLOB
 
 
-def test_a_registry_of_this_network_is_not_led_to_a_metadata_service(
+def test_a_private_registry_may_not_redirect_to_a_metadata_service(
     client_of: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,
@@ -221,11 +221,11 @@ def test_a_registry_of_this_network_is_not_led_to_a_metadata_service(
     port = port_of(registry)
     resolver.name("storage.example", [METADATA])
     registry.fail(Redirect(host="storage.example"))
-    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never connects"):
         read(client_of(port), port)
 
 
-def test_private_addresses_may_be_allowed(
+def test_private_addresses_are_allowed_by_the_setting(
     client_of: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,
@@ -235,7 +235,7 @@ def test_private_addresses_may_be_allowed(
     port = port_of(registry)
     resolver.name("storage.example", [INSIDE])
     registry.fail(Redirect(host=f"storage.example:{inside.getsockname()[1]}"))
-    # It is reached, and stays silent.
+    # The address is connected to, and stays silent.
     with pytest.raises(errors.RegistryUnavailable, match="in time"):
         read(client_of(port, "private_addresses = true"), port)
     assert not is_untouched(inside)
@@ -245,11 +245,11 @@ def test_a_registry_itself_is_never_a_metadata_service(
     client_of: Callable[..., RegistryClient], resolver: FakeResolver
 ) -> None:
     resolver.name("registry.example", [METADATA])
-    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never connects"):
         client_of(80).manifest(name(80))
 
 
-def test_a_dead_address_does_not_hide_the_next_one(
+def test_after_an_address_that_refuses_the_next_one_is_used(
     client_of: Callable[..., RegistryClient], resolver: FakeResolver, registry: FakeRegistry
 ) -> None:
     port = port_of(registry)
@@ -257,11 +257,11 @@ def test_a_dead_address_does_not_hide_the_next_one(
     assert client_of(port).manifest(name(port)).raw
 
 
-def test_a_silent_address_does_not_use_up_the_time_of_the_next_one(
+def test_a_silent_address_does_not_delay_the_next_one(
     client_of: Callable[..., RegistryClient], resolver: FakeResolver, registry: FakeRegistry
 ) -> None:
     port = port_of(registry)
-    # A queue that is full: the kernel lets further connections wait.
+    # The listen queue is full, so the kernel lets further connections wait.
     with socket.create_server(("127.0.0.3", port), backlog=0), socket.socket() as first:
         first.setblocking(False)
         first.connect_ex(("127.0.0.3", port))
@@ -270,18 +270,18 @@ def test_a_silent_address_does_not_use_up_the_time_of_the_next_one(
 
 
 @pytest.mark.parametrize("target", ["10.0.0.7", "storage", "storage.internal", "0x7f000001"])
-def test_behind_a_proxy_a_guest_is_judged_by_its_name(
+def test_behind_a_proxy_a_redirect_target_is_checked_by_its_name(
     client_of: Callable[..., RegistryClient], registry: FakeRegistry, target: str
 ) -> None:
-    # The fake is its own proxy: it answers whatever absolute URL it is asked for.
+    # The fake registry is its own proxy: it answers requests for any absolute URL.
     port = port_of(registry)
     registry.fail(Status(path="/blobs/", status=307, headers={"Location": f"http://{target}/x"}))
     with pytest.raises(errors.RegistryNotAllowed, match="private_addresses"):
         read(client_of(port, f'proxy = "http://{registry.host}"'), port)
-    assert [one for one in registry.requests if "/x" in one.path] == []
+    assert [request for request in registry.requests if "/x" in request.path] == []
 
 
-def test_a_proxy_leads_to_the_registry_and_to_its_guests(
+def test_a_proxy_is_used_for_the_registry_and_its_redirect_targets(
     client_of: Callable[..., RegistryClient], registry: FakeRegistry
 ) -> None:
     port = port_of(registry)
@@ -289,13 +289,13 @@ def test_a_proxy_leads_to_the_registry_and_to_its_guests(
     signed = {"Location": f"{blob}?signed"}
     registry.fail(Status(path="/blobs/", status=307, times=1, headers=signed))
     assert read(client_of(port, f'proxy = "http://{registry.host}"'), port) == BLOB
-    assert [one.path.partition("/v2/")[0] for one in registry.requests] == [
+    assert [request.path.partition("/v2/")[0] for request in registry.requests] == [
         f"http://registry.example:{port}",
         "http://storage.example",
     ]
 
 
-def test_a_proxy_of_the_environment_is_not_read(
+def test_proxy_variables_of_the_environment_are_ignored(
     client_of: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,

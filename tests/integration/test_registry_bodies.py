@@ -1,4 +1,4 @@
-"""Bodies that lie: ranges, lengths, encodings, digests and ends."""
+"""Wrong bodies: ranges, lengths, encodings, digests, and early ends."""
 
 import os
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def read(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> tupl
         return body.first, b"".join(body.blocks(50_000))
 
 
-def test_the_first_request_has_no_range_and_the_next_a_closed_one(
+def test_the_first_request_has_no_range_and_a_resumed_one_a_closed_range(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     assert read(client, registry) == (0, BLOB)
@@ -79,7 +79,7 @@ def test_the_first_request_has_no_range_and_the_next_a_closed_one(
     ],
     ids=repr,
 )
-def test_a_range_that_does_not_come_is_the_whole_blob_in_the_same_call(
+def test_a_refused_range_becomes_the_whole_blob_in_the_same_call(
     client: RegistryClient, registry: FakeRegistry, fault: Fault, requests: int
 ) -> None:
     registry.fail(fault)
@@ -94,7 +94,7 @@ def test_a_206_without_content_range_proves_nothing(
     assert read(client, registry, 100_000) == (0, BLOB)
 
 
-def test_a_206_that_nobody_asked_for_is_no_blob(
+def test_a_206_without_a_requested_range_is_refused(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.fail(Status(status=206, body=BLOB))
@@ -104,7 +104,7 @@ def test_a_206_that_nobody_asked_for_is_no_blob(
 
 @pytest.mark.parametrize("first", [0, 1000])
 @pytest.mark.parametrize("status", [401, 403, 404, 408, 429, 500, 503])
-def test_no_refusal_is_ever_a_body(
+def test_the_body_of_an_error_is_never_taken_for_the_blob(
     client: RegistryClient, registry: FakeRegistry, first: int, status: int
 ) -> None:
     registry.fail(Status(status=status, body=b"<html>no</html>"))
@@ -118,7 +118,7 @@ def test_no_refusal_is_ever_a_body(
         read(client, registry, first)
 
 
-def test_a_rate_limit_says_when_to_come_back(
+def test_a_429_carries_the_registrys_retry_after(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.fail(Status(status=429, headers={"Retry-After": "1.5"}))
@@ -129,7 +129,7 @@ def test_a_rate_limit_says_when_to_come_back(
 
 @pytest.mark.parametrize("first", [0, 1000])
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "x-unheard-of"])
-def test_an_encoding_that_nobody_asked_for_is_refused(
+def test_an_encoding_that_was_not_requested_is_refused(
     client: RegistryClient, registry: FakeRegistry, encoding: str, first: int
 ) -> None:
     registry.fail(Encoded(encoding=encoding), NoContentLength())
@@ -138,7 +138,7 @@ def test_an_encoding_that_nobody_asked_for_is_refused(
 
 
 @pytest.mark.parametrize("first", [0, 1000])
-def test_an_encoding_that_is_only_a_label_is_passed_over(
+def test_an_encoding_that_is_only_a_label_is_ignored(
     client: RegistryClient, registry: FakeRegistry, first: int
 ) -> None:
     registry.fail(Encoded(encoding="x-gzip"))
@@ -148,11 +148,11 @@ def test_an_encoding_that_is_only_a_label_is_passed_over(
 def test_identity_is_no_encoding(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.fail(Encoded(encoding="identity"))
     assert read(client, registry) == (0, BLOB)
-    assert {one.headers["accept-encoding"] for one in registry.requests} == {"identity"}
+    assert {request.headers["accept-encoding"] for request in registry.requests} == {"identity"}
 
 
 @pytest.mark.parametrize("length", [0, 5, SIZE - 1])
-def test_a_length_that_contradicts_the_descriptor_yields_no_byte(
+def test_a_length_that_contradicts_the_descriptor_is_refused_before_any_byte(
     client: RegistryClient, registry: FakeRegistry, length: int
 ) -> None:
     registry.fail(Length(length=length))
@@ -165,13 +165,13 @@ def test_a_length_that_contradicts_the_descriptor_yields_no_byte(
     [
         (IgnoreRange(), False),
         (RefuseRange(status=400), False),
-        # It is the descriptor that is wrong, or a page of a proxy: this says nothing of ranges.
+        # The descriptor is wrong, or a proxy sent a page. Neither says anything about ranges.
         (WrongRange(total=SIZE + 1), True),
         (Status(status=200, body=b"<html>"), True),
     ],
     ids=repr,
 )
-def test_what_a_host_makes_of_a_range_is_remembered(
+def test_a_host_without_ranges_is_remembered(
     client: RegistryClient, registry: FakeRegistry, fault: Fault, *, expected: bool
 ) -> None:
     registry.fail(fault)
@@ -183,7 +183,7 @@ def test_what_a_host_makes_of_a_range_is_remembered(
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_broken_body_says_so_after_what_it_brought(
+def test_a_broken_body_raises_after_all_received_bytes(
     client: RegistryClient, registry: FakeRegistry, *, chunked: bool, reset: bool
 ) -> None:
     registry.fail(Cut(after_bytes=70_000, reset=reset))
@@ -197,13 +197,11 @@ def test_a_broken_body_says_so_after_what_it_brought(
     got = b"".join(blocks)
     assert body.first == 1000
     assert BLOB[1000:].startswith(got)
-    # A reset may overtake what the kernel still held; an ordinary end never does.
+    # A reset may discard bytes that the kernel still held; an ordinary end never does.
     assert reset or len(got) == 70_000
 
 
-def test_bytes_behind_the_end_reach_the_caller_who_counts(
-    client: RegistryClient, registry: FakeRegistry
-) -> None:
+def test_excess_bytes_reach_the_caller(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.fail(ExtraBytes(count=7))
     assert read(client, registry) == (0, BLOB + b"x" * 7)
 
@@ -222,7 +220,7 @@ def descriptor() -> Descriptor:
     ],
     ids=repr,
 )
-def test_a_small_blob_is_verified_as_a_whole(
+def test_a_small_blob_is_verified(
     client: RegistryClient,
     registry: FakeRegistry,
     fault: Fault,
@@ -244,7 +242,7 @@ def test_a_small_blob_is_verified_as_a_whole(
     ],
     ids=repr,
 )
-def test_a_tag_whose_answer_is_not_whole_is_refused(
+def test_an_incomplete_or_wrong_manifest_is_refused(
     client: RegistryClient,
     registry: FakeRegistry,
     fault: Fault,
@@ -262,12 +260,12 @@ def test_a_tag_whose_answer_is_not_whole_is_refused(
         (digest_of(b"{}", "sha512"), True),
         (digest_of(b"other"), False),
         (digest_of(b"other", "sha512"), False),
-        # What is no digest states nothing.
+        # A malformed digest is ignored.
         ("md5:abc", True),
         ("../../etc", True),
     ],
 )
-def test_a_stated_digest_holds_under_its_own_algorithm(
+def test_a_stated_digest_is_checked_with_its_own_algorithm(
     client: RegistryClient, registry: FakeRegistry, stated: str, *, accepted: bool
 ) -> None:
     headers = {"Docker-Content-Digest": stated}
@@ -279,7 +277,7 @@ def test_a_stated_digest_holds_under_its_own_algorithm(
         client.manifest(name(registry))
 
 
-def test_a_manifest_is_pinned_by_the_digest_before_the_tag(
+def test_a_manifest_is_requested_by_digest_rather_than_tag(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     _, raw = registry.manifests["team/app", "1"]
@@ -290,8 +288,6 @@ def test_a_manifest_is_pinned_by_the_digest_before_the_tag(
     assert request.path == f"/v2/team/app/manifests/{digest_of(raw)}"
 
 
-def test_the_media_type_comes_without_parameters(
-    client: RegistryClient, registry: FakeRegistry
-) -> None:
+def test_the_media_type_has_no_parameters(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.put_manifest("team/app", "1", b"{}", "application/json; charset=utf-8")
     assert client.manifest(name(registry)).media_type == "application/json"

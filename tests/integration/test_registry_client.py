@@ -76,18 +76,18 @@ def read(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> tupl
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
-def test_docker_credentials_open_the_registry(
+def test_credentials_of_the_docker_client_are_used(
     client: RegistryClient, registry: FakeRegistry, login: Callable[[str, str], None], kind: str
 ) -> None:
     registry.auth = Auth(kind, users={"ci": SECRET})
     login("ci", SECRET)
     client.manifest(name(registry))
     assert read(client, registry) == (0, BLOB)
-    assert len([one for one in registry.requests if one.status == 401]) == 1
+    assert len([request for request in registry.requests if request.status == 401]) == 1
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
-def test_wrong_credentials_are_refused_at_once_without_a_secret(
+def test_wrong_credentials_fail_at_once_and_the_error_holds_no_secret(
     client: RegistryClient, registry: FakeRegistry, login: Callable[[str, str], None], kind: str
 ) -> None:
     registry.auth = Auth(kind, users={"ci": RIGHT})
@@ -96,12 +96,12 @@ def test_wrong_credentials_are_refused_at_once_without_a_secret(
         client.manifest(name(registry))
     assert leaks_in(str(caught.value)) == []
     assert len(registry.requests) == 2
-    # A failure is not kept: right credentials work without a new process.
+    # A failure is not kept: the correct credentials work in the same process.
     login("ci", RIGHT)
     client.manifest(name(registry))
 
 
-def test_no_credentials_are_refused_by_a_private_registry(
+def test_a_private_registry_refuses_a_request_without_credentials(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.auth = Auth("basic", users={"ci": SECRET})
@@ -109,7 +109,7 @@ def test_no_credentials_are_refused_by_a_private_registry(
         client.manifest(name(registry))
 
 
-def test_one_token_request_serves_eight_threads(
+def test_eight_threads_share_one_token_request(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True)
@@ -132,7 +132,7 @@ def test_an_identity_token_is_exchanged_by_post(
     assert len(registry.asked("/token", "POST")) == 1
 
 
-def test_a_finished_body_gives_its_connection_back(
+def test_a_finished_body_returns_its_connection(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     ports = set()
@@ -145,11 +145,11 @@ def test_a_finished_body_gives_its_connection_back(
     registry.take_faults = note  # type: ignore[method-assign]
     for _ in range(5):
         read(client, registry)
-    # The server has one thread a connection.
+    # The server has one thread for each connection.
     assert len(ports) == 1
 
 
-def test_a_cut_body_yields_everything_it_brought(
+def test_a_cut_body_yields_all_received_bytes(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.fail(Cut(path="blobs", after_bytes=123_456))
@@ -161,7 +161,7 @@ def test_a_cut_body_yields_everything_it_brought(
     assert b"".join(got) == BLOB[:123_456]
 
 
-def test_a_chunked_body_is_whole(client: RegistryClient, registry: FakeRegistry) -> None:
+def test_a_chunked_body_is_read_in_full(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.fail(NoContentLength(path="blobs"))
     assert read(client, registry) == (0, BLOB)
 
@@ -170,11 +170,11 @@ def test_silence_ends_with_registry_unavailable(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.fail(Stall(path="blobs", after_bytes=1000))
-    with pytest.raises(errors.RegistryUnavailable, match="no byte came in time"):
+    with pytest.raises(errors.RegistryUnavailable, match="no byte arrived"):
         read(client, registry)
 
 
-def test_a_range_begins_where_it_was_asked_to(
+def test_a_range_begins_at_the_requested_byte(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     assert read(client, registry, 100_000) == (100_000, BLOB[100_000:])
@@ -188,7 +188,7 @@ def test_a_416_with_another_length_is_a_size_mismatch(
         read(client, registry, 100)
 
 
-def test_a_signed_target_that_expired_is_asked_for_anew_once(
+def test_an_expired_redirect_target_is_replaced_once(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     with FakeRegistry() as storage:
@@ -199,7 +199,7 @@ def test_a_signed_target_that_expired_is_asked_for_anew_once(
     assert len(registry.asked("blobs")) == 2
 
 
-def test_a_redirect_to_itself_ends(client: RegistryClient, registry: FakeRegistry) -> None:
+def test_a_redirect_loop_ends(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.fail(Redirect(path="blobs", host=registry.host))
     with pytest.raises(errors.RegistryUnavailable, match="redirects more than"):
         read(client, registry)
@@ -207,11 +207,11 @@ def test_a_redirect_to_itself_ends(client: RegistryClient, registry: FakeRegistr
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "metadata.google.internal", "[fe80::1]"])
-def test_no_metadata_service_is_asked(
+def test_no_request_goes_to_a_metadata_service(
     client: RegistryClient, registry: FakeRegistry, host: str
 ) -> None:
     registry.fail(Redirect(path="blobs", host=host))
-    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never connects"):
         read(client, registry)
 
 
@@ -224,7 +224,7 @@ def test_a_signature_never_reaches_an_error(client: RegistryClient, registry: Fa
     assert leaks_in(str(caught.value)) == []
 
 
-def test_a_manifest_over_the_cap_is_too_large(
+def test_a_manifest_over_the_limit_is_too_large(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.put_manifest("team/app", "1", b" " * (4 * 1024 * 1024 + 1), "application/json")
@@ -232,7 +232,7 @@ def test_a_manifest_over_the_cap_is_too_large(
         client.manifest(name(registry))
 
 
-def test_a_config_over_the_cap_is_not_even_asked_for(
+def test_a_config_over_the_limit_is_not_requested(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     big = Descriptor("x/y", DIGEST, len(BLOB))
@@ -251,7 +251,7 @@ def test_embedded_and_empty_blobs_need_no_request(
     assert registry.requests == []
 
 
-def test_a_registry_that_is_not_allowed_is_not_asked(
+def test_a_registry_that_is_not_allowed_gets_no_request(
     client_of: Callable[..., RegistryClient], registry: FakeRegistry
 ) -> None:
     with pytest.raises(errors.RegistryNotAllowed, match=registry.host):
@@ -271,7 +271,7 @@ def test_a_registry_that_is_not_allowed_is_not_asked(
         (404, b'{"errors":[7]}', errors.ManifestUnknown, None),
     ],
 )
-def test_the_status_decides_and_the_body_explains(
+def test_the_status_decides_the_error_and_the_body_explains_it(
     client: RegistryClient,
     registry: FakeRegistry,
     status: int,
@@ -286,7 +286,7 @@ def test_the_status_decides_and_the_body_explains(
     assert str(status) in str(caught.value)
 
 
-def test_what_a_registry_says_is_shown_without_queries(
+def test_the_registrys_message_is_shown_without_queries_of_urls(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     says = f"see https://s/x?token={SECRET}\a\n now"
@@ -298,7 +298,7 @@ def test_what_a_registry_says_is_shown_without_queries(
     assert "\a" not in str(caught.value)
 
 
-def test_a_manifest_that_lies_about_its_digest_is_refused(
+def test_a_manifest_with_a_wrong_stated_digest_is_refused(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     media_type, raw = registry.manifests["team/app", "1"]

@@ -1,4 +1,4 @@
-"""The registry client against Debian's `docker-registry`, which nobody here wrote."""
+"""The registry client against Debian's `docker-registry`, an independent implementation."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def name(registry: DockerRegistry, text: str = "lab/app:1") -> Reference:
 
 
 def manifest(client: RegistryClient, registry: DockerRegistry) -> Manifest:
-    """By the tag to the index, and by its digest to the manifest."""
+    """Resolve the tag to the index, then fetch the manifest by its digest."""
     found = client.manifest(name(registry))
     index = read_document(found.raw, found.media_type)
     assert isinstance(index, Index)
@@ -111,7 +111,7 @@ def test_every_document_and_blob_arrives_verified(
             assert Digest.of(b"".join(body.blocks())) == layer.digest
 
 
-def test_a_range_continues_where_the_first_half_ended(
+def test_a_range_continues_at_the_end_of_the_first_half(
     client: RegistryClient, registry: DockerRegistry
 ) -> None:
     layer = manifest(client, registry).layers[1]
@@ -127,7 +127,7 @@ def test_a_range_continues_where_the_first_half_ended(
 @pytest.mark.parametrize(
     ("text", "code"), [("lab/app:2", "MANIFEST_UNKNOWN"), ("lab/nothing:1", "MANIFEST_UNKNOWN")]
 )
-def test_an_unknown_name_has_the_registrys_own_code(
+def test_the_error_of_an_unknown_name_has_the_registrys_code(
     client: RegistryClient, registry: DockerRegistry, text: str, code: str
 ) -> None:
     with pytest.raises(errors.ManifestUnknown) as caught:
@@ -135,7 +135,7 @@ def test_an_unknown_name_has_the_registrys_own_code(
     assert caught.value.code == code
 
 
-def test_an_unknown_blob_has_the_registrys_own_code(
+def test_the_error_of_an_unknown_blob_has_the_registrys_code(
     client: RegistryClient, registry: DockerRegistry
 ) -> None:
     with pytest.raises(errors.BlobUnknown) as caught:
@@ -153,7 +153,7 @@ def test_a_login_opens_a_private_registry(
 
 
 @pytest.mark.parametrize("secret", [None, secret("wrong")])
-def test_a_private_registry_refuses_everybody_else(
+def test_a_private_registry_refuses_other_logins(
     client: RegistryClient,
     private_registry: DockerRegistry,
     log_in: Callable[[DockerRegistry, str], None],

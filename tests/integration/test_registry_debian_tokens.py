@@ -1,4 +1,4 @@
-"""Debian's `docker-registry` behind TLS and a token service: who gets which image, and how long."""
+"""Debian's `docker-registry` with TLS and a token service: access by login, expiry of tokens."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry's directory that holds two repositories."""
+    """The storage directory of a registry with two repositories."""
     for tool in ("docker-registry", "skopeo"):
         if shutil.which(tool) is None:
             missing(f"{tool} is not installed.")
@@ -99,7 +99,7 @@ def log_in(
     return write
 
 
-def test_a_login_brings_the_whole_image_with_one_token(
+def test_one_token_is_enough_for_a_whole_image(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
@@ -113,7 +113,7 @@ def test_a_login_brings_the_whole_image_with_one_token(
 
 
 @pytest.mark.parametrize("user", ["ci", "nobody"])
-def test_a_wrong_login_ends_at_the_token_service(
+def test_a_wrong_login_is_refused_by_the_token_service(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
@@ -128,7 +128,7 @@ def test_a_wrong_login_ends_at_the_token_service(
     assert driver.newest().state == "failed"
 
 
-def test_nobody_is_refused_where_everybody_needs_a_login(
+def test_an_anonymous_client_is_refused_if_a_login_is_required(
     driver: Driver, registry: DockerRegistry, issuer: TokenIssuer
 ) -> None:
     with pytest.raises(errors.Unauthorized, match="docker login"):
@@ -136,7 +136,7 @@ def test_nobody_is_refused_where_everybody_needs_a_login(
     assert (issuer.grants, issuer.refused) == ([], 1)
 
 
-def test_nobody_reads_what_is_open_and_nothing_else(
+def test_an_anonymous_client_reads_only_public_repositories(
     driver: Driver, registry: DockerRegistry, issuer: TokenIssuer
 ) -> None:
     issuer.readable = {**READABLE, "": ["lab/open"]}
@@ -147,7 +147,7 @@ def test_nobody_reads_what_is_open_and_nothing_else(
     assert {grant.user for grant in issuer.grants} == {""}
 
 
-def test_a_repository_of_others_is_refused_by_the_registry_itself(
+def test_a_repository_of_another_user_is_refused_by_the_registry(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
@@ -158,7 +158,7 @@ def test_a_repository_of_others_is_refused_by_the_registry_itself(
     with pytest.raises(errors.Unauthorized, match="lab/app") as caught:
         driver.pull(f"{registry.host}/lab/app:1")
     assert caught.value.code == "UNAUTHORIZED"
-    # One that helps, and at most two that do not.
+    # One token with access, and at most two without.
     assert [grant.scopes for grant in issuer.grants][:2] == [
         ["repository:lab/open:pull"],
         ["repository:lab/app:pull"],
@@ -166,7 +166,7 @@ def test_a_repository_of_others_is_refused_by_the_registry_itself(
     assert len(issuer.grants) <= 3
 
 
-def test_a_token_that_ends_within_a_pull_is_replaced_once(
+def test_a_token_that_expires_during_a_pull_is_replaced_once(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
@@ -188,7 +188,7 @@ def test_a_token_that_ends_within_a_pull_is_replaced_once(
 
 @pytest.mark.parametrize("place", ["credsStore", "credHelpers"])
 @pytest.mark.parametrize(("user", "method"), [("ci", "GET"), ("<token>", "POST")])
-def test_a_helper_program_logs_a_whole_pull_in(
+def test_a_credential_helper_is_enough_for_a_whole_pull(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
@@ -206,7 +206,7 @@ def test_a_helper_program_logs_a_whole_pull_in(
     assert [(grant.user, grant.method) for grant in issuer.grants] == [("ci", method)]
 
 
-def test_a_helper_that_knows_no_login_means_nobody(
+def test_a_helper_without_a_login_means_an_anonymous_pull(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
@@ -222,7 +222,7 @@ def test_a_helper_that_knows_no_login_means_nobody(
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A credential helper on the PATH, and the directory where it keeps logins by registry."""
+    """Install a credential helper on the PATH. Returns the directory of its logins by registry."""
     directory = tmp_path / "helper"
     directory.mkdir()
     program = directory / "docker-credential-towline-test"

@@ -1,4 +1,4 @@
-"""Logins and tokens that end, are refused or never come, and the secrets behind them."""
+"""Logins and tokens that expire, are refused or never arrive, and their secrets."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ SECRET = secret("login")
 
 @pytest.fixture(autouse=True)
 def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nobody is logged in until a test writes the file."""
+    """The path of config.json. There is no login until a test writes the file."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return tmp_path / "config.json"
 
@@ -70,7 +70,7 @@ def statuses(registry: FakeRegistry) -> list[int]:
     return [request.status for request in registry.requests]
 
 
-def test_a_login_that_expired_with_a_403_is_read_anew(
+def test_after_a_403_for_an_expired_login_the_login_is_read_again(
     client: RegistryClient,
     registry: FakeRegistry,
     docker_config: Path,
@@ -104,7 +104,7 @@ def test_a_403_to_a_new_login_is_final(
     assert statuses(registry) == [401, 403]
 
 
-def test_a_403_that_stays_is_asked_about_once(
+def test_a_403_is_answered_with_a_new_token_only_once(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path
 ) -> None:
     registry.auth = Auth("basic", users={"ci": SECRET})
@@ -117,7 +117,7 @@ def test_a_403_that_stays_is_asked_about_once(
     assert statuses(registry) == [403, 401, 403]
 
 
-def test_a_token_that_ends_between_two_bodies_is_renewed_once(
+def test_a_token_that_expires_between_two_bodies_is_renewed_once(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, uses=2)
@@ -126,12 +126,12 @@ def test_a_token_that_ends_between_two_bodies_is_renewed_once(
     assert len(registry.asked("/token")) == 1
     assert read(client, registry) == LAYER
     assert len(registry.asked("/token")) == 2
-    # One 401 a token, and none in vain.
+    # One 401 for each token, and none besides.
     assert statuses(registry).count(401) == 2
 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])
-def test_a_token_may_have_either_name(
+def test_the_token_may_be_under_either_key(
     client: RegistryClient, registry: FakeRegistry, key: str
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, token_key=key)
@@ -140,17 +140,20 @@ def test_a_token_may_have_either_name(
     assert len(registry.asked("/token")) == 1
 
 
-def test_an_identity_token_is_shown_by_get_where_a_post_is_unauthorized(
+def test_an_identity_token_is_sent_by_get_after_a_401_to_the_post(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path
 ) -> None:
     registry.auth = Auth("bearer", users={"<token>": SECRET})
     log_in(docker_config, registry, SECRET, user="<token>")
     registry.fail(Status(path="/token", status=401, times=1))
     client.manifest(name(registry))
-    assert [one.method for one in registry.requests if "/token" in one.path] == ["POST", "GET"]
+    assert [request.method for request in registry.requests if "/token" in request.path] == [
+        "POST",
+        "GET",
+    ]
 
 
-def test_a_token_service_that_stays_silent_is_waited_for_once(
+def test_threads_wait_for_a_silent_token_service_only_once(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -171,9 +174,7 @@ def test_a_token_service_that_stays_silent_is_waited_for_once(
             silent.accept()
 
 
-def test_no_error_shows_a_signature_however_deep_it_is_printed(
-    client: RegistryClient, registry: FakeRegistry
-) -> None:
+def test_no_traceback_shows_a_signature(client: RegistryClient, registry: FakeRegistry) -> None:
     with FakeRegistry() as storage:
         gone = storage.host
     registry.fail(Redirect(host=gone))
@@ -185,7 +186,7 @@ def test_no_error_shows_a_signature_however_deep_it_is_printed(
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
-def test_no_secret_is_in_what_is_kept_or_refused(
+def test_no_secret_is_in_a_repr_or_an_error(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path, kind: str
 ) -> None:
     registry.auth = Auth(kind, users={"ci": SECRET})
@@ -201,7 +202,7 @@ def test_no_secret_is_in_what_is_kept_or_refused(
     assert shown not in printed
 
 
-def test_a_broken_configuration_ends_the_pull_and_names_the_file(
+def test_a_broken_configuration_fails_the_pull_and_is_named(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path
 ) -> None:
     registry.auth = Auth("basic", users={"ci": SECRET})
@@ -211,7 +212,7 @@ def test_a_broken_configuration_ends_the_pull_and_names_the_file(
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_credential_helper_on_the_path_opens_the_registry(
+def test_a_credential_helper_on_the_path_is_used(
     client: RegistryClient,
     registry: FakeRegistry,
     docker_config: Path,

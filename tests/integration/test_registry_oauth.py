@@ -1,4 +1,4 @@
-"""What a token service is asked for, in which way, and how long its answers are used."""
+"""Requests to token services: method, form and scope, and how long tokens are used."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -47,13 +47,13 @@ def auth() -> Iterator[Authenticator]:
 
 @pytest.fixture
 def host() -> Host:
-    """A registry on this machine, so that its token service may be here too."""
+    """A registry on this machine, so that its token service may be on it as well."""
     return Hosts(None).host(REGISTRY)
 
 
 @pytest.fixture(autouse=True)
-def stands_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody asks the registry in these tests; it would have told where it stands."""
+def private_realms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow token services at private addresses: no request has shown where the registry is."""
     monkeypatch.setattr(Host, "allows_private", property(lambda _: True))
 
 
@@ -61,7 +61,7 @@ def methods(service: FakeTokenService) -> list[str]:
     return [request.method for request in service.requests]
 
 
-def test_a_password_is_shown_by_get(auth: Authenticator, host: Host, log_in: LogIn) -> None:
+def test_a_password_is_sent_by_get(auth: Authenticator, host: Host, log_in: LogIn) -> None:
     log_in(username="ci", password=SECRET)
     with FakeTokenService((200, {"token": "t"})) as service:
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer t"
@@ -71,7 +71,7 @@ def test_a_password_is_shown_by_get(auth: Authenticator, host: Host, log_in: Log
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_a_service_that_knows_no_get_is_asked_by_post(
+def test_a_service_without_get_gets_a_post(
     auth: Authenticator, host: Host, log_in: LogIn, status: int
 ) -> None:
     log_in(username="ci", password=SECRET)
@@ -89,7 +89,7 @@ def test_a_service_that_knows_no_get_is_asked_by_post(
     }
 
 
-def test_a_password_that_was_refused_is_not_tried_again(
+def test_a_refused_password_is_not_sent_again(
     auth: Authenticator, host: Host, log_in: LogIn
 ) -> None:
     log_in(username="ci", password=SECRET)
@@ -100,7 +100,7 @@ def test_a_password_that_was_refused_is_not_tried_again(
     assert SECRET not in str(caught.value)
 
 
-def test_an_identity_token_goes_by_post_and_never_into_a_query(
+def test_an_identity_token_is_sent_by_post_and_never_in_a_query(
     auth: Authenticator, host: Host, log_in: LogIn
 ) -> None:
     log_in(identitytoken=SECRET)
@@ -116,7 +116,7 @@ def test_a_refresh_token_is_kept_and_used_instead_of_the_password(
     auth: Authenticator, host: Host, log_in: LogIn
 ) -> None:
     log_in(username="ci", password=SECRET)
-    answers = [(200, {"token": one, "refresh_token": f"refresh-{one}"}) for one in "ab"]
+    answers = [(200, {"token": token, "refresh_token": f"refresh-{token}"}) for token in "ab"]
     with FakeTokenService(*answers, (200, {"token": "c"}), (200, {"token": "d"})) as service:
         rejected = None
         for token in "abcd":
@@ -124,13 +124,13 @@ def test_a_refresh_token_is_kept_and_used_instead_of_the_password(
             assert rejected == f"Bearer {token}"
     assert methods(service) == ["GET", "POST", "POST", "POST"]
     shown = [asked.fields.get("refresh_token") for asked in service.requests]
-    # The newest; one that brought no other is used again.
+    # The newest refresh token is used, and used again if the response had no new one.
     assert shown == [None, ["refresh-a"], ["refresh-b"], ["refresh-b"]]
     assert "refresh-b" not in repr(vars(auth))
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405])
-def test_a_refresh_token_that_is_refused_is_forgotten(
+def test_a_refused_refresh_token_is_dropped(
     auth: Authenticator, host: Host, log_in: LogIn, status: int
 ) -> None:
     log_in(username="ci", password=SECRET)
@@ -154,7 +154,7 @@ def test_scopes_are_merged_and_sorted(auth: Authenticator, host: Host) -> None:
     ]
 
 
-def test_a_token_that_is_not_enough_is_followed_by_one_of_more_scope(
+def test_after_insufficient_scope_a_token_with_more_scope_is_fetched(
     auth: Authenticator, host: Host
 ) -> None:
     with FakeTokenService((200, {"token": "a"}), (200, {"token": "b"})) as service:
@@ -167,9 +167,7 @@ def test_a_token_that_is_not_enough_is_followed_by_one_of_more_scope(
     assert service.requests[1].fields["scope"] == scopes
 
 
-def test_a_token_that_ends_is_renewed_before_the_registry_says_so(
-    auth: Authenticator, host: Host
-) -> None:
+def test_an_expiring_token_is_renewed_without_a_401(auth: Authenticator, host: Host) -> None:
     brief = (200, {"token": "a", "expires_in": 1e-9})
     with FakeTokenService(brief, (200, {"token": "b"})) as service:
         auth.obtain(host, REPOSITORY, None, service.challenge())
@@ -178,7 +176,7 @@ def test_a_token_that_ends_is_renewed_before_the_registry_says_so(
     assert len(service.requests) == 2
 
 
-def test_a_renewal_that_is_refused_leaves_it_to_the_registry_to_ask(
+def test_after_a_refused_renewal_the_registry_challenges_again(
     auth: Authenticator, host: Host
 ) -> None:
     brief = (200, {"token": "a", "expires_in": 1e-9})
@@ -189,7 +187,7 @@ def test_a_renewal_that_is_refused_leaves_it_to_the_registry_to_ask(
     assert len(service.requests) == 2
 
 
-def test_a_renewal_waits_for_a_service_that_is_away(auth: Authenticator, host: Host) -> None:
+def test_a_renewal_raises_if_the_service_is_unavailable(auth: Authenticator, host: Host) -> None:
     brief = (200, {"token": "a", "expires_in": 1e-9})
     with FakeTokenService(brief, (503, {}), (200, {"token": "b"})) as service:
         auth.obtain(host, REPOSITORY, None, service.challenge())
@@ -199,7 +197,7 @@ def test_a_renewal_waits_for_a_service_that_is_away(auth: Authenticator, host: H
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer b"
 
 
-def test_another_login_is_another_identity(auth: Authenticator, host: Host, log_in: LogIn) -> None:
+def test_another_login_gets_another_token(auth: Authenticator, host: Host, log_in: LogIn) -> None:
     log_in(username="ci", password=SECRET)
     with FakeTokenService((200, {"token": "a"}), (200, {"token": "b"})) as service:
         auth.obtain(host, REPOSITORY, None, service.challenge())
@@ -209,7 +207,7 @@ def test_another_login_is_another_identity(auth: Authenticator, host: Host, log_
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer b"
 
 
-def test_only_a_403_that_speaks_of_expiry_is_an_expired_login() -> None:
+def test_only_a_403_that_mentions_expiry_is_an_expired_login() -> None:
     expired = "The manifest is forbidden (403 DENIED: Your authorization token has expired.)"
     assert is_expired_login(errors.Forbidden(expired))
     assert not is_expired_login(errors.Forbidden("The manifest is forbidden (403 DENIED)."))
@@ -225,9 +223,7 @@ def test_only_a_403_that_speaks_of_expiry_is_an_expired_login() -> None:
     ],
     ids=["after", "before", "one"],
 )
-def test_the_challenges_of_several_headers_are_all_seen(
-    log_in: LogIn, headers: dict[str, str]
-) -> None:
+def test_challenges_in_several_headers_are_all_read(log_in: LogIn, headers: dict[str, str]) -> None:
     service = FakeTokenService((200, {"token": "t"}))
     with service, FakeRegistry() as registry:
         registry.put_image(REPOSITORY, "1", [b"layer"])
@@ -241,18 +237,18 @@ def test_the_challenges_of_several_headers_are_all_seen(
     assert registry.requests[-1].headers["authorization"] == "Bearer t"
 
 
-def test_threads_that_meet_the_end_of_a_token_renew_it_together(
-    auth: Authenticator, host: Host
-) -> None:
+def test_threads_with_an_expired_token_share_its_renewal(auth: Authenticator, host: Host) -> None:
     with FakeTokenService((200, {"token": "a"}), (200, {"token": "b"})) as service:
         first = auth.obtain(host, REPOSITORY, None, service.challenge())
         assert auth.obtain(host, REPOSITORY, first, service.challenge()) == "Bearer b"
-        # Who comes late with the old one gets the new one, without another request.
+        # A late thread with the old token gets the new one without another request.
         assert auth.obtain(host, REPOSITORY, first, service.challenge()) == "Bearer b"
     assert len(service.requests) == 2
 
 
-def test_a_basic_registry_needs_no_service(auth: Authenticator, host: Host, log_in: LogIn) -> None:
+def test_basic_authentication_needs_no_token_service(
+    auth: Authenticator, host: Host, log_in: LogIn
+) -> None:
     assert auth.obtain(host, REPOSITORY, None, 'Basic realm="x"') is None
     log_in(username="ci", password=SECRET)
     header = auth.obtain(host, REPOSITORY, None, 'Basic realm="x"')

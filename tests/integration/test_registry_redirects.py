@@ -1,4 +1,4 @@
-"""Redirects, TLS and connections: what reaches whom."""
+"""Redirects, TLS and connections: which host receives what."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def storage() -> Iterator[FakeRegistry]:
-    """Another host, which the registry redirects to."""
+    """A second host, which the registry redirects to."""
     with FakeRegistry() as storage:
         storage.put_blob(BLOB)
         yield storage
@@ -72,7 +72,7 @@ def ports(registry: FakeRegistry) -> set[int]:
     return {request.port for request in registry.requests}
 
 
-def test_a_redirects_target_sees_the_range_and_no_authorization(
+def test_a_redirect_target_gets_the_range_and_no_authorization(
     client: RegistryClient, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True)
@@ -84,7 +84,7 @@ def test_a_redirects_target_sees_the_range_and_no_authorization(
     assert "cookie" not in seen.headers
 
 
-def test_the_challenge_of_a_redirects_target_is_not_answered(
+def test_the_challenge_of_a_redirect_target_is_not_answered(
     client: RegistryClient, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     challenge = f'Bearer realm="http://{storage.host}/token",service="x"'
@@ -117,7 +117,7 @@ def test_a_blob_that_is_missing_at_the_target_is_a_missing_blob(
         "http://bad host/",
     ],
 )
-def test_a_location_that_is_no_web_address_ends_in_a_typed_error(
+def test_an_unusable_location_becomes_a_typed_error(
     client: RegistryClient, registry: FakeRegistry, location: str
 ) -> None:
     registry.fail(Status(status=307, headers={"Location": location}))
@@ -140,15 +140,15 @@ def test_a_location_that_is_no_web_address_ends_in_a_typed_error(
         "Metadata.Google.Internal.",
     ],
 )
-def test_a_metadata_address_is_refused_however_it_is_spelt(
+def test_a_metadata_address_is_refused_in_every_spelling(
     client: RegistryClient, registry: FakeRegistry, host: str
 ) -> None:
     registry.fail(Redirect(host=host))
-    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never connects"):
         read(client, registry)
 
 
-def test_a_redirect_without_location_is_a_bad_day_not_an_end(
+def test_a_redirect_without_location_is_transient(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.fail(Status(status=302))
@@ -156,7 +156,7 @@ def test_a_redirect_without_location_is_a_bad_day_not_an_end(
         read(client, registry)
 
 
-def test_redirects_refusals_and_challenges_keep_their_connection(
+def test_redirects_errors_and_challenges_keep_their_connection(
     client: RegistryClient, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True)
@@ -167,12 +167,12 @@ def test_redirects_refusals_and_challenges_keep_their_connection(
     with pytest.raises(errors.ManifestUnknown):
         client.manifest(Reference.parse(f"{registry.host}/team/app:nope"))
     assert len(registry.requests) > 6
-    # The token is asked for while the 401 is still held: one more, and it is the registry's own.
+    # The token is requested while the 401 is still open, so there is one more connection.
     assert len(ports(registry)) == 2
     assert len(ports(storage)) == 1
 
 
-def test_an_unfinished_body_gives_its_connection_up(
+def test_an_unfinished_body_closes_its_connection(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     with client.open_blob(name(registry), DIGEST, len(BLOB)) as body:
@@ -183,7 +183,7 @@ def test_an_unfinished_body_gives_its_connection_up(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that signed itself, and its key."""
+    """A self-signed certificate of 127.0.0.1, and its key."""
     if shutil.which("openssl") is None:
         missing("openssl is not installed.")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
@@ -213,7 +213,7 @@ def trusting(tmp_path: Path, registry: FakeRegistry, line: str) -> dict[str, Pat
     return {"registries_file": file}
 
 
-def test_a_ca_of_ones_own_is_trusted_for_its_registry(
+def test_a_configured_ca_is_trusted_for_its_registry(
     client_of: Callable[..., RegistryClient],
     tls_registry: FakeRegistry,
     certificate: tuple[Path, Path],
@@ -224,7 +224,7 @@ def test_a_ca_of_ones_own_is_trusted_for_its_registry(
     assert read(client, tls_registry) == (0, BLOB)
 
 
-def test_an_unknown_certificate_is_refused_and_the_way_out_is_named(
+def test_an_unknown_certificate_is_refused_and_the_error_names_the_setting(
     client_of: Callable[..., RegistryClient], tls_registry: FakeRegistry, tmp_path: Path
 ) -> None:
     client = client_of(**trusting(tmp_path, tls_registry, "plain_http = false"))
@@ -233,7 +233,7 @@ def test_an_unknown_certificate_is_refused_and_the_way_out_is_named(
     assert tls_registry.host in str(caught.value)
 
 
-def test_https_to_a_registry_of_plain_http_is_a_tls_failure(
+def test_https_to_a_registry_on_http_is_a_tls_failure(
     client_of: Callable[..., RegistryClient], registry: FakeRegistry, tmp_path: Path
 ) -> None:
     client = client_of(**trusting(tmp_path, registry, "plain_http = false"))
@@ -241,7 +241,7 @@ def test_https_to_a_registry_of_plain_http_is_a_tls_failure(
         client.manifest(name(registry))
 
 
-def test_a_ca_file_that_is_not_there_is_named(
+def test_the_error_of_a_missing_ca_file_names_it(
     client_of: Callable[..., RegistryClient], registry: FakeRegistry, tmp_path: Path
 ) -> None:
     client = client_of(**trusting(tmp_path, registry, f'ca_file = "{tmp_path}/gone.pem"'))
@@ -249,7 +249,7 @@ def test_a_ca_file_that_is_not_there_is_named(
         client.manifest(name(registry))
 
 
-def test_https_never_becomes_http(
+def test_a_redirect_from_https_to_http_is_refused(
     client_of: Callable[..., RegistryClient],
     tls_registry: FakeRegistry,
     storage: FakeRegistry,

@@ -1,4 +1,4 @@
-"""Tokens: who issues them, who gets to see a secret, and when a new one is asked for."""
+"""Tokens: which services are trusted with a secret, and when a new token is fetched."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ SECRET = secret("login")
 
 @pytest.fixture(autouse=True)
 def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nobody is logged in until a test writes the file."""
+    """The path of config.json. There is no login until a test writes the file."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return tmp_path / "config.json"
 
@@ -61,7 +61,7 @@ def test_a_token_is_for_one_repository(client: RegistryClient, registry: FakeReg
 
 
 @pytest.mark.parametrize("life_seconds", [None, 0, 3600])
-def test_a_life_that_is_not_said_is_a_minute(
+def test_a_token_without_expires_in_lives_a_minute(
     client: RegistryClient, registry: FakeRegistry, life_seconds: int | None
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, life_seconds=life_seconds)
@@ -70,9 +70,7 @@ def test_a_life_that_is_not_said_is_a_minute(
     assert len(registry.asked("/token")) == 1
 
 
-def test_a_token_the_registry_forgot_is_renewed_once(
-    client: RegistryClient, registry: FakeRegistry
-) -> None:
+def test_a_rejected_token_is_renewed_once(client: RegistryClient, registry: FakeRegistry) -> None:
     auth = Auth("bearer", anonymous=True)
     registry.auth = auth
     client.manifest(name(registry))
@@ -81,7 +79,7 @@ def test_a_token_the_registry_forgot_is_renewed_once(
     assert len(registry.asked("/token")) == 2
 
 
-def test_tokens_that_never_help_end_as_unauthorized(
+def test_tokens_that_are_always_rejected_become_unauthorized(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, uses=0)
@@ -92,16 +90,19 @@ def test_tokens_that_never_help_end_as_unauthorized(
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
-def test_an_identity_token_is_shown_by_get_where_oauth2_is_not_spoken(
+def test_an_identity_token_is_sent_by_get_to_a_service_without_oauth2(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path, status: int
 ) -> None:
     registry.auth = Auth("bearer", users={"<token>": SECRET})
     log_in(docker_config, registry, identitytoken=SECRET)
-    # The form is not read: the connection ends with the answer.
+    # The service does not read the form, so the connection ends with the response.
     refusal = Status(path="/token", status=status, times=1, headers={"Connection": "close"})
     registry.fail(refusal)
     client.manifest(name(registry))
-    assert [one.method for one in registry.requests if "/token" in one.path] == ["POST", "GET"]
+    assert [request.method for request in registry.requests if "/token" in request.path] == [
+        "POST",
+        "GET",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -117,29 +118,29 @@ def test_an_identity_token_is_shown_by_get_where_oauth2_is_not_spoken(
         "",
     ],
 )
-def test_a_realm_that_is_no_web_address_gets_no_secret(
+def test_an_unusable_realm_gets_no_secret(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path, realm: str
 ) -> None:
     log_in(docker_config, registry, username="ci", password=SECRET)
     registry.auth = None
     registry.fail(challenge(f'Bearer realm="{realm}",service="x"'))
-    with pytest.raises(errors.Unauthorized, match="not trusted") as caught:
+    with pytest.raises(errors.Unauthorized, match="untrusted") as caught:
         client.manifest(name(registry))
     assert leaks_in(str(caught.value)) == []
     assert len(registry.requests) == 1
 
 
-def test_a_realm_on_a_metadata_address_is_never_asked(
+def test_a_realm_on_a_metadata_address_gets_no_request(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     registry.auth = None
     registry.fail(challenge('Bearer realm="http://169.254.169.254/token"'))
-    with pytest.raises(errors.RegistryNotAllowed, match="never asked"):
+    with pytest.raises(errors.RegistryNotAllowed, match="never connects"):
         client.manifest(name(registry))
 
 
 @pytest.mark.parametrize("identity", [False, True])
-def test_a_redirected_realm_sees_no_secret(
+def test_a_redirect_of_the_realm_gets_no_secret(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path, *, identity: bool
 ) -> None:
     secret = {"identitytoken": SECRET} if identity else {"username": "ci", "password": SECRET}
@@ -170,16 +171,16 @@ def test_a_redirected_realm_sees_no_secret(
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_an_answer_without_a_usable_token_is_said_without_it(
+def test_the_error_of_an_unusable_token_does_not_quote_it(
     client: RegistryClient, registry: FakeRegistry, body: bytes
 ) -> None:
     registry.fail(Status(path="/token", status=200, body=body))
-    with pytest.raises(errors.RegistryUnavailable, match="the answer holds none"):
+    with pytest.raises(errors.RegistryUnavailable, match="contains no usable token"):
         client.manifest(name(registry))
 
 
 @pytest.mark.parametrize("expires_in", ['"soon"', "-5", "NaN", "Infinity", "null", "[]", "1e999"])
-def test_an_absurd_life_is_no_life(
+def test_an_unusable_expires_in_is_ignored(
     client: RegistryClient, registry: FakeRegistry, expires_in: str
 ) -> None:
     auth = Auth("bearer", issued={"t": float("inf")})
@@ -202,17 +203,17 @@ def test_an_absurd_life_is_no_life(
         (503, errors.RegistryUnavailable),
     ],
 )
-def test_a_token_service_that_refuses_is_told_from_one_that_is_away(
+def test_a_refusing_token_service_differs_from_an_unavailable_one(
     client: RegistryClient, registry: FakeRegistry, status: int, kind: type[errors.TowlineError]
 ) -> None:
     registry.fail(Status(path="/token", status=status, times=1))
     with pytest.raises(kind, match=r"The token for .*team/app"):
         client.manifest(name(registry))
-    # Not remembered.
+    # The failure was not kept.
     client.manifest(name(registry))
 
 
-def test_basic_is_offered_beside_a_scheme_nobody_knows(
+def test_basic_is_used_next_to_an_unknown_scheme(
     client: RegistryClient, registry: FakeRegistry, docker_config: Path
 ) -> None:
     log_in(docker_config, registry, username="ci", password=SECRET)
@@ -220,10 +221,13 @@ def test_basic_is_offered_beside_a_scheme_nobody_knows(
     registry.auth = None
     registry.fail(Status(path="/v2/", status=401, headers=fault.headers, times=1))
     client.manifest(name(registry))
-    assert [one.headers.get("authorization", "")[:5] for one in registry.requests] == ["", "Basic"]
+    assert [request.headers.get("authorization", "")[:5] for request in registry.requests] == [
+        "",
+        "Basic",
+    ]
 
 
-def test_a_cut_token_is_a_registry_that_is_away(
+def test_a_cut_off_token_is_an_unavailable_registry(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     headers = {"Content-Length": "1000", "Connection": "close"}

@@ -1,4 +1,4 @@
-"""Certificates: whom we trust, who we are, and who gets to see that."""
+"""Certificates: which CAs are trusted, and which hosts see the client certificate."""
 
 import os
 import shutil
@@ -33,16 +33,19 @@ def made(tmp_path: Path) -> Certificates:
 
 @pytest.fixture
 def serve(made: Certificates) -> Iterator[Callable[..., FakeRegistry]]:
-    """Start a registry over TLS, with a certificate of `made`; `strict`: it asks for ours."""
+    """Start a registry with TLS and a certificate from `made`. `strict`: it requires a client
+    certificate.
+    """
     with ExitStack() as running:
 
         def start(*, strict: bool = False, of: Certificates = made) -> FakeRegistry:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(of.certificate, of.key)
-            # Whoever shows a certificate is known by it: the authority is named to the client.
+            # The registry accepts client certificates of this CA, and names it in the handshake.
             context.load_verify_locations(made.authority)
             context.verify_mode = ssl.CERT_REQUIRED if strict else ssl.CERT_OPTIONAL
-            # Who is refused hears why: with 1.3 the request may meet a closed door first.
+            # With TLS 1.2 a refused client gets an alert. With 1.3 it may find the connection
+            # closed before the alert arrives.
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             registry = FakeRegistry()
             server = registry._server
@@ -56,7 +59,7 @@ def serve(made: Certificates) -> Iterator[Callable[..., FakeRegistry]]:
 
 @pytest.fixture
 def client_of(tmp_path: Path) -> Iterator[Callable[..., RegistryClient]]:
-    """Of a client that knows so much of a registry."""
+    """Make a client whose registries file has these lines for a registry."""
     clients = []
 
     def make(registry: FakeRegistry, **lines: object) -> RegistryClient:
@@ -81,7 +84,7 @@ def read(client: RegistryClient, registry: FakeRegistry) -> bytes:
         return b"".join(body.blocks())
 
 
-def test_a_registry_that_asks_who_we_are_is_told(
+def test_a_client_certificate_is_presented_on_request(
     serve: Callable[..., FakeRegistry],
     client_of: Callable[..., RegistryClient],
     made: Certificates,
@@ -91,7 +94,7 @@ def test_a_registry_that_asks_who_we_are_is_told(
     assert client_of(registry, ca_file=made.authority, **who).manifest(name(registry)).raw
 
 
-def test_a_registry_that_does_not_learn_who_we_are_is_no_secret(
+def test_the_error_of_a_missing_client_certificate_names_the_setting(
     serve: Callable[..., FakeRegistry],
     client_of: Callable[..., RegistryClient],
     made: Certificates,
@@ -101,7 +104,7 @@ def test_a_registry_that_does_not_learn_who_we_are_is_no_secret(
         client_of(registry, ca_file=made.authority).manifest(name(registry))
 
 
-def test_a_client_certificate_is_not_shown_to_a_redirects_target(
+def test_a_client_certificate_is_not_presented_to_a_redirect_target(
     serve: Callable[..., FakeRegistry],
     client_of: Callable[..., RegistryClient],
     made: Certificates,
@@ -114,7 +117,7 @@ def test_a_client_certificate_is_not_shown_to_a_redirects_target(
     assert curious.requests == []
 
 
-def test_a_redirects_target_may_have_a_certificate_of_its_registrys_authority(
+def test_the_registrys_ca_is_trusted_for_its_redirect_targets(
     serve: Callable[..., FakeRegistry],
     client_of: Callable[..., RegistryClient],
     made: Certificates,
@@ -125,7 +128,7 @@ def test_a_redirects_target_may_have_a_certificate_of_its_registrys_authority(
     assert storage.requests
 
 
-def test_the_authority_of_one_registry_is_not_trusted_for_another(
+def test_the_ca_of_one_registry_is_not_trusted_for_another(
     serve: Callable[..., FakeRegistry],
     client_of: Callable[..., RegistryClient],
     made: Certificates,
@@ -140,7 +143,7 @@ def test_the_authority_of_one_registry_is_not_trusted_for_another(
 
 
 @pytest.mark.parametrize("lacking", ["ca_file", "client_certificate_file", "client_key_file"])
-def test_a_file_that_is_not_there_is_named(
+def test_the_error_of_a_missing_file_names_it(
     serve: Callable[..., FakeRegistry],
     client_of: Callable[..., RegistryClient],
     made: Certificates,
@@ -158,7 +161,7 @@ def test_a_file_that_is_not_there_is_named(
     assert registry.requests == []
 
 
-def test_a_key_of_another_certificate_is_a_tls_failure(
+def test_a_key_that_does_not_fit_the_certificate_is_a_tls_failure(
     serve: Callable[..., FakeRegistry],
     client_of: Callable[..., RegistryClient],
     made: Certificates,
@@ -171,7 +174,7 @@ def test_a_key_of_another_certificate_is_a_tls_failure(
         client_of(registry, ca_file=made.authority, **who).manifest(name(registry))
 
 
-def test_an_authority_that_is_none_is_a_tls_failure(
+def test_an_unusable_ca_file_is_a_tls_failure(
     serve: Callable[..., FakeRegistry], client_of: Callable[..., RegistryClient], tmp_path: Path
 ) -> None:
     registry = serve()

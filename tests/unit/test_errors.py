@@ -1,4 +1,4 @@
-"""Every error of the tree travels through the result backend whole."""
+"""The error tree is the contract's, and the result backend can rebuild each error."""
 
 import inspect
 
@@ -52,15 +52,15 @@ CONTRACT = [
     "PullCancelled",
 ]
 
-# They postpone a step and end no pull.
+# They postpone a step and never fail a pull.
 NEVER_ON_THE_WIRE = ["HeldBack", "HostIsDead"]
 
 
-def test_the_tree_is_the_contracts() -> None:
+def test_the_tree_has_the_classes_of_the_contract() -> None:
     assert sorted(kind.__name__ for kind in CLASSES) == sorted(CONTRACT + NEVER_ON_THE_WIRE)
 
 
-def test_every_leaf_decides_whether_to_try_again() -> None:
+def test_every_class_is_either_transient_or_permanent() -> None:
     for kind in CLASSES:
         if kind is not TowlineError:
             assert issubclass(kind, TransientError) != issubclass(kind, PermanentError)
@@ -75,7 +75,7 @@ def test_an_error_is_rebuilt_from_its_arguments(kind: type[TowlineError]) -> Non
 
 
 @pytest.mark.parametrize("kind", [RateLimited, RegistryUnavailable])
-def test_a_registry_that_said_when_to_come_back_is_believed(kind: type[TransientError]) -> None:
+def test_the_registrys_retry_after_survives_the_rebuild(kind: type[TransientError]) -> None:
     error = kind("Slow down.", None, 3.5)
     assert kind(*error.args).retry_after_seconds == 3.5
     assert kind("Slow down.").retry_after_seconds is None

@@ -1,4 +1,4 @@
-"""URLs of PostgreSQL and Redis: what works is taken, what cannot work is one sentence."""
+"""URLs of PostgreSQL and Redis: usable ones pass, others are refused with one sentence."""
 
 import re
 import traceback
@@ -14,8 +14,8 @@ from shared.service_urls import check_broker_url, check_result_url, database_url
 from shared.settings import Settings
 
 HARD = "p@s:s/w#r%d?"
-# Pieces of the passwords below.
-PIECES = re.compile(r"s3|cr3|w0rd")
+# Parts of the passwords below, which no message may contain.
+PASSWORD_PARTS = re.compile(r"s3|cr3|w0rd")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ PIECES = re.compile(r"s3|cr3|w0rd")
         ("postgresql://", None, None, None),
     ],
 )
-def test_a_database_url_means_what_sqlalchemy_reads(
+def test_sqlalchemy_reads_the_same_password_host_and_port(
     url: str, password: str | None, host: str | None, port: int | None
 ) -> None:
     read = make_url(database_url(url))
@@ -38,24 +38,26 @@ def test_a_database_url_means_what_sqlalchemy_reads(
 
 
 @pytest.mark.parametrize(
-    ("url", "why"),
+    ("url", "reason"),
     [
         ("", "must begin with postgresql://"),
         ("h/d", "must begin with postgresql://"),
         ("mysql://u:s3cr3t@h/d", "must begin with postgresql://"),
         ("postgresql://u:p@s3/w#cr3:w0rd@postgres:5432/towline", "%40 for @"),
         ("postgresql://u:s3@cr3@h/d", "%40 for @"),
-        ("postgresql://u:s3cr3t@h:5432x/d", "port is no number"),
-        ("postgresql://u:s3cr3t@h:s3/d", "port is no number"),
+        ("postgresql://u:s3cr3t@h:5432x/d", "port is not a number"),
+        ("postgresql://u:s3cr3t@h:s3/d", "port is not a number"),
         ("postgresql://u:s3cr3t@a:1,b:2/d?target_session_attrs=read-write", "host=first:5432"),
         ("postgresql://u:s3cr3t@%2Fvar%2Frun/d", "host=/directory"),
     ],
 )
-def test_a_database_url_that_cannot_be_used_is_named_by_its_variable(url: str, why: str) -> None:
-    with pytest.raises(InvalidArgument, match=re.escape(why)) as caught:
+def test_an_unusable_database_url_is_refused_by_the_name_of_its_variable(
+    url: str, reason: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(reason)) as caught:
         Settings.read(broker_url="redis://h", database_url=url or "none")
     assert str(caught.value).startswith("TOWLINE_DATABASE_URL cannot be used: ")
-    assert not PIECES.search(str(caught.value))
+    assert not PASSWORD_PARTS.search(str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -69,14 +71,14 @@ def test_a_database_url_that_cannot_be_used_is_named_by_its_variable(url: str, w
         "rediss://:p@h:6379/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem",
     ],
 )
-def test_what_is_accepted_every_client_can_read(url: str) -> None:
+def test_every_client_can_read_an_accepted_redis_url(url: str) -> None:
     check_broker_url(url)
     check_result_url(url)
     connection = Connection(url)
     pool = Redis.from_url(url).connection_pool
     assert pool.connection_kwargs["host"] == connection.hostname
     assert pool.connection_kwargs.get("password") == connection.password
-    # What the parameters stand for is only looked at here.
+    # redis-py checks the parameters only when it makes a connection.
     pool.make_connection()
 
 
@@ -98,25 +100,25 @@ WRONG_REDIS = [
     ("redis://:s3cr3t@h/0?ssl_cert_reqs=none", "only a rediss:// URL"),
     ("rediss://:s3cr3t@h/0", "needs ?ssl_cert_reqs="),
     ("rediss://:s3cr3t@h/0?ssl_cert_reqs=s3cr3t", "needs ?ssl_cert_reqs="),
-    ("rediss://:s3cr3t@h/0?ssl_cert_reqs=none&s3=1", "its parameters may be"),
+    ("rediss://:s3cr3t@h/0?ssl_cert_reqs=none&s3=1", "its parameters may only be"),
 ]
 
 
-@pytest.mark.parametrize(("url", "why"), WRONG_REDIS)
+@pytest.mark.parametrize(("url", "reason"), WRONG_REDIS)
 @pytest.mark.parametrize("variable", ["TOWLINE_BROKER_URL", "TOWLINE_RESULT_URL"])
-def test_a_redis_url_that_cannot_be_used_is_named_by_its_variable(
-    variable: str, url: str, why: str
+def test_an_unusable_redis_url_is_refused_by_the_name_of_its_variable(
+    variable: str, url: str, reason: str
 ) -> None:
     urls = {"broker_url": "redis://h", "database_url": "postgresql://h/d"}
     name = variable.removeprefix("TOWLINE_").lower()
-    with pytest.raises(InvalidArgument, match=re.escape(why)) as caught:
+    with pytest.raises(InvalidArgument, match=re.escape(reason)) as caught:
         Settings.read(**{**urls, name: url})
     assert str(caught.value).startswith(f"{variable} cannot be used: ")
-    told = "".join(traceback.format_exception(caught.value, limit=0))
-    assert not PIECES.search(told)
+    traceback_text = "".join(traceback.format_exception(caught.value, limit=0))
+    assert not PASSWORD_PARTS.search(traceback_text)
 
 
-def test_results_may_stand_in_a_database() -> None:
+def test_a_database_may_store_the_results() -> None:
     check_result_url("db+postgresql+psycopg://u:p@h/d")
     with pytest.raises(InvalidArgument, match="TOWLINE_RESULT_URL"):
         check_result_url("db+postgresql+psycopg://u:s3/cr3@h/d")

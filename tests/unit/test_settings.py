@@ -1,4 +1,4 @@
-"""Settings: read once, refused with one sentence."""
+"""Settings are read once; an unusable one is refused with one sentence."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_another_database_is_refused() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_several_brokers_need_a_place_for_the_results() -> None:
+def test_several_brokers_need_a_result_url() -> None:
     brokers = "redis://:s3cret@a/0;redis://:s3cret@b/0"
     with pytest.raises(InvalidArgument, match="TOWLINE_RESULT_URL") as caught:
         Settings.read(broker_url=brokers, database_url="postgresql://h/d")

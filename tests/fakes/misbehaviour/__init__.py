@@ -40,4 +40,4 @@ GROUPS: dict[str, tuple[Misbehaviour, ...]] = {
     "Answers": statuses.ALL,
 }
 
-BY_NAME = {one.name: one for group in GROUPS.values() for one in group}
+BY_NAME = {fault.name: fault for group in GROUPS.values() for fault in group}

@@ -17,8 +17,10 @@ def _saying(*headers: str) -> Callable[[Scene], object]:
     """A registry whose 401 has these headers, and that takes what it offers."""
 
     def arrange(scene: Scene) -> None:
-        auth = scene.log_in(takes_basic=any("Basic" in one for one in headers))
-        auth.says = lambda realm, scope: [one.format(realm=realm, scope=scope) for one in headers]
+        auth = scene.log_in(takes_basic=any("Basic" in header for header in headers))
+        auth.says = lambda realm, scope: [
+            header.format(realm=realm, scope=scope) for header in headers
+        ]
 
     return arrange
 

@@ -26,7 +26,7 @@ def _extended(answer: Answer, _: Request) -> None:
     """Everything that RFC 9112 §7.1 allows: extensions, leading zeros, a trailer."""
     body, middle = answer.body, len(answer.body) // 2
     pieces = (body[:middle], body[middle:])
-    framed = b"".join(b'0%x;note="a, b"\r\n%s\r\n' % (len(one), one) for one in pieces)
+    framed = b"".join(b'0%x;note="a, b"\r\n%s\r\n' % (len(piece), piece) for piece in pieces)
     answer.raw = _CHUNKED + framed + b"0\r\nX-Checksum: none\r\n\r\n"
 
 

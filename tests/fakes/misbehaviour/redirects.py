@@ -82,7 +82,9 @@ def _twice(scene: Scene) -> None:
         answer.status, answer.body, answer.headers = 308, b"", again
 
     _behind(scene)
-    scene.storage.fail(Spoil(path="", change=change, when=lambda one: "again" not in one.path))
+    scene.storage.fail(
+        Spoil(path="", change=change, when=lambda request: "again" not in request.path)
+    )
 
 
 def _signatures_for_one_use(scene: Scene) -> None:

@@ -109,8 +109,8 @@ class Scene:
         """Who got bytes of a layer, wherever."""
         digests = {digest_of(layer, name) for layer in self.layers for name in ("sha256", "sha512")}
         asked = [*self.registry.asked("/blobs/"), *self.storage.asked("")]
-        got = [one for one in asked if one.status in {200, 206}]
-        return [one for one in got if any(digest in one.path for digest in digests)]
+        got = [request for request in asked if request.status in {200, 206}]
+        return [request for request in got if any(digest in request.path for digest in digests)]
 
     @property
     def refetched_bytes(self) -> int:
@@ -123,7 +123,9 @@ class Scene:
         forbidden = [self.metadata] if self.metadata else []
         found = []
         if any(
-            shows_secret(one) for host in (*self.strangers, *forbidden) for one in host.requests
+            shows_secret(request)
+            for host in (*self.strangers, *forbidden)
+            for request in host.requests
         ):
             found.append("credentials to a stranger")
         if any(host.requests for host in forbidden):

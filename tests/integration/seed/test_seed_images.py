@@ -12,7 +12,7 @@ from tests.integration.seed.broken_off import LARGE, SMALL, partial, try_layer
 pytestmark = pytest.mark.integration
 
 
-def test_s19_no_image_stands_before_all_of_it_is_there(
+def test_s19_no_image_is_recorded_before_it_is_complete(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     partial(driver, registry, name, 1_000_000)
@@ -39,13 +39,11 @@ def test_s20_the_size_of_an_image_is_its_config_and_distinct_layers(
         (f"a/b:1@sha256:{'0' * 64}", f"docker.io/a/b:1@sha256:{'0' * 64}"),
     ],
 )
-def test_s21_a_reference_is_stored_in_its_canonical_form(text: str, canonical: str) -> None:
+def test_s21_a_reference_is_stored_in_canonical_form(text: str, canonical: str) -> None:
     assert str(Reference.parse(text)) == canonical
 
 
-def test_s22_the_platform_stored_is_the_one_asked_for(
-    driver: Driver, registry: FakeRegistry
-) -> None:
+def test_s22_the_requested_platform_is_stored(driver: Driver, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [SMALL], platform="linux/arm64")
     driver.pull(f"{registry.host}/a:1", platform="linux/aarch64")
     assert driver.sql("SELECT platform FROM images") == [("linux/arm64",)]
@@ -60,16 +58,16 @@ def test_s23_another_operating_system_is_never_a_fallback(
         driver.pull(f"{registry.host}/a:1")
 
 
-def test_s24_layers_and_diff_ids_that_do_not_pair_are_an_error_before_any_download(
+def test_s24_a_wrong_number_of_diff_ids_fails_before_any_download(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     registry.put_image("a", "1", [SMALL], config={"rootfs": {"type": "layers", "diff_ids": []}})
-    with pytest.raises(errors.InvalidManifest, match="1 layers, its config 0"):
+    with pytest.raises(errors.InvalidManifest, match="1 layers, but its config 0"):
         driver.pull(f"{registry.host}/a:1")
     assert registry.asked(digest_of(SMALL)) == []
 
 
-def test_s25_a_failed_layer_ends_the_pull_and_keeps_its_sisters(
+def test_s25_a_failed_layer_fails_the_pull_and_the_other_layers_are_kept(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     driver.plan("p", {"reference": name, "platform": "linux/amd64"})
@@ -93,7 +91,7 @@ def test_s26_progress_counts_bytes_and_present_layers_too(
     assert driver.row("p").bytes_done == len(SMALL) + len(LARGE)
 
 
-def test_s27_a_layers_row_is_what_was_verified_whatever_a_manifest_claims(
+def test_s27_a_layers_row_holds_verified_values_and_not_claims(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     driver.pull(name)
@@ -105,7 +103,9 @@ def test_s27_a_layers_row_is_what_was_verified_whatever_a_manifest_claims(
     assert {row[0] for row in claims} == {digest_of(LARGE), digest_of(SMALL)}
 
 
-def test_s28_linking_twice_links_once(driver: Driver, registry: FakeRegistry, name: str) -> None:
+def test_s28_linking_twice_has_the_effect_of_linking_once(
+    driver: Driver, registry: FakeRegistry, name: str
+) -> None:
     driver.pull(name)
     driver.pull(name)
     assert driver.sql("SELECT count(*) FROM manifest_layers") == [(2,)]

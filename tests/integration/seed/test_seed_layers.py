@@ -12,7 +12,7 @@ from workers.pulling.attempts import TryAgain
 pytestmark = pytest.mark.integration
 
 
-def test_s30_a_download_stands_under_another_name_until_it_is_verified(
+def test_s30_a_download_has_another_name_until_it_is_verified(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     partial(driver, registry, name, 1_000_000)
@@ -20,7 +20,7 @@ def test_s30_a_download_stands_under_another_name_until_it_is_verified(
     assert ingest_bytes(driver) == 1_000_000
 
 
-def test_s31_only_the_catalog_says_that_a_layer_is_there(
+def test_s31_only_the_catalog_decides_whether_a_layer_is_stored(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     planted = driver.blob(digest_of(LARGE))
@@ -30,7 +30,7 @@ def test_s31_only_the_catalog_says_that_a_layer_is_there(
     assert planted.read_bytes() == LARGE
 
 
-def test_s32_directories_are_made_as_they_are_needed(
+def test_s32_directories_are_created_when_needed(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     assert [path.name for path in driver.volume.iterdir()] == ["towline-volume.json"]
@@ -38,21 +38,23 @@ def test_s32_directories_are_made_as_they_are_needed(
     assert (driver.volume / "blobs" / "sha256").is_dir()
 
 
-def test_s33_nothing_on_disk_means_a_whole_download(
+def test_s33_without_bytes_on_disk_the_whole_blob_is_downloaded(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     receipt = driver.pull(name)
     assert {layer["source"] for layer in receipt["layers"]} == {"network"}
 
 
-def test_s34_bytes_on_disk_are_continued(driver: Driver, registry: FakeRegistry, name: str) -> None:
+def test_s34_a_download_continues_after_the_bytes_on_disk(
+    driver: Driver, registry: FakeRegistry, name: str
+) -> None:
     partial(driver, registry, name, 1_000_000)
     receipt = driver.pull(name, pull_id="p")
     assert receipt["layers"][0]["source"] == "resumed"
     assert receipt["bytes_fetched"] == len(LARGE) + len(SMALL)
 
 
-def test_s35_a_full_ingest_is_verified_not_believed(
+def test_s35_a_complete_ingest_is_verified_before_use(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     partial(driver, registry, name, 1_000_000)
@@ -62,7 +64,7 @@ def test_s35_a_full_ingest_is_verified_not_believed(
     assert driver.blob(digest_of(LARGE)).read_bytes() == LARGE
 
 
-def test_s36_a_byte_too_many_is_not_written(
+def test_s36_excess_bytes_are_not_written(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     registry.blobs[digest_of(LARGE)] = LARGE + b"x" * 1_000_000
@@ -83,7 +85,7 @@ def test_s37_an_unknown_algorithm_is_refused_before_the_download(
     assert registry.asked("blobs") == []
 
 
-def test_s38_wrong_bytes_are_dropped_and_named(
+def test_s38_wrong_bytes_are_dropped_and_reported(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     registry.fail(Corrupt(path=digest_of(LARGE)))
@@ -92,7 +94,7 @@ def test_s38_wrong_bytes_are_dropped_and_named(
     assert ingest_bytes(driver) == 0
 
 
-def test_s39_a_stored_layer_is_read_only_and_alone_under_its_name(
+def test_s39_a_stored_layer_is_read_only_and_no_partial_file_is_left(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     driver.pull(name)
@@ -101,7 +103,7 @@ def test_s39_a_stored_layer_is_read_only_and_alone_under_its_name(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
-def test_s40_no_error_body_reaches_a_good_partial(
+def test_s40_the_body_of_an_error_never_reaches_a_partial_download(
     driver: Driver, registry: FakeRegistry, name: str, status: int
 ) -> None:
     partial(driver, registry, name, 1_000_000)
@@ -111,7 +113,7 @@ def test_s40_no_error_body_reaches_a_good_partial(
     assert ingest_bytes(driver) == 1_000_000
 
 
-def test_s40_a_416_to_a_range_is_answered_by_asking_for_the_whole(
+def test_s40_after_a_416_the_whole_blob_is_requested(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     partial(driver, registry, name, 1_000_000)

@@ -22,7 +22,7 @@ def test_s01_a_database_is_migrated_and_a_volume_made_before_any_pull(driver: Dr
     assert driver.sql("SELECT count(*) FROM volume") == [(1,)]
 
 
-def test_s02_any_registry_is_spoken_to_where_it_stands() -> None:
+def test_s02_every_registry_has_its_own_url() -> None:
     hosts = Hosts(None)
     assert hosts.host("docker.io").base == "https://registry-1.docker.io"
     assert hosts.host("ghcr.io").base == "https://ghcr.io"
@@ -38,7 +38,7 @@ def test_s03_every_manifest_request_accepts_all_four_types(
     assert media_type.ACCEPT.count("application/vnd.") == 4
 
 
-def test_s04_a_silent_registry_is_given_up_and_the_environment_does_not_speak_for_us(
+def test_s04_a_silent_registry_times_out_and_proxy_variables_are_ignored(
     driver: Driver, registry: FakeRegistry, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -48,7 +48,7 @@ def test_s04_a_silent_registry_is_given_up_and_the_environment_does_not_speak_fo
     assert registry.asked("manifests")[-1].headers["user-agent"].startswith("towline/")
 
 
-def test_s05_a_failing_head_is_tried_again_and_retry_after_is_minded(
+def test_s05_a_failing_request_is_retried_after_its_retry_after(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     registry.fail(
@@ -61,7 +61,7 @@ def test_s05_a_failing_head_is_tried_again_and_retry_after_is_minded(
 
 
 @pytest.mark.parametrize("path", ["/token", "manifests", "blobs"])
-def test_s06_every_kind_of_request_is_tried_again(
+def test_s06_every_kind_of_request_is_retried(
     driver: Driver, registry: FakeRegistry, name: str, path: str
 ) -> None:
     registry.fail(Status(path=path, status=500, times=1))
@@ -70,7 +70,7 @@ def test_s06_every_kind_of_request_is_tried_again(
     assert 500 in {request.status for request in registry.asked(path)}
 
 
-def test_s07_a_token_is_asked_for_pull_on_the_repository_alone(
+def test_s07_a_token_is_requested_for_pulls_of_one_repository(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     driver.pull(name)
@@ -80,7 +80,7 @@ def test_s07_a_token_is_asked_for_pull_on_the_repository_alone(
 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])
-def test_s08_either_name_of_the_token_is_enough(
+def test_s08_the_token_may_be_under_either_key(
     driver: Driver, registry: FakeRegistry, name: str, key: str
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, token_key=key, life_seconds=None)
@@ -94,7 +94,7 @@ def test_s09_one_token_serves_a_whole_pull(
     assert len(registry.asked("/token")) == 1
 
 
-def test_s10_a_refused_token_is_said_plainly(
+def test_s10_a_refused_token_is_reported_in_a_sentence(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     registry.auth = Auth("bearer", users={"ci": SECRET})
@@ -102,7 +102,7 @@ def test_s10_a_refused_token_is_said_plainly(
         driver.pull(name)
 
 
-def test_s11_a_token_that_is_refused_is_renewed_once(
+def test_s11_a_rejected_token_is_renewed_once(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, uses=2)
@@ -110,19 +110,21 @@ def test_s11_a_token_that_is_refused_is_renewed_once(
     assert len(registry.asked("/token")) == 2
 
 
-def test_s12_a_digest_is_asked_for_by_itself(driver: Driver, registry: FakeRegistry) -> None:
+def test_s12_a_digest_reference_is_requested_by_digest(
+    driver: Driver, registry: FakeRegistry
+) -> None:
     digest = registry.put_image("a", None, [SMALL])
     driver.pull(f"{registry.host}/a:1@{digest}")
     assert registry.asked("manifests")[-1].path == f"/v2/a/manifests/{digest}"
 
 
-def test_s13_the_status_decides_before_the_body(driver: Driver, registry: FakeRegistry) -> None:
+def test_s13_the_status_decides_the_error(driver: Driver, registry: FakeRegistry) -> None:
     registry.fail(Status(path="manifests", status=404, body=b'{"config":{},"layers":[]}'))
     with pytest.raises(errors.ManifestUnknown):
         driver.pull(f"{registry.host}/a:1")
 
 
-def test_s14_a_manifest_that_is_not_its_digest_is_refused(
+def test_s14_a_manifest_that_does_not_match_its_digest_is_refused(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     digest = registry.put_image("a", None, [SMALL])
@@ -131,7 +133,7 @@ def test_s14_a_manifest_that_is_not_its_digest_is_refused(
         driver.pull(f"{registry.host}/a@{digest}")
 
 
-def test_s15_a_config_that_is_not_its_digest_is_refused(
+def test_s15_a_config_that_does_not_match_its_digest_is_refused(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     registry.fail(Corrupt(path="blobs"))

@@ -17,7 +17,7 @@ from tests.integration.seed.broken_off import LARGE, SMALL
 pytestmark = pytest.mark.integration
 
 
-def test_t1_an_image_is_pulled_whole(driver: Driver, registry: FakeRegistry, name: str) -> None:
+def test_t1_a_whole_image_is_pulled(driver: Driver, registry: FakeRegistry, name: str) -> None:
     driver.pull(name)
     assert driver.sql("SELECT reference, size_bytes > 0 FROM images") == [(name, True)]
     assert driver.sql("SELECT schema_version FROM manifests") == [(2,)]
@@ -60,7 +60,7 @@ def test_t4_a_config_says_how_to_run_the_image(driver: Driver, registry: FakeReg
     assert (env, cmd, rootfs, diff_ids) == (["A=b"], ["sh"], "layers", [digest_of(SMALL)])
 
 
-def test_t5_a_blob_arrives_with_its_size_and_digest(registry: FakeRegistry, driver: Driver) -> None:
+def test_t5_a_blob_has_its_size_and_digest(registry: FakeRegistry, driver: Driver) -> None:
     reference = Reference.parse(f"{registry.host}/team/app:1")
     client = driver.resources.registry
     with client.open_blob(reference, Digest.parse(digest_of(LARGE)), len(LARGE)) as body:
@@ -68,7 +68,7 @@ def test_t5_a_blob_arrives_with_its_size_and_digest(registry: FakeRegistry, driv
     assert (len(raw), digest_of(raw)) == (len(LARGE), digest_of(LARGE))
 
 
-def test_t6_a_token_is_found_by_the_registrys_own_challenge(
+def test_t6_the_registrys_challenge_leads_to_a_token(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     driver.pull(name)
@@ -77,7 +77,7 @@ def test_t6_a_token_is_found_by_the_registrys_own_challenge(
     assert registry.requests[-1].headers["authorization"] == f"Bearer {token}"
 
 
-def test_the_list_is_whole() -> None:
+def test_every_number_of_the_list_has_a_test() -> None:
     """Every number from S01 to S45 and T1 to T6 stands in this directory."""
     listed = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     named = set(re.findall(r"def test_([st]\d+)_", listed))

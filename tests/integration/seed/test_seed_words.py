@@ -23,14 +23,14 @@ def shown(driver: Driver, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_s41_the_phase_is_said(
+def test_s41_the_phase_of_a_pull_is_shown(
     driver: Driver, registry: FakeRegistry, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     assert f"{name}: fetching, 0 of 2 layers, 0 bytes of 3.0 MB" in shown(driver, capsys)
 
 
-def test_s42_stored_layers_are_counted_out_of_all(
+def test_s42_the_number_of_stored_layers_is_shown(
     driver: Driver, registry: FakeRegistry, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     driver.plan("p", {"reference": name, "platform": "linux/amd64"})
@@ -38,16 +38,14 @@ def test_s42_stored_layers_are_counted_out_of_all(
     assert "1 of 2 layers" in shown(driver, capsys)
 
 
-def test_s43_a_layer_on_its_way_shows_its_bytes(
+def test_s43_a_layer_in_progress_shows_its_bytes(
     driver: Driver, registry: FakeRegistry, name: str
 ) -> None:
     partial(driver, registry, name, 1_000_000)
     assert driver.layers("p")[0].bytes_done == 1_000_000
 
 
-def test_s44_a_failed_pull_is_shown_as_one_and_no_secret_with_it(
-    driver: Driver, registry: FakeRegistry
-) -> None:
+def test_s44_a_failed_pull_is_shown_without_secrets(driver: Driver, registry: FakeRegistry) -> None:
     with pytest.raises(errors.ManifestUnknown):
         driver.pull(f"{registry.host}/nothing:1")
     row = driver.newest()
@@ -66,7 +64,7 @@ def test_s44_a_failed_pull_is_shown_as_one_and_no_secret_with_it(
         (500, errors.RegistryUnavailable),
     ],
 )
-def test_s45_each_refusal_has_a_kind_of_its_own(
+def test_s45_each_refusal_has_its_own_error_class(
     driver: Driver, registry: FakeRegistry, name: str, status: int, kind: type[Exception]
 ) -> None:
     registry.fail(Status(path="manifests", status=status))

@@ -1,4 +1,4 @@
-"""Indexes, manifests and configs of strangers: read without doubt, or refused with a type."""
+"""Untrusted indexes, manifests and configs: parsed if unambiguous, else a typed error."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def read(document: Any, content_type: str | None = None) -> Index | Manifest:
     return read_document(json.dumps(document).encode(), content_type)
 
 
-def test_a_manifest_lists_its_layers_and_each_blob_once() -> None:
+def test_a_manifest_has_its_layers_and_its_distinct_blobs() -> None:
     read_manifest = read(manifest(), types.OCI_MANIFEST)
     assert isinstance(read_manifest, Manifest)
     assert len(read_manifest.layers) == 3
@@ -63,13 +63,13 @@ def test_a_manifest_lists_its_layers_and_each_blob_once() -> None:
         (types.OCI_MANIFEST.upper(), Manifest),
     ],
 )
-def test_an_unspecific_content_type_contradicts_nothing(
+def test_an_unspecific_content_type_contradicts_no_media_type(
     content_type: str | None, kind: type[Manifest]
 ) -> None:
     assert isinstance(read(manifest(), content_type), kind)
 
 
-def test_without_any_type_the_shape_decides() -> None:
+def test_without_a_media_type_the_fields_decide() -> None:
     bare = manifest()
     del bare["mediaType"]
     assert isinstance(read(bare), Manifest)
@@ -112,14 +112,14 @@ def test_without_any_type_the_shape_decides() -> None:
         ("text", None, InvalidManifest),
     ],
 )
-def test_what_cannot_be_read_without_doubt_is_refused(
+def test_an_invalid_or_ambiguous_document_is_refused(
     document: Any, content_type: str | None, kind: type[TowlineError]
 ) -> None:
     with pytest.raises(kind):
         read(document, content_type)
 
 
-def test_depth_without_end_is_refused() -> None:
+def test_deep_nesting_is_refused() -> None:
     for depth in (200, 100_000):
         raw = b'{"schemaVersion":2,"x":' + b"[" * depth + b"]" * depth + b"}"
         with pytest.raises(InvalidManifest):
@@ -132,7 +132,7 @@ def test_json_in_another_encoding_than_utf_8_is_refused(encoding: str) -> None:
         read_document(json.dumps(manifest()).encode(encoding), None)
 
 
-def test_embedded_data_must_be_the_blob() -> None:
+def test_embedded_data_must_match_its_descriptor() -> None:
     encoded = base64.b64encode(b"{}").decode()
     embedded = {"mediaType": "x", "digest": str(Digest.of(b"{}")), "size": 2, "data": encoded}
     assert Descriptor.from_document(embedded).data == b"{}"
@@ -141,7 +141,7 @@ def test_embedded_data_must_be_the_blob() -> None:
             Descriptor.from_document(embedded | lie)
 
 
-def test_candidates_are_the_nearest_first_then_those_without_platform() -> None:
+def test_candidates_are_sorted_best_first_with_unknown_platforms_last() -> None:
     entries = [
         descriptor("proof", platform={"os": "unknown", "architecture": "unknown"}),
         descriptor("note", annotations={"vnd.docker.reference.type": "attestation-manifest"}),
@@ -200,7 +200,7 @@ def test_the_nearest_build_of_windows_is_the_first_candidate() -> None:
     assert found("windows(10.0.26100+other)/amd64") == [4, 2, 3, 1]
 
 
-def test_an_artifact_beside_images_is_none_of_them() -> None:
+def test_an_artifact_next_to_images_is_no_candidate() -> None:
     artifact = descriptor("sbom", artifactType="application/spdx+json")
     image = descriptor("image", platform={"os": "linux", "architecture": "arm64"})
     mixed = read({"schemaVersion": 2, "manifests": [artifact, image]})
@@ -211,12 +211,12 @@ def test_an_artifact_beside_images_is_none_of_them() -> None:
     assert alone.candidates(AMD64) == list(alone.manifests)
 
 
-def test_two_empty_texts_are_no_platform() -> None:
+def test_a_platform_of_two_empty_strings_is_none() -> None:
     empty = descriptor(platform={"os": "", "architecture": ""})
     assert Descriptor.from_document(empty).platform is None
 
 
-def test_very_many_platforms_are_not_all_listed() -> None:
+def test_a_long_list_of_platforms_is_cut() -> None:
     entries = [
         descriptor(platform={"os": "linux", "architecture": f"a{number}"}) for number in range(100)
     ]
@@ -237,7 +237,7 @@ def test_layers_are_paired_with_diff_ids_by_position() -> None:
     layers = pair_layers(image, config())
     assert [layer.position for layer in layers] == [0, 1, 2]
     assert {str(layer.diff_id) for layer in layers} == {str(Digest.of(b"diff"))}
-    with pytest.raises(InvalidManifest, match="3 layers, its config 0"):
+    with pytest.raises(InvalidManifest, match="3 layers, but its config 0"):
         pair_layers(image, config(rootfs={"type": "layers"}))
     assert {layer.diff_id for layer in pair_layers(image, None)} == {None}
 
@@ -249,7 +249,7 @@ def test_an_impossible_creation_time_is_none(created: Any) -> None:
     assert config(created=created).created is None
 
 
-def test_a_configs_lists_are_the_documents_own() -> None:
+def test_a_config_keeps_the_lists_of_its_document() -> None:
     read_config = config(config={"Env": ["A=b"], "ExposedPorts": {"80/tcp": {}}, "User": "u"})
     assert (read_config.env, read_config.exposed_ports) == (["A=b"], {"80/tcp": {}})
     assert (read_config.user_name, read_config.cmd, read_config.labels) == ("u", None, None)

@@ -1,4 +1,4 @@
-"""References and digests: how things are named."""
+"""References and digests."""
 
 import hashlib
 
@@ -26,7 +26,7 @@ def test_a_digest_is_algorithm_and_exactly_its_hexadecimal_digits(algorithm: str
 @pytest.mark.parametrize(
     "text", ["", "sha256", "sha256:", ":abc", "sha256:../../etc", f"sha256:{'g' * 64}", "a b:c"]
 )
-def test_what_is_no_digest_is_refused(text: str) -> None:
+def test_a_malformed_digest_is_refused(text: str) -> None:
     with pytest.raises(InvalidDigest):
         Digest.parse(text)
 
@@ -47,24 +47,24 @@ def test_every_sha256_survives_a_round_trip(encoded: str) -> None:
     [
         ("Library/Alpine", "lower-case"),
         ("0" * 64, "image id"),
-        ("a:" + "t" * 129, "no tag"),
-        ("a:tág", "no tag"),
+        ("a:" + "t" * 129, "not a tag"),
+        ("a:tág", "not a tag"),
         ("quay.io/" + "a" * 256, "255"),
-        ("a@sha256:123", "no digest"),
-        ("", "no repository"),
-        (" alpine", "no repository"),
-        ("-registry.example/a", "no registry"),
-        ("https://quay.io/a", "no registry"),
-        (f"{'a' * 260}.example/a", "no registry"),
-        ("quay.io/a/", "no repository"),
+        ("a@sha256:123", "not a digest"),
+        ("", "not a repository"),
+        (" alpine", "not a repository"),
+        ("-registry.example/a", "not a registry"),
+        ("https://quay.io/a", "not a registry"),
+        (f"{'a' * 260}.example/a", "not a registry"),
+        ("quay.io/a/", "not a repository"),
     ],
 )
-def test_a_wrong_reference_says_what_is_wrong(text: str, sentence: str) -> None:
+def test_the_error_of_a_wrong_reference_names_the_wrong_part(text: str, sentence: str) -> None:
     with pytest.raises(InvalidReference, match=sentence):
         Reference.parse(text)
 
 
-def test_the_library_is_docker_hubs_alone() -> None:
+def test_only_docker_hub_has_the_library_prefix() -> None:
     assert Reference.parse("quay.io/app").repository == "app"
     assert Reference.parse("docker.io/app").repository == "library/app"
 
@@ -76,5 +76,5 @@ def test_a_repository_may_be_255_characters_long_whatever_its_registry_and_tag()
         Reference.parse(f"quay.io/{longest}a")
 
 
-def test_sixty_four_hexadecimal_digits_are_a_name_where_a_registry_stands_before_them() -> None:
+def test_sixty_four_hexadecimal_digits_are_a_name_after_a_registry() -> None:
     assert Reference.parse(f"docker.io/{'0' * 64}").repository == f"library/{'0' * 64}"

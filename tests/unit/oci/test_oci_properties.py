@@ -1,4 +1,4 @@
-"""Whatever a stranger sends is read, or refused with a type; and what was read stays as it is."""
+"""Any input is parsed or refused with a typed error, and parsed values survive a round trip."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ ASKED = [
     Platform.parse(text)
     for text in ("linux/amd64/v3", "linux/arm64/v9.2", "windows(10.0.26100)/amd64", "x/y/z")
 ]
-# A sentence that lists what there is must stay one that a person reads.
+# The length up to which a message with a list in it stays readable.
 LONGEST_SENTENCE_CHARACTERS = 20_000
 
 
@@ -44,7 +44,7 @@ def texts(document: Any) -> Iterator[str]:
 
 
 def check(raw: bytes, content_type: str | None = None) -> None:
-    """Everything that is done with a document can be done, or it was refused."""
+    """Every operation on a document works, unless the document was refused with a typed error."""
     with suppress(TowlineError):
         check_manifests(read_document(raw, content_type))
     with suppress(TowlineError):
@@ -83,19 +83,19 @@ def check_config(config: ImageConfig) -> None:
 
 
 def check_plain(document: Any) -> None:
-    """PostgreSQL can hold it."""
+    """PostgreSQL can store every string of the document."""
     for text in texts(document):
         assert "\0" not in text
         text.encode()
 
 
 @given(JSON, CONTENT_TYPES)
-def test_any_json_is_read_or_refused(document: Any, content_type: str | None) -> None:
+def test_any_json_is_parsed_or_refused(document: Any, content_type: str | None) -> None:
     check(json.dumps(document).encode(), content_type)
 
 
 @given(st.sampled_from([INDEX, MANIFEST, CONFIG]).flatmap(nearly), CONTENT_TYPES)
-def test_a_document_that_is_wrong_in_one_place_is_read_or_refused(
+def test_a_document_with_one_wrong_value_is_parsed_or_refused(
     document: Any, content_type: str | None
 ) -> None:
     check(json.dumps(document).encode(), content_type)
@@ -105,11 +105,11 @@ def test_a_document_that_is_wrong_in_one_place_is_read_or_refused(
 @example(b"[" * 200_000)
 @example(b'{"a":' * 200_000)
 @example(b'{"schemaVersion":' + b"9" * 5000 + b"}")
-def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(raw: bytes) -> None:
     check(raw)
 
 
-def test_the_documents_that_are_spoilt_here_are_good_ones() -> None:
+def test_the_documents_used_here_are_valid_before_they_are_changed() -> None:
     index = read_document(json.dumps(INDEX).encode(), types.OCI_INDEX)
     manifest = read_document(json.dumps(MANIFEST).encode(), types.OCI_MANIFEST)
     config = ImageConfig.parse(json.dumps(CONFIG).encode())
@@ -120,7 +120,7 @@ def test_the_documents_that_are_spoilt_here_are_good_ones() -> None:
 
 
 @given(JSON | nearly(MANIFEST["config"]) | nearly(INDEX["manifests"][1]))
-def test_any_descriptor_is_read_or_refused(document: Any) -> None:
+def test_any_descriptor_is_parsed_or_refused(document: Any) -> None:
     with suppress(TowlineError):
         read = Descriptor.from_document(document)
         assert Digest.parse(str(read.digest)) == read.digest
@@ -142,7 +142,7 @@ REFERENCES = st.builds(
 
 
 @given(REFERENCES)
-def test_a_reference_by_the_grammar_is_read_and_canonical(text: str) -> None:
+def test_a_reference_of_the_grammar_is_parsed_into_canonical_form(text: str) -> None:
     reference = Reference.parse(text)
     assert Reference.parse(str(reference)) == reference
     assert str(Reference.parse(str(reference))) == str(reference)
@@ -204,7 +204,7 @@ def test_any_text_is_a_platform_or_refused(text: str) -> None:
 
 
 @given(PLATFORMS, PLATFORMS)
-def test_no_two_platforms_are_beyond_comparison(want: str, have: str) -> None:
+def test_any_two_platforms_can_be_compared(want: str, have: str) -> None:
     with suppress(TowlineError):
         wanted, image = Platform.parse(want), Platform.parse(have)
         if wanted.matches(image):

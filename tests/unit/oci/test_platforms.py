@@ -1,4 +1,4 @@
-"""Platforms: how they are written, and which image runs where."""
+"""Platforms: parsing, normal form, and which image runs where."""
 
 import pytest
 from hypothesis import given
@@ -42,7 +42,7 @@ def test_platforms_are_normalised(text: str, normal: str, directory: str) -> Non
         ("loongarch64", "linux/loong64"),
     ],
 )
-def test_the_machine_is_called_as_images_call_it(
+def test_the_machines_architecture_has_the_name_that_images_use(
     name: str, platform: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: name)
@@ -50,7 +50,7 @@ def test_the_machine_is_called_as_images_call_it(
     assert str(Platform.parse("linux")) == platform
 
 
-def test_one_part_names_the_os_or_the_architecture() -> None:
+def test_a_single_part_is_an_os_or_an_architecture() -> None:
     assert Platform.parse("windows").os == "windows"
     assert Platform.parse("s390x") == Platform("linux", "s390x")
 
@@ -76,7 +76,7 @@ def test_one_part_names_the_os_or_the_architecture() -> None:
         f"linux/{'a' * 128}",
     ],
 )
-def test_what_is_no_platform_is_refused(text: str) -> None:
+def test_a_malformed_platform_is_refused(text: str) -> None:
     with pytest.raises(InvalidPlatform):
         Platform.parse(text)
 
@@ -94,7 +94,7 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
         ("linux/amd64/v4", ["v1", "v2", "v3", "v4", ""], ["v5", "power2"]),
     ],
 )
-def test_a_variant_runs_itself_and_the_lower_ones_of_its_kind(
+def test_a_variant_runs_itself_and_lower_variants_of_the_same_form(
     want: str, runs: list[str], does_not: list[str]
 ) -> None:
     wanted = Platform.parse(want)
@@ -105,7 +105,7 @@ def test_a_variant_runs_itself_and_the_lower_ones_of_its_kind(
     assert [variant for variant in images if wanted.matches(images[variant])] == runs
 
 
-def test_a_variant_of_any_number_is_compared_and_not_counted_down_to() -> None:
+def test_huge_numbers_in_variants_take_no_extra_time() -> None:
     assert Platform.parse("linux/amd64/v1000000000").matches(Platform.parse("linux/amd64/v2"))
     huge = Platform.parse(f"linux/amd64/v{'9' * 100}")
     assert huge.matches(huge)
@@ -130,7 +130,7 @@ def test_a_variant_of_any_number_is_compared_and_not_counted_down_to() -> None:
         ],
     ],
 )
-def test_the_nearest_image_is_the_closest(best_first: list[str]) -> None:
+def test_images_are_sorted_by_closeness(best_first: list[str]) -> None:
     wanted = Platform.parse(best_first[0])
     ranks = [wanted.closeness(Platform.parse(text)) for text in best_first]
     known = [rank for rank in ranks if rank is not None]
@@ -159,11 +159,11 @@ def test_the_nearest_image_is_the_closest(best_first: list[str]) -> None:
         ("linux(+erofs)/amd64", "linux/amd64", True),
     ],
 )
-def test_builds_of_windows_and_features_are_minded(host: str, image: str, runs: bool) -> None:
+def test_windows_builds_and_features_decide_what_runs(host: str, image: str, runs: bool) -> None:
     assert Platform.parse(host).matches(Platform.parse(image)) is runs
 
 
-def test_a_documents_platform_is_normalised_too() -> None:
+def test_a_platform_from_a_document_is_normalised() -> None:
     document = {
         "os": "Windows",
         "architecture": "x86_64",
@@ -179,14 +179,14 @@ def test_a_documents_platform_is_normalised_too() -> None:
             Platform.from_document(document | wrong)
 
 
-def test_of_windows_images_the_first_is_taken_where_no_build_is_asked_for() -> None:
+def test_without_a_wanted_build_all_windows_images_are_equally_close() -> None:
     wanted = Platform.parse("windows/amd64")
     builds = ("10.0.17763.1", "10.0.26100", "x", "")
     ranks = {wanted.closeness(Platform("windows", "amd64", None, build)) for build in builds}
     assert len(ranks) == 1
 
 
-def test_a_platform_that_no_sentence_can_hold_is_refused() -> None:
+def test_a_platform_that_cannot_be_printed_is_refused() -> None:
     document = {"os": "darwin", "architecture": "arm64", "os.version": "macOS 13.5"}
     assert str(Platform.from_document(document)) == "darwin(macOS 13.5)/arm64"
     for wrong in ({"os": "a" * 129}, {"os": "\x1b[2J"}, {"os.features": ["\n"]}):
@@ -200,7 +200,7 @@ PART = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
 
 
 @given(st.from_regex(r"[a-z]{1,5}(\([0-9.]{0,4}(\+[a-c]){0,2}\))?", fullmatch=True), PART, PART)
-def test_what_was_written_reads_as_itself(os: str, architecture: str, variant: str) -> None:
+def test_a_written_platform_survives_a_round_trip(os: str, architecture: str, variant: str) -> None:
     platform = Platform.parse(f"{os}/{architecture}/{variant}")
     assert Platform.parse(str(platform)) == platform
     assert platform.closeness(platform) is not None

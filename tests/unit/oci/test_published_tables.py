@@ -1,4 +1,4 @@
-"""The published tables of the projects whose semantics these are (origins in the files)."""
+"""Test tables published by the projects whose semantics are followed; the files name them."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_every_table_is_run() -> None:
 
 
 @pytest.mark.parametrize("row", rows("references.json"), ids=lambda row: row["input"][:60])
-def test_references_read_as_distribution_reads_them(row: dict[str, Any]) -> None:
+def test_references_are_parsed_as_in_distribution(row: dict[str, Any]) -> None:
     if not row["valid"]:
         with pytest.raises(InvalidReference):
             Reference.parse(row["input"])
@@ -41,5 +41,5 @@ def test_references_read_as_distribution_reads_them(row: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "row", rows("platforms.json"), ids=lambda row: f"{row['want']} {row['have']}"
 )
-def test_platforms_match_as_containerd_matches_them(row: dict[str, Any]) -> None:
+def test_platforms_match_as_in_containerd(row: dict[str, Any]) -> None:
     assert Platform.parse(row["want"]).matches(Platform.parse(row["have"])) is row["match"]

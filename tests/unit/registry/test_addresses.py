@@ -1,4 +1,4 @@
-"""Which addresses are the world's, which this network's, and which are never asked."""
+"""Which addresses are public, private or forbidden."""
 
 import ipaddress
 
@@ -13,7 +13,7 @@ from shared.registry.addresses import Reach, reach_of, reach_of_name
     "text",
     ["1.1.1.1", "93.184.216.34", "100.63.255.255", "100.128.0.1", "172.32.0.1", "2606:4700::1111"],
 )
-def test_the_world_is_public(text: str) -> None:
+def test_internet_addresses_are_public(text: str) -> None:
     assert reach_of(ipaddress.ip_address(text)) is Reach.PUBLIC
 
 
@@ -33,7 +33,7 @@ def test_the_world_is_public(text: str) -> None:
         *("::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:0a00:0001::", "2001:0:0:0:0:0:f5ff:fffe"),
     ],
 )
-def test_this_network_is_private(text: str) -> None:
+def test_addresses_of_local_networks_are_private(text: str) -> None:
     assert reach_of(ipaddress.ip_address(text)) is Reach.PRIVATE
 
 
@@ -47,19 +47,21 @@ def test_this_network_is_private(text: str) -> None:
         *("::ffff:0.0.0.0", "2002:a9fe:a9fe::", "::169.254.169.254", "4000::1", "100::1"),
     ],
 )
-def test_what_is_nobodys_is_never_asked(text: str) -> None:
+def test_link_local_metadata_and_reserved_addresses_are_forbidden(text: str) -> None:
     assert reach_of(ipaddress.ip_address(text)) is Reach.NEVER
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_inside_another_is_not_judged_more_kindly(inner: ipaddress.IPv4Address) -> None:
+def test_an_embedded_address_is_at_least_as_restricted_as_itself(
+    inner: ipaddress.IPv4Address,
+) -> None:
     for prefix in ("::ffff:0:0", "64:ff9b::", "64:ff9b:1::"):
         outer = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(inner))
         assert reach_of(outer) >= reach_of(inner)
 
 
 @given(st.ip_addresses())
-def test_no_address_is_judged_more_kindly_than_by_the_library(
+def test_no_address_is_less_restricted_than_by_the_standard_library(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     reach = reach_of(address)
@@ -86,5 +88,5 @@ def test_no_address_is_judged_more_kindly_than_by_the_library(
         ("2852039166", Reach.NEVER),
     ],
 )
-def test_a_name_says_what_it_can(name: str, reach: Reach) -> None:
+def test_a_name_is_classified_without_resolving_it(name: str, reach: Reach) -> None:
     assert reach_of_name(name) is reach

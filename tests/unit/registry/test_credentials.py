@@ -1,4 +1,4 @@
-"""Credentials that are spelt oddly, broken or slow."""
+"""Credentials in unusual forms, broken configurations, and slow helpers."""
 
 import json
 import os
@@ -31,13 +31,13 @@ def helper(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
 
 
-def test_plain_names_are_read_as_dockers_command_line_does(docker_config: Path) -> None:
+def test_a_plain_user_name_and_password_in_config_json_work(docker_config: Path) -> None:
     entry = {"username": "ci", "password": "a:b", "auth": ""}
     docker_config.write_text(json.dumps({"auths": {"https://r.example/v1/": entry}}))
     assert find() == Credentials("ci", "a:b")
 
 
-def test_an_identity_token_is_one(docker_config: Path) -> None:
+def test_an_identity_token_is_recognised(docker_config: Path) -> None:
     entry = {"auth": "", "identitytoken": "refresh"}
     docker_config.write_text(json.dumps({"auths": {"r.example": entry}}))
     found = find()
@@ -77,7 +77,7 @@ def test_no_configuration_means_anonymous(docker_config: Path) -> None:
         b'{"credHelpers": ["s3cret"]}',
     ],
 )
-def test_a_broken_configuration_is_one_sentence_that_names_the_file(
+def test_the_error_of_a_broken_configuration_names_the_file(
     docker_config: Path, document: bytes
 ) -> None:
     docker_config.write_bytes(document)
@@ -88,7 +88,7 @@ def test_a_broken_configuration_is_one_sentence_that_names_the_file(
     assert caught.value.__cause__ is None
 
 
-def test_a_helper_is_asked_for_the_registry_and_hub_by_its_old_name(
+def test_a_helper_gets_the_registrys_name_and_for_hub_its_old_url(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper(tmp_path, monkeypatch, 'printf \'{"Username":"u","Secret":"%s"}\' "$(cat)"')
@@ -97,7 +97,7 @@ def test_a_helper_is_asked_for_the_registry_and_hub_by_its_old_name(
     assert find("docker.io") == Credentials("u", "https://index.docker.io/v1/")
 
 
-def test_what_a_helper_does_not_know_may_stand_in_the_file(
+def test_without_a_login_from_the_helper_the_stored_one_is_used(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
@@ -116,7 +116,7 @@ def test_what_a_helper_does_not_know_may_stand_in_the_file(
         "kill -9 $$",
     ],
 )
-def test_a_helper_that_answers_nonsense_is_named_without_its_words(
+def test_the_error_of_a_malformed_helper_answer_does_not_quote_it(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     helper(tmp_path, monkeypatch, script)
@@ -126,7 +126,7 @@ def test_a_helper_that_answers_nonsense_is_named_without_its_words(
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_helper_that_is_not_installed_is_named(
+def test_the_error_of_a_missing_helper_names_its_program(
     docker_config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -135,7 +135,7 @@ def test_a_helper_that_is_not_installed_is_named(
         find()
 
 
-def test_a_helper_that_hangs_is_given_up(
+def test_a_helper_that_hangs_is_stopped(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials, "_HELPER_TIMEOUT_SECONDS", 0.1)
@@ -145,7 +145,7 @@ def test_a_helper_that_hangs_is_given_up(
         find()
 
 
-def test_a_password_by_reference_is_read_from_its_variable(
+def test_a_password_is_read_from_its_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "registries.toml"
@@ -155,17 +155,19 @@ def test_a_password_by_reference_is_read_from_its_variable(
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "reason"),
     [
-        ('username = "ci"', "belong together"),
-        ('password_env = "LAB_PASSWORD"', "belong together"),
-        ('plain_http = true\nca_file = "/ca.pem"', "without a use"),
+        ('username = "ci"', "set username together"),
+        ('password_env = "LAB_PASSWORD"', "set username together"),
+        ('plain_http = true\nca_file = "/ca.pem"', "cannot be combined"),
     ],
 )
-def test_an_entry_that_is_half_of_one_is_refused(tmp_path: Path, lines: str, told: str) -> None:
+def test_settings_that_do_not_fit_together_are_refused(
+    tmp_path: Path, lines: str, reason: str
+) -> None:
     file = tmp_path / "registries.toml"
     file.write_text(f'[registries."r.example"]\n{lines}\n')
-    with pytest.raises(InvalidArgument, match=told) as caught:
+    with pytest.raises(InvalidArgument, match=reason) as caught:
         Hosts(file)
     assert "r.example" in str(caught.value)
 
@@ -177,7 +179,7 @@ def registries(directory: Path, *lines: str) -> Hosts:
 
 
 @pytest.mark.parametrize("text", ["s3cret", "s3cret\n", "s3cret\r\n"])
-def test_a_password_may_be_a_mounted_file(tmp_path: Path, text: str) -> None:
+def test_a_password_is_read_from_its_file(tmp_path: Path, text: str) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(text.encode())
     hosts = registries(tmp_path, 'username = "ci"', f'password_file = "{secret}"')
@@ -185,7 +187,9 @@ def test_a_password_may_be_a_mounted_file(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, b"", b"\n", b"s3cret\xff"])
-def test_a_password_file_without_a_password_is_named(tmp_path: Path, text: bytes | None) -> None:
+def test_the_error_of_a_file_without_a_password_names_the_file(
+    tmp_path: Path, text: bytes | None
+) -> None:
     secret = tmp_path / "secret"
     if text is not None:
         secret.write_bytes(text)
@@ -195,7 +199,7 @@ def test_a_password_file_without_a_password_is_named(tmp_path: Path, text: bytes
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_helper_may_be_named_for_one_registry(
+def test_the_registries_file_may_name_a_helper_for_one_registry(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper(tmp_path, monkeypatch, 'printf \'{"Username":"u","Secret":"%s"}\' "$(cat)"')
@@ -204,7 +208,7 @@ def test_a_helper_may_be_named_for_one_registry(
     assert find_credentials(hosts.host("r.example")) == Credentials("u", "r.example")
 
 
-def test_a_user_of_the_file_may_have_an_identity_token(
+def test_the_registries_file_may_hold_an_identity_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_PASSWORD", "refresh")
@@ -215,13 +219,13 @@ def test_a_user_of_the_file_may_have_an_identity_token(
 
 
 @pytest.mark.parametrize("name", ["../evil", "/bin/evil", "a b", "a;b", "", ".", "-x", 7, ["lab"]])
-def test_a_helper_of_an_odd_name_is_not_run(
+def test_a_helper_with_a_malformed_name_is_not_run(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: object
 ) -> None:
     monkeypatch.setattr(credentials.subprocess, "run", lambda *_, **__: pytest.fail("it was run"))
     docker_config.write_text(json.dumps({"credHelpers": {"r.example": name}}))
     if name:
-        with pytest.raises(Unauthorized, match="a name that no program has"):
+        with pytest.raises(Unauthorized, match="is malformed"):
             find()
     else:
         assert find() is None
@@ -230,7 +234,7 @@ def test_a_helper_of_an_odd_name_is_not_run(
 @pytest.mark.parametrize(
     "key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io"]
 )
-def test_hubs_helper_may_stand_under_any_of_its_names(
+def test_the_helper_of_docker_hub_is_found_under_each_of_its_names(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     helper(tmp_path, monkeypatch, 'printf \'{"Username":"u","Secret":"%s"}\' "$(cat)"')
@@ -238,7 +242,7 @@ def test_hubs_helper_may_stand_under_any_of_its_names(
     assert find("docker.io") == Credentials("u", "https://index.docker.io/v1/")
 
 
-def test_a_helper_is_for_exactly_its_registry(docker_config: Path) -> None:
+def test_a_helper_is_used_only_for_its_registry(docker_config: Path) -> None:
     docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}}))
     assert find("r.example:5000") is None
     assert find("x.r.example") is None
@@ -250,7 +254,7 @@ def test_an_empty_identity_token_does_not_hide_the_password(docker_config: Path)
     assert find() == Credentials("ci", "s3cret")
 
 
-def test_an_identity_changes_with_what_it_is_read_from(
+def test_the_source_of_credentials_changes_with_its_content(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Hosts(None).host("r.example")
@@ -268,7 +272,7 @@ def test_an_identity_changes_with_what_it_is_read_from(
     assert source_of(hosts.host("r.example")) != before
 
 
-ASKED = """
+SCRIPT = """
 import sys
 from shared.registry.client import RegistryClient
 from shared.registry.credentials import find_credentials
@@ -281,20 +285,20 @@ print(find_credentials(Hosts(None).host("r.example")), "docker" in sys.modules)
 
 
 @pytest.mark.parametrize(
-    ("auths", "told"),
+    ("auths", "printed"),
     [
         (None, "None False"),
         ({"r.example": {"username": "ci", "password": "s3cret"}}, "username='ci'"),
     ],
 )
-def test_dockers_module_is_loaded_only_for_a_configuration(
-    docker_config: Path, auths: dict[str, object] | None, told: str
+def test_dockers_module_is_imported_only_if_config_json_exists(
+    docker_config: Path, auths: dict[str, object] | None, printed: str
 ) -> None:
     if auths is not None:
         docker_config.write_text(json.dumps({"auths": auths}))
     environment = {**os.environ, "TOWLINE_HOME": str(docker_config.parent / "home")}
     result = subprocess.run(
-        [sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
     )
-    assert told in result.stdout
+    assert printed in result.stdout
     assert result.stdout.endswith(f"{auths is not None}\n")

@@ -1,4 +1,4 @@
-"""Dates that no calendar has, and headers that are long on purpose."""
+"""Impossible dates and oversized headers."""
 
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ def test_an_impossible_date_is_ignored(header: str) -> None:
 
 
 @given(st.lists(st.sampled_from(_WORDS.split()), max_size=8))
-def test_whatever_looks_like_a_date_is_read_or_ignored(words: list[str]) -> None:
+def test_any_combination_of_date_words_is_parsed_or_ignored(words: list[str]) -> None:
     wait = parse_retry_after(" ".join(words), NOW)
     assert wait is None or wait >= 0
 
@@ -35,5 +35,5 @@ def test_whatever_looks_like_a_date_is_read_or_ignored(words: list[str]) -> None
     ["a" * 65000, 'a b="' + "\\" * 65000, "b " + "a " * 30000, 'B a="' + '"' * 60000, "=" * 65000],
     ids=lambda header: header[:8],
 )
-def test_a_header_as_long_as_http_allows_is_read(header: str) -> None:
+def test_a_header_of_the_greatest_length_is_parsed(header: str) -> None:
     assert isinstance(parse_challenges(header), list)

@@ -1,4 +1,4 @@
-"""What a registry says when it refuses: the most useful of it, and never a secret."""
+"""Error messages of registries: the most useful one is shown, and never a secret."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ def answer(
     authorization: str = "",
     form: dict[str, str] | None = None,
 ) -> requests.Response:
-    """What a registry answered to a request with this header and this form."""
+    """The response of a registry to a request with this header and this form."""
     raw = urllib3.HTTPResponse(
         io.BytesIO(body), status=status, headers=headers, preload_content=False
     )
@@ -34,7 +34,9 @@ def answer(
     return requests.adapters.HTTPAdapter().build_response(request, raw)
 
 
-def told(status: int, document: Any, headers: dict[str, str] | None = None) -> errors.TowlineError:
+def error_for(
+    status: int, document: Any, headers: dict[str, str] | None = None
+) -> errors.TowlineError:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return error_of(answer(status, body, headers), ASKED)
 
@@ -79,8 +81,10 @@ def told(status: int, document: Any, headers: dict[str, str] | None = None) -> e
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_the_most_useful_words_are_told(document: Any, code: str | None, words: str) -> None:
-    error = told(404, document)
+def test_the_most_useful_error_of_the_body_is_shown(
+    document: Any, code: str | None, words: str
+) -> None:
+    error = error_for(404, document)
     assert error.code == code
     assert words in error.message
     assert error.message.startswith(ASKED)
@@ -88,13 +92,13 @@ def test_the_most_useful_words_are_told(document: Any, code: str | None, words: 
     assert "\n" not in error.message
 
 
-def test_a_long_story_is_cut() -> None:
-    assert len(told(404, b"word " * 10_000).message) < 400
-    assert "word…)" in told(404, b"word " * 10_000).message
+def test_a_long_message_is_cut() -> None:
+    assert len(error_for(404, b"word " * 10_000).message) < 400
+    assert "word…)" in error_for(404, b"word " * 10_000).message
 
 
-def test_nothing_is_unpacked() -> None:
-    error = told(500, b"\x1f\x8b", {"Content-Encoding": "gzip"})
+def test_a_compressed_body_is_not_read() -> None:
+    error = error_for(500, b"\x1f\x8b", {"Content-Encoding": "gzip"})
     assert "(500)" in error.message
 
 
@@ -111,7 +115,7 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJBYmNkMTIzNCJ9.c2lnbmF0dXJlLTEyMzQ"
         (f"Bearer {SECRET}", f"no {SECRET}, but no"),
     ],
 )
-def test_what_was_sent_is_not_repeated(authorization: str, says: str) -> None:
+def test_secrets_of_the_request_are_removed(authorization: str, says: str) -> None:
     body = json.dumps({"errors": [{"code": SECRET, "message": says}]}).encode()
     for raw in (body, says.encode()):
         error = error_of(answer(401, raw, authorization=authorization), ASKED)
@@ -119,7 +123,7 @@ def test_what_was_sent_is_not_repeated(authorization: str, says: str) -> None:
         assert "…" in error.message
 
 
-def test_a_refresh_token_is_not_repeated() -> None:
+def test_a_refresh_token_is_removed() -> None:
     form = {"grant_type": "refresh_token", "refresh_token": f"{SECRET}/+="}
     error = error_of(answer(400, f"bad {SECRET}/+=".encode(), form=form), ASKED)
     assert leaks_in(repr(error)) == []
@@ -144,8 +148,8 @@ def test_a_refresh_token_is_not_repeated() -> None:
         f"token {JWT.replace('c2ln', 'QbCd1234' * 4)}",
     ],
 )
-def test_what_looks_like_a_secret_is_not_shown(says: str) -> None:
-    error = told(403, says.encode())
+def test_text_that_looks_like_a_secret_is_removed(says: str) -> None:
+    error = error_for(403, says.encode())
     assert leaks_in(repr(error)) == []
     assert "eyJ" not in error.message
 
@@ -161,25 +165,25 @@ def test_what_looks_like_a_secret_is_not_shown(says: str) -> None:
         "pull access denied, repository does not exist or may require authorization",
     ],
 )
-def test_what_helps_is_shown(says: str) -> None:
-    assert f": {says})" in told(404, says.encode()).message
+def test_helpful_text_is_kept(says: str) -> None:
+    assert f": {says})" in error_for(404, says.encode()).message
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_registry_that_says_when_to_come_back_is_believed(status: int) -> None:
-    error = told(status, b"", {"Retry-After": "1.5"})
+def test_retry_after_becomes_the_wait_of_the_error(status: int) -> None:
+    error = error_for(status, b"", {"Retry-After": "1.5"})
     assert isinstance(error, errors.TransientError)
     assert error.retry_after_seconds == 1.5
     then = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    later = told(status, b"", {"Retry-After": then})
+    later = error_for(status, b"", {"Retry-After": then})
     assert isinstance(later, errors.TransientError)
     assert 3500 < (later.retry_after_seconds or 0) <= 3600
-    without = told(status, b"")
+    without = error_for(status, b"")
     assert isinstance(without, errors.TransientError)
     assert without.retry_after_seconds is None
 
 
-def test_a_rate_limit_says_how_much_is_allowed() -> None:
+def test_the_error_of_a_rate_limit_states_the_limit() -> None:
     headers = {"RateLimit-Limit": "100;w=21600", "RateLimit-Remaining": "0;w=21600"}
-    assert "allows 100 requests in 21600 s" in told(429, b"", headers).message
-    assert "allows" not in told(429, b"", {"RateLimit-Limit": "x"}).message
+    assert "allows 100 requests in 21600 s" in error_for(429, b"", headers).message
+    assert "allows" not in error_for(429, b"", {"RateLimit-Limit": "x"}).message

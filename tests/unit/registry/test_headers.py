@@ -1,4 +1,4 @@
-"""What registries say in headers: challenges, ranges, and when to come back."""
+"""Headers of registries: challenges, Content-Range and Retry-After."""
 
 import json
 from datetime import UTC, datetime
@@ -21,15 +21,17 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("row", rows("challenges.json"), ids=lambda row: row["header"][:40])
-def test_challenges_read_as_published(row: dict[str, Any]) -> None:
+def test_challenges_are_parsed_as_in_the_published_table(row: dict[str, Any]) -> None:
     challenges = parse_challenges(row["header"])
     if row["policy"] == "must":
-        assert [{"scheme": one.scheme, "parameters": one.parameters} for one in challenges] == row[
-            "challenges"
+        parsed = [
+            {"scheme": challenge.scheme, "parameters": challenge.parameters}
+            for challenge in challenges
         ]
+        assert parsed == row["challenges"]
 
 
-def test_several_challenges_in_one_header_are_told_apart() -> None:
+def test_several_challenges_in_one_header_are_separated() -> None:
     header = 'Basic realm="a, b", BEARER Realm="https://t",scope="r:x:pull,push" , negotiate'
     basic, bearer, negotiate = parse_challenges(header)
     assert (basic.scheme, basic.parameters) == ("basic", {"realm": "a, b"})
@@ -38,7 +40,7 @@ def test_several_challenges_in_one_header_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("row", rows("content_ranges.json"), ids=lambda row: row["header"])
-def test_content_ranges_read_as_published(row: dict[str, Any]) -> None:
+def test_content_ranges_are_parsed_as_in_the_published_table(row: dict[str, Any]) -> None:
     if not row["valid"]:
         with pytest.raises(ValueError, match="Content-Range"):
             ContentRange.parse(row["header"])
@@ -54,7 +56,7 @@ def test_content_ranges_read_as_published(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "header", ["bytes 5-4/9", "bytes 0-9/9", "items 0-1/2", "bytes 0-1/2, bytes 3-4/9", "bytes */5"]
 )
-def test_a_content_range_that_cannot_be_is_none(header: str) -> None:
+def test_an_impossible_content_range_is_refused(header: str) -> None:
     with pytest.raises(ValueError, match="Content-Range"):
         ContentRange.parse(header)
 
@@ -62,7 +64,7 @@ def test_a_content_range_that_cannot_be_is_none(header: str) -> None:
 @pytest.mark.parametrize(
     ("header", "total"), [("bytes */5", 5), ("bytes */", None), ("", None), ("bytes 1-2/5", None)]
 )
-def test_a_416_may_name_the_real_length(header: str, total: int | None) -> None:
+def test_a_416_may_state_the_size_of_the_blob(header: str, total: int | None) -> None:
     assert unsatisfied_total(header) == total
 
 

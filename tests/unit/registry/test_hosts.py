@@ -1,4 +1,4 @@
-"""Where a registry stands, and who we are to it."""
+"""The registries file: hosts, mirrors and credentials, and the errors of a wrong file."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def registries(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def test_the_file_says_what_differs(tmp_path: Path) -> None:
+def test_the_file_overrides_the_defaults_of_a_registry(tmp_path: Path) -> None:
     hosts = Hosts(
         registries(
             tmp_path,
@@ -56,10 +56,10 @@ def test_the_file_says_what_differs(tmp_path: Path) -> None:
         ("[registry.x]", "registry"),
         ('[registries."x"]\nplain_htp = true', "plain_htp"),
         ('[registries."x"]\nplain_http = "s3cret"', "plain_http"),
-        ("[", "no TOML"),
+        ("[", "not TOML"),
     ],
 )
-def test_a_wrong_file_names_its_key(tmp_path: Path, text: str, named: str) -> None:
+def test_the_error_of_a_wrong_file_names_the_key(tmp_path: Path, text: str, named: str) -> None:
     file = registries(tmp_path, text)
     with pytest.raises(InvalidArgument, match=named) as caught:
         Hosts(file)
@@ -77,7 +77,7 @@ def test_an_entry_that_no_reference_can_name_is_refused(tmp_path: Path, registry
     assert f"{file}, line 1: registries.{registry}: " in str(caught.value)
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="cannot be read"):
         Hosts(tmp_path / "nowhere.toml")
 
@@ -128,7 +128,7 @@ def test_credential_helpers_are_asked(
     assert (found.secret, found.is_identity_token) == ("s3cret", is_token)
 
 
-def test_a_helper_that_knows_nothing_means_anonymous(
+def test_a_helper_without_credentials_means_anonymous(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
@@ -136,7 +136,7 @@ def test_a_helper_that_knows_nothing_means_anonymous(
     assert find_credentials(Hosts(None).host("r.example")) is None
 
 
-def test_a_broken_helper_is_one_sentence_without_its_words(
+def test_the_error_of_a_broken_helper_does_not_quote_its_output(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper(tmp_path, monkeypatch, "echo s3cret; exit 1")
@@ -146,7 +146,7 @@ def test_a_broken_helper_is_one_sentence_without_its_words(
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_password_by_reference_that_is_missing_names_its_variable(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_password_names_its_variable(tmp_path: Path) -> None:
     text = '[registries."r.example"]\nusername = "ci"\npassword_env = "LAB_PASSWORD"\n'
     with pytest.raises(Unauthorized, match="LAB_PASSWORD"):
         find_credentials(Hosts(registries(tmp_path, text)).host("r.example"))
@@ -172,7 +172,9 @@ ca_file = "/ca.pem"
 """
 
 
-def test_mirrors_stand_before_their_registry_and_do_what_they_may(tmp_path: Path) -> None:
+def test_mirrors_come_before_their_registry_and_only_for_what_they_may_serve(
+    tmp_path: Path,
+) -> None:
     hosts = Hosts(registries(tmp_path, MIRRORS))
     cache, plain, hub = hosts.route("docker.io", "pull")
     assert [host.registry for host in hosts.route("docker.io", "resolve")] == [
@@ -184,12 +186,12 @@ def test_mirrors_stand_before_their_registry_and_do_what_they_may(tmp_path: Path
     )
     assert plain.url("a", "b") == "http://10.0.0.1:5000/v2/a/b"
     assert hub.url("a", "b") == "https://registry-1.docker.io/v2/a/b"
-    # A mirror has its own trust, and never the upstream's credentials.
+    # A mirror has its own TLS settings, and never the upstream's credentials.
     assert cache.verify == "/ca.pem"
     assert (cache.entry.username, hub.entry.username) == (None, "ci")
 
 
-def test_a_registry_may_be_left_to_its_mirrors(tmp_path: Path) -> None:
+def test_with_mirrors_only_the_registry_is_not_in_the_route(tmp_path: Path) -> None:
     text = '[registries."a.b"]\nmirrors_only = true\nmirrors = [{url = "https://c.d"}]\n'
     (only,) = Hosts(registries(tmp_path, text)).route("a.b", "resolve")
     assert only.registry == "c.d"
@@ -208,7 +210,7 @@ def test_a_registry_may_be_left_to_its_mirrors(tmp_path: Path) -> None:
         (_ONLY + 'mirrors = [{url = "https://c.d", may = ["pull"]}]', 1),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, text: str, line: int) -> None:
+def test_the_error_of_a_wrong_entry_names_its_line(tmp_path: Path, text: str, line: int) -> None:
     with pytest.raises(InvalidArgument, match=rf", line {line}: ") as caught:
         Hosts(registries(tmp_path, text))
     assert "HUB_PASSWORD" not in str(caught.value)

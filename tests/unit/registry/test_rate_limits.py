@@ -1,4 +1,4 @@
-"""How much a registry still allows, in the spellings that are in use."""
+"""Rate limit headers, in the forms that registries use."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from shared.registry.responses import RateLimit
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "expected"),
     [
         (
             {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"},
@@ -31,7 +31,7 @@ from shared.registry.responses import RateLimit
             RateLimit(10, 5, 3600, 30.0),
         ),
         ({"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "59"}, RateLimit(60, 59)),
-        # A time of day, not a number of seconds.
+        # A Unix time, not a number of seconds.
         (
             {"X-RateLimit-Remaining": "59", "X-RateLimit-Reset": "1764000000"},
             RateLimit(remaining=59),
@@ -43,5 +43,5 @@ from shared.registry.responses import RateLimit
         ({"Content-Length": "5"}, None),
     ],
 )
-def test_what_is_left_is_read(headers: dict[str, str], told: RateLimit | None) -> None:
-    assert RateLimit.of(headers) == told
+def test_rate_limit_headers_are_parsed(headers: dict[str, str], expected: RateLimit | None) -> None:
+    assert RateLimit.of(headers) == expected

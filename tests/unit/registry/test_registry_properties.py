@@ -1,4 +1,4 @@
-"""Whatever a registry says in a header or a refusal is read, ignored or refused with a type."""
+"""Any header or error body is parsed, ignored or refused with a typed error."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from shared.registry.responses import (
 from tests.strategies import JSON
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-# What http.client hands on: any byte, as Latin-1.
+# http.client passes on any byte, decoded as Latin-1.
 HEADER = st.text(st.characters(max_codepoint=255), max_size=80)
 CHALLENGE = st.lists(
     st.sampled_from(
@@ -49,12 +49,12 @@ CHALLENGE = st.lists(
 
 def rendered(challenges: list[Challenge]) -> str:
     return ", ".join(
-        f"{one.scheme} "
+        f"{challenge.scheme} "
         + ", ".join(
             key + '="' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            for key, value in one.parameters.items()
+            for key, value in challenge.parameters.items()
         )
-        for one in challenges
+        for challenge in challenges
     )
 
 
@@ -62,12 +62,12 @@ def rendered(challenges: list[Challenge]) -> str:
 @example('Bearer realm="a\\')
 @example('Bearer realm="a"b="c"')
 @example('Bearer realm = "a"')
-def test_challenges_that_were_read_are_written_and_read_again(header: str) -> None:
+def test_parsed_challenges_survive_a_round_trip(header: str) -> None:
     challenges = parse_challenges(header)
-    for one in challenges:
-        assert one.scheme
-        assert one.scheme == one.scheme.lower()
-        assert all(key == key.lower() for key in one.parameters)
+    for challenge in challenges:
+        assert challenge.scheme
+        assert challenge.scheme == challenge.scheme.lower()
+        assert all(key == key.lower() for key in challenge.parameters)
     assert parse_challenges(rendered(challenges)) == challenges
 
 
@@ -77,7 +77,7 @@ NUMBER = st.integers(-1, 2**65) | st.sampled_from(["", "x", "*", "01", "9" * 500
 @given(st.builds("bytes {}-{}/{}".format, NUMBER, NUMBER, NUMBER) | HEADER | st.text())
 @example("bytes 0-0/0")
 @example("bytes 0-9223372036854775807/9223372036854775808")
-def test_any_content_range_is_read_or_refused(header: str) -> None:
+def test_any_content_range_is_parsed_or_refused(header: str) -> None:
     with suppress(ValueError):
         found = ContentRange.parse(header)
         assert 0 <= found.first <= found.last
@@ -87,7 +87,7 @@ def test_any_content_range_is_read_or_refused(header: str) -> None:
 
 
 @given(st.builds("bytes */{}".format, NUMBER) | HEADER)
-def test_any_416_names_a_length_or_none(header: str) -> None:
+def test_any_416_gives_a_size_or_none(header: str) -> None:
     total = unsatisfied_total(header)
     assert total is None or total >= 0
 
@@ -100,13 +100,13 @@ def test_any_416_names_a_length_or_none(header: str) -> None:
     | st.builds("{} {} {} {} {}:{}:{} {}".format, *[NUMBER] * 7, st.sampled_from(["GMT", "-9999"]))
 )
 @example("9" * 9 + "." + "9" * 4000)
-def test_any_retry_after_is_read_or_ignored(header: str) -> None:
+def test_any_retry_after_is_parsed_or_ignored(header: str) -> None:
     seconds = parse_retry_after(header, NOW)
     assert seconds is None or 0 <= seconds < 10**12
 
 
 @given(st.integers(-(10**8), 10**8))
-def test_a_date_is_as_far_away_as_it_says(seconds: int) -> None:
+def test_a_date_becomes_the_seconds_until_then(seconds: int) -> None:
     header = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
     assert parse_retry_after(header, NOW) == max(seconds, 0)
 
@@ -121,7 +121,7 @@ NAMES = ["RateLimit", "RateLimit-Policy", "ratelimit-limit", "X-RateLimit-Remain
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "RateLimit-Reset"]), LIMIT | HEADER))
-def test_any_rate_limit_is_read_or_ignored(headers: dict[str, str]) -> None:
+def test_any_rate_limit_is_parsed_or_ignored(headers: dict[str, str]) -> None:
     found = RateLimit.of(headers)
     if found is not None:
         numbers = (found.limit, found.remaining, found.window_seconds, found.reset_seconds)
@@ -153,7 +153,7 @@ BODIES = st.binary(max_size=300) | (
         st.sampled_from(["Retry-After", "RateLimit-Limit", "Content-Encoding"]), HEADER
     ),
 )
-def test_any_refusal_is_one_printable_sentence(
+def test_any_refusal_becomes_one_printable_sentence(
     status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     error = error_of(answer(status, body, headers), "The blob of r.example/a")
@@ -168,9 +168,9 @@ TOKEN = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, 
 
 
 @given(TOKEN, st.text(max_size=20), st.text(max_size=20))
-def test_no_refusal_repeats_the_token_that_was_sent(token: str, before: str, behind: str) -> None:
+def test_no_error_contains_the_token_of_the_request(token: str, before: str, behind: str) -> None:
     response = answer(401, json.dumps({"message": before + token + behind}).encode(), {})
     response.request.headers["Authorization"] = f"Bearer {token}"
-    told: Any = error_of(response, "The blob of r.example/a").message
-    explained = told.partition("(401")[2].rpartition("):")[0]
+    message: Any = error_of(response, "The blob of r.example/a").message
+    explained = message.partition("(401")[2].rpartition("):")[0]
     assert token not in explained
