@@ -57,8 +57,8 @@ def nested(levels: int) -> Any:
         ({"chain": [{"task": 7}]}, "must hold Celery's signatures"),
         ({"chord": [AFTER]}, "must hold Celery's signatures"),
         ({"callbacks": [{**AFTER, "args": ["x" * 70_000]}]}, "at most 65536 bytes"),
-        ({"errbacks": [{**AFTER, "kwargs": {"a\0": 1}}]}, "no NUL"),
-        ({"errbacks": [{**AFTER, "args": [["\ud800"]]}]}, "no NUL"),
+        ({"errbacks": [{**AFTER, "kwargs": {"a\0": 1}}]}, "not contain NUL"),
+        ({"errbacks": [{**AFTER, "args": [["\ud800"]]}]}, "not contain NUL"),
         ({"chain": [{**AFTER, "args": [float("inf")]}]}, "plain JSON"),
         ({"chain": [{**AFTER, "args": [object()]}]}, "plain JSON"),
         # The row could not be written: that takes a higher stack than to read this does.
