@@ -176,8 +176,9 @@ def _plain(found: Mapping[str, Any]) -> Callbacks:
 
 
 def _texts(value: Any, levels: int) -> Iterator[str]:
-    """Every string in a JSON document, including names. Raises InvalidArgument if it is nested
-    deeper than this.
+    """Every string in a JSON document, including names of members.
+
+    Raises InvalidArgument if the document has more levels than this.
     """
     if not levels:
         raise InvalidArgument(

@@ -138,7 +138,7 @@ def send_layer(app: Celery, message: LayerMessage) -> None:
 
 
 def send_link(app: Celery, pull_id: str, generation: int = 0) -> None:
-    """Send the link of a pull whose layers are all stored."""
+    """Send `link_image` for a pull whose layers are all stored."""
     message = _message(
         app, contract.LINK_IMAGE, f"pull {pull_id}", pull_id=pull_id, generation=generation
     )

@@ -30,8 +30,8 @@ def complete_duplicates(
 
 
 def pass_on(resources: Resources, pull_id: str, outbox: Outbox) -> None:
-    """If this pull has ended without its link, send the link of another pull of the same image
-    whose layers are all stored.
+    """If this pull failed or was cancelled before it was linked, have the next one linked: the best
+    pull of the same image, if all of its layers are stored.
     """
     with resources.catalog.begin() as tx:
         ended = pulls.get(tx, pull_id)

@@ -197,7 +197,7 @@ class _Resolver:
         return found
 
     def stored(self, digest: Digest) -> Found:
-        """Read a document from the volume."""
+        """Read a document from the volume, by its digest."""
         raw = self.resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
         return Found(digest, raw, read_document(raw, None))
 

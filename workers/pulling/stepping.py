@@ -11,7 +11,8 @@ from shared.errors import CatalogUnavailable, PoisonLayer
 from workers.pulling.attempts import Attempt
 from workers.resources import Resources
 
-# If more than this number of owners in a row die during a step, the pull or layer is the cause.
+# If more than this number of workers in a row die during a pull's step, or while they fetch a
+# layer, then that pull or layer counts as the cause, and fails.
 POISON_STARTS = 5
 
 
