@@ -66,8 +66,10 @@ def fetch_layer(
         with attempt(resources, pull_id, outbox, digest) as current:
             works = _begin(current, digest, announce)
             others = [work.layer.digest for work in works[1:]]
+            # Up to the end of the link, the companions' own tasks yield to this one.
             until_linked.enter_context(resources.spoken_for.at_work(pull_id, others))
             arrivals = fetch_together(current, works) if others else []
+            # A layer without companions, or the first of a batch that did not arrive.
             if works and not arrivals and (arrival := arrive(current, works[0])):
                 arrivals = [arrival]
             if arrivals:
@@ -125,6 +127,7 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
             current.is_urgent = look.pull.priority >= URGENT_PRIORITY
             return _take(tx, current, look.pull, layer, announce)
         pull_layers.sent_again(tx, current.pull_id, digest)
+    # Outside of the transaction, which must commit the new place in the queue.
     raise YieldTurn
 
 

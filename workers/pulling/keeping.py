@@ -45,7 +45,7 @@ _SURELY_HELD = 2 / 3
 class _Step:
     lease: StepLease
     # time.monotonic() of its last sign of life.
-    since: float
+    active_at: float
     renewed_at: float
     is_lost: bool = False
 
@@ -104,7 +104,7 @@ class Keeper:
                 self._renew_steps([step])
             if step.is_lost:
                 raise LeaseLost(f"Another worker has taken {lease.name} over.")
-            step.since = time.monotonic()
+            step.active_at = time.monotonic()
 
         with self._entered(self._steps, lease.fence, step):
             yield beat
@@ -161,7 +161,7 @@ class Keeper:
         try:
             self._renew_steps(self._due_steps(steps))
             if transfers:
-                # Before the queries, which may wait for an unavailable database.
+                # Before the downloads' queries, which may wait for an unavailable database.
                 allocator.give_back()
                 self.tally.count(transfers)
                 self._renew(transfers)
@@ -236,7 +236,7 @@ class Keeper:
         return [
             step
             for step in steps
-            if self._is_due(step.renewed_at, now) and now - step.since < _LONGEST_STEP_SECONDS
+            if self._is_due(step.renewed_at, now) and now - step.active_at < _LONGEST_STEP_SECONDS
         ]
 
     def _renew_steps(self, steps: list[_Step]) -> None:

@@ -76,7 +76,7 @@ class Rounds:
         if not work.any:
             self._missing.forget()
             if self._counted is None or not self._counted.layer_slots:
-                # The first pull to arrive is planned by the number of slots, too.
+                # So that the slots are known when the first pull arrives.
                 self._count_workers()
             return False
         outbox = Outbox()
@@ -91,8 +91,8 @@ class Rounds:
         return True
 
     def _notice_outage(self) -> None:
-        """After an outage of the database, treat no worker as dead for one lease time: none of them
-        could renew its lease. The same holds if this process itself was stopped for a while.
+        """After an outage of the database, send no layer again for one lease time: workers that are
+        alive could not renew their leases. The same holds if this process itself was stopped.
         """
         now = time.monotonic()
         if self._looked_at is not None and now - self._looked_at > max(self._lease_seconds, 15):
