@@ -1,8 +1,10 @@
-"""The answer to a pull: its receipt or its failure, as the result under the pull id.
+"""The answer to a pull: its receipt or its failure, stored as the result under the pull id.
 
-Rows, layout, `complete`, result, callbacks, `answered_at`, in that order: a client that waits on
-`AsyncResult(pull_id)` gets the end of the pull whichever task reached it. Only what is written here
-ever stands under a pull id, but for the end that Celery gave a message before a row stood.
+The order is: rows, layout, `complete`, result, callbacks, `answered_at`. A client that waits on
+`AsyncResult(pull_id)` gets the answer, whichever task reached the end of the pull.
+
+This module is the only one that writes a result under a pull id. The exception is an end that
+Celery itself gives a message before the pull has a row (`workers/results.py`).
 """
 
 from typing import Any
@@ -23,10 +25,11 @@ from workers.contract import is_pull_id
 
 
 def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:
-    """Store the result of a pull that has ended, again if need be; nothing for an open one. Its
-    callbacks are sent behind the first answer, and again where their sender dies in between.
+    """Store the result of a pull that has ended, and send its callbacks. False if there is no pull.
 
-    `known`: its row, where it is at hand. False where there is no such pull.
+    Does nothing for an open pull. If the pull was answered before, the result is stored again.
+    Callbacks follow the first answer; they are sent again only if their sender died before it had
+    recorded that they were sent. `known`: the pull's row, if the caller has it.
     """
     pull = known
     if pull is None and is_pull_id(pull_id):
@@ -48,7 +51,7 @@ def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) 
 
 
 def refuse(app: App, task_id: str, error: TowlineError, kept: Callbacks | None = None) -> None:
-    """Store a failure as the result of what is no pull, and send its callbacks."""
+    """Answer a task id that is no pull with this error, and send its callbacks `kept`."""
     _store(app, task_id, error)
     if kept is not None:
         callbacks.send(app, task_id, kept, error)
@@ -64,16 +67,16 @@ def failure(pull: Pull) -> TowlineError:
 
 
 def _store(app: App, pull_id: str, end: Any) -> None:
-    """Put the answer where the caller looks for it, whatever stands there.
+    """Store the answer under the pull id, and replace any earlier result.
 
-    Celery's own way reads first, and never replaces a SUCCESS.
+    Celery's own `store_result` would read first, and never replaces a SUCCESS.
     """
     state = states.FAILURE if isinstance(end, Exception) else states.SUCCESS
     backend: Any = app.backend
     if not isinstance(backend, RedisBackend):
         backend.store_result(pull_id, end, state)
         return
-    told: dict[str, Any] = {
+    stored: dict[str, Any] = {
         "status": state,
         "result": backend.encode_result(end, state),
         "traceback": None,
@@ -81,18 +84,18 @@ def _store(app: App, pull_id: str, end: Any) -> None:
         "date_done": app.now().isoformat(),
         "task_id": pull_id,
     }
-    backend.ensure(_write, (backend, pull_id, backend.encode(told), app.answer_seconds))
+    backend.ensure(_write, (backend, pull_id, backend.encode(stored), app.answer_seconds))
 
 
-def _write(backend: Any, pull_id: str, told: str | bytes, seconds: int) -> None:
-    """In one round trip: the answer, and the end of the chord that led to it."""
+def _write(backend: Any, pull_id: str, stored: str | bytes, seconds: int) -> None:
+    """Write the answer and delete the chord that led to it, in one round trip."""
     key = backend.get_key_for_task(pull_id)
     results = [backend.get_key_for_group(pull_id, part) for part in (".j", ".t", ".s", ".d")]
     with backend.client.pipeline() as pipe:
-        pipe.set(key, told, ex=seconds)
-        pipe.publish(key, told)
-        # Late parts find no size, and are not counted (`workers/results.py`).
+        pipe.set(key, stored, ex=seconds)
+        pipe.publish(key, stored)
+        # Header tasks that end later find no chord size and are not counted (`workers/results.py`).
         pipe.delete(*results)
-        # Celery looks for its claim once more when it has sent the body.
+        # Celery reads its claim on the chord again after it has sent the body: keep it a little.
         pipe.expire(backend.get_key_for_group(pull_id, ".c"), RESULT_SECONDS)
         pipe.execute()

@@ -14,7 +14,7 @@ from workers.resources import close_resources, resources
 
 
 def _refuse(reason: object) -> NoReturn:
-    """End the command that was starting: its settings cannot work."""
+    """Print the reason and exit with status 2: wrong usage or settings."""
     print(reason, file=sys.stderr)
     sys.exit(2)
 
@@ -39,23 +39,26 @@ memory.install()
 
 @celeryd_init.connect
 def refuse_what_cannot_work(**_: Any) -> None:
-    """A worker without a fleet, on another schema or without its volume says so and exits 2."""
+    """Exit with status 2 if no fleet is configured, the schema is unknown or the volume is missing.
+
+    Raising would not do: Celery swallows what a signal's receiver raises.
+    """
     if _settings().embedded:
         _refuse("No fleet is configured: set TOWLINE_BROKER_URL and TOWLINE_DATABASE_URL.")
     try:
-        # A wrong default would fail every pull, one by one.
+        # Raises for a wrong default platform, which would fail every pull.
         str(resources().default_platform)
-        # The pool forks after this: children build their own.
+        # The pool forks after this, and each child builds its own.
         close_resources()
     except CatalogUnavailable:
-        # An outage is waited for, task by task.
+        # Each task waits for the end of the outage.
         return
     except TowlineError as error:
         _refuse(error)
     except Exception as error:
-        # Celery would swallow it, and start. Its words may hold a part of a password.
+        # Only the type is shown: the exception's text may contain a part of a password.
         _refuse(
-            f"This worker cannot start: a {type(error).__name__} ended the look at its settings. "
+            f"This worker cannot start: checking its settings raised {type(error).__name__}. "
             "Check TOWLINE_DATABASE_URL, TOWLINE_BROKER_URL and TOWLINE_REGISTRIES_FILE, and run "
             "`towline doctor`."
         )
@@ -63,5 +66,5 @@ def refuse_what_cannot_work(**_: Any) -> None:
 
 @worker_process_shutdown.connect
 def let_go(**_: Any) -> None:
-    """Close what this process opened."""
+    """Close this process's connections and its volume, when a child of the pool ends."""
     close_resources()

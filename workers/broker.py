@@ -1,17 +1,18 @@
-"""What kombu does not survive, repaired at its one root; and what it does over and over, once.
+"""The app class, and two corrections of kombu's Redis channel.
 
-When Redis goes away the worker closes its channels, and whatever still wants something of a closed
-one (an acknowledgement, a message to give back, a send in another thread) meets an AttributeError:
-no connection error, so nobody is prepared for it and the worker exits (kombu 5.7.0,
-`Channel._connparams` reads `self.connection.client`, which is gone). Said as the connection error
-that it is, kombu and Celery handle it everywhere. What was not acknowledged stays in Redis: whoever
-gets it again finds nothing to do.
+Closed channels: when the connection to Redis breaks, the worker closes its channels. A later use of
+a closed channel (to acknowledge, to give a message back, to send from another thread) raises an
+AttributeError, because `Channel._connparams` reads `self.connection.client`, which is gone (kombu
+5.7.0). Neither kombu nor Celery expects that, and the worker exits. As a connection error, which it
+is, they handle it everywhere. Unacknowledged messages stay in Redis; when they are delivered again,
+their tasks find nothing to do.
 
-For each command that is no blocking read a channel makes a new `redis.Redis` on its pool, which
-copies a table of some hundred entries each time: a tenth of all that a busy worker did. One that
-was made before does as well, as long as the pool is the same: it keeps no connection.
+Clients: for each command except blocking reads, a channel creates a new `redis.Redis` on its pool,
+which copies a table of about a hundred entries. That was a tenth of the work of a busy worker. A
+client holds no connection, so the first one serves as long as the pool is the same.
 
-A chord of forty layers would be eighty round trips, its events included: `App.at_once()` is one.
+Batches: a chord of forty layers would be eighty round trips, its events included. Within
+`App.at_once()` it is one.
 """
 
 from collections.abc import Iterator
@@ -28,40 +29,41 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from workers.outward import outward_app
 
-# kombu's stubs do not know them.
+# By name, since kombu's type stubs do not know these private methods.
 _NAME, _CREATE = "_connparams", "_create_client"
 _original, _create = getattr(Channel, _NAME), getattr(Channel, _CREATE)
 
 
-# Commands, two for a message with its event: more than the layers that a manifest may have.
+# Commands in one batch. A message with its event takes two, and a manifest has fewer layers.
 _MOST_AT_ONCE = 20_000
 
 _producer: ContextVar[Producer | None] = ContextVar("_producer", default=None)
 
 
 class App(Celery):
-    """A Celery app that can send many messages at once.
+    """A Celery app that can send many messages in one round trip.
 
-    `answer_seconds`: how long the answer to a pull stands.
+    `answer_seconds`: how long the answer to a pull is kept in Redis.
     """
 
     answer_seconds: int
 
     @cached_property
     def outward(self) -> Celery:
-        """An app for what callers want sent: to queues of theirs, under Celery's own defaults."""
+        """The app that sends callers' callbacks, to any queue and with Celery's defaults."""
         return outward_app(self)
 
     def close(self) -> None:
-        """Close the connections of both."""
+        """Close the connections of this app and of `outward`."""
         if "outward" in self.__dict__:
             self.outward.close()
         super().close()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Messages that are sent within go out together, at the end, and are tried once. An error
-        inside sends none of them; an error at the end may have sent some.
+        """Send all messages of the block in one round trip at its end, and try that once.
+
+        If the block raises, none of them is sent. If sending raises, some may have been sent.
         """
         with self.producer_pool.acquire(block=True) as producer:
             before = _producer.set(producer)
@@ -72,7 +74,7 @@ class App(Celery):
                 _producer.reset(before)
 
     def producer_or_acquire(self, producer: Producer | None = None) -> Any:
-        """See Celery: each send asks here for its way to the broker."""
+        """Celery calls this for each send: within `at_once` it gets the producer of the batch."""
         return super().producer_or_acquire(producer or _producer.get())
 
 
@@ -84,7 +86,7 @@ def _connparams_of_an_open_channel(self: Channel, *args: Any, **kwargs: Any) -> 
 
 def _client_of_this_pool(self: Channel, asynchronous: bool = False) -> Redis:
     if asynchronous:
-        # It waits on a connection of its own.
+        # The client for blocking reads has a connection of its own, so kombu must create it.
         client: Redis = _create(self, asynchronous=True)
         return client
     made: tuple[Any, Redis] | None = self.__dict__.get("_made")
@@ -94,6 +96,6 @@ def _client_of_this_pool(self: Channel, asynchronous: bool = False) -> Redis:
 
 
 def install() -> None:
-    """For every channel of this process; harmless when done twice."""
+    """Correct the channels of this process. It may be called twice."""
     setattr(Channel, _NAME, _connparams_of_an_open_channel)
     setattr(Channel, _CREATE, _client_of_this_pool)

@@ -1,7 +1,8 @@
-"""What a caller hangs on a pull in Celery's canvas: link, link_error, chain, chord.
+"""What a caller attaches to a pull with Celery's canvas: link, link_error, chain, chord.
 
-Celery runs them when the coordinator's message ends, which is not the end of the pull. So they are
-taken off the message, kept in the pull's row, and sent when the pull is answered.
+Celery would run these when the coordinator's message ends, long before the pull ends. So they are
+read when the pull is recorded, kept in its row, taken off the message, and sent once the pull is
+answered.
 """
 
 import json
@@ -24,7 +25,7 @@ Callbacks = Mapping[str, Any]
 
 _LISTS = ("callbacks", "errbacks", "chain")
 _MOST_BYTES = 64 * 1024
-# Whatever reads or writes them later may stand deeper in its stack than this does.
+# Well below Python's recursion limit: they are parsed and written again from deeper in the stack.
 _MOST_LEVELS = 500
 
 _PROBE_KEY = "towline:probe"
@@ -32,9 +33,9 @@ _PROBE_SECONDS = 60
 
 
 def read(request: Context) -> Callbacks | None:
-    """What the message of a pull carries, in plain JSON; None for nothing.
+    """The callbacks on the message of a pull, as plain JSON; None if there are none.
 
-    Raises InvalidArgument for what cannot be kept.
+    Raises InvalidArgument if they cannot be kept.
     """
     found = {name: value for name in (*_LISTS, "chord") if (value := getattr(request, name))}
     if not found:
@@ -50,7 +51,7 @@ def read(request: Context) -> Callbacks | None:
 
 
 def readable(request: Context) -> Callbacks | None:
-    """The same; None for what cannot be kept."""
+    """As `read`, but None for callbacks that cannot be kept."""
     try:
         return read(request)
     except InvalidArgument:
@@ -58,27 +59,28 @@ def readable(request: Context) -> Callbacks | None:
 
 
 def take_off(request: Context) -> None:
-    """Leave nothing for Celery to run when this message ends."""
+    """Remove the callbacks from the message, so that Celery does not run them when it ends."""
     request.callbacks = request.errbacks = request.chain = request.chord = None
 
 
 def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
-    """Send what was kept of an answered pull. `end`: its receipt, or the error it failed with.
+    """Send the callbacks `kept` for an answered pull. `end`: its receipt, or the error it failed
+    with.
 
-    What cannot be sent twice, while both servers take what is written, is given up: it would fail
-    for ever. Raises OperationalError, RedisError, OSError where a server is at fault.
+    Callbacks that fail twice while both servers accept writes are given up, since they would fail
+    for ever. Raises OperationalError, RedisError, OSError if a server is the cause.
     """
     for is_last in (False, True):
         try:
             _send(app.outward, pull_id, kept, end)
         except Exception as error:
-            # The error does not say whose fault it was: kombu takes a KeyError for a broken
-            # connection, and a server refuses a queue's name that an ACL does not allow.
+            # The error does not say whether a server or the signature is the cause. kombu takes a
+            # KeyError for a broken connection, and an ACL may refuse just this queue's name.
             _write_to_servers(app.outward)
             if is_last:
-                # The signatures' arguments, which the error may quote, belong into no log.
+                # Only the type is logged: the error may quote the signatures' arguments.
                 _log.warning(
-                    "The callbacks of the pull %s cannot be sent, and are given up (%s).",
+                    "The callbacks of the pull %s cannot be sent and are given up (%s).",
                     pull_id,
                     type(error).__name__,
                 )
@@ -92,7 +94,7 @@ def _send(outward: Any, pull_id: str, kept: Callbacks, end: Any) -> None:
     )
     size = request.chord.get("chord_size") if request.chord else None
     if size:
-        # Clients up to Celery 5.0 tell it here, where ours does not look.
+        # Clients up to Celery 5.0 send the chord's size in the message; ours reads it from Redis.
         key = outward.backend.get_key_for_group(request.group, ".s")
         outward.backend.client.set(key, size, nx=True, ex=outward.conf.result_chord_expires)
     if isinstance(end, Exception):
@@ -102,7 +104,10 @@ def _send(outward: Any, pull_id: str, kept: Callbacks, end: Any) -> None:
 
 
 def _write_to_servers(outward: Celery) -> None:
-    """A full server still answers, so something is written. Raises the servers' own errors."""
+    """Write to broker and result store, since a full server still answers to reads.
+
+    Raises the servers' own errors.
+    """
     with outward.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
         channel: Any = connection.default_channel
@@ -124,7 +129,7 @@ def _send_complete(outward: Celery, request: Any, receipt: Any) -> None:
 
 def _send_failed(outward: Celery, request: Any, error: Exception) -> None:
     backend: Any = outward.backend
-    # The failure of the pull itself is stored already; those of the steps behind it are not.
+    # The pull's own failure is stored already. The next steps of the chain fail with it here.
     rest, request.chain = request.chain, None
     backend.mark_as_failure(request.id, error, request=request, store_result=False)
     backend._fail_chain(rest, error)
@@ -132,18 +137,23 @@ def _send_failed(outward: Celery, request: Any, error: Exception) -> None:
 
 def _are_signatures(found: Mapping[str, Any]) -> bool:
     lists = [found[name] for name in _LISTS if name in found]
-    if not all(isinstance(one, list | tuple) for one in lists):
+    if not all(isinstance(signatures, list | tuple) for signatures in lists):
         return False
-    every = [signature for one in lists for signature in one]
+    every = [signature for signatures in lists for signature in signatures]
     every += [found["chord"]] if "chord" in found else []
-    return all(isinstance(one, dict) and isinstance(one.get("task"), str) for one in every)
+    return all(
+        isinstance(signature, dict) and isinstance(signature.get("task"), str)
+        for signature in every
+    )
 
 
 def _plain(found: Mapping[str, Any]) -> Callbacks:
-    """As PostgreSQL can hold it: what kombu makes objects of (dates, UUIDs) is text again."""
+    """As plain JSON that PostgreSQL can hold. Dates and UUIDs, which kombu has parsed, become
+    strings again. Raises InvalidArgument.
+    """
     try:
         text = dumps(found)
-        # NaN and infinities are none of JSON.
+        # Raises for NaN and infinities, which are not JSON.
         json.dumps(plain := json.loads(text), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(
@@ -152,22 +162,23 @@ def _plain(found: Mapping[str, Any]) -> Callbacks:
         ) from error
     if len(text) > _MOST_BYTES:
         raise InvalidArgument(
-            f"link, link_error, chain and chord may take at most {_MOST_BYTES} bytes as JSON, and "
-            f"take {len(text)}: keep large arguments elsewhere, and send where they are."
+            f"link, link_error, chain and chord may have at most {_MOST_BYTES} bytes as JSON, but "
+            f"have {len(text)}: store large arguments elsewhere, and send their location."
         )
     texts = list(_texts(plain, _MOST_LEVELS))
     if not all(map(is_storable, texts)):
         raise InvalidArgument(
-            "link, link_error, chain and chord may hold no NUL and no half of a surrogate pair: "
-            "PostgreSQL cannot keep them."
+            "link, link_error, chain and chord must not contain NUL or lone surrogates, which "
+            "PostgreSQL cannot store: send the pull without them."
         )
     kept: Callbacks = plain
     return kept
 
 
 def _texts(value: Any, levels: int) -> Iterator[str]:
-    """Every text in a JSON document, names of members included. Raises InvalidArgument for one that
-    is nested deeper.
+    """Every string in a JSON document, including names of members.
+
+    Raises InvalidArgument if the document has more levels than this.
     """
     if not levels:
         raise InvalidArgument(

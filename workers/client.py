@@ -1,7 +1,7 @@
-"""Our own client: writes the row first and sends second, so that no queue can lose a pull.
+"""Our own client: it writes the row first and sends second, so that no queue can lose a pull.
 
-A send that fails is no error once the row stands: the reconciler finds that no message is on its
-way. The same holds for an answer.
+Once the row is written, a failed send is not an error: the reconciler finds that the pull has no
+message, and sends it. The same holds for an answer.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from workers.broker import App
 from workers.pulling.ending import retry_of
 from workers.pulling.request import PullRequest, new_pull
 
-# What no other try of the same request can cure.
+# Errors of the request itself: the same request would fail again.
 UNREADABLE = frozenset({"InvalidArgument", "InvalidReference", "InvalidPlatform"})
 
 _AWAY = (OperationalError, RedisError, BackendError, OSError)
 
 
 class QueueUnavailable(Exception):
-    """The queue cannot be reached. The first argument is the finished sentence."""
+    """Redis cannot be reached. The first argument is the finished sentence for the operator."""
 
 
 def check_queue(app: Celery) -> None:
@@ -44,15 +44,15 @@ def check_queue(app: Celery) -> None:
 
 
 def record(catalog: Catalog, request: PullRequest, pull_id: str | None = None) -> Pull:
-    """Record a pull as queued; with an id, harmless when done twice. Raises CatalogUnavailable."""
+    """Record a pull as queued. With an id it may be called twice. Raises CatalogUnavailable."""
     with catalog.begin() as tx:
         return pulls.record(tx, new_pull(pull_id or str(uuid4()), request))
 
 
 def record_retry(catalog: Catalog, pull: Pull) -> Pull:
-    """Record a new pull that asks for the same as one that failed or was cancelled.
+    """Record a new pull that asks for the same as this failed or cancelled one.
 
-    Raises InvalidArgument for any other, and for a request that nobody can read.
+    Raises InvalidArgument for a pull in any other state, and for a request that was itself invalid.
     """
     if pull.state not in {"failed", "cancelled"}:
         raise InvalidArgument(
@@ -60,27 +60,27 @@ def record_retry(catalog: Catalog, pull: Pull) -> Pull:
         )
     if pull.error_class in UNREADABLE:
         raise InvalidArgument(
-            f"The pull {pull.id} asked for what cannot be read ({pull.error_class}): pull the "
-            "right reference instead."
+            f"The request of the pull {pull.id} was invalid ({pull.error_class}) and would fail "
+            "again: start a new pull with the right reference and platform."
         )
     with catalog.begin() as tx:
         return pulls.record(tx, retry_of(pull, str(uuid4())))
 
 
 def send_recorded(app: Celery, recorded: Sequence[Pull]) -> bool:
-    """Send these; False where the queue broke off and the reconciler has to send the rest."""
+    """Send these recorded pulls. False if one could not be sent: the reconciler sends the rest."""
     try:
         for pull in recorded:
             send(app, pull)
     except Exception:
-        # A queue that breaks in the middle makes kombu raise what is no error of a queue; the rows
-        # stand, whatever it was.
+        # Any exception: if the connection breaks in the middle, kombu may raise an unrelated one.
+        # The pulls are recorded, whatever it was.
         return False
     return True
 
 
 def send(app: Celery, pull: Pull) -> None:
-    """Send a recorded pull to the coordinators, under its own id; harmless when done twice."""
+    """Send a recorded pull to the coordinators, under its own id. It may be sent twice."""
     app.send_task(
         contract.PULL_IMAGE,
         kwargs={
@@ -100,7 +100,9 @@ def send(app: Celery, pull: Pull) -> None:
 
 
 def answer_ended(app: App, catalog: Catalog, ended: Sequence[Pull]) -> bool:
-    """Answer these; False where the reconciler has to, the queue being away."""
+    """Answer these ended pulls. False if Redis or the database is unavailable: the reconciler
+    answers them later.
+    """
     try:
         check_queue(app)
         for pull in ended:

@@ -1,4 +1,4 @@
-"""Celery's settings, each with its reason. Measured and explained in docs/celery.md."""
+"""Celery's settings, each with its reason. docs/celery.md has more on them, and measurements."""
 
 from typing import Any
 
@@ -10,10 +10,11 @@ from workers.broker import App
 
 _DAY_SECONDS = 24 * 3600
 
-# The results of our own tasks: a barrier for the chord, which reads them within a moment.
+# How long results of our own tasks are kept. Only their chord reads them, and that at once.
 RESULT_SECONDS = 60
 
-# Every app that touches the broker must use the same: Redis redelivers by the shortest it sees.
+# Every app that uses the broker must have the same value: any of them may redeliver a message, and
+# goes by its own.
 _VISIBILITY_TIMEOUT_SECONDS = _DAY_SECONDS
 
 _SOCKET_TIMEOUT_SECONDS = 15
@@ -21,7 +22,7 @@ _SOCKET_CONNECT_TIMEOUT_SECONDS = 5
 
 
 def make_app(settings: Settings) -> App:
-    """A Celery app for this fleet: the workers' own, or a client's that only sends."""
+    """A Celery app for this fleet: for workers, or for a client that only sends."""
     app = App("towline", set_as_current=False)
     app.answer_seconds = settings.answer_seconds
     app.conf.update(configuration(settings))
@@ -29,14 +30,14 @@ def make_app(settings: Settings) -> App:
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """Celery's configuration for these settings, its URLs with their passwords included."""
+    """Celery's configuration for these settings. It contains the URLs with their passwords."""
     return {
         **_connections(settings),
         **_DELIVERY,
         **_WIRE,
         **_RESULTS,
         **_MONITORING,
-        # SIGQUIT waits as long as SIGTERM does, and Celery needs to be told; workers/shutdown.py.
+        # Celery uses this for SIGQUIT only; for all other ways to end, see workers/shutdown.py.
         "worker_soft_shutdown_timeout": settings.grace_seconds,
     }
 
@@ -50,12 +51,12 @@ def _connections(settings: Settings) -> dict[str, Any]:
         "broker_connection_timeout": _SOCKET_CONNECT_TIMEOUT_SECONDS,
         "broker_transport_options": {
             "visibility_timeout": _VISIBILITY_TIMEOUT_SECONDS,
-            # By name: what Celery shows of its settings is JSON.
+            # By name, since Celery shows its settings as JSON.
             "queue_order_strategy": "workers.queue_order:QueueOrder",
             "unacked_restore_interval": 10,
-            # Look at unacknowledged messages every 10 s, not every 100 s (kombu#2558).
+            # Check for unacknowledged messages every 10 s, not every 100 s (kombu#2558).
             "unacked_restore_throttle": 1,
-            # Without them a send to a frozen Redis never returns.
+            # Without time-outs, a send to a Redis that hangs never returns.
             "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": _SOCKET_CONNECT_TIMEOUT_SECONDS,
             "socket_keepalive": True,
@@ -67,15 +68,16 @@ def _connections(settings: Settings) -> dict[str, Any]:
 
 
 _DELIVERY: dict[str, Any] = {
-    # A killed worker's messages come back; every step may run twice.
+    # A killed worker's messages come back. So every step may run twice.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "task_acks_on_failure_or_timeout": True,
-    # One message a slot. A retry raises the prefetch count only while it waits for its time (celery
-    # 5.7.0: 4 unacknowledged for 4 slots after 1,000 retries, and after four cut connections in the
-    # middle of 600, in threads and processes), so `worker_disable_prefetch` would change nothing.
+    # One message per slot. A retry raises the prefetch count only while it waits for its time. So
+    # `worker_disable_prefetch` would change nothing: with celery 5.7.0 we counted 4 unacknowledged
+    # messages for 4 slots after 1,000 retries, and after 600 with four cut connections, both in
+    # threads and in processes.
     "worker_prefetch_multiplier": 1,
-    # Acknowledgements survive a reconnect on Redis; cancelling would only run layers twice.
+    # On Redis, acknowledgements survive a reconnect: cancelling would only run layers twice.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     # A full or read-only Redis is an outage, not a reason to exit (celery#7946).
     "broker_channel_error_retry": True,
@@ -95,7 +97,8 @@ _WIRE: dict[str, Any] = {
     "task_serializer": "json",
     "result_serializer": "json",
     "accept_content": ["json"],
-    # The names that a client without our settings makes up for `queue=`: one exchange a queue.
+    # One exchange per queue, named like the queue: that is what clients without our settings
+    # declare for `queue=`.
     "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in contract.QUEUES],
     "task_default_queue": contract.CONTROL,
     "task_create_missing_queues": False,
@@ -103,9 +106,9 @@ _WIRE: dict[str, Any] = {
 }
 
 _RESULTS: dict[str, Any] = {
-    # An answer has a lifetime of its own.
+    # Answers to pulls are kept for longer: TOWLINE_ANSWER_SECONDS.
     "result_expires": RESULT_SECONDS,
-    # The answer ends the chord of its pull; this is for a chord whose pull was never answered.
+    # An answer deletes the chord of its pull. This is for pulls that are never answered.
     "result_chord_expires": _DAY_SECONDS,
     "result_backend_always_retry": True,
     "result_backend_max_retries": 20,

@@ -1,7 +1,7 @@
-"""Celery's worker command alone.
+"""Celery's worker command, without the rest of the `celery` command.
 
-`celery -A workers.app worker` is the same worker in a process that has loaded every plug-in of the
-`celery` command, too: Flower with its web server, and a shell.
+`celery -A workers.app worker` runs the same worker, but its process also loads every plug-in of the
+`celery` command: Flower with its web server, and a shell.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from celery.bin.worker import worker
 
 
 def consume(options: Sequence[str]) -> None:
-    """Consume until the process is told to end, then exit. `options`: those of `celery worker`, and
-    the app's own.
+    """Run a worker until the process is told to end, then exit. `options`: as for `celery worker`,
+    including the options that the app adds.
     """
-    # Only now: the app reads its settings when it is imported.
+    # Imported late, since the app reads its settings when it is imported.
     app = import_module("workers.app").app
-    # What `celery` does for its command.
+    # The `celery` command does the same for its worker command.
     worker.params.extend(app.user_options["worker"])
     context = CLIContext(app=app, no_color=False, workdir=None)
     worker.main(list(options), prog_name="towline worker", obj=context)

@@ -10,7 +10,7 @@ PULLS = "towline.pulls"
 LAYERS = "towline.layers"
 CONTROL = "towline.control"
 HOUSEKEEPING = "towline.housekeeping"
-# In the order that a worker of several reads them: what is short before what takes hours.
+# In the order in which a worker reads them: short messages before layers, which may take hours.
 QUEUES = (CONTROL, PULLS, HOUSEKEEPING, LAYERS)
 
 QUEUE_OF = {
@@ -21,15 +21,15 @@ QUEUE_OF = {
     LINK_IMAGE: PULLS,
 }
 
-# The column that holds a pull id; Celery's own ids have 36 characters.
+# Width of the column for pull ids. Celery's own ids have 36 characters.
 PULL_ID_CHARACTERS = 155
 
 
 def is_pull_id(text: str) -> bool:
-    """Whether a row can have this id."""
+    """Whether a pull's row can have this id."""
     return len(text) <= PULL_ID_CHARACTERS and is_storable(text)
 
 
 def is_storable(text: str) -> bool:
-    """Whether PostgreSQL can hold this: no NUL, no lone surrogate."""
-    return not any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text)
+    """Whether PostgreSQL can hold this string: it has no NUL and no lone surrogate."""
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)

@@ -1,7 +1,7 @@
-"""Every message that goes out, and what an outbox means.
+"""Sends every message of the fleet, and delivers outboxes.
 
-What a message is about was committed before. A send that fails is no error: the row says that a
-message is on its way, and the reconciler finds that none is.
+The rows behind a message are committed before it is sent. So a failed send is not an error: the row
+says that a message is on its way, and the reconciler finds that there is none.
 """
 
 import logging
@@ -26,16 +26,17 @@ from workers.reconciling.backlog import Backlog
 
 _log = logging.getLogger(__name__)
 
-# Logged instead of raised. Whatever it was (a queue that breaks in the middle of a send makes kombu
-# raise what is no error of a queue), all that it may cost is the reconciler's two looks.
+# Logged instead of raised, for any exception: if the connection breaks in the middle of a send,
+# kombu may raise an unrelated one. All that it costs is the time until the reconciler sends.
 _NOT_SENT = "Not everything could be sent (%s); the reconciler sends the rest."
 
 
 def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
     """Send what a step left behind, and answer the pulls that have ended.
 
-    Never raises for a queue or database that is away: what is not done now is found later. Answers
-    go to the result store, which may be away alone: they hold no message up.
+    Never raises. What cannot be done now, since Redis or the database is unavailable, is done by
+    the reconciler. Each part is tried alone: if only the result store is unavailable, answers fail
+    but messages are sent.
     """
     for part in (_answer, _make_room, _send):
         try:
@@ -50,7 +51,7 @@ def _answer(app: App, catalog: Catalog, outbox: Outbox) -> None:
 
 
 def _make_room(_app: App, catalog: Catalog, outbox: Outbox) -> None:
-    """Each end makes room for others."""
+    """Admit waiting pulls: each pull that ended has left room for others."""
     if outbox.ended:
         outbox.resume(admit(catalog))
 
@@ -63,15 +64,18 @@ def _send(app: App, catalog: Catalog, outbox: Outbox) -> None:
     for pull_id in outbox.links:
         send_link(app, pull_id)
     for pull_id in outbox.urgent:
-        # Workers read this queue first, and it is never long.
+        # Workers read this queue first, and it is short.
         send_resume(app, pull_id, queue=contract.CONTROL)
     for pull_id in outbox.resumes:
         send_resume(app, pull_id)
 
 
 def _lost(app: App, catalog: Catalog, layers: Sequence[Started]) -> list[LayerMessage]:
-    """Those for which Redis holds no message beyond the ones whose tasks have begun: a message that
-    was never begun is on its way, and a second one would only find the layer taken.
+    """Dispatch those of these layers whose messages are lost, and return the new messages.
+
+    A message is lost if Redis holds no more messages for the layer than tasks have started for it.
+    Any further message has not been started, so it is on its way; one more would only find the
+    layer taken.
     """
     with closing(Backlog(app)) as backlog:
         held = Counter(
@@ -90,7 +94,7 @@ def _lost(app: App, catalog: Catalog, layers: Sequence[Started]) -> list[LayerMe
 
 
 def launch(app: App, plan: Plan) -> None:
-    """Fan the pull out: one header task per distinct digest, then the link. Never raises."""
+    """Send the chord of a pull: one header task per missing layer, then the link. Never raises."""
     try:
         _launch(app, plan)
     except Exception as error:
@@ -111,16 +115,18 @@ def _launch(app: App, plan: Plan) -> None:
     )
     shown = f"{plan.reference} pull {plan.pull_id}"
     body = _message(app, contract.LINK_IMAGE, shown, **identity)
-    # A header that was revoked, or whose result Redis refused, fails the chord and not the pull.
-    net = _message(app, contract.RESUME_PULL, shown, **identity)
+    # A header task that was revoked, or whose result Redis refused, fails the chord. The pull must
+    # not fail with it, so the errback continues it.
+    errback = _message(app, contract.RESUME_PULL, shown, **identity)
     with app.at_once():
-        # The header has the pull's id, by which `answer` ends the chord; the body must not.
-        whole = chord(header, body.on_error(net), app=app).set(task_id=plan.pull_id)
-        whole.apply_async(task_id=uuid())
+        # The group has the pull's id, so that `answer` can delete the chord. The body has its own
+        # id, or its result would be stored as the pull's.
+        canvas = chord(header, body.on_error(errback), app=app).set(task_id=plan.pull_id)
+        canvas.apply_async(task_id=uuid())
 
 
 def send_layer(app: Celery, message: LayerMessage) -> None:
-    """One more message for a layer, outside of any chord."""
+    """Send one more message for a layer, outside of any chord."""
     _message(
         app,
         contract.FETCH_LAYER,
@@ -132,7 +138,7 @@ def send_layer(app: Celery, message: LayerMessage) -> None:
 
 
 def send_link(app: Celery, pull_id: str, generation: int = 0) -> None:
-    """Link a pull whose layers are all stored."""
+    """Send `link_image` for a pull whose layers are all stored."""
     message = _message(
         app, contract.LINK_IMAGE, f"pull {pull_id}", pull_id=pull_id, generation=generation
     )
@@ -142,7 +148,9 @@ def send_link(app: Celery, pull_id: str, generation: int = 0) -> None:
 def send_resume(
     app: Celery, pull_id: str, generation: int = 0, queue: str = contract.PULLS
 ) -> None:
-    """Go on with a pull; under an id of its own, since a revoked one would be dropped."""
+    """Send a message to continue a pull. It has an id of its own: workers drop messages with a
+    revoked id, and the pull's may have been revoked.
+    """
     message = _message(
         app, contract.RESUME_PULL, f"pull {pull_id}", pull_id=pull_id, generation=generation
     )
@@ -150,7 +158,7 @@ def send_resume(
 
 
 def _message(app: Celery, name: str, shown: str, **arguments: object) -> Signature:
-    """A message by name; `shown` is what Flower shows in place of its arguments."""
+    """A signature by task name. `shown`: what Flower shows in place of the arguments."""
     return app.signature(
         name,
         kwargs=arguments,

@@ -1,11 +1,12 @@
-"""Messages at work: what Celery does not do by itself.
+"""What Celery does not do for messages whose tasks are running.
 
-Handing over: its soft shutdown gives running tasks a time, but for SIGQUIT alone, only tasks in
-processes can be interrupted, and a shutdown by remote control waits for ever. So the grace time
-begins wherever a worker closes.
+Shutdown: Celery's soft shutdown gives running tasks a time limit, but only after SIGQUIT, and it
+can interrupt only tasks in processes. A shutdown by remote control waits for ever. So our grace
+time begins whenever a worker closes, however it was told to.
 
-Results: a sender's header `ignore_result` wins over the task's own. Clients up to Celery 5.6 send
-`false` unasked, and the coordinator's end, which is not the end of its pull, would be its answer.
+Results: a sender's header `ignore_result` overrides the task's own setting. Clients up to Celery
+5.6 always send `false`. Then the end of the coordinator's task would be stored as the answer of its
+pull, which has not ended yet.
 """
 
 from contextlib import suppress
@@ -22,26 +23,28 @@ from workers.shutdown import letting_go
 
 
 class GraceTime(StartStopStep):
-    """Begins when the worker closes: by SIGTERM, by Ctrl-C, by `celery control shutdown`."""
+    """Begins the grace time when the worker closes: SIGTERM, Ctrl-C, `celery control shutdown`."""
 
     def close(self, parent: Any) -> None:
-        """Before Celery waits for what still runs."""
+        """Called before Celery waits for the running tasks."""
         letting_go.begin(Settings.read().grace_seconds)
 
 
 class HandedOver(Request):
-    """A message at work. One that a worker gives back when it ends is the next to be taken up."""
+    """A message whose task is running. If an ending worker gives it back, it is the next to be
+    taken from its queue.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """See Request."""
+        """Ignore the coordinator's own result, whatever its sender's header says."""
         super().__init__(*args, **kwargs)
         if self._is_pull:
             self._ignore_result = self.request_dict["ignore_result"] = True
 
     @property
     def store_errors(self) -> bool:
-        """Whether an end that Celery gives this message is told; `workers/results.py` asks whether
-        a row stands.
+        """Whether Celery calls the result backend when it ends this message itself. For a pull it
+        must: `workers/results.py` then decides by the pull's row.
         """
         return self._is_pull or super().store_errors
 
@@ -50,22 +53,23 @@ class HandedOver(Request):
         return bool(self.type == contract.PULL_IMAGE)
 
     def reject(self, requeue: bool = False) -> None:
-        """Leave what is handed over unacknowledged: the closing connection puts it at the head.
+        """Leave a message that is given back unacknowledged while the worker ends: its connection
+        puts it at the head of the queue when it closes.
 
-        kombu's own way puts a rejected message behind all others (5.7.0, `QoS.reject`).
+        kombu would put a rejected message behind all others (5.7.0, `QoS.reject`).
         """
         if not (requeue and letting_go.is_set()):
             super().reject(requeue=requeue)
 
     def cancel(self, pool: BasePool, signal: int | None = None, emit_retry: bool = True) -> None:
-        """SIGQUIT, after the soft shutdown: a pool that cannot interrupt its tasks asks them."""
+        """Called after SIGQUIT and the soft shutdown: interrupt the task, or ask it to stop."""
         letting_go.begin(0)
-        # A pool of threads cannot interrupt a task; there the task has been asked to let go.
+        # A pool of threads cannot interrupt a task: there, the line above stops its download.
         with suppress(NotImplementedError):
             super().cancel(pool, signal, emit_retry)
 
 
 def install(app: Celery) -> None:
-    """For the worker that this app becomes."""
+    """Use both in every worker of this app."""
     app.steps["worker"].add(GraceTime)
     app.Task.Request = f"{__name__}:{HandedOver.__name__}"

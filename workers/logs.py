@@ -1,4 +1,4 @@
-"""Log lines with an identity: which task, pull and layer they speak of, in text or JSON."""
+"""Log lines as text or JSON, each with the ids of its task, pull and layer."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=MappingProxy
 
 
 class _Formatter(logging.Formatter):
-    """One line a record, the bound identity behind the message."""
+    """One line per record, with the ids of the running task after the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
@@ -24,7 +24,7 @@ class _Formatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a record."""
+    """One JSON object per record, on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -40,14 +40,14 @@ class _JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(log_format: str) -> None:
-    """Log as workers do, in a process that is none."""
+    """Log in the workers' format, in a process that is not a worker."""
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def install(log_format: str) -> None:
-    """Give Celery's loggers our format, and bind each task's identity while it runs."""
+    """Use our format for Celery's loggers, and log messages that are given back without alarm."""
     formatter = _formatter(log_format)
 
     def use_formatter(logger: logging.Logger, **_: Any) -> None:
@@ -60,8 +60,8 @@ def install(log_format: str) -> None:
 
 
 def _calm(record: logging.LogRecord) -> bool:
-    """Make one line of what Celery logs as a WARNING with a traceback: a worker that ends gave a
-    message back, as it should.
+    """Log a message that goes back to its queue as one INFO line. Celery logs a WARNING with a
+    traceback, but giving messages back is part of a normal shutdown.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, Reject):

@@ -1,4 +1,4 @@
-"""How a worker process keeps small from its start on; while layers come, its keeper sees to it."""
+"""Keeps worker processes small from their start on. During downloads, the keeper returns memory."""
 
 import gc
 from typing import Any, clear_overloads
@@ -9,7 +9,7 @@ from shared import allocator
 
 
 def install() -> None:
-    """From here on, in every worker process, those that it forks included."""
+    """Apply this to every worker process of this app, forked ones included."""
     celeryd_init.connect(_begin)
     worker_ready.connect(_tidy)
 
@@ -19,7 +19,9 @@ def _begin(**_: Any) -> None:
 
 
 def _tidy(**_: Any) -> None:
-    """What only the start needed, or only a type checker: redis-py alone has 800 overloads."""
+    """Free what is needed only during the start, or only by type checkers: redis-py alone registers
+    800 overloads.
+    """
     clear_overloads()
     gc.collect()
     allocator.give_back()

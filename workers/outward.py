@@ -1,7 +1,7 @@
-"""A Celery app as one of our callers has it, for the callbacks that they hang on their pulls.
+"""A Celery app like a caller's, to send the callbacks that callers attach to their pulls.
 
-Our own app knows our queues and no other, so that a misspelt name of ours is an error. A caller's
-callback goes to a queue of the caller's, which Celery makes when it is first named.
+Our own app refuses queues that it does not know, so that a misspelt queue of ours is an error. A
+caller's callback goes to a queue of the caller, which Celery creates when it is first used.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from celery.backends.redis import RedisBackend, SentinelBackend
 
-# How the servers are reached, and in which form messages are written. All else is Celery's default.
+# How to reach the servers, and how messages are serialized. Everything else is Celery's default.
 _SHARED = (
     *("broker_url", "result_backend", "broker_connection_timeout"),
     *("broker_transport_options", "result_backend_transport_options"),
@@ -18,31 +18,31 @@ _SHARED = (
     *("task_serializer", "result_serializer", "accept_content"),
 )
 
-# Of a chord that a pull is a part of, as Celery has it.
+# How long a caller's chord that has a pull in its header is kept. Celery's default.
 _CHORD_SECONDS = 24 * 3600
 
 
-class _Deaf:
-    """Subscribes to no result of what it sends: only the caller waits for it."""
+class _WithoutSubscriptions:
+    """Does not subscribe to results of the tasks that it sends: only the caller waits for them."""
 
     def on_task_call(self, *_: Any) -> None:
-        """See RedisBackend."""
+        """RedisBackend would subscribe to the result here."""
 
     def add_pending_result(self, result: Any, *_: Any, **__: Any) -> Any:
-        """See AsyncBackendMixin."""
+        """AsyncBackendMixin would subscribe to the result here."""
         return result
 
 
-class OutwardRedisBackend(_Deaf, RedisBackend):
-    """`redis://` and `rediss://`."""
+class OutwardRedisBackend(_WithoutSubscriptions, RedisBackend):
+    """The result backend for `redis://` and `rediss://`."""
 
 
-class OutwardSentinelBackend(_Deaf, SentinelBackend):
-    """`sentinel://`."""
+class OutwardSentinelBackend(_WithoutSubscriptions, SentinelBackend):
+    """The result backend for `sentinel://`."""
 
 
 def outward_app(app: Any) -> Celery:
-    """The app for this fleet's broker and results."""
+    """A new app for the broker and the result store of `app`; results live as long as answers."""
     outward = Celery("towline-callbacks", set_as_current=False)
     outward.conf.update({name: app.conf[name] for name in _SHARED})
     outward.conf.update(result_expires=app.answer_seconds, result_chord_expires=_CHORD_SECONDS)

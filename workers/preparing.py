@@ -1,4 +1,4 @@
-"""Making a database and a directory a fleet's: what `towline migrate` and `towline up` do."""
+"""Prepare a database and a directory for a fleet, for `towline migrate` and `towline up`."""
 
 from pathlib import Path
 from uuid import UUID
@@ -10,16 +10,17 @@ from shared.volume.identity import prepare
 
 
 def prepare_fleet(database_url: str, volume: Path) -> tuple[str, UUID]:
-    """Move the schema, make or find the volume. The schema's revision and the volume's UUID.
+    """Migrate the schema, and create the volume or find it. May be called again, and by several
+    processes at the same time.
 
-    Raises CatalogUnavailable, VolumeUnavailable, and InvalidArgument for a database that cannot
-    become towline's.
+    Returns the schema's revision and the volume's UUID. Raises CatalogUnavailable,
+    VolumeUnavailable, and InvalidArgument for a database that is not towline's and cannot be.
     """
     revision = migrate(database_url)
     catalog = Catalog(database_url)
     try:
         with catalog.begin() as tx:
-            # Of two at once, the second finds the volume that the first has made.
+            # A lock: of two processes, the second finds the volume that the first has created.
             alone(tx)
             identity = prepare(volume, volume_id(tx))
             claim_volume(tx, identity)

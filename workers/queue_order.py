@@ -1,32 +1,33 @@
-"""In which order a worker of several queues reads them.
+"""The order in which a worker that consumes several queues reads them.
 
-Short messages come before layers: a flood of pulls is recorded, and the most urgent of them is
-known, before a slot is given to a layer's whole transfer. But a flood may last for minutes, and
-the layers of pulls that are under way must not wait until it is over.
+Short messages come before layers. So a burst of pulls is recorded first, and the most urgent of
+them is known before a slot is given to a layer, which may take hours. But a burst may last for
+minutes, and layers of admitted pulls must not wait until it is over.
 """
 
 from collections.abc import Iterable
 
 from workers import contract
 
-# Short messages in a row, after which a layer goes first. A short one takes some ten milliseconds.
-_SHORT_ONES = 3
+# After this number of short messages in a row, a layer goes before further pulls. A short message
+# takes some ten milliseconds.
+_SHORT_MESSAGES = 3
 
 
 class QueueOrder:
-    """A `queue_order_strategy` of kombu's Redis transport. Each channel has its own."""
+    """A `queue_order_strategy` for kombu's Redis transport; each channel has its own."""
 
     def __init__(self) -> None:
         self._queues: list[str] = []
-        self._short_ones = 0
+        self._short_in_a_row = 0
 
     def update(self, queues: Iterable[str]) -> None:
-        """Read these from now on, in this order."""
+        """Read these queues from now on, in this order."""
         self._queues = list(queues)
 
     def consume(self, count: int) -> list[str]:
-        """`count` queues for the next read: Redis answers from the first one that has a message."""
-        if self._short_ones < _SHORT_ONES:
+        """`count` queues for the next read: Redis answers from the first that has a message."""
+        if self._short_in_a_row < _SHORT_MESSAGES:
             return self._queues[:count]
         first = (contract.CONTROL, contract.LAYERS)
         ahead = [name for name in first if name in self._queues]
@@ -34,5 +35,5 @@ class QueueOrder:
 
     def rotate(self, last_used: str) -> str:
         """Note that a message of this queue was read."""
-        self._short_ones = 0 if last_used == contract.LAYERS else self._short_ones + 1
+        self._short_in_a_row = 0 if last_used == contract.LAYERS else self._short_in_a_row + 1
         return last_used

@@ -1,4 +1,8 @@
-"""What a process works with. The only place that knows how to build things, after the fork."""
+"""What a process works with: database, volume, registries, keeper.
+
+Only this module builds these, and it does so after the fork: a child must not share its parent's
+sockets.
+"""
 
 import os
 import socket
@@ -29,15 +33,15 @@ from workers.shutdown import letting_go
 if TYPE_CHECKING:
     from shared.volume.unpacking import Unpacking
 
-# Of a layer with this digest, size and algorithm of its diff_id.
+# Starts to decompress a layer. Takes its digest, its size, and the algorithm of its diff_id.
 Unpack = Callable[[Digest, int, str], "Unpacking"]
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """One process's way to the database, the volume and the registries; shared by its threads.
+    """The database, the volume and the registries for one process, shared by its threads.
 
-    `unpack`: None where diff_ids are not verified.
+    `unpack`: None if diff_ids are not verified.
     """
 
     settings: Settings
@@ -59,18 +63,21 @@ class Resources:
 
     @property
     def owner(self) -> str:
-        """Who works here, for people: host and process."""
+        """This process as the owner of leases, as people read it: host and process id."""
         return f"{socket.gethostname()}:{os.getpid()}"
 
     def node_trouble(self) -> str | None:
-        """Why this node cannot work, which all of its processes are told; None where it can."""
+        """Probe the node. Why it cannot work, None if it can.
+
+        The reason is shared with all processes of this worker, which then stop taking messages.
+        """
         trouble = self.probe.trouble(self.volume.look)
         if trouble is not None:
             self.sickness.tell(trouble)
         return trouble
 
     def close(self) -> None:
-        """Give everything back."""
+        """Stop the keeper, and close all connections and the volume."""
         self.keeper.close()
         self.registry.close()
         self.governor.close()
@@ -83,26 +90,29 @@ _built: tuple[int, Resources] | None = None
 
 
 def resources() -> Resources:
-    """This process's resources, built at first use.
+    """This process's resources, built at their first use.
 
     Raises CatalogUnavailable, VolumeUnavailable, and InvalidArgument for an unknown schema.
     """
     global _built  # noqa: PLW0603 - one set per process is the point
     with _lock:
-        # A forked child inherits its parent's value, but must not share its sockets.
+        # A forked child inherits its parent's value, but must not share the sockets in it.
         if _built is None or _built[0] != os.getpid():
             _built = (os.getpid(), _build(Settings.read()))
         return _built[1]
 
 
 def resources_of_well_node() -> Resources:
-    """`resources()` for a step. Raises NodeSick while this node cannot work, which it cannot
-    without its volume; SystemExit where the node can and this process alone cannot.
+    """`resources()` for a step.
+
+    Raises NodeSick while this node cannot work, for instance without its volume. Raises SystemExit
+    if the node can work and only this process cannot.
     """
     sickness.refuse()
     if sickness.is_suspect:
         if own_trouble() is not None:
-            # A child whose limits are reached: the pool replaces it, and its message comes back.
+            # A child process that has reached a limit: the pool replaces it, and the message comes
+            # back.
             raise SystemExit(1)
         sickness.acquit()
     try:
@@ -116,19 +126,21 @@ def resources_of_well_node() -> Resources:
 
 
 def is_recorded(pull_id: str) -> bool:
-    """Whether a row of this pull stands; False where that cannot be told now."""
+    """Whether this pull has a row; False if the catalog cannot be read now."""
     try:
         with _any_catalog() as catalog, catalog.begin() as tx:
             return pulls.get(tx, pull_id) is not None
     except Exception:
-        # Whatever keeps it from being asked.
+        # Whatever the reason: without an answer the caller has to treat the pull as not recorded.
         return False
 
 
 @contextmanager
 def _any_catalog() -> Iterator[Catalog]:
-    """This process's own; one for the moment in the parent of a pool, which builds nothing that its
-    children would inherit.
+    """The catalog of this process, or a temporary one if none is built.
+
+    The second is the case in the parent of a pool: it must build nothing that its children would
+    inherit.
     """
     if _built is not None and _built[0] == os.getpid():
         yield _built[1].catalog
@@ -168,8 +180,10 @@ def _build(settings: Settings) -> Resources:
 
 
 def unpack_with(settings: Settings) -> Unpack | None:
-    """How layers are unpacked, None where they need not be. Raises InvalidArgument where a library
-    for it is missing: it is an extra, and nobody else has to load it.
+    """The function that decompresses layers; None if diff_ids are not verified.
+
+    Its libraries are an extra, so they are imported only if needed. Raises InvalidArgument if one
+    is missing.
     """
     if not settings.verify_diff_ids:
         return None
@@ -184,7 +198,7 @@ def unpack_with(settings: Settings) -> Unpack | None:
 
 
 def govern(settings: Settings) -> Governor:
-    """What this process may ask of registries, as one of the fleet."""
+    """The rate limiter of this process. It shares the fleet's limits through Redis."""
     limits = Limits(
         settings.registry_connections,
         bandwidth_bytes_per_second=settings.bandwidth_bytes_per_second,

@@ -1,17 +1,18 @@
-"""The result backend of the workers: what Celery stores of its own accord, and what it must not.
+"""The result backend of the workers. It changes what Celery stores by itself, in three ways.
 
-Results that Redis refuses end no task. Celery stores a task's result before it acknowledges the
-message. Where Redis is full that raises, and in a pool of threads nothing catches it: the message
-is never acknowledged and its slot is lost (celery 5.7.0, `trace_task` → `mark_as_done`, then
-`mark_as_failure`, into a future that is never read). Here it is logged. A chord that misses the
-result is finished by the reconciler; `workers/answering.py` stores the answers themselves and does
-hear of a refusal.
+1. A result that Redis refuses must not end a task. Celery stores a task's result before it
+   acknowledges the message. If Redis is full, that raises. In a pool of threads nothing catches it:
+   the message is never acknowledged, and the slot is lost (celery 5.7.0, `trace_task` →
+   `mark_as_done`, then `mark_as_failure`, into a future that is never read). Here it is logged. If
+   a chord misses the result, the reconciler finishes the pull. Answers are stored by
+   `workers/answering.py`, where a refusal does raise.
 
-Under a pull id only `answer` writes. The end that Celery gives a message (expired, revoked, a hard
-time limit) is told where no row of the pull stands; where one does, the row decides how it ends.
+2. Only `answer` writes under a pull id. Celery may end a message itself: it expired, was revoked or
+   hit a hard time limit. That end is stored only if the pull has no row. If it has one, the row
+   decides how the pull ends.
 
-No task waits for what it sends: that is a chord's part. Celery subscribes to the result of each
-header task all the same, and never reads what comes.
+3. No task waits for the tasks that it sends, since a chord does that. Celery would still subscribe
+   to the result of each header task, and never read it.
 """
 
 import logging
@@ -28,15 +29,16 @@ from workers.resources import is_recorded
 
 _log = logging.getLogger(__name__)
 
-# Its stubs are older.
+# The type stubs are older than the module.
 _redis: Any = redis
 
-# A part without a size comes after the answer: to count it would make the keys again, for a day.
+# If a chord has no size, its pull is answered already. To count a header task that ends after that
+# would create the keys again, for a day.
 _PART_RETURN = f"""
 if redis.call('EXISTS', KEYS[3]) == 0 then return {{-1, 0, 0, 0}} end
 {_redis.CHORD_PART_RETURN_LUA}
 """
-# Celery marks a chord as done for five minutes. The missing size says as much.
+# Celery would remember for five minutes that a chord is done. The missing size says that already.
 _CLEANUP = f"""
 ARGV[2] = '{RESULT_SECONDS}'
 {_redis.CHORD_CLEANUP_LUA}
@@ -44,7 +46,7 @@ ARGV[2] = '{RESULT_SECONDS}'
 
 
 class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
-    """What Celery calls when a task changes its state, or sends others."""
+    """The methods that Celery calls when a task changes its state, or sends other tasks."""
 
     def mark_as_started(self, *args: Any, **kwargs: Any) -> Any:
         return _tried(super().mark_as_started, *args, **kwargs)
@@ -61,19 +63,22 @@ class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
 
     def mark_as_failure(self, task_id: str, *args: Any, request: Any = None, **kwargs: Any) -> Any:
         if _is(contract.PULL_IMAGE, request):
-            return self._tell("mark_as_failure", task_id, *args, request=request, **kwargs)
+            return self._end_pull("mark_as_failure", task_id, *args, request=request, **kwargs)
         return _tried(super().mark_as_failure, task_id, *args, request=request, **kwargs)
 
     def mark_as_revoked(self, task_id: str, *args: Any, request: Any = None, **kwargs: Any) -> Any:
-        # Remote control revokes an id, whatever task it may be of.
+        # Remote control revokes an id without a request: it may be a pull's.
         if request is None or _is(contract.PULL_IMAGE, request):
-            return self._tell("mark_as_revoked", task_id, *args, request=request, **kwargs)
+            return self._end_pull("mark_as_revoked", task_id, *args, request=request, **kwargs)
         return _tried(super().mark_as_revoked, task_id, *args, request=request, **kwargs)
 
-    def _tell(
+    def _end_pull(
         self, mark: str, task_id: str, *args: Any, store_result: bool = True, **kwargs: Any
     ) -> None:
-        """Celery ended this message; with `store_result` False its task did, and has answered."""
+        """Store the end that Celery gave a pull's message, if the pull has no row.
+
+        With `store_result` False the task itself ended, and has answered.
+        """
         if store_result and not is_recorded(task_id):
             outward = self.app.outward.backend
             _tried(getattr(outward, mark), task_id, *args, **kwargs)
@@ -88,12 +93,14 @@ class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
     ) -> Any:
         stored = super()._store_result(task_id, result, state, *args, request=request, **kwargs)
         if state in states.READY_STATES and _is(contract.CANCEL_PULL, request):
-            # Its caller waits for it as for the answer to a pull.
+            # A caller waits for it, as for the answer to a pull: keep it for as long.
             self.expire(self.get_key_for_task(task_id), self.app.answer_seconds)
         return stored
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        """The chord of a pull has the pull's id: one that is planned again begins again."""
+        """Start counting a chord. Its id is the pull's, so keys of an earlier chord of the same
+        pull may be left: delete them.
+        """
         keys = [self.get_key_for_group(group_id, part) for part in (".c", ".j", ".t", ".d")]
         self.ensure(self.client.delete, tuple(keys))
         self._set_chord_key(self.get_key_for_group(group_id, ".s"), chord_size)
@@ -108,15 +115,15 @@ class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
 
 
 class TolerantRedisBackend(_Tolerant):
-    """`redis://` and `rediss://`."""
+    """The result backend for `redis://` and `rediss://`."""
 
 
 class TolerantSentinelBackend(_Tolerant, redis.SentinelBackend):
-    """`sentinel://`."""
+    """The result backend for `sentinel://`."""
 
 
 def install(app: Celery) -> None:
-    """For the worker that this app becomes; before anything asks for its backend."""
+    """Use this backend in the app's workers. Call it before the first use of `app.backend`."""
     app.loader.override_backends = {
         "redis": f"{__name__}:{TolerantRedisBackend.__name__}",
         "rediss": f"{__name__}:{TolerantRedisBackend.__name__}",

@@ -1,9 +1,9 @@
-"""Letting go: a worker that is told to end gives its tasks a grace time, then ends its downloads.
+"""Shutdown: a worker gives its tasks a grace time, then stops its downloads.
 
-Whatever tells it, a signal or Flower, is Celery's warm shutdown in every pool: no new task is
-taken, running ones end. A layer may run for hours, so after `TOWLINE_GRACE_SECONDS` the keeper of
-each process stops its downloads; their bytes stay on the volume, and `workers/handover.py` has
-their messages taken up first by whoever has a free slot.
+Whether a signal or Flower ends the worker, Celery does a warm shutdown: it takes no new task and
+waits for the running ones. But a layer may take hours. So after `TOWLINE_GRACE_SECONDS` the keeper
+of each process stops its downloads. The bytes stay on the volume, and `workers/handover.py` puts
+the messages at the head of their queue for other workers.
 """
 
 import math
@@ -13,20 +13,23 @@ from ctypes import c_double
 
 
 class Grace:
-    """When the grace time is over. The processes of one worker share it: made before the fork."""
+    """The end of the grace time, in memory that the processes of one worker share.
+
+    Create it before the pool forks.
+    """
 
     def __init__(self) -> None:
-        # A deadline and not a flag: no timer is to be started, nobody to be woken up.
+        # A deadline instead of a flag needs no timer, and no process has to be woken.
         self._over_at = c_double.from_buffer(mmap.mmap(-1, 8))
         self._over_at.value = math.inf
 
     def begin(self, seconds: float) -> None:
-        """From so many seconds on downloads are ended. Once begun it can only become shorter."""
-        # Every process of this machine reads the same monotonic clock.
+        """Stop downloads after this many seconds. Called again, it can only shorten the time."""
+        # All processes of one machine read the same monotonic clock.
         self._over_at.value = min(self._over_at.value, time.monotonic() + seconds)
 
     def is_set(self) -> bool:
-        """Whether this process is to end its downloads."""
+        """Whether the grace time is over, so that this process must stop its downloads."""
         return time.monotonic() >= self._over_at.value
 
 

@@ -1,4 +1,7 @@
-"""The tasks. Each parses its arguments, calls one use case and returns JSON."""
+"""The Celery tasks. Each parses its arguments, calls one use case and returns JSON.
+
+`_step` maps the end of a use case to Celery: a retry, a rejection, or an answer to the caller.
+"""
 
 import logging
 import time
@@ -28,31 +31,35 @@ from workers.resources import Resources, resources_of_well_node
 _log = logging.getLogger(__name__)
 
 _OUTAGE_DELAY_SECONDS = 5
-# Clocks differ a little.
+# The clocks of the worker and of the database differ a little.
 _LEASE_MARGIN_SECONDS = 0.5
-# Flower can wait: a queue that does not answer must not hold up a download again and again.
+# After a failed announcement, none is sent for this long: if Redis does not answer, each one would
+# delay the download.
 _SILENT_SECONDS = 60.0
 
 
-# The error decides how often. Celery would register each task in every app of this process, and run
-# one that a caller names as its errback on the spot.
+# `max_retries`: the error decides how often a step runs again. `shared`: Celery would register the
+# tasks in every app of this process, and would run a task in place if a caller named it as its
+# errback.
 _task = partial(app.task, bind=True, max_retries=None, shared=False)
 
 
-# Made by the app, no type before that.
+# The app creates its Task class at run time, so that mypy does not know it.
 class _AnyArguments(app.Task):  # type: ignore[misc, name-defined]
-    """Wrong arguments are refused by ourselves, `self` included, which Celery's own call takes."""
+    """A task that passes on any arguments, even one named `self`, so that it can refuse wrong ones
+    with its own error.
+    """
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """See Task."""
+        """Run the task. Celery's own `__call__` would take an argument `self` for the task."""
         return self.run(*args, **kwargs)
 
 
 @_task(base=_AnyArguments, name=contract.PULL_IMAGE, ignore_result=True, typing=False)
 def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
-    """The coordinator. Its task id is the pull id; `answer` stores its result.
+    """The coordinator. Its task id is the pull id, and `answer` stores its result.
 
-    Its message is acknowledged once its row stands or an answer is stored, whatever is raised.
+    Its message is acknowledged once the pull has a row or an answer is stored, whatever is raised.
     """
     pull_id = str(self.request.id)
     try:
@@ -62,48 +69,51 @@ def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
             ):
                 _coordinate(step, pull_id)
     finally:
-        # The row keeps them. A message that is sent again has taken its own copy along.
+        # The row keeps the callbacks, and Celery must not run them when this message ends. A
+        # message that is sent again has its own copy already.
         callbacks.take_off(self.request)
 
 
 @_task(name=contract.RESUME_PULL, ignore_result=True)
 def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
-    """The coordinator, once more: its turn has come, it was lost, or its chord failed."""
+    """Continue a pull: its turn has come, its message was lost, or its chord failed."""
     with _step(self, pull_id) as step:
         _coordinate(step, pull_id)
 
 
-# There are more of these than of any other task, and Flower goes by events: STARTED is not stored.
+# The state STARTED is not stored: there are more of these than of any other task, and Flower uses
+# events.
 @_task(name=contract.FETCH_LAYER, track_started=False)
 def fetch_layer(self: Task[Any, Any], *, pull_id: str, generation: int, digest: str) -> str:
-    """One header task of the chord. The result is a barrier, not data: the digest alone."""
+    """One header task of the chord. Its result is a barrier, not data: the digest alone."""
     with _step(self, pull_id) as step:
         fetching.fetch_layer(
             step.work, pull_id, Digest.parse(digest), _announcer(self), step.outbox
         )
         if self.request.chord and pull_id in step.outbox.links:
-            # The chord is the fast path; should it be broken, the reconciler sees a whole pull.
+            # The chord sends the link. If the chord is broken, the reconciler finds that all layers
+            # of the pull are stored.
             step.outbox.links.remove(pull_id)
     return digest
 
 
 @_task(name=contract.LINK_IMAGE)
 def link_image(self: Task[Any, Any], *, pull_id: str, generation: int) -> dict[str, Any] | None:
-    """The body of the chord; sent alone where a task finds a pull whole."""
+    """The body of the chord. Also sent alone, by a task that finds all layers of a pull stored."""
     with _step(self, pull_id) as step:
         return linking.link_image(step.work, pull_id, step.outbox)
 
 
 @_task(base=_AnyArguments, name=contract.CANCEL_PULL, typing=False)
 def cancel_pull(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> dict[str, str]:
-    """The state after: `cancelled`, or what the pull had ended as before."""
+    """Cancel a pull. Returns its state afterwards, which is final and need not be `cancelled`."""
     if args or set(kwargs) != {"pull_id"} or not isinstance(kwargs["pull_id"], str):
         raise InvalidArgument("towline.cancel_pull takes the keyword argument 'pull_id' alone.")
     with _step(self, kwargs["pull_id"]) as step:
         pull = ending.cancel_pull(step.work.catalog, kwargs["pull_id"])
         if pull is None:
             if self.request.retries < ending.LATEST_ROW_SECONDS:
-                # In a second its own message may have been read.
+                # The pull's own message may still be in its queue: look again in a second.
                 raise _again(self, 1)
             raise ending.nothing_to_cancel(kwargs["pull_id"])
         step.outbox.end([pull.id])
@@ -128,10 +138,11 @@ def _coordinate(step: _Step, pull_id: str) -> None:
 
 @contextmanager
 def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
-    """Lend the resources to one step, and deliver what it leaves behind; turn its end into
-    Celery's retry or rejection, or into an answer.
+    """Provide the resources for a step, and deliver its outbox when it ends.
+
+    What the step raises becomes Celery's retry or rejection, or an answer to the caller.
     """
-    step = _lend(task)
+    step = _new_step(task)
     try:
         try:
             yield step
@@ -143,7 +154,7 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
         if again.in_memory:
             raise _again(task, again.delay_seconds, again.cause) from again
     except Occupied as occupied:
-        # Once: a living owner has renewed its lease by then.
+        # Only once: if the owner of the lease is alive, it has renewed it by then.
         if task.request.retries == 0:
             raise _again(task, max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS) from None
     except YieldTurn:
@@ -153,15 +164,17 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     except CatalogUnavailable as error:
         raise _again(task, _OUTAGE_DELAY_SECONDS, error) from error
     except TowlineError as error:
-        _tell(task, step, pull_id, error)
+        _answer_refused(task, step, pull_id, error)
         raise
     except Exception as error:
-        raise _unforeseen(task, error) from None
+        raise _unexpected(task, error) from None
 
 
-def _lend(task: Task[Any, Any]) -> _Step:
-    """A failure here is the trouble of this worker, not of its message: a schema that it does not
-    know, a volume that is not there. Another worker may be well.
+def _new_step(task: Task[Any, Any]) -> _Step:
+    """A step with this process's resources.
+
+    If they cannot be built, the cause is this worker and not the message: an unknown schema, a
+    missing volume. The message comes again, and another worker may take it.
     """
     try:
         return _Step(resources_of_well_node())
@@ -170,57 +183,65 @@ def _lend(task: Task[Any, Any]) -> _Step:
     except TowlineError as error:
         raise _again(task, _OUTAGE_DELAY_SECONDS, error) from error
     except Exception as error:
-        raise _after_the_unforeseen(task, error) from None
+        raise _retry_unexpected(task, error) from None
 
 
-def _tell(task: Task[Any, Any], step: _Step, pull_id: str, error: TowlineError) -> None:
-    """Answer a pull that came no further. Its row tells the first cause, which need not be this
-    error; an id that no row can hold is answered with the error itself.
+def _answer_refused(task: Task[Any, Any], step: _Step, pull_id: str, error: TowlineError) -> None:
+    """Answer a pull whose coordinator failed. The answer is the first cause in its row, which need
+    not be this error; an id that no row can hold is answered with the error itself.
     """
     if task.name != contract.PULL_IMAGE:
-        # There is a row, and a step that ended it has answered.
+        # The pull has a row, and the step that ended it has answered.
         return
     try:
         if not answer(app, step.work.catalog, pull_id):
             refuse(app, pull_id, error, callbacks.readable(task.request))
-    except Exception as untold:
-        raise _after_the_unforeseen(task, untold) from None
+    except Exception as unanswered:
+        raise _retry_unexpected(task, unanswered) from None
 
 
-def _unforeseen(task: Task[Any, Any], error: Exception) -> Exception:
-    """What a step that met this has to raise."""
+def _unexpected(task: Task[Any, Any], error: Exception) -> Exception:
+    """The exception to raise for a step that ended with an unexpected one."""
     if task.name == contract.PULL_IMAGE:
-        return _after_the_unforeseen(task, error)
-    # A row stands, so the reconciler repairs what this task leaves.
+        return _retry_unexpected(task, error)
+    # Any other task's pull has a row, so the reconciler continues what this task left.
     if isinstance(error, MemoryError):
-        # Celery takes it for the end of the whole worker: a pool of threads loses the slot, and a
-        # pool of processes ends.
+        # Celery takes a MemoryError for the end of the whole worker: a pool of threads loses the
+        # slot, and a pool of processes ends.
         return InternalError("This worker had no memory left for a task.")
     return error
 
 
-def _after_the_unforeseen(task: Task[Any, Any], error: Exception) -> TaskPredicate:
-    """The message comes again: this worker may be at fault, and another one well."""
+def _retry_unexpected(task: Task[Any, Any], error: Exception) -> TaskPredicate:
+    """Log an unexpected exception and have the message come again, perhaps to another worker."""
     kind = type(error).__name__
-    _log.error("%s[%s] met an unforeseen %s.", task.name, task.request.id, kind, exc_info=error)
-    # Celery hands the cause to another process, which not every exception survives.
-    return _again(task, _OUTAGE_DELAY_SECONDS, InternalError(f"An unforeseen {kind}."))
+    _log.error(
+        "%s[%s] was stopped by an unexpected %s; its message comes again.",
+        task.name,
+        task.request.id,
+        kind,
+        exc_info=error,
+    )
+    # Celery passes the cause to another process, and not every exception can be pickled.
+    return _again(task, _OUTAGE_DELAY_SECONDS, InternalError(f"An unexpected {kind}."))
 
 
 def _again(
     task: Task[Any, Any], delay_seconds: float, cause: Exception | None = None
 ) -> TaskPredicate:
-    """Send the message again, with this delay. Returns what the task has to raise."""
+    """Send the message again, to be run after this delay. Returns what the task must raise."""
     try:
         retry: TaskPredicate = task.retry(exc=cause, countdown=delay_seconds, throw=False)
     except Reject:
-        # Celery would drop a message that cannot be sent again. Given back it is not lost.
-        return Reject("The queue did not take the message once more.", requeue=True)
+        # Celery rejects a message that it cannot send again, without requeueing: it would be lost.
+        return Reject("The message could not be sent again.", requeue=True)
     return retry
 
 
 def _announcer(task: Task[Any, Any]) -> Callable[[int, int], None]:
-    """Tells Flower how far a layer is: it shows the text as the task's result while it runs."""
+    """Returns a function that reports a layer's progress to Flower, which shows the text as the
+    result of the running task.
+    """
     silent_until = 0.0
 
     def announce(offset: int, size: int) -> None:
@@ -230,7 +251,7 @@ def _announcer(task: Task[Any, Any]) -> Callable[[int, int], None]:
         try:
             task.send_event("task-progress", retry=False, result=f"{offset:,} of {size:,} bytes")
         except Exception:
-            # The download goes on, whatever keeps Redis from hearing of it.
+            # Whatever it is, the download goes on: progress in Flower is not worth a failure.
             silent_until = time.monotonic() + _SILENT_SECONDS
 
     return announce

@@ -1,4 +1,4 @@
-"""Results that Redis refuses, and those that nobody waits for."""
+"""The workers' result backend: refused results, answers, chords, callbacks and subscriptions."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ def test_a_refused_result_does_not_cost_the_task(app: App) -> None:
 
 
 @pytest.mark.usefixtures("full")
-def test_a_refused_answer_is_heard_of(app: App) -> None:
+def test_a_refused_answer_raises(app: App) -> None:
     with pytest.raises(RedisError):
         app.backend.store_result("p", {"pull_id": "p"}, "SUCCESS")
 
@@ -74,7 +74,7 @@ def test_a_result_that_is_not_refused_is_stored(app: App) -> None:
 
 
 def of(name: str) -> Context:
-    """The request of a task of this name, as its worker hands it to the backend."""
+    """The request of a task with this name, as its worker passes it to the backend."""
     return Context({"id": "p", "task": name, "delivery_info": {}})
 
 
@@ -89,7 +89,7 @@ def recorded(catalog: Catalog, migrated_url: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize("request_", [None, of(contract.PULL_IMAGE)])
-def test_celerys_own_end_of_a_message_is_told_only_where_no_row_stands(
+def test_an_end_that_celery_gives_a_message_is_stored_only_without_a_row(
     app: App, request_: Context | None
 ) -> None:
     for pull_id in ("p", "q"):
@@ -100,7 +100,7 @@ def test_celerys_own_end_of_a_message_is_told_only_where_no_row_stands(
     assert app.AsyncResult("q").state == ("REVOKED" if request_ is None else "FAILURE")
 
 
-def test_celerys_own_end_is_told_where_the_catalog_cannot_be_asked(
+def test_an_end_that_celery_gives_is_stored_while_the_catalog_is_unavailable(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOWLINE_BROKER_URL", "redis://unused")
@@ -110,7 +110,7 @@ def test_celerys_own_end_is_told_where_the_catalog_cannot_be_asked(
 
 
 @pytest.mark.usefixtures("recorded")
-def test_nothing_that_celery_marks_a_coordinator_as_is_stored(app: App) -> None:
+def test_no_state_that_celery_gives_a_coordinator_is_stored(app: App) -> None:
     request = of(contract.PULL_IMAGE)
     app.backend.mark_as_done("q", None, request, False)
     app.backend.mark_as_done("q", None, request)
@@ -120,7 +120,7 @@ def test_nothing_that_celery_marks_a_coordinator_as_is_stored(app: App) -> None:
 
 
 @pytest.mark.parametrize("before", ["SUCCESS", "FAILURE", "STARTED", "REVOKED"])
-def test_an_answer_replaces_whatever_stands_there(
+def test_an_answer_replaces_any_earlier_result(
     app: App, catalog: Catalog, redis_url: str, before: str
 ) -> None:
     app.backend.store_result(
@@ -130,14 +130,14 @@ def test_an_answer_replaces_whatever_stands_there(
         pulls.record(tx, NewPull("p", "a", None))
         ends.fail(tx, "p", "Forbidden", None, "No.")
     assert answer(app, catalog, "p")
-    told = app.AsyncResult("p").result
-    assert (type(told).__name__, str(told)) == ("Forbidden", "No.")
+    stored = app.AsyncResult("p").result
+    assert (type(stored).__name__, str(stored)) == ("Forbidden", "No.")
     with redis.Redis.from_url(redis_url) as client:
         assert 0 < client.ttl("celery-task-meta-p") <= app.answer_seconds
 
 
 def failed_with(catalog: Catalog, pull_id: str, *errbacks: dict[str, Any]) -> None:
-    """A pull that has ended, and what its caller wants sent."""
+    """Record a pull that has failed, with these errbacks of its caller."""
     with catalog.begin() as tx:
         pulls.record(tx, NewPull(pull_id, "a", None, callbacks={"errbacks": errbacks}))
         ends.fail(tx, pull_id, "Forbidden", None, "No.")
@@ -157,14 +157,14 @@ def after(**more: Any) -> dict[str, Any]:
     "broken",
     [
         after(args=7),
-        # kombu tells of it as of a queue that is away.
+        # kombu raises the error of an unavailable queue for it.
         after(options={"queue": "user", "compression": "hidden-words"}),
         # Redis refuses it, however often it is sent.
         after(options={"queue": "no-list"}),
         after(options={"queue": "forbidden"}),
     ],
 )
-def test_callbacks_that_cannot_be_sent_hold_nothing_up(
+def test_callbacks_that_cannot_be_sent_do_not_block_answers_or_messages(
     app: App,
     catalog: Catalog,
     redis_url: str,
@@ -189,7 +189,7 @@ def test_callbacks_that_cannot_be_sent_hold_nothing_up(
     assert "hidden-words" not in caplog.text
 
 
-def test_callbacks_that_a_short_outage_kept_back_are_sent(
+def test_callbacks_are_sent_after_a_short_outage(
     app: App, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed_with(catalog, "p", after(immutable=True))
@@ -207,10 +207,10 @@ def test_callbacks_that_a_short_outage_kept_back_are_sent(
         assert client.llen("user") == 1
 
 
-def test_a_chord_of_an_old_client_runs_its_body_behind_its_last_pull(
+def test_a_chord_of_an_old_client_runs_its_body_after_its_last_pull(
     app: App, redis_url: str
 ) -> None:
-    """Up to Celery 5.0 only the body says how many parts there are."""
+    """Up to Celery 5.0 only the body says how many header tasks there are."""
 
     def send(pull_id: str, index: int) -> None:
         part = {"chord": after(chord_size=2), "group": "g", "group_index": index, "root_id": "r"}
@@ -225,32 +225,34 @@ def test_a_chord_of_an_old_client_runs_its_body_behind_its_last_pull(
     assert arguments == [[{"pull_id": "p"}, {"pull_id": "q"}]]
 
 
-def test_a_result_store_that_is_away_holds_no_message_up(
+def test_an_unavailable_result_store_does_not_block_messages(
     app: App, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed_with(catalog, "p")
 
-    def away(*_: object) -> None:
-        raise RedisConnectionError("away")
+    def unavailable(*_: object) -> None:
+        raise RedisConnectionError("unavailable")
 
-    monkeypatch.setattr(app.backend, "ensure", away)
+    monkeypatch.setattr(app.backend, "ensure", unavailable)
     deliver(app, catalog, Outbox(ended=["p"], resumes=["r"]))
     assert not is_answered(catalog, "p")
     with redis.Redis.from_url(redis_url) as client:
         assert client.llen(contract.PULLS) == 1
 
 
-def test_callbacks_wait_for_a_queue_that_is_away(app: App, catalog: Catalog) -> None:
+def test_callbacks_wait_for_an_unavailable_queue(app: App, catalog: Catalog) -> None:
     failed_with(catalog, "p", after())
-    away = {"max_retries": 0}
-    app.outward.conf.update(broker_url="redis://127.0.0.1:1/0", task_publish_retry_policy=away)
+    no_retries = {"max_retries": 0}
+    app.outward.conf.update(
+        broker_url="redis://127.0.0.1:1/0", task_publish_retry_policy=no_retries
+    )
     with pytest.raises(OperationalError):
         answer(app, catalog, "p")
     with catalog.begin() as tx:
         assert recovery.unfinished(tx).unanswered
 
 
-def test_the_answer_ends_the_chord_and_late_parts_are_not_counted(
+def test_the_answer_deletes_the_chord_and_later_header_tasks_are_not_counted(
     app: App, catalog: Catalog, redis_url: str
 ) -> None:
     with catalog.begin() as tx:
@@ -260,8 +262,8 @@ def test_the_answer_ends_the_chord_and_late_parts_are_not_counted(
     with redis.Redis.from_url(redis_url) as client:
         messages = [json.loads(raw) for raw in client.lrange(contract.LAYERS, 0, -1)]
         parts = [
-            Context({**one["headers"], **json.loads(base64.b64decode(one["body"]))[2]})
-            for one in messages
+            Context({**message["headers"], **json.loads(base64.b64decode(message["body"]))[2]})
+            for message in messages
         ]
         app.backend.mark_as_done(parts[0].id, "digest", parts[0])
         assert chord_keys(client) == {".j", ".s", ".d"}
@@ -271,7 +273,7 @@ def test_the_answer_ends_the_chord_and_late_parts_are_not_counted(
         for part in parts[1:]:
             app.backend.mark_as_done(part.id, "digest", part)
         assert chord_keys(client) == set()
-        # No link of a pull that is over.
+        # No link is sent for a pull that has ended.
         assert client.llen(contract.PULLS) == 0
 
 
@@ -280,21 +282,21 @@ def chord_keys(client: "redis.Redis[bytes]") -> set[str]:
     return {key.decode().removeprefix(prefix) for key in client.scan_iter(f"{prefix}*")}
 
 
-def test_a_pull_that_is_planned_again_begins_its_chord_again(app: App, redis_url: str) -> None:
+def test_a_pull_that_is_planned_again_gets_a_new_chord(app: App, redis_url: str) -> None:
     plan = Plan("p", "a", 1, [Digest.parse(f"sha256:{number:064}") for number in range(2)])
     with redis.Redis.from_url(redis_url) as client:
         for _ in range(2):
             client.delete(contract.LAYERS)
             launch(app, plan)
             for raw in client.lrange(contract.LAYERS, 0, -1):
-                one = json.loads(raw)
-                embedded = json.loads(base64.b64decode(one["body"]))[2]
-                part = Context({**one["headers"], **embedded})
+                message = json.loads(raw)
+                embedded = json.loads(base64.b64decode(message["body"]))[2]
+                part = Context({**message["headers"], **embedded})
                 app.backend.mark_as_done(part.id, "digest", part)
         assert client.llen(contract.PULLS) == 2
 
 
-def test_a_cancels_result_stands_as_long_as_an_answer(app: App, redis_url: str) -> None:
+def test_the_result_of_a_cancel_is_kept_as_long_as_an_answer(app: App, redis_url: str) -> None:
     app.backend.mark_as_done("c", {"state": "cancelled"}, of(contract.CANCEL_PULL))
     app.backend.mark_as_done("l", "digest", of(contract.FETCH_LAYER))
     with redis.Redis.from_url(redis_url) as client:
@@ -304,7 +306,7 @@ def test_a_cancels_result_stands_as_long_as_an_answer(app: App, redis_url: str) 
 
 @contextmanager
 def at_work(task: Task) -> Iterator[None]:
-    """As in a worker that runs this task, in a pool of threads."""
+    """Make this the running task, as in a pool of threads."""
     _task_stack.push(task)
     task.push_request(id="t", called_directly=False)
     try:
@@ -315,17 +317,18 @@ def at_work(task: Task) -> Iterator[None]:
 
 
 def send_chord(app: App) -> list[str]:
-    """The ids of its header."""
+    """Send a chord of three layers. The ids of its header tasks."""
     pull = {"pull_id": "p", "generation": 1}
     layer = app.signature(contract.FETCH_LAYER, kwargs={**pull, "digest": "d"})
     body = app.signature(contract.LINK_IMAGE, kwargs=pull, immutable=True)
-    return [one.id for one in chord(group([layer] * 3), body, app=app).apply_async().parent]
+    sent = chord(group([layer] * 3), body, app=app).apply_async()
+    return [result.id for result in sent.parent]
 
 
-def test_a_task_subscribes_to_no_result_of_what_it_sends(
+def test_a_task_does_not_subscribe_to_results_of_tasks_that_it_sends(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What Celery's worker says of each of its pools that has no greenlets.
+    # As in a Celery worker with any pool but greenlets.
     monkeypatch.setattr("celery.backends.redis.task_join_will_block", lambda: True)
     subscribed: set[str] = set()
     monkeypatch.setattr(app.backend.result_consumer, "consume_from", subscribed.add)
@@ -337,6 +340,6 @@ def test_a_task_subscribes_to_no_result_of_what_it_sends(
     with at_work(app.tasks["tests.coordinator"]):
         assert len(send_chord(app)) == 3
     assert subscribed == set()
-    # Elsewhere, in Flower for one, it is Celery's own way: somebody may wait.
+    # Outside of a worker's task, for instance in Flower, a caller may wait for the results.
     sent = send_chord(app)
     assert subscribed == set(sent)

@@ -1,4 +1,4 @@
-"""An id that is sent again adds a message for what has lost its own, and for nothing else."""
+"""A pull id that is sent again adds messages for layers that have lost theirs, and no others."""
 
 import base64
 import json
@@ -48,7 +48,7 @@ def store(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def send(driver: Driver, app: App, registry: FakeRegistry) -> None:
-    """As the coordinator does."""
+    """Send the pull and run its coordinator."""
     driver.outbox = Outbox()
     plan = driver.plan("p", {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"})
     if plan is not None:
@@ -56,7 +56,7 @@ def send(driver: Driver, app: App, registry: FakeRegistry) -> None:
     deliver(app, driver.resources.catalog, driver.outbox)
 
 
-def test_what_is_on_its_way_gets_no_second_message(
+def test_a_layer_whose_message_is_queued_gets_no_second_one(
     driver: Driver, app: App, store: redis.Redis
 ) -> None:
     with FakeRegistry() as registry:
@@ -70,7 +70,7 @@ def test_what_is_on_its_way_gets_no_second_message(
 
 
 def by_digest(store: redis.Redis) -> dict[str, bytes]:
-    """The messages for layers, each by its digest."""
+    """The messages for layers, by digest."""
     found = {}
     for raw in store.lrange(contract.LAYERS, 0, -1):
         _, kwargs, _ = json.loads(base64.b64decode(json.loads(raw)["body"]))
@@ -78,7 +78,7 @@ def by_digest(store: redis.Redis) -> dict[str, bytes]:
     return found
 
 
-def test_what_was_lost_or_died_with_its_worker_gets_one(
+def test_a_layer_whose_message_or_worker_is_gone_gets_a_new_one(
     driver: Driver, app: App, store: redis.Redis
 ) -> None:
     with FakeRegistry() as registry:
@@ -86,7 +86,7 @@ def test_what_was_lost_or_died_with_its_worker_gets_one(
         send(driver, app, registry)
         messages = by_digest(store)
         killed, lost, *queued = sorted(messages)
-        # Of one the task has begun, and its worker was killed: its message stands where it stood.
+        # The task of one layer has started and its worker was killed. The message is still queued.
         driver.change(f"UPDATE pull_layers SET attempts = 1 WHERE digest = '{killed}'")
         store.lrem(contract.LAYERS, 1, messages[lost])
         for _ in range(3):
@@ -95,5 +95,5 @@ def test_what_was_lost_or_died_with_its_worker_gets_one(
         left = list(store.lrange(contract.LAYERS, 0, -1))
         assert [left.count(messages[digest]) for digest in queued] == [1] * len(queued)
         assert set(by_digest(store)) == set(messages)
-        # One more of the killed one, and the lost one again.
+        # One more message for the killed task, and the lost one again.
         assert len(left) == len(LAYERS) + 1

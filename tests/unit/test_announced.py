@@ -1,4 +1,4 @@
-"""How far a layer is, for whoever watches: not a word too many."""
+"""How often the progress of a layer is announced to a watcher."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from workers.pulling.transferring import Announced
 
 
 class Clock:
-    """Stands until it is moved."""
+    """A clock that moves only when a test moves it."""
 
     now = 100.0
 
@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_layer_that_comes_at_once_says_nothing(clock: Clock) -> None:
+def test_a_layer_that_arrives_quickly_is_not_announced(clock: Clock) -> None:
     said: list[tuple[int, int]] = []
     progress = Announced(lambda *at: said.append(at), 10)
     for offset in (1, 5, 10):
@@ -31,7 +31,7 @@ def test_a_layer_that_comes_at_once_says_nothing(clock: Clock) -> None:
     assert said == []
 
 
-def test_another_one_speaks_every_two_seconds_and_at_its_end(clock: Clock) -> None:
+def test_a_slower_layer_is_announced_every_two_seconds_and_at_its_end(clock: Clock) -> None:
     said: list[tuple[int, int]] = []
     progress = Announced(lambda *at: said.append(at), 10)
     for offset in range(1, 11):

@@ -1,4 +1,4 @@
-"""A channel whose connection broke says so in words that Celery understands."""
+"""A channel whose connection broke raises an error that Celery handles; clients are reused."""
 
 import pytest
 from kombu import Connection
@@ -42,7 +42,7 @@ def test_a_channel_makes_one_client_for_each_of_its_pools() -> None:
     with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
         assert first is second
         assert first.connection_pool is channel.pool
-    # What a lost connection leads to.
+    # As after a lost connection.
     channel._pool = None
     with channel.conn_or_acquire() as third:
         assert third is not first

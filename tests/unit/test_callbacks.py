@@ -1,4 +1,4 @@
-"""What is read of a message's callbacks, and what is refused."""
+"""Which callbacks of a message are kept, and which are refused."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,7 @@ def test_a_part_of_a_chord_keeps_its_place_in_the_header() -> None:
     assert kept == {"chord": AFTER, "group": "g", "group_index": 2, "root_id": "r"}
 
 
-def test_arguments_that_celery_made_objects_of_are_kept_as_it_sent_them() -> None:
+def test_arguments_that_celery_parsed_into_objects_are_kept_as_they_were_sent() -> None:
     kept = callbacks.read(
         request(callbacks=[{**AFTER, "args": [datetime(2026, 1, 2, tzinfo=UTC)]}])
     )
@@ -42,7 +42,7 @@ def test_arguments_that_celery_made_objects_of_are_kept_as_it_sent_them() -> Non
 
 
 def nested(levels: int) -> Any:
-    """A list in a list, this deep."""
+    """Lists nested this deep."""
     value: Any = 1
     for _ in range(levels):
         value = [value]
@@ -50,30 +50,30 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("told", "sentence"),
+    ("sent", "sentence"),
     [
         ({"callbacks": AFTER}, "must hold Celery's signatures"),
         ({"callbacks": ["user.after"]}, "must hold Celery's signatures"),
         ({"chain": [{"task": 7}]}, "must hold Celery's signatures"),
         ({"chord": [AFTER]}, "must hold Celery's signatures"),
         ({"callbacks": [{**AFTER, "args": ["x" * 70_000]}]}, "at most 65536 bytes"),
-        ({"errbacks": [{**AFTER, "kwargs": {"a\0": 1}}]}, "no NUL"),
-        ({"errbacks": [{**AFTER, "args": [["\ud800"]]}]}, "no NUL"),
+        ({"errbacks": [{**AFTER, "kwargs": {"a\0": 1}}]}, "not contain NUL"),
+        ({"errbacks": [{**AFTER, "args": [["\ud800"]]}]}, "not contain NUL"),
         ({"chain": [{**AFTER, "args": [float("inf")]}]}, "plain JSON"),
         ({"chain": [{**AFTER, "args": [object()]}]}, "plain JSON"),
-        # The row could not be written: that takes a higher stack than to read this does.
+        # It can be parsed, but could not be written to the row from deeper in the stack.
         ({"callbacks": [{**AFTER, "args": nested(900)}]}, "500 levels deep"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_in_one_sentence(
-    told: dict[str, Any], sentence: str
+def test_callbacks_that_cannot_be_kept_are_refused_in_one_sentence(
+    sent: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=sentence):
-        callbacks.read(request(**told))
-    assert callbacks.readable(request(**told)) is None
+        callbacks.read(request(**sent))
+    assert callbacks.readable(request(**sent)) is None
 
 
-def test_what_is_taken_off_is_not_run_by_celery() -> None:
+def test_callbacks_that_are_taken_off_are_not_run_by_celery() -> None:
     carrying = request(callbacks=[AFTER], errbacks=[AFTER], chain=[AFTER], chord=AFTER)
     callbacks.take_off(carrying)
     assert not any(getattr(carrying, name) for name in ("callbacks", "errbacks", "chain", "chord"))

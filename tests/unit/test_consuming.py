@@ -1,4 +1,4 @@
-"""What a worker process loads."""
+"""What a worker process imports, and which options its command takes."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def test_a_worker_loads_neither_flower_nor_a_shell() -> None:
     assert set(result.stdout.decode().split()).isdisjoint({"flower", "tornado", "prompt_toolkit"})
 
 
-def test_every_word_is_for_celerys_own_command() -> None:
+def test_every_option_is_passed_to_celerys_own_command() -> None:
     context = worker_command.make_context("worker", ["-P", "threads", "--help", "-Q", "a,b"])
     assert context.params["options"] == ("-P", "threads", "--help", "-Q", "a,b")
 
@@ -31,10 +31,10 @@ def test_the_command_takes_a_file_for_health_checks_and_says_so() -> None:
         "TOWLINE_BROKER_URL": "redis://nowhere.invalid",
     }
     for command in ("workers.cli worker", "celery -A workers.app worker"):
-        told = subprocess.run(
+        shown = subprocess.run(
             [sys.executable, "-m", *command.split(), "--help"],
             capture_output=True,
             check=True,
             env=environment,
         )
-        assert b"--alive FILE" in told.stdout
+        assert b"--alive FILE" in shown.stdout

@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can hold: directions of imports, lint, types."""
+"""The rules of the house that a test can check: direction of imports, lint, types."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Who may import whom: a room may use the rooms listed, and itself.
+# A package may import the packages listed here, and itself.
 MAY_IMPORT = {
     "shared.errors": set(),
     "shared.service_urls": {"shared.errors"},
@@ -29,11 +29,11 @@ MAY_IMPORT = {
     },
 }
 
-# One library has one home.
+# The only places that may import a library.
 HOME_OF = {
     "requests": ("shared/registry/",),
     "urllib3": ("shared/registry/",),
-    # Loaded only where a Docker client has its configuration.
+    # Imported only if there is a configuration of the Docker client.
     "docker": ("shared/registry/docker_config.py",),
     "sqlalchemy": ("shared/catalog/",),
     "psycopg": ("shared/catalog/",),
@@ -42,7 +42,7 @@ HOME_OF = {
     "kombu": ("workers/",),
     "click": ("workers/cli/", "workers/stack/foreground.py"),
     "rich": ("workers/cli/",),
-    # An extra: loaded only where diff_ids are verified.
+    # An extra: imported only if diff_ids are verified.
     "isal": ("shared/volume/checksum.py", "shared/volume/decoding.py"),
     "backports": ("shared/volume/decoding.py",),
 }
@@ -93,7 +93,7 @@ def test_one_library_has_one_home() -> None:
     assert wrong == []
 
 
-def test_the_use_cases_do_not_know_celery() -> None:
+def test_the_use_cases_do_not_import_celery() -> None:
     wrong = [
         path
         for path, tree in modules()

@@ -1,4 +1,4 @@
-"""A long list, page by page, each twice."""
+"""A long list is read page by page, each page twice."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,11 +14,11 @@ Key = tuple[str, str]
 
 
 def page(keys: Sequence[Key], pages: Pages[Key]) -> list[Key]:
-    """What a look finds."""
+    """The keys that a round finds on the current page."""
     return [key for key in keys if key > pages.after][:SIZE]
 
 
-def test_a_list_that_fits_is_looked_at_whole_each_time() -> None:
+def test_a_list_that_fits_on_a_page_is_read_whole_each_time() -> None:
     pages, keys = Pages(SIZE, START), [("a", "1"), ("a", "2")]
     for _ in range(5):
         found = page(keys, pages)
@@ -27,21 +27,21 @@ def test_a_list_that_fits_is_looked_at_whole_each_time() -> None:
 
 
 @given(st.sets(st.tuples(st.sampled_from("ab"), st.text("0123", min_size=1)), max_size=12))
-def test_each_is_seen_in_two_looks_in_a_row(wanted: set[Key]) -> None:
+def test_each_key_is_seen_in_two_rounds_in_a_row(wanted: set[Key]) -> None:
     pages, keys = Pages(SIZE, START), sorted(wanted)
-    looks = []
+    rounds = []
     for _ in range(2 * (len(keys) // SIZE + 1)):
-        looks.append(page(keys, pages))
-        pages.looked_at(looks[-1])
+        rounds.append(page(keys, pages))
+        pages.looked_at(rounds[-1])
     for key in keys:
-        assert any(key in one and key in other for one, other in pairwise(looks))
-    # And then from the beginning.
+        assert any(key in first and key in second for first, second in pairwise(rounds))
+    # Then the list begins again.
     assert page(keys, pages) == keys[:SIZE]
 
 
-def test_what_moves_up_on_a_page_is_seen_twice_on_the_next() -> None:
+def test_a_key_that_moves_up_onto_a_page_is_seen_twice_on_the_next_page() -> None:
     pages, keys = Pages(SIZE, START), [("a", str(number)) for number in range(6)]
     pages.looked_at(page(keys, pages))
-    # One has landed; the fourth is seen, once.
+    # The first key is gone, so the fourth moves onto the page and is seen once.
     pages.looked_at(page(keys[1:], pages))
     assert page(keys, pages) == keys[3:]

@@ -1,4 +1,4 @@
-"""Which queue a worker of several reads next."""
+"""Which queue is read next by a worker that consumes several."""
 
 import pytest
 from kombu.utils.scheduling import cycle_by_name
@@ -11,7 +11,7 @@ _ALL = list(contract.QUEUES)
 
 
 def new_order(queues: list[str]):  # type: ignore[no-untyped-def]
-    """As a channel of one of our workers makes it."""
+    """The order as a channel of one of our workers creates it."""
     options = configuration(Settings(broker_url="redis://127.0.0.1:1/0"))[
         "broker_transport_options"
     ]
@@ -21,7 +21,7 @@ def new_order(queues: list[str]):  # type: ignore[no-untyped-def]
 
 
 def read(order, queued: dict[str, int]) -> str:  # type: ignore[no-untyped-def]
-    """The queue that Redis takes a message from: the first of those named that has one."""
+    """Read a message as Redis does: from the first of the named queues that has one."""
     name = next(name for name in order.consume(len(_ALL)) if queued.get(name))
     queued[name] -= 1
     order.rotate(name)

@@ -1,4 +1,4 @@
-"""What a service may ask for, and how a wrong question is answered."""
+"""Which arguments a caller may send, and how wrong ones are refused."""
 
 from functools import reduce
 from typing import Any
@@ -18,7 +18,7 @@ WHOLE = {
 }
 
 
-def test_a_whole_request_is_normalised() -> None:
+def test_a_full_request_is_normalised() -> None:
     request = PullRequest.parse((), WHOLE)
     assert str(request.reference) == "docker.io/library/alpine:3.20"
     assert str(request.platform) == "linux/arm64"
@@ -36,12 +36,12 @@ def test_nulls_mean_the_defaults() -> None:
     [
         ({}, InvalidArgument, "needs the argument 'reference'"),
         ({"reference": "a", "tag": "b"}, InvalidArgument, "does not know the argument 'tag'"),
-        ({"reference": 7}, InvalidReference, "must be a text"),
-        ({"reference": None}, InvalidReference, "must be a text"),
+        ({"reference": 7}, InvalidReference, "must be a string"),
+        ({"reference": None}, InvalidReference, "must be a string"),
         ({"reference": "UPPER"}, InvalidReference, "lower-case"),
         ({"reference": "a\0b"}, InvalidReference, "is no"),
         ({"reference": "a", "platform": "l/i/n/u/x"}, InvalidPlatform, "os/architecture"),
-        ({"reference": "a", "platform": ["linux"]}, InvalidPlatform, "must be a text"),
+        ({"reference": "a", "platform": ["linux"]}, InvalidPlatform, "must be a string"),
         ({"reference": "a", "priority": 10}, InvalidArgument, "0 to 9"),
         ({"reference": "a", "priority": True}, InvalidArgument, "0 to 9"),
         ({"reference": "a", "priority": "5"}, InvalidArgument, "0 to 9"),
@@ -74,7 +74,7 @@ def test_positional_arguments_are_refused() -> None:
         ("a\ud800b", "a?b"),
         ({"x": 1}, '{"x": 1}'),
         ("x" * 5000, "x" * 4096),
-        # As Celery reads it in a worker, whose tasks have a higher stack.
+        # It can be parsed in a worker, but not written from deeper in the stack.
         (reduce(lambda inner, _: [inner], range(2000), []), "…"),
     ],
 )

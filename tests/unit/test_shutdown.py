@@ -7,7 +7,7 @@ from workers.shutdown import Grace
 AN_HOUR = 3600
 
 
-def test_the_end_of_the_grace_time_is_waited_for() -> None:
+def test_downloads_go_on_until_the_grace_time_is_over() -> None:
     grace = Grace()
     assert not grace.is_set()
     grace.begin(AN_HOUR)
@@ -16,14 +16,14 @@ def test_the_end_of_the_grace_time_is_waited_for() -> None:
     assert grace.is_set()
 
 
-def test_who_is_told_twice_has_no_more_time() -> None:
+def test_a_second_signal_does_not_extend_the_grace_time() -> None:
     grace = Grace()
     grace.begin(0)
     grace.begin(AN_HOUR)
     assert grace.is_set()
 
 
-def test_a_forked_child_sees_that_its_parent_lets_go() -> None:
+def test_a_forked_child_shares_the_grace_time_of_its_parent() -> None:
     grace = Grace()
     told, tell = os.pipe()
     asked, ask = os.pipe()

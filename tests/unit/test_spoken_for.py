@@ -1,4 +1,4 @@
-"""Layers that somebody is at already."""
+"""Layers that another task of the process fetches, and registries that are too slow for that."""
 
 import threading
 
@@ -13,7 +13,7 @@ ONE, TWO, THREE, FOUR = (Digest.of(body) for body in (b"1", b"2", b"3", b"4"))
 
 
 def spoken(*layers: tuple[str, Digest]) -> SpokenFor:
-    """Somebody was at these."""
+    """Tasks have fetched these layers as companions."""
     spoken = SpokenFor()
     for pull_id, digest in layers:
         with spoken.at_work(pull_id, [digest]):
@@ -21,7 +21,7 @@ def spoken(*layers: tuple[str, Digest]) -> SpokenFor:
     return spoken
 
 
-def test_each_is_taken_once() -> None:
+def test_each_layer_is_taken_once() -> None:
     spoken = SpokenFor()
     with spoken.at_work("p", [ONE, TWO]):
         pass
@@ -29,13 +29,13 @@ def test_each_is_taken_once() -> None:
     assert taken == [True, True, False, False]
 
 
-def test_what_nobody_spoke_for_is_not_taken() -> None:
+def test_a_layer_without_an_entry_is_not_taken() -> None:
     spoken = SpokenFor()
     with spoken.at_work("p", []):
         assert not spoken.take("p", ONE)
 
 
-def test_pulls_are_told_apart() -> None:
+def test_layers_of_different_pulls_are_separate() -> None:
     both = spoken(("p", ONE))
     assert not both.take("q", ONE)
     both = spoken(("p", ONE), ("q", ONE))
@@ -43,20 +43,20 @@ def test_pulls_are_told_apart() -> None:
     assert both.take("p", ONE)
 
 
-def test_what_is_spoken_for_twice_is_taken_once() -> None:
+def test_a_layer_that_is_registered_twice_is_taken_once() -> None:
     twice = spoken(("p", ONE), ("p", ONE))
     assert twice.take("p", ONE)
     assert not twice.take("p", ONE)
 
 
-def test_what_is_given_back_is_not_taken() -> None:
+def test_a_layer_that_is_given_back_is_not_taken() -> None:
     given = spoken(("p", ONE), ("p", TWO))
     assert given.give_back("p", ONE)
     assert not given.take("p", ONE)
     assert given.take("p", TWO)
 
 
-def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_entries_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spoken_for, "_MOST", 2)
     some = spoken(("p", ONE), ("p", TWO), ("q", THREE), ("q", FOUR))
     assert not some.take("p", ONE)
@@ -66,7 +66,7 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Taking:
-    """A task that takes a layer, in a thread of its own."""
+    """A task that takes a layer, in another thread."""
 
     def __init__(self, spoken: SpokenFor, pull_id: str, digest: Digest) -> None:
         self.taken: list[bool] = []
@@ -76,12 +76,12 @@ class Taking:
         self.thread.start()
 
     def ended(self) -> list[bool]:
-        """What it was told, once it is."""
+        """The result of its `take`, once it has returned."""
         self.thread.join(timeout=20)
         return self.taken
 
 
-def test_who_has_nothing_to_do_lets_all_go_first_who_are_at_work_for_its_pull(
+def test_an_idle_task_waits_for_all_busy_tasks_of_its_pull(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 60.0)
@@ -90,26 +90,28 @@ def test_who_has_nothing_to_do_lets_all_go_first_who_are_at_work_for_its_pull(
         with spoken.at_work("p", [TWO]):
             task = Taking(spoken, "p", ONE)
             wait_until(lambda: ("p", ONE) not in spoken._layers)
-        # One of the two has ended.
+        # One of the two busy tasks has ended.
         assert (task.thread.is_alive(), task.taken) == (True, [])
     assert task.ended() == [True]
 
 
-def test_nobody_waits_for_the_work_of_other_pulls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_task_does_not_wait_for_busy_tasks_of_other_pulls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 60.0)
     both = spoken(("p", ONE))
     with both.at_work("q", [ONE]):
         assert Taking(both, "p", ONE).ended() == [True]
 
 
-def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_task_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 0.01)
     spoken = SpokenFor()
     with spoken.at_work("p", [ONE]):
         assert Taking(spoken, "p", ONE).ended() == [True]
 
 
-def test_work_that_fails_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_fails_is_not_busy_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 60.0)
     spoken = SpokenFor()
     with pytest.raises(SystemExit), spoken.at_work("p", [ONE]):
@@ -117,7 +119,7 @@ def test_work_that_fails_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Taking(spoken, "p", ONE).ended() == [True]
 
 
-def test_a_registry_that_is_slow_is_given_up_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_registry_is_not_tried_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     spoken = SpokenFor()
     spoken.give_up("slow.example")
     assert spoken.has_given_up("slow.example")

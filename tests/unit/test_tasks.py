@@ -1,4 +1,4 @@
-"""The wire: names, queues and options, read back as Celery understood them."""
+"""Names, queues and options of the tasks, read back as Celery understood them."""
 
 import json
 from collections.abc import Iterator
@@ -49,14 +49,14 @@ def test_a_task_has_its_name_its_queue_and_its_result(
     assert task.ignore_result is ignores_result
     assert task.acks_late is True
     assert task.reject_on_worker_lost is True
-    # How often is decided by the error and counted in PostgreSQL.
+    # The error decides how often, and PostgreSQL counts.
     assert task.max_retries is None
-    # What it was at work on when its worker ends is the next to be taken up.
+    # A message that an ending worker gives back is the next to be taken from its queue.
     assert task.Request == "workers.handover:HandedOver"
     assert app.amqp.router.route({}, name)["queue"].name == queue
 
 
-def test_redis_is_not_told_of_each_layer_that_starts() -> None:
+def test_redis_stores_no_state_when_a_layer_starts() -> None:
     assert fetch_layer.track_started is False
     assert all(task.track_started for task in (link_image, resume_pull, cancel_pull))
 
@@ -67,10 +67,9 @@ def test_no_other_app_of_the_process_knows_our_tasks() -> None:
 
 def message(task: Task, **headers: object) -> Message:
     """A message as a worker receives it."""
-    told = {"id": "p", "task": task.name, **headers}
     return Message(
         body=json.dumps([[], {}, {}]),
-        headers=told,
+        headers={"id": "p", "task": task.name, **headers},
         content_type="application/json",
         content_encoding="utf-8",
         delivery_info={},
@@ -78,18 +77,20 @@ def message(task: Task, **headers: object) -> Message:
     )
 
 
-@pytest.mark.parametrize("told", [{"ignore_result": False}, {"ignore_result": None}, {}])
-def test_no_header_has_celery_store_the_end_of_a_coordinator(told: dict[str, object]) -> None:
-    received = handover.HandedOver(message(pull_image, **told), app=app, task=pull_image)
+@pytest.mark.parametrize("headers", [{"ignore_result": False}, {"ignore_result": None}, {}])
+def test_no_header_makes_celery_store_the_result_of_a_coordinator(
+    headers: dict[str, object],
+) -> None:
+    received = handover.HandedOver(message(pull_image, **headers), app=app, task=pull_image)
     assert received.ignore_result is True
     assert received.request_dict["ignore_result"] is True
-    # An end that Celery gives it is another matter.
+    # But an end that Celery itself gives the message reaches the result backend.
     assert received.store_errors is True
 
 
-def test_what_a_sender_says_of_other_results_holds() -> None:
-    told = message(cancel_pull, ignore_result=True)
-    received = handover.HandedOver(told, app=app, task=cancel_pull)
+def test_the_header_ignore_result_works_for_other_tasks() -> None:
+    sent = message(cancel_pull, ignore_result=True)
+    received = handover.HandedOver(sent, app=app, task=cancel_pull)
     assert received.ignore_result is True
     assert received.store_errors is False
     assert not handover.HandedOver(message(cancel_pull), app=app, task=cancel_pull).ignore_result
@@ -97,7 +98,7 @@ def test_what_a_sender_says_of_other_results_holds() -> None:
 
 @contextmanager
 def at_work(task: Task) -> Iterator[None]:
-    """As in a worker that runs this task."""
+    """Set the task's request as in a worker that runs it."""
     task.push_request(
         id="p",
         called_directly=False,
@@ -119,7 +120,7 @@ def at_work(task: Task) -> Iterator[None]:
 AFTER = {"task": "user.after", "args": [], "kwargs": {}, "options": {"queue": "user"}}
 
 
-def test_a_message_that_is_sent_again_takes_along_what_its_sender_said(
+def test_a_message_that_is_sent_again_keeps_its_callbacks_and_its_expiry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent: list[dict[str, Any]] = []
@@ -136,7 +137,7 @@ def test_a_message_that_is_sent_again_takes_along_what_its_sender_said(
 
 def test_a_message_that_cannot_be_sent_again_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise OperationalError("The queue is away.")
+        raise OperationalError("The queue is unavailable.")
 
     monkeypatch.setattr(app, "send_task", refuse)
     with at_work(pull_image):
@@ -146,23 +147,23 @@ def test_a_message_that_cannot_be_sent_again_is_given_back(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("task", "told"), [(pull_image, Retry), (fetch_layer, errors.InternalError)]
+    ("task", "raised"), [(pull_image, Retry), (fetch_layer, errors.InternalError)]
 )
 def test_a_step_without_memory_does_not_end_its_whole_worker(
-    task: Task, told: type[Exception], monkeypatch: pytest.MonkeyPatch
+    task: Task, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "resources_of_well_node", Mock)
     monkeypatch.setattr(app, "send_task", lambda *_, **__: None)
-    with at_work(task), pytest.raises(told), _step(task, "p"):
+    with at_work(task), pytest.raises(raised), _step(task, "p"):
         raise MemoryError
 
 
 @pytest.mark.parametrize("task", [pull_image, resume_pull])
-def test_a_worker_that_cannot_build_its_tools_leaves_the_message_to_another(
+def test_a_worker_that_cannot_build_its_resources_sends_the_message_again(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> NoReturn:
-        raise RuntimeError("something unforeseen")
+        raise RuntimeError("something unexpected")
 
     monkeypatch.setattr(tasks, "resources_of_well_node", fail)
     monkeypatch.setattr(app, "send_task", lambda *_, **__: None)
@@ -171,7 +172,7 @@ def test_a_worker_that_cannot_build_its_tools_leaves_the_message_to_another(
     assert isinstance(raised.value.exc, errors.InternalError)
 
 
-def test_a_worker_does_not_start_on_an_error_that_was_not_foreseen(
+def test_a_worker_does_not_start_after_an_unexpected_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TOWLINE_BROKER_URL", "redis://h/0")
@@ -184,10 +185,10 @@ def test_a_worker_does_not_start_on_an_error_that_was_not_foreseen(
     with pytest.raises(SystemExit) as ended:
         celeryd_init.send(sender=None)
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert "ValueError" in told
-    assert "s3cr3t" not in told
-    assert len(told.splitlines()) == 1
+    shown = capsys.readouterr().err
+    assert "ValueError" in shown
+    assert "s3cr3t" not in shown
+    assert len(shown.splitlines()) == 1
 
 
 def test_a_worker_without_q_consumes_every_queue_of_the_contract() -> None:
@@ -200,17 +201,17 @@ def test_an_ending_worker_gives_its_tasks_a_grace_time() -> None:
     assert handover.GraceTime in app.steps["worker"]
     quick = make_app(Settings.read(grace_seconds=3))
     assert quick.conf.worker_soft_shutdown_timeout == 3
-    # What waits in memory goes back at once all the same; an idle worker need not wait for it.
+    # Messages that wait in memory go back at once all the same, so an idle worker ends quickly.
     assert not quick.conf.worker_enable_soft_shutdown_on_idle
 
 
-def test_only_json_is_spoken() -> None:
+def test_only_json_is_sent_and_accepted() -> None:
     assert app.conf.accept_content == ["json"]
     assert (app.conf.task_serializer, app.conf.result_serializer) == ("json", "json")
     assert app.conf.task_default_priority is None
 
 
-def test_no_client_waits_for_ever_on_a_silent_redis() -> None:
+def test_no_client_waits_for_ever_for_a_redis_that_does_not_answer() -> None:
     options = app.conf.broker_transport_options
     assert options["socket_timeout"] == 15
     assert options["socket_connect_timeout"] == 5
@@ -218,18 +219,18 @@ def test_no_client_waits_for_ever_on_a_silent_redis() -> None:
     assert app.conf.redis_socket_timeout == 15
 
 
-def test_results_go_where_they_are_told_and_to_the_broker_otherwise() -> None:
+def test_results_go_to_the_result_url_or_else_to_the_broker() -> None:
     urls = {"broker_url": "redis://b/0", "database_url": "postgresql://d/d"}
     assert make_app(Settings.read(**urls)).conf.result_backend == "redis://b/0"
-    apart = make_app(Settings.read(**urls, result_url="redis://r/1"))
-    assert apart.conf.result_backend == "redis://r/1"
+    separate = make_app(Settings.read(**urls, result_url="redis://r/1"))
+    assert separate.conf.result_backend == "redis://r/1"
 
 
 def ended(state: str, error_class: str | None = None) -> Pull:
-    """A pull that ended, its other columns empty."""
+    """A pull that has ended; its other columns are empty."""
     row = dict.fromkeys(column.name for column in fields(Pull))
-    told = {"error_class": error_class, "error_message": "A sentence.", "error_code": "CODE"}
-    return Pull(**row | told | {"id": "p", "state": state})
+    error = {"error_class": error_class, "error_message": "A sentence.", "error_code": "CODE"}
+    return Pull(**row | error | {"id": "p", "state": state})
 
 
 @pytest.mark.parametrize("kind", ["ManifestUnknown", "RateLimited", "DigestMismatch"])

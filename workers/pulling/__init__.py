@@ -1,31 +1,49 @@
-"""The use cases of a pull, free of Celery. The way of one pull:
+"""The use cases of a pull. They do not import Celery: `workers/tasks.py` calls them.
 
-    request.py    keyword arguments → PullRequest, or a pull that fails at once
-    accepting.py  record, and wait for its turn (`shared/catalog/admission.py`)
-    planning.py   resolve → store the small documents → rows → space; what is left to fetch
-    resolving.py  reference → [index → platform] → manifest → config
-    unchanged.py  the short way: what the reference names is on the volume already
-    fetching.py   one layer: its lease, or join whoever has it
-    companions.py small ones that come along with it
-    arriving.py   it comes, while its lease is kept, or is stopped
-    transferring.py  its bytes under that lease: adopted, or ingest → ranges → commit
-    proving.py    what they uncompress to, where diff_ids are verified
-    obstacles.py  what keeps a layer from being fetched now
-    landing.py    the rows of layers, and everybody who waits for it
-    linking.py    every layer is stored: links, layout, image, receipt
-    ending.py     cancel, deadline, retry
+The modules, in the order in which a pull passes through them.
 
-    trying.py     a step is tried: the class of the error that ends it decides
-    attempts.py   one try, and how it gives back what it holds
-    retrying.py   what a transient error means: try again, and when, or the end of the pull
-    stepping.py   a pull's own steps are done by one process at a time
-    keeping.py    the thread that keeps leases alive and ends downloads that nobody wants
-    stops.py      why it does that
-    tally.py      how many bytes came, for the receipt
-    spoken_for.py what a task of this process fetches along with its own
-    outbox.py     what is sent once a step is committed (`workers/dispatching.py`)
+Accept:
+    accepting     record the pull, and admit it if there is room
+    request       parse and check the arguments of `towline.pull_image`
 
-Each step may run twice, at once, or stop at any instruction: state is in PostgreSQL and on the
-volume, and a step begins by looking there. A pull is finished when it is answered
-(`workers/answering.py`).
+Run any step:
+    trying        run a step; the class of the error that ends it decides what happens next
+    attempts      one attempt at a step: the leases it holds, and how it gives them back
+    stepping      the lease on a pull's own steps: one process at a time resolves or links a pull
+    keeping       the thread that renews leases and stops downloads that no pull wants
+
+Plan:
+    planning      resolve, store the documents, reserve space, decide which layers to fetch
+    unchanged     the fast path: the image is on the volume already, so the pull completes here
+    resolving     reference → index → manifest for the platform → config
+
+Fetch, once per layer:
+    fetching      take the lease of the layer and fetch it, or join the pull that holds it
+    spoken_for    layers that a task of this process fetches along with its own
+    obstacles     what blocks a layer from being fetched now: a pause, no space, no free slot
+    companions    small layers that one task fetches together
+    arriving      fetch one layer while its lease is renewed, or handle a stopped download
+    transferring  the bytes: adopt the file, or download into an ingest and commit it
+    tally         how many bytes came over the network, for the receipt
+    proving       verify diff_ids, if that is enabled
+    landing       record the stored layers, and find the pulls that they complete
+
+Link:
+    linking       every layer is stored: links, layout, image, receipt
+    laying_out    the layout directory, kept equal to the image's row
+    receipts      what the caller gets
+    duplicates    complete the other pulls of the same image
+
+End otherwise:
+    retrying      what a transient error means: try again after a delay, or fail the pull
+    stops         why a download may be stopped from outside
+    ending        cancel, deadline, retry
+    known         look up a pull by an id from outside
+
+Send:
+    outbox        what to send once a step is committed; `workers/dispatching.py` sends it
+
+Any step may run twice, run in two processes at once, or stop at any instruction. All state is in
+PostgreSQL and on the volume, and a step begins by reading it. A pull is finished once its caller is
+answered (`workers/answering.py`).
 """

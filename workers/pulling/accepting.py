@@ -1,4 +1,7 @@
-"""The door: a pull is recorded as it was asked for, and waits for its turn as a row."""
+"""Accept a pull: record it as it was asked for, and admit it if there is room.
+
+A pull that is not admitted waits for its turn as a row; no message for it is kept in the queue.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +17,8 @@ from workers.pulling.outbox import Outbox
 from workers.pulling.request import PullRequest, new_pull, reference_text
 from workers.resources import Resources
 
-# What is to be sent once the pull is answered. Raises InvalidArgument for what cannot be kept.
+# Reads the callbacks to send once the pull is answered. Raises InvalidArgument if they cannot be
+# stored.
 ReadCallbacks = Callable[[], Mapping[str, Any] | None]
 
 
@@ -26,30 +30,36 @@ def accept_pull(
     outbox: Outbox,
     read_callbacks: ReadCallbacks = lambda: None,
 ) -> bool:
-    """Record a pull; the first arguments of an id win. Whether it is its turn now.
+    """Record the pull, and return whether it may start now. The first arguments of an id win.
 
-    Raises InvalidArgument, InvalidReference, InvalidPlatform after the pull was failed with it,
-    where its id can stand in a row. Whatever else is raised, the row may not stand.
+    Raises InvalidArgument, InvalidReference or InvalidPlatform after failing the pull's row with
+    that error. There is no row if the id itself is invalid. After any other exception there may be
+    no row either.
     """
     if not is_pull_id(pull_id):
-        # No row can say so.
+        # PostgreSQL cannot hold this id, so there is no row to fail.
         raise InvalidArgument(
-            f"A pull id is a text of at most {PULL_ID_CHARACTERS} characters, none of them NUL."
+            f"A pull id must be a string of at most {PULL_ID_CHARACTERS} characters without NUL or "
+            "lone surrogates."
         )
     pull = _record(resources, pull_id, args, kwargs, outbox, read_callbacks)
     if pull.final:
-        # A caller that asks again after the end is answered again.
+        # A caller that sends the id again after the end is answered again.
         outbox.end([pull_id])
         return False
     if pull.admitted_at is not None:
         return True
     admitted = admit(resources.catalog)
-    outbox.resume(one for one in admitted if one.pull_id != pull_id)
-    return any(one.pull_id == pull_id for one in admitted)
+    # The pulls admitted along with this one need a message; this one goes on in its own task.
+    outbox.resume(other for other in admitted if other.pull_id != pull_id)
+    return any(pull.pull_id == pull_id for pull in admitted)
 
 
 def admit(catalog: Catalog) -> list[Admitted]:
-    """Admit what there is room for; the caller sends it. Raises CatalogUnavailable."""
+    """Admit the pulls that there is room for; the caller must send their messages.
+
+    Raises CatalogUnavailable.
+    """
     with catalog.begin() as tx:
         return admission.admit(tx)
 
@@ -62,8 +72,9 @@ def _record(
     outbox: Outbox,
     read_callbacks: ReadCallbacks,
 ) -> Pull:
-    """The row of this pull, admitted where the line is empty. One that cannot be read fails with
-    a row.
+    """The pull's row, recorded now or earlier, and admitted if no other pull waits.
+
+    Arguments that cannot be parsed are recorded as a failed pull, and their error is raised.
     """
     try:
         request = PullRequest.parse(args, kwargs)
@@ -72,7 +83,7 @@ def _record(
         with resources.catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)
         if pull is not None:
-            # The first arguments of an id win, whatever comes later.
+            # The first arguments of an id win, even if later ones are invalid.
             return pull
         reference = reference_text(kwargs)
         refused = NewPull(pull_id, reference, platform=None, callbacks=_readable(read_callbacks))
@@ -81,6 +92,7 @@ def _record(
         fail(resources, pull_id, error, outbox)
         raise
     with resources.catalog.begin() as tx:
+        # For a known id `arrive` returns None; its row may still wait to be admitted.
         return (
             arrivals.arrive(tx, new) or arrivals.admit_alone(tx, pull_id) or pulls.record(tx, new)
         )

@@ -1,4 +1,4 @@
-"""One layer comes, under a lease that is kept until then; or its download is ended from outside."""
+"""Fetch one layer while its lease is renewed, and handle a download that is stopped."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from workers.pulling.transferring import Work, obtain
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A layer that is on the volume, and has no row yet. `source` is for the receipt."""
+    """A layer that is on the volume but has no row yet. `source`: as in the receipt."""
 
     attempt: Attempt
     work: Work
@@ -20,9 +20,9 @@ class Arrival:
 
 
 def arrive(current: Attempt, work: Work) -> Arrival | None:
-    """Bring the layer onto the volume; None for a download that was ended.
+    """Fetch the layer onto the volume. None if its download was stopped from outside.
 
-    Raises LettingGo, and what the download raises.
+    Raises LettingGo, LeaseLost, and what the download raises.
     """
     try:
         with current.resources.keeper.keeping(work.transfer):
@@ -34,9 +34,12 @@ def arrive(current: Attempt, work: Work) -> Arrival | None:
 
 
 def _stop(current: Attempt, reason: Stopped) -> None:
-    """Nothing is counted against any pull. Raises LettingGo, LeaseLost."""
+    """Record why the download was stopped, and hand the layer over where that helps.
+
+    No failure is counted against any pull. Raises LettingGo, LeaseLost.
+    """
     digest, pull_id = current.digest, current.beneficiary
-    assert digest is not None  # noqa: S101 - a transfer has one
+    assert digest is not None  # noqa: S101 - an attempt with a transfer has one
     if isinstance(reason, LettingGo):
         raise reason
     with current.resources.catalog.begin() as tx:

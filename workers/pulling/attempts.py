@@ -1,10 +1,12 @@
-"""One try of one step, and how it gives back what it holds.
+"""One attempt at a step, and how it gives back its leases.
 
-A layer that failed is handed over in the same transaction that says so: its lease is released, and
-the best pull that also waits for it goes on with the same bytes. The first cause of a failure wins.
+If a layer fails, one transaction records the failure, releases the lease and hands the layer over
+to the best pull that waits for it, which continues with the same bytes. The first cause of a
+failure wins.
 
-A try that has lost its lease may say nothing: the new owner decides. So the lease is given back
-last, and where it is held under another fence by then, LeaseLost rolls the whole transaction back.
+An attempt that has lost its lease must not record anything: the new owner decides. Therefore each
+transaction releases the lease last. If the lease is held under another fence by then, LeaseLost
+rolls the whole transaction back.
 """
 
 from dataclasses import dataclass, field
@@ -20,17 +22,17 @@ from workers.pulling.stops import LeaseLost
 from workers.pulling.tally import Transfer
 from workers.resources import Resources
 
-# What waits no longer than this may wait as a message in a worker's memory; the rest waits in
-# PostgreSQL, and the reconciler sends it when its time has come.
+# A wait of up to this long is a message in a worker's memory (Celery's retry with a countdown). A
+# longer one is a row in PostgreSQL, and the reconciler sends the message when its time has come.
 LONGEST_IN_MEMORY_SECONDS = 15.0
 
 
 class Postponed(Exception):
-    """This step did nothing, for a reason that is no failure; its message comes again."""
+    """The step did nothing, for a reason that is not a failure. Its message comes again."""
 
 
 class TryAgain(Exception):
-    """This step has to run again in `delay_seconds`; `cause` says why."""
+    """The step must run again in `delay_seconds`, because of the error `cause`."""
 
     def __init__(self, delay_seconds: float, cause: TransientError) -> None:
         super().__init__(delay_seconds, cause)
@@ -39,14 +41,16 @@ class TryAgain(Exception):
 
     @property
     def in_memory(self) -> bool:
-        """Whether the message itself may wait."""
+        """Whether the wait is short enough to stay a message in a worker's memory."""
         return self.delay_seconds <= LONGEST_IN_MEMORY_SECONDS
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One try of one step. `transfer`: its download, once it holds the lease for it; `step`: the
-    fence of the lease on the pull's steps, while it holds that.
+    """One attempt at a step of a pull.
+
+    `transfer`: its download, once it holds the lease of the layer. `step`: the fence of its lease
+    on the pull's steps, while it holds that.
     """
 
     resources: Resources
@@ -55,38 +59,42 @@ class Attempt:
     digest: Digest | None = None
     transfer: Transfer | None = field(default=None)
     step: int | None = field(default=None)
-    # Bytes on disk that a next try begins with.
+    # Bytes on the volume that the next attempt can continue from.
     kept_bytes: int = field(default=0)
-    # What its bytes uncompress to, where that is asked for.
+    # The check of the layer's diff_id, if diff_ids are verified.
     proof: Proof | None = field(default=None)
-    # Whether another pull may wait for the slot that this one takes.
+    # Whether another pull may be waiting for the slot that this attempt occupies.
     frees_slot: bool = field(default=True)
-    # Whether its pull goes before all that is queued.
+    # Whether its pull is urgent, and so goes ahead of everything that is queued.
     is_urgent: bool = field(default=False)
 
     @property
     def beneficiary(self) -> str:
-        """The pull that the bytes are fetched for by now."""
+        """The pull that the bytes are fetched for now.
+
+        Differs from `pull_id` once that pull has ended and a waiting one has taken its place.
+        """
         return self.transfer.pull_id if self.transfer else self.pull_id
 
     @property
     def is_for_another(self) -> bool:
-        """Whether the bytes are fetched for another pull by now. What the repository, or the
-        credentials, of this one came to says nothing about that one.
+        """Whether the bytes are now fetched for another pull. A failure with this pull's repository
+        and credentials says nothing about that one.
         """
         return self.beneficiary != self.pull_id
 
 
 def fail(resources: Resources, pull_id: str, error: TowlineError, outbox: Outbox) -> None:
-    """End the pull as failed with this cause, unless it has ended already."""
+    """Fail the pull with this error, unless it has ended already, and have it answered."""
     with resources.catalog.begin() as tx:
         fail_row(tx, pull_id, error)
     outbox.end([pull_id])
 
 
 def fail_attempt(current: Attempt, error: TowlineError) -> None:
-    """End the pull with this cause, and hand its layer over to the best pull that waits for it.
+    """Fail the pull with this error, and hand its layer over to the best pull that waits for it.
 
+    If the bytes are fetched for another pull by now, they are handed over and no pull fails.
     Raises LeaseLost.
     """
     if current.is_for_another:
@@ -99,7 +107,7 @@ def fail_attempt(current: Attempt, error: TowlineError) -> None:
 
 
 def pass_on(current: Attempt) -> None:
-    """The pull that the bytes are fetched for by now goes on itself; nothing is counted.
+    """Hand the layer over to the pull that it is now fetched for; nothing is counted.
 
     Raises LeaseLost.
     """
@@ -108,9 +116,7 @@ def pass_on(current: Attempt) -> None:
 
 
 def let_go(current: Attempt) -> None:
-    """Release what is held, without a word about failure: the message comes back. Raises
-    LeaseLost.
-    """
+    """Release the leases without recording a failure: the message comes back. Raises LeaseLost."""
     if current.transfer is None and current.step is None:
         return
     with current.resources.catalog.begin() as tx:
@@ -118,13 +124,15 @@ def let_go(current: Attempt) -> None:
 
 
 def fail_row(tx: Connection, pull_id: str, error: TowlineError) -> None:
-    """End the pull as failed with this cause, unless it has ended already."""
+    """Fail the pull's row with this error, unless it has ended already."""
     ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
 
 
 def release(tx: Connection, current: Attempt) -> None:
-    """Give the leases back; the row of a layer keeps how far its ingest is. Raises LeaseLost: call
-    it last, so that nothing stands that was written before it in this transaction.
+    """Release the leases. The row of a layer's lease keeps how far its ingest is.
+
+    Call it last in a transaction: it raises LeaseLost if a lease is held under another fence, and
+    that must roll back everything written before.
     """
     step, transfer = current.step, current.transfer
     if step is not None and not step_leases.end(tx, step):
@@ -136,14 +144,16 @@ def release(tx: Connection, current: Attempt) -> None:
 
 
 def hand_over(tx: Connection, current: Attempt, but: str) -> list[LayerMessage]:
-    """Release what is held, and make due what goes on: a pull that waits for this layer, `but` not
-    this one, or else one that waits for a slot. Raises LeaseLost.
+    """Release the leases, and return the message for what can go on: the best pull that waits for
+    this layer, except the pull `but`; if there is none, a layer that waits for a slot.
+
+    Raises LeaseLost.
     """
     transfer = current.transfer
     due: list[LayerMessage] = []
     if transfer is not None:
         due = waiters.hand_over(tx, transfer.registry, transfer.digest, but)
         due = due or waiters.unpark(tx)
-    # Leases are locked last, everywhere.
+    # Leases come last in the lock order.
     release(tx, current)
     return due

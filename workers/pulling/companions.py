@@ -1,12 +1,15 @@
-"""Small layers of a pull, fetched by the task of one of them.
+"""Small layers of a pull, fetched together by the task of one of them.
 
     fetch_layer(a)   begin a, b, c ── read a ── store a ── store b ── store c ── land a, b, c
                                            └─── read b ─── read c
-    fetch_layer(b)   ends at once: somebody is at it
+    fetch_layer(b)   ends at once: another task fetches b
 
-How many: `shared/catalog/companions.py`. The beginning, the fsync of their names and the landing
-are shared. They are read whole, and whatever is not as it should be ends it: what came is landed,
-and the others are left to their own tasks, which know what to do about it.
+`shared/catalog/companions.py` decides how many. They share one statement that begins them, one
+fsync of their directory, and one transaction that records them as stored.
+
+Each is read whole, without an ingest. The first error, whatever it is, ends the batch: layers that
+arrived are recorded, and the others are given back to their own tasks. Those meet the error again
+and have all the rules for it.
 """
 
 import time
@@ -32,15 +35,17 @@ from workers.pulling.tally import Transfer
 from workers.pulling.transferring import Work, owner_of
 from workers.resources import Resources
 
-# What has come is landed so much later, at most.
+# The batch ends after this long: layers that arrived must not wait longer for slower ones.
 _PATIENCE_SECONDS = 1.0
 
 
 def begin_together(
     tx: Connection, current: Attempt, reference: Reference, layer: PullLayer
 ) -> list[Work]:
-    """Begin this layer of the pull, and its companions behind it; none where it has none, and
-    without it where another pull has just begun it.
+    """Begin this layer of the pull and its companions, this layer first.
+
+    Empty if it has no companions. If another pull has just begun this layer, only the companions
+    are in the result.
     """
     resources, pull_id = current.resources, current.pull_id
     is_slow = resources.spoken_for.has_given_up(reference.registry)
@@ -57,17 +62,19 @@ def begin_together(
     return [
         Work(
             reference,
-            one.layer,
-            Transfer(reference.registry, one.layer.digest, one.fence, pull_id, Progress()),
+            begun.layer,
+            Transfer(reference.registry, begun.layer.digest, begun.fence, pull_id, Progress()),
             alive=frozenset(),
         )
-        for one in taken
+        for begun in taken
     ]
 
 
 def fetch_together(current: Attempt, works: Sequence[Work]) -> list[Arrival]:
-    """Fetch them, the task's own layer first. What came: without the own one nothing, and it is
-    still this task's. Raises VolumeFull, VolumeUnavailable.
+    """Fetch these layers, the task's own one first; those that did not arrive are given back.
+
+    Returns what arrived. Empty if the task's own layer did not: the task then still holds its lease
+    and fetches it alone. Raises VolumeFull, VolumeUnavailable.
     """
     arrivals: list[Arrival] = []
     others = works[1:]
@@ -87,14 +94,14 @@ def _fetch(current: Attempt, works: Sequence[Work], arrivals: list[Arrival]) -> 
     with Ahead(reads) as ahead, Shelf(resources.volume, owner) as shelf:
         try:
             for work in works:
-                its_own = _attempt(current, work) if arrivals else current
+                layer_attempt = _attempt(current, work) if arrivals else current
                 raw = ahead.take(deadline - time.monotonic())
-                arrivals.append(_store(its_own, work, raw, shelf))
+                arrivals.append(_store(layer_attempt, work, raw, shelf))
         except TimeoutError:
-            # What is left behind may come in vain: not again so soon.
+            # Bytes that were read for nothing: do not try this again for a while.
             resources.spoken_for.give_up(works[0].transfer.registry)
         except TowlineError:
-            # Whatever it is, the next task for that layer meets it and knows its name.
+            # The layer's own task will meet this error, too, and handle it by its class.
             pass
         shelf.settle()
 
@@ -121,11 +128,11 @@ def _attempt(current: Attempt, work: Work) -> Attempt:
 
 
 def _give_back(current: Attempt, left: Iterable[Work]) -> None:
-    """Their own tasks are at these, or the tasks of those who wait for them."""
+    """Leave these layers to their own tasks, or to the best pulls that wait for them."""
     pull_id, outbox = current.pull_id, current.outbox
     for work in left:
         digest = work.layer.digest
-        # While it is away their leases end by themselves.
+        # While the database is unavailable, the leases expire by themselves.
         with suppress(CatalogUnavailable, LeaseLost), current.resources.catalog.begin() as tx:
             pull_layers.leave(tx, pull_id, digest)
             message = layer_messages.dispatch(tx, pull_id, digest)

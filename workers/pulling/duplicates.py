@@ -1,4 +1,4 @@
-"""Pulls of an image that has just been linked are completed with it, a batch at a time."""
+"""Complete the other pulls of an image that has just been linked, one batch at a time."""
 
 from collections.abc import Sequence
 
@@ -14,30 +14,31 @@ from workers.resources import Resources
 def complete_duplicates(
     resources: Resources, linked: Pull, layers: Sequence[Layer], outbox: Outbox
 ) -> None:
-    """Complete a batch of the pulls that wait for the same image. One of those that are left is
-    linked next, by a message of its own, and completes the next batch.
+    """Complete a batch of the pulls that wait for the same image.
+
+    If more are left, one of them is sent to be linked; it then completes the next batch.
     """
     with resources.catalog.begin() as tx:
         found = duplicates.lock(tx, linked)
         done = duplicates.unmoving(tx, linked, found)
         completed = _complete(tx, linked, layers, done) if done else []
-        more = len(found) == duplicates.BATCH or len(done) < len(found)
-        left = duplicates.lock(tx, linked) if more else []
+        may_be_more = len(found) == duplicates.BATCH or len(done) < len(found)
+        left = duplicates.lock(tx, linked) if may_be_more else []
     for pull in completed:
         outbox.end_as(pull)
     outbox.links += [pull.id for pull in left[:1]]
 
 
 def pass_on(resources: Resources, pull_id: str, outbox: Outbox) -> None:
-    """A pull has ended without its link. Others may have the same image whole, and wait for it: one
-    of those is linked next.
+    """If this pull failed or was cancelled before it was linked, have the next one linked: the best
+    pull of the same image, if all of its layers are stored.
     """
     with resources.catalog.begin() as tx:
         ended = pulls.get(tx, pull_id)
         if ended is None or ended.state not in {"failed", "cancelled"}:
             return
-        heir = duplicates.next_whole(tx, ended) if ended.manifest_digest else None
-    outbox.links += [heir] if heir else []
+        next_id = duplicates.next_whole(tx, ended) if ended.manifest_digest else None
+    outbox.links += [next_id] if next_id else []
 
 
 def _complete(

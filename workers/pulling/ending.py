@@ -1,7 +1,7 @@
-"""Ends that a caller asked for: cancel, and a deadline that has come.
+"""Ends that a caller asked for: a cancel, and a deadline that has passed.
 
-The row ends at once. A download for it is stopped by the keeper of its process within two seconds,
-or goes on for another pull that wants the same layer.
+The row ends at once. Its downloads are stopped by the keepers of their processes within two
+seconds, unless another pull wants the same layer.
 """
 
 from dataclasses import asdict
@@ -12,12 +12,13 @@ from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import DeadlineExceeded, InvalidArgument
 from workers.contract import is_pull_id
 
-# A pull and its cancel that are sent at once are read in either order.
+# A pull and its cancel that are sent together may be read in either order. For this long, a cancel
+# waits for the row of its pull.
 LATEST_ROW_SECONDS = 5
 
 
 def cancel_pull(catalog: Catalog, pull_id: str) -> Pull | None:
-    """Cancel an open pull; one that has ended stays as it is. None where no row stands, or yet."""
+    """Cancel an open pull; an ended one stays as it is. None if it has no row, or none yet."""
     if not is_pull_id(pull_id):
         return None
     with catalog.begin() as tx:
@@ -25,29 +26,29 @@ def cancel_pull(catalog: Catalog, pull_id: str) -> Pull | None:
 
 
 def nothing_to_cancel(pull_id: str) -> InvalidArgument:
-    """What a caller is told when the row did not come in time."""
+    """The error for a cancel whose pull did not get a row in time."""
     return InvalidArgument(
-        f"There is no pull {pull_id}, and none came within {LATEST_ROW_SECONDS} seconds: look for "
-        "its id in `towline status`, and cancel it once it is listed."
+        f"There is no pull {pull_id}, and none was recorded within {LATEST_ROW_SECONDS} seconds: "
+        "look for its id in `towline status`, and cancel it once it is listed."
     )
 
 
 def miss_deadline(catalog: Catalog, pull_id: str) -> None:
-    """Fail an open pull that is behind its deadline."""
+    """Fail an open pull whose deadline has passed."""
     with catalog.begin() as tx:
         pull = pulls.get(tx, pull_id)
         if pull is None or pull.deadline_at is None:
             return
         seconds = (pull.deadline_at - pull.created_at).total_seconds()
         error = DeadlineExceeded(
-            f"The pull of {pull.reference} did not finish within its {seconds:g} seconds; what "
-            "came of it is kept, and pulling again continues."
+            f"The pull of {pull.reference} did not finish within its {seconds:g} seconds: pull "
+            "again to continue, since the bytes that were fetched are kept."
         )
         ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
 
 
 def retry_of(pull: Pull, new_id: str) -> NewPull:
-    """A new pull that asks for the same as one that has ended."""
+    """A new pull that asks for the same as this one, which has ended, and names it."""
     asked = {
         "reference",
         "platform",

@@ -1,11 +1,12 @@
-"""One layer: from what is on disk to a stored, verified blob and its row.
+"""Fetch one layer: from what is on the volume already to a verified blob and its row.
 
-Of the task's arguments only the digest is believed, and only if the pull lists it; sizes come
-from the catalog. The file is published first and the row written second, so a crash between the
-two leaves a blob that the next attempt hashes and adopts.
+Of the task's arguments only the digest is trusted, and only if the pull lists it; sizes come from
+the catalog. The file is published first and the row is written second. After a crash between the
+two, the next attempt finds the file, hashes it and adopts it.
 
-Whoever takes the lease fetches the layer for everybody who wants it. A task that finds it taken
-ends at once: its pull waits as a row, and is told when the layer lands (`landing.py`).
+The holder of the lease fetches the layer for every pull that wants it. A task that finds the lease
+taken ends at once, and its pull waits as a row. When the layer is stored, `landing.py` finds the
+pulls that it completes.
 """
 
 from contextlib import ExitStack
@@ -34,8 +35,8 @@ from workers.resources import Resources
 
 
 class Occupied(Postponed):
-    """An earlier task for the same pull holds the lease: it is at work, or it was killed, and then
-    the lease is free in `seconds`.
+    """An earlier task of the same pull holds the lease. It is running, or it was killed; in the
+    second case the lease expires in `seconds`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -44,18 +45,19 @@ class Occupied(Postponed):
 
 
 class YieldTurn(Postponed):
-    """This message goes to the end of the queue: a more urgent layer stands behind it, or somebody
-    has just begun or stored this one.
+    """This message goes to the end of the queue: a more urgent layer is queued behind it, or
+    another task has just taken the lease of this layer or stored it.
     """
 
 
 def fetch_layer(
     resources: Resources, pull_id: str, digest: Digest, announce: Announce, outbox: Outbox
 ) -> None:
-    """Bring one layer of a pull onto the volume, and small ones along with it. Does nothing for a
-    layer or pull that is done, nor for a layer that somebody else is at.
+    """Fetch one layer of a pull, and other small layers of the pull with it.
 
-    Raises TryAgain, YieldTurn, Occupied, LettingGo, or the error after the pull was failed with it.
+    Does nothing if the layer is stored, if the pull has ended, or if another task fetches the
+    layer. Raises TryAgain, YieldTurn, Occupied, LettingGo, or the error after failing the pull with
+    it.
     """
     if resources.spoken_for.take(pull_id, digest):
         return
@@ -63,9 +65,11 @@ def fetch_layer(
     with ExitStack() as until_linked:
         with attempt(resources, pull_id, outbox, digest) as current:
             works = _begin(current, digest, announce)
-            others = [one.layer.digest for one in works[1:]]
+            others = [work.layer.digest for work in works[1:]]
+            # Up to the end of the link, the companions' own tasks yield to this one.
             until_linked.enter_context(resources.spoken_for.at_work(pull_id, others))
             arrivals = fetch_together(current, works) if others else []
+            # A layer without companions, or the first of a batch that did not arrive.
             if works and not arrivals and (arrival := arrive(current, works[0])):
                 arrivals = [arrival]
             if arrivals:
@@ -75,8 +79,10 @@ def fetch_layer(
 
 
 def _link_now(resources: Resources, pull_id: str, outbox: Outbox) -> None:
-    """The last layers of a pull came together, or it is urgent. Its own message might wait behind
-    all that others have sent, and the chord's body behind those that find nothing to do.
+    """Link in this task: the pull's last layers came together, or the pull is urgent.
+
+    A message for the link could wait behind everything that is queued. The body of the chord could
+    wait behind header tasks that have nothing left to do.
     """
     outbox.links.remove(pull_id)
     try:
@@ -86,11 +92,13 @@ def _link_now(resources: Resources, pull_id: str, outbox: Outbox) -> None:
 
 
 def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
-    """What there is to do, under leases of our own: this layer, and small ones along with it;
-    nothing when it need not be done here.
+    """Take the leases of what is to be fetched here: this layer first, then small ones with it.
+
+    Empty if there is nothing to fetch: the layer is stored, the pull has ended, another task is
+    fetching the layer, or an obstacle makes it wait. Raises YieldTurn.
     """
     resources = current.resources
-    # Asked before the transaction: a volume that hangs must not hang with locks in its hands.
+    # Asked before the transaction, so that no lock is held if the volume hangs.
     free_bytes = resources.volume.space().free_bytes
     with resources.catalog.begin() as tx:
         look = layer_looks.look(tx, current.pull_id, digest)
@@ -119,11 +127,14 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
             current.is_urgent = look.pull.priority >= URGENT_PRIORITY
             return _take(tx, current, look.pull, layer, announce)
         pull_layers.sent_again(tx, current.pull_id, digest)
+    # Outside of the transaction, which must commit the new place in the queue.
     raise YieldTurn
 
 
 def _leave_to_followers(tx: Connection, current: Attempt, pull: Pull, digest: Digest) -> None:
-    """This pull does not fetch the layer. Those that followed it have no message of their own."""
+    """Send the layer's message for the best follower. This pull does not fetch the layer, and its
+    followers have no messages of their own.
+    """
     registry = str(pull.registry)
     current.outbox.layers += waiters.succeed(tx, registry, digest, but=pull.id)
 
@@ -131,15 +142,19 @@ def _leave_to_followers(tx: Connection, current: Attempt, pull: Pull, digest: Di
 def _take(
     tx: Connection, current: Attempt, pull: Pull, layer: PullLayer, announce: Announce
 ) -> list[Work]:
-    """Take the lease, or join whoever has it."""
+    """Take the lease, or wait for the pull whose task holds it (empty result).
+
+    Raises YieldTurn, Occupied.
+    """
     resources, pull_id, digest = current.resources, current.pull_id, layer.digest
     reference = Reference.parse(pull.reference)
-    # Pulls, layers, leases: the order of every lock.
+    # The lock order, here and everywhere: pulls, layers, leases.
     if pull.waiting_for is not None:
         pulls.go_on(tx, pull_id)
     if works := begin_together(tx, current, reference, layer):
         if works[0].layer.digest != digest:
-            # Another pull has begun it at this moment.
+            # Another pull took the lease first, and only the companions are ours. YieldTurn rolls
+            # their leases back.
             raise YieldTurn
         current.transfer = works[0].transfer
         return works
@@ -157,12 +172,12 @@ def _take(
         _join(tx, pull_id, digest, lease)
         return []
     if lease.stored:
-        # It landed between the look and the lease.
+        # It was stored between `layer_looks.look` and the lease.
         raise YieldTurn
     if lease.starts > POISON_STARTS:
         _poison(tx, current, reference.registry, digest, lease.starts)
         return []
-    # Should it have landed a moment ago, its file is found and adopted.
+    # If the blob is published without a row, `obtain` finds the file and adopts it.
     progress = Announced(announce, layer.size_bytes)
     current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
     current.kept_bytes = layer.bytes_done
@@ -170,24 +185,30 @@ def _take(
 
 
 def _join(tx: Connection, pull_id: str, digest: Digest, lease: Held) -> None:
-    """Another task is at this layer. Raises Occupied where that may have been killed."""
+    """Wait for the task that holds the lease. Raises Occupied if that is a task of this layer and
+    pull, which may have been killed.
+    """
     if lease.pull_id != pull_id:
         pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)
     elif lease.is_companion:
-        # Of this pull, along with its own layer: should it die, the reconciler sends this one.
+        # Another task of this pull fetches it along with its own layer. If that task dies, the
+        # reconciler sends a message for this layer.
         pull_layers.leave(tx, pull_id, digest)
     else:
         raise Occupied(lease.seconds)
 
 
 def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, starts: int) -> None:
-    """End every pull that wants a layer that kills its workers; the next one begins anew."""
+    """Fail every open pull that wants a layer that kills its workers.
+
+    The count of dead workers is cleared, so that a later pull may try again.
+    """
     error = PoisonLayer(
         f"Fetching {digest} from {registry} ended its worker {starts} times in a row without "
-        "progress: look into the workers' logs, then `towline retry` the pull."
+        "progress: look into the workers' logs, then run `towline retry` for the pull."
     )
-    spent = waiters.wanting(tx, registry, digest)
-    for pull_id in spent:
+    failed = waiters.wanting(tx, registry, digest)
+    for pull_id in failed:
         ends.fail(tx, pull_id, type(error).__name__, error.code, error.message)
     leases.forget(tx, registry, digest)
-    current.outbox.end(spent)
+    current.outbox.end(failed)

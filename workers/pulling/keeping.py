@@ -1,11 +1,13 @@
-"""The keeper: one thread a process that keeps this process's leases alive, and ends downloads that
-no pull wants any more.
+"""The keeper: one thread per process that renews the process's leases, and stops downloads that no
+pull wants any more.
 
-Every second, while there is anything to keep, and in one transaction: it writes down how far each
-download is, renews the leases that are due, and asks who still wants the bytes; what downloads have
-freed by then goes back to the system. A lease is renewed only while its download showed a sign of
-life within the stall time, so that a write that hangs for ever does not hold its lease for ever. At
-rest it asks nothing.
+While there are downloads, it runs a round once a second. In one transaction it records how far each
+download is, renews the leases that are due, and asks which pull still wants each layer. It also
+returns memory that downloads have freed to the system. While there is nothing to keep, it runs no
+rounds and no queries.
+
+A download's lease is renewed only if the download showed a sign of life within the stall time.
+Otherwise a write that hangs for ever would hold its lease for ever.
 """
 
 import logging
@@ -30,19 +32,20 @@ _log = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 1.0
 
-# A step asks a few small documents and writes a few links; one that takes longer without a sign of
-# life hangs.
+# A step reads a few small documents and writes a few links. If it shows no sign of life for this
+# long it hangs, and its lease is no longer renewed.
 _LONGEST_STEP_SECONDS = 300.0
 
-# Leases are renewed after a third of their life; behind this part of it one may have expired.
+# Leases are renewed after a third of their life. If more than this part of it has passed since the
+# last renewal, the lease may have expired.
 _SURELY_HELD = 2 / 3
 
 
 @dataclass(slots=True)
 class _Step:
     lease: StepLease
-    # Its last sign of life.
-    since: float
+    # time.monotonic() of its last sign of life.
+    active_at: float
     renewed_at: float
     is_lost: bool = False
 
@@ -51,7 +54,7 @@ _Kept = TypeVar("_Kept", Transfer, _Step)
 
 
 class Keeper:
-    """See the module. `letting_go` tells that the process is to end soon."""
+    """Keeps the leases of one process. `letting_go()`: whether the process is shutting down."""
 
     def __init__(
         self, catalog: Catalog, settings: Settings, letting_go: Callable[[], bool]
@@ -69,45 +72,50 @@ class Keeper:
 
     @contextmanager
     def keeping(self, transfer: Transfer) -> Iterator[None]:
-        """Keep a download's lease while it runs. What it fetched is counted when it fails; who
-        lands it counts the rest (`tally`).
+        """Renew a download's lease during the block.
+
+        If the block raises, the bytes fetched so far are recorded here. Otherwise the transaction
+        that records the layer as stored counts the rest (`Tally.uncounted`).
         """
         transfer.renewed_at = time.monotonic()
         try:
             with self._entered(self._transfers, transfer.fence, transfer):
                 yield
         except BaseException:
-            # How much came is for the receipt; what came is on the volume.
+            # If this fails, only the receipt's count is too low: the bytes are on the volume.
             with suppress(CatalogUnavailable):
                 self.tally.count([transfer])
             raise
 
     @contextmanager
     def keeping_step(self, lease: StepLease) -> Iterator[Callable[[], None]]:
-        """Keep the lease of a pull's step while it runs. What it is given is its sign of life; that
-        raises LeaseLost once another process has the lease.
+        """Renew the lease of a pull's step during the block.
+
+        Yields `beat()`, which the step calls as a sign of life. It raises LeaseLost once another
+        process holds the lease.
         """
         now = time.monotonic()
         step = _Step(lease, now, now)
 
         def beat() -> None:
             if time.monotonic() - step.renewed_at > self._lease_seconds * _SURELY_HELD:
-                # This process stood still: it asks, instead of waiting for the next look.
+                # This process was stopped for a while. Ask now instead of waiting for a round: the
+                # lease may be another process's by now.
                 self._renew_steps([step])
             if step.is_lost:
                 raise LeaseLost(f"Another worker has taken {lease.name} over.")
-            step.since = time.monotonic()
+            step.active_at = time.monotonic()
 
         with self._entered(self._steps, lease.fence, step):
             yield beat
 
     @property
     def is_letting_go(self) -> bool:
-        """Whether this process is to end soon."""
+        """Whether this process is shutting down."""
         return self._letting_go()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread and wait for it."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -129,16 +137,16 @@ class Keeper:
                 del entries[fence]
 
     def _run(self) -> None:
-        while self._next_look():
+        while self._wait_for_round():
             with self._changed:
                 transfers = list(self._transfers.values())
                 steps = list(self._steps.values())
             self._look_after(transfers, steps)
 
-    def _next_look(self) -> bool:
-        """Wait until something has been kept for a while; False when the process ends.
+    def _wait_for_round(self) -> bool:
+        """Wait until there has been work for a second. False once the keeper is closed.
 
-        What is over sooner, a small layer, a quick step, costs no look.
+        Work that takes less, such as a small layer or a quick step, costs no round.
         """
         with self._changed:
             while not self._closed and not self._transfers and not self._steps:
@@ -148,78 +156,87 @@ class Keeper:
 
     def _look_after(self, transfers: list[Transfer], steps: list[_Step]) -> None:
         if self._letting_go():
-            for one in transfers:
-                one.progress.stop(LettingGo("This worker is shutting down."))
+            for transfer in transfers:
+                transfer.progress.stop(LettingGo("This worker is shutting down."))
         try:
             self._renew_steps(self._due_steps(steps))
             if transfers:
-                # First: it must not wait for a database that is away.
+                # Before the downloads' queries, which may wait for an unavailable database.
                 allocator.give_back()
                 self.tally.count(transfers)
                 self._renew(transfers)
         except CatalogUnavailable:
-            # Bytes go on coming while the database is away; the next look catches up.
+            # Downloads go on while the database is unavailable; the next round catches up.
             return
         except Exception:
             # Without this thread every download of the process would lose its lease.
-            _log.exception("The keeper failed; it looks again.")
+            _log.exception("A round of the keeper failed; the next one tries again.")
 
     def _renew(self, transfers: list[Transfer]) -> None:
         now = time.monotonic()
-        due = {one.fence for one in transfers if self._is_due(one.renewed_at, now)}
+        due = {transfer.fence for transfer in transfers if self._is_due(transfer.renewed_at, now)}
         alive = {
-            one.fence for one in transfers if now - one.progress.active_at <= self._patience_seconds
+            transfer.fence
+            for transfer in transfers
+            if now - transfer.progress.active_at <= self._patience_seconds
         }
         with self._catalog.begin() as tx:
             holding = leases.renew(
                 tx,
                 [
                     leases.Report(
-                        one.registry,
-                        one.digest,
-                        one.fence,
-                        one.progress.offset,
-                        renew=one.fence in due & alive,
+                        transfer.registry,
+                        transfer.digest,
+                        transfer.fence,
+                        transfer.progress.offset,
+                        renew=transfer.fence in due & alive,
                     )
-                    for one in transfers
+                    for transfer in transfers
                 ],
                 self._lease_seconds,
             )
             wanted = waiters.wanted(
-                tx, [(one.registry, one.digest, one.fence, one.pull_id) for one in transfers]
+                tx,
+                [
+                    (transfer.registry, transfer.digest, transfer.fence, transfer.pull_id)
+                    for transfer in transfers
+                ],
             )
-            for one in transfers:
-                pulls.refresh_bytes_done(tx, one.pull_id, one.registry)
-        verdicts = {verdict.fence: verdict for verdict in wanted}
-        for one in transfers:
-            if one.fence in due & alive:
-                one.renewed_at = now
-            if one.fence not in holding:
-                one.progress.stop(LeaseLost(f"Another worker has taken {one.digest} over."))
+            for transfer in transfers:
+                pulls.refresh_bytes_done(tx, transfer.pull_id, transfer.registry)
+        wanted_by_fence = {found.fence: found for found in wanted}
+        for transfer in transfers:
+            if transfer.fence in due & alive:
+                transfer.renewed_at = now
+            if transfer.fence not in holding:
+                transfer.progress.stop(
+                    LeaseLost(f"Another worker has taken {transfer.digest} over.")
+                )
             else:
-                self._judge(one, verdicts[one.fence])
+                self._stop_or_reassign(transfer, wanted_by_fence[transfer.fence])
 
-    def _judge(self, transfer: Transfer, verdict: Wanted) -> None:
-        if verdict.stored:
-            transfer.progress.stop(StoredElsewhere(f"{transfer.digest} is stored."))
-        elif verdict.pull_id is None:
+    def _stop_or_reassign(self, transfer: Transfer, wanted: Wanted) -> None:
+        """Stop a download that no pull wants now, or fetch it for the pull that does."""
+        if wanted.stored:
+            transfer.progress.stop(StoredElsewhere(f"{transfer.digest} is stored already."))
+        elif wanted.pull_id is None:
             transfer.progress.stop(NotWanted(f"No pull wants {transfer.digest} any more."))
-        elif verdict.paused:
-            transfer.progress.stop(Paused(f"Who wants {transfer.digest} is paused."))
-        elif verdict.pull_id != transfer.pull_id:
-            # Its pull has ended; the best of those that wait for it takes its place.
+        elif wanted.paused:
+            transfer.progress.stop(Paused(f"Every pull that wants {transfer.digest} is paused."))
+        elif wanted.pull_id != transfer.pull_id:
+            # Its own pull has ended. The best pull that waits for the layer takes its place.
             with self._catalog.begin() as tx:
                 leases.assign(
-                    tx, transfer.registry, transfer.digest, transfer.fence, verdict.pull_id
+                    tx, transfer.registry, transfer.digest, transfer.fence, wanted.pull_id
                 )
-            transfer.pull_id = verdict.pull_id
+            transfer.pull_id = wanted.pull_id
 
     def _due_steps(self, steps: list[_Step]) -> list[_Step]:
         now = time.monotonic()
         return [
-            one
-            for one in steps
-            if self._is_due(one.renewed_at, now) and now - one.since < _LONGEST_STEP_SECONDS
+            step
+            for step in steps
+            if self._is_due(step.renewed_at, now) and now - step.active_at < _LONGEST_STEP_SECONDS
         ]
 
     def _renew_steps(self, steps: list[_Step]) -> None:
@@ -227,10 +244,12 @@ class Keeper:
             return
         now = time.monotonic()
         with self._catalog.begin() as tx:
-            holding = step_leases.renew(tx, [one.lease.fence for one in steps], self._lease_seconds)
-        for one in steps:
-            one.renewed_at = now
-            one.is_lost = one.lease.fence not in holding
+            holding = step_leases.renew(
+                tx, [step.lease.fence for step in steps], self._lease_seconds
+            )
+        for step in steps:
+            step.renewed_at = now
+            step.is_lost = step.lease.fence not in holding
 
     def _is_due(self, renewed_at: float, now: float) -> bool:
         return now - renewed_at >= self._lease_seconds / 3

@@ -1,4 +1,4 @@
-"""Pulls by an id from outside, which may be any text."""
+"""Look up a pull by an id from outside, which may be any string."""
 
 from shared.catalog import pulls
 from shared.catalog.database import Connection
@@ -8,8 +8,8 @@ from workers.contract import is_pull_id
 
 
 def known(tx: Connection, pull_id: str) -> Pull:
-    """The pull of this id. Raises InvalidArgument where there is none."""
-    # PostgreSQL would refuse text that it cannot hold.
+    """The pull with this id. Raises InvalidArgument if there is none."""
+    # PostgreSQL raises for a string that it cannot hold, so such an id is not looked up.
     pull = pulls.get(tx, pull_id) if is_pull_id(pull_id) else None
     if pull is None:
         raise unknown(pull_id)
@@ -17,6 +17,6 @@ def known(tx: Connection, pull_id: str) -> Pull:
 
 
 def unknown(pull_id: str) -> InvalidArgument:
-    """That there is no such pull. Bytes of its id that are no text are shown as escapes."""
+    """The error for an id without a pull. Bytes of the id that do not decode appear as escapes."""
     shown = pull_id.encode(errors="backslashreplace").decode()
-    return InvalidArgument(f"There is no pull {shown}: `towline status` lists them.")
+    return InvalidArgument(f"There is no pull {shown}: `towline status` lists the pulls.")

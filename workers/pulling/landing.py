@@ -1,9 +1,11 @@
-"""Layers have come: their rows, and everybody who waits for them.
+"""Record layers as stored, and find the pulls that they complete.
 
-Two transactions. The first says that the blobs are stored, and ends the leases on them. The second
-locks the pulls that list them, and tells which of those are whole now: the truth about completion
-is "layers of this pull not yet stored = 0", whoever asks. A worker that dies between the two leaves
-whole pulls that the reconciler finds.
+There are two transactions. The first records the blobs as stored and ends the leases on them. The
+second, which sees what other processes have stored by then, selects the pulls whose layers are all
+stored now, one of each image. If the worker dies between the two, the reconciler finds these pulls.
+
+Completion is always decided by the same question: is the number of layers of this pull that are not
+stored 0? No counter is kept that could be wrong after a crash.
 """
 
 from collections.abc import Sequence
@@ -17,21 +19,26 @@ from workers.pulling.attempts import Attempt
 
 
 def land(current: Attempt, arrivals: Sequence[Arrival]) -> None:
-    """The layers are on the volume. Raises InvalidManifest where the pull's claim is wrong."""
+    """Record layers that are on the volume, and put the pulls that can be linked into the outbox.
+
+    Raises InvalidManifest if the pull's manifest claims another size or diff_id. The layers are
+    recorded all the same: the claim is wrong, not the blob.
+    """
     catalog, pull_id = current.resources.catalog, current.beneficiary
     with catalog.begin() as tx:
-        landings.land(tx, [_landing(one) for one in arrivals])
-    for one in arrivals:
-        one.attempt.transfer = None
+        landings.land(tx, [_landing(arrival) for arrival in arrivals])
+    for arrival in arrivals:
+        # The transaction has ended the lease: nothing is left to release.
+        arrival.attempt.transfer = None
     with catalog.begin() as tx:
-        digests = [one.work.layer.digest for one in arrivals]
+        digests = [arrival.work.layer.digest for arrival in arrivals]
         current.outbox.links += landings.settle(tx, digests, pull_id)
         if current.frees_slot:
             current.outbox.layers += waiters.unpark(tx)
-    for one in arrivals:
-        check_claim(one.work.layer, one.size_bytes)
-        if one.attempt.proof is not None:
-            one.attempt.proof.check()
+    for arrival in arrivals:
+        check_claim(arrival.work.layer, arrival.size_bytes)
+        if arrival.attempt.proof is not None:
+            arrival.attempt.proof.check()
 
 
 def _landing(arrival: Arrival) -> Landing:
@@ -48,7 +55,7 @@ def _landing(arrival: Arrival) -> Landing:
 
 
 def check_claim(layer: PullLayer, size_bytes: int) -> None:
-    """Raises InvalidManifest: this pull's manifest promises another size than the blob has."""
+    """Raises InvalidManifest if this pull's manifest claims another size than the blob has."""
     if size_bytes != layer.size_bytes:
         raise InvalidManifest(
             f"The manifest promises {layer.size_bytes} bytes for {layer.digest}, which has "

@@ -1,8 +1,9 @@
-"""The layout directory of an image, and that it ends as what the image's row says.
+"""The layout directory of an image, and how it is kept equal to the image's row.
 
-Two pulls of one tag may write it at the same time, and a pull may end between the layout and the
-row. Each writer looks at layout and row afterwards, so the last one leaves both equal. The
-reconciler has the same done for a worker that died before it had looked.
+Two pulls of one tag may write the layout at the same time, and a pull may end after the layout was
+written and before the row. Therefore each writer compares layout and row afterwards, and the last
+one leaves them equal. If a worker dies before it has compared them, the reconciler sends the link
+again.
 """
 
 from shared.catalog import images, layouts
@@ -36,9 +37,9 @@ def lay_out(resources: Resources, pull: Pull, resolution: Resolution) -> None:
 
 
 def settle_layout(resources: Resources, pull: Pull) -> None:
-    """Make the layout what the image's row says; without a row there is none.
+    """Make the layout match the image's row; without a row, remove it.
 
-    To be called after the layout was written and the row committed, or the pull has ended.
+    Call it once the row is committed, or once the pull has ended.
     """
     reference, platform = _named(pull)
     while True:
@@ -55,14 +56,16 @@ def settle_layout(resources: Resources, pull: Pull) -> None:
 
 
 def _whole_layout(resources: Resources, reference: Reference, platform: Platform) -> Digest | None:
-    """The manifest that the layout names, None where a blob of it is missing there."""
+    """The manifest that the layout names; None without a layout, or if one of its blobs is missing
+    there.
+    """
     digest = layout_manifest(resources.volume, reference, platform)
     if digest is None:
         return None
     try:
         blobs = _files_of(resources, digest).blobs
     except (PermanentError, VolumeUnavailable):
-        # What cannot be read is not believed; reading what the row names will say why.
+        # Treated as missing. If the manifest of the row cannot be read either, that will raise.
         return None
     return digest if is_whole(resources.volume, reference, platform, blobs) else None
 
@@ -71,7 +74,7 @@ def _files_of(resources: Resources, digest: Digest) -> ImageFiles:
     raw = resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
     manifest = read_document(raw, None)
     if not isinstance(manifest, Manifest):
-        raise InvalidManifest(f"An image names {digest}, which is no manifest.")
+        raise InvalidManifest(f"An image names {digest}, which is not a manifest.")
     return _files(digest, len(raw), manifest)
 
 

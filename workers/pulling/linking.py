@@ -1,7 +1,9 @@
-"""The last step: every layer is stored, so the image becomes one.
+"""The last step: every layer is stored, so the image is linked.
 
-Transaction 1: the manifest's layers by position. Then the layout directory. Transaction 2: image,
-history, receipt, complete. Then the layout is compared with the image's row (laying_out.py).
+1. A transaction writes the manifest's layers by position.
+2. The layout directory is written.
+3. A transaction writes image, history and receipt, and completes the pull.
+4. The layout is compared with the image's row (`laying_out.py`).
 """
 
 from shared.catalog import ends, images, pull_layers, pulls
@@ -23,15 +25,16 @@ from workers.resources import Resources
 
 
 def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
-    """Complete a pull whose layers are all stored; its receipt, None while one is missing or while
-    another worker links it. Of one that has ended, only the layout is put right.
+    """Complete a pull whose layers are all stored, and return its receipt.
 
-    Raises TryAgain, or the error after the pull was failed with it.
+    None while a layer is missing, or while another worker links the pull. For a pull that has ended
+    already, only its layout is corrected. Raises TryAgain, or the error after failing the pull with
+    it.
     """
     try:
         receipt = _link(resources, pull_id, outbox)
     except PoisonLayer:
-        # What kills workers is not hurried along.
+        # This link has killed workers: do not send the next pull of the image at once.
         raise
     except TowlineError:
         pass_on(resources, pull_id, outbox)
@@ -43,7 +46,7 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
 
 def _link(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
     with attempt(resources, pull_id, outbox) as current, step(current) as held:
-        pull = held.pull if held else _standing(resources, pull_id)
+        pull = held.pull if held else _load(resources, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
         if held is not None and pull.final and pull.layout_unsettled:
@@ -67,13 +70,13 @@ def _link(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
     return None
 
 
-def _standing(resources: Resources, pull_id: str) -> Pull | None:
+def _load(resources: Resources, pull_id: str) -> Pull | None:
     with resources.catalog.begin() as tx:
         return pulls.get(tx, pull_id)
 
 
 def _link_layers(resources: Resources, pull: Pull, layers: tuple[Layer, ...]) -> bool:
-    """Whether every layer is stored; then the manifest's links are, too."""
+    """Write the manifest's layers by position. False, and nothing is written, if one is missing."""
     with resources.catalog.begin() as tx:
         pulls.lock(tx, pull.id)
         if not pull_layers.are_whole(tx, pull.id):

@@ -1,4 +1,4 @@
-"""What keeps a layer from being fetched now: nothing is counted, and its row says why."""
+"""What blocks a layer from being fetched now. No failure is counted; the layer's row says why."""
 
 from typing import NamedTuple
 
@@ -8,17 +8,17 @@ from shared.catalog.layer_looks import LayerLook
 from shared.catalog.pull_layers import PullLayer
 from shared.catalog.window import URGENT_PRIORITY
 
-# When it is looked at again; whoever resumes the fleet or frees a slot says so at once.
+# Seconds until the layer is tried again. `towline resume` and a freed slot make it due at once.
 PAUSED_SECONDS = 60.0
 SPACE_SECONDS = 15.0
 _SLOT_SECONDS = 15.0
 
-# A fleet this small has no slot to spare for urgent pulls.
+# A fleet with fewer layer slots than this reserves none for urgent pulls.
 _FEWEST_SLOTS = 8
 
 
 class Obstacle(NamedTuple):
-    """A cause of the contract, seconds until it is looked at again, and what it is for people."""
+    """A cause of `waiting_for`, seconds until the layer is tried again, and a text for people."""
 
     cause: str
     seconds: float
@@ -28,12 +28,15 @@ class Obstacle(NamedTuple):
 def find_obstacle(
     tx: Connection, look: LayerLook, layer: PullLayer, free_bytes: int, reserved_slots: int
 ) -> Obstacle | None:
-    """The first thing in the layer's way; `free_bytes` as the volume has them."""
+    """The first obstacle, None if the layer can be fetched. `free_bytes`: of the volume."""
     if look.paused is not None:
         return Obstacle("paused", PAUSED_SECONDS, look.paused)
     remaining_bytes = layer.size_bytes - layer.bytes_done
     if free_bytes < remaining_bytes:
-        detail = f"{layer.digest} needs {remaining_bytes:,} bytes, the volume has {free_bytes:,}"
+        detail = (
+            f"{layer.digest} needs {remaining_bytes:,} bytes, but the volume has only "
+            f"{free_bytes:,}: free space on the volume or enlarge it"
+        )
         return Obstacle("space", SPACE_SECONDS, detail)
     if reserves(look, reserved_slots) and not waiters.may_take_slot(
         tx,
@@ -42,11 +45,11 @@ def find_obstacle(
         urgent=URGENT_PRIORITY,
         slots=(look.layer_slots or 0) - reserved_slots,
     ):
-        detail = "the slots that are free are reserved for urgent pulls"
+        detail = "the free slots are reserved for urgent pulls"
         return Obstacle("turn", _SLOT_SECONDS, detail)
     return None
 
 
 def reserves(look: LayerLook, reserved_slots: int) -> bool:
-    """Whether the fleet keeps slots for urgent pulls, so that others may wait for one."""
+    """Whether the fleet reserves slots for urgent pulls, so that other layers may wait for one."""
     return look.layer_slots is not None and look.layer_slots >= _FEWEST_SLOTS and reserved_slots > 0

@@ -1,7 +1,7 @@
-"""What has to be sent once a step's transactions are committed: nothing is sent inside one.
+"""What to send once a step's transactions are committed; nothing is sent inside a transaction.
 
-A step fills its outbox; `workers/dispatching.py` delivers it. A message that could not be sent, or
-whose sender died before it, is sent by the reconciler.
+A step fills its outbox, and `workers/dispatching.py` delivers it. If a message cannot be sent, or
+the process dies before that, the reconciler sends it.
 """
 
 from collections.abc import Iterable
@@ -14,31 +14,33 @@ from shared.catalog.pull_values import Pull
 
 @dataclass(slots=True)
 class Outbox:
-    """`layers` to fetch, pulls to go on with (`resumes`, and `urgent` ones, which go before all
-    that is queued), pulls to link (`links`), pulls that have `ended` and whose callers wait for an
-    answer.
-    """
+    """The messages and answers that a step leaves behind."""
 
+    # Layers to fetch.
     layers: list[LayerMessage] = field(default_factory=list)
-    # Layers to be sent again, where Redis has no message for them.
+    # Layers whose messages may be lost: to be sent again if Redis has none for them.
     doubtful: list[Started] = field(default_factory=list)
+    # Ids of pulls to continue.
     resumes: list[str] = field(default_factory=list)
+    # The same for urgent pulls, by the queue that workers read first.
     urgent: list[str] = field(default_factory=list)
+    # Ids of pulls to link.
     links: list[str] = field(default_factory=list)
+    # Ids of pulls that have ended, whose callers wait for an answer.
     ended: list[str] = field(default_factory=list)
-    # Of those, the rows that are known.
+    # The final rows of ended pulls, where the step knows them: saves reading them again.
     finals: dict[str, Pull] = field(default_factory=dict)
 
     def resume(self, admitted: Iterable[Admitted]) -> None:
-        """The turn of these pulls has come."""
-        for one in admitted:
-            (self.urgent if one.is_urgent else self.resumes).append(one.pull_id)
+        """Continue these pulls, which were admitted just now."""
+        for pull in admitted:
+            (self.urgent if pull.is_urgent else self.resumes).append(pull.pull_id)
 
     def end(self, pull_ids: Iterable[str]) -> None:
-        """These pulls have ended."""
+        """Answer these pulls, which have ended."""
         self.ended += [pull_id for pull_id in pull_ids if pull_id not in self.ended]
 
     def end_as(self, pull: Pull) -> None:
-        """This pull has ended, and this is its row."""
+        """Answer this pull, which has ended with this row."""
         self.finals[pull.id] = pull
         self.end([pull.id])

@@ -1,4 +1,4 @@
-"""The coordinator's step: resolve, reserve space, say which layers are left to fetch."""
+"""The coordinator's step: resolve the reference, reserve space, decide which layers to fetch."""
 
 import time
 from collections.abc import Sequence
@@ -39,8 +39,10 @@ from workers.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is left of a pull. `missing`: the distinct layers that are to be fetched for it, in
-    manifest order; `followed`: how many more come by the messages or leases of other pulls.
+    """What is left to do for a pull.
+
+    `missing`: the distinct layers that need a message of this pull, in manifest order. `followed`:
+    how many other missing layers are fetched under messages or leases of other pulls.
     """
 
     pull_id: str
@@ -51,10 +53,11 @@ class Plan:
 
 
 def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None:
-    """Bring a recorded pull as far as its plan, or to its end where nothing has changed. None for
-    one that has ended, that somebody else is at, that waits for space, or that was planned before.
+    """Resolve a recorded pull and write its plan; complete it at once if its image is unchanged.
 
-    Raises TryAgain, or the error after the pull was failed with it.
+    None if there is nothing to send for a plan: the pull has ended, waits for space or is being
+    fetched already, or another process holds its lease. Raises TryAgain, or the error after failing
+    the pull with it.
     """
     began = time.monotonic()
     with attempt(resources, pull_id, outbox) as current:
@@ -64,7 +67,7 @@ def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None
             return None
         with holding(current, begun.lease, begun.pull) as held:
             if begun.pull.manifest_digest is not None:
-                # Planned before, by a worker that died: go on with the same manifest.
+                # Planned before, but without space to fetch it: keep the manifest of that plan.
                 return _plan_with(resources, begun.pull, recall(resources, begun.pull), held)
             seen = unchanged.look(resources, begun.pull)
             if seen.image is not None:
@@ -80,7 +83,7 @@ def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None
 def _plan_with(
     resources: Resources, pull: Pull, resolution: Resolution, held: Holding
 ) -> Plan | None:
-    # The count is an error before any download.
+    # Raises InvalidManifest if layers and diff_ids differ in number, before anything is downloaded.
     pair_layers(resolution.manifest, resolution.config)
     held.beat()
     _store_documents(resources, resolution)
@@ -89,7 +92,10 @@ def _plan_with(
 
 
 def _look_closer(current: Attempt) -> None:
-    """Why a pull does not begin: another is at it, it has ended, is paused, or is further."""
+    """Find out why `begin` had nothing to resolve, and continue a pull that is planned already.
+
+    A pull that has ended, or whose lease another process holds, is left alone.
+    """
     resources, pull_id, outbox = current.resources, current.pull_id, current.outbox
     with step(current) as held:
         pull = held.pull if held else None
@@ -104,7 +110,10 @@ def _look_closer(current: Attempt) -> None:
 
 
 def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> None:
-    """Planned before, by a worker that died or for a caller that sends the same id once more."""
+    """Continue a planned pull whose message came again: its worker died, or its caller sent the
+    same id twice. Layers whose messages may be lost are only noted; Redis is asked later, outside
+    of this transaction.
+    """
     if not pull_layers.missing(tx, pull.id):
         outbox.links.append(pull.id)
     else:
@@ -139,18 +148,18 @@ def _store_documents(resources: Resources, resolution: Resolution) -> None:
 
 
 def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
-    """The plan as it is written; None for a pull that has ended meanwhile, or waits for space."""
-    # Asked before the transaction: a volume that hangs must not hang with locks in its hands.
+    """Write the plan and return it. None if the pull has ended, or has to wait for space."""
+    # Asked before the transaction, so that no lock is held if the volume hangs.
     usable_bytes = resources.volume.space().free_bytes - resources.settings.minimum_free_bytes
     with resources.catalog.begin() as tx:
-        standing = pulls.lock(tx, pull.id)
-        if standing is None or standing.final:
+        recorded = pulls.lock(tx, pull.id)
+        if recorded is None or recorded.final:
             return None
-        if standing.manifest_digest in {None, str(resolution.manifest_digest)}:
+        if recorded.manifest_digest in {None, str(resolution.manifest_digest)}:
             with written_from_documents():
-                return _write(tx, standing, resolution, usable_bytes)
-    # The tag moved while two workers resolved one pull: the manifest that was planned first stays.
-    return _plan(resources, standing, recall(resources, standing))
+                return _write(tx, recorded, resolution, usable_bytes)
+    # Two workers resolved this pull and the tag moved in between: the first plan's manifest stays.
+    return _plan(resources, recorded, recall(resources, recorded))
 
 
 def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int) -> Plan | None:
@@ -190,24 +199,28 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int
 
 
 def _reserve(tx: Connection, pull: Pull, usable_bytes: int) -> bool:
-    """Whether the volume has room for this pull beside all that is under way; else it waits."""
+    """Whether the volume has room for this pull and for everything under way.
+
+    If not, the pull is made to wait for space.
+    """
     space.lock(tx)
     needed_bytes = space.reserved_bytes(tx, pull.id)
     if needed_bytes <= usable_bytes:
         if pull.manifest_digest is not None:
-            # It was planned before, and waited for space since.
+            # It was planned before and has waited for space: others may try now as well.
             line.space_found(tx)
         return True
     detail = (
-        f"what is under way and this pull need {_bytes(needed_bytes)}, the volume has "
-        f"{_bytes(max(usable_bytes, 0))} beside what has to stay free: free space or enlarge it"
+        f"this pull and all downloads under way need {_bytes(needed_bytes)}, but the volume has "
+        f"only {_bytes(max(usable_bytes, 0))} above TOWLINE_MINIMUM_FREE_BYTES: free space on the "
+        "volume or enlarge it"
     )
     line.wait_for_space(tx, pull, SPACE_SECONDS, detail)
     return False
 
 
 def _bytes(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes for people to read, such as `1.5 GB`."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 

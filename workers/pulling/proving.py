@@ -1,8 +1,11 @@
-"""The proof of diff_ids, where `TOWLINE_VERIFY_DIFF_IDS` asks for it.
+"""Verify diff_ids, if `TOWLINE_VERIFY_DIFF_IDS` is set.
 
-A layer is unpacked while it is fetched, and what comes out stands on its row from then on. Linking
-asks the rows; a layer that nobody has verified, because it was there before, is read from the
-volume once. A claim that is wrong ends its own pull and nothing else: the bytes are what they are.
+A layer is decompressed while it is fetched, and the diff_id computed from its bytes is kept on its
+row. Linking compares the claims of the config with the rows. A stored layer without a diff_id is
+read from the volume and decompressed then.
+
+A wrong claim fails its own pull and nothing else: the layer is what its digest says, and other
+manifests may claim the truth about it.
 """
 
 import time
@@ -22,12 +25,13 @@ from workers.resources import Resources, Unpack
 if TYPE_CHECKING:
     from shared.volume.unpacking import Unpacking
 
-_LOOK_SECONDS = 1.0
+# Seconds between two checks whether to go on.
+_CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What comes of a layer that is being fetched, beside what its pull claims of it."""
+    """The computed diff_id of a layer that is being fetched, and those that its pull claims."""
 
     digest: Digest
     claimed: Sequence[Digest]
@@ -35,7 +39,9 @@ class Proof:
 
     @classmethod
     def begin(cls, resources: Resources, pull_id: str, layer: PullLayer) -> "Proof | None":
-        """None where nothing is to be proved, or nothing is claimed, as by an artifact."""
+        """Start decompressing a layer. None if diff_ids are not verified, or if the pull claims
+        none for the layer, as for an artifact.
+        """
         if resources.unpack is None:
             return None
         with resources.catalog.begin() as tx:
@@ -47,14 +53,14 @@ class Proof:
 
     @property
     def diff_id(self) -> Digest | None:
-        """As verified."""
+        """As computed from the bytes; None unless all of them are decompressed."""
         return self.unpacking.diff_id
 
     def finish(self, resources: Resources, beat: Callable[[], None]) -> None:
-        """The layer is committed: unpack what is left of it.
+        """Decompress the rest of the layer, which is committed by now.
 
-        Whatever ends a download ends this, and the layer is stored all the same: who links it will
-        verify it.
+        Whatever stops a download stops this, without an error: the layer is stored all the same,
+        and linking will verify it.
         """
         try:
             self.unpacking.finish(resources.volume, beat)
@@ -62,22 +68,22 @@ class Proof:
             return
 
     def check(self) -> None:
-        """Raises InvalidManifest where the claim is wrong."""
+        """Raises InvalidManifest if a claim is wrong."""
         for claimed in self.claimed:
             _check(self.digest, claimed, self.diff_id, self.unpacking.fault)
 
 
 class _EndedError(Exception):
-    """The pull has ended meanwhile."""
+    """The pull has ended, so its layers need not be verified any more."""
 
 
 def prove(
     resources: Resources, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
 ) -> bool:
-    """Whether to go on: every layer is what the config claims. False while one is not stored, and
-    for a pull that has ended meanwhile.
+    """Verify the claims of a pull's layers. Whether linking may go on: False if a layer is not
+    stored, or if the pull has ended.
 
-    `beat()` is a sign of life. Raises InvalidManifest, VolumeUnavailable, LettingGo.
+    `beat()`: a sign of life. Raises InvalidManifest, VolumeUnavailable, LettingGo.
     """
     if resources.unpack is None:
         return True
@@ -88,7 +94,7 @@ def prove(
     with resources.catalog.begin() as tx:
         stored = diff_ids.stored(tx, claims)
     if len(stored) < len(claims):
-        # One that lands a moment later must not be linked unseen.
+        # A layer that is stored a moment later must not be linked without this check.
         return False
     open_claims = _unproven(claims, stored)
     watch = _Watch(resources, pull_id, beat)
@@ -103,7 +109,10 @@ def prove(
 def _unproven(
     claims: Mapping[Digest, Mapping[Digest, None]], stored: Mapping[Digest, diff_ids.StoredLayer]
 ) -> list[tuple[Digest, Digest]]:
-    """What the rows say nothing about. Raises InvalidManifest for what they contradict."""
+    """The claims that no row confirms yet. Raises InvalidManifest for one that a row contradicts.
+
+    A row holds one diff_id. A claim in another algorithm has to be computed each time.
+    """
     left = []
     for digest in stored:
         for claimed in claims[digest]:
@@ -123,7 +132,7 @@ def _prove(
     size_bytes: int,
     beat: Callable[[], None],
 ) -> None:
-    """Read a layer from the volume, and remember what it is."""
+    """Decompress a stored layer, record its diff_id, and check the claim."""
     unpacking = unpack(digest, size_bytes, claimed.algorithm)
     unpacking.finish(resources.volume, beat)
     if unpacking.diff_id is not None:
@@ -147,22 +156,24 @@ def _check(digest: Digest, claimed: Digest, actual: Digest | None, fault: str | 
 
 @dataclass(slots=True)
 class _Watch:
-    """Called for every piece of a layer: whether anybody still wants it to go on."""
+    """Called for each piece of a layer: a sign of life, and from time to time a check whether to go
+    on. Raises LettingGo, _EndedError.
+    """
 
     resources: Resources
     pull_id: str
     beat: Callable[[], None]
-    next_look: float = field(default=0.0)
+    next_check: float = field(default=0.0)
 
     def __call__(self) -> None:
         self.beat()
         now = time.monotonic()
-        if now < self.next_look:
+        if now < self.next_check:
             return
-        self.next_look = now + _LOOK_SECONDS
+        self.next_check = now + _CHECK_SECONDS
         if self.resources.keeper.is_letting_go:
             raise LettingGo("This worker is shutting down.")
-        # While the database is away, what was read so far is not lost.
+        # While the database is unavailable, go on: stopping would waste what was read so far.
         with suppress(CatalogUnavailable), self.resources.catalog.begin() as tx:
             pull = pulls.get(tx, self.pull_id)
             if pull is None or pull.final:

@@ -1,4 +1,4 @@
-"""The receipt of a pull: what it names, which layers that takes, and how they came."""
+"""The receipt of a pull: what the reference named, its layers, and how each was obtained."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from shared.catalog.pull_values import Pull
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
 
-# As JSON on the wire and in `pulls.receipt`; its fields stand in the contract.
+# As JSON on the wire and in `pulls.receipt`. Callers read it: fields are never renamed or removed.
 Receipt = dict[str, Any]
 
 
@@ -19,7 +19,10 @@ def receipt_of(
     fetched: Mapping[Digest, PullLayer],
     finished_at: datetime,
 ) -> Receipt:
-    """Of a planned pull whose layers are all stored. `fetched`: its own rows, by digest."""
+    """The receipt of a planned pull whose layers are all stored.
+
+    `layers`: by position, as in the manifest. `fetched`: the pull's own layer rows, by digest.
+    """
     return {
         "pull_id": pull.id,
         "reference": pull.reference,
@@ -36,13 +39,13 @@ def receipt_of(
 
 
 def _layers(layers: Sequence[Layer], fetched: Mapping[Digest, PullLayer]) -> list[dict[str, Any]]:
-    """One entry a position; a repeated digest reports its bytes at its first position only."""
+    """One entry per position. A repeated digest reports its bytes at its first position only."""
     entries = []
     seen: set[Digest] = set()
     for layer in layers:
         digest = layer.descriptor.digest
         row = fetched[digest]
-        first = digest not in seen
+        is_first = digest not in seen
         seen.add(digest)
         entries.append(
             {
@@ -51,7 +54,7 @@ def _layers(layers: Sequence[Layer], fetched: Mapping[Digest, PullLayer]) -> lis
                 "diff_id": str(layer.diff_id) if layer.diff_id else None,
                 "size": layer.descriptor.size,
                 "source": row.source or "present",
-                "bytes_fetched": row.bytes_fetched if first else 0,
+                "bytes_fetched": row.bytes_fetched if is_first else 0,
                 "attempts": row.attempts,
             }
         )

@@ -1,4 +1,7 @@
-"""What a service may ask for: the arguments of `towline.pull_image`, looked at by ourselves."""
+"""What a caller may ask for: the arguments of `towline.pull_image`, parsed and checked.
+
+Celery's own check of arguments is off for this task, since its error would reach no caller.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +29,7 @@ _LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """One pull as asked for. `platform` None: the default of the worker that plans it."""
+    """One pull as its caller asked for it. `platform` None: the default of the planning worker."""
 
     reference: Reference
     platform: Platform | None = None
@@ -38,7 +41,10 @@ class PullRequest:
 
     @classmethod
     def parse(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "PullRequest":
-        """Raises InvalidArgument, InvalidReference, InvalidPlatform."""
+        """Parse the arguments of a message.
+
+        Raises InvalidArgument, InvalidReference, InvalidPlatform.
+        """
         if args:
             raise InvalidArgument(
                 "towline.pull_image takes keyword arguments only: "
@@ -66,7 +72,7 @@ class PullRequest:
 def new_pull(
     pull_id: str, request: PullRequest, callbacks: Mapping[str, Any] | None = None
 ) -> NewPull:
-    """The row of a pull as it was asked for."""
+    """The row to record for a request. `callbacks`: as `workers/callbacks.py` reads them."""
     return NewPull(
         id=pull_id,
         reference=str(request.reference),
@@ -83,12 +89,12 @@ def new_pull(
 
 
 def reference_text(kwargs: Mapping[str, Any]) -> str:
-    """The reference as it was sent, in a form that PostgreSQL holds, for a row that fails."""
+    """The reference as it was sent, in a form that PostgreSQL can hold, for a pull that fails."""
     sent = kwargs.get("reference", "")
     try:
         text = sent if isinstance(sent, str) else json.dumps(sent, default=str)
     except RecursionError:
-        # JSON that was read is nested too deep to be written where the stack is higher.
+        # Nested so deep that it could be parsed, but not written from further down the stack.
         text = "…"
     return (
         text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:4096]
@@ -98,7 +104,7 @@ def reference_text(kwargs: Mapping[str, Any]) -> str:
 def _reference(value: Any) -> Reference:
     if not isinstance(value, str):
         raise InvalidReference(
-            "The reference must be a text such as docker.io/library/alpine:3.20."
+            "The reference must be a string such as docker.io/library/alpine:3.20."
         )
     return Reference.parse(value)
 
@@ -107,7 +113,7 @@ def _platform(value: Any) -> Platform | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidPlatform("The platform must be a text such as linux/arm64.")
+        raise InvalidPlatform("The platform must be a string such as linux/arm64.")
     return Platform.parse(value)
 
 
@@ -132,7 +138,7 @@ def _requested_by(value: Any) -> str | None:
         return None
     if not _is_plain(value):
         raise InvalidArgument(
-            f"requested_by must be a text of at most {_TEXT_CHARACTERS} characters."
+            f"requested_by must be a string of at most {_TEXT_CHARACTERS} characters."
         )
     return cast(str, value)
 
@@ -146,8 +152,8 @@ def _labels(value: Any) -> Mapping[str, str]:
         or not all(_is_plain(key) and _is_plain(text) for key, text in value.items())
     ):
         raise InvalidArgument(
-            f"labels must be an object of at most {_LABELS} texts, each of at most "
-            f"{_TEXT_CHARACTERS} characters."
+            f"labels must be an object of at most {_LABELS} strings; each name and value may have "
+            f"at most {_TEXT_CHARACTERS} characters."
         )
     return value
 
@@ -165,5 +171,5 @@ def _deadline_seconds(value: Any) -> float | None:
 
 
 def _is_plain(value: Any) -> bool:
-    """A short text that PostgreSQL can hold."""
+    """Whether this is a short string that PostgreSQL can hold."""
     return isinstance(value, str) and len(value) <= _TEXT_CHARACTERS and is_storable(value)

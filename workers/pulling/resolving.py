@@ -1,7 +1,7 @@
-"""From a reference to the one manifest for a platform, and its config: all small, all verified.
+"""Resolve a reference to one manifest for a platform, and its config.
 
-A document asked for by digest is never asked for twice: if the catalog says it is stored, it is
-read from the volume.
+These documents are small, and each is verified. A document that is named by digest is fetched from
+the registry once only: if the catalog says that it is stored, it is read from the volume.
 """
 
 from collections.abc import Iterable
@@ -27,14 +27,14 @@ CONFIG_LIMIT_BYTES = 8 * 1024 * 1024
 
 _EMPTY = b"{}"
 
-# Manifests, indexes and configs that one resolution may read: an index without platforms makes one
-# look into every entry.
+# Manifests and nested indexes that one resolution may read. If an index does not name platforms,
+# every entry has to be read.
 _MOST_DOCUMENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One document: what it says and the bytes it says it with."""
+    """A document: its bytes as served, and what they parse to."""
 
     digest: Digest
     raw: bytes
@@ -45,8 +45,8 @@ class Found:
 class Resolution:
     """What a reference means for a platform.
 
-    `index`: what the reference names, None where that is the manifest itself. `config` is None
-    for an artifact. `resolved_at`: the database's time before the registry was asked.
+    `index`: the index that the reference names; None if it names a manifest. `config`: None for an
+    artifact. `resolved_at`: the database's time just before the registry was asked.
     """
 
     index: Found | None
@@ -59,7 +59,7 @@ class Resolution:
 
     @property
     def documents(self) -> Iterable[tuple[Digest, bytes]]:
-        """The small blobs: index, config, manifest."""
+        """The documents to store as blobs: index, config, manifest."""
         if self.index is not None:
             yield self.index.digest, self.index.raw
         yield self.manifest.config.digest, self.config_raw
@@ -67,7 +67,9 @@ class Resolution:
 
     @property
     def embedded_layers(self) -> Iterable[tuple[Digest, bytes]]:
-        """The layers whose bytes stand, verified, in the manifest: nobody has to serve them."""
+        """The layers whose verified bytes are in the manifest itself, so that no request for them
+        is needed.
+        """
         for layer in self.manifest.distinct_layers:
             if layer.data is not None:
                 yield layer.digest, layer.data
@@ -80,16 +82,19 @@ def resolve(
     resolved_at: datetime,
     named: Document | None = None,
 ) -> Resolution:
-    """Ask the registry. `named`: what the reference names, where that was asked for already.
+    """Resolve the reference. `named`: the document that it names, if fetched already.
 
-    Raises what the registry raises, PlatformNotFound, InvalidManifest.
+    Raises PlatformNotFound, InvalidManifest, TooLarge, and what the registry raises.
     """
     named = named or resources.registry.manifest(reference)
     return _Resolver(resources, reference, platform, resolved_at).resolve(named)
 
 
 def recall(resources: Resources, pull: Pull) -> Resolution:
-    """The resolution that a planned pull stands on, read from the volume."""
+    """The resolution of a planned pull, read from the volume again.
+
+    Raises InvalidManifest for a pull without one.
+    """
     if pull.manifest_digest is None or pull.resolved_at is None or pull.platform is None:
         raise InvalidManifest(f"The pull {pull.id} is not resolved yet.")
     reference, platform = Reference.parse(pull.reference), Platform.parse(pull.platform)
@@ -106,12 +111,12 @@ class _Resolver:
     reference: Reference
     platform: Platform
     resolved_at: datetime
-    # Documents that were read, and the platforms that only their configs told.
+    # How many entries of indexes were read, and the platforms that only their configs named.
     documents: int = 0
     told: list[str] = field(default_factory=list)
 
     def resolve(self, named: Document) -> Resolution:
-        """The manifest for the platform, and its config."""
+        """Find the manifest for the platform, and its config, in what the reference names."""
         found = self._read(named)
         if isinstance(found.document, Manifest):
             resolution = self.chosen(found)
@@ -125,7 +130,7 @@ class _Resolver:
         return replace(resolution_in_index, index=found)
 
     def _search(self, index: Index, depth: int) -> Resolution | None:
-        """The first candidate that really serves the platform, nested indexes searched too."""
+        """The first candidate that serves the platform; nested indexes are searched as well."""
         for candidate in index.candidates(self.platform):
             found = self._by_descriptor(candidate)
             if isinstance(found.document, Index):
@@ -143,8 +148,10 @@ class _Resolver:
         return None
 
     def _fits(self, resolution: Resolution, index: Index) -> bool:
-        """Entries without a platform are told apart by their config alone; one without beside
-        images is what belongs to them, an SBOM or a signature.
+        """Whether an entry without a platform serves ours: only its config can tell.
+
+        An entry that is no image is taken only from an index of artifacts. Next to images it is an
+        attachment, such as an SBOM or a signature.
         """
         if resolution.config is None:
             return not index.platforms()
@@ -155,7 +162,7 @@ class _Resolver:
         return False
 
     def chosen(self, found: Found) -> Resolution:
-        """The resolution with this manifest; its config is fetched or read."""
+        """The resolution with this manifest; its config is read from the volume or the registry."""
         manifest = found.document
         if not isinstance(manifest, Manifest):
             raise InvalidManifest(f"{found.digest} is an index where a manifest was expected.")
@@ -176,7 +183,7 @@ class _Resolver:
         if self.documents > _MOST_DOCUMENTS:
             raise TooLarge(
                 f"{self.reference} names more than {_MOST_DOCUMENTS} manifests that could be for "
-                f"{self.platform}: its index has to say which platform each of them is for."
+                f"{self.platform}: its index must say which platform each of them is for."
             )
         if self._is_stored(descriptor.digest):
             found = self.stored(descriptor.digest)
@@ -190,7 +197,7 @@ class _Resolver:
         return found
 
     def stored(self, digest: Digest) -> Found:
-        """A document from the volume."""
+        """Read a document from the volume, by its digest."""
         raw = self.resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
         return Found(digest, raw, read_document(raw, None))
 
@@ -201,7 +208,8 @@ class _Resolver:
 
     def _config(self, descriptor: Descriptor) -> bytes:
         if descriptor.digest == Digest.of(_EMPTY, descriptor.digest.algorithm):
-            # The empty descriptor of artifacts: nobody has to serve it (image-spec v1.1).
+            # The empty descriptor of artifacts: its bytes are known, and a registry need not serve
+            # them (image-spec v1.1).
             return _EMPTY
         if self._is_stored(descriptor.digest):
             return self.resources.volume.read(descriptor.digest, CONFIG_LIMIT_BYTES)

@@ -1,8 +1,8 @@
-"""What a transient error means: try again, and when, or the end of the pull.
+"""What a transient error means: try the step again after a delay, or fail the pull.
 
-It is tried again until `TOWLINE_ATTEMPTS` tries in a row brought no progress; the count stands in
-PostgreSQL, on the pull while it is planned or linked and on its layer while that is fetched, so
-that it outlives every worker. A full volume is no try: the pull waits for space.
+A step is tried again until `TOWLINE_ATTEMPTS` tries in a row made no progress. The count is kept in
+PostgreSQL, so that it outlives every worker: on the pull while that is planned or linked, and on
+the layer while that is fetched. A full volume is not counted: the pull waits for space.
 """
 
 import random
@@ -41,22 +41,23 @@ from workers.resources import Resources
 
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 8.0
-# A registry may ask for years; no pull waits longer than this without asking again.
+# A registry may ask the fleet to wait for years. A pull asks again after this long at the latest.
 _LONGEST_ASKED_SECONDS = 3600.0
 
-# A registry that serves wrong bytes in full will hardly serve right ones the fifth time.
+# A registry that has served wrong bytes in full is not likely to serve the right ones next time.
 _MISMATCH_ATTEMPTS = 3
 
 
 def outage(error: TransientError) -> TryAgain:
-    """The database is away: nothing can be counted, and no pull fails because of it."""
+    """The database is unavailable: nothing can be counted, and no pull fails because of it."""
     return TryAgain(_LONGEST_DELAY_SECONDS * random.random(), error)  # noqa: S311 - spread only
 
 
 def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
-    """Count the failure; the error itself when the budget is used up and the pull has failed.
+    """Count the failure. Returns TryAgain, or the error itself if the budget is used up and the
+    pull was failed with it.
 
-    Raises LeaseLost.
+    Pulls that waited for this try of a layer share its failure. Raises LeaseLost.
     """
     if isinstance(error, VolumeFull):
         return postpone(current, error)
@@ -67,28 +68,30 @@ def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
         _lock(tx, current)
         failures = _count(tx, current)
         delay_seconds = _delay_seconds(max(failures, 1), error)
-        spent = _share(tx, current, error, delay_seconds)
+        failed = _share(tx, current, error, delay_seconds)
         if failures >= _budget(current.resources, error):
-            spent.append(current.beneficiary)
+            failed.append(current.beneficiary)
         else:
             _wait(tx, current, error, delay_seconds)
-        # By id, as pulls are locked everywhere.
-        for pull_id in sorted(spent):
+        # The lock order of pulls is by id.
+        for pull_id in sorted(failed):
             fail_row(tx, pull_id, error)
         current.outbox.layers += hand_over(tx, current, but=current.beneficiary)
-    current.outbox.end(spent)
-    return error if current.beneficiary in spent else TryAgain(delay_seconds, error)
+    current.outbox.end(failed)
+    return error if current.beneficiary in failed else TryAgain(delay_seconds, error)
 
 
 def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
-    """Wait without a count: the registry was not asked, or the volume has no room for the bytes.
-    Others are told when they try. Raises LeaseLost.
+    """Wait, and count nothing: the rate limiter kept the request back, or the volume is full.
+
+    Other pulls that wait for the layer are not made to wait as well: they find out when they try.
+    Raises LeaseLost.
     """
     if current.is_for_another:
         pass_on(current)
         return TryAgain(0.0, error)
     asked_seconds = SPACE_SECONDS - 1.0 if isinstance(error, VolumeFull) else 1.0
-    # Spread, so that not all of them come at the same moment.
+    # With jitter, so that the steps that wait do not all come back at the same moment.
     delay_seconds = (error.retry_after_seconds or asked_seconds) + random.uniform(0.0, 0.5)  # noqa: S311
     with current.resources.catalog.begin() as tx:
         _lock(tx, current)
@@ -98,7 +101,7 @@ def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
 
 
 def _lock(tx: Connection, current: Attempt) -> None:
-    """The pulls whose rows may change, by id and before any layer's: the order of every lock."""
+    """Lock the pulls whose rows may change, by id and before any layer: the lock order."""
     if current.transfer is None:
         pulls.lock(tx, current.pull_id)
     else:
@@ -115,8 +118,8 @@ def _count(tx: Connection, current: Attempt) -> int:
 def _share(
     tx: Connection, current: Attempt, error: TransientError, delay_seconds: float
 ) -> list[str]:
-    """Pulls of the same repository that waited for this try have failed with it, unless it was
-    this worker's own trouble. The ids of those whose budget is used up.
+    """Count the failure for the pulls of the same repository that waited for this try, unless the
+    cause was this worker. Returns the ids of those whose budget is used up.
     """
     if current.digest is None or isinstance(error, VolumeUnavailable | InternalError):
         return []
@@ -172,7 +175,9 @@ def _budget(resources: Resources, error: TransientError) -> int:
 
 
 def _delay_seconds(failures: int, error: TransientError) -> float:
-    """Exponential with full jitter; never sooner than the registry asked for."""
+    """Exponential backoff with a jitter of up to a half; at least what the registry asked for, but
+    that only up to an hour.
+    """
     ceiling = min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     delay_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
     if error.retry_after_seconds is not None:

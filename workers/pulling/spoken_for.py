@@ -1,7 +1,10 @@
-"""Layers that a task of this process fetches along with its own: their own messages find nothing to
-do when they come. And the registries that were too slow for that.
+"""Layers that a task of this process fetches along with its own (`companions.py`).
 
-Of one process; what it has forgotten, the catalog knows.
+When the messages of those layers arrive here, their tasks end at once and need not ask the catalog.
+Registries that were too slow to fetch several layers in one task are remembered here as well.
+
+This is only the memory of one process. An entry that is lost costs a few statements: the task then
+reads the same from the catalog.
 """
 
 import threading
@@ -12,31 +15,38 @@ from contextlib import contextmanager
 
 from shared.oci.digest import Digest
 
-# Messages that went to other processes leave theirs behind.
+# An entry is removed when its message arrives. If that message goes to another process, the entry
+# stays behind; beyond this number the oldest ones are dropped.
 _MOST = 10_000
 
-# So long each small layer of a slow registry is fetched by its own task.
+# For this long, each small layer of a slow registry is fetched by its own task.
 _SLOW_SECONDS = 60.0
 
-# So long, at most, who has nothing to do lets those go first who have. To end a task takes a
-# millisecond or two of the interpreter that they share, and what is not done yet is what a caller
-# waits for.
+# Idle tasks yield to busy ones for at most this long. Ending a task takes a millisecond or two of
+# the interpreter that the threads share, while a caller waits for the busy ones.
 _COURTESY_SECONDS = 0.25
 
 
 class SpokenFor:
-    """Pulls with a digest each."""
+    """Layers, by pull id and digest, that tasks of this process fetch as companions.
+
+    Shared by the threads of the process.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
+        # A set in order of insertion: the values mean nothing.
         self._layers: dict[tuple[str, Digest], None] = {}
-        # How many tasks are at work for companions of a pull.
+        # How many tasks are fetching companions of a pull.
         self._at_work: Counter[str] = Counter()
+        # By registry, on the clock of time.monotonic().
         self._slow_until: dict[str, float] = {}
 
     @contextmanager
     def at_work(self, pull_id: str, digests: Sequence[Digest]) -> Iterator[None]:
-        """Somebody here is at these, if there are any."""
+        """During the block, this task fetches these companions. Their entries remain afterwards,
+        since their messages may arrive later.
+        """
         if not digests:
             yield
             return
@@ -55,15 +65,17 @@ class SpokenFor:
                     self._changed.notify_all()
 
     def give_back(self, pull_id: str, digest: Digest) -> bool:
-        """Nobody is at it any more. Whether somebody was: once, another message for it comes for a
-        reason.
+        """Remove the entry of this layer. Whether there was one.
+
+        An entry serves one message only: a second message for the layer was sent for a reason.
         """
         with self._changed:
             return self._layers.pop((pull_id, digest), self) is None
 
     def take(self, pull_id: str, digest: Digest) -> bool:
-        """The message of this layer has come. Whether somebody is, or was, at it; whoever is at
-        work for its pull goes first.
+        """The message of this layer has arrived. Whether its task has nothing to do, because
+        another task of this process fetches or fetched the layer. In that case the call first
+        yields to tasks that are still busy for the pull.
         """
         if not self.give_back(pull_id, digest):
             return False
@@ -72,9 +84,9 @@ class SpokenFor:
         return True
 
     def give_up(self, registry: str) -> None:
-        """It takes too long for one task to fetch several of its layers."""
+        """This registry is too slow for one task to fetch several layers: stop that for a while."""
         self._slow_until[registry] = time.monotonic() + _SLOW_SECONDS
 
     def has_given_up(self, registry: str) -> bool:
-        """Whether it did so lately."""
+        """Whether `give_up` was called for this registry within the last minute."""
         return time.monotonic() < self._slow_until.get(registry, 0.0)

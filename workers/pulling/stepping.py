@@ -1,4 +1,4 @@
-"""The lease on a pull's own steps: resolving and linking are done by one process at a time."""
+"""The lease on a pull's own steps: one process at a time resolves or links a pull."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +11,17 @@ from shared.errors import CatalogUnavailable, PoisonLayer
 from workers.pulling.attempts import Attempt
 from workers.resources import Resources
 
-# This number of owners in a row may die in a step before the pull is to blame.
+# If more than this number of workers in a row die during a pull's step, or while they fetch a
+# layer, then that pull or layer counts as the cause, and fails.
 POISON_STARTS = 5
 
 
 class Holding:
-    """A lease on a pull's steps, held by this process. `pull`: as it stood then, None where no row
-    stands. `is_over`: the lease went with the last step; `beat()`: a sign of life, before anything
-    is written and while a step takes long. It raises LeaseLost.
+    """A lease on a pull's steps, held by this process.
+
+    `pull`: its row when the lease was taken; None if there is none. `is_over`: the step's last
+    transaction has already ended the lease. `beat()`: a sign of life that raises LeaseLost. Call it
+    before each write, and from time to time during a long step.
     """
 
     def __init__(self, lease: StepLease, pull: Pull | None) -> None:
@@ -30,9 +33,9 @@ class Holding:
 
 @contextmanager
 def step(current: Attempt) -> Iterator[Holding | None]:
-    """Do a step of a pull alone; None while another process is at it.
+    """Hold the lease on a pull's steps during the block; yield None if another process holds it.
 
-    Raises PoisonLayer for a pull whose steps end their workers.
+    Raises PoisonLayer if too many workers in a row died during this pull's steps.
     """
     resources, pull_id = current.resources, current.pull_id
     with resources.catalog.begin() as tx:
@@ -49,15 +52,17 @@ def step(current: Attempt) -> Iterator[Holding | None]:
 
 @contextmanager
 def holding(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[Holding]:
-    """Keep a lease that was taken while the step runs, and end it; where the step fails, it ends
-    with the transaction that says so. Raises PoisonLayer.
+    """Renew a lease while the block runs, then end it. Raises PoisonLayer.
+
+    If the block raises, the lease is left alone: it is released by the transaction that records
+    the failure (`attempts.release`).
     """
     held = Holding(lease, pull)
     current.step = lease.fence
     if lease.starts > POISON_STARTS:
         raise PoisonLayer(
             f"Resolving or linking the pull {current.pull_id} ended its worker {lease.starts} "
-            "times in a row: look into the workers' logs, then `towline retry` it."
+            "times in a row: look into the workers' logs, then run `towline retry` for this pull."
         )
     with current.resources.keeper.keeping_step(lease) as held.beat:
         yield held
@@ -67,8 +72,9 @@ def holding(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[H
 
 
 def begin(resources: Resources, pull_id: str) -> Begun | None:
-    """Begin to resolve a pull; None for one that is further, paused or over, or that another
-    process is at.
+    """Take the lease and start resolving the pull, in one statement.
+
+    None if the pull is paused, past resolving or ended, or if another process holds its lease.
     """
     try:
         with resources.catalog.begin() as tx:
@@ -80,7 +86,7 @@ def begin(resources: Resources, pull_id: str) -> Begun | None:
                 platform=str(resources.default_platform),
             )
             if begun is None:
-                # With the transaction goes the lease that it may have taken.
+                # The statement may have taken the lease: roll it back.
                 raise _NotBegunError
             return begun
     except _NotBegunError:
@@ -96,5 +102,5 @@ def _end(resources: Resources, fence: int) -> None:
         with resources.catalog.begin() as tx:
             step_leases.end(tx, fence)
     except CatalogUnavailable:
-        # It expires by itself.
+        # The lease expires by itself.
         return

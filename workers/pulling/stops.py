@@ -1,12 +1,12 @@
-"""Why a download may be ended from outside. None is a failure: nothing is counted."""
+"""Why a download may be stopped from outside. These are not failures: nothing is counted."""
 
 
 class Stopped(Exception):
-    """A download was ended from outside."""
+    """A download was stopped from outside. The subclass says why."""
 
 
 class LeaseLost(Stopped):
-    """Another worker has taken the lease: neither ingest nor row is ours to touch."""
+    """Another worker has taken the lease: this one must touch neither the ingest nor the row."""
 
 
 class NotWanted(Stopped):
@@ -18,12 +18,12 @@ class Paused(Stopped):
 
 
 class StoredElsewhere(Stopped):
-    """The same blob came from another registry first."""
+    """The same blob was fetched from another registry first."""
 
 
 class LettingGo(Stopped):
-    """This worker is shutting down; the layer goes on elsewhere."""
+    """This worker is shutting down; another one continues the layer."""
 
 
 class NodeSick(LettingGo):
-    """This node cannot work now; its messages are given back, and the steps go on elsewhere."""
+    """This node cannot work now: its messages go back to the queue for other nodes."""

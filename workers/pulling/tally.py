@@ -1,4 +1,4 @@
-"""How many bytes of each download came over the network, for the receipt."""
+"""How many bytes of each layer came over the network, for the receipt."""
 
 import threading
 from collections import Counter
@@ -13,8 +13,11 @@ from shared.oci.digest import Digest
 
 @dataclass(slots=True)
 class Transfer:
-    """A download under a lease. `pull_id`: whom the bytes are fetched for; it changes when that
-    pull ends and another wants them. `counted`: fetched bytes that stand in the catalog.
+    """A download under a lease.
+
+    `pull_id`: the pull that the bytes are fetched for; it changes when that pull ends while another
+    wants the layer. `counted`: fetched bytes that the catalog knows of. `renewed_at`:
+    time.monotonic() of the lease's last renewal.
     """
 
     registry: str
@@ -27,28 +30,30 @@ class Transfer:
 
 
 class Tally:
-    """Of one process."""
+    """Records in the catalog how many bytes the downloads of this process have fetched."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        # A download that ends while the keeper writes it down is not counted twice.
+        # A download may end while the keeper records it: its bytes must not be counted twice.
         self._lock = threading.Lock()
 
     def count(self, transfers: Sequence[Transfer]) -> None:
-        """Write down what was fetched since the last time. Raises CatalogUnavailable."""
+        """Record the bytes fetched since the last call. Raises CatalogUnavailable."""
         with self._lock:
-            totals = [(one, one.progress.fetched) for one in transfers]
+            totals = [(transfer, transfer.progress.fetched) for transfer in transfers]
             new: Counter[tuple[str, Digest]] = Counter()
-            for one, total in totals:
-                new[one.pull_id, one.digest] += total - one.counted
+            for transfer, total in totals:
+                new[transfer.pull_id, transfer.digest] += total - transfer.counted
             if any(new.values()):
                 with self._catalog.begin() as tx:
                     pull_layers.fetched(tx, new)
-            for one, total in totals:
-                one.counted = total
+            for transfer, total in totals:
+                transfer.counted = total
 
     def uncounted(self, transfer: Transfer) -> int:
-        """What was fetched and is not written down yet: whoever asks does that."""
+        """Bytes fetched but not recorded yet. They now count as recorded, so the caller must record
+        them.
+        """
         with self._lock:
             new = transfer.progress.fetched - transfer.counted
             transfer.counted += new

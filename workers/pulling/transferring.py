@@ -1,4 +1,4 @@
-"""The bytes of one layer, under a lease: adopted where they are there, else downloaded."""
+"""The bytes of one layer, under its lease: adopted if they are on the volume, else downloaded."""
 
 import time
 from collections.abc import Callable
@@ -14,45 +14,50 @@ from workers.pulling.proving import Proof
 from workers.pulling.stops import LeaseLost
 from workers.pulling.tally import Transfer
 
-# Tells a watcher "this layer stands at `offset` of `size` bytes".
+# Tells a watcher that `offset` of `size` bytes of the layer are on the volume.
 Announce = Callable[[int, int], None]
 
 _ANNOUNCED_EVERY_SECONDS = 2.0
 
 
 class Announced(Progress):
-    """Counters that others can watch from time to time; who is done sooner says nothing."""
+    """Progress that is announced to a watcher every two seconds.
+
+    A download that takes less announces nothing, since each announcement is a message to Redis.
+    """
 
     def __init__(self, announce: Announce, size_bytes: int) -> None:
         super().__init__()
         self._announce = announce
         self._size_bytes = size_bytes
-        self._told = False
-        self._next = time.monotonic() + _ANNOUNCED_EVERY_SECONDS
+        self._was_announced = False
+        self._next_at = time.monotonic() + _ANNOUNCED_EVERY_SECONDS
 
     def at(self, offset: int) -> None:
-        """See Progress."""
+        """Record the offset, and announce it if it is time or if the layer is complete."""
         super().at(offset)
         now = time.monotonic()
-        if now >= self._next or (self._told and offset == self._size_bytes):
-            self._told = True
-            self._next = now + _ANNOUNCED_EVERY_SECONDS
+        if now >= self._next_at or (self._was_announced and offset == self._size_bytes):
+            self._was_announced = True
+            self._next_at = now + _ANNOUNCED_EVERY_SECONDS
             self._announce(offset, self._size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A layer to be fetched under a lease that was taken for it."""
+    """A layer to fetch, under the lease that was taken for it."""
 
     reference: Reference
     layer: PullLayer
     transfer: Transfer
-    # Owners of ingests that are not to be touched.
+    # Owners that may still be writing to their ingests of this blob: leave those alone.
     alive: frozenset[str]
 
 
 def obtain(current: Attempt, work: Work) -> tuple[int, str]:
-    """The verified size of the blob, and its source for the receipt."""
+    """Adopt or download the layer. Returns the verified size of the blob and, for the receipt, its
+    source.
+    """
     progress, digest = work.transfer.progress, work.layer.digest
     adopted = current.resources.volume.adopt(digest, progress.beat)
     if adopted is not None:
@@ -61,14 +66,14 @@ def obtain(current: Attempt, work: Work) -> tuple[int, str]:
 
 
 def owner_of(fence: int) -> str:
-    """Whose an ingest is."""
+    """The owner's name of the ingest under this fence, padded so that names sort like fences."""
     return f"{fence:020d}"
 
 
 def _transfer(current: Attempt, work: Work) -> str:
-    """Fill and commit an ingest."""
+    """Download the layer into an ingest and commit it. Returns the source for the receipt."""
     resources, layer, progress = current.resources, work.layer, work.transfer.progress
-    # Before anything is open: it may be refused.
+    # First, since it raises for a registry that is not allowed, and nothing is open yet.
     blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
     current.proof = Proof.begin(resources, work.transfer.pull_id, layer)
     ingest = Ingest.begin(
@@ -87,9 +92,11 @@ def _transfer(current: Attempt, work: Work) -> str:
     try:
         download(blob, ingest, progress, settings.layer_connections, settings.chunk_bytes)
     except LeaseLost:
+        # The new owner may be copying these bytes: every name is left to it.
         ingest.abandon()
         raise
     except BaseException:
+        # Whatever ends the download, the next attempt continues from these bytes.
         current.kept_bytes = ingest.offset
         if ingest.offset:
             ingest.release()

@@ -1,10 +1,10 @@
-"""A step is tried: the class of the error that ends it decides what comes of it.
+"""Run a step of a pull. The class of the error that ends it decides what happens next.
 
-permanent            the pull fails
-transient            a counted try, then another one          (retrying.py)
-not foreseen         the same, as InternalError; the traceback stands in the log
-either, sick node    nothing is counted, the message is given back  (workers/health/)
-the lease was lost   nothing at all: the new owner decides
+permanent error                the pull fails
+transient error                the failure is counted, and the step runs again   (retrying.py)
+unexpected exception           the same, as InternalError; the traceback is logged
+one of these two, sick node    nothing is counted, the message goes back   (workers/health/)
+lost lease                     nothing is recorded: the new owner decides
 """
 
 import logging
@@ -32,7 +32,8 @@ from workers.resources import Resources
 
 _log = logging.getLogger(__name__)
 
-# What a registry sent, or a volume that is full for all: no node is at fault.
+# The registry's answer, or a volume that is full for every node: this node cannot be the cause, so
+# it is not probed.
 _FROM_OUTSIDE = (RateLimited, BlobTruncated, DigestMismatch, SizeMismatch, VolumeFull)
 
 
@@ -40,12 +41,13 @@ _FROM_OUTSIDE = (RateLimited, BlobTruncated, DigestMismatch, SizeMismatch, Volum
 def attempt(
     resources: Resources, pull_id: str, outbox: Outbox, digest: Digest | None = None
 ) -> Iterator[Attempt]:
-    """Run a step of a pull; one that has lost its lease ends here, without a word.
+    """Run the block as one attempt at a step of the pull.
 
-    Raises TryAgain, NodeSick, or the error after the pull was failed with it.
+    If the attempt loses its lease, the block ends without an exception. Raises TryAgain, NodeSick,
+    Stopped, Postponed, or the error after failing the pull with it.
     """
     current = Attempt(resources, pull_id, outbox, digest)
-    # What this tells is told by the new owner.
+    # The new owner of the lease reports how the step ends.
     with suppress(LeaseLost), _judged(current):
         yield current
 
@@ -63,10 +65,10 @@ def _judged(current: Attempt) -> Iterator[None]:
         _let_go_quietly(current)
         raise
     except Exception as error:
-        _log.exception("An exception that was not foreseen stopped a step of %s.", current.pull_id)
+        _log.exception("An unexpected exception stopped a step of the pull %s.", current.pull_id)
         raise _again(current, _internal(current, error)) from error
     except BaseException:
-        # The process is told to end: the next owner goes on at once.
+        # The process is being ended. Release the leases, so that the next owner need not wait.
         _let_go_quietly(current)
         raise
 
@@ -92,6 +94,6 @@ def _internal(current: Attempt, error: Exception) -> InternalError:
 
 
 def _let_go_quietly(current: Attempt) -> None:
-    """The leases that cannot be given back now expire by themselves."""
+    """Release the leases without recording anything. Those that cannot be released now expire."""
     with suppress(CatalogUnavailable, LeaseLost):
         let_go(current)

@@ -1,7 +1,8 @@
-"""The short way: the reference still names what is on the volume, so the pull is over.
+"""The fast path: the reference still names an image that is on the volume, so the pull completes.
 
-The image as it was linked is asked of the catalog; what the reference names now, of the registry,
-by a HEAD where that saves a counted pull. The same: nothing is read, planned or linked.
+The catalog says which image was linked; the registry says what the reference names now. It is asked
+by HEAD if it counts GETs of manifests against a limit. If both name the same manifest, nothing is
+read, planned or linked.
 """
 
 import time
@@ -23,8 +24,10 @@ from workers.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """`image`: what the reference still names, whole on the volume; else `named`: what it names
-    now, where that was asked for.
+    """What the catalog and the registry know.
+
+    `image`: the image that the reference still names, complete on the volume. Otherwise `named`:
+    what the reference names now, if it was fetched.
     """
 
     image: KnownImage | None
@@ -32,18 +35,21 @@ class Seen:
 
 
 def look(resources: Resources, pull: Pull) -> Seen:
-    """Whether there is anything to do. Raises what the registry raises."""
+    """Look for an image that makes the rest of the pull unnecessary.
+
+    Raises what the registry raises.
+    """
     reference = Reference.parse(pull.reference)
     with resources.catalog.begin() as tx:
         image = unchanged.known(tx, pull.reference, str(pull.platform))
     if image is None or not image.is_whole or not _is_laid_out(resources, pull, image):
         return Seen(None)
     if resources.unpack is not None and not image.is_proven:
-        # Who links it proves it.
+        # Its diff_ids are not verified yet; linking does that.
         return Seen(None)
     if pull.policy == "if-missing":
         return Seen(image)
-    # Also where nothing has to be asked it must be allowed to ask: this says so.
+    # Also called for a digest, which needs no request: it raises if the registry is not allowed.
     peeked = resources.registry.peek(reference)
     if image.named in {str(reference.pinned), str(peeked)}:
         return Seen(image)
@@ -54,14 +60,14 @@ def look(resources: Resources, pull: Pull) -> Seen:
 def complete(
     resources: Resources, begun: Begun, image: KnownImage, held: Holding, began: float
 ) -> Pull | None:
-    """Say so: the completed pull; None where the image, or the pull, has changed meanwhile.
+    """Complete the pull with this image. None if the image or the pull has changed in between.
 
-    `began`: time.monotonic() when the step did.
+    `began`: time.monotonic() at the beginning of the step.
     """
     finished_at = begun.now + timedelta(seconds=time.monotonic() - began)
     receipt = _receipt(begun.pull, image, finished_at)
-    # Where the registry was not asked this is no news of the tag: a pull that did ask, and is not
-    # over yet, knows better.
+    # Without a request (`if-missing`) the tag is known no better than before. So the image keeps
+    # its `resolved_at`: another pull may have asked since, and its newer answer must win.
     was_asked = begun.pull.policy != "if-missing"
     try:
         with resources.catalog.begin() as tx:
@@ -75,7 +81,7 @@ def complete(
                 fence=held.fence,
             )
             if pull is None:
-                # With the transaction goes the end of the step.
+                # The statement has ended the lease on the steps: roll that back.
                 raise _ChangedError
     except _ChangedError:
         return None

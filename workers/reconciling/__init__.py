@@ -1,15 +1,17 @@
-"""The reconciler: what keeps the promise when a message, a worker or all of Redis is lost.
+"""The reconciler: it keeps pulls going when a message, a worker or all of Redis is lost.
 
-    process.py   `towline reconcile`: any number of replicas, of which one is active
-    rounds.py    one look: what is open, what is lost, what is sent again and explained
-    missing.py   what is due and has no message, in two looks in a row
-    losses.py    what Redis has lost: answers, and messages of pulls that have no row yet
-    urgent.py    urgent pulls behind thousands of messages
-    backlog.py   which messages Redis holds, and since when workers have held theirs
-    pages.py     a long list is looked through page by page
-    census.py    which workers there are, and how much they can do at once
+PostgreSQL says what should be going on, and Redis says which messages are on their way. Work for
+which there is neither a lease nor a message is sent again.
 
-PostgreSQL says what should go on and Redis what is on its way; what neither holds is sent again.
-Each dispatch is claimed by its generation before it is sent, so that two reconcilers that both
-think they are the active one are harmless.
+    process    `towline reconcile`: any number of replicas, of which one is the leader
+    rounds     one round: what is open, what is lost, what is sent again and explained
+    losses     what Redis itself has lost: answers, and messages of pulls that have no row yet
+    backlog    which messages Redis holds, and since when workers have held theirs
+    urgent     records urgent pulls whose messages are behind thousands of others
+    pages      goes through a long list page by page
+    missing    what should run and has had no message in two rounds in a row
+    census     which workers there are, and how many tasks they can run at once
+
+Each dispatch is claimed by its generation before it is sent. So two reconcilers that both believe
+to be the leader do no harm: only one of them can claim it.
 """

@@ -1,10 +1,12 @@
-"""Which messages are on their way, as Redis holds them: page by page, however many there are.
+"""Which messages are on their way. They are read from Redis page by page, however many there are.
 
-A message in a queue's list is on its way. One that a worker has fetched but not acknowledged has
-two readings: the worker is about to take a lease, or it was killed, and its message stays there for
-a day. What tells them apart is when the message was first seen there; each look notes that. Where a
-killed worker's message asks for a pull that has no row yet, it is all there is of the pull, and is
-given back to its queue.
+A message in a queue's list is on its way. A message that a worker has fetched and not acknowledged
+may mean two things. The worker is about to take a lease; or it was killed, and the message stays
+there for a day. To tell them apart, each round notes which of these messages are there, so that it
+is known for how long.
+
+If a killed worker's message asks for a pull that has no row yet, nothing else knows of the pull. So
+that message is put back into its queue.
 """
 
 import base64
@@ -30,8 +32,8 @@ _EPOCH_KEY = "towline:epoch"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One of ours. `digest`: of a layer's message. `since`: when it was first seen fetched and not
-    acknowledged, by this process's monotonic clock; None for one in a list.
+    """A message of ours. `digest`: None unless it is for a layer. `since`: the time.monotonic() at
+    which it was first seen fetched and not acknowledged; None for a message in a queue's list.
     """
 
     task: str
@@ -51,9 +53,11 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`epoch`: the value of our key, None once Redis has lost everything; a result store apart has
-    it, too. `run_id`: of each server; None where it is not told. `unacknowledged`: how many
-    messages workers have fetched.
+    """Which data Redis holds, and which run of its server answered.
+
+    `epoch`: the value of a key of ours; None once Redis has lost everything. A separate result
+    store has the same key. `run_id`: of the server, or of both; None if a server does not say.
+    `unacknowledged`: how many messages workers have fetched and not acknowledged.
     """
 
     epoch: str | None
@@ -71,35 +75,39 @@ class Request:
 
 
 class Backlog:
-    """A look into the broker, again and again. Raises QueueUnavailable."""
+    """Reads the broker's messages, and remembers since when fetched ones have been there.
+
+    Raises QueueUnavailable.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._connection = app.connection_for_read()
         self._first_seen: dict[str, float] = {}
-        self._results = _results_apart(app)
-        # What the result store told last: one that is away has not lost anything yet.
-        self._told_by_results: tuple[str | None, str | None] | None = None
+        self._results = _separate_results(app)
+        # The result store's last epoch and run. While it is unavailable these are still assumed:
+        # nothing is known to be lost.
+        self._seen_in_results: tuple[str | None, str | None] | None = None
 
     def close(self) -> None:
-        """Let go of Redis."""
+        """Close the connection to Redis."""
         with suppress(OperationalError, RedisError, OSError):
             self._connection.release()
 
     def watch(self) -> None:
-        """Note which messages are in workers' hands by now."""
+        """Note which messages workers have fetched and not acknowledged by now."""
         with _asking():
             self._note_fetched()
 
     def pages(self, queues: Collection[str]) -> Iterator[list[Message]]:
-        """The messages of these queues' lists, the newest first, then all that workers fetched."""
+        """The messages in these queues' lists, the newest first; then all fetched ones."""
         with _asking():
-            # The lists first: what a worker fetches during the look is seen twice, not never.
+            # The lists come first: a message that is fetched in between is seen twice, not never.
             for queue in queues:
                 yield from self._queued(queue)
             yield from self._fetched()
 
     def read(self, pull_ids: Collection[str], digests: Collection[str]) -> Messages:
-        """What is on its way for these pulls, or of any pull for these layers."""
+        """The messages on their way for these pulls; for layers, those of any pull."""
         messages = Messages()
         kinds = {
             contract.PULL_IMAGE: messages.coordinators,
@@ -119,41 +127,43 @@ class Backlog:
         """Which data Redis holds, and which run of its server answers; in one round trip."""
         with _asking(), self._client.pipeline(transaction=False) as pipe:
             pipe.hlen(self._unacknowledged)
-            fetched, epoch, run_id = _told(pipe)
+            fetched, epoch, run_id = _execute(pipe)
         if self._results is not None:
             with suppress(RedisError, OSError), self._results.pipeline(transaction=False) as pipe:
-                *_, of_results, run_of_results = _told(pipe)
-                self._told_by_results = of_results, run_of_results
-            if self._told_by_results is None:
+                *_, epoch_of_results, run_of_results = _execute(pipe)
+                self._seen_in_results = epoch_of_results, run_of_results
+            if self._seen_in_results is None:
                 return Identity(epoch, None, fetched)
-            of_results, run_of_results = self._told_by_results
-            epoch = epoch if epoch == of_results else None
+            epoch_of_results, run_of_results = self._seen_in_results
+            # If either of the two servers has lost its data, that counts as a loss of everything.
+            epoch = epoch if epoch == epoch_of_results else None
             run_id = f"{run_id} {run_of_results}" if run_id and run_of_results else None
         return Identity(epoch, run_id, fetched)
 
     def begin_epoch(self, value: str) -> None:
-        """From now on Redis knows something."""
+        """Write our key, whose absence will tell that Redis has lost everything."""
         with _asking():
             self._client.set(_EPOCH_KEY, value)
         if self._results is not None:
-            # One that is away is found to have lost everything once it is back.
+            # If it is unavailable now, its epoch will differ later, which counts as a loss.
             with suppress(RedisError, OSError):
                 self._results.set(_EPOCH_KEY, value)
 
     def stale_pulls(self, seconds: float) -> dict[str, str]:
-        """Pull ids, by the tags of messages that workers have held for this long, and not because
-        their time has not come.
+        """The pulls whose messages workers have held for this long, by the messages' tags.
+
+        Messages that wait for their ETA in a worker are left out.
         """
         with _asking():
             self._note_fetched()
             oldest = time.monotonic() - seconds
             tags = [tag for tag, since in self._first_seen.items() if since <= oldest]
             raws = self._client.hmget(self._unacknowledged, tags) if tags else []
-        asked = {tag: _due_pull(raw) for tag, raw in zip(tags, raws, strict=True) if raw}
-        return {tag: pull_id for tag, pull_id in asked.items() if pull_id is not None}
+        due = {tag: _due_pull(raw) for tag, raw in zip(tags, raws, strict=True) if raw}
+        return {tag: pull_id for tag, pull_id in due.items() if pull_id is not None}
 
     def newest_requests(self, queue: str, most: int) -> list[Request]:
-        """Of a queue that holds more than that, what its newest messages ask for."""
+        """What the `most` newest messages of this queue ask for; nothing if it holds no more."""
         with _asking():
             if self._client.llen(queue) <= most:
                 return []
@@ -161,7 +171,7 @@ class Backlog:
         return [request for raw in raws if (request := _request(raw))]
 
     def give_back(self, tag: str) -> None:
-        """Put a fetched message into its queue again, for another worker."""
+        """Put a fetched message back into its queue, for another worker."""
         with _asking():
             channel: Any = self._connection.default_channel
             channel.qos.restore_by_tag(tag)
@@ -194,7 +204,7 @@ class Backlog:
             ]
 
     def _note_fetched(self) -> list[str]:
-        """The tags of what is fetched and not acknowledged."""
+        """The tags of all messages that are fetched and not acknowledged."""
         now = time.monotonic()
         tags = [
             tag.decode() if isinstance(tag, bytes) else str(tag)
@@ -209,21 +219,21 @@ class Backlog:
         return str(channel.unacked_key)
 
 
-def _results_apart(app: Celery) -> Any:
-    """The way to the result store; None where the broker is that, too."""
+def _separate_results(app: Celery) -> Any:
+    """A client of the result store; None if that is the broker, or is not Redis."""
     backend: Any = app.backend
     if app.conf.result_backend == app.conf.broker_url or not isinstance(backend, RedisBackend):
         return None
     return backend.client
 
 
-def _told(pipe: Any) -> list[Any]:
-    """What was asked before, our key, and the run of the server. Raises the server's own errors."""
+def _execute(pipe: Any) -> list[Any]:
+    """Run the pipeline. Its answers, then our key, then the server's run. Raises RedisError."""
     *before, epoch, server = pipe.get(_EPOCH_KEY).info("server").execute(raise_on_error=False)
     for answer in (*before, epoch):
         if isinstance(answer, RedisError):
             raise answer
-    # An ACL may refuse INFO, and not every server has a run.
+    # An ACL may refuse INFO, and not every server has a `run_id`.
     run_id = server.get("run_id") if isinstance(server, dict) else None
     return [*before, epoch.decode() if isinstance(epoch, bytes) else epoch, run_id]
 
@@ -242,7 +252,7 @@ def _away() -> QueueUnavailable:
 
 def _parsed(raws: Iterable[bytes]) -> Iterator[Message]:
     for raw in raws:
-        # What others put into our queues is none of our business.
+        # Messages of others in our queues are skipped.
         with suppress(KeyError, TypeError, ValueError):
             if message := _message(json.loads(raw), None):
                 yield message
@@ -259,7 +269,7 @@ def _message(raw: Any, since: float | None) -> Message | None:
     headers = raw["headers"]
     task = headers["task"]
     if task == contract.PULL_IMAGE:
-        # Its id says all; its arguments need not be read.
+        # The id is the pull id, so the arguments need not be parsed.
         return Message(task, str(headers["id"]), None, since)
     if task not in {contract.RESUME_PULL, contract.LINK_IMAGE, contract.FETCH_LAYER}:
         return None
@@ -269,25 +279,27 @@ def _message(raw: Any, since: float | None) -> Message | None:
 
 
 def _due_pull(raw: bytes) -> str | None:
-    """Which pull a fetched message asks for; None for any other, and before its time has come."""
+    """The pull that a fetched message asks for; None for any other message, and before its ETA."""
     try:
         message, *_ = json.loads(raw)
         body = json.loads(base64.b64decode(message["body"]))
         # Messages of Celery's first protocol have no headers.
-        told = body if isinstance(body, dict) else message["headers"]
-        if told["task"] != contract.PULL_IMAGE:
+        headers = body if isinstance(body, dict) else message["headers"]
+        if headers["task"] != contract.PULL_IMAGE:
             return None
-        eta = told.get("eta")
+        eta = headers.get("eta")
         if eta is not None and datetime.fromisoformat(eta).astimezone() > datetime.now(UTC):
             return None
-        return str(told["id"])
+        return str(headers["id"])
     except (KeyError, TypeError, ValueError):
         return None
 
 
 def _request(raw: bytes) -> Request | None:
-    """What a message of `towline.pull_image` asks for; None for any other, for one that is not due
-    yet or may expire, and for one with callbacks: its own task reads all of that.
+    """What a message of `towline.pull_image` asks for; None for any other message.
+
+    None as well if it has an ETA, may expire, or carries callbacks: only its own task handles
+    these.
     """
     try:
         message = json.loads(raw)

@@ -1,4 +1,4 @@
-"""Which workers there are: asked in the background, since Celery waits for the slowest answer."""
+"""Which workers there are. Asked in the background, since Celery waits for the slowest answer."""
 
 import logging
 import threading
@@ -17,13 +17,16 @@ _log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 1.0
 _EVERY_SECONDS = 10.0
-# A worker that is silent for this long is gone.
+# A worker that has not answered for this long counts as gone.
 _FORGOTTEN_SECONDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many tasks of a kind can run at once, over all workers; 0 where nobody consumes it."""
+    """How many layers, and how many pulls, all workers together can run at once.
+
+    0 if no worker consumes the queue.
+    """
 
     layer_slots: int
     pull_slots: int
@@ -37,7 +40,7 @@ class _Worker:
 
 
 class Workers:
-    """The workers that answered lately."""
+    """The workers that have answered within the last 45 seconds."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -47,7 +50,10 @@ class Workers:
         self._thread: threading.Thread | None = None
 
     def count(self) -> Census | None:
-        """What is known by now, None before the first answer; asks anew from time to time."""
+        """The slots that are known by now, None before the first answer. Never waits.
+
+        Asks the workers again if the last time was ten seconds ago; the answer counts next time.
+        """
         now = time.monotonic()
         if now - self._asked_at > _EVERY_SECONDS and not self._is_asking():
             self._asked_at = now
@@ -56,11 +62,13 @@ class Workers:
         if not self._answered:
             return None
         alive = [
-            one for one in self._known.copy().values() if now - one.seen_at < _FORGOTTEN_SECONDS
+            worker
+            for worker in self._known.copy().values()
+            if now - worker.seen_at < _FORGOTTEN_SECONDS
         ]
         return Census(
-            sum(one.slots for one in alive if contract.LAYERS in one.queues),
-            sum(one.slots for one in alive if contract.PULLS in one.queues),
+            sum(worker.slots for worker in alive if contract.LAYERS in worker.queues),
+            sum(worker.slots for worker in alive if contract.PULLS in worker.queues),
         )
 
     def _is_asking(self) -> bool:
@@ -72,7 +80,7 @@ class Workers:
             queues: Mapping[str, Any] = inspect.active_queues() or {}
             stats: Mapping[str, Any] = inspect.stats() or {}
         except (OperationalError, RedisError, OSError) as error:
-            _log.warning("The workers cannot be asked: %s", error)
+            _log.warning("The workers cannot be counted, since Redis did not answer: %s", error)
             return
         now = time.monotonic()
         for name in queues.keys() & stats.keys():

@@ -1,8 +1,9 @@
-"""What is lost with Redis or in it, and stands in no row: answers, and pulls before their row.
+"""Losses in Redis that PostgreSQL does not show: answers, and messages of pulls without a row.
 
-Redis may lose everything: a key of ours is gone then. Another run of its server may lose what was
-written last, by an append-only file or a replica that lagged behind. And a worker may be killed
-between the fetch of a message and what it was to do.
+There are three kinds. Redis may lose everything; then a key of ours is gone. A restart or a
+failover may lose what was written last, since an append-only file or a replica lags behind; then
+the server has another `run_id`. And a worker may be killed after it has fetched the message of a
+pull and before it has recorded the pull.
 """
 
 import logging
@@ -18,14 +19,14 @@ from workers.reconciling.backlog import Backlog, Identity
 
 _log = logging.getLogger(__name__)
 
-# When Redis has lost everything, pulls that ended within this time are answered once more.
+# If Redis has lost everything, pulls that ended within this time are answered again.
 _ANSWERED_AGAIN_SECONDS = 3600.0
-# What a run of Redis wrote within this time before its end may be missing in the next.
+# A new run of Redis may lack what the last one wrote within this time before its end.
 _UNWRITTEN_SECONDS = 60.0
 
 
 class Losses:
-    """Remembers from one look to the next which Redis it saw."""
+    """Finds losses, by remembering which data and which run of Redis it saw in the last round."""
 
     def __init__(self, catalog: Catalog, backlog: Backlog, lease_seconds: float) -> None:
         self._catalog = catalog
@@ -35,36 +36,46 @@ class Losses:
         self._identified_at = 0.0
 
     def look(self) -> None:
-        """Find what is lost, and make good for it. Raises QueueUnavailable, CatalogUnavailable."""
+        """Find what is lost, and have it answered or sent again.
+
+        Raises QueueUnavailable, CatalogUnavailable.
+        """
         now = time.monotonic()
-        standing = self._backlog.identity()
-        if standing != self._identity:
+        identity = self._backlog.identity()
+        if identity != self._identity:
             with self._catalog.begin() as tx:
                 known = fleet.view(tx)
-            standing = self._begin_epoch(standing, known, now)
-        self._identity, self._identified_at = standing, now
-        if standing.unacknowledged:
+            identity = self._begin_epoch(identity, known, now)
+        self._identity, self._identified_at = identity, now
+        if identity.unacknowledged:
             self._give_back()
 
-    def _begin_epoch(self, standing: Identity, known: FleetView, now: float) -> Identity:
-        epoch = standing.epoch
+    def _begin_epoch(self, identity: Identity, known: FleetView, now: float) -> Identity:
+        """Redis is not what this process saw last. Compare it with what the catalog remembers, and
+        have pulls answered again whose answers may be lost.
+        """
+        epoch = identity.epoch
         if epoch is None or epoch != known.broker_epoch:
             if known.broker_epoch is not None:
-                self._answer_again("Redis has lost what it knew", _ANSWERED_AGAIN_SECONDS)
+                self._answer_again("Redis has lost its data", _ANSWERED_AGAIN_SECONDS)
             epoch = uuid4().hex
             self._backlog.begin_epoch(epoch)
-        elif standing.run_id == known.broker_run_id:
-            return standing
-        elif None not in (standing.run_id, known.broker_run_id):
-            # As long as the run before may have been gone, and what it may not have written out.
+        elif identity.run_id == known.broker_run_id:
+            return identity
+        elif None not in (identity.run_id, known.broker_run_id):
+            # The time since the last run was seen, and what that may not have written before.
             unseen = now - self._identified_at if self._identity else _ANSWERED_AGAIN_SECONDS
-            self._answer_again("Redis was started again or replaced", unseen + _UNWRITTEN_SECONDS)
+            self._answer_again("Redis was restarted or replaced", unseen + _UNWRITTEN_SECONDS)
         with self._catalog.begin() as tx:
-            fleet.begin_epoch(tx, epoch, standing.run_id)
-        return replace(standing, epoch=epoch)
+            fleet.begin_epoch(tx, epoch, identity.run_id)
+        return replace(identity, epoch=epoch)
 
     def _answer_again(self, reason: str, since_seconds: float) -> None:
-        """In batches, each for itself: a long history ends no round, and no batch comes twice."""
+        """Have the pulls that ended within this time answered again.
+
+        Each batch is a transaction: if the database fails in between, the next round continues with
+        the pulls that are left.
+        """
         again, batch = 0, recovery.BATCH
         while batch == recovery.BATCH:
             with self._catalog.begin() as tx:
@@ -73,8 +84,9 @@ class Losses:
         _log.warning("%s: %s pulls are answered again.", reason, again)
 
     def _give_back(self) -> None:
-        """A worker was killed between the fetch of a pull's message and its row: nothing else knows
-        of that pull, and Redis would bring its message again after a day.
+        """Put the message of a pull without a row back into its queue, if a worker has held it for
+        one lease time. That worker was killed: nothing else knows of the pull, and Celery would
+        redeliver its message after a day only.
         """
         stale = self._backlog.stale_pulls(self._lease_seconds)
         if not stale:

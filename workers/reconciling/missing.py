@@ -1,14 +1,15 @@
-"""What is lost: due in PostgreSQL and without a message in Redis, in two looks in a row.
+"""Find work that is lost: due in PostgreSQL and without a message in Redis, in two rounds in a row.
 
-PostgreSQL is read first and Redis second; a message is in no list for a moment while a worker
-fetches it, so that one look alone proves nothing.
+One round proves nothing. PostgreSQL is read first and Redis second, and a message that a worker is
+just fetching is in no list for a moment.
 
-A message that was fetched before a lease expired was the dead owner's, or one that found the lease
-taken: it proves nothing either. One that was fetched later counts for one lease time, in which its
-worker takes a lease, or is dead as well.
+A fetched message does not always mean that a worker will do the work. If it was fetched before the
+lease expired, it was the dead owner's own, or its task found the lease taken: it does not count. If
+it was fetched later, it counts for one lease time. By then its worker has taken a lease, or is dead
+as well.
 
-    fetched ─ lease ─ renew ─ ✝ ─ ─ ─ ─ expired │ look: missing │ look: lost, sent again
-    └───── seen in each look: older than that ──┘
+    fetched ─ lease ─ renew ─ ✝ ─ ─ ─ ─ expired │ round: missing │ round: lost, sent again
+    └──── seen in each round: older than that ──┘
 """
 
 import time
@@ -34,8 +35,8 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Links and coordinators that should run and layers that should be fetched; no lease covers
-    them. `unsettled`: pulls that have ended, and whose layout a link should put right.
+    """Work that should be done and that no lease covers: pulls to link, pulls to resolve, layers to
+    fetch. `unsettled`: ended pulls whose layout a link should correct.
     """
 
     links: Sequence[DuePull] = ()
@@ -48,8 +49,9 @@ class Due:
 
 
 class Missing:
-    """Remembers from one look to the next what had no message. Raises QueueUnavailable,
-    CatalogUnavailable.
+    """Finds lost work, by remembering what had no message in the last round.
+
+    Raises QueueUnavailable, CatalogUnavailable.
     """
 
     def __init__(self, catalog: Catalog, backlog: Backlog, lease_seconds: float) -> None:
@@ -59,29 +61,32 @@ class Missing:
         self._seen: frozenset[_Key] = frozenset()
 
     def find(self, due: Due, looked_at: float) -> Due:
-        """What of this was without a message in the look before, too: at most a batch of layers.
-        `looked_at`: when PostgreSQL was read, by the monotonic clock.
+        """The part of this work that has no message now and had none in the last round. At most a
+        batch of layers.
+
+        `looked_at`: the time.monotonic() at which PostgreSQL was read.
         """
-        before, missing = self._seen, self._without_message(due, looked_at)
+        missing = self._without_message(due, looked_at)
+        twice = self._seen & missing
         lost = Due(
-            [one for one in due.links if _of_link(one) in before & missing],
-            [one for one in due.coordinators if _of_coordinator(one) in before & missing],
-            [one for one in due.layers if _of_layer(one) in before & missing][: recovery.BATCH],
-            [one for one in due.unsettled if _of_unsettled(one) in before & missing],
+            [pull for pull in due.links if _of_link(pull) in twice],
+            [pull for pull in due.coordinators if _of_coordinator(pull) in twice],
+            [layer for layer in due.layers if _of_layer(layer) in twice][: recovery.BATCH],
+            [pull_id for pull_id in due.unsettled if _of_unsettled(pull_id) in twice],
         )
-        # What is sent now begins from nothing.
+        # This work is sent now. It counts as lost again only after two more rounds.
         self._seen = missing - _keys(lost).keys()
         return lost
 
     def forget(self) -> None:
-        """Nothing is due: the next look is a first one."""
+        """Nothing is due: the next round is a first one."""
         self._seen = frozenset()
 
     def _without_message(self, due: Due, looked_at: float) -> frozenset[_Key]:
         if not due:
             return frozenset()
         search = _Search(self._catalog, due, looked_at, self._lease_seconds)
-        # Urgent coordinators stand in the queue that is read first.
+        # Coordinators of urgent pulls are sent to the control queue.
         queues = (
             [contract.CONTROL, contract.PULLS]
             if due.links or due.coordinators or due.unsettled
@@ -96,23 +101,25 @@ class Missing:
 
 
 class _Search:
-    """`missing`: what has no message by now, and when the lease on it expired, by the monotonic
-    clock; long ago where none did.
+    """A search through the messages for those that belong to due work.
+
+    `missing`: the work without a message so far, with the time.monotonic() at which its lease
+    expired; minus infinity if no lease did.
     """
 
     def __init__(self, catalog: Catalog, due: Due, looked_at: float, lease_seconds: float) -> None:
         self._catalog = catalog
-        # What was seen earlier than this has had its time.
+        # A message that was fetched before this has had one lease time, and no longer counts.
         self._since = time.monotonic() - lease_seconds
         self._registries: dict[str, str | None] = {}
-        self._digests = {str(one.digest) for one in due.layers}
+        self._digests = {str(layer.digest) for layer in due.layers}
         self.missing = {
             key: float("-inf") if silent_seconds is None else looked_at - silent_seconds
             for key, silent_seconds in _keys(due).items()
         }
 
     def look_through(self, page: Iterable[Message]) -> None:
-        """Strike out what these messages are for."""
+        """Remove the work that these messages are for from `missing`."""
         fetching = []
         for message in page:
             if message.digest is None:
@@ -142,12 +149,12 @@ class _Search:
 
 
 def _keys(due: Due) -> dict[_Key, float | None]:
-    """All of them, each with the seconds since the lease on it expired."""
+    """The keys of this work, with the seconds since its lease expired; None if no lease did."""
     return {
-        **{_of_link(one): one.silent_seconds for one in due.links},
-        **{_of_coordinator(one): one.silent_seconds for one in due.coordinators},
-        **{_of_layer(one): one.silent_seconds for one in due.layers},
-        **{_of_unsettled(one): None for one in due.unsettled},
+        **{_of_link(pull): pull.silent_seconds for pull in due.links},
+        **{_of_coordinator(pull): pull.silent_seconds for pull in due.coordinators},
+        **{_of_layer(layer): layer.silent_seconds for layer in due.layers},
+        **{_of_unsettled(pull_id): None for pull_id in due.unsettled},
     }
 
 

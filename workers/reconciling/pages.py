@@ -1,5 +1,6 @@
-"""A long list is looked through page by page, each of them in two rounds in a row: what is missing
-in one alone is not lost. Pure.
+"""Go through a long list page by page, with each page in two rounds in a row.
+
+Work counts as lost only if it is missing twice, so it must be on the page twice.
 """
 
 from collections.abc import Sequence
@@ -9,17 +10,22 @@ Key = TypeVar("Key")
 
 
 class Pages(Generic[Key]):
-    """`after`: the page to look at now begins behind this key; the list begins behind `start`."""
+    """A position in a list that is ordered by a key.
+
+    `after`: the current page begins after this key. `start`: the list begins after it.
+    """
 
     def __init__(self, size: int, start: Key) -> None:
         self.after = start
         self._start = start
         self._size = size
-        # Where the next page begins; None before this one was looked at.
+        # The key after which the next page begins; None before the first round of this page.
         self._next: Key | None = None
 
     def looked_at(self, keys: Sequence[Key]) -> None:
-        """These stood on the page, in order: as many as it holds where more may follow."""
+        """A round has read the page and found these keys, in order. A full page means that more may
+        follow; after any other the list begins again.
+        """
         if self._next is None:
             self._next = keys[-1] if len(keys) == self._size else self._start
         else:

@@ -1,6 +1,7 @@
-"""One round of looking: what is open, what is on its way, and what has to be sent again.
+"""One round of the reconciler: what is open, what is on its way, and what has to be sent again.
 
-However many pulls are under way, a round looks at a page of them, and at those that move.
+However many pulls are under way, a round reads one page of them. In addition it reads those that
+have a message, page by page, and those whose time to wait has just passed.
 """
 
 import logging
@@ -26,15 +27,19 @@ from workers.reconciling.urgent import Urgent
 
 _log = logging.getLogger(__name__)
 
-# The task that ended a pull answers it within this time, or does not.
+# The task that ended a pull answers it. If it has not within this time, the reconciler does.
 _ANSWER_GRACE_SECONDS = 3.0
 
-# To tell why thousands wait in the line may take a hundredth of the database's time.
+# Explaining why thousands of pulls wait for their turn takes the database some time. The pause
+# after that is longer by this factor, so that it takes at most a hundredth of the time.
 _LINE_REST = 100
 
 
 class Rounds:
-    """Remembers from one round to the next what it found missing. Raises CatalogUnavailable."""
+    """The rounds of one reconciler, which remembers from each round what it found missing.
+
+    Raises CatalogUnavailable.
+    """
 
     def __init__(self, app: App, catalog: Catalog, settings: Settings) -> None:
         self._app = app
@@ -54,11 +59,11 @@ class Rounds:
         self._line_after = ""
 
     def close(self) -> None:
-        """Let go of Redis."""
+        """Close the connection to Redis."""
         self._backlog.close()
 
     def look(self, work: Unfinished) -> bool:
-        """One round over this work; whether there was any."""
+        """Run one round. Whether there was any work."""
         self._notice_outage()
         try:
             self._losses.look()
@@ -66,12 +71,12 @@ class Rounds:
                 self._backlog.watch()
                 self._urgent.record()
         except QueueUnavailable as error:
-            _log.warning("%s Nothing is sent until it can.", error)
+            _log.warning("%s Nothing is sent until it is back.", error)
             return work.any
         if not work.any:
             self._missing.forget()
             if self._counted is None or not self._counted.layer_slots:
-                # A first pull goes by the slots, too.
+                # So that the slots are known when the first pull arrives.
                 self._count_workers()
             return False
         outbox = Outbox()
@@ -82,12 +87,12 @@ class Rounds:
         admitted = admit(self._catalog)
         outbox.resume(admitted)
         deliver(self._app, self._catalog, outbox)
-        self._explain([*page, *(one.pull_id for one in admitted)])
+        self._explain([*page, *(pull.pull_id for pull in admitted)])
         return True
 
     def _notice_outage(self) -> None:
-        """While the database was away, or this process stood still, no lease could be renewed: no
-        worker is declared dead for one lease time after it.
+        """After an outage of the database, send no layer again for one lease time: workers that are
+        alive could not renew their leases. The same holds if this process itself was stopped.
         """
         now = time.monotonic()
         if self._looked_at is not None and now - self._looked_at > max(self._lease_seconds, 15):
@@ -103,7 +108,7 @@ class Rounds:
         outbox.end([*overdue, *unanswered])
 
     def _next_page(self) -> list[str]:
-        """The pulls to look at now."""
+        """The ids of the pulls to check in this round."""
         with self._catalog.begin() as tx:
             leases.bound(tx)
             step_leases.bound(tx, step_leases.of_pull("%"), self._lease_seconds)
@@ -133,7 +138,7 @@ class Rounds:
         for layer in lost.layers:
             self._dispatch(layer, outbox)
         for pull_id in lost.unsettled:
-            _log.info("The layout of the pull %s is compared with its image.", pull_id)
+            _log.info("Sent again: the check of the layout of the pull %s.", pull_id)
         outbox.links += lost.unsettled
 
     def _claim(self, pull: DuePull, into: list[str]) -> None:

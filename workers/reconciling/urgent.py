@@ -1,8 +1,8 @@
-"""Urgent pulls that were sent by name, behind thousands of others in their queue.
+"""Record urgent pulls that were sent by name and are behind thousands of others in their queue.
 
-A queue of Redis has no order but that of arrival, and what a message asks for is known once its row
-stands. So the reconciler looks at the newest messages of a long queue and records those that are
-urgent. They are admitted by their rows then; their own messages find the row when they come.
+A Redis queue is in order of arrival, and a pull's priority counts only once it has a row. So the
+reconciler reads the newest messages of a long queue and records the urgent pulls among them. Those
+are then admitted by their rows. Their own messages find the row when they are read at last.
 """
 
 import logging
@@ -18,12 +18,13 @@ from workers.reconciling.backlog import Backlog, Request
 
 _log = logging.getLogger(__name__)
 
-# A shorter queue is read as soon by the workers. What comes between two looks is hardly more.
+# How many of the newest messages are read. Workers read a shorter queue just as fast, and between
+# two rounds hardly more than this arrive.
 _NEWEST = 200
 
 
 class Urgent:
-    """Remembers from one look to the next which pulls it has recorded."""
+    """Records urgent pulls, and remembers which ones it recorded in the last round."""
 
     def __init__(self, catalog: Catalog, backlog: Backlog) -> None:
         self._catalog = catalog
@@ -31,7 +32,7 @@ class Urgent:
         self._recorded: set[str] = set()
 
     def record(self) -> None:
-        """Record the urgent ones. Raises QueueUnavailable, CatalogUnavailable."""
+        """Record the urgent pulls of the queue. Raises QueueUnavailable, CatalogUnavailable."""
         found = self._backlog.newest_requests(contract.PULLS, _NEWEST)
         urgent = {new.id: new for request in found if (new := _urgent(request))}
         fresh = [new for pull_id, new in urgent.items() if pull_id not in self._recorded]
@@ -44,7 +45,10 @@ class Urgent:
 
 
 def _urgent(request: Request) -> NewPull | None:
-    """None also for what cannot be read: its own task says what is wrong with it."""
+    """The row of an urgent pull; None for any other.
+
+    None for an invalid request as well: its own task reports what is wrong with it.
+    """
     if not contract.is_pull_id(request.pull_id):
         return None
     try:

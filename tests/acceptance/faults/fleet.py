@@ -21,7 +21,7 @@ class Reconciler(Worker):
     def ready(self) -> bool:
         """Whether it watches. Fails the test when it died instead."""
         assert self.process.poll() is None, self.log.read_text()
-        return "The reconciler is watching." in self.log.read_text()
+        return "The reconciler has started." in self.log.read_text()
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A driver with a database and a volume of its own, and little patience."""
+"""A driver with its own database and volume, and with a short stall time."""
 
 from collections.abc import Iterator
 from pathlib import Path

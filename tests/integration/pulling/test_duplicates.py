@@ -1,4 +1,4 @@
-"""Many pulls of one image: one download, few messages, and all of them complete together."""
+"""Many pulls of one image: one download, few messages, and they complete together."""
 
 from contextlib import suppress
 
@@ -23,7 +23,7 @@ def registry_of_one(registry: FakeRegistry) -> FakeRegistry:
 
 
 def plan_many(driver: Driver, registry: FakeRegistry) -> list[str]:
-    """Their ids; the first one alone has messages."""
+    """Plan many pulls of one image; only the first has messages. Their ids."""
     asked = {"reference": f"{registry.host}/team/app:1", "platform": "linux/amd64"}
     plan = driver.plan("0", asked)
     assert plan is not None
@@ -46,13 +46,17 @@ def test_all_pulls_of_an_image_are_complete_with_the_first(
     assert sorted(driver.outbox.ended) == sorted(ids)
     receipts = [driver.row(pull_id).receipt for pull_id in ids]
     assert all(receipts)
-    told = [
-        (one["pull_id"], one["bytes_fetched"], {layer["source"] for layer in one["layers"]})
-        for one in receipts
-        if one
+    fetched = [
+        (
+            receipt["pull_id"],
+            receipt["bytes_fetched"],
+            {layer["source"] for layer in receipt["layers"]},
+        )
+        for receipt in receipts
+        if receipt
     ]
-    assert told[0] == ("0", sum(map(len, LAYERS)), {"network"})
-    assert told[1:] == [(pull_id, 0, {"joined"}) for pull_id in ids[1:]]
+    assert fetched[0] == ("0", sum(map(len, LAYERS)), {"network"})
+    assert fetched[1:] == [(pull_id, 0, {"joined"}) for pull_id in ids[1:]]
     assert driver.sql("SELECT count(*) FROM pull_layers WHERE has_message") == [(0,)]
 
 
@@ -69,7 +73,7 @@ def test_more_than_a_batch_is_completed_by_one_message_after_the_other(
         assert len(driver.outbox.links) == 1
         driver.link(driver.outbox.links.pop())
     assert sorted(driver.outbox.ended) == sorted(ids)
-    # Five with each message.
+    # Each message completes five pulls: its own and a batch of four.
     assert links == 3
 
 
@@ -80,7 +84,7 @@ def test_pulls_that_follow_go_on_when_their_leader_is_cancelled(
     digests = [layer.digest for layer in driver.layers("0")]
     driver.fetch("0", digests[0])
     cancel_pull(driver.resources.catalog, "0")
-    # The messages of the cancelled pull come, and find its followers.
+    # The messages of the cancelled pull arrive, and are passed on to its followers.
     for digest in digests[1:]:
         driver.fetch("0", digest)
     assert [message.pull_id for message in driver.outbox.layers] == ["1", "1"]
@@ -97,7 +101,7 @@ def land_all(driver: Driver) -> None:
 
 
 def link_all(driver: Driver) -> list[str]:
-    """Send each link, and those that it leads to. The pulls that were linked, in order."""
+    """Run each link, and the links that it sends. The linked pulls, in order."""
     linked = []
     while driver.outbox.links:
         linked.append(driver.outbox.links.pop(0))
@@ -130,7 +134,7 @@ def test_pulls_that_asked_after_the_tag_moved_back_move_it_back(
     driver.outbox.links.clear()
     driver.change("UPDATE pulls SET resolved_at = now() + interval '1 s' WHERE id IN ('3', '5')")
     land_all(driver)
-    # The older ones are complete with the first, and the tag moves with one of the newer.
+    # The older pulls complete with the first one. The tag moves back with a newer pull.
     assert link_all(driver) == ["0", "3"]
     assert {driver.row(pull_id).state for pull_id in ids} == {"complete"}
     named = "SELECT digest FROM images JOIN manifests ON manifests.id = manifest_id"
@@ -150,12 +154,12 @@ def test_pulls_whose_image_was_removed_are_linked_once_more(
     assert driver.sql("SELECT count(*) FROM images") == [(1,)]
 
 
-def test_the_image_names_the_index_of_those_who_asked_last(
+def test_the_image_names_the_index_of_the_latest_resolution(
     driver: Driver, registry_of_one: FakeRegistry
 ) -> None:
     plan_many(driver, registry_of_one)
     land_all(driver)
-    # While they were fetched the tag came to name the same manifest through an index, and lost it.
+    # During the downloads, the tag named the same manifest through an index for a while.
     other = driver.row("0").manifest_digest
     driver.change(
         "INSERT INTO indexes (digest, media_type, size_bytes, schema_version, document)"
@@ -182,12 +186,12 @@ def test_pulls_of_an_image_whose_first_is_cancelled_before_its_link_go_on(
     assert {driver.row(pull_id).state for pull_id in ids[1:]} == {"complete"}
 
 
-def test_pulls_that_all_make_a_wrong_claim_fail_one_by_one_without_a_look(
+def test_pulls_with_the_same_wrong_claim_fail_one_after_the_other(
     driver: Driver, registry_of_one: FakeRegistry
 ) -> None:
     ids = plan_many(driver, registry_of_one)
     land_all(driver)
     driver.change("UPDATE pull_layers SET size_bytes = size_bytes + 1")
     assert sorted(link_all(driver)) == sorted(ids)
-    told = {(driver.row(pull_id).state, driver.row(pull_id).error_class) for pull_id in ids}
-    assert told == {("failed", "InvalidManifest")}
+    ends = {(driver.row(pull_id).state, driver.row(pull_id).error_class) for pull_id in ids}
+    assert ends == {("failed", "InvalidManifest")}

@@ -1,4 +1,4 @@
-"""What ends a pull after its tries, or by surprise, and what does not end it."""
+"""Errors that fail a pull after its tries, and errors that do not fail it."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ SMALL_DIGEST = Digest.parse(digest_of(SMALL))
     ("fault", "kind", "tries"),
     [
         (Corrupt(path="blobs/sha256"), errors.DigestMismatch, 3),
-        # The first one brings all but the end, which is kept.
+        # The first try fetches all but the end and keeps that, which is progress.
         (ExtraBytes(path="blobs/sha256"), errors.SizeMismatch, 4),
         (Length(path="blobs/sha256", length=5), errors.SizeMismatch, 3),
         (CutAt(path="blobs/sha256", byte=10), errors.BlobTruncated, 5),
@@ -79,7 +79,7 @@ def test_a_failed_pull_stays_failed(driver: Driver, registry: FakeRegistry) -> N
     assert driver.row("p").error_class == "ManifestUnknown"
 
 
-def test_an_error_that_was_not_foreseen_is_tried_again_and_costs_the_pull_nothing(
+def test_an_unexpected_error_is_tried_again_and_the_pull_completes(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.put_image("a", "1", [SMALL])
@@ -98,10 +98,10 @@ def test_an_error_that_was_not_foreseen_is_tried_again_and_costs_the_pull_nothin
 
 
 @pytest.mark.parametrize("step", ["adopt", "read"])
-def test_an_error_that_was_not_foreseen_ends_the_pull_after_its_tries_and_names_its_kind(
+def test_an_unexpected_error_fails_the_pull_after_its_tries_and_names_its_type(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """`adopt` is met by a layer, `read` by linking."""
+    """`adopt` fails while a layer is fetched, `read` while the image is linked."""
     registry.put_image("a", "1", [SMALL])
 
     def broken(*_: object) -> None:
@@ -124,7 +124,7 @@ def unreadable(*_: object) -> None:
     raise errors.VolumeUnavailable("The volume cannot be read (Input/output error).")
 
 
-def test_what_a_sick_node_cannot_do_is_not_counted_and_given_back(
+def test_a_step_on_a_sick_node_is_not_counted_and_lets_its_lease_go(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.put_image("a", "1", [SMALL])
@@ -156,7 +156,7 @@ def test_a_volume_that_was_mounted_again_is_used_from_the_next_try_on(
 ) -> None:
     registry.put_image("a", "1", [SMALL])
     driver.plan("p", {"reference": f"{registry.host}/a:1"})
-    # The root that this process holds leads to a directory that is no longer there.
+    # The root directory that this process has opened does not exist any more.
     again = driver.volume.with_name("again")
     shutil.copytree(driver.volume, again)
     shutil.rmtree(driver.volume)
@@ -166,7 +166,7 @@ def test_a_volume_that_was_mounted_again_is_used_from_the_next_try_on(
     assert_whole(driver)
 
 
-def test_a_full_volume_is_waited_for_however_often_it_is_full(
+def test_a_full_volume_is_waited_for_and_never_counted(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.put_image("a", "1", [SMALL])
@@ -185,9 +185,9 @@ def test_a_full_volume_is_waited_for_however_often_it_is_full(
                 )
     layer, row = driver.layers("p")[0], driver.row("p")
     assert layer.failures == 0
-    for told in (layer.waiting_for, row.waiting_for):
-        assert told is not None
-        assert (told["cause"], "quota" in told["detail"]) == ("space", True)
+    for reason in (layer.waiting_for, row.waiting_for):
+        assert reason is not None
+        assert (reason["cause"], "quota" in reason["detail"]) == ("space", True)
     driver.pull(f"{registry.host}/a:1", "p")
     assert_whole(driver)
 

@@ -1,4 +1,4 @@
-"""What a registry may do without harm."""
+"""Faults of a registry that a pull survives."""
 
 import os
 

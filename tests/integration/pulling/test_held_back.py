@@ -1,4 +1,4 @@
-"""A registry that asks for an hour keeps its pulls in the line, and no others."""
+"""A registry that asks the fleet to wait for an hour delays its own pulls, and no others."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def ask(driver: Driver, registry: FakeRegistry, pull_id: str, **more: object) ->
 
 @pytest.fixture
 def refused(driver: Driver, registry: FakeRegistry) -> Driver:
-    """One pull was told to come back in an hour."""
+    """The registry has answered one pull with 429 and an hour to wait."""
     registry.put_image("a", "1", [b"layer"])
     registry.fail(AN_HOUR)
     with pytest.raises(TryAgain) as raised:
@@ -32,7 +32,7 @@ def refused(driver: Driver, registry: FakeRegistry) -> Driver:
     return driver
 
 
-def test_a_pull_that_is_told_to_wait_goes_back_to_the_line(refused: Driver) -> None:
+def test_a_pull_that_has_to_wait_for_an_hour_is_queued_again(refused: Driver) -> None:
     pull = refused.row("first")
     assert (pull.state, pull.admitted_at) == ("queued", None)
     assert pull.waiting_for is not None
@@ -51,7 +51,7 @@ def test_the_next_pulls_of_that_registry_are_not_admitted(
     assert len(registry.requests) == before
 
 
-def test_another_registry_has_its_normal_time(refused: Driver, registry: FakeRegistry) -> None:
+def test_pulls_of_another_registry_are_not_delayed(refused: Driver, registry: FakeRegistry) -> None:
     with refused.resources.catalog.begin() as tx:
         fleet.count_slots(tx, 4, 4)
     for number in range(30):
@@ -61,8 +61,10 @@ def test_another_registry_has_its_normal_time(refused: Driver, registry: FakeReg
         assert refused.pull(f"{other.host}/a:1", "elsewhere")["bytes_fetched"] > 0
 
 
-def test_they_go_on_when_the_time_has_come(refused: Driver, registry: FakeRegistry) -> None:
+def test_the_pulls_are_admitted_when_the_time_has_come(
+    refused: Driver, registry: FakeRegistry
+) -> None:
     assert ask(refused, registry, "later") is None
     refused.change("UPDATE registry_holds SET until = now() - interval '1 second'")
     refused.change("UPDATE pulls SET not_before = NULL")
-    assert {one.pull_id for one in admit(refused.resources.catalog)} == {"first", "later"}
+    assert {pull.pull_id for pull in admit(refused.resources.catalog)} == {"first", "later"}

@@ -1,4 +1,4 @@
-"""Indexes, artifacts, both formats: whatever an image may be."""
+"""The kinds of images: indexes, artifacts, OCI and Docker formats, unusual documents."""
 
 import hashlib
 

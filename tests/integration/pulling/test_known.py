@@ -1,4 +1,4 @@
-"""An id from outside may be any text: what cannot be one is no pull, before PostgreSQL sees it."""
+"""An id from outside may be any string; impossible ones are refused before PostgreSQL sees them."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ NO_IDS = ["no such pull", "", "x" * 156, "nul\0", "\udcff\udcfe", "\ud800"]
 
 @pytest.mark.parametrize("ask", [snapshot, look])
 @pytest.mark.parametrize("pull_id", NO_IDS, ids=ascii)
-def test_what_cannot_be_an_id_is_no_pull(
+def test_an_impossible_id_is_no_pull(
     catalog: Catalog, ask: Callable[[Catalog, str], object], pull_id: str
 ) -> None:
     with pytest.raises(InvalidArgument, match="There is no pull"):
@@ -27,7 +27,7 @@ def test_what_cannot_be_an_id_is_no_pull(
     assert cancel_pull(catalog, pull_id) is None
 
 
-def test_a_retry_names_each_that_is_no_pull_and_takes_the_others(catalog: Catalog) -> None:
+def test_a_retry_refuses_impossible_ids_and_takes_the_others(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, "p")
     refused: list[str] = []

@@ -1,4 +1,4 @@
-"""What a pull links and counts, and what it does not fetch again."""
+"""What a pull links, what its receipt counts, and what it does not fetch again."""
 
 import base64
 import json
@@ -50,7 +50,7 @@ def test_a_second_pull_fetches_no_blob(driver: Driver, registry: FakeRegistry) -
     assert driver.sql("SELECT count(*) FROM image_history") == [(1,)]
 
 
-def test_a_layer_that_stands_in_its_manifest_is_not_asked_for(
+def test_a_layer_that_is_embedded_in_its_manifest_is_not_requested(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     registry.put_image("team/app", "1", [b"inside", LARGE])

@@ -1,4 +1,4 @@
-"""What ends a pull at once."""
+"""Errors that fail a pull at once."""
 
 import pytest
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
         ({}, errors.InvalidArgument),
         ({"reference": "a", "platform": "////"}, errors.InvalidPlatform),
         ({"reference": "HOST/a:none"}, errors.ManifestUnknown),
-        ({"reference": "HOST/nobody:1"}, errors.ManifestUnknown),
+        ({"reference": "HOST/unknown:1"}, errors.ManifestUnknown),
         ({"reference": "HOST/a:1", "platform": "linux/s390x"}, errors.PlatformNotFound),
         ({"reference": "HOST/index:1", "platform": "linux/s390x"}, errors.PlatformNotFound),
         ({"reference": "HOST/schema1:1"}, errors.UnsupportedMediaType),

@@ -1,4 +1,4 @@
-"""What may happen twice, or between two steps."""
+"""Steps that run twice, and changes that happen between two steps."""
 
 import pytest
 
@@ -64,9 +64,9 @@ def test_of_two_workers_that_plan_one_pull_the_first_manifest_stays(
     ask = driver.resources.registry.manifest
 
     def overtaken(*arguments: object) -> object:
-        """The registry's answer comes back after another worker has planned, with the old tag."""
+        """Answer with the new tag, after another worker has planned the pull with the old one."""
         monkeypatch.setattr(driver.resources.registry, "manifest", ask)
-        # The first one hangs: its lease has expired.
+        # The first worker hangs, so its lease has expired.
         driver.change("UPDATE step_leases SET expires_at = now() - interval '1 second'")
         driver.plan("p", kwargs)
         registry.put_image("a", "1", [LARGE])
@@ -84,13 +84,13 @@ def test_a_chord_that_failed_does_not_fail_its_pull(driver: Driver, registry: Fa
     registry.put_image("a", "1", [SMALL])
     asked = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
     assert driver.plan("p", asked) is not None
-    # Its header was revoked. The coordinator comes once more; the reconciler sends what is lost.
+    # A header task was revoked. The coordinator runs again, and the reconciler sends what is lost.
     assert driver.plan("p", asked) is None
     driver.pull(pull_id="p", **asked)
     assert driver.plan("p", asked) is None
 
 
-def test_a_pull_that_is_asked_for_again_and_again_adds_no_message(
+def test_an_id_that_is_sent_again_and_again_adds_no_message(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     registry.put_image("a", "1", [SMALL])
@@ -99,6 +99,6 @@ def test_a_pull_that_is_asked_for_again_and_again_adds_no_message(
     driver.change("UPDATE pull_layers SET dispatched_at = now() - interval '1 hour'")
     for _ in range(3):
         assert driver.plan("p", asked) is None
-    # Whether a message of it is lost is for Redis to say.
+    # Only Redis knows whether a message of the pull is lost.
     assert (driver.outbox.layers, driver.outbox.resumes) == ([], [])
-    assert {str(one.digest) for one in driver.outbox.doubtful} == {digest_of(SMALL)}
+    assert {str(layer.digest) for layer in driver.outbox.doubtful} == {digest_of(SMALL)}

@@ -1,4 +1,4 @@
-"""A pull that ends between its layout and its image's row leaves both equal in the end."""
+"""A layout matches its image's row in the end, even if a pull ends between writing the two."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ PLATFORM = "linux/amd64"
 
 
 class _Killed(BaseException):
-    """What no handler expects."""
+    """An exception that no handler catches, like the end of the process."""
 
 
 def die(*_: object) -> None:
@@ -41,14 +41,14 @@ def fail(driver: Driver) -> None:
 
 
 def fetched(driver: Driver, reference: str) -> None:
-    """The pull `p`, up to its link."""
+    """Plan and fetch the pull `p`, but do not link it."""
     plan = driver.plan("p", {"reference": reference, "platform": PLATFORM})
     for digest in plan.missing if plan else ():
         driver.fetch("p", digest)
 
 
 def killed_before_its_row(driver: Driver, reference: str) -> None:
-    """The pull `p`, whose worker dies between the layout and the row."""
+    """Link the pull `p` with a worker that dies between the layout and the row."""
     fetched(driver, reference)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linking, "_complete", die)
@@ -62,7 +62,7 @@ def index(driver: Driver) -> Path:
 
 
 def laid_out(driver: Driver) -> str:
-    """The manifest that the only layout names, all of its blobs there."""
+    """The manifest that the only layout names; all of its blobs are there."""
     found = index(driver)
     (entry,) = json.loads(found.read_bytes())["manifests"]
     blobs = found.parent / "blobs/sha256"
@@ -96,7 +96,7 @@ def test_the_layout_goes_back_to_what_the_image_names(
 
 
 @pytest.mark.parametrize("end", [cancel, be_late, fail])
-def test_the_layout_of_an_image_that_never_came_to_be_goes(
+def test_the_layout_of_an_image_that_was_never_linked_is_removed(
     driver: Driver, registry: FakeRegistry, end: Callable[[Driver], None]
 ) -> None:
     registry.put_image("a", "1", [SMALL])
@@ -108,7 +108,7 @@ def test_the_layout_of_an_image_that_never_came_to_be_goes(
     assert unsettled(driver) == []
 
 
-def test_an_older_pull_that_wrote_last_and_died_is_put_right(
+def test_a_layout_that_an_older_pull_wrote_last_is_corrected(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"{registry.host}/a:1"
@@ -157,8 +157,7 @@ def test_the_layout_of_a_digest_stays_for_an_image_with_another_tag(
 ) -> None:
     digest = registry.put_image("a", "1", [SMALL])
     driver.pull(f"{registry.host}/a:1@{digest}")
-    # Same directory, another row: what the catalog has linked under the one name it has not under
-    # the other.
+    # The same directory, but another row: the catalog has linked one of the two names only.
     killed_before_its_row(driver, f"{registry.host}/a:2@{digest}")
     cancel(driver)
     driver.link("p")
@@ -166,7 +165,7 @@ def test_the_layout_of_a_digest_stays_for_an_image_with_another_tag(
     assert unsettled(driver) == []
 
 
-def test_a_blob_that_another_writer_took_away_comes_back(
+def test_a_blob_that_another_writer_removed_is_written_again(
     driver: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.put_image("a", "1", [SMALL])
@@ -183,7 +182,7 @@ def test_a_blob_that_another_writer_took_away_comes_back(
     assert laid_out(driver) == driver.row("p").manifest_digest
 
 
-def test_a_pull_of_its_own_leaves_nothing_to_settle(driver: Driver, registry: FakeRegistry) -> None:
+def test_a_single_pull_leaves_no_unsettled_layout(driver: Driver, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [SMALL])
     driver.pull(f"{registry.host}/a:1")
     assert driver.sql("SELECT count(*) FROM pulls WHERE layout_unsettled") == [(0,)]

@@ -1,4 +1,4 @@
-"""What a tag names, and has named."""
+"""What a tag names now, and what it has named before."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_if_missing_asks_the_registry_nothing(driver: Driver, registry: FakeRegi
     assert len(registry.requests) == asked
 
 
-def test_where_pulls_are_counted_a_known_tag_is_only_looked_at(
+def test_a_registry_that_counts_pulls_is_asked_by_head_for_a_known_tag(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     driver.resources.registry._counting.add(registry.host)
@@ -30,7 +30,7 @@ def test_where_pulls_are_counted_a_known_tag_is_only_looked_at(
     registry.put_image("team/app", "1", [LARGE])
     driver.pull(name)
     asked = [request for request in registry.requests if request.path.endswith("/manifests/1")]
-    # New: asked for. Known: looked at, unchanged. Known: looked at, moved, asked for.
+    # A new tag: GET. A known tag: HEAD, and it is unchanged. Again: HEAD, and it has moved, so GET.
     assert [request.method for request in asked] == ["GET", "HEAD", "HEAD", "GET"]
     assert_whole(driver)
 
@@ -73,7 +73,7 @@ def test_an_older_resolution_that_links_later_moves_nothing_back(
     assert new in index
 
 
-def test_who_asks_nobody_is_no_news_to_who_asked_and_is_not_over_yet(
+def test_an_if_missing_pull_does_not_overtake_a_pull_that_asked_the_registry(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     kwargs = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
@@ -82,9 +82,9 @@ def test_who_asks_nobody_is_no_news_to_who_asked_and_is_not_over_yet(
     new = registry.put_image("a", "1", [LARGE])
     refresh = driver.plan("refresh", kwargs)
     assert refresh is not None
-    meanwhile = driver.pull(kwargs["reference"], policy="if-missing")
-    assert meanwhile["manifest"] == old
-    assert driver.row(meanwhile["pull_id"]).resolved_at == asked_at
+    if_missing = driver.pull(kwargs["reference"], policy="if-missing")
+    assert if_missing["manifest"] == old
+    assert driver.row(if_missing["pull_id"]).resolved_at == asked_at
     for digest in refresh.missing:
         driver.fetch("refresh", digest)
     driver.link("refresh")

@@ -1,4 +1,4 @@
-"""What the tests' layers are made of, and what holds of a volume after every pull."""
+"""Contents of the tests' layers, and what must hold for a volume after every pull."""
 
 import os
 
@@ -9,7 +9,7 @@ SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
 
 
 def assert_whole(driver: Driver) -> None:
-    """Every name under blobs/ is its bytes' digest, every stored row has its file, and back."""
+    """Every file below blobs/ hashes to its name, and stored rows and files correspond."""
     blobs = driver.blobs()
     for digest, raw in blobs.items():
         assert digest_of(raw, digest.partition(":")[0]) == digest
