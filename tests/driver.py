@@ -23,14 +23,16 @@ from shared.volume.identity import prepare
 from shared.volume.store import Volume
 from tests.secrecy import leaks_in, leaks_in_catalog, leaks_in_redis, listening
 from tests.services import with_driver
+from workers.health.sickness import Sickness
 from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain
+from workers.pulling.context import Context
 from workers.pulling.fetching import fetch_layer
 from workers.pulling.keeping import Keeper
 from workers.pulling.linking import link_image
 from workers.pulling.outbox import Outbox
 from workers.pulling.planning import Plan, plan_pull
-from workers.resources import Resources, unpack_with
+from workers.resources import node_probe, unpack_with
 
 T = TypeVar("T")
 
@@ -39,10 +41,11 @@ T = TypeVar("T")
 class Driver:
     """Drives pulls; `delays`: what the steps asked to wait before they are tried again."""
 
-    resources: Resources
+    resources: Context
     volume: Path
     delays: list[float] = field(default_factory=list)
     outbox: Outbox = field(default_factory=Outbox)
+    sickness: Sickness = field(default_factory=Sickness)
 
     def pull(self, reference: str, pull_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """A whole pull. Its receipt; raises what the pull failed with."""
@@ -139,18 +142,20 @@ def driving(
         connect(redis_url) if redis_url else None, Limits(chosen.registry_connections)
     )
     registry = RegistryClient(chosen, governor if redis_url else OpenGate())
-    resources = Resources(
+    opened, sickness = Volume(volume, identity), Sickness()
+    resources = Context(
         chosen,
         catalog,
-        Volume(volume, identity),
+        opened,
         registry,
         keeper,
         governor,
+        node_probe(opened, sickness),
         unpack=unpack_with(chosen),
     )
     try:
         with listening() as lines:
-            yield Driver(resources, volume)
+            yield Driver(resources, volume, sickness=sickness)
         leaks = leaks_in("\n".join(lines), "Log: ") + leaks_in_catalog(url)
         leaks += leaks_in_redis(redis_url) if redis_url else []
         assert not leaks, leaks

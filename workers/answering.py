@@ -21,7 +21,7 @@ from workers import callbacks
 from workers.broker import App
 from workers.callbacks import Callbacks
 from workers.config import RESULT_SECONDS
-from workers.contract import is_pull_id
+from workers.pulling.known import is_pull_id
 
 
 def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:

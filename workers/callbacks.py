@@ -17,7 +17,7 @@ from kombu.utils.json import dumps
 from shared.errors import InvalidArgument
 from workers import contract
 from workers.broker import App
-from workers.contract import is_storable
+from workers.pulling.known import is_storable
 
 _log = logging.getLogger(__name__)
 

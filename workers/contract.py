@@ -20,16 +20,3 @@ QUEUE_OF = {
     FETCH_LAYER: LAYERS,
     LINK_IMAGE: PULLS,
 }
-
-# Width of the column for pull ids. Celery's own ids have 36 characters.
-PULL_ID_CHARACTERS = 155
-
-
-def is_pull_id(text: str) -> bool:
-    """Whether a pull's row can have this id."""
-    return len(text) <= PULL_ID_CHARACTERS and is_storable(text)
-
-
-def is_storable(text: str) -> bool:
-    """Whether PostgreSQL can hold this string: it has no NUL and no lone surrogate."""
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)

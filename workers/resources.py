@@ -1,95 +1,35 @@
-"""What a process works with: database, volume, registries, keeper.
+"""Builds the context of a process's steps: database, volume, registries.
 
-Only this module builds these, and it does so after the fork: a child must not share its parent's
-sockets.
+Only this module does so, and only after the fork: a child must not share its parent's sockets.
 """
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from shared.catalog import pulls
 from shared.catalog.database import Catalog
 from shared.catalog.schema import check, volume_id
 from shared.errors import InvalidArgument, VolumeUnavailable
 from shared.governor import Governor, Limits, connect
-from shared.oci.digest import Digest
-from shared.oci.platform import Platform
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
 from workers.health.probe import Probe, own_trouble
 from workers.health.sickness import Sickness, sickness
+from workers.pulling.context import Context, Unpack
 from workers.pulling.keeping import Keeper
-from workers.pulling.spoken_for import SpokenFor
 from workers.pulling.stops import NodeSick
 from workers.shutdown import letting_go
 
-if TYPE_CHECKING:
-    from shared.volume.unpacking import Unpacking
-
-# Starts to decompress a layer. Takes its digest, its size, and the algorithm of its diff_id.
-Unpack = Callable[[Digest, int, str], "Unpacking"]
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """The database, the volume and the registries for one process, shared by its threads.
-
-    `unpack`: None if diff_ids are not verified.
-    """
-
-    settings: Settings
-    catalog: Catalog
-    volume: Volume
-    registry: RegistryClient
-    keeper: Keeper
-    governor: Governor
-    spoken_for: SpokenFor = field(default_factory=SpokenFor)
-    probe: Probe = field(default_factory=Probe)
-    sickness: Sickness = field(default_factory=Sickness)
-    unpack: Unpack | None = None
-
-    @property
-    def default_platform(self) -> Platform:
-        """The platform of a pull that names none. Raises InvalidPlatform for a wrong setting."""
-        named = self.settings.default_platform
-        return Platform.parse(named) if named else Platform.of_machine()
-
-    @property
-    def owner(self) -> str:
-        """This process as the owner of leases, as people read it: host and process id."""
-        return f"{socket.gethostname()}:{os.getpid()}"
-
-    def node_trouble(self) -> str | None:
-        """Probe the node. Why it cannot work, None if it can.
-
-        The reason is shared with all processes of this worker, which then stop taking messages.
-        """
-        trouble = self.probe.trouble(self.volume.look)
-        if trouble is not None:
-            self.sickness.tell(trouble)
-        return trouble
-
-    def close(self) -> None:
-        """Stop the keeper, and close all connections and the volume."""
-        self.keeper.close()
-        self.registry.close()
-        self.governor.close()
-        self.volume.close()
-        self.catalog.close()
-
-
 _lock = threading.Lock()
-_built: tuple[int, Resources] | None = None
+_built: tuple[int, Context] | None = None
 
 
-def resources() -> Resources:
+def resources() -> Context:
     """This process's resources, built at their first use.
 
     Raises CatalogUnavailable, VolumeUnavailable, and InvalidArgument for an unknown schema.
@@ -102,7 +42,7 @@ def resources() -> Resources:
         return _built[1]
 
 
-def resources_of_well_node() -> Resources:
+def resources_of_well_node() -> Context:
     """`resources()` for a step.
 
     Raises NodeSick while this node cannot work, for instance without its volume. Raises SystemExit
@@ -158,7 +98,7 @@ def close_resources() -> None:
         _built = None
 
 
-def _build(settings: Settings) -> Resources:
+def _build(settings: Settings) -> Context:
     unpack = unpack_with(settings)
     catalog = Catalog(settings.sqlalchemy_url)
     try:
@@ -174,9 +114,26 @@ def _build(settings: Settings) -> Resources:
     keeper = Keeper(catalog, settings, letting_go.is_set)
     governor = govern(settings)
     registry = RegistryClient(settings, governor)
-    return Resources(
-        settings, catalog, volume, registry, keeper, governor, sickness=sickness, unpack=unpack
+    node_trouble = node_probe(volume, sickness)
+    return Context(
+        settings, catalog, volume, registry, keeper, governor, node_trouble, unpack=unpack
     )
+
+
+def node_probe(volume: Volume, sickness: Sickness) -> Callable[[], str | None]:
+    """A function that probes this node: why it cannot work, None if it can.
+
+    The reason is shared with all processes of this worker, which then stop taking messages.
+    """
+    probe = Probe()
+
+    def trouble() -> str | None:
+        found = probe.trouble(volume.look)
+        if found is not None:
+            sickness.tell(found)
+        return found
+
+    return trouble
 
 
 def unpack_with(settings: Settings) -> Unpack | None:

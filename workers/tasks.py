@@ -23,10 +23,11 @@ from workers.dispatching import deliver, launch
 from workers.pulling import ending, fetching, linking, planning
 from workers.pulling.accepting import accept_pull
 from workers.pulling.attempts import TryAgain
+from workers.pulling.context import Context
 from workers.pulling.fetching import Occupied, YieldTurn
 from workers.pulling.outbox import Outbox
 from workers.pulling.stops import LettingGo, NodeSick
-from workers.resources import Resources, resources_of_well_node
+from workers.resources import resources_of_well_node
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def cancel_pull(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    work: Resources
+    work: Context
     outbox: Outbox = field(default_factory=Outbox)
 
 

@@ -11,9 +11,8 @@ from shared.catalog.pull_values import Pull
 from workers.cli.patience import patiently
 from workers.cli.session import open_session
 from workers.client import answer_ended
-from workers.contract import is_pull_id
 from workers.pulling.ending import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
-from workers.pulling.known import unknown
+from workers.pulling.known import is_pull_id, unknown
 
 _PAUSE_SECONDS = 0.2
 

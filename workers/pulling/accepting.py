@@ -11,11 +11,11 @@ from shared.catalog.admission import Admitted
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import InvalidArgument, PermanentError
-from workers.contract import PULL_ID_CHARACTERS, is_pull_id
 from workers.pulling.attempts import fail
+from workers.pulling.context import Context
+from workers.pulling.known import PULL_ID_CHARACTERS, is_pull_id
 from workers.pulling.outbox import Outbox
 from workers.pulling.request import PullRequest, new_pull, reference_text
-from workers.resources import Resources
 
 # Reads the callbacks to send once the pull is answered. Raises InvalidArgument if they cannot be
 # stored.
@@ -23,7 +23,7 @@ ReadCallbacks = Callable[[], Mapping[str, Any] | None]
 
 
 def accept_pull(
-    resources: Resources,
+    resources: Context,
     pull_id: str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -65,7 +65,7 @@ def admit(catalog: Catalog) -> list[Admitted]:
 
 
 def _record(
-    resources: Resources,
+    resources: Context,
     pull_id: str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],

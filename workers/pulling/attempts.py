@@ -16,11 +16,11 @@ from shared.catalog.database import Connection
 from shared.catalog.layer_messages import LayerMessage
 from shared.errors import TowlineError, TransientError
 from shared.oci.digest import Digest
+from workers.pulling.context import Context
 from workers.pulling.outbox import Outbox
 from workers.pulling.proving import Proof
 from workers.pulling.stops import LeaseLost
 from workers.pulling.tally import Transfer
-from workers.resources import Resources
 
 # A wait of up to this long is a message in a worker's memory (Celery's retry with a countdown). A
 # longer one is a row in PostgreSQL, and the reconciler sends the message when its time has come.
@@ -53,7 +53,7 @@ class Attempt:
     on the pull's steps, while it holds that.
     """
 
-    resources: Resources
+    resources: Context
     pull_id: str
     outbox: Outbox
     digest: Digest | None = None
@@ -84,7 +84,7 @@ class Attempt:
         return self.beneficiary != self.pull_id
 
 
-def fail(resources: Resources, pull_id: str, error: TowlineError, outbox: Outbox) -> None:
+def fail(resources: Context, pull_id: str, error: TowlineError, outbox: Outbox) -> None:
     """Fail the pull with this error, unless it has ended already, and have it answered."""
     with resources.catalog.begin() as tx:
         fail_row(tx, pull_id, error)

@@ -29,11 +29,11 @@ from shared.oci.reference import Reference
 from shared.volume.shelf import Shelf
 from workers.pulling.arriving import Arrival
 from workers.pulling.attempts import Attempt, hand_over
+from workers.pulling.context import Context
 from workers.pulling.proving import Proof
 from workers.pulling.stops import LeaseLost
 from workers.pulling.tally import Transfer
 from workers.pulling.transferring import Work, owner_of
-from workers.resources import Resources
 
 # The batch ends after this long: layers that arrived must not wait longer for slower ones.
 _PATIENCE_SECONDS = 1.0
@@ -106,7 +106,7 @@ def _fetch(current: Attempt, works: Sequence[Work], arrivals: list[Arrival]) -> 
         shelf.settle()
 
 
-def _read(resources: Resources, work: Work) -> bytes:
+def _read(resources: Context, work: Work) -> bytes:
     layer = work.layer
     descriptor = Descriptor(layer.media_type, layer.digest, layer.size_bytes, urls=(*layer.urls,))
     return resources.registry.blob(work.reference, descriptor, SMALL_BYTES)

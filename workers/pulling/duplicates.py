@@ -6,13 +6,13 @@ from shared.catalog import duplicates, pull_layers, pulls
 from shared.catalog.database import Connection
 from shared.catalog.pull_values import Pull
 from shared.oci.manifest import Layer
+from workers.pulling.context import Context
 from workers.pulling.outbox import Outbox
 from workers.pulling.receipts import receipt_of
-from workers.resources import Resources
 
 
 def complete_duplicates(
-    resources: Resources, linked: Pull, layers: Sequence[Layer], outbox: Outbox
+    resources: Context, linked: Pull, layers: Sequence[Layer], outbox: Outbox
 ) -> None:
     """Complete a batch of the pulls that wait for the same image.
 
@@ -29,7 +29,7 @@ def complete_duplicates(
     outbox.links += [pull.id for pull in left[:1]]
 
 
-def pass_on(resources: Resources, pull_id: str, outbox: Outbox) -> None:
+def pass_on(resources: Context, pull_id: str, outbox: Outbox) -> None:
     """If this pull failed or was cancelled before it was linked, have the next one linked: the best
     pull of the same image, if all of its layers are stored.
     """

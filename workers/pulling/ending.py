@@ -10,7 +10,7 @@ from shared.catalog import ends, pulls
 from shared.catalog.database import Catalog
 from shared.catalog.pull_values import NewPull, Pull
 from shared.errors import DeadlineExceeded, InvalidArgument
-from workers.contract import is_pull_id
+from workers.pulling.known import is_pull_id
 
 # A pull and its cancel that are sent together may be read in either order. For this long, a cancel
 # waits for the row of its pull.

@@ -23,6 +23,7 @@ from shared.oci.reference import Reference
 from workers.pulling.arriving import Arrival, arrive
 from workers.pulling.attempts import Attempt, Postponed, TryAgain
 from workers.pulling.companions import begin_together, fetch_together
+from workers.pulling.context import Context
 from workers.pulling.landing import check_claim, land
 from workers.pulling.linking import link_image
 from workers.pulling.obstacles import find_obstacle, reserves
@@ -31,7 +32,6 @@ from workers.pulling.stepping import POISON_STARTS
 from workers.pulling.tally import Transfer
 from workers.pulling.transferring import Announce, Announced, Work, owner_of
 from workers.pulling.trying import attempt
-from workers.resources import Resources
 
 
 class Occupied(Postponed):
@@ -51,7 +51,7 @@ class YieldTurn(Postponed):
 
 
 def fetch_layer(
-    resources: Resources, pull_id: str, digest: Digest, announce: Announce, outbox: Outbox
+    resources: Context, pull_id: str, digest: Digest, announce: Announce, outbox: Outbox
 ) -> None:
     """Fetch one layer of a pull, and other small layers of the pull with it.
 
@@ -78,7 +78,7 @@ def fetch_layer(
             _link_now(resources, pull_id, outbox)
 
 
-def _link_now(resources: Resources, pull_id: str, outbox: Outbox) -> None:
+def _link_now(resources: Context, pull_id: str, outbox: Outbox) -> None:
     """Link in this task: the pull's last layers came together, or the pull is urgent.
 
     A message for the link could wait behind everything that is queued. The body of the chord could

@@ -1,10 +1,22 @@
-"""Look up a pull by an id from outside, which may be any string."""
+"""Pull ids. They come from outside and may be any string."""
 
 from shared.catalog import pulls
 from shared.catalog.database import Connection
 from shared.catalog.pull_values import Pull
 from shared.errors import InvalidArgument
-from workers.contract import is_pull_id
+
+# Width of the column for pull ids. Celery's own ids have 36 characters.
+PULL_ID_CHARACTERS = 155
+
+
+def is_pull_id(text: str) -> bool:
+    """Whether a pull's row can have this id."""
+    return len(text) <= PULL_ID_CHARACTERS and is_storable(text)
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold this string: it has no NUL and no lone surrogate."""
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
 
 
 def known(tx: Connection, pull_id: str) -> Pull:

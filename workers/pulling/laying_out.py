@@ -21,11 +21,11 @@ from shared.volume.layout import (
     remove_layout,
     write_layout,
 )
+from workers.pulling.context import Context
 from workers.pulling.resolving import DOCUMENT_LIMIT_BYTES, Resolution
-from workers.resources import Resources
 
 
-def lay_out(resources: Resources, pull: Pull, resolution: Resolution) -> None:
+def lay_out(resources: Context, pull: Pull, resolution: Resolution) -> None:
     """Write the layout of this pull's image, unless a newer resolution is linked already."""
     reference, platform = _named(pull)
     with resources.catalog.begin() as tx:
@@ -36,7 +36,7 @@ def lay_out(resources: Resources, pull: Pull, resolution: Resolution) -> None:
     write_layout(resources.volume, reference, platform, files)
 
 
-def settle_layout(resources: Resources, pull: Pull) -> None:
+def settle_layout(resources: Context, pull: Pull) -> None:
     """Make the layout match the image's row; without a row, remove it.
 
     Call it once the row is committed, or once the pull has ended.
@@ -55,7 +55,7 @@ def settle_layout(resources: Resources, pull: Pull) -> None:
             write_layout(resources.volume, reference, platform, files)
 
 
-def _whole_layout(resources: Resources, reference: Reference, platform: Platform) -> Digest | None:
+def _whole_layout(resources: Context, reference: Reference, platform: Platform) -> Digest | None:
     """The manifest that the layout names; None without a layout, or if one of its blobs is missing
     there.
     """
@@ -70,7 +70,7 @@ def _whole_layout(resources: Resources, reference: Reference, platform: Platform
     return digest if is_whole(resources.volume, reference, platform, blobs) else None
 
 
-def _files_of(resources: Resources, digest: Digest) -> ImageFiles:
+def _files_of(resources: Context, digest: Digest) -> ImageFiles:
     raw = resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
     manifest = read_document(raw, None)
     if not isinstance(manifest, Manifest):

@@ -13,6 +13,7 @@ from shared.errors import InvalidArgument, PoisonLayer, TowlineError
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer, pair_layers
 from shared.oci.reference import Reference
+from workers.pulling.context import Context
 from workers.pulling.duplicates import complete_duplicates, pass_on
 from workers.pulling.laying_out import lay_out, settle_layout
 from workers.pulling.outbox import Outbox
@@ -21,10 +22,9 @@ from workers.pulling.receipts import Receipt, receipt_of
 from workers.pulling.resolving import Resolution, recall
 from workers.pulling.stepping import step
 from workers.pulling.trying import attempt
-from workers.resources import Resources
 
 
-def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
+def link_image(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
     """Complete a pull whose layers are all stored, and return its receipt.
 
     None while a layer is missing, or while another worker links the pull. For a pull that has ended
@@ -44,7 +44,7 @@ def link_image(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | 
     return receipt
 
 
-def _link(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
+def _link(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
     with attempt(resources, pull_id, outbox) as current, step(current) as held:
         pull = held.pull if held else _load(resources, pull_id)
         if pull is None:
@@ -70,12 +70,12 @@ def _link(resources: Resources, pull_id: str, outbox: Outbox) -> Receipt | None:
     return None
 
 
-def _load(resources: Resources, pull_id: str) -> Pull | None:
+def _load(resources: Context, pull_id: str) -> Pull | None:
     with resources.catalog.begin() as tx:
         return pulls.get(tx, pull_id)
 
 
-def _link_layers(resources: Resources, pull: Pull, layers: tuple[Layer, ...]) -> bool:
+def _link_layers(resources: Context, pull: Pull, layers: tuple[Layer, ...]) -> bool:
     """Write the manifest's layers by position. False, and nothing is written, if one is missing."""
     with resources.catalog.begin() as tx:
         pulls.lock(tx, pull.id)
@@ -87,7 +87,7 @@ def _link_layers(resources: Resources, pull: Pull, layers: tuple[Layer, ...]) ->
 
 
 def _complete(
-    resources: Resources, pull: Pull, resolution: Resolution, layers: tuple[Layer, ...]
+    resources: Context, pull: Pull, resolution: Resolution, layers: tuple[Layer, ...]
 ) -> Receipt | None:
     with resources.catalog.begin() as tx:
         current = pulls.lock(tx, pull.id)

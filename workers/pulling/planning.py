@@ -29,12 +29,12 @@ from shared.registry.client import Document
 from shared.volume.shelf import Shelf
 from workers.pulling import unchanged
 from workers.pulling.attempts import Attempt
+from workers.pulling.context import Context
 from workers.pulling.obstacles import PAUSED_SECONDS, SPACE_SECONDS
 from workers.pulling.outbox import Outbox
 from workers.pulling.resolving import Resolution, recall, resolve
 from workers.pulling.stepping import Holding, begin, holding, step
 from workers.pulling.trying import attempt
-from workers.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Plan:
     followed: int = 0
 
 
-def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None:
+def plan_pull(resources: Context, pull_id: str, outbox: Outbox) -> Plan | None:
     """Resolve a recorded pull and write its plan; complete it at once if its image is unchanged.
 
     None if there is nothing to send for a plan: the pull has ended, waits for space or is being
@@ -81,7 +81,7 @@ def plan_pull(resources: Resources, pull_id: str, outbox: Outbox) -> Plan | None
 
 
 def _plan_with(
-    resources: Resources, pull: Pull, resolution: Resolution, held: Holding
+    resources: Context, pull: Pull, resolution: Resolution, held: Holding
 ) -> Plan | None:
     # Raises InvalidManifest if layers and diff_ids differ in number, before anything is downloaded.
     pair_layers(resolution.manifest, resolution.config)
@@ -120,7 +120,7 @@ def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> 
         outbox.doubtful += layer_messages.doubtful(tx, pull.id, lease_seconds)
 
 
-def _resolution(resources: Resources, begun: Begun, named: Document | None) -> Resolution:
+def _resolution(resources: Context, begun: Begun, named: Document | None) -> Resolution:
     pull = begun.pull
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
     if pull.policy == "if-missing":
@@ -134,7 +134,7 @@ def _resolution(resources: Resources, begun: Begun, named: Document | None) -> R
     return resolve(resources, reference, platform, begun.now, named)
 
 
-def _store_documents(resources: Resources, resolution: Resolution) -> None:
+def _store_documents(resources: Context, resolution: Resolution) -> None:
     small = [*resolution.documents, *resolution.embedded_layers]
     with resources.catalog.begin() as tx:
         stored = blobs.stored(tx, [digest for digest, _ in small])
@@ -147,7 +147,7 @@ def _store_documents(resources: Resources, resolution: Resolution) -> None:
         shelf.settle()
 
 
-def _plan(resources: Resources, pull: Pull, resolution: Resolution) -> Plan | None:
+def _plan(resources: Context, pull: Pull, resolution: Resolution) -> Plan | None:
     """Write the plan and return it. None if the pull has ended, or has to wait for space."""
     # Asked before the transaction, so that no lock is held if the volume hangs.
     usable_bytes = resources.volume.space().free_bytes - resources.settings.minimum_free_bytes

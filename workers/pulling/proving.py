@@ -19,8 +19,8 @@ from shared.catalog.pull_layers import PullLayer
 from shared.errors import CatalogUnavailable, InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
+from workers.pulling.context import Context, Unpack
 from workers.pulling.stops import LettingGo, Stopped
-from workers.resources import Resources, Unpack
 
 if TYPE_CHECKING:
     from shared.volume.unpacking import Unpacking
@@ -38,7 +38,7 @@ class Proof:
     unpacking: "Unpacking"
 
     @classmethod
-    def begin(cls, resources: Resources, pull_id: str, layer: PullLayer) -> "Proof | None":
+    def begin(cls, resources: Context, pull_id: str, layer: PullLayer) -> "Proof | None":
         """Start decompressing a layer. None if diff_ids are not verified, or if the pull claims
         none for the layer, as for an artifact.
         """
@@ -56,7 +56,7 @@ class Proof:
         """As computed from the bytes; None unless all of them are decompressed."""
         return self.unpacking.diff_id
 
-    def finish(self, resources: Resources, beat: Callable[[], None]) -> None:
+    def finish(self, resources: Context, beat: Callable[[], None]) -> None:
         """Decompress the rest of the layer, which is committed by now.
 
         Whatever stops a download stops this, without an error: the layer is stored all the same,
@@ -78,7 +78,7 @@ class _EndedError(Exception):
 
 
 def prove(
-    resources: Resources, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
+    resources: Context, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
 ) -> bool:
     """Verify the claims of a pull's layers. Whether linking may go on: False if a layer is not
     stored, or if the pull has ended.
@@ -125,7 +125,7 @@ def _unproven(
 
 
 def _prove(
-    resources: Resources,
+    resources: Context,
     unpack: Unpack,
     digest: Digest,
     claimed: Digest,
@@ -160,7 +160,7 @@ class _Watch:
     on. Raises LettingGo, _EndedError.
     """
 
-    resources: Resources
+    resources: Context
     pull_id: str
     beat: Callable[[], None]
     next_check: float = field(default=0.0)

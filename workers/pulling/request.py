@@ -12,7 +12,7 @@ from shared.catalog.pull_values import NewPull
 from shared.errors import InvalidArgument, InvalidPlatform, InvalidReference
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
-from workers.contract import is_storable
+from workers.pulling.known import is_storable
 
 Policy = Literal["always", "if-missing"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)

@@ -20,7 +20,7 @@ from shared.oci.manifest import Manifest
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.registry.client import Document
-from workers.resources import Resources
+from workers.pulling.context import Context
 
 DOCUMENT_LIMIT_BYTES = 4 * 1024 * 1024
 CONFIG_LIMIT_BYTES = 8 * 1024 * 1024
@@ -76,7 +76,7 @@ class Resolution:
 
 
 def resolve(
-    resources: Resources,
+    resources: Context,
     reference: Reference,
     platform: Platform,
     resolved_at: datetime,
@@ -90,7 +90,7 @@ def resolve(
     return _Resolver(resources, reference, platform, resolved_at).resolve(named)
 
 
-def recall(resources: Resources, pull: Pull) -> Resolution:
+def recall(resources: Context, pull: Pull) -> Resolution:
     """The resolution of a planned pull, read from the volume again.
 
     Raises InvalidManifest for a pull without one.
@@ -107,7 +107,7 @@ def recall(resources: Resources, pull: Pull) -> Resolution:
 
 @dataclass(slots=True)
 class _Resolver:
-    resources: Resources
+    resources: Context
     reference: Reference
     platform: Platform
     resolved_at: datetime

@@ -36,8 +36,8 @@ from workers.pulling.attempts import (
     pass_on,
     release,
 )
+from workers.pulling.context import Context
 from workers.pulling.obstacles import SPACE_SECONDS
-from workers.resources import Resources
 
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 8.0
@@ -168,7 +168,7 @@ def _cause(error: TransientError) -> str:
     return "space" if isinstance(error, VolumeFull) else "backoff"
 
 
-def _budget(resources: Resources, error: TransientError) -> int:
+def _budget(resources: Context, error: TransientError) -> int:
     if isinstance(error, DigestMismatch | SizeMismatch):
         return min(resources.settings.attempts, _MISMATCH_ATTEMPTS)
     return resources.settings.attempts

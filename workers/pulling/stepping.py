@@ -9,7 +9,7 @@ from shared.catalog.pull_values import Pull
 from shared.catalog.step_leases import StepLease
 from shared.errors import CatalogUnavailable, PoisonLayer
 from workers.pulling.attempts import Attempt
-from workers.resources import Resources
+from workers.pulling.context import Context
 
 # If more than this number of workers in a row die during a pull's step, or while they fetch a
 # layer, then that pull or layer counts as the cause, and fails.
@@ -71,7 +71,7 @@ def holding(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[H
         _end(current.resources, lease.fence)
 
 
-def begin(resources: Resources, pull_id: str) -> Begun | None:
+def begin(resources: Context, pull_id: str) -> Begun | None:
     """Take the lease and start resolving the pull, in one statement.
 
     None if the pull is paused, past resolving or ended, or if another process holds its lease.
@@ -97,7 +97,7 @@ class _NotBegunError(Exception):
     pass
 
 
-def _end(resources: Resources, fence: int) -> None:
+def _end(resources: Context, fence: int) -> None:
     try:
         with resources.catalog.begin() as tx:
             step_leases.end(tx, fence)

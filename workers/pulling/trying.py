@@ -26,9 +26,9 @@ from shared.errors import (
 from shared.oci.digest import Digest
 from workers.pulling import retrying
 from workers.pulling.attempts import Attempt, Postponed, TryAgain, fail_attempt, let_go
+from workers.pulling.context import Context
 from workers.pulling.outbox import Outbox
 from workers.pulling.stops import LeaseLost, NodeSick, Stopped
-from workers.resources import Resources
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _FROM_OUTSIDE = (RateLimited, BlobTruncated, DigestMismatch, SizeMismatch, Volum
 
 @contextmanager
 def attempt(
-    resources: Resources, pull_id: str, outbox: Outbox, digest: Digest | None = None
+    resources: Context, pull_id: str, outbox: Outbox, digest: Digest | None = None
 ) -> Iterator[Attempt]:
     """Run the block as one attempt at a step of the pull.
 

@@ -18,8 +18,8 @@ from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.registry.client import Document
 from shared.volume.layout import layout_manifest
+from workers.pulling.context import Context
 from workers.pulling.stepping import Holding
-from workers.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Seen:
     named: Document | None = None
 
 
-def look(resources: Resources, pull: Pull) -> Seen:
+def look(resources: Context, pull: Pull) -> Seen:
     """Look for an image that makes the rest of the pull unnecessary.
 
     Raises what the registry raises.
@@ -58,7 +58,7 @@ def look(resources: Resources, pull: Pull) -> Seen:
 
 
 def complete(
-    resources: Resources, begun: Begun, image: KnownImage, held: Holding, began: float
+    resources: Context, begun: Begun, image: KnownImage, held: Holding, began: float
 ) -> Pull | None:
     """Complete the pull with this image. None if the image or the pull has changed in between.
 
@@ -93,7 +93,7 @@ class _ChangedError(Exception):
     pass
 
 
-def _is_laid_out(resources: Resources, pull: Pull, image: KnownImage) -> bool:
+def _is_laid_out(resources: Context, pull: Pull, image: KnownImage) -> bool:
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
     found = layout_manifest(resources.volume, reference, platform)
     return str(found) == image.manifest_digest

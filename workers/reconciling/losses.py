@@ -14,7 +14,7 @@ from uuid import uuid4
 from shared.catalog import fleet, pulls, recovery
 from shared.catalog.database import Catalog
 from shared.catalog.fleet import FleetView
-from workers.contract import is_pull_id
+from workers.pulling.known import is_pull_id
 from workers.reconciling.backlog import Backlog, Identity
 
 _log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from shared.catalog.pull_values import NewPull
 from shared.catalog.window import URGENT_PRIORITY
 from shared.errors import PermanentError
 from workers import contract
+from workers.pulling.known import is_pull_id
 from workers.pulling.request import PullRequest, new_pull
 from workers.reconciling.backlog import Backlog, Request
 
@@ -49,7 +50,7 @@ def _urgent(request: Request) -> NewPull | None:
 
     None for an invalid request as well: its own task reports what is wrong with it.
     """
-    if not contract.is_pull_id(request.pull_id):
+    if not is_pull_id(request.pull_id):
         return None
     try:
         asked = PullRequest.parse(request.args, request.kwargs)

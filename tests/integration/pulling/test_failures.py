@@ -138,7 +138,7 @@ def test_a_step_on_a_sick_node_is_not_counted_and_lets_its_lease_go(
         patch.setattr(driver.resources.volume, "read", unreadable)
         with pytest.raises(NodeSick, match="No towline volume is mounted here"):
             driver.link("p")
-    assert "No towline volume is mounted here" in str(driver.resources.sickness.reason)
+    assert "No towline volume is mounted here" in str(driver.sickness.reason)
     layer, row = driver.layers("p")[0], driver.row("p")
     assert (layer.failures, layer.waiting_for, layer.not_before) == (0, None, None)
     assert (row.state, row.waiting_for) == ("fetching", None)
