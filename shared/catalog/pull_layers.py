@@ -184,7 +184,7 @@ def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datet
 def sent_again(tx: Connection, pull_id: str, digest: Digest) -> None:
     """Record that the layer's message goes to the end of the queue.
 
-    What is more urgent and was dispatched before now no longer makes this layer yield.
+    Layers that were dispatched before are ahead of it then, so it does not yield to them again.
     """
     tx.execute(_update(pull_id, digest).values(dispatched_at=func.clock_timestamp()))
 

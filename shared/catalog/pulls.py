@@ -36,7 +36,7 @@ _NEXT_CHECK = timedelta(seconds=60)
 
 
 def clock(tx: Connection) -> datetime:
-    """Return the database's current time, even where it is later than the transaction's."""
+    """Return the database's clock now. Unlike SQL's now(), it moves on within a transaction."""
     now: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
     return now
 

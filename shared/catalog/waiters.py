@@ -119,7 +119,7 @@ def hand_over(tx: Connection, registry: str, digest: Digest, but: str) -> list[L
 
 
 def succeed(tx: Connection, registry: str, digest: Digest, but: str) -> list[LayerMessage]:
-    """Dispatch the layer to a follower of the pull `but`, whose message came but cannot be used.
+    """Dispatch the layer to the best follower of the pull `but`, which cannot use its own message.
 
     That pull has ended or is paused, and its followers have no message. Returns no message where a
     live lease or another message covers the layer anyway.

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.integration
 
 
 def contend(catalog: Catalog, lease_seconds: float) -> list[Taken | Held]:
-    """Eight workers take the lease at once; the one that gets it reports at once."""
+    """Eight workers take the lease at once, and the worker that gets it reports progress."""
     answers: list[Taken | Held] = []
 
     def work(number: int) -> None:
