@@ -1,31 +1,76 @@
-"""The catalog: the only code of towline that speaks SQL.
+"""The catalog: everything that towline keeps in PostgreSQL, and the only code that speaks SQL.
 
-    tables.py  pull_tables.py  fleet_tables.py  columns.py   the tables
-    migrations/  migrating.py  schema.py     how they came to be, and who can work on which
-    database.py  database_url.py             one pool, one transaction at a time, errors translated
-    outages.py  refusals.py                  which errors of PostgreSQL pass, and which do not
+Functions take the transaction first and return frozen values. Locks are taken in one order: pulls
+by id, blobs by digest, pull_layers, leases. All times are the database's. Shared rows hold only
+what was verified; what a manifest claims is kept with its own links and with the pull.
 
-    arrivals.py     a pull is recorded            line.py         where it waits for its turn
-    window.py       how much may be under way     admission.py    whose turn it is
-    registry_holds.py  registries that asked the fleet to wait
-    pauses.py       what an operator has paused   beginnings.py   a pull's first step
-    pulls.py        from queued to linking        ends.py         how it ended
-    pull_rows.py    how it is read and moved      pull_values.py  as a value
-    pull_layers.py  its layers on their way       layer_messages.py  who sends, who follows
-    layer_looks.py  whether one is fetched now    companions.py   small ones of one task
-    waiters.py      who goes on with a layer      landings.py     that it is stored
-    shared_failures.py  who has failed with the one that tried
-    duplicates.py   pulls of an image that was linked            layouts.py  its layout and its row
-    leases.py       who is at work on a blob      step_leases.py  and on a pull's own steps
-    space.py        room that is reserved         unchanged.py    the short way
-    blobs.py        files under blobs/            diff_ids.py     what they uncompress to
-    documents.py    indexes, configs, manifests   images.py       references and their files
-    history.py      what a tag has named
+The database, its schema and its tables
 
-    recovery.py     what the reconciler looks for reasons.py      why a pull waits
-    fleet.py        what it knows of the fleet    nodes.py        each worker's own row
-    overview.py  chains.py  inventory.py  audit.py  paging.py    what commands show; reads only
+    database          the connection pool, transactions, translated errors
+    database_url      parsing of TOWLINE_DATABASE_URL
+    outages           which errors of PostgreSQL are an outage, by SQLSTATE
+    refusals          the other errors, as a sentence for operators
+    schema            the revision that this version needs; the volume's identity
+    migrating         changing the schema: `towline migrate`
+    migrations        Alembic's migrations, one module per revision
+    columns           builders for columns, names of constraints
+    tables            tables of what is on the volume, and the view over them
+    pull_tables       tables of pulls, of their layers, and of leases on blobs
+    fleet_tables      tables of step leases, pauses, registry holds, nodes and slots
+    paging            reading long lists page by page
 
-Functions take the transaction first and return frozen values. Shared rows hold only what was
-verified; a manifest's claims stand on its links. All times are the database's.
+Content: what is on the volume
+
+    blobs             which files are on the volume
+    documents         indexes, configs and manifests
+    diff_ids          what configs claim about layers, and what was computed
+    images            which manifest a reference names, and its files
+    history           which manifests a tag has named
+    layouts           whether a layout directory agrees with the image's row
+
+Pulls: values and life
+
+    pull_values       a pull as a value
+    pull_rows         columns, conditions and updates that statements share
+    pulls             from the record of a pull to linking
+    arrivals          recording a new pull, and admitting it at once where possible
+    beginnings        starting the first step of a pull, with its lease
+    unchanged         the fast path of a pull whose image is on the volume
+    duplicates        completing the other pulls of an image that was just linked
+    ends              the final states, and the record of the answer
+
+Pulls: admission and waiting
+
+    admission         which waiting pulls go next
+    line              waiting pulls, and how admitted pulls go back to waiting
+    window            how many messages may be under way
+    space             space on the volume, reserved for planned pulls
+    pauses            what an operator has paused
+    registry_holds    registries that asked the fleet to wait
+    reasons           why a pull waits, kept true
+
+Layers: one pull fetches, the others follow
+
+    pull_layers       the layers of a pull: attempts, failures, progress
+    leases            which worker fetches a blob, and until when
+    layer_messages    which pull sends the message for a layer, and which follow
+    layer_looks       everything that decides whether a layer is fetched now
+    companions        small layers that one task fetches together
+    waiters           which pull continues when the lease holder stops
+    landings          recording that layers are stored
+    shared_failures   pulls that fail with the attempt they waited for
+
+Fleet and recovery
+
+    step_leases       who resolves or links a pull, and who leads the reconcilers
+    fleet             slots, and the state of Redis, as the reconciler last saw them
+    nodes             a row per worker
+    recovery          what the reconciler scans for
+
+Read-only reports
+
+    overview          the whole fleet at one moment
+    chains            a pull's place among the waiting pulls, and the leases it waits for
+    inventory         what `towline doctor` asks
+    audit             everything on the volume, page by page, for a check of all of it
 """

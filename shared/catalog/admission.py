@@ -1,8 +1,11 @@
-"""Whose turn it is. Order lives here: priority first, then the requester with the least under way,
-then age; a message is sent only for a pull whose turn it is, so that the queue stays short.
+"""Admission: which waiting pulls go next.
 
-A pull that is not admitted waits for its `turn` as a row and costs nothing else. So does one whose
-registry has asked the fleet to wait.
+The order is priority first, then the requester with the fewest admitted pulls, then age. Only
+admitted pulls have messages, so the queues in Redis stay short and an urgent pull never stands
+behind a backlog. A pull that is not admitted waits for its `turn` as a row and costs nothing else.
+Pulls whose registry asked the fleet to wait stay rows, too.
+
+How many pulls are admitted is limited by the window (`window.py`).
 """
 
 from dataclasses import dataclass
@@ -17,17 +20,19 @@ from shared.catalog.pull_rows import by_key
 from shared.catalog.registry_holds import IS_HELD
 from shared.catalog.window import URGENT_PRIORITY
 
-# At most this many are admitted at once: the rest follows when these have been sent.
+# How many pulls one statement admits at most. The next round admits more.
 _BATCH = 200
-# Requesters of one registry that are compared at once, and pulls looked at by age alone. With more
-# requesters than that fairness is approximate, but the oldest pulls are always among those chosen.
+# How many requesters of one priority and registry are compared. With more, fairness between them is
+# approximate. The oldest pulls are candidates in any case, so no requester waits forever.
 _REQUESTERS = 500
 
-# One decision at a time, or two would fill the same gap. Any number that is used for nothing else.
+# Held while admitting: two processes that decide at once would both fill the same places. The
+# number is arbitrary.
 _ADVISORY_LOCK = 7_016_996_765_293_437_282
 
-# The line is read by leaps over the index: first one row for each priority and registry, then one
-# for each of their requesters, however many pulls those have.
+# There may be thousands of waiting pulls, so they are not read in full. Recursive queries leap over
+# the index `pulls_turn_idx`: one row per priority and registry here, then one row per requester of
+# each below, however many pulls a requester has.
 _REGISTRIES = f"""
     (SELECT priority, coalesce(registry, '') AS registry FROM pulls
      WHERE {IN_LINE} AND priority >= :least
@@ -55,13 +60,17 @@ _REQUESTERS_OF = f"""
     SELECT requested_by, count(*) OVER () AS number
     FROM (SELECT requested_by FROM requesters LIMIT {_REQUESTERS}) AS few
 """
-# What a candidate is ranked by, carried along: to look each up again by its id would tempt
-# PostgreSQL to read all pulls that ever were.
+# Candidates carry the columns that they are ranked by. A second lookup by id would lead PostgreSQL
+# to read the whole table.
 _RANKED_BY = "id, priority, requested_by, registry, created_at"
-# True of every pull. Only a look by age says so, and `pulls_line_idx` has the same condition:
-# PostgreSQL would use it for one requester, too, and read the whole line of a registry.
+# True of every pull: it selects an index. `pulls_line_idx` has this condition, so PostgreSQL can
+# use that index only for the query by age. For the query by requester it would be slow: it would
+# read all waiting pulls of the registry.
 _BY_AGE = "generation >= 0"
 
+# `candidates`: per registry, the oldest pulls of each requester, and the oldest pulls of all.
+# `ranked.share`: what the requester would have under way once this pull is admitted.
+# `chosen`: locked in id order; a row that another transaction holds is left for the next round.
 _ADMIT = f"""
     WITH RECURSIVE registries AS ({_REGISTRIES}), running AS (
         SELECT coalesce(requested_by, '') AS requester, count(*) AS pulls FROM pulls
@@ -110,26 +119,29 @@ _HIGHEST_WAITING = text(
     """
 )
 
-_ALONE = text("SELECT pg_try_advisory_xact_lock(:key)")
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A pull whose turn has come: its coordinator is to be sent."""
+    """A pull that was admitted: its coordinator's message is to be sent."""
 
     pull_id: str
     is_urgent: bool
 
 
 def admit(tx: Connection) -> list[Admitted]:
-    """Admit as many as there is room for, unless another process does so at this moment. They are
-    to be sent once this is committed.
+    """Admit as many pulls as the window has room for; the caller sends their messages after commit.
+
+    Urgent pulls come first: they may fill the urgent part as well as the window. The others get
+    what is left of the window. Returns nothing while another process admits.
     """
     highest = tx.execute(_HIGHEST_WAITING).scalar()
     if highest is None:
         return []
-    if not tx.execute(_ALONE, {"key": _ADVISORY_LOCK}).scalar():
-        # That process fills the window; the next one takes the place that has just become free.
+    if not tx.execute(_TRY_LOCK, {"key": _ADVISORY_LOCK}).scalar():
+        # The other process fills the window. A place that became free too late for it is filled by
+        # the next call: workers admit when a pull ends, the reconciler admits in each round.
         return []
     admitted: list[Admitted] = []
     if highest >= URGENT_PRIORITY:

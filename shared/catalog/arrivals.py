@@ -1,4 +1,7 @@
-"""A pull arrives: it is recorded, and admitted in the same statement where it need not wait."""
+"""Recording a new pull, and admitting it in the same statement where it need not wait.
+
+On a fleet with spare room this saves the admission's own statements (`admission.py`).
+"""
 
 from dataclasses import fields
 from datetime import timedelta
@@ -27,9 +30,11 @@ from shared.catalog.reasons import OF_A_NEW_ONE
 from shared.catalog.registry_holds import IS_HELD
 from shared.catalog.window import UNDER_WAY
 
-# Whether a pull need not wait: no line, no pause, and half of the window free. Then the order of
-# the line does not matter, and neither does one more than the window holds.
-_EMPTY_HOUSE = f"""
+# Whether a pull need not wait: no other pull waits, nothing is paused, and more than half of the
+# window is free. This takes no lock, so several pulls may be admitted at once by it. That is
+# harmless: with no waiting pulls their order does not matter, and the other half of the window
+# absorbs them.
+_NEED_NOT_WAIT = f"""
     SELECT NOT EXISTS (SELECT FROM pauses)
         AND NOT EXISTS (SELECT FROM pulls w
             WHERE w.state = 'queued' AND w.admitted_at IS NULL AND w.id <> :pull_id)
@@ -38,18 +43,20 @@ _EMPTY_HOUSE = f"""
 """
 
 
-_ASKED = [one.name for one in fields(NewPull) if one.name != "deadline_seconds"]
+_REQUESTED = [column.name for column in fields(NewPull) if column.name != "deadline_seconds"]
 
 
-# `if-missing` is satisfied by what is on the volume, so a held registry does not concern it.
+# A pull with the policy `if-missing` may need no registry, so it is admitted while its registry is
+# held.
 _MAY_ASK = f"(p.policy = 'if-missing' OR NOT {IS_HELD})"
-# An image that is here needs neither the registry nor a slot: such a pull passes the line, however
-# long it is. One that turns out to be damaged is pulled out of turn, which is rare.
+# If its image is on the volume, it needs neither a registry nor a slot, so it does not wait behind
+# others, however many there are. An image that turns out to be damaged is then pulled out of turn,
+# which is rare.
 _IS_HERE = f"""p.policy = 'if-missing' AND NOT {IS_PAUSED} AND EXISTS (
     SELECT FROM images WHERE images.reference = p.reference AND images.platform = p.platform)"""
-_NEW_HOUSE = f"""
+_NEW_NEED_NOT_WAIT = f"""
     SELECT house.free AND {_MAY_ASK} OR {_IS_HERE} AS free
-    FROM ({_EMPTY_HOUSE}) AS house, (SELECT CAST(:new_registry AS text) AS registry,
+    FROM ({_NEED_NOT_WAIT}) AS house, (SELECT CAST(:new_registry AS text) AS registry,
         CAST(:new_policy AS text) AS policy, CAST(:new_reference AS text) AS reference,
         CAST(:new_platform AS text) AS platform, CAST(:new_requested_by AS text) AS requested_by
     ) AS p
@@ -57,17 +64,20 @@ _NEW_HOUSE = f"""
 
 
 def _arrival() -> Executable:
-    """Takes what was asked for, each name behind `new_`, `deadline` and `pull_id`."""
-    house = text(_NEW_HOUSE).columns(free=Boolean).subquery("house")
-    free, now = house.c.free, func.clock_timestamp()
+    """Return the insert.
+
+    Its parameters: each column of `_REQUESTED` with the prefix `new_`, `deadline` and `pull_id`.
+    """
+    checked = text(_NEW_NEED_NOT_WAIT).columns(free=Boolean).subquery("house")
+    free, now = checked.c.free, func.clock_timestamp()
     row: dict[str, ColumnElement[Any]] = {
-        name: bindparam(f"new_{name}", type_=pull_table.c[name].type) for name in _ASKED
+        name: bindparam(f"new_{name}", type_=pull_table.c[name].type) for name in _REQUESTED
     }
     row["deadline_at"] = func.statement_timestamp() + bindparam("deadline", type_=Interval)
     row["waiting_for"] = case((~free, text(OF_A_NEW_ONE)))
     row["admitted_at"] = row["dispatched_at"] = case((free, now))
     row["generation"] = case((free, 1), else_=0)
-    arriving = select(*row.values()).select_from(house)
+    arriving = select(*row.values()).select_from(checked)
     return (
         insert(pull_table)
         .from_select(list(row), arriving)
@@ -76,25 +86,29 @@ def _arrival() -> Executable:
     )
 
 
-# Made once: to put it together takes longer than to run it.
+# Built once: building the statement takes longer than running it.
 _ARRIVE = _arrival()
 
 
 def arrive(tx: Connection, new: NewPull) -> Pull | None:
-    """Record a pull, and admit it where it need not wait; None where its id is known already."""
+    """Record a pull, and admit it where it need not wait. Returns None where its id is known.
+
+    The row's `admitted_at` says whether it was admitted; if so, the caller continues with its first
+    step.
+    """
     seconds = new.deadline_seconds
-    asked = {f"new_{name}": getattr(new, name) for name in _ASKED}
-    asked["new_labels"] = dict(new.labels)
+    requested = {f"new_{name}": getattr(new, name) for name in _REQUESTED}
+    requested["new_labels"] = dict(new.labels)
     deadline = timedelta(seconds=seconds) if seconds is not None else None
-    found = tx.execute(_ARRIVE, {**asked, "pull_id": new.id, "deadline": deadline}).one_or_none()
-    return as_pull(found) if found else None
+    row = tx.execute(_ARRIVE, {**requested, "pull_id": new.id, "deadline": deadline}).one_or_none()
+    return as_pull(row) if row else None
 
 
 _ADMIT_ALONE = text(
     f"""
     UPDATE pulls p SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
         generation = generation + 1, waiting_for = NULL
-    FROM ({_EMPTY_HOUSE}) AS house
+    FROM ({_NEED_NOT_WAIT}) AS house
     WHERE id = :pull_id AND {by_key(IN_LINE)} AND {IS_DUE}
       AND (house.free AND {_MAY_ASK} OR {_IS_HERE})
     RETURNING {", ".join(f"p.{column.name}" for column in COLUMNS)}
@@ -103,6 +117,8 @@ _ADMIT_ALONE = text(
 
 
 def admit_alone(tx: Connection, pull_id: str) -> Pull | None:
-    """Admit a pull that was recorded before, where it need not wait; else None."""
-    found = tx.execute(_ADMIT_ALONE, {"pull_id": pull_id}).one_or_none()
-    return as_pull(found) if found else None
+    """Admit a pull that was recorded before, where it need not wait. None where it must, or where
+    it is not waiting.
+    """
+    row = tx.execute(_ADMIT_ALONE, {"pull_id": pull_id}).one_or_none()
+    return as_pull(row) if row else None

@@ -1,7 +1,8 @@
-"""What the catalog says is on the volume, in pages, for an examination that reads all of it.
+"""What the catalog says is on the volume, page by page, for a check that reads all of it.
 
-Each page is a look of its own, and what is known of its rows is asked for by their names. So the
-examination of a catalog of any size needs little memory, and no statement of it takes long.
+Each page is a query of its own, and further queries ask about the rows of that page by key. So
+checking a catalog of any size needs little memory. Statements over blobs and images are short;
+those over the layers of all pulls may take long, and get an hour.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,10 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A layer that came over the network: how many bytes, in how many starts, of how many."""
+    """How much of a layer came over the network from a registry, for all pulls together.
+
+    `size_bytes`: the largest size that any of the pulls claims. `starts`: attempts.
+    """
 
     registry: str
     digest: str
@@ -31,7 +35,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Unbacked:
-    """An image that points at a blob that is not stored."""
+    """A blob that an image points at and that is not stored."""
 
     reference: str
     platform: str
@@ -39,7 +43,7 @@ class Unbacked:
 
 
 def stored_digests(tx: Connection, after: Digest | None = None) -> list[Digest]:
-    """A page of the blobs that are on the volume, by digest; behind this one."""
+    """Return a page of the stored blobs, ordered by digest, starting after `after`."""
     statement = (
         select(blobs.c.digest)
         .where(blobs.c.stored_at.is_not(None), blobs.c.digest > str(after or ""))
@@ -48,7 +52,7 @@ def stored_digests(tx: Connection, after: Digest | None = None) -> list[Digest]:
     return [Digest.parse(digest) for digest in tx.execute(first_page(statement)).scalars()]
 
 
-# An index of each table is asked for each manifest.
+# A lateral subquery, so that each table is read by its index for each manifest of the page.
 _UNBACKED = text("""
     SELECT named.reference, named.platform, part.digest
     FROM unnest(CAST(:references AS text[]), CAST(:platforms AS text[]),
@@ -67,13 +71,13 @@ _UNBACKED = text("""
 
 
 def unbacked(tx: Connection, page: Sequence[ImageRow]) -> list[Unbacked]:
-    """The blobs of these images that are not stored."""
+    """Return the blobs of these images that are not stored: manifest, config and layers."""
     return [Unbacked(**row._mapping) for row in tx.execute(_UNBACKED, images.names(page))]
 
 
 def pulled_digests(tx: Connection, after: str | None = None) -> list[str]:
-    """A page of the layers that any pull has listed, by digest; behind this one."""
-    _take_time(tx)
+    """Return a page of the layers that any pull has listed, by digest, starting after `after`."""
+    _allow_long_statements(tx)
     statement = (
         select(pull_layers.c.digest)
         .distinct()
@@ -95,12 +99,12 @@ _FETCHED = text("""
 
 
 def fetched(tx: Connection, digests: Sequence[str]) -> list[Fetched]:
-    """Those of these layers that came over the network, by digest and registry."""
-    _take_time(tx)
+    """Return those of these layers that came over the network, by digest and registry."""
+    _allow_long_statements(tx)
     rows = tx.execute(_FETCHED, {"digests": list(digests)})
     return [Fetched(**row._mapping) for row in rows]
 
 
-def _take_time(tx: Connection) -> None:
-    """A base layer may have been listed by millions of pulls, all of which are looked at."""
+def _allow_long_statements(tx: Connection) -> None:
+    # Millions of pulls may have listed a base layer, and all of their rows are read.
     tx.execute(text("SET LOCAL statement_timeout = '1h'"))

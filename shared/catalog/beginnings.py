@@ -1,4 +1,4 @@
-"""A pull's first step begins: its lease and its row, in one statement."""
+"""Starting a pull's first step: its step lease and its row, in one statement."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,7 +37,7 @@ _BEGIN = text(
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A pull that is resolved now, under this lease. `now`: the database's time."""
+    """A pull that the caller resolves now, under this lease. `now`: the database's time."""
 
     pull: Pull
     lease: StepLease
@@ -47,10 +47,11 @@ class Begun:
 def begin(
     tx: Connection, pull_id: str, *, owner: str, lease_seconds: float, platform: str
 ) -> Begun | None:
-    """Begin to resolve a pull: one more attempt at it. `platform`: of one that names none.
+    """Take the step lease of a pull and begin to resolve it, which counts as one more attempt.
 
-    None for a pull that is further, paused or over, or that somebody else is at: then roll the
-    transaction back, which may have taken the lease.
+    `platform` is used for a pull that names none. Returns None where the pull is planned already,
+    is paused, has ended, or where another worker holds its lease. The caller must then roll back:
+    the statement may have taken the lease although the pull cannot begin.
     """
     name = step_leases.of_pull(pull_id)
     row = tx.execute(

@@ -1,4 +1,8 @@
-"""Blobs: which files are on the volume. A row is stored once its bytes are verified and fsynced."""
+"""Blobs: which files are on the volume.
+
+A row may exist before its blob does: planning inserts it to have something to lock. `stored_at` is
+set once the bytes are on the volume, verified and fsynced; only then does anything point at them.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,8 +12,8 @@ from sqlalchemy import text
 from shared.catalog.database import Connection
 from shared.oci.digest import Digest
 
-# Statements with lists in them are written out: to put one together for as many parameters as there
-# are takes longer than to run it.
+# Lists are passed as one array parameter. An `IN (…)` would be compiled again for each length,
+# which takes longer than running it.
 _STORED = text("""
     SELECT digest, size_bytes FROM blobs
     WHERE digest = ANY(CAST(:digests AS text[])) AND stored_at IS NOT NULL
@@ -26,14 +30,16 @@ _LOCK = text("""
 
 
 def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, int]:
-    """The verified size, in bytes, of those among `digests` that are stored."""
+    """Return the verified size in bytes of those `digests` that are stored."""
     rows = tx.execute(_STORED, {"digests": [str(digest) for digest in digests]})
     return {Digest.parse(row.digest): row.size_bytes for row in rows}
 
 
 def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> dict[Digest, int]:
-    """Make and lock a row for each; in digest order, so that two pulls cannot deadlock. As
-    `stored()` then.
+    """Insert a row for each digest that has none, and lock all of them until the transaction ends.
+
+    Rows are locked in digest order, so two pulls that share layers cannot deadlock. Returns what
+    `stored()` does, as of after the lock.
     """
     ordered = sorted(str(digest) for digest in set(digests))
     if not ordered:
@@ -43,14 +49,15 @@ def expect_blobs(tx: Connection, digests: Sequence[Digest]) -> dict[Digest, int]
     return {Digest.parse(row.digest): row.size_bytes for row in locked if row.stored_at}
 
 
-# What came, in an order that keeps two who store the same from waiting for each other.
+# The blobs that arrived, in digest order: two transactions that store the same blobs lock their
+# rows in the same order and cannot deadlock.
 GIVEN = """
     SELECT * FROM unnest(CAST(:digests AS text[]), CAST(:sizes AS bigint[]),
         CAST(:diff_ids AS text[])) AS given (digest, size_bytes, diff_id)
     ORDER BY digest
 """
 
-# The verified blobs of `given`; what is stored already keeps its time.
+# Marks the blobs of `given` as stored. A blob that was stored before keeps its times.
 STORE = """
     INSERT INTO blobs (digest, size_bytes, stored_at, verified_at)
     SELECT digest, size_bytes, clock_timestamp(), clock_timestamp() FROM given
@@ -59,7 +66,7 @@ STORE = """
         WHERE blobs.stored_at IS NULL
 """
 
-# That they are layers; a diff_id that is known stays.
+# Records the blobs of `given` as layers. A diff_id that is known is never overwritten.
 STORE_LAYERS = """
     INSERT INTO layers (digest, size_bytes, diff_id)
     SELECT digest, size_bytes, diff_id FROM given
@@ -72,17 +79,20 @@ _STORE_BOTH = text(f"WITH given AS ({GIVEN}), stored AS ({STORE}) {STORE_LAYERS}
 
 
 def store_blobs(tx: Connection, sizes: Mapping[Digest, int]) -> None:
-    """These blobs are on the volume, verified, with these sizes in bytes."""
+    """Record that these blobs are on the volume, verified, with these sizes in bytes."""
     tx.execute(_STORE, given([(digest, size, None) for digest, size in sizes.items()]))
 
 
 def store_layer(tx: Connection, digest: Digest, size: int, diff_id: Digest | None = None) -> None:
-    """This blob is on the volume, and it is a layer; `diff_id` only as computed from its bytes."""
+    """Record that this blob is on the volume and is a layer.
+
+    `diff_id` must have been computed from its bytes; never pass a config's claim.
+    """
     tx.execute(_STORE_BOTH, given([(digest, size, diff_id)]))
 
 
 def given(rows: Sequence[tuple[Digest, int, Digest | None]]) -> dict[str, list[Any]]:
-    """What `GIVEN` takes: digests, sizes in bytes, diff_ids."""
+    """Return the parameters of `GIVEN` for rows of digest, size in bytes and diff_id."""
     return {
         "digests": [str(digest) for digest, _, _ in rows],
         "sizes": [size for _, size, _ in rows],

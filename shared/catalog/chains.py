@@ -1,6 +1,6 @@
-"""What explains a pull: its place in the line, who holds what it waits for. Reads only.
+"""What `towline explain` shows in addition to a pull's own rows. Read-only; it decides nothing.
 
-`towline explain` puts these beside the pull's own rows; nothing here decides anything.
+That is a pull's place among the waiting pulls, and who holds the leases that it waits for.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`before`: pulls that would be admitted before this one; `waiting`: all in the line."""
+    """`before`: pulls that would be admitted before this one; `waiting`: all waiting pulls."""
 
     before: int
     waiting: int
@@ -24,8 +24,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a lease, or had it last. `owner` None: let go in good order. `seconds`: until it
-    expires, negative since it has.
+    """The holder of a lease, or its last one. `owner` is None where it was released in good order.
+
+    `seconds`: until the lease expires, negative once it has.
     """
 
     owner: str | None
@@ -37,11 +38,11 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether it has an owner that may be at work."""
+        """Whether the lease has an owner and has not expired."""
         return self.owner is not None and self.seconds > 0
 
 
-# As admission.py chooses, with room for everybody.
+# The order of admission (`admission.py`), as if the window had room for every waiting pull.
 _PLACE = f"""
     WITH running AS (
         SELECT coalesce(requested_by, '') AS requester, count(*) AS pulls FROM pulls
@@ -72,13 +73,13 @@ _HOLDERS = """
 
 
 def place(tx: Connection, pull_id: str) -> Place | None:
-    """Where a pull stands in the line; None for one that is paused, admitted or over."""
+    """Return a pull's place in the order of admission; None where it does not wait or is paused."""
     row = tx.execute(text(_PLACE), {"pull_id": pull_id}).one_or_none()
     return Place(row.place - 1, row.waiting) if row else None
 
 
 def holders(tx: Connection, pull_id: str) -> dict[Digest, Holder]:
-    """The leases on a pull's layers, whoever they belong to."""
+    """Return the leases on a pull's layers, by digest; they may be held for other pulls."""
     return {
         Digest.parse(row.digest): Holder(
             row.owner, float(row.seconds), row.fence, row.pull_id, row.bytes_done, row.starts
@@ -88,18 +89,19 @@ def holders(tx: Connection, pull_id: str) -> dict[Digest, Holder]:
 
 
 def step(tx: Connection, pull_id: str) -> Holder | None:
-    """Who resolves or links this pull."""
+    """Return who resolves or links this pull; None where no lease is left."""
     return _step(tx, step_leases.of_pull(pull_id))
 
 
 def office(tx: Connection) -> Holder | None:
-    """The reconciler in office, or the one that was."""
+    """Return the leader of the reconcilers, or the last one; None where the last one resigned."""
     return _step(tx, step_leases.RECONCILER)
 
 
 def ended_within(tx: Connection, seconds: float) -> int:
-    """How many pulls have ended in the last `seconds`: how fast the line moves."""
-    # Of the statement: an index cannot be asked for a time that changes from row to row.
+    """Count the pulls that ended in the last `seconds`, of those that had started."""
+    # statement_timestamp() is constant within a statement, so the index on finished_at can be used;
+    # with clock_timestamp() it cannot.
     statement = text(
         f"""
         SELECT count(*) FROM pulls WHERE started_at IS NOT NULL AND {FINAL}

@@ -1,4 +1,4 @@
-"""The columns that tables are made of, and the names of their constraints."""
+"""Builders for the columns of the tables, and how constraints and indexes are named."""
 
 from datetime import datetime
 from typing import Any
@@ -27,33 +27,36 @@ metadata = MetaData(
 
 
 def id_column() -> Column[int]:
-    """A key of our own."""
+    """Return the surrogate primary key `id`."""
     return Column("id", BigInteger, Identity(), primary_key=True)
 
 
 def time_column(name: str, *, now: bool = False) -> Column[datetime]:
-    """A time with its zone; `now`: when the row was made."""
+    """Return a timestamp with time zone, NULL by default.
+
+    `now`: required, and set when the row is inserted.
+    """
     if now:
         return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
     return Column(name, DateTime(timezone=True))
 
 
 def json_column(name: str, *, required: bool = False) -> Column[Any]:
-    """Lists and objects as in a document."""
-    # None is SQL's NULL, never JSON's: readers ask IS NULL.
+    """Return a jsonb column."""
+    # Python's None is SQL's NULL here, never JSON's null: statements test IS NULL.
     return Column(name, JSONB(none_as_null=True), nullable=not required)
 
 
 def size_column(name: str = "size_bytes", *, required: bool = True) -> Column[int]:
-    """A size in bytes."""
+    """Return a size in bytes."""
     return Column(name, BigInteger, nullable=not required)
 
 
 def count_column(name: str) -> Column[int]:
-    """A count from 0."""
+    """Return a counter that starts at 0."""
     return Column(name, Integer, nullable=False, server_default="0")
 
 
 def text_column(name: str, *, required: bool = False) -> Column[str]:
-    """A text."""
+    """Return a text column, NULL by default unless `required`."""
     return Column(name, Text, nullable=not required)

@@ -1,8 +1,9 @@
-"""Companions: small layers of a pull that the task of one of them fetches along with its own.
+"""Companions: small layers that a task fetches along with its own small layer of the same pull.
 
-A layer of some kilobytes costs more in statements than in bytes. So who fetches a small one takes
-on what is its share: as many as make every slot of the fleet take equally many. They are begun in
-one statement and landed in one; each has a lease of its own, and only the first takes a slot.
+A layer of a few kilobytes costs more in statements than in bytes. So the task of a small layer
+takes its share of the pull's small layers: their number divided by the fleet's slots, so that all
+slots get equally many. One statement begins all of them, and one stores them. Each companion has
+its own lease, but only the task's own layer takes a slot.
 """
 
 from dataclasses import dataclass
@@ -18,24 +19,32 @@ from shared.oci.digest import Digest
 
 SMALL_BYTES = 128 * 1024
 
-# A worker that dies has so many more to begin anew.
+# A bound on what is lost with a worker: each companion of a killed worker has to be fetched again.
 _MOST = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """A layer that was begun, under a lease with this fence."""
+    """A layer that was begun under a lease with this fence: the task's own or a companion."""
 
     layer: PullLayer
     fence: int
 
 
-# By name: a prepared statement with a `*` breaks when a migration adds a column.
+# Named columns: a prepared statement with `*` fails once a migration adds a column.
 _COLUMNS = ", ".join(f"pull_layers.{column.name}" for column in pull_layers_table.c)
 
-# Only what was never tried: what failed before, or was left by a worker that died, is tried alone,
-# so that no layer pays for the poison of another. The own one; then what waits for a slot and has
-# no message any more; then from the end, since messages come from the front.
+# `share`: how many layers this task takes. No row, and so no companions, while the fleet's slots
+# are unknown.
+#
+# `chosen`: only layers that were never tried and have no lease, living or not. A layer that has
+# failed or was left by a dead worker is fetched alone, so that a poison layer does no harm to
+# others. The task's own layer comes first. Then come layers that wait for a slot or another pull:
+# they have no message. Then the last layers in manifest order, since messages are sent from the
+# first on, and other tasks reach the last ones latest.
+#
+# `taken`: inserted in digest order, so that two such statements cannot deadlock. A layer whose
+# lease another transaction inserts first is left out.
 _TAKE = text(f"""
     WITH share AS (
         SELECT ceil(count(*) / greatest(layer_slots - :reserved_slots, 1)::numeric) AS layers
@@ -80,13 +89,17 @@ def take(
     lease_seconds: float,
     reserved_slots: int,
 ) -> list[Companion]:
-    """Begin this layer, first in the answer, and its companions, by digest; none of them, where it
-    has none.
+    """Begin this layer together with its companions: count the attempts and take the leases.
 
-    The leases are locked in order: none may have been taken before in this transaction. None also
-    while nobody has counted the fleet's slots, of which `reserved_slots` are not for this pull, and
-    where somebody has or had the lease of this one. Where another pull begins it at this moment,
-    the answer holds the others alone.
+    Returns this layer first, then its companions by digest. Returns nothing, and begins nothing, if
+
+    - the task's share is one layer or less. Slots reserved for urgent pulls do not count as slots;
+    - the number of the fleet's slots is unknown;
+    - the layer has a row in leases, of any registry, even if that lease was released or has
+      expired.
+
+    If another pull takes this layer's lease at the same moment, the answer holds companions alone.
+    The leases are locked in digest order, so the transaction must not hold a lease already.
     """
     rows = tx.execute(
         _TAKE,
@@ -101,4 +114,4 @@ def take(
         },
     )
     taken = [Companion(pull_layers.as_layer(row), row.fence) for row in rows]
-    return sorted(taken, key=lambda one: (one.layer.digest != digest, one.layer.digest))
+    return sorted(taken, key=lambda begun: (begun.layer.digest != digest, begun.layer.digest))

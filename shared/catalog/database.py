@@ -1,4 +1,8 @@
-"""The way to PostgreSQL: one pool a process, one transaction a use case, errors translated."""
+"""The connection to PostgreSQL: one pool per process, transactions, and translated errors.
+
+Callers open one transaction per use case with `Catalog.begin()` and pass it to the functions of
+this package. Errors of the driver leave this module as errors of `shared.errors`.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,55 +22,59 @@ __all__ = ["Catalog", "Connection", "written_from_documents"]
 
 _CONNECT_TIMEOUT_SECONDS = 5
 
-# Whatever the role, the database or the server have as their defaults, these are ours. Set by the
-# session, so that the server ends what is stuck even when the client is gone.
+# These override the defaults of the role, the database and the server. The time-outs are settings
+# of the session, so the server ends a stuck statement or transaction even when the client is gone.
 _SESSION_SETTINGS = {
     "application_name": "towline",
-    # A stopped worker must not hold locks, and no statement waits for ever.
+    # A stopped worker must not keep its locks, and no statement may wait forever.
     "lock_timeout": "10s",
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "10s",
-    # The driver reads times, intervals and text in these forms only.
+    # The driver parses times, intervals and text in these formats only.
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
-    # Each statement sees what others have committed by then; every lock here counts on it.
+    # Each statement sees what was committed before it began. The locking here relies on that: after
+    # a lock was waited for, the next statement sees the changes of its previous holder.
     "default_transaction_isolation": "read committed",
-    # Everything here goes by a key. Only a plain index scan marks the entries of rows that are no
-    # more; an index of what is queued or under way would grow with all that was, until a vacuum.
+    # All access here is by key. Only a plain index scan marks the index entries of dead rows. With
+    # bitmap scans, the partial indexes of queued and open pulls would grow with every pull that has
+    # ended, until the next vacuum.
     "enable_bitmapscan": "off",
-    # It would read an index from end to end where a page of rows is looked up by their keys.
+    # Where a page of rows is looked up by key, a merge join would read a whole index.
     "enable_mergejoin": "off",
-    # Or a plain one would be thought dearer than to read the whole table.
+    # At the default of 4, the planner would prefer a scan of the whole table to an index scan.
     "random_page_cost": "1.1",
-    # For the same reason no statement is planned again for other values: planning takes longer than
-    # most of them run.
+    # Access is by key for all values, so plans are not made again for new ones: planning takes
+    # longer than most statements run.
     "plan_cache_mode": "force_generic_plan",
-    # To compile a statement takes longer than to run any of ours.
+    # Compiling takes longer than running any of our statements.
     "jit": "off",
-    # Such a plan expects many rows where few are found, and to start processes for them costs more
-    # than to read those.
+    # A generic plan expects many rows where there are few. Starting parallel workers would cost
+    # more than reading those rows.
     "max_parallel_workers_per_gather": "0",
 }
 
-# From its second run on a connection a statement is prepared.
+# A statement is prepared at its second run on a connection.
 _PREPARED_AFTER = 1
 
-# What a pooled connection remembers of itself.
+# Key in the info of a pooled connection: set once a BEGIN has succeeded on it.
 _WORKED = "towline_worked"
 
-# Servers from 17 on can end a transaction for its age alone; what holds others up ends by the
-# settings above.
+# From version 17 on, a server may be configured to end transactions by age alone. We switch that
+# off: the settings above already end those that block others.
 _TRANSACTION_TIMEOUT_SINCE = 170_000
 _NO_TRANSACTION_TIMEOUT = "SET transaction_timeout = 0"
 
 
 class Catalog:
-    """A database, by its `postgresql://…` URL. Raises InvalidArgument.
+    """The connection pool of one database, by its `postgresql://…` URL.
 
-    At most twice `pool_size` transactions at once; one more waits for `pool_timeout_seconds`.
+    It allows twice `pool_size` transactions at once; the next one waits for at most
+    `pool_timeout_seconds`. Nothing connects before the first transaction. Raises InvalidArgument
+    for a URL that cannot be used.
     """
 
     def __init__(self, url: str, pool_size: int = 10, pool_timeout_seconds: float = 30) -> None:
@@ -76,12 +84,13 @@ class Catalog:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=pool_timeout_seconds,
-            # The one that was used last knows the statements that come next.
+            # The connection that was used last is most likely to have the next statement prepared.
             pool_use_lifo=True,
-            # An error's text is logged, and what callers hand to their own tasks is theirs.
+            # Errors are logged, and parameters may hold the private arguments of callers'
+            # callbacks.
             hide_parameters=True,
             connect_args={
-                # The driver sends no BEGIN of its own: `_begin_at_checkout` does.
+                # The driver must not send a BEGIN: `_begin_at_checkout` does.
                 "autocommit": True,
                 "prepare_threshold": _PREPARED_AFTER,
                 "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
@@ -97,9 +106,10 @@ class Catalog:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back on an error.
+        """Run one transaction: committed at the end of the block, rolled back on an error.
 
-        Raises CatalogUnavailable, and InvalidArgument for values that PostgreSQL cannot hold.
+        Raises CatalogUnavailable for an outage (`outages.py`), and InvalidArgument for values that
+        PostgreSQL cannot store.
         """
         try:
             with self._engine.begin() as tx:
@@ -110,11 +120,11 @@ class Catalog:
                     raise
         except (DataError, UnicodeEncodeError) as error:
             raise InvalidArgument(
-                "A value that was given cannot stand in PostgreSQL: a text with a NUL or half of "
-                "a surrogate pair, or a number that is too large."
+                "PostgreSQL cannot store a value that was given: a text with a NUL or a lone "
+                "surrogate, or a number that is too large."
             ) from error
         except PoolTimeoutError as error:
-            raise self._unavailable("has no connection left for this process") from error
+            raise self._unavailable("has no free connection for this process") from error
         except DBAPIError as error:
             outage = outage_of(error)
             if outage is None:
@@ -122,8 +132,10 @@ class Catalog:
             raise self._unavailable(f"{outage.reason}: {said(error)}") from error
 
     def _drop_sessions(self, tx: Connection, error: DBAPIError) -> None:
-        """Drop what an outage has made useless: the next transaction connects again, and may find
-        another server.
+        """Close the sessions that an outage has made useless.
+
+        The next transaction connects again, which may lead to another server, such as a new
+        primary.
         """
         outage = outage_of(error)
         if outage is None or outage.lost is Lost.NONE:
@@ -134,17 +146,17 @@ class Catalog:
 
     def _unavailable(self, reason: str) -> CatalogUnavailable:
         return CatalogUnavailable(
-            f"The database at {self._where} is away or overloaded (it {reason}): check "
-            "TOWLINE_DATABASE_URL and that PostgreSQL runs."
+            f"The database at {self._where} is unavailable or overloaded (it {reason}): check "
+            "TOWLINE_DATABASE_URL and that PostgreSQL is running."
         )
 
     def ping(self) -> None:
-        """Raises CatalogUnavailable unless the database answers."""
+        """Check that the database answers. Raises CatalogUnavailable."""
         with self.begin() as tx:
             tx.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close the idle connections; those in use are closed when their transactions end."""
         self._engine.dispose()
 
     @property
@@ -155,19 +167,21 @@ class Catalog:
 
 @contextmanager
 def written_from_documents() -> Iterator[None]:
-    """What is written here was read in an image's documents. Raises InvalidManifest for values that
-    PostgreSQL cannot hold.
+    """Translate errors of values that come from an image's documents.
+
+    Values that PostgreSQL cannot store are then the image's fault: raises InvalidManifest, where
+    `Catalog.begin` alone would raise InvalidArgument.
     """
     try:
         yield
     except (DataError, UnicodeEncodeError) as error:
         raise InvalidManifest(
-            "The image's documents hold a value that PostgreSQL cannot hold."
+            "The image's documents hold a value that PostgreSQL cannot store."
         ) from error
 
 
 def _options(of_url: str | tuple[str, ...]) -> str:
-    """The session's options: the operator's own, then ours, which win."""
+    """Return the session's options: those of the URL first, then ours, which override them."""
     ours = (
         f"-c {name}={value.replace(' ', chr(92) + ' ')}"
         for name, value in _SESSION_SETTINGS.items()
@@ -177,14 +191,20 @@ def _options(of_url: str | tuple[str, ...]) -> str:
 
 
 def _without_transaction_timeout(connection: Any, _record: Any) -> None:
-    """Only now is it known whether the server has the setting; another one refuses it."""
+    """Switch the server's transaction_timeout off where it exists.
+
+    It cannot be one of the session's options: older servers refuse a connection with a setting that
+    they do not know, and the version is known only after connecting.
+    """
     if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
         connection.execute(_NO_TRANSACTION_TIMEOUT, prepare=False)
 
 
 def _begin_at_checkout(engine: Engine) -> None:
-    """A transaction begins as its connection is taken: that tells, too, whether it still lives, and
-    SQLAlchemy's own ping would cost a round trip more.
+    """Send BEGIN when a connection is taken from the pool.
+
+    This also shows whether the connection is still usable. SQLAlchemy's `pool_pre_ping` would cost
+    one more round trip per transaction.
     """
 
     def begin(connection: Any, record: Any, _proxy: Any) -> None:
@@ -192,9 +212,11 @@ def _begin_at_checkout(engine: Engine) -> None:
             connection.execute("BEGIN", prepare=False)
         except engine.dialect.loaded_dbapi.Error as error:
             if _WORKED not in record.info:
-                # It has only just been opened: what answers there, a pooler, has no server behind.
+                # The connection is new, so opening another one does not help: a pooler answers
+                # there, with no server behind it.
                 raise
-            # It is opened again, as are all that were open before; nothing has been done yet.
+            # Nothing was executed yet. SQLAlchemy closes all older connections of the pool and
+            # opens this one again.
             raise InvalidatePoolError from error
         record.info[_WORKED] = True
 

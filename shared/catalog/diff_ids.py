@@ -1,7 +1,8 @@
-"""Diff_ids: what a pull's config claims, and what was verified.
+"""Diff_ids: what a config claims about a layer, and what was computed from the layer's bytes.
 
-A claim stands on its pull and its link. A layer's own row holds one diff_id, computed from the
-bytes; a claim in another algorithm than that says nothing about it, and is verified anew.
+Claims are kept with the config and on the link (`manifest_layers`). The layer's shared row holds
+only a computed diff_id, and only one. A claim in another algorithm can be neither confirmed nor
+refuted by it, so the layer is then decompressed again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,8 @@ from shared.catalog.tables import blobs, layers
 from shared.oci.digest import Digest
 from shared.oci.media_type import IMAGE_CONFIG_TYPES
 
-# The config of an artifact claims nothing, even where an image has the same.
+# Claims count only if the manifest calls its config an image config: the same bytes as the config
+# of an artifact claim nothing.
 _CLAIMED = """
     SELECT DISTINCT configs.diff_ids ->> CAST(listed.number - 1 AS integer) AS diff_id
     FROM pulls JOIN manifests ON manifests.digest = pulls.manifest_digest
@@ -51,7 +53,7 @@ _CONTRADICTED = text("""
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A layer of an image that uncompresses to something else than the image's config claims."""
+    """A layer whose computed diff_id (`actual`) is not the one that the image's config claims."""
 
     reference: str
     platform: str
@@ -62,15 +64,17 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
-    """A blob on the volume. `diff_id`: as it was verified, else None."""
+    """A blob on the volume. `diff_id` is computed from its bytes, or None."""
 
     size_bytes: int
     diff_id: Digest | None
 
 
 def claimed(tx: Connection, pull_id: str, digest: Digest) -> tuple[Digest, ...]:
-    """The distinct diff_ids that a planned pull's config claims for a layer; an honest image has
-    one, an artifact none.
+    """Return the distinct diff_ids that a planned pull's config claims for a layer.
+
+    An artifact's config claims none. A layer at several positions of an honest image has one claim;
+    several mean that all but one are wrong.
     """
     rows = tx.execute(
         text(_CLAIMED),
@@ -80,7 +84,7 @@ def claimed(tx: Connection, pull_id: str, digest: Digest) -> tuple[Digest, ...]:
 
 
 def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, StoredLayer]:
-    """Those among `digests` that are on the volume."""
+    """Return size and computed diff_id of those `digests` that are on the volume."""
     rows = tx.execute(
         select(blobs.c.digest, blobs.c.size_bytes, layers.c.diff_id)
         .outerjoin_from(blobs, layers, layers.c.digest == blobs.c.digest)
@@ -97,11 +101,14 @@ def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, StoredLaye
 
 
 def record(tx: Connection, digest: Digest, diff_id: Digest) -> None:
-    """What a stored layer's bytes uncompress to; the first one stays."""
+    """Record the diff_id computed from a stored layer's bytes, unless it has one."""
     tx.execute(text(_RECORD), {"digest": str(digest), "diff_id": str(diff_id)})
 
 
 def contradicted(tx: Connection, page: Sequence[ImageRow]) -> list[Contradiction]:
-    """Layers of these images that were linked unverified, and are known to be wrong by now."""
+    """Return the layers of these images whose claim has turned out to be wrong.
+
+    They were linked before their diff_ids were computed.
+    """
     rows = tx.execute(_CONTRADICTED, images.names(page))
     return [Contradiction(**row._mapping) for row in rows]

@@ -1,4 +1,8 @@
-"""Indexes, configs and manifests: rows by digest, immutable once they are there."""
+"""Indexes, configs and manifests: one row per digest.
+
+The digest determines the content, so an existing row is never changed. The one exception is a
+config that an artifact named first: `save_config` fills it in once an image reads it.
+"""
 
 from typing import Any
 
@@ -15,7 +19,7 @@ from shared.oci.manifest import Manifest
 
 
 def save_index(tx: Connection, digest: Digest, size: int, index: Index) -> int:
-    """The row of an index and of its children. Its id."""
+    """Insert the index and its children unless they exist. Returns the id of its row."""
     row, new = _save(
         tx,
         indexes,
@@ -53,7 +57,11 @@ def _child(index_id: int, position: int, entry: Descriptor) -> dict[str, Any]:
 
 
 def save_config(tx: Connection, descriptor: Descriptor, config: ImageConfig | None) -> int:
-    """The row of a config, with no more than its descriptor for an artifact's. Its id."""
+    """Insert the config unless it exists. Returns the id of its row.
+
+    `config` is None for an artifact's: its bytes are not parsed, and the row holds the descriptor
+    alone.
+    """
     row: dict[str, Any] = {
         "digest": str(descriptor.digest),
         "size_bytes": descriptor.size,
@@ -82,16 +90,16 @@ def save_config(tx: Connection, descriptor: Descriptor, config: ImageConfig | No
         }
     saved, new = _save(tx, configs, row)
     if config is not None and not new:
-        # An artifact may have named these bytes first, and nobody read them then.
-        silent = configs.c.document.is_(None)
-        tx.execute(update(configs).where(configs.c.id == saved, silent).values(row))
+        # If an artifact named these bytes first, they were not parsed then.
+        is_unparsed = configs.c.document.is_(None)
+        tx.execute(update(configs).where(configs.c.id == saved, is_unparsed).values(row))
     return saved
 
 
 def save_manifest(
     tx: Connection, digest: Digest, size: int, manifest: Manifest, config_id: int
 ) -> int:
-    """The row of a manifest. Its id."""
+    """Insert the manifest unless it exists. Returns the id of its row."""
     row = {
         "digest": str(digest),
         "media_type": manifest.media_type,
@@ -107,7 +115,7 @@ def save_manifest(
 
 
 def _save(tx: Connection, table: Table, row: dict[str, Any]) -> tuple[int, bool]:
-    """The id of the row with this digest, and whether it is new. The digest says it all."""
+    """Return the id of the row with this digest, and whether this call has inserted it."""
     statement = insert(table).values(row).on_conflict_do_nothing(index_elements=["digest"])
     new: int | None = tx.execute(statement.returning(table.c.id)).scalar()
     if new is not None:

@@ -1,7 +1,7 @@
-"""Pulls that resolved to the same image as one that has just been linked.
+"""Pulls that resolved to the same image as a pull that was just linked.
 
-Thousands of callers may ask for one new image at the same time. Their pulls are complete with the
-first one: nothing is left to link but their own rows.
+Thousands of callers may ask for a new image at the same time. Once the first pull is linked, the
+others have nothing left to fetch or link, so they are completed in batches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from shared.catalog.pull_values import Pull
 
 BATCH = 100
 
+# Pulls with a live step lease are left out: another process resolves or links them at this moment.
 _OF_THE_SAME_IMAGE = """
     p.state = 'fetching' AND p.reference = :reference AND p.platform = :platform
     AND p.manifest_digest = :manifest AND p.id <> :pull_id
@@ -26,7 +27,6 @@ _OF_THE_SAME_IMAGE = """
         AND step_leases.expires_at > clock_timestamp())
 """
 
-# Those that another process resolves or links at this moment are left to it.
 _LOCK = text(
     f"""
     SELECT {", ".join(f"p.{column.name}" for column in COLUMNS)} FROM pulls p
@@ -34,7 +34,7 @@ _LOCK = text(
     """
 )
 
-# All of them have the same layers: to look at those of one is enough.
+# All of them have the same layers, so only the layers of the best pull are checked.
 _NEXT = text(
     f"""
     SELECT best.id FROM (
@@ -47,7 +47,7 @@ _NEXT = text(
     """
 )
 
-# Only while the reference still names this manifest, by this index, for the platform.
+# Updates the image only while the reference still names this manifest, by the same index.
 _RENEW = text(
     """
     UPDATE images SET resolved_at = greatest(images.resolved_at, :resolved_at), pulled_at = now()
@@ -75,30 +75,34 @@ _COMPLETE = text(
 
 
 def lock(tx: Connection, linked: Pull) -> list[Pull]:
-    """At most `BATCH` open pulls of the image that this pull has linked, their rows locked."""
+    """Lock and return at most `BATCH` pulls that wait for the image that this pull has linked."""
     rows = tx.execute(_LOCK, {**_image(linked), "pull_id": linked.id, "batch": BATCH})
     return [as_pull(row) for row in rows]
 
 
 def unmoving(tx: Connection, linked: Pull, duplicates: Sequence[Pull]) -> list[Pull]:
-    """Those of these that leave the reference where it is. All of them while it names this image;
-    else those that are older than what it names. The others have to be linked themselves.
+    """Return those of these pulls whose link would not change what the reference names.
+
+    While the reference names this image, these are all of them, and its `resolved_at` moves to the
+    newest of theirs. Otherwise they are the pulls that resolved before what it names now. The rest
+    have to be linked themselves.
     """
-    newest = max((one.resolved_at for one in duplicates if one.resolved_at), default=None)
+    newest = max((pull.resolved_at for pull in duplicates if pull.resolved_at), default=None)
     if newest is None:
         return []
     if tx.execute(_RENEW, {**_image(linked), "resolved_at": newest}).scalar() is not None:
         return list(duplicates)
-    # A reference that was removed is named again by the next link.
-    standing: datetime | None = tx.execute(_RESOLVED, _image(linked)).scalar()
+    # None if the reference was removed: then every pull has to be linked.
+    current: datetime | None = tx.execute(_RESOLVED, _image(linked)).scalar()
     return [
-        one for one in duplicates if standing and one.resolved_at and one.resolved_at < standing
+        pull for pull in duplicates if current and pull.resolved_at and pull.resolved_at < current
     ]
 
 
 def next_whole(tx: Connection, ended: Pull) -> str | None:
-    """The best open pull of the image that this pull has not linked, if all its layers are
-    stored.
+    """Return the best pull that waits for the same image, if all of its layers are stored.
+
+    For a pull that ended without being linked: the returned pull is linked in its place.
     """
     return tx.execute(_NEXT, {**_image(ended), "pull_id": ended.id}).scalar()
 
@@ -115,7 +119,7 @@ def _image(pull: Pull) -> dict[str, str | None]:
 def complete(
     tx: Connection, receipts: Mapping[str, Mapping[str, Any]], finished_at: datetime
 ) -> Sequence[Pull]:
-    """These locked pulls are complete, with a receipt each."""
+    """Complete these pulls, with a receipt for each id. They must be locked by `lock`."""
     values = {
         "ids": list(receipts),
         "receipts": [dict(receipt) for receipt in receipts.values()],

@@ -1,6 +1,6 @@
-"""Ends of a pull: `complete`, `failed` or `cancelled`, and that its caller was told.
+"""The final states of a pull, `complete`, `failed` and `cancelled`, and the record of its answer.
 
-The first end wins.
+The first end wins: a statement that ends a pull does nothing to one that has ended.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ from shared.catalog.pulls import get
 
 
 def complete(tx: Connection, pull_id: str, receipt: dict[str, Any], finished_at: datetime) -> None:
-    """The image is linked."""
+    """End an open pull: its image is linked."""
     tx.execute(
         update_open(pull_id).values(
             state="complete",
@@ -35,11 +35,12 @@ def complete(tx: Connection, pull_id: str, receipt: dict[str, Any], finished_at:
 def fail(
     tx: Connection, pull_id: str, error_class: str, error_code: str | None, error_message: str
 ) -> bool:
-    """End an open pull; False when it had ended already: the first cause wins."""
+    """End an open pull with this cause. False where it had ended before; its first cause stays."""
     of_layers = select(func.max(pull_layers.c.attempts)).where(pull_layers.c.pull_id == pull_id)
     statement = update_open(pull_id).values(
         state="failed",
-        # Of the step that took the most: a layer's tries are not the coordinator's.
+        # The pull's column counts attempts of its own steps only. Report the step or layer that was
+        # attempted most often.
         attempts=func.greatest(pulls.c.attempts, of_layers.scalar_subquery()),
         error_class=error_class,
         error_code=error_code,
@@ -55,7 +56,10 @@ def fail(
 
 
 def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
-    """End an open pull by request; a final one stays as it is. None for no pull."""
+    """End an open pull on request, and return it. A pull that has ended stays as it is.
+
+    Returns None for an unknown id.
+    """
     statement = (
         update_open(pull_id)
         .values(
@@ -73,17 +77,18 @@ def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
         if row:
             layer_messages.drop(tx, pull_id)
         pull = as_pull(row) if row else get(tx, pull_id)
-        # Each statement has a snapshot of its own: a pull that was recorded in between is open.
+        # The update and the read see different snapshots: a pull that was recorded between them is
+        # open here. Then try again.
         if pull is None or pull.final:
             return pull
 
 
-_again = pulls.alias("again")
-# A scalar, so that PostgreSQL asks the index for each failure of a page instead of reading all that
-# was ever tried again.
-_TRIED_AGAIN = select(_again.c.id).where(_again.c.retry_of == pulls.c.id).limit(1).scalar_subquery()
-# Failures that a new pull may cure, as `pulls_failed_idx` has them.
-UNTRIED = (pulls.c.state == literal_column("'failed'")) & _TRIED_AGAIN.is_(None)
+_retry = pulls.alias("again")
+# A scalar subquery, so that PostgreSQL looks into the index once per failure of a page. A join
+# would read every pull that was ever retried.
+_RETRIED = select(_retry.c.id).where(_retry.c.retry_of == pulls.c.id).limit(1).scalar_subquery()
+# Failed pulls that have not been retried; the condition on the state is that of `pulls_failed_idx`.
+UNTRIED = (pulls.c.state == literal_column("'failed'")) & _RETRIED.is_(None)
 
 
 def failed(
@@ -94,9 +99,9 @@ def failed(
     but: Collection[str] = (),
     until: datetime | None = None,
 ) -> list[Pull]:
-    """A page of the failed pulls that were not tried again, oldest first; behind this one.
+    """Return a page of the failed pulls that have not been retried, oldest first, after `after`.
 
-    Of one class, or of any `but` these; recorded `until` then.
+    `error_class`: only this class; `but`: none of these classes; `until`: recorded by then.
     """
     rest = select(*COLUMNS).where(UNTRIED).order_by(pulls.c.created_at, pulls.c.id)
     if error_class is not None:
@@ -111,26 +116,28 @@ def failed(
     return [as_pull(row) for row in tx.execute(first_page(rest))]
 
 
-_IS_OVER = IS_FINAL & (pulls.c.id == bindparam("pull_id"))
+_IS_ENDED = IS_FINAL & (pulls.c.id == bindparam("pull_id"))
 _NOW = func.coalesce(pulls.c.answered_at, func.clock_timestamp())
 
 _ANSWERED = (
     update(pulls)
-    .where(_IS_OVER)
+    .where(_IS_ENDED)
     .values(answered_at=case((pulls.c.callbacks.is_(None), _NOW), else_=pulls.c.answered_at))
     .returning(pulls.c.callbacks)
 )
-_CALLED_BACK = update(pulls).where(_IS_OVER).values(answered_at=_NOW, callbacks=None)
+_CALLED_BACK = update(pulls).where(_IS_ENDED).values(answered_at=_NOW, callbacks=None)
 
 
 def answered(tx: Connection, pull_id: str) -> Mapping[str, Any] | None:
-    """The result stands under the pull id. The callbacks that have to be sent before the pull
-    counts as answered; None where there are none, and it does.
+    """Record that the result is stored under the pull id, and return the callbacks to send.
+
+    A pull with callbacks counts as answered only after `called_back`. Without callbacks this
+    returns None, and the pull counts as answered.
     """
     kept: Mapping[str, Any] | None = tx.execute(_ANSWERED, {"pull_id": pull_id}).scalar()
     return kept
 
 
 def called_back(tx: Connection, pull_id: str) -> None:
-    """The callbacks were sent: the pull is answered."""
+    """Record that the callbacks were sent: the pull is answered, and they are deleted."""
     tx.execute(_CALLED_BACK, {"pull_id": pull_id})

@@ -1,4 +1,4 @@
-"""What the reconciler knows of the fleet, for those who choose what goes next."""
+"""The fleet as the reconciler last saw it: slots, and the state of Redis. One row."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -11,9 +11,11 @@ from shared.catalog.fleet_tables import fleet
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """`layer_slots`, `pull_slots`: how many can run at once, None before they were counted.
+    """`layer_slots`, `pull_slots`: how many can run at once; None while that is unknown.
 
-    `broker_epoch`, `broker_run_id`: which data, and which run of its server, Redis had last.
+    `broker_epoch`: the value of the reconciler's key in Redis; without that key, Redis lost its
+    data. `broker_run_id`: the run of the Redis server that was seen last. `looked_at`: when the
+    slots were counted.
     """
 
     layer_slots: int | None
@@ -27,13 +29,13 @@ _VIEW = select(*(fleet.c[column.name] for column in fields(FleetView)))
 
 
 def view(tx: Connection) -> FleetView:
-    """As it was last seen."""
+    """Return the fleet as it was last seen; all None before the first time."""
     row = tx.execute(_VIEW).one_or_none()
     return FleetView(**row._mapping) if row else FleetView(None, None, None, None)
 
 
 def count_slots(tx: Connection, layer_slots: int | None, pull_slots: int | None) -> None:
-    """So many layers and pull steps can run at once."""
+    """Record how many layers and pull steps can run at once."""
     tx.execute(
         update(fleet).values(
             layer_slots=layer_slots, pull_slots=pull_slots, looked_at=func.clock_timestamp()
@@ -42,5 +44,5 @@ def count_slots(tx: Connection, layer_slots: int | None, pull_slots: int | None)
 
 
 def begin_epoch(tx: Connection, epoch: str, run_id: str | None) -> None:
-    """Redis holds this key from now on, and is this run of its server where it tells."""
+    """Record the value of the key in Redis, and the run of its server if that is known."""
     tx.execute(update(fleet).values(broker_epoch=epoch, broker_run_id=run_id))

@@ -1,4 +1,4 @@
-"""The tables of the fleet itself: who is at work on a step, what is paused, how many slots."""
+"""The tables of the fleet itself: step leases, pauses, registry holds, nodes and slots."""
 
 from sqlalchemy import (
     BigInteger,
@@ -14,8 +14,8 @@ from sqlalchemy import (
 
 from shared.catalog.columns import count_column, metadata, text_column, time_column
 
-# Work that is no download: `pull/<id>` while a pull is resolved or linked, `reconciler` for the one
-# that is in office.
+# Leases on work that is no download: `pull/<id>` while a pull is resolved or linked, `reconciler`
+# for the leader among the reconcilers.
 step_leases = Table(
     "step_leases",
     metadata,
@@ -29,7 +29,7 @@ step_leases = Table(
 SCOPES = ("fleet", "registry", "requester")
 _SCOPES = ", ".join(f"'{scope}'" for scope in SCOPES)
 
-# `name`: which registry or requester; empty for the fleet.
+# `name`: the registry or requester; empty for the whole fleet.
 pauses = Table(
     "pauses",
     metadata,
@@ -39,7 +39,8 @@ pauses = Table(
     CheckConstraint(f"scope IN ({_SCOPES})", name="scope"),
 )
 
-# Registries that asked the fleet to wait, such as by a 429: their pulls stay in the line.
+# Registries that asked the fleet to wait, such as by a 429: their pulls are not admitted until
+# then.
 registry_holds = Table(
     "registry_holds",
     metadata,
@@ -48,7 +49,7 @@ registry_holds = Table(
     text_column("detail", required=True),
 )
 
-# One row a worker, which it writes itself every 10 seconds.
+# One row per worker, which it writes itself every 10 seconds.
 nodes = Table(
     "nodes",
     metadata,
@@ -64,8 +65,8 @@ nodes = Table(
     CheckConstraint("state IN ('well', 'sick')", name="state"),
 )
 
-# Written by the migrations. `oldest_reader`: the oldest version of the code, by the revision that
-# it was made for, which can work on a database that stands at `revision`.
+# Written by the migrations. `oldest_reader`: the oldest version of the code that can work on a
+# database at `revision`, named by the newest migration of that version.
 schema_compatibility = Table(
     "schema_compatibility",
     metadata,
@@ -73,18 +74,20 @@ schema_compatibility = Table(
     text_column("oldest_reader", required=True),
 )
 
-# What the reconciler last saw of the fleet; workers read it when they choose what goes next.
+# What the reconciler last saw of the fleet. Workers read it when they admit pulls and start layers.
 fleet = Table(
     "fleet",
     metadata,
     Column("singleton", Boolean, primary_key=True, server_default=text("true")),
-    # How many layers can be fetched at once; NULL while nobody could tell.
+    # How many layers can be fetched at once; NULL while that is unknown.
     Column("layer_slots", BigInteger),
     Column("pull_slots", BigInteger),
     time_column("looked_at"),
-    # A key of this value stands in Redis. When it is gone, Redis has lost everything.
+    # The value of a key that the reconciler keeps in Redis. If the key is gone, Redis lost its
+    # data.
     text_column("broker_epoch"),
-    # Which run of the Redis server was seen last: another one may have lost the newest writes.
+    # The run_id of the Redis server that was seen last: after a restart or a failover it is another
+    # one, and the newest writes may be lost.
     text_column("broker_run_id"),
     CheckConstraint("singleton", name="singleton"),
 )

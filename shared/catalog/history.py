@@ -1,4 +1,4 @@
-"""Which manifests a tag has named, and since when. Reads only."""
+"""Which manifests a tag has named, and since when. Read-only; `images.link` writes the rows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,10 @@ from shared.catalog.tables import image_history
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """From `first_seen_at` on, the reference named this manifest for the platform."""
+    """From `first_seen_at` on, the reference named this manifest for the platform.
+
+    `first_seen_at` is the time of the resolution, taken before the registry was asked.
+    """
 
     reference: str
     platform: str
@@ -24,19 +27,21 @@ class Naming:
 def of_reference(
     tx: Connection, reference: str, platform: str | None = None, limit: int | None = None
 ) -> list[Naming]:
-    """Newest first; of every platform, and all of them, where nothing else is given."""
-    ordered = _of(reference, platform).order_by(
+    """Return a tag's history by platform, newest first; of every platform and without a limit by
+    default.
+    """
+    ordered = _select(reference, platform).order_by(
         image_history.c.platform, image_history.c.first_seen_at.desc(), image_history.c.id.desc()
     )
     return [Naming(**row._mapping) for row in tx.execute(ordered.limit(limit))]
 
 
 def count(tx: Connection, reference: str, platform: str | None, most: int) -> int:
-    """How many there are of these; `most` where there are more."""
-    return count_rows(tx, _of(reference, platform), most)
+    """Count a tag's history, up to `most`."""
+    return count_rows(tx, _select(reference, platform), most)
 
 
-def _of(reference: str, platform: str | None) -> Select[Any]:
+def _select(reference: str, platform: str | None) -> Select[Any]:
     statement = select(
         image_history.c.reference,
         image_history.c.platform,

@@ -1,4 +1,4 @@
-"""Images: which manifest a reference names for a platform, since when, and which files that is."""
+"""Images: which manifest a reference names for a platform, since when, and which files it has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _image_layers = table(
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """An image on the volume. `size_bytes`: its config and its distinct layers."""
+    """An image on the volume. `size_bytes` is the sum of its config and its distinct layers."""
 
     reference: str
     platform: str
@@ -53,7 +53,7 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class LayerFile:
-    """One layer of an image; `path` is relative to the volume."""
+    """One layer of an image. `path` is relative to the volume; `diff_id` is the config's claim."""
 
     position: int
     digest: str
@@ -65,7 +65,7 @@ class LayerFile:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """What a pull links. `is_tag`: only tags have a history."""
+    """An image that a pull links. `is_tag`: only tags have a history."""
 
     reference: str
     platform: str
@@ -76,8 +76,8 @@ class NewImage:
     is_tag: bool
 
 
-# A row in layers for blobs that came as something else, as they were verified then: the empty blob
-# of an artifact is its config and its layer at once.
+# Inserts a row in layers for blobs that were stored as something else, with their verified sizes.
+# The empty blob of an artifact, for example, is both its config and its layer.
 # Source: image-spec v1.1, "Guidance for an Empty Descriptor".
 _KNOW_AS_LAYERS = text("""
     INSERT INTO layers (digest, size_bytes)
@@ -86,7 +86,7 @@ _KNOW_AS_LAYERS = text("""
     ORDER BY digest ON CONFLICT DO NOTHING
 """)
 
-# Left joins: what is not there is an error, not left out.
+# Left joins, so that a missing layer or manifest violates NOT NULL instead of being left out.
 _LINK_LAYERS = text("""
     INSERT INTO manifest_layers (manifest_id, position, layer_id, media_type, diff_id)
     SELECT manifests.id, linked.position, layers.id, linked.media_type, linked.diff_id
@@ -100,9 +100,9 @@ _LINK_LAYERS = text("""
 
 
 def link_layers(tx: Connection, manifest: Digest, linked: Sequence[Layer]) -> None:
-    """The manifest's layers by position, all of them stored. Harmless when done twice.
+    """Record the manifest's layers by position. Running it twice changes nothing.
 
-    Raises IntegrityError where one is not stored, or the manifest not saved.
+    Raises IntegrityError where a layer is not stored, or the manifest has no row.
     """
     if not linked:
         return
@@ -136,8 +136,9 @@ _LINK = text("""
 
 
 def link(tx: Connection, new: NewImage) -> bool:
-    """Let the reference name this manifest; False when a newer resolution stands already. That the
-    image is used is written at most hourly, so that reading stays cheap.
+    """Make the reference name this manifest. False where a newer resolution was linked before.
+
+    `last_used_at` moves at most hourly, so that images that are in constant use cost few writes.
     """
     linked = tx.execute(
         _LINK,
@@ -151,12 +152,16 @@ def link(tx: Connection, new: NewImage) -> bool:
         },
     ).scalar()
     if linked is not None and new.is_tag:
-        _remember(tx, new)
+        _add_to_history(tx, new)
     return linked is not None
 
 
-def _remember(tx: Connection, new: NewImage) -> None:
-    """One row whenever the tag names another manifest than before. The image's row is locked."""
+def _add_to_history(tx: Connection, new: NewImage) -> None:
+    """Add a row if the tag names another manifest than before.
+
+    The caller has just written the image's row, and so holds its lock: two links of one tag cannot
+    both read the same newest entry.
+    """
     newest = tx.execute(
         select(image_history.c.manifest_digest)
         .where(image_history.c.reference == new.reference, image_history.c.platform == new.platform)
@@ -175,7 +180,7 @@ def _remember(tx: Connection, new: NewImage) -> None:
 
 
 def current(tx: Connection, reference: str, platform: str) -> ImageRow | None:
-    """What the reference names now."""
+    """Return the image that the reference names for this platform; None where it is not linked."""
     row = tx.execute(
         _select().where(images.c.reference == reference, images.c.platform == platform)
     ).one_or_none()
@@ -183,7 +188,7 @@ def current(tx: Connection, reference: str, platform: str) -> ImageRow | None:
 
 
 def listing(tx: Connection, after: ImageRow | None = None) -> list[ImageRow]:
-    """A page of the images, by name; behind this one."""
+    """Return a page of the images by reference and platform, starting after `after`."""
     statement = _select().order_by(images.c.reference, images.c.platform)
     if after is not None:
         name = tuple_(images.c.reference, images.c.platform)
@@ -192,12 +197,12 @@ def listing(tx: Connection, after: ImageRow | None = None) -> list[ImageRow]:
 
 
 def count(tx: Connection, most: int) -> int:
-    """How many images there are; `most` where there are more."""
+    """Count the images, up to `most`."""
     return count_rows(tx, select(images.c.id), most)
 
 
 def of_reference(tx: Connection, reference: str, platform: str | None = None) -> list[ImageRow]:
-    """What a reference names, by platform; of one, or of all."""
+    """Return the images of a reference, ordered by platform; those of `platform` alone if given."""
     statement = _select().where(images.c.reference == reference).order_by(images.c.platform)
     if platform is not None:
         statement = statement.where(images.c.platform == platform)
@@ -205,7 +210,7 @@ def of_reference(tx: Connection, reference: str, platform: str | None = None) ->
 
 
 def names(page: Sequence[ImageRow]) -> dict[str, list[str]]:
-    """The images of a page, for statements that ask about all of them at once."""
+    """Return a page of images as arrays: the parameters of a statement over all of them."""
     return {
         "references": [image.reference for image in page],
         "platforms": [image.platform for image in page],
@@ -214,7 +219,7 @@ def names(page: Sequence[ImageRow]) -> dict[str, list[str]]:
 
 
 def layers_of(tx: Connection, reference: str, platform: str) -> list[LayerFile]:
-    """The files, in order, that make up an image."""
+    """Return the files that make up an image, base layer first."""
     rows = tx.execute(
         select(
             *(

@@ -1,4 +1,4 @@
-"""Questions of the doctor about pulls, leases and the server. Reads only."""
+"""What `towline doctor` asks about pulls, leases and the database server. Read-only."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ from shared.catalog.ends import UNTRIED
 from shared.catalog.pull_tables import FINAL, OPEN, pulls
 from shared.oci.digest import Digest
 
-# Rows that are looked at for a sentence with a number in it, which need not be exact beyond.
+# How many rows a check reads at most. Beyond that its number need not be exact.
 MOST_FAILURES = 1000
 MOST_PULLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The database server: its version (170002 is 17.2), its clock, and whether it takes no writes:
-    a standby, or a primary that is told so.
+    """The database server: its version (170002 is 17.2) and its clock.
+
+    `read_only`: it refuses writes, because it is a standby or is configured so.
     """
 
     version_number: int
@@ -30,7 +31,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Unattended:
-    """An open pull without a living lease, and without a reason with a time to come."""
+    """An open pull without a live lease and without an unexpired reason to wait."""
 
     pull_id: str
     reference: str
@@ -41,7 +42,7 @@ class Unattended:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """How many pulls failed with this class, and were not tried again."""
+    """How many pulls failed with this class and have not been retried."""
 
     error_class: str
     count: int
@@ -49,7 +50,7 @@ class Failures:
 
 
 def server(tx: Connection) -> Server:
-    """Which server this is, what time it has, and whether it can be written to."""
+    """Return the version and the clock of the server, and whether it is read-only."""
     row = tx.execute(
         text(
             "SELECT current_setting('server_version_num')::int, clock_timestamp(), "
@@ -59,7 +60,7 @@ def server(tx: Connection) -> Server:
     return Server(*row)
 
 
-# A reason that ran out a moment ago is about to be looked at.
+# A reason counts for `grace` seconds after it has expired: the reconciler is about to renew it.
 _UNATTENDED = f"""
     SELECT p.id, p.reference, p.state, p.generation, coalesce(array_agg(pull_layers.digest)
         FILTER (WHERE pull_layers.digest IS NOT NULL), '{{}}') AS digests
@@ -78,8 +79,9 @@ _UNATTENDED = f"""
 
 
 def unattended(tx: Connection, grace_seconds: float) -> list[Unattended]:
-    """Open pulls without a living lease and without a reason that holds; the oldest first, at most
-    `MOST_PULLS`.
+    """Return open pulls without a live lease and without an unexpired reason to wait.
+
+    Oldest first, at most `MOST_PULLS`.
     """
     rows = tx.execute(text(_UNATTENDED), {"grace": grace_seconds, "limit": MOST_PULLS})
     return [
@@ -98,7 +100,7 @@ _UNANSWERED = text(
 
 
 def unanswered(tx: Connection, seconds: float) -> list[str]:
-    """Pulls that ended this long ago, and whose callers were not told: at most `MOST_PULLS`."""
+    """Return at most `MOST_PULLS` pulls that ended this long ago and have no answer."""
     values = {"seconds": seconds, "limit": MOST_PULLS}
     return list(tx.execute(_UNANSWERED, values).scalars())
 
@@ -125,7 +127,7 @@ _FAILURES = (
 
 
 def failures(tx: Connection) -> list[Failures]:
-    """Failed pulls by class, the most frequent first: of the newest `MOST_FAILURES`."""
+    """Count the newest `MOST_FAILURES` failed pulls by error class, the most frequent first."""
     return [
         Failures(row.error_class or "", row.number, row.newest_message or "")
         for row in tx.execute(_FAILURES)
@@ -133,19 +135,19 @@ def failures(tx: Connection) -> list[Failures]:
 
 
 def count_open(tx: Connection) -> int:
-    """How many pulls have not ended."""
+    """Count the open pulls."""
     return int(tx.execute(text(f"SELECT count(*) FROM pulls WHERE {OPEN}")).scalar_one())
 
 
 def leased(tx: Connection, digests: Iterable[Digest]) -> set[Digest]:
-    """Those of these blobs that have a lease, living or not: their ingests are of use."""
+    """Return those of these blobs that have a lease, live or not: their ingests are of use."""
     given = [str(digest) for digest in digests]
     statement = text("SELECT digest FROM leases WHERE digest = ANY(CAST(:digests AS text[]))")
     return {Digest.parse(digest) for digest in tx.execute(statement, {"digests": given}).scalars()}
 
 
 def is_resolving(tx: Connection) -> bool:
-    """Whether any pull is resolved or linked now: a document may be written for it."""
+    """Whether any pull is resolved or linked now, so that documents may be written for it."""
     statement = text(
         """
         SELECT EXISTS (SELECT FROM step_leases WHERE name LIKE 'pull/%'

@@ -1,4 +1,13 @@
-"""Layers have landed: they are stored, and every pull that waits for one is told."""
+"""Landing layers: recording that they are stored, and finding the pulls that this completes.
+
+`land` records the blobs and ends their leases, after the files are published: a row never points at
+bytes that are not on the volume. `settle` then updates the pulls and finds those that are whole.
+
+They are two transactions, and `land` must be committed first. Then, of layers that land at once,
+the `settle` of the last one sees all of them as stored, so no whole pull is missed. Besides,
+`settle` locks pulls, which come before blobs and leases in the lock order. A worker that dies
+between the two leaves whole pulls, which the reconciler finds.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +18,9 @@ from shared.catalog.blobs import GIVEN, STORE, STORE_LAYERS, given
 from shared.catalog.database import Connection
 from shared.oci.digest import Digest
 
-# In one statement: a pull has many layers. Nobody needs to be at work on them any more, from
-# whatever registry.
+# One statement for all layers, since a pull may land many at once. It deletes the leases on these
+# digests of every registry: their downloads are of no use any more. The heartbeat of another owner
+# finds its lease gone and stops.
 _LAND = text(
     f"""
     WITH given AS ({GIVEN}), stored AS ({STORE}), layer AS ({STORE_LAYERS}), ended AS (
@@ -29,10 +39,13 @@ _LAND = text(
     """
 )
 
-# What the pull has by now. Other messages for the same blobs find nothing to do. Rows that only
-# wait are not touched, since they may be thousands: `pull_layers.columns()` reads them so. The
-# pull's row is locked first: PostgreSQL runs what stands in WITH last.
-_TELL = text("""
+# Sums up what the pull has by now, and clears the messages that other pulls have for these blobs:
+# their tasks will find nothing to do. The rows of followers are not written, since they may be
+# thousands: `pull_layers.columns()` derives their state from the blob.
+#
+# The lock order is kept: PostgreSQL runs an UPDATE in a WITH that is not read after the main
+# UPDATE, so the pull's row is locked before the layers' rows.
+_UPDATE_PULLS = text("""
     WITH told AS (
         UPDATE pull_layers SET source = coalesce(source, 'joined'), waiting_for = NULL,
             not_before = NULL, has_message = false
@@ -45,7 +58,7 @@ _TELL = text("""
     WHERE id = :pull_id AND state IN ('fetching', 'linking')
 """)
 
-# Of pulls of one image one is enough: who links it completes the others, too.
+# One pull per image is enough: linking it completes the other pulls of the image (`duplicates.py`).
 _WHOLE = text("""
     WITH image AS (
         SELECT DISTINCT ON (p.reference, p.platform, p.manifest_digest, p.registry) p.id
@@ -64,8 +77,10 @@ _WHOLE = text("""
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """A layer on the volume, verified. `source`: how it got there for this pull, after
-    `fetched_bytes` more; `diff_id`: as computed from its bytes.
+    """A verified layer on the volume.
+
+    `source`: how this pull got it, as in the receipt. `fetched_bytes`: bytes to be added to those
+    the pull has fetched of it. `diff_id`: as computed from the layer's bytes, or None.
     """
 
     pull_id: str
@@ -77,21 +92,23 @@ class Landing:
 
 
 def land(tx: Connection, landings: Sequence[Landing]) -> None:
-    """These layers are stored."""
-    stored = given([(one.digest, one.size_bytes, one.diff_id) for one in landings])
-    told = {
-        "pull_ids": [one.pull_id for one in landings],
-        "sources": [one.source for one in landings],
-        "fetched": [one.fetched_bytes for one in landings],
+    """Record that these layers are stored, for the pulls that fetched them. Ends their leases."""
+    stored = given([(landing.digest, landing.size_bytes, landing.diff_id) for landing in landings])
+    fetched = {
+        "pull_ids": [landing.pull_id for landing in landings],
+        "sources": [landing.source for landing in landings],
+        "fetched": [landing.fetched_bytes for landing in landings],
     }
-    tx.execute(_LAND, {**stored, **told})
+    tx.execute(_LAND, {**stored, **fetched})
 
 
 def settle(tx: Connection, digests: Sequence[Digest], pull_id: str) -> list[str]:
-    """Blobs have been stored by a download for this pull. Of each image that is whole now, one pull
-    to be linked, this one last: the links of others are on their way by then.
+    """After `land`: update the pulls, and return those to be linked because their images are whole.
+
+    One pull per image. `pull_id`, the pull that the blobs were fetched for, comes last: its worker
+    may link it at once, and the messages for the others should be sent by then.
     """
     stored = [str(digest) for digest in digests]
     values = {"digests": stored, "pull_id": pull_id}
-    tx.execute(_TELL, values)
+    tx.execute(_UPDATE_PULLS, values)
     return list(tx.execute(_WHOLE, values).scalars())

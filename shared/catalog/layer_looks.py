@@ -1,4 +1,7 @@
-"""All that decides whether a layer of a pull is fetched now, in one statement."""
+"""Everything that decides whether a layer is fetched now, read in one statement.
+
+Every layer's task runs it first, so it has to be cheap.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +19,13 @@ from shared.catalog.pull_values import Pull
 from shared.catalog.tables import blobs
 from shared.oci.digest import Digest
 
-# Whether a more urgent layer stands behind this one in the queue, and is not fetched yet. Only
-# messages that were sent later than this layer's: those before it have had their turn. All by the
-# index of those that have a message.
+# Whether the message of a more urgent layer is behind this layer's message in the queue, and the
+# layer is not being fetched. Redis serves messages in the order they were sent, so only messages
+# that were sent later than this layer's count.
+#
+# This layer counts with the highest priority of the pulls of its registry that have a message for
+# it. All rows are found by the index of layers with a message; OFFSET 0 makes the planner look up
+# pulls after that.
 _MORE_URGENT = """
     EXISTS (
         SELECT FROM pull_layers theirs CROSS JOIN LATERAL (
@@ -41,9 +48,11 @@ _MORE_URGENT = """
 
 @dataclass(frozen=True, slots=True)
 class LayerLook:
-    """`layer`: None where the pull does not list it. `paused`: the sentence of a pause, if any.
-    `layer_slots`: how many layers can run at once, None while nobody has counted.
-    `more_urgent`: another layer behind it in the queue had better be fetched first.
+    """A pull, one of its layers, and what may keep the layer from being fetched now.
+
+    `layer`: None where the pull does not list it. `paused`: the sentence of a pause that applies.
+    `layer_slots`: how many layers the fleet can fetch at once, None while that is unknown.
+    `more_urgent`: a layer behind it in the queue is more urgent, so this one should yield.
     """
 
     pull: Pull
@@ -55,34 +64,34 @@ class LayerLook:
 
 def _statement() -> Select[Any]:
     p = pulls.alias("p")
-    is_its = (pull_layers.c.pull_id == p.c.id) & (pull_layers.c.digest == bindparam("digest"))
-    is_held = (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == p.c.registry)
+    is_layer = (pull_layers.c.pull_id == p.c.id) & (pull_layers.c.digest == bindparam("digest"))
+    is_lease = (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == p.c.registry)
     return (
         select(
-            *(p.c[one.name].label(f"pull_{one.name}") for one in COLUMNS),
+            *(p.c[column.name].label(f"pull_{column.name}") for column in COLUMNS),
             *layers.columns(),
             select(fleet.c.layer_slots).scalar_subquery().label("layer_slots"),
             text(f"{PAUSED_SENTENCE} AS paused"),
             text(f"{_MORE_URGENT} AS more_urgent"),
         )
         .select_from(
-            p.outerjoin(pull_layers, is_its)
+            p.outerjoin(pull_layers, is_layer)
             .outerjoin(blobs, blobs.c.digest == pull_layers.c.digest)
-            .outerjoin(leases, is_held)
+            .outerjoin(leases, is_lease)
         )
         .where(p.c.id == bindparam("pull_id"))
     )
 
 
-# Made once: to put it together takes longer than to run it.
+# Built once: building the statement takes longer than running it.
 _LOOK = _statement()
 
 
 def look(tx: Connection, pull_id: str, digest: Digest) -> LayerLook | None:
-    """How things stand; None for a pull that nobody recorded."""
+    """Read a layer and what decides about it. None for an unknown pull. Locks nothing."""
     row = tx.execute(_LOOK, {"pull_id": pull_id, "digest": str(digest)}).one_or_none()
     if row is None:
         return None
-    pull = Pull(**{one.name: row._mapping[f"pull_{one.name}"] for one in COLUMNS})
+    pull = Pull(**{column.name: row._mapping[f"pull_{column.name}"] for column in COLUMNS})
     layer = layers.as_layer(row) if row.digest is not None else None
     return LayerLook(pull, layer, row.paused, row.layer_slots, bool(row.more_urgent))

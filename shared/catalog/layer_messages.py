@@ -1,11 +1,15 @@
-"""Messages to fetch a layer: noted here with their dispatch, sent by the workers after it.
+"""Messages to fetch a layer: recorded here in the transaction, sent by the worker after its commit.
 
-`pull_layers.has_message` is true while a message for the layer is queued or unacknowledged. It is
-set when the message is dispatched. It is cleared when the layer lands, when its task ends without
-landing it (it joins another pull, or waits for longer than a message may), and when its pull ends;
-the reconciler clears what an ended pull has left.
-A pull whose layer is fetched already, or has a message of another pull, follows that one: it has a
-row that waits, and no message of its own.
+`pull_layers.has_message` is true while a message for the layer is queued or unacknowledged.
+
+- Set when the message is dispatched.
+- Cleared when the layer is stored; when its task ends without storing it, because it joins another
+  pull or waits for longer than a message may; and when its pull ends. The reconciler clears what is
+  left of pulls that have ended.
+
+Of the pulls of one registry that want a layer, one sends the message, and the others follow it. A
+follower's row waits and has no message. So thousands of pulls of one image cost as many messages as
+the image has layers.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +26,7 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class LayerMessage:
-    """One message to fetch a layer, to be sent once its dispatch is committed."""
+    """A message to fetch a layer, to be sent once its dispatch is committed."""
 
     pull_id: str
     reference: str
@@ -30,11 +34,16 @@ class LayerMessage:
     generation: int
 
 
-# Whatever PostgreSQL thinks of their number, the rows of those who follow are not read: the own
-# layers come by the pull's id, those of others by the index of those that have a message, and only
-# then their pulls (OFFSET 0 keeps that order).
-# A pull of a lower priority is not followed: its message may stand behind many, and an urgent
-# layer finds its way to the front by a message of its own.
+# `leader`: the pull of a live lease on the layer, or else the best pull that has a message for it.
+# The blobs' rows are locked by the caller (`blobs.expect_blobs`), so of two pulls that plan the
+# same layer at once, the second one sees the message of the first and follows it.
+#
+# A pull of a lower priority is not followed: its message may stand behind many others. An urgent
+# layer sends its own message, which makes others yield to it (`layer_looks.py`).
+#
+# The rows of followers must not be read, whatever the planner expects of their number. So the own
+# layers are found by the pull's id, those of other pulls by the index of layers with a message, and
+# only then their pulls (OFFSET 0 keeps that order).
 _FAN_OUT = text(
     f"""
     WITH own AS (
@@ -65,8 +74,10 @@ _FAN_OUT = text(
 
 
 def fan_out(tx: Connection, pull_id: str, missing: Sequence[Digest]) -> dict[Digest, str | None]:
-    """Each missing layer of a planned pull, with the pull that it follows; None for those whose
-    messages are to be sent. The blobs' rows are locked, so that of two pulls one follows.
+    """Decide for each missing layer of a planned pull whether to send a message or to follow.
+
+    Returns the pull that is followed, by layer; None for a layer whose message is to be sent. The
+    caller must have locked the blobs' rows.
     """
     rows = tx.execute(
         _FAN_OUT, {"pull_id": pull_id, "digests": [str(digest) for digest in missing]}
@@ -89,9 +100,10 @@ _DISPATCH = text(
 def dispatch(
     tx: Connection, pull_id: str, digest: Digest, generation: int | None = None
 ) -> LayerMessage | None:
-    """Note that a layer's message is on its way; None where another was quicker.
+    """Record that a layer's message is sent, and return it; None where another process was faster.
 
-    `generation`: as it was seen when this was decided.
+    `generation`: the layer's generation when the decision was made. If it has changed since,
+    another process has sent a message. None: dispatch in any case.
     """
     row = tx.execute(
         _DISPATCH, {"pull_id": pull_id, "digest": str(digest), "seen": generation}
@@ -101,7 +113,7 @@ def dispatch(
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A layer that had a message, after which `starts` tasks have begun it."""
+    """A layer that has had a message, and whose tasks have begun it `starts` times."""
 
     pull_id: str
     digest: Digest
@@ -109,7 +121,9 @@ class Started:
     starts: int
 
 
-# A living lease of another pull is another matter. One of its own may be a killed worker's.
+# A layer with a live lease of another pull is being fetched. A live lease of this pull may belong
+# to a worker that was killed. Without a live lease, a message younger than a lease time is not in
+# doubt.
 _DOUBTFUL = text(
     """
     SELECT pull_layers.digest, pull_layers.generation, pull_layers.attempts AS starts
@@ -128,7 +142,10 @@ _DOUBTFUL = text(
 
 
 def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[Started]:
-    """The layers of a planned pull whose messages may be lost, or a killed worker's."""
+    """Return the layers of a planned pull whose messages may be lost, or held by a killed worker.
+
+    The caller checks the queue before it sends them again.
+    """
     values = {"pull_id": pull_id, "lease": timedelta(seconds=lease_seconds)}
     return [
         Started(pull_id, Digest.parse(row.digest), row.generation, row.starts)
@@ -140,11 +157,12 @@ _DROP = text("UPDATE pull_layers SET has_message = false WHERE pull_id = :pull_i
 
 
 def drop(tx: Connection, pull_id: str) -> None:
-    """The pull has ended: its messages find nothing to do, and count no more."""
+    """Forget the messages of a pull that has ended: their tasks find nothing to do."""
     tx.execute(_DROP, {"pull_id": pull_id})
 
 
-# What ended while a message was noted for it, or was complete by other ways than its messages.
+# Such messages are left where a pull ended while its message was dispatched, or was completed with
+# other pulls of its image.
 _DROP_ENDED = text(
     """
     WITH ended AS (
@@ -161,6 +179,6 @@ _DROP_ENDED = text(
 
 
 def drop_ended(tx: Connection, pull_ids: Collection[str]) -> None:
-    """Those of these pulls that have ended have no messages that count."""
+    """Forget the messages of those of these pulls that have ended."""
     if pull_ids:
         tx.execute(_DROP_ENDED, {"ids": list(pull_ids)})

@@ -1,8 +1,13 @@
-"""Whether the layout directory of an image is what the image's row says.
+"""Whether the layout directory of an image agrees with the image's row.
 
-A pull is marked `layout_unsettled` before it writes a layout. The writer compares it with the row
-afterwards and takes the mark away in the same statement. So the last writer leaves both equal, and
-a mark on a pull that has ended tells of a worker that died in between.
+Directory and row cannot change in one transaction, and several pulls may write the same directory.
+So a pull is marked `layout_unsettled` before it writes a layout. Afterwards the writer compares
+what it wrote with the row; one statement compares and clears the mark, so no link can come in
+between. If they differ, the mark stays, and the writer writes again. The last writer thus leaves
+both equal.
+
+A mark on a pull that has ended means that its worker died in between. The reconciler sends such a
+pull to `link_image` once more.
 """
 
 from collections.abc import Sequence
@@ -19,6 +24,7 @@ from shared.oci.reference import Reference
 
 _MANIFEST = select(manifests.c.digest).join(images, images.c.manifest_id == manifests.c.id)
 
+# The manifest that the reference of the updated pull names now.
 _NAMED = (
     _MANIFEST.where(images.c.reference == pulls.c.reference, images.c.platform == pulls.c.platform)
     .correlate(pulls)
@@ -27,7 +33,8 @@ _NAMED = (
 
 _BEFORE_DIGEST = func.split_part(images.c.reference, "@", 1)
 
-# `a:1@sha256:…` and `a:2@sha256:…` are two images in one directory, which is the digest's.
+# `a:1@sha256:…` and `a:2@sha256:…` are two images but share the layout directory of the digest,
+# which must stay as long as either of them is there.
 _NAMED_WITH_ANY_TAG = (
     _MANIFEST.where(
         func.split_part(images.c.reference, "@", 2) == bindparam("digest"),
@@ -60,9 +67,10 @@ _SETTLE_DIGEST = _settling(func.coalesce(_NAMED, _NAMED_WITH_ANY_TAG))
 def settle(
     tx: Connection, pull_id: str, reference: Reference, laid_out: Digest | None
 ) -> Digest | None:
-    """The manifest that the layout of this pull's image should name, None for no layout at all.
+    """Return the manifest that the layout of this pull's image should name; None for no layout.
 
-    `laid_out`: the one it names, read before. Where both are the same, the pull's mark goes.
+    `laid_out` is the manifest that the layout names, as the caller read it. If both are the same,
+    the pull's mark is cleared; otherwise it is set.
     """
     parameters = {"pull_id": pull_id, "laid_out": str(laid_out) if laid_out else None}
     if reference.pinned is None:
@@ -81,7 +89,7 @@ def settle(
 _UNSETTLED = (
     select(pulls.c.id)
     .where(
-        # A literal, as the partial index has it.
+        # Text, so that the condition is the one of the partial index.
         text("layout_unsettled"),
         pulls.c.state.in_(FINAL_STATES),
         ~step_leases.is_taken(pulls.c.id),
@@ -92,5 +100,8 @@ _UNSETTLED = (
 
 
 def unsettled(tx: Connection) -> Sequence[str]:
-    """Pulls that have ended, and no worker compares their layout with the image's row."""
+    """Return a batch of ended pulls whose layout may differ from the image's row.
+
+    Pulls with a live step lease are left out: a worker is about to compare them.
+    """
     return tx.execute(_UNSETTLED).scalars().all()

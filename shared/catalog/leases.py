@@ -1,12 +1,21 @@
-"""Leases on blobs: who is at work on one, under which fence, and how far.
+"""Leases on blobs: which worker fetches a blob, for which pull, and how far it is.
 
-One per (upstream registry, digest). Taking one excludes everybody else until it is released or
-expires; a fence is higher than any before, so that whoever was overtaken can tell. Only an expired
-lease speaks of a death: it was not renewed, because its owner died, hung or was cut off.
+There is one lease per (upstream registry, digest). It excludes every other worker until it is
+released or expires.
+
+Each taking gets a new fence, higher than all before. The owner renews, assigns and releases its
+lease by that fence. An owner that was overtaken, because it hung or was cut off, finds no such row:
+it changes nothing and knows that it must stop. The fence also names the ingest, so an overtaken
+owner writes into a file that its successor does not use.
+
+A worker that ends in good order releases its lease. So only an expired lease means that its owner
+has died, hung or been cut off; such starts are counted, to find layers that kill their workers.
 
     take ──► renew … renew ──► (deleted)   the blob is stored: landings.py
       │                  └──► release      the ingest stays; the row says how far it is
-      └── (not renewed)  ──► take          by somebody else, a higher fence
+      └── (not renewed)  ──► take          by another worker, with a higher fence
+
+All times are the database's, so the workers' clocks do not matter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +44,11 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A lease of our own. `starts`: how many owners in a row died before it without progress.
-    `others`: the fences of those who may be at work on the same digest from another registry.
-    `stored`: the blob has come meanwhile, so that there is nothing to do.
+    """A lease that the caller holds now.
+
+    `starts`: how many owners in a row died without progress before it. `others`: the fences of live
+    leases on the same digest of other registries. `stored`: the blob was stored before the lease
+    was taken, so there is nothing to fetch.
     """
 
     fence: int
@@ -48,8 +59,9 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Somebody else's lease; it expires in `seconds` unless it is renewed. `is_companion`: another
-    layer's task is at it.
+    """A lease that another owner holds; it expires in `seconds` unless it is renewed.
+
+    `is_companion`: the task of another layer fetches this one along with its own.
     """
 
     owner: str
@@ -62,7 +74,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far the owner of `fence` is; `renew`: it has shown a sign of life lately."""
+    """The progress of a download under `fence`.
+
+    `renew` is False for a download that has shown no sign of life within the stall time: its
+    progress is recorded, but its lease runs out.
+    """
 
     registry: str
     digest: Digest
@@ -72,14 +88,15 @@ class Report:
 
 
 def living(lease_seconds: float) -> ColumnElement[bool]:
-    """Whether a lease has an owner who may be alive."""
+    """Return the condition that a lease has an owner that may be alive."""
     return leases.c.owner.is_not(None) & (_free_at(lease_seconds) > func.clock_timestamp())
 
 
 def _free_at(lease_seconds: float) -> ColumnElement[datetime]:
-    # While the database was away nobody could renew: nobody is dead for one lease time after it.
-    began = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
-    return func.greatest(leases.c.expires_at, began)
+    # While the server was down no owner could renew. So no lease counts as expired until the server
+    # has been up for one lease time.
+    grace_ends = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
+    return func.greatest(leases.c.expires_at, grace_ends)
 
 
 def take(
@@ -92,7 +109,7 @@ def take(
     bytes_total: int,
     lease_seconds: float,
 ) -> Taken | Held:
-    """Take the lease of a blob, or say who has it."""
+    """Take the lease of a blob, or return the lease of the owner that has it."""
     new = {
         "registry": registry,
         "digest": str(digest),
@@ -106,10 +123,17 @@ def take(
         lease = taken or _held(tx, registry, digest, lease_seconds)
         if lease is not None:
             return lease
-        # It ended between the two statements; now it can be had.
+        # The other lease was deleted between the two statements. Try again.
 
 
-# Others may be at work on the same digest from another registry.
+# One statement decides, so of two workers that take a lease at once, one gets no row. The WHERE of
+# the conflict refuses the lease while its owner may be alive.
+#
+# `starts_without_progress` judges the previous owner. It got further than where it began: back to
+# 0. It had released the lease: unchanged. Otherwise it died without progress: one more.
+#
+# The same digest may be fetched from other registries at the same time. Their fences are returned,
+# so that the caller leaves their ingests alone.
 _TAKE = text("""
     INSERT INTO leases
         (registry, digest, owner, pull_id, fence, expires_at, renewed_at, bytes_total)
@@ -136,13 +160,13 @@ _TAKE = text("""
 
 
 def _take(tx: Connection, new: Mapping[str, Any]) -> Taken | None:
-    """The lease for this `new` owner, unless another one may be alive."""
+    """Return the lease for the `new` owner; None while the current owner may be alive."""
     row = tx.execute(_TAKE, new).one_or_none()
     return Taken(row.fence, row.starts, frozenset(row.others), row.stored) if row else None
 
 
 def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> Held | None:
-    """The lease as it stands; None where there is none."""
+    """Return the current lease; None where there is no row."""
     seconds = func.extract("epoch", _free_at(lease_seconds) - func.clock_timestamp())
     row = tx.execute(
         select(
@@ -167,7 +191,11 @@ def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -
 
 
 def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> set[int]:
-    """Write down how far these are. The fences that still hold; the others were overtaken."""
+    """Record the progress of downloads and extend their leases, as their reports say.
+
+    Returns the fences that are still valid. The owner of any other fence has lost its lease and
+    must stop. The rows are passed in key order.
+    """
     new = values(
         column("registry", String),
         column("digest", String),
@@ -177,8 +205,8 @@ def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> se
         name="reports",
     ).data(
         [
-            (one.registry, str(one.digest), one.fence, one.bytes_done, one.renew)
-            for one in sorted(reports, key=lambda one: (one.registry, str(one.digest)))
+            (report.registry, str(report.digest), report.fence, report.bytes_done, report.renew)
+            for report in sorted(reports, key=lambda report: (report.registry, str(report.digest)))
         ]
     )
     now = func.clock_timestamp()
@@ -211,24 +239,28 @@ _BOUND = text("""
 
 
 def bound(tx: Connection) -> None:
-    """No lease lasts longer than its own time from now, though the database's clock was set back
-    since it was renewed: the owner may be dead, and one that lives renews it in time.
+    """Shorten leases that were renewed in the future: the database's clock was set back since.
+
+    They end one lease time from now at the latest. Without this, the lease of a dead owner would
+    last for as long as the clock was set back. A live owner renews its lease in time.
     """
     tx.execute(_BOUND)
 
 
 def assign(tx: Connection, registry: str, digest: Digest, fence: int, pull_id: str) -> None:
-    """From here on the bytes are fetched for another pull."""
-    tx.execute(update(leases).where(*_own(registry, digest, fence)).values(pull_id=pull_id))
+    """Record that the owner of `fence` goes on fetching for another pull."""
+    tx.execute(update(leases).where(*_is_held(registry, digest, fence)).values(pull_id=pull_id))
 
 
 def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_done: int) -> bool:
-    """Let go, alive: the next owner continues at `bytes_done`. Whether the lease was still held
-    under this fence.
+    """Release the lease in good order; the next owner continues at `bytes_done`.
+
+    Returns whether the lease was still held under this fence. If not, another worker has taken it,
+    and the caller must roll back what else it wrote.
     """
     released = tx.execute(
         update(leases)
-        .where(*_own(registry, digest, fence))
+        .where(*_is_held(registry, digest, fence))
         .values(owner=None, bytes_done=bytes_done)
         .returning(leases.c.fence)
     )
@@ -236,12 +268,16 @@ def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_don
 
 
 def release_all(tx: Connection) -> None:
-    """No owner can be alive: an embedded stack that has just been started."""
+    """Release every lease. Safe only while no worker runs: when an embedded stack starts."""
     tx.execute(update(leases).values(owner=None))
 
 
 def forget(tx: Connection, registry: str, digest: Digest) -> None:
-    """Forget who died at this blob: the next pull that wants it begins with a clean record."""
+    """Release the lease and reset its count of starts without progress.
+
+    After the pulls that wanted a poison layer have failed, the next pull begins with a clean
+    record.
+    """
     tx.execute(
         update(leases)
         .where(leases.c.registry == registry, leases.c.digest == str(digest))
@@ -249,7 +285,7 @@ def forget(tx: Connection, registry: str, digest: Digest) -> None:
     )
 
 
-def _own(registry: str, digest: Digest, fence: int) -> tuple[ColumnElement[bool], ...]:
+def _is_held(registry: str, digest: Digest, fence: int) -> tuple[ColumnElement[bool], ...]:
     return (
         leases.c.registry == registry,
         leases.c.digest == str(digest),

@@ -1,4 +1,9 @@
-"""The line: queued pulls that wait for their turn as rows. Some come back to it, to look later."""
+"""Waiting pulls: queued and not admitted. Admitted pulls may go back to waiting.
+
+A pull that cannot be planned now, for lack of space or because its registry asked the fleet to
+wait, gives its place in the window to another pull. It is admitted again once `not_before` has
+passed.
+"""
 
 from datetime import timedelta
 
@@ -10,7 +15,7 @@ from shared.catalog.pull_rows import by_key
 from shared.catalog.pull_values import Pull
 
 IN_LINE = "state = 'queued' AND admitted_at IS NULL"
-# Of a pull in the line: whether the time that it waits for has come.
+# Whether a waiting pull may be admitted: it has no time to wait for, or that time has passed.
 IS_DUE = "(not_before IS NULL OR not_before <= clock_timestamp())"
 
 _RETURN = text(
@@ -25,18 +30,19 @@ _RETURN = text(
 
 
 def return_to_line(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
-    """An admitted pull whose layers are not asked for yet has to wait for this long: it gives its
-    place back.
+    """Take back the admission of a pull that has no plan yet; it is not admitted for `seconds`.
+
+    This frees its place in the window.
     """
     delay = timedelta(seconds=seconds)
     tx.execute(_RETURN, {"pull_id": pull_id, "cause": cause, "detail": detail, "delay": delay})
 
 
-# The first ones keep their places and look again soon. The rest goes back to the line, and looks
-# the more rarely the longer it has waited: otherwise thousands would be planned again every few
-# seconds.
-_SHORTEST_IN_LINE_SECONDS = 60.0
-_LONGEST_IN_LINE_SECONDS = 900.0
+# Pulls without space keep up to half of the window and are planned again soon. The others give
+# their places back. They wait for a quarter of their age, within these bounds: otherwise thousands
+# of them would be planned again every few seconds.
+_SHORTEST_DELAY_SECONDS = 60.0
+_LONGEST_DELAY_SECONDS = 900.0
 
 _FREE_FROM_SPACE = text(
     f"""
@@ -51,16 +57,22 @@ _FREE_FROM_SPACE = text(
 
 
 def wait_for_space(tx: Connection, pull: Pull, seconds: float, detail: str) -> None:
-    """The volume has no room for this pull now."""
+    """Make a pull wait because the volume has no room for it.
+
+    It keeps its place in the window for `seconds`, or gives it back and waits for longer.
+    """
     under_way = window.look(tx)
     if under_way.without_space < under_way.size // 2:
         pulls.wait(tx, pull.id, "space", seconds, detail)
         return
     age_seconds = (pulls.clock(tx) - pull.created_at).total_seconds()
-    delay_seconds = min(max(age_seconds / 4, _SHORTEST_IN_LINE_SECONDS), _LONGEST_IN_LINE_SECONDS)
+    delay_seconds = min(max(age_seconds / 4, _SHORTEST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
     return_to_line(tx, pull.id, "space", delay_seconds, detail)
 
 
 def space_found(tx: Connection) -> None:
-    """A pull that waited for space has found some: a few of the line may look at once, too."""
+    """After a pull that waited for space has found some: make ten other waiting pulls due at once.
+
+    Not all of them: most would find no space and wait again.
+    """
     tx.execute(_FREE_FROM_SPACE)

@@ -1,4 +1,4 @@
-"""Moving the schema: what `towline migrate` runs."""
+"""Changing the schema: what `towline migrate` and the embedded stack run."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from shared.catalog.refusals import said
 from shared.catalog.schema import REVISION, check, standing
 from shared.errors import InvalidArgument
 
-# Any number that no other program uses: it keeps two migrations apart.
+# Held while migrating, so that two migrations run one after the other. The number is arbitrary.
 _ADVISORY_LOCK = 7_016_996_765_293_437_281
 
 _PERMISSION_DENIED = "42501"
@@ -21,10 +21,11 @@ _NO_SCHEMA_SELECTED = "3F000"
 
 
 def migrate(url: str) -> str:
-    """Move the schema to this version's revision, or leave a newer one that this version can work
-    on. The revision it stands at then. Safe when run twice at once.
+    """Bring the schema to this version's revision, and return the revision it is at then.
 
-    Raises CatalogUnavailable, and InvalidArgument for a database that cannot become towline's.
+    A newer schema that this version can work on is left as it is. Two processes may run this at
+    once. Raises CatalogUnavailable, and InvalidArgument for a database that cannot be used: a
+    schema that is too new or another application's, or missing permissions.
     """
     catalog = Catalog(url)
     try:
@@ -38,8 +39,11 @@ def migrate(url: str) -> str:
 
 
 def alone(tx: Connection) -> None:
-    """Keep every other migration waiting until the end of this transaction."""
-    # Moving a large table, or a slow volume, may take longer than a worker should.
+    """Make every other migration wait until this transaction ends.
+
+    Lifts the session's time-outs for this transaction.
+    """
+    # Rewriting a large table, or a slow volume, may take longer than a worker's statement may.
     for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
         tx.execute(text(f"SET LOCAL {limit} = 0"))
     tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
@@ -48,7 +52,7 @@ def alone(tx: Connection) -> None:
 def _upgrade(tx: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    # Folders may hold the separators that older versions split at.
+    # A folder's name may hold the separators at which older versions of Alembic split paths.
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = tx
     try:
@@ -61,19 +65,19 @@ def _upgrade(tx: Connection) -> None:
 
 
 def _refusal(tx: Connection, error: DBAPIError) -> str | None:
-    """What to do where PostgreSQL does not let us make tables."""
+    """Return what to do where PostgreSQL does not let us create tables; None for other errors."""
     session: Any = tx.connection.dbapi_connection
     user, database = session.info.user, session.info.dbname
     state: str | None = getattr(error.orig, "sqlstate", None)
     if state == _PERMISSION_DENIED:
         return (
-            f"The user {user} may not make or change tables in the database {database} "
+            f"The user {user} may not create or change tables in the database {database} "
             f"({said(error)}): as a superuser run `ALTER DATABASE {database} OWNER TO {user}`, or "
-            f"there `GRANT CREATE ON SCHEMA public TO {user}`."
+            f"`GRANT CREATE ON SCHEMA public TO {user}` in that database."
         )
     if state == _NO_SCHEMA_SELECTED:
         return (
-            f"The database {database} selects no schema to make tables in: set the search_path of "
-            f"the user {user}."
+            f"No schema is selected to create tables in, in the database {database}: set the "
+            f"search_path of the user {user}."
         )
     return None

@@ -1,4 +1,4 @@
-"""Nodes: each worker's own row, which it writes every few seconds for as long as it lives."""
+"""Nodes: a row per worker, which the worker itself writes every 10 seconds."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,15 +9,18 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.catalog.database import Connection
 from shared.catalog.fleet_tables import nodes
 
-# Its worker has ended in bad order, or cannot reach the database.
+# A worker that stops in good order removes its row. One that was killed, or cannot reach the
+# database, stays listed for this long.
 _FORGOTTEN_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`name`: Celery's name of the worker; `reason`: why it is sick, one sentence, None while it is
-    well; `free_bytes`, `free_inodes`: of the volume as it is seen from there, None where it cannot
-    be seen.
+    """What a worker reports about itself.
+
+    `name`: the worker's name in Celery. `reason`: one sentence why it is sick; None while it is
+    well. `free_bytes`, `free_inodes`: of the volume, as seen from the node; None where it is not
+    visible.
     """
 
     name: str
@@ -30,7 +33,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class SeenNode:
-    """A node as its row tells it, `silent_seconds` after it was written."""
+    """A node as its row describes it, `silent_seconds` after it was written."""
 
     name: str
     reason: str | None
@@ -39,7 +42,7 @@ class SeenNode:
 
 
 def write(tx: Connection, node: Node) -> None:
-    """This node was seen now; rows that were not seen for a day go."""
+    """Write this node's row, and delete the rows of other nodes that are older than a day."""
     row = {
         "name": node.name,
         "seen_at": func.clock_timestamp(),
@@ -62,21 +65,21 @@ def write(tx: Connection, node: Node) -> None:
 
 
 def remove(tx: Connection, name: str) -> None:
-    """This worker ends in good order."""
+    """Delete the row of a worker that stops in good order."""
     tx.execute(delete(nodes).where(nodes.c.name == name))
 
 
 def remove_all(tx: Connection) -> None:
-    """No worker runs for certain: an embedded stack that has just been started."""
+    """Delete every row. Safe only while no worker runs: when an embedded stack starts."""
     tx.execute(delete(nodes))
 
 
 def seen(tx: Connection) -> list[SeenNode]:
-    """Every node that was seen within a day, by name."""
+    """Return every node, ordered by name. Those that were silent for a day may be gone."""
     silent = func.extract("epoch", func.clock_timestamp() - nodes.c.seen_at)
     rows = tx.execute(
         select(
             nodes.c.name, nodes.c.reason, nodes.c.seen_at, silent.label("silent_seconds")
         ).order_by(nodes.c.name)
     )
-    return [SeenNode(one.name, one.reason, one.seen_at, float(one.silent_seconds)) for one in rows]
+    return [SeenNode(row.name, row.reason, row.seen_at, float(row.silent_seconds)) for row in rows]

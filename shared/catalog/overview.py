@@ -1,4 +1,4 @@
-"""The whole fleet at one moment: pulls by state, bytes of every download. Reads only."""
+"""The whole fleet at one moment: pulls by state, bytes of every download. Read-only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from shared.catalog.pull_values import Pull
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """`states`: open pulls by state. `downloads`: bytes on disk by the fence of a living lease."""
+    """`states`: open pulls by state. `downloads`: bytes on disk by the fence of a live lease."""
 
     states: Mapping[str, int]
     downloads: Mapping[int, int]
@@ -26,7 +26,7 @@ class Overview:
 
 
 def of_fleet(tx: Connection) -> Overview:
-    """As it stands."""
+    """Count the open pulls and read the progress of every download."""
     states = tx.execute(
         text(f"SELECT state, count(*) AS number FROM pulls WHERE {OPEN} GROUP BY state")
     )
@@ -44,7 +44,7 @@ def of_fleet(tx: Connection) -> Overview:
 
 
 def ended_after(tx: Connection, moment: datetime, limit: int) -> list[Pull]:
-    """The pulls that ended after this moment of the database's clock, in that order."""
+    """Return at most `limit` pulls that ended after this time of the database, oldest end first."""
     rows = tx.execute(
         select(*COLUMNS)
         .where(IS_FINAL, pulls.c.finished_at > moment)

@@ -1,7 +1,7 @@
-"""Lists in pages, so that none is in memory whole, and each look takes as long as the others.
+"""Reading long lists page by page, so that no list is in memory as a whole.
 
-A page begins behind the last row of the one before, which an index finds; an offset would be
-counted row by row.
+Each page starts after the last row of the page before (keyset pagination). An index finds that row,
+so every page takes equally long; an OFFSET would count all rows before it.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,23 +13,23 @@ from shared.catalog.database import Catalog, Connection
 
 Value = TypeVar("Value")
 
-# Rows.
+# Rows per page.
 PAGE = 500
 
 
 def first_page(statement: Select[Any]) -> Select[Any]:
-    """The first rows of what a statement selects, in its order."""
-    # Written out: PostgreSQL takes a limit that is a parameter for a tenth of the rows, and would
-    # rather read and sort them all than go by an index.
+    """Limit a statement to `PAGE` rows."""
+    # A literal: PostgreSQL estimates a limit given as a parameter as a tenth of the rows. It would
+    # then read and sort the table instead of using an index.
     return statement.limit(literal_column(str(PAGE)))
 
 
 def pages(
     catalog: Catalog, look: Callable[[Connection, Value | None], list[Value]]
 ) -> Iterator[list[Value]]:
-    """Every page of a list, each in a transaction of its own.
+    """Yield every page of a list, each read in its own transaction.
 
-    `look` is given the last row of the page before, None at the beginning.
+    `look` gets the last row of the page before; None for the first page.
     """
     after: Value | None = None
     while True:
@@ -43,6 +43,6 @@ def pages(
 
 
 def count_rows(tx: Connection, statement: Select[Any], most: int) -> int:
-    """How many rows a statement selects; `most` where there are more, which are not read."""
+    """Count the rows that a statement selects, up to `most`; rows beyond that are not read."""
     found = statement.limit(most).subquery()
     return int(tx.execute(select(func.count()).select_from(found)).scalar_one())

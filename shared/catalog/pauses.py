@@ -1,4 +1,8 @@
-"""What an operator has paused: the fleet, a registry, or a requester."""
+"""What an operator has paused: the fleet, a registry, or a requester.
+
+A paused pull is not admitted and begins no step. Its downloads stop at the next heartbeat and keep
+their bytes.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,26 +14,26 @@ from shared.catalog.database import Catalog, Connection
 from shared.catalog.fleet_tables import pauses
 from shared.catalog.pull_tables import OPEN
 
-# Rows of a step.
-_AT_ONCE = 1000
+# Pulls per transaction of `go_on`.
+_BATCH = 1000
 
-# What holds the pull `p`, for statements that name it so.
-_HOLDING = """pauses WHERE pauses.scope = 'fleet'
+# The pauses that apply to the pull `p`; the statement around it must use that alias.
+_APPLYING = """pauses WHERE pauses.scope = 'fleet'
     OR pauses.scope = 'registry' AND pauses.name = p.registry
     OR pauses.scope = 'requester' AND pauses.name = coalesce(p.requested_by, '')"""
-IS_PAUSED = f"EXISTS (SELECT FROM {_HOLDING})"
-# As `Pause.sentence` says it, NULL where nothing is paused.
+IS_PAUSED = f"EXISTS (SELECT FROM {_APPLYING})"
+# The text of `Pause.sentence`, which must stay the same; NULL where the pull `p` is not paused.
 PAUSED_SENTENCE = f"""(
-    SELECT CASE pauses.scope WHEN 'fleet' THEN 'the fleet is paused: `towline resume` ends that'
-        ELSE 'the ' || pauses.scope || ' ' || pauses.name || ' is paused: `towline resume --'
-            || pauses.scope || ' ' || pauses.name || '` ends that' END
-    FROM {_HOLDING} ORDER BY pauses.scope LIMIT 1
+    SELECT CASE pauses.scope WHEN 'fleet' THEN 'the fleet is paused: run `towline resume`'
+        ELSE 'the ' || pauses.scope || ' ' || pauses.name || ' is paused: run `towline resume --'
+            || pauses.scope || ' ' || pauses.name || '`' END
+    FROM {_APPLYING} ORDER BY pauses.scope LIMIT 1
 )"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """`scope`: fleet, registry or requester; `name`: which, empty for the fleet."""
+    """`scope`: fleet, registry or requester; `name`: which of them, empty for the fleet."""
 
     scope: str
     name: str
@@ -37,26 +41,26 @@ class Pause:
 
     @property
     def sentence(self) -> str:
-        """What is paused, for people, and how it ends."""
+        """What is paused and the command that ends it, for operators."""
         if self.scope == "fleet":
-            return "the fleet is paused: `towline resume` ends that"
+            return "the fleet is paused: run `towline resume`"
         command = f"towline resume --{self.scope} {self.name}"
-        return f"the {self.scope} {self.name} is paused: `{command}` ends that"
+        return f"the {self.scope} {self.name} is paused: run `{command}`"
 
 
 def pause(tx: Connection, scope: str, name: str = "") -> bool:
-    """Pause it; False when it was paused already."""
+    """Pause a scope. False where it was paused before."""
     statement = insert(pauses).values(scope=scope, name=name).on_conflict_do_nothing()
     return tx.execute(statement.returning(pauses.c.scope)).scalar() is not None
 
 
 def resume(tx: Connection, scope: str, name: str = "") -> bool:
-    """Let it go on; False when it was not paused. `go_on` tells those that wait."""
+    """End a pause. False where there was none. Call `go_on` afterwards to wake what waits."""
     statement = delete(pauses).where(pauses.c.scope == scope, pauses.c.name == name)
     return tx.execute(statement.returning(pauses.c.scope)).scalar() is not None
 
 
-# Those under way first; in the line there is no time to wait for, only a reason that is told.
+# Admitted pulls come first. Waiting pulls have no time to wait for, only a reason to be cleared.
 _MAY_WAIT = text(
     f"""
     SELECT id FROM pulls
@@ -65,7 +69,7 @@ _MAY_WAIT = text(
     """
 )
 
-# A row that another transaction works on is left to that one.
+# Rows that another transaction has locked are skipped; they become due at their own time.
 _MAKE_PULLS_DUE = text("""
     WITH due AS (
         SELECT id FROM pulls
@@ -80,34 +84,35 @@ _MAKE_LAYERS_DUE = text("""
         WHERE pull_id = ANY(CAST(:ids AS text[])) AND waiting_for->>'cause' = 'paused'
         ORDER BY pull_id, digest FOR UPDATE SKIP LOCKED
     )
-    -- Due now, not NULL: the reconciler's next look finds what has just become due.
+    -- Now instead of NULL: the reconciler finds layers whose time has just passed in its next
+    -- round, and others only with the page that their pull is on.
     UPDATE pull_layers SET waiting_for = NULL, not_before = statement_timestamp() FROM due
     WHERE pull_layers.pull_id = due.pull_id AND pull_layers.digest = due.digest
 """)
 
 
 def go_on(catalog: Catalog) -> None:
-    """After `resume`: what waits for the end of a pause is due at once.
+    """Make due at once what waits for the end of a pause. Call it after `resume` is committed.
 
-    In steps, each committed: what is left when one fails is due at its own time, within a minute.
-    What another pause still holds is told so when it tries.
+    Each batch is committed on its own. If one fails, its pulls become due at their own time, within
+    a minute. Pulls to which another pause still applies wait again at their next attempt.
     """
     with catalog.begin() as tx:
         ids = list(tx.execute(_MAY_WAIT).scalars())
-    for step in range(0, len(ids), _AT_ONCE):
+    for first in range(0, len(ids), _BATCH):
         with catalog.begin() as tx:
             for statement in (_MAKE_PULLS_DUE, _MAKE_LAYERS_DUE):
-                tx.execute(statement, {"ids": ids[step : step + _AT_ONCE]})
+                tx.execute(statement, {"ids": ids[first : first + _BATCH]})
 
 
 def listing(tx: Connection) -> list[Pause]:
-    """Everything that is paused, oldest first."""
+    """Return all pauses, oldest first."""
     rows = tx.execute(select(pauses).order_by(pauses.c.paused_at))
     return [Pause(**row._mapping) for row in rows]
 
 
 def of_pull(tx: Connection, pull_id: str) -> Pause | None:
-    """What keeps this pull from going on."""
+    """Return a pause that applies to this pull, the fleet's first; None where it is not paused."""
     row = tx.execute(
         text(
             """

@@ -1,5 +1,8 @@
-"""The layers of one pull on their way: attempts, failures and progress stand here, never on the
-blob that other pulls share.
+"""The layers of a pull: attempts, failures, progress and reasons to wait.
+
+They are kept per pull and layer, never on the blob, which other pulls share. So a failure that one
+pull meets, such as missing credentials, costs another pull nothing. Writes are by key and do not
+look at the pull's state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +22,10 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class PullLayer:
-    """A distinct layer of a pull. Sizes in bytes; `source` None while it is not stored."""
+    """A distinct layer of a pull, with what is known of its blob and of the lease on it.
+
+    Sizes are in bytes. `source` is None while the blob is not stored.
+    """
 
     digest: Digest
     size_bytes: int
@@ -35,13 +41,13 @@ class PullLayer:
     waiting_for: Mapping[str, Any] | None
     stored: bool
     bytes_done: int
-    # Who is at work on it, and for which pull; None where nobody is.
+    # The owner of a live lease on the blob, and the pull that it fetches for; None without one.
     owner: str | None
     leader: str | None
 
 
 def of_pull(tx: Connection, pull_id: str, registry: str) -> list[PullLayer]:
-    """The layers in manifest order, with the bytes that are there by now."""
+    """Return the layers of a pull in manifest order."""
     rows = tx.execute(
         _select(registry).where(pull_layers.c.pull_id == pull_id).order_by(pull_layers.c.position)
     )
@@ -51,7 +57,7 @@ def of_pull(tx: Connection, pull_id: str, registry: str) -> list[PullLayer]:
 def of_pulls(
     tx: Connection, pull_ids: Sequence[str], registry: str
 ) -> dict[str, dict[Digest, PullLayer]]:
-    """The layers of several pulls of one registry, by pull and digest."""
+    """Return the layers of several pulls of one registry, by pull and digest."""
     rows = tx.execute(_select(registry).where(pull_layers.c.pull_id.in_(pull_ids)))
     found: dict[str, dict[Digest, PullLayer]] = {pull_id: {} for pull_id in pull_ids}
     for row in rows:
@@ -61,7 +67,10 @@ def of_pulls(
 
 
 def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLayer | None:
-    """One layer of a pull, None where the pull does not list it."""
+    """Return one layer of a pull; None where the pull does not list it.
+
+    Workers use `layer_looks.look`, which reads everything about a layer at once.
+    """
     row = tx.execute(
         _select(registry).where(
             pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest)
@@ -71,7 +80,7 @@ def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLaye
 
 
 def missing(tx: Connection, pull_id: str) -> int:
-    """How many layers of the pull are not stored."""
+    """Return how many layers of the pull are not stored."""
     return tx.execute(
         select(func.count())
         .select_from(pull_layers.outerjoin(blobs, blobs.c.digest == pull_layers.c.digest))
@@ -94,10 +103,11 @@ _SIZES = text("""
 
 
 def are_whole(tx: Connection, pull_id: str) -> bool:
-    """Whether every layer of the pull is stored.
+    """Return whether every layer of the pull is stored.
 
-    Raises InvalidManifest where this pull's manifest claims another size than a blob has: what
-    others fetched was measured against their claims, not against this one's.
+    Raises InvalidManifest where this pull's manifest claims another size than the blob has. A blob
+    that another pull fetched was checked against that pull's claim, so this is the first check of
+    this one.
     """
     row = tx.execute(_WHOLE, {"pull_id": pull_id}).one()
     if row.missing:
@@ -106,7 +116,7 @@ def are_whole(tx: Connection, pull_id: str) -> bool:
         sizes = tx.execute(_SIZES, {"pull_id": pull_id, "digest": row.wrong}).one()
         raise InvalidManifest(
             f"The manifest promises {sizes.claimed} bytes for {row.wrong}, which has "
-            f"{sizes.actual}."
+            f"{sizes.actual} bytes."
         )
     return True
 
@@ -118,7 +128,10 @@ _BEGIN = text("""
 
 
 def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
-    """One more attempt at a layer, which waits no longer; its row is locked from here on."""
+    """Count one more attempt at a layer, and clear its reason to wait.
+
+    This also locks the layer's row before the lease, in the common lock order.
+    """
     tx.execute(_BEGIN, {"pull_id": pull_id, "digest": str(digest)})
 
 
@@ -132,30 +145,35 @@ def wait(
     *,
     has_message: bool = False,
 ) -> None:
-    """The layer is not tried for `seconds`, and its row says why. `has_message`: its message waits
-    for as long in a worker's memory; otherwise the reconciler sends another one then.
+    """Make the layer wait for `seconds`, and record why.
+
+    `has_message`: a worker holds the layer's message with a countdown. Otherwise the layer has no
+    message while it waits, and the reconciler sends one when the time has passed.
     """
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
     tx.execute(
-        _one(pull_id, digest).values(waiting_for=reason, not_before=until, has_message=has_message)
+        _update(pull_id, digest).values(
+            waiting_for=reason, not_before=until, has_message=has_message
+        )
     )
 
 
 def leave(tx: Connection, pull_id: str, digest: Digest) -> None:
-    """It was begun a moment ago, and another task of its pull fetches it: that was no attempt."""
-    tx.execute(_one(pull_id, digest).values(attempts=_one_attempt_less(), has_message=False))
+    """Take back the attempt that `begin` counted: another task of this pull has the lease."""
+    tx.execute(_update(pull_id, digest).values(attempts=_attempts_minus_one(), has_message=False))
 
 
 def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datetime) -> None:
-    """Another pull fetches this layer; this one waits for it, and is no message any more.
+    """Make the layer wait for the pull `leader`, which fetches it; its message ends here.
 
-    It was begun a moment ago: that was no attempt.
+    Takes back the attempt that `begin` has counted. `not_before` stays NULL: the layer becomes due
+    with the end of the leader's lease, not at a time of its own.
     """
     reason = func.jsonb_build_object("cause", "pull", "until", until, "detail", leader)
     tx.execute(
-        _one(pull_id, digest).values(
-            attempts=_one_attempt_less(),
+        _update(pull_id, digest).values(
+            attempts=_attempts_minus_one(),
             waiting_for=reason,
             not_before=None,
             has_message=False,
@@ -164,14 +182,20 @@ def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datet
 
 
 def sent_again(tx: Connection, pull_id: str, digest: Digest) -> None:
-    """The layer's message goes to the end of the queue."""
-    tx.execute(_one(pull_id, digest).values(dispatched_at=func.clock_timestamp()))
+    """Record that the layer's message goes to the end of the queue.
+
+    Layers that were dispatched before are ahead of it then, so it does not yield to them again.
+    """
+    tx.execute(_update(pull_id, digest).values(dispatched_at=func.clock_timestamp()))
 
 
 def count_failure(tx: Connection, pull_id: str, digest: Digest, reached_bytes: int) -> int:
-    """One more failed try, which got to `reached_bytes`; how many in a row brought no progress."""
+    """Count a failed attempt that got to `reached_bytes`, and return the failures in a row.
+
+    An attempt that got further than all before starts the count at 1 again.
+    """
     got_further = pull_layers.c.reached_bytes < reached_bytes
-    statement = _one(pull_id, digest).values(
+    statement = _update(pull_id, digest).values(
         failures=case((got_further, 1), else_=pull_layers.c.failures + 1),
         reached_bytes=func.greatest(pull_layers.c.reached_bytes, reached_bytes),
     )
@@ -179,34 +203,41 @@ def count_failure(tx: Connection, pull_id: str, digest: Digest, reached_bytes: i
 
 
 def fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
-    """So many more bytes came over the network for these pulls and layers."""
+    """Add bytes that came over the network, by pull and layer.
+
+    The rows are updated in a fixed order, so that two workers cannot deadlock.
+    """
     for (pull_id, digest), count in sorted(counts.items(), key=lambda pair: str(pair[0])):
         if count:
-            new = pull_layers.c.bytes_fetched + count
-            tx.execute(_one(pull_id, digest).values(bytes_fetched=new))
+            total = pull_layers.c.bytes_fetched + count
+            tx.execute(_update(pull_id, digest).values(bytes_fetched=total))
 
 
-def _one_attempt_less() -> ColumnElement[int]:
+def _attempts_minus_one() -> ColumnElement[int]:
     return func.greatest(pull_layers.c.attempts - 1, 0)
 
 
-def _one(pull_id: str, digest: Digest) -> Update:
+def _update(pull_id: str, digest: Digest) -> Update:
     return update(pull_layers).where(
         pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest)
     )
 
 
 def columns() -> list[Any]:
-    """What `as_layer` reads, of a statement that joins blobs and leases to pull_layers."""
+    """Return the columns that `as_layer` reads.
+
+    The statement must outer-join blobs and leases to pull_layers.
+    """
     is_stored = blobs.c.stored_at.is_not(None)
     done = case((is_stored, pull_layers.c.size_bytes), else_=func.coalesce(leases.c.bytes_done, 0))
     alive = leases.c.owner.is_not(None) & (leases.c.expires_at > func.clock_timestamp())
-    # A layer that landed for another pull touches no row of those that wait for it: they may be
-    # thousands. So what such a row says of waiting is over once the blob is stored.
+    # When a layer is stored, the rows of the pulls that waited for it are not updated: they may be
+    # thousands. So readers derive their state: once the blob is stored, such a row no longer waits,
+    # and its source is "joined".
     waited = pull_layers.c.has_message | pull_layers.c.waiting_for.is_not(None)
-    kept = {"source", "waiting_for", "not_before"}
+    derived = {"source", "waiting_for", "not_before"}
     return [
-        *(one for one in pull_layers.c if one.name not in kept),
+        *(column for column in pull_layers.c if column.name not in derived),
         case(
             (is_stored & waited, func.coalesce(pull_layers.c.source, "joined")),
             else_=pull_layers.c.source,
@@ -229,7 +260,7 @@ def _select(registry: str) -> Select[Any]:
 
 
 def as_layer(row: Any) -> PullLayer:
-    """The value of a row of `columns()`."""
+    """Return the layer of a row that was selected as `columns()`."""
     return PullLayer(
         digest=Digest.parse(row.digest),
         size_bytes=row.size_bytes,

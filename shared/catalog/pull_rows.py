@@ -1,6 +1,8 @@
-"""Rows of `pulls`: how they are read, and the one way to move them.
+"""Building blocks of statements over `pulls`: columns, conditions, and updates of open pulls.
 
-A final pull never changes: every statement that moves a pull says so in its WHERE.
+Invariant: a pull that has ended never changes its state. A statement that changes a pull's state
+repeats the condition on the state in its WHERE, since the pull may have ended after it was read.
+The exception works on rows that it has locked and checked before (`duplicates.py`).
 """
 
 from dataclasses import fields
@@ -13,31 +15,32 @@ from shared.catalog.pull_tables import FINAL_STATES, pulls
 from shared.catalog.pull_values import Pull
 
 COLUMNS = [pulls.c[column.name] for column in fields(Pull)]
-# Written out, as `pull_tables.OPEN` is and for the same reason.
+# Literals, for the same reason as in `pull_tables.OPEN`: partial indexes.
 _FINAL: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in FINAL_STATES]
 IS_OPEN, IS_FINAL = pulls.c.state.not_in(_FINAL), pulls.c.state.in_(_FINAL)
 
 
 def as_pull(row: Row[Any]) -> Pull:
-    """The value of a row of `COLUMNS`."""
+    """Return the pull of a row that was selected as `COLUMNS`."""
     return Pull(**row._mapping)
 
 
 def update_open(pull_id: str) -> Update:
-    """An update of this pull, and of nothing once it has ended."""
+    """Return an update of this pull that changes nothing once the pull has ended."""
     return update(pulls).where(pulls.c.id == pull_id, IS_OPEN)
 
 
 def by_key(condition: str) -> str:
-    """A condition as no index has it, for rows that a statement finds by their ids.
+    """Hide a condition from the planner, for rows that the statement finds by their keys.
 
-    Right after a line has grown, or many pulls of one image have come, PostgreSQL still takes them
-    for one row, and would read all of them for each id.
+    No index has the condition in this form, so PostgreSQL has to use the key. Without this,
+    outdated statistics mislead it: right after many pulls were recorded, it still expects an index
+    of waiting pulls to hold one row, and would read all of it for each key.
     """
     return f"coalesce({condition}, false)"
 
 
 def touched(tx: Connection, statement: Update) -> bool:
-    """Run it; whether there was a row to update."""
+    """Run an update and return whether it changed a row."""
     result: CursorResult[Any] = tx.execute(statement)
     return result.rowcount > 0

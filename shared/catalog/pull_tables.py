@@ -1,4 +1,4 @@
-"""The tables of pulls on their way: pulls, their layers, and who is at work on a blob."""
+"""The tables of pulls, of their layers, and of the leases on blobs."""
 
 from sqlalchemy import (
     BigInteger,
@@ -29,8 +29,8 @@ OPEN_STATES = ("queued", "resolving", "fetching", "linking")
 FINAL_STATES = ("complete", "failed", "cancelled")
 _STATES = ", ".join(f"'{state}'" for state in (*OPEN_STATES, *FINAL_STATES))
 _FINAL = ", ".join(f"'{state}'" for state in FINAL_STATES)
-# For statements and indexes alike. PostgreSQL uses a partial index only where the statement itself
-# says what the index holds; it cannot tell from parameters.
+# For statements and indexes alike, with the states as literals. PostgreSQL uses a partial index
+# only if the statement's condition implies the index's; from a parameter it cannot prove that.
 OPEN, FINAL = f"state NOT IN ({_FINAL})", f"state IN ({_FINAL})"
 
 pulls = Table(
@@ -46,12 +46,13 @@ pulls = Table(
     text_column("requested_by"),
     json_column("labels"),
     text_column("retry_of"),
-    # Of the reference; NULL where it could not be parsed.
+    # Parts of the reference; NULL where it could not be parsed.
     text_column("registry"),
     text_column("repository"),
-    # When it was this pull's turn; NULL while it stands in the queue that PostgreSQL orders.
+    # When this pull was admitted; NULL while it waits for its turn as a row.
     time_column("admitted_at"),
-    # Names the messages of one dispatch; tasks never refuse an old one.
+    # Grows with each dispatch. The reconciler sends a message again only if it is unchanged since
+    # the scan, so two dispatches cannot both succeed. Tasks accept messages of any generation.
     count_column("generation"),
     time_column("dispatched_at"),
     text_column("manifest_digest"),
@@ -63,7 +64,7 @@ pulls = Table(
     text_column("error_code"),
     text_column("error_message"),
     count_column("attempts"),
-    # Tries in a row without progress.
+    # Failed attempts in a row without progress.
     count_column("failures"),
     time_column("not_before"),
     time_column("deadline_at"),
@@ -73,14 +74,14 @@ pulls = Table(
     time_column("finished_at"),
     time_column("answered_at"),
     json_column("receipt"),
-    # Celery's callbacks, sent once the pull is answered; shown nowhere, since they hold arguments.
+    # Celery's callbacks, sent once the pull is answered. Never shown: they hold callers' arguments.
     json_column("callbacks"),
-    # Set while its image is linked; the layout may then not be what the image's row says.
+    # Set while the image is linked: its layout directory may then differ from the image's row.
     Column("layout_unsettled", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("length(id) <= 155", name="id"),
     CheckConstraint(f"state IN ({_STATES})", name="state"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
-    # Those under way are few, those in the line may be many: neither is read for the other.
+    # Admitted pulls are few, waiting ones may be many: a scan of one kind must not read the other.
     Index("pulls_open_idx", "state", "admitted_at", postgresql_where=text(OPEN)),
     Index(
         "pulls_deadline_idx",
@@ -103,7 +104,7 @@ pulls = Table(
         postgresql_where=text("state = 'queued' AND admitted_at IS NULL"),
     ),
     Index("pulls_finished_idx", "finished_at", postgresql_where=text(FINAL)),
-    # Failures by age, and which of them were tried again.
+    # Failures by age, and which of them have been retried.
     Index(
         "pulls_failed_idx",
         "created_at",
@@ -113,7 +114,8 @@ pulls = Table(
     ),
     Index("pulls_retry_idx", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
     Index("pulls_layout_unsettled_idx", "id", postgresql_where=text("layout_unsettled")),
-    # In one direction, so that registries and requesters are found by leaps from one to the next.
+    # All descending up to the age, so that admission can leap from each registry and requester to
+    # the next with one row comparison (`admission.py`).
     Index(
         "pulls_turn_idx",
         text("priority DESC"),
@@ -138,7 +140,7 @@ pull_layers = Table(
     Column("pull_id", ForeignKey("pulls.id", ondelete="CASCADE"), primary_key=True),
     Column("digest", Text, primary_key=True, index=True),
     Column("position", Integer, nullable=False),
-    # This pull's manifest claims them; the blob's own row holds what was verified.
+    # As claimed by this pull's manifest; the blob's row holds the verified size.
     size_column(),
     text_column("media_type", required=True),
     json_column("urls"),
@@ -146,16 +148,16 @@ pull_layers = Table(
     Column("bytes_fetched", BigInteger, nullable=False, server_default="0"),
     count_column("attempts"),
     count_column("failures"),
-    # The furthest byte of any try: what tells progress from standing still.
+    # The furthest byte of any attempt: one that got further has made progress.
     Column("reached_bytes", BigInteger, nullable=False, server_default="0"),
     json_column("waiting_for"),
     time_column("not_before"),
-    # As on the pull, of this layer's own messages.
+    # As on the pull, for this layer's messages.
     count_column("generation"),
     time_column("dispatched_at"),
     text_column("error_class"),
     text_column("error_message"),
-    # A message to fetch it is queued or unacknowledged.
+    # Whether a message to fetch it is queued or unacknowledged: `layer_messages.py`.
     Column("has_message", Boolean, nullable=False, server_default=text("false")),
     Index("pull_layers_message_idx", "digest", postgresql_where=text("has_message")),
     Index(
@@ -168,9 +170,10 @@ pull_layers = Table(
     ),
 )
 
-# Narrow and hot: who is at work on a blob, and how far. One per upstream registry, so that a slow
-# or hostile registry cannot hold up a digest that others serve. A row without an owner was
-# released: it tells how far the ingest on the volume is.
+# Who fetches a blob, and how far the download is. Narrow, since each heartbeat updates it. There is
+# one row per upstream registry and digest, so that a slow or hostile registry cannot block a digest
+# that others serve. A row without an owner is a released lease: `bytes_done` then says how far the
+# ingest on the volume is.
 leases = Table(
     "leases",
     metadata,
@@ -182,12 +185,12 @@ leases = Table(
     Column("fence", BigInteger, nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("bytes_done", BigInteger, nullable=False, server_default="0"),
-    # Where this start began: what tells progress from standing still.
+    # `bytes_done` when this owner took the lease: more than that is progress.
     Column("started_bytes", BigInteger, nullable=False, server_default="0"),
     size_column("bytes_total"),
     time_column("renewed_at", now=True),
     count_column("starts_without_progress"),
-    # Fetched along with another layer of its pull: `companions.py`.
+    # Fetched by the task of another layer of the same pull: `companions.py`.
     Column("is_companion", Boolean, nullable=False, server_default=text("false")),
     Index(None, "digest"),
     Index("leases_held_idx", "expires_at", postgresql_where=text("owner IS NOT NULL")),

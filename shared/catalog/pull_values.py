@@ -1,4 +1,4 @@
-"""A pull as a value: what was asked for, what was planned, what stands in the row."""
+"""Values of a pull: as requested, its planned layers, and its row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,9 +11,9 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class NewPull:
-    """A pull as it was asked for. `platform` None: the default of the worker that plans it.
+    """A pull as it was requested. `platform` None: the default of the worker that plans it.
 
-    `callbacks`: what is to be sent once it is answered (`workers/callbacks.py`).
+    `callbacks`: Celery's callbacks, to be sent once the pull is answered (`workers/callbacks.py`).
     """
 
     id: str
@@ -32,7 +32,7 @@ class NewPull:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLayer:
-    """A distinct layer of a pull, as its manifest claims it."""
+    """A distinct layer of a pull, as its manifest claims it. Nothing of it is verified."""
 
     digest: Digest
     size_bytes: int
@@ -42,7 +42,7 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """One row; what the columns mean stands in the contract and in tables.py."""
+    """A row of `pulls`. `docs/catalog.md` and `pull_tables.py` say what the columns mean."""
 
     id: str
     reference: str
@@ -87,7 +87,7 @@ class Pull:
     def resolved(
         self, manifest_digest: str, index_digest: str | None, resolved_at: datetime
     ) -> "Pull":
-        """The same pull, resolved to this manifest."""
+        """Return a copy of this pull that is resolved to this manifest. The row stays as it is."""
         return replace(
             self,
             manifest_digest=manifest_digest,

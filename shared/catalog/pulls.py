@@ -1,6 +1,11 @@
-"""Pulls: `queued → resolving → fetching → linking → complete`, or `failed`, or `cancelled`.
+"""The life of a pull from its record to linking; `ends.py` has the final states.
 
-The three last are final: ends.py.
+    queued ──► resolving ──► fetching ──► linking ──► complete
+       └───────────┴────────────┴────────────┴──────► failed, cancelled
+
+A pull that finds no space on the volume, or whose registry asked it to wait, may go back from
+resolving to queued (`line.py`). The first step begins in `beginnings.py`. Statements here change
+open pulls only: for a pull that has ended they do nothing.
 """
 
 import json
@@ -25,55 +30,56 @@ from shared.catalog.pull_tables import leases, pull_layers, pulls
 from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
 from shared.catalog.tables import blobs
 
-# When somebody looks at a pull again, at the latest, that waits for its turn.
-_NEXT_LOOK = timedelta(seconds=60)
+# The `until` of a pull that waits for its turn or for another pull: the reconciler looks at it
+# again by then.
+_NEXT_CHECK = timedelta(seconds=60)
 
 
 def clock(tx: Connection) -> datetime:
-    """The database's time, now."""
+    """Return the database's clock now. Unlike SQL's now(), it moves on within a transaction."""
     now: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
     return now
 
 
 def record(tx: Connection, new: NewPull) -> Pull:
-    """The row of this id; the first arguments win."""
+    """Insert the pull unless its id exists, and return its row. The first arguments win."""
     tx.execute(insert(pulls).values(_new_row(new)).on_conflict_do_nothing())
     return as_pull(tx.execute(select(*COLUMNS).where(pulls.c.id == new.id)).one())
 
 
 def _new_row(new: NewPull) -> dict[str, Any]:
-    """A queued pull as it is inserted."""
+    """Return the columns of a queued pull."""
     row: dict[str, Any] = {column.name: getattr(new, column.name) for column in fields(NewPull)}
     seconds = row.pop("deadline_seconds")
     now = func.statement_timestamp()
     row["labels"] = dict(new.labels)
     row["deadline_at"] = now + timedelta(seconds=seconds) if seconds is not None else None
-    # Nobody has looked yet whether it is its turn.
+    # Whether it is its turn has not been checked yet.
     row["waiting_for"] = func.jsonb_build_object(
-        "cause", "turn", "until", now + _NEXT_LOOK, "detail", "it was recorded a moment ago"
+        "cause", "turn", "until", now + _NEXT_CHECK, "detail", "it was recorded a moment ago"
     )
     return row
 
 
 def get(tx: Connection, pull_id: str) -> Pull | None:
-    """The pull as it stands."""
+    """Return the pull; None for an unknown id."""
     row = tx.execute(select(*COLUMNS).where(pulls.c.id == pull_id)).one_or_none()
     return as_pull(row) if row else None
 
 
 def recorded(tx: Connection, pull_ids: Sequence[str]) -> set[str]:
-    """Those of these that have a row."""
+    """Return those of these ids that have a row."""
     return set(tx.execute(select(pulls.c.id).where(pulls.c.id.in_(pull_ids))).scalars())
 
 
 def lock(tx: Connection, pull_id: str) -> Pull | None:
-    """The pull, its row locked to the end of the transaction."""
+    """Return the pull and lock its row until the transaction ends; None for an unknown id."""
     row = tx.execute(select(*COLUMNS).where(pulls.c.id == pull_id).with_for_update()).one_or_none()
     return as_pull(row) if row else None
 
 
 def recent(tx: Connection, after: Pull | None = None) -> list[Pull]:
-    """A page of the newest pulls first; behind this one."""
+    """Return a page of all pulls, newest first, starting after `after`."""
     statement = select(*COLUMNS).order_by(pulls.c.created_at.desc(), pulls.c.id.desc())
     if after is not None:
         place = tuple_(pulls.c.created_at, pulls.c.id)
@@ -82,12 +88,15 @@ def recent(tx: Connection, after: Pull | None = None) -> list[Pull]:
 
 
 def count(tx: Connection, most: int) -> int:
-    """How many pulls there are; `most` where there are more."""
+    """Count all pulls, up to `most`."""
     return count_rows(tx, select(pulls.c.id), most)
 
 
 def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
-    """One more attempt at an open pull; None for one that has ended."""
+    """Begin one more attempt at an open pull; None for one that has ended.
+
+    Workers use `beginnings.begin` instead, which takes the step lease in the same statement.
+    """
     row = tx.execute(
         update_open(pull_id)
         .values(
@@ -122,7 +131,7 @@ def plan(
     resolved_at: datetime,
     layers: Sequence[PlannedLayer],
 ) -> None:
-    """What the pull resolved to and the layers it takes; nothing for one that has ended."""
+    """Record the manifest that the pull resolved to, and its distinct layers in manifest order."""
     statement = update_open(pull_id).values(
         manifest_digest=manifest_digest,
         index_digest=index_digest,
@@ -148,12 +157,13 @@ def plan(
 
 
 def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | None:
-    """The layers are to be fetched; `leader`: where all of them follow other pulls, one of those.
+    """Move the pull to `fetching`. Returns its new generation; None if it has ended.
 
-    The pull's generation, None if it has ended. The layers' own rows: `layer_messages.fan_out`.
+    `leader`: if other pulls fetch all of its layers, one of those pulls; `waiting_for` then names
+    it. The rows of the layers are written by `layer_messages.fan_out`.
     """
     now = func.clock_timestamp()
-    reason = func.jsonb_build_object("cause", "pull", "until", now + _NEXT_LOOK, "detail", leader)
+    reason = func.jsonb_build_object("cause", "pull", "until", now + _NEXT_CHECK, "detail", leader)
     generation: int | None = tx.execute(
         update_open(pull_id)
         .values(
@@ -169,13 +179,16 @@ def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | No
 
 
 def linking(tx: Connection, pull_id: str) -> None:
-    """Every layer is stored; `layouts.settle` takes the mark away that the layout may be wrong."""
+    """Move the pull to `linking`: every layer is stored, and its layout is about to be written.
+
+    Sets `layout_unsettled`, which `layouts.settle` clears.
+    """
     values = {"state": "linking", "waiting_for": None, "not_before": None}
     tx.execute(update_open(pull_id).values(**values, layout_unsettled=True))
 
 
 def open_pulls(tx: Connection, limit: int) -> list[Pull]:
-    """The pulls on their way, those that began first, then those whose turn comes next."""
+    """Return open pulls: admitted ones in order of admission, then waiting ones by priority."""
     rows = tx.execute(
         select(*COLUMNS)
         .where(IS_OPEN)
@@ -186,28 +199,31 @@ def open_pulls(tx: Connection, limit: int) -> list[Pull]:
 
 
 def count_failure(tx: Connection, pull_id: str) -> int:
-    """One more try of this pull without progress; how many in a row, 0 for one that has ended."""
+    """Count a failed attempt of this pull's own steps.
+
+    Returns the number of failures in a row; 0 for a pull that has ended.
+    """
     statement = update_open(pull_id).values(failures=pulls.c.failures + 1)
     return tx.execute(statement.returning(pulls.c.failures)).scalar() or 0
 
 
 def wait(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
-    """The pull waits, and says for what and until when."""
-    # One time a statement, so that both columns hold the same.
+    """Make the pull wait for `seconds`, and record why. No message is sent for it before then."""
+    # The time of the statement, so that both columns hold the same time.
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
     tx.execute(update_open(pull_id).values(waiting_for=reason, not_before=until))
 
 
 def say(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
-    """One of the pull's layers waits; nothing keeps the others from going on."""
+    """Show on the pull that one of its layers waits. Unlike `wait`, this delays no step."""
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
     tx.execute(update_open(pull_id).values(waiting_for=reason))
 
 
 def go_on(tx: Connection, pull_id: str) -> None:
-    """The pull waits no longer."""
+    """Clear the reason and the time to wait."""
     tx.execute(
         update_open(pull_id)
         .where(pulls.c.waiting_for.is_not(None))
@@ -216,9 +232,12 @@ def go_on(tx: Connection, pull_id: str) -> None:
 
 
 def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
-    """Add up what the pull's layers have: the stored ones whole, the others as their leases say."""
-    # No row lock is waited for: its holder will refresh the sum, or end the pull.
-    free = (
+    """Set `bytes_done` to the sum over the pull's layers: stored ones with their full size, others
+    with the progress of their leases.
+    """
+    # A locked row is skipped, not waited for: the transaction that holds it writes a newer sum or
+    # ends the pull.
+    unlocked = (
         select(pulls.c.id).where(pulls.c.id == pull_id, IS_OPEN).with_for_update(skip_locked=True)
     )
     done = case(
@@ -237,6 +256,6 @@ def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
     )
     tx.execute(
         update(pulls)
-        .where(pulls.c.id.in_(free.scalar_subquery()))
+        .where(pulls.c.id.in_(unlocked.scalar_subquery()))
         .values(bytes_done=total.scalar_subquery())
     )

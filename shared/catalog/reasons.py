@@ -1,9 +1,11 @@
-"""Why a pull waits: `waiting_for`, for every open pull that nothing moves. Those under way are
-looked at page by page; those that stand in the line for their turn may be many, and are apart.
+"""Why a pull waits: keeps `waiting_for` of every open pull true.
 
-A step that makes a pull wait writes its reason; this fills in what no single step can see, and
-takes away what no longer holds. `until` is when the reason is looked at again at the latest, or
-when it is expected to end.
+A step that makes a pull wait writes the reason itself. This module writes the reasons that no
+single step can see, such as a lack of workers, and clears those that no longer hold. `until` is
+when the reason is expected to end, or when it is checked again at the latest.
+
+The reconciler calls it with pages of pulls. Admitted pulls (`refresh`) and waiting pulls
+(`refresh_line`) have separate statements, since waiting pulls may be many and need less.
 """
 
 from collections.abc import Sequence
@@ -14,22 +16,28 @@ from shared.catalog.database import Connection
 from shared.catalog.pauses import PAUSED_SENTENCE
 from shared.catalog.pull_rows import by_key
 
-# Of the pull `p`.
+# Conditions on the pull `p`.
 _IS_UNDER_WAY = """p.state IN ('queued', 'resolving', 'fetching', 'linking')
     AND p.admitted_at IS NOT NULL"""
 _IS_IN_LINE = "p.state = 'queued' AND p.admitted_at IS NULL"
 _CHOSEN = "unnest(CAST(:page AS text[])) AS chosen (id) JOIN pulls p ON p.id = chosen.id"
 
-# A sick node consumes nothing: where no other does, its sentence says what to do.
+# A sick node consumes no queue. If no other node does, its sentence tells the operator what to do.
 _SICK = """coalesce((SELECT ': ' || nodes.name || ' is sick: ' || nodes.reason FROM nodes
     WHERE nodes.state = 'sick' AND nodes.seen_at > now() - interval '1 minute'
     ORDER BY nodes.name LIMIT 1), '')"""
 
 
 def _write(reasons: str, condition: str, holds: str) -> str:
-    """One statement: which reason each pull should have (`reason`: cause, detail, and until when it
-    holds, where that was said) and how many bytes, where that is known; then only the rows that
-    differ. Rows that are locked are left for the next time, and those that have ended for good.
+    """Return a statement that updates the pulls whose reason or bytes have changed.
+
+    `reasons`: a CTE `reason` of pull id, `why` (an array of cause, detail and optionally until;
+    NULL for no reason) and `bytes` (NULL where unknown). `condition`: which pulls it may write,
+    checked again after they are locked, since they may have ended or been admitted. `holds`: how
+    long a reason without an until holds.
+
+    Only rows that differ are written. Locked rows are skipped: a worker changes them, and the next
+    round comes back to them.
     """
     return f"""
         WITH {reasons}, told AS (
@@ -53,7 +61,8 @@ def _write(reasons: str, condition: str, holds: str) -> str:
     """
 
 
-# Another pull's message stands for each of its layers that could be fetched now: that pull.
+# If every layer of the pull `p` that could be fetched now has a message of another pull: one of
+# those pulls. The pull then waits for it, with no message of its own.
 _FOLLOWED = f"""(
     SELECT CASE WHEN bool_and(sent.pull_id IS NOT NULL) THEN ARRAY['pull', min(sent.pull_id)] END
     FROM pull_layers mine LEFT JOIN blobs ON blobs.digest = mine.digest
@@ -66,10 +75,10 @@ _FOLLOWED = f"""(
         AND coalesce(mine.not_before <= now(), true)
 )"""
 
-# What its last step said when it made the pull `p` wait.
+# The reason that the pull's own step has written.
 _OWN = "ARRAY[p.waiting_for->>'cause', p.waiting_for->>'detail', p.waiting_for->>'until']"
 
-# The layers of the pull `p` while it fetches them. `holder`: the pull they are being fetched for.
+# The layers of the pull `p` while it is in `fetching`. `holder`: the pull that a live lease is for.
 _MINE = """
     SELECT mine.not_before, mine.waiting_for, blobs.stored_at IS NULL AS is_missing,
         CASE WHEN blobs.stored_at IS NULL THEN coalesce(leases.bytes_done, 0)
@@ -82,8 +91,13 @@ _MINE = """
     WHERE mine.pull_id = p.id AND p.state = 'fetching'
 """
 
-# Row by row: a join of two lists would look at all of one for each row of the other, since
-# PostgreSQL cannot know how long they are. What waits for another pull shows that one's bytes, too.
+# The first reason that applies wins; NULL means that something moves and there is nothing to wait
+# for: a live step lease, or a live blob lease for this very pull.
+#
+# `bytes` includes what other pulls fetch of shared layers, so a follower shows the same progress.
+#
+# Lateral subqueries per pull instead of joins of whole lists: the planner cannot know how long the
+# lists are, and would compare each row of one with all rows of the other.
 _UNDER_WAY = f"""
     reason AS (
         SELECT p.id, CASE
@@ -123,7 +137,7 @@ _HOLD = """(
 )"""
 _WHY_IN_LINE = f"""CASE
     WHEN {PAUSED_SENTENCE} IS NOT NULL THEN ARRAY['paused', {PAUSED_SENTENCE}]
-    ELSE coalesce({_HOLD}, ARRAY['turn', 'others are before it']) END"""
+    ELSE coalesce({_HOLD}, ARRAY['turn', 'other pulls come first']) END"""
 _LINE = f"""
     reason AS (
         SELECT p.id, CASE WHEN p.not_before > now() AND {PAUSED_SENTENCE} IS NULL THEN {_OWN}
@@ -133,8 +147,9 @@ _LINE = f"""
 """
 
 _A_MINUTE = "interval '1 minute'"
-# Written again after as long as it has held: a pull that waits for hours costs a dozen writes, and
-# what is on a late page does not run out before its look.
+# A reason without an until holds for a minute, or for as long again as the pull has waited so far.
+# So a pull that waits for hours costs a dozen writes. With thousands of pulls, a reason also does
+# not expire before the reconciler reaches its page.
 _REFRESH = text(
     _write(_UNDER_WAY, by_key(_IS_UNDER_WAY), f"greatest({_A_MINUTE}, now() - p.admitted_at)")
 )
@@ -142,8 +157,8 @@ _REFRESH_LINE = text(
     _write(_LINE, by_key(_IS_IN_LINE), f"greatest({_A_MINUTE}, now() - p.created_at)")
 )
 
-# Of a pull that comes now and goes to the line: what the next look finds, which then has
-# nothing to write. A row that is written again costs more than one that is recorded.
+# The first reason of a pull that is recorded and has to wait: the same that the next `refresh_line`
+# would write, so that it finds nothing to change. An update of a row costs more than its insert.
 OF_A_NEW_ONE = f"""(
     SELECT jsonb_build_object('cause', why[1], 'detail', why[2],
         'until', coalesce(why[3]::timestamptz, statement_timestamp() + {_A_MINUTE}))
@@ -156,11 +171,14 @@ OF_A_NEW_ONE = f"""(
 def refresh(
     tx: Connection, page: Sequence[str], *, no_pull_worker: bool, no_layer_worker: bool
 ) -> None:
-    """Bring the reasons and bytes of these pulls up to date, as far as they are under way."""
+    """Update the reasons and `bytes_done` of those pulls of a page that are open and admitted.
+
+    `no_pull_worker`, `no_layer_worker`: the workers were counted, and none consumes that queue.
+    """
     workers = {"no_pull_worker": no_pull_worker, "no_layer_worker": no_layer_worker}
     tx.execute(_REFRESH, {"page": list(page), **workers})
 
 
 def refresh_line(tx: Connection, page: Sequence[str]) -> None:
-    """Bring the reasons of these up to date, as far as they wait for their turn."""
+    """Update the reasons of those pulls of a page that wait for their turn."""
     tx.execute(_REFRESH_LINE, {"page": list(page)})

@@ -1,11 +1,16 @@
-"""What the reconciler looks for: pulls and layers without a living lease, ends without an answer.
+"""What the reconciler scans for: work without a live lease, and ended pulls without an answer.
 
-Each query says what no living lease covers. Whether a message is on its way is a question for the
-queue; who sends it again claims it first, by the generation that was seen here.
+The queries return what should be running and what no live lease covers. Whether a message for it is
+still on its way, only the queue can tell. Before a message is sent again, it is claimed by the
+generation that was seen here (`claim`, `layer_messages.dispatch`), so two reconcilers cannot both
+send it.
 
-However many pulls are under way, a look costs what a page of them holds: 500 by id, and with them
-those that have a message, and those whose time to wait is over. A layer that thousands wait for is
-on every page; what only one of them wants has a message or a time, and comes with each look.
+A round costs the same however many pulls are under way. It reads a page of 500 admitted pulls by
+id, a page of the layers that have a message, and the layers whose time to wait has just passed.
+Nothing is missed for long:
+
+- a layer that thousands of pulls want is found with every page;
+- a layer that only one pull wants has a message or a time to wait for, and is found by that.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,10 +26,11 @@ from shared.oci.digest import Digest
 BATCH = 500
 LINE_BATCH = 5000
 
-# The reconciler has looked long before; what it missed comes with its page.
+# How far back `waited` reaches. Rounds are seconds apart, so earlier times were seen before; what
+# was missed is found with its page.
 _OVER_SINCE = "interval '1 minute'"
 
-# Of the pull `p`.
+# Fragments on the pull `p`.
 _STEP = """LEFT JOIN step_leases AS step ON step.name = 'pull/' || p.id"""
 _NO_STEP_LEASE = "(step.name IS NULL OR step.expires_at <= clock_timestamp())"
 _SILENT_STEP = "extract(epoch FROM clock_timestamp() - step.expires_at) AS silent_seconds"
@@ -33,23 +39,25 @@ _CHOSEN = "unnest(CAST(:page AS text[])) AS chosen (id) JOIN pulls p ON p.id = c
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What there is to do at all, so that a fleet at rest costs one query."""
+    """Whether there is work for the reconciler. An idle fleet costs this one query per round."""
 
     open: bool
     unanswered: bool
-    # Layouts that may not be what the image's row says: `layouts.py`.
+    # Layouts that may differ from the image's row: `layouts.py`.
     unsettled: bool = False
 
     @property
     def any(self) -> bool:
-        """Whether there is anything."""
+        """Whether there is work of any kind."""
         return self.open or self.unanswered or self.unsettled
 
 
 @dataclass(frozen=True, slots=True)
 class DuePull:
-    """A pull whose coordinator or link should run, or run again. `silent_seconds`: since the lease
-    of its last step expired, None where that ended in good order.
+    """A pull whose coordinator or link should run.
+
+    `silent_seconds`: time since the lease of its last step expired; None where that step ended in
+    good order.
     """
 
     id: str
@@ -59,9 +67,11 @@ class DuePull:
 
 @dataclass(frozen=True, slots=True)
 class DueLayer:
-    """A layer that no worker fetches. `pull_id`: the best pull to fetch it for, though a message of
-    any pull of the registry is as good. `silent_seconds`: since its last owner's lease expired,
-    None where that let go in good order.
+    """A layer that should be fetched and has no live lease.
+
+    `pull_id`: the best pull to fetch it for; a message of any other pull of the registry counts as
+    well. `silent_seconds`: time since the last owner's lease expired; None where it was released in
+    good order.
     """
 
     registry: str
@@ -89,7 +99,7 @@ def unfinished(tx: Connection) -> Unfinished:
 
 
 def overdue(tx: Connection) -> list[str]:
-    """Open pulls behind their deadline."""
+    """Return a batch of open pulls whose deadline has passed."""
     return _ids(
         tx,
         """
@@ -100,7 +110,7 @@ def overdue(tx: Connection) -> list[str]:
 
 
 def unanswered(tx: Connection, grace_seconds: float) -> list[str]:
-    """Pulls that ended this long ago, and have no answer yet."""
+    """Return a batch of pulls that ended at least `grace_seconds` ago and have no answer yet."""
     return _ids(
         tx,
         """
@@ -114,8 +124,10 @@ def unanswered(tx: Connection, grace_seconds: float) -> list[str]:
 
 
 def forget_answers(tx: Connection, since_seconds: float) -> int:
-    """Redis lost answers: a batch of the pulls that ended since then counts as unanswered. How
-    many; fewer than a batch were the last. The index gives them, whatever history there is.
+    """Mark a batch of the pulls that ended since then as unanswered, because Redis lost answers.
+
+    Returns how many; fewer than `BATCH` means that these were the last. The index on `finished_at`
+    finds them, however many pulls have ended.
     """
     return tx.execute(
         text(
@@ -131,7 +143,7 @@ def forget_answers(tx: Connection, since_seconds: float) -> int:
 
 
 def under_way(tx: Connection, after: str = "") -> list[str]:
-    """A page of the pulls under way: the ids behind this one, in order."""
+    """Return a page of the ids of admitted open pulls, in order, starting after `after`."""
     return _ids(
         tx,
         """
@@ -145,7 +157,7 @@ def under_way(tx: Connection, after: str = "") -> list[str]:
 
 
 def in_line(tx: Connection, after: str = "") -> list[str]:
-    """A page of the pulls that wait for their turn: the ids behind this one, in order."""
+    """Return a page of the ids of waiting pulls, in order, starting after `after`."""
     return _ids(
         tx,
         """
@@ -158,7 +170,7 @@ def in_line(tx: Connection, after: str = "") -> list[str]:
 
 
 def with_message(tx: Connection, after: tuple[str, str] = ("", "")) -> list[tuple[str, str]]:
-    """A page of the layers that have a message: digests and pulls behind these, in order."""
+    """Return a page of the layers that have a message, as digest and pull id, after `after`."""
     rows = tx.execute(
         text(
             """
@@ -173,7 +185,7 @@ def with_message(tx: Connection, after: tuple[str, str] = ("", "")) -> list[tupl
 
 
 def waited(tx: Connection) -> list[str]:
-    """Pulls of which a layer's time to wait is over, and of none that was over long ago."""
+    """Return pulls with a layer whose time to wait has passed within the last minute."""
     return _ids(
         tx,
         f"""
@@ -185,8 +197,9 @@ def waited(tx: Connection) -> list[str]:
 
 
 def whole(tx: Connection, page: Sequence[str]) -> list[DuePull]:
-    """Those of these pulls whose layers are all stored, and that no worker links: one of each
-    image, since a link completes the others, too.
+    """Return the pulls of a page whose layers are all stored and that no worker links.
+
+    One pull per image: linking it completes the others (`duplicates.py`).
     """
     return _due_pulls(
         tx,
@@ -201,8 +214,8 @@ def whole(tx: Connection, page: Sequence[str]) -> list[DuePull]:
 
 
 def coordinators(tx: Connection, page: Sequence[str]) -> list[DuePull]:
-    """Those of these that are admitted, have no plan and wait for nothing, and that no worker
-    resolves.
+    """Return the pulls of a page that are admitted, have no plan, wait for nothing, and that no
+    worker resolves.
     """
     condition = f"""
         p.state IN ('queued', 'resolving') AND p.admitted_at IS NOT NULL AND NOT {IS_PAUSED}
@@ -211,7 +224,10 @@ def coordinators(tx: Connection, page: Sequence[str]) -> list[DuePull]:
 
 
 def _due_pulls(tx: Connection, page: Sequence[str], condition: str, alike: str) -> list[DuePull]:
-    """The best of each that are `alike`; the best first."""
+    """Return due pulls without a live step lease, in order of priority and age.
+
+    `alike`: the columns of DISTINCT ON; of the pulls that agree in them, the best is returned.
+    """
     rows = tx.execute(
         text(
             f"""
@@ -230,8 +246,11 @@ def _due_pulls(tx: Connection, page: Sequence[str], condition: str, alike: str) 
     return [DuePull(row.id, row.generation, _seconds(row.silent_seconds)) for row in rows]
 
 
-# The distinct layers come first: only of those that no lease covers more is looked up. `rank` is
-# the place of the best pull in `ids`, so that no two lists have to be joined.
+# The distinct layers of the page come first (`wanted`), since thousands of pulls may want the same
+# ones; leases and blobs are then looked up once per layer. `rank` is the position of a layer's best
+# pull in the array `ids`, which saves a join of two long lists.
+#
+# A lease counts as live for one lease time after a start of the database server, as in `leases.py`.
 _LAYERS = text(
     f"""
     WITH ranked AS MATERIALIZED (
@@ -263,8 +282,9 @@ _LAYERS = text(
 
 
 def layers(tx: Connection, page: Sequence[str], lease_seconds: float) -> list[DueLayer]:
-    """Layers that these pulls want and no worker fetches, each with the best of them to fetch it
-    for; those of the best pulls first.
+    """Return the layers that these pulls want and no worker fetches, each with its best pull.
+
+    They are ordered by that pull's priority and age, then by position.
     """
     rows = tx.execute(_LAYERS, {"page": list(page), "lease": lease_seconds})
     return [
@@ -280,7 +300,7 @@ def layers(tx: Connection, page: Sequence[str], lease_seconds: float) -> list[Du
 
 
 def registries(tx: Connection, pull_ids: Collection[str]) -> dict[str, str]:
-    """The registry of each of these pulls that has one."""
+    """Return the registries of these pulls, by pull id. Pulls without a registry are left out."""
     rows = tx.execute(
         text(
             """
@@ -294,7 +314,10 @@ def registries(tx: Connection, pull_ids: Collection[str]) -> dict[str, str]:
 
 
 def claim(tx: Connection, due: DuePull) -> str | None:
-    """Note that a pull's message is on its way. Its reference; None where another was quicker."""
+    """Record that a pull's message is sent again, and return the pull's reference.
+
+    None where the generation has changed since the scan: another process was faster.
+    """
     return tx.execute(
         text(
             """

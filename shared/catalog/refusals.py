@@ -1,23 +1,31 @@
-"""What PostgreSQL refuses for good, as a sentence for the operator who typed a command.
+"""Errors of PostgreSQL that are no outage, as a sentence for the operator who ran a command.
 
-Workers try such a statement again: what was missing may have been granted since.
+The command line shows it and ends. Workers retry such a statement, since the missing permission may
+be granted in the meantime.
 """
 
 from sqlalchemy.exc import DBAPIError
 
 
 def refusal(error: BaseException) -> str | None:
-    """What to do about an error of the database that is no outage; None for any other error."""
+    """Return what to do about an error of the database; None for an error of another kind.
+
+    Outages never get here: `Catalog.begin` has turned them into CatalogUnavailable.
+    """
     if not isinstance(error, DBAPIError):
         return None
     return (
         f"The database refused a statement ({said(error)}): grant the user of "
-        "TOWLINE_DATABASE_URL what it lacks; PostgreSQL's log has the statement."
+        "TOWLINE_DATABASE_URL the missing permission. PostgreSQL's log shows the statement."
     )
 
 
 def said(error: DBAPIError) -> str:
-    """PostgreSQL's own first line, with its code. It holds no value of a row and no password."""
+    """Return the first line of PostgreSQL's own message, with its SQLSTATE.
+
+    That line holds no values of rows and no password, so it may be logged; the lines after it may
+    hold values.
+    """
     state: str | None = getattr(error.orig, "sqlstate", None)
     first, *_ = str(error.orig).splitlines() or [type(error.orig).__name__]
     return f"{state}: {first.strip()}" if state else first.strip()

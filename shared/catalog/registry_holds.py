@@ -1,7 +1,8 @@
-"""Registries that asked the fleet to wait. Their pulls stay in the line until that time.
+"""Registries that asked the fleet to wait: their pulls are not admitted until then.
 
-Otherwise each of them would be admitted, meet the same refusal and make room for the next, until
-all of them wait outside the line and come back at the same moment.
+Without this, each of those pulls would be admitted, meet the same refusal and make room for the
+next. In the end all of them would wait outside the admission order, and come back at the same
+moment.
 """
 
 from datetime import timedelta
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from shared.catalog.database import Connection
 
-# Of the pull `p`, for statements that name it so.
+# Whether the registry of the pull `p` is held; the statement around it must use that alias.
 IS_HELD = """EXISTS (SELECT FROM registry_holds
     WHERE registry_holds.registry = p.registry AND registry_holds.until > clock_timestamp())"""
 
@@ -28,5 +29,8 @@ _HOLD = text(
 
 
 def hold(tx: Connection, registry: str, seconds: float, detail: str) -> None:
-    """Keep the pulls of a registry in the line for this long at least, for this reason."""
+    """Admit no pulls of a registry for at least `seconds`. A longer hold stays, with its detail.
+
+    Deletes holds of other registries that have passed.
+    """
     tx.execute(_HOLD, {"registry": registry, "delay": timedelta(seconds=seconds), "detail": detail})

@@ -1,8 +1,8 @@
-"""The schema as workers see it: a revision that they can work on, and the volume it speaks of.
+"""The schema's revision, whether this version can work on it, and the volume's identity.
 
-`migrating.py` moves it. A migration says which is the oldest version of the code that can work on
-what it leaves, so an expanding one may be ahead of the workers. Revisions are four digits, which
-sort as text.
+`migrating.py` changes the schema. Each migration records the oldest version of the code that can
+work on its result (`schema_compatibility`). So the schema may be newer than a running worker, as
+long as the migrations in between only expanded it. Revisions are four digits and sort as text.
 """
 
 import re
@@ -15,7 +15,7 @@ from shared.catalog.fleet_tables import schema_compatibility
 from shared.catalog.tables import volume
 from shared.errors import InvalidArgument
 
-# What this version was made for: the newest of its own migrations.
+# The newest migration of this version of the code.
 REVISION = "0005"
 
 # Alembic's own table.
@@ -24,16 +24,14 @@ _OURS = re.compile(r"\d{4}")
 
 
 def check(catalog: Catalog) -> str:
-    """The revision that the database stands at. Raises InvalidArgument for one that this version
-    cannot work on.
-    """
+    """Return the database's revision. Raises InvalidArgument unless this version can work on it."""
     with catalog.begin() as tx:
         revision = standing(tx)
         if revision is None:
             raise InvalidArgument("The database has no towline schema yet: run `towline migrate`.")
         if revision < REVISION:
             raise InvalidArgument(
-                f"The database stands at schema revision {revision}, this version works on "
+                f"The database is at schema revision {revision}, but this version needs "
                 f"{REVISION}: run `towline migrate`."
             )
         if revision > REVISION:
@@ -42,17 +40,17 @@ def check(catalog: Catalog) -> str:
 
 
 def standing(tx: Connection) -> str | None:
-    """The revision that the database stands at, None for a database without a schema.
+    """Return the revision that the database is at; None for a database without our schema.
 
-    Raises InvalidArgument where the schema is another application's.
+    Raises InvalidArgument where another application uses Alembic in this database.
     """
     if tx.execute(select(func.to_regclass(_VERSIONS.name))).scalar() is None:
         return None
     revision: str | None = tx.execute(select(_VERSIONS.c.version_num)).scalar()
     if revision is not None and not _OURS.fullmatch(revision):
         raise InvalidArgument(
-            "The table alembic_version of this database is another application's: give towline a "
-            "database of its own in TOWLINE_DATABASE_URL."
+            "The table alembic_version of this database is another application's: set "
+            "TOWLINE_DATABASE_URL to a database that only towline uses."
         )
     return revision
 
@@ -65,18 +63,21 @@ def _check_newer(tx: Connection, revision: str) -> None:
     ).scalar()
     if oldest_reader is None or oldest_reader > REVISION:
         raise InvalidArgument(
-            f"The database stands at schema revision {revision}, which is too new for this version "
-            f"({REVISION}): upgrade towline here."
+            f"The database is at schema revision {revision}, which is too new for this version "
+            f"({REVISION}): upgrade towline on this machine."
         )
 
 
 def volume_id(tx: Connection) -> UUID | None:
-    """The volume that this catalog speaks of, None before the first `towline migrate`."""
+    """Return the identity of the volume that this catalog describes; None before it is claimed."""
     known: UUID | None = tx.execute(select(volume.c.id)).scalar()
     return known
 
 
 def claim_volume(tx: Connection, identity: UUID) -> None:
-    """Make this the catalog's volume. Raises an IntegrityError when it has another one."""
+    """Make this the catalog's volume. Raises IntegrityError where it already has another volume.
+
+    Claiming the same volume again changes nothing.
+    """
     if volume_id(tx) != identity:
         tx.execute(insert(volume).values(id=identity))

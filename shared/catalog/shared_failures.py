@@ -1,4 +1,7 @@
-"""Failures that several pulls share: who waited for the try of another has failed with it."""
+"""Failures that several pulls share: pulls that waited for another pull's attempt fail with it.
+
+Otherwise each of them would make its own attempts at a registry that fails, one after the other.
+"""
 
 from datetime import timedelta
 
@@ -7,7 +10,8 @@ from sqlalchemy import bindparam, text
 from shared.catalog.database import Connection
 from shared.oci.digest import Digest
 
-# `same`: what is to be tried at a time to come did not wait for this try.
+# `same`: the row waited for this very attempt. It has the same repository and the same claim of the
+# size, and no time of its own to wait for. `sooner`: it would be tried before the delay is over.
 _SHARE = """
     WITH met AS (
         SELECT p.id, p.repository = own.repository
@@ -43,9 +47,11 @@ def share(
     seconds: float,
     whole_registry: bool,
 ) -> list[tuple[str, int]]:
-    """The pulls that waited for the same try (same repository, same claim of the size) have failed
-    with it: they are counted and made to wait. Each with its failures in a row. `whole_registry`:
-    the others of the registry wait, too, but nothing is counted against them.
+    """Count a failed attempt against the pulls that waited for it, and make them wait.
+
+    These are the pulls of the same repository and with the same claim of the layer's size. Returns
+    their ids with their failures in a row. `whole_registry`: other pulls of the registry that want
+    the layer wait, too, but nothing is counted against them.
     """
     rows = tx.execute(
         text(_SHARE).bindparams(bindparam("delay", timedelta(seconds=seconds))),

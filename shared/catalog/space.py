@@ -1,16 +1,19 @@
-"""Room on the volume, reserved before anything is fetched: a sum over distinct open blobs, never a
-counter, so that nothing has to be given back when a pull ends.
+"""Space on the volume, reserved for planned pulls before anything is fetched.
+
+The reservation is a sum over the distinct blobs that open pulls still have to write. It is computed
+each time and never kept as a counter, so nothing has to be given back when a pull ends or a worker
+dies.
 """
 
 from sqlalchemy import text
 
 from shared.catalog.database import Connection
 
-# One plan at a time, or two would count on the same room. Any number that is used for nothing else.
+# Held while planning: two plans at once would count on the same space. The number is arbitrary.
 _ADVISORY_LOCK = 7_016_996_765_293_437_283
 
-# A layer that many pulls want is read once: with its message, with its lease, or with its time to
-# wait. Those that follow it are not read, since they may be thousands.
+# A layer that many pulls want is found by the row of one of them: the row that has the message, the
+# lease, or a time to wait for. The rows of followers are not read: they may be thousands.
 _RESERVED = text("""
     WITH listed AS (
         SELECT pull_id, digest, size_bytes FROM pull_layers WHERE has_message
@@ -20,7 +23,8 @@ _RESERVED = text("""
         UNION ALL SELECT pull_id, digest, size_bytes FROM pull_layers WHERE pull_id = :pull_id
     ), wanted AS (
         SELECT digest, max(size_bytes) AS size_bytes FROM listed
-        -- No join: each by its key, whatever PostgreSQL thinks of their number.
+        -- A scalar subquery instead of a join: each pull is looked up by its key, whatever the
+        -- planner expects of their number.
         WHERE pull_id = :pull_id OR (SELECT state FROM pulls WHERE pulls.id = listed.pull_id)
             IN ('fetching', 'linking')
         GROUP BY digest
@@ -36,10 +40,13 @@ _RESERVED = text("""
 
 
 def lock(tx: Connection) -> None:
-    """Plan alone until the transaction ends."""
+    """Wait for other plans, then keep them waiting until this transaction ends."""
     tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
 def reserved_bytes(tx: Connection, pull_id: str) -> int:
-    """What every planned pull, and this one, still has to write to the volume."""
+    """Return how many bytes the planned pulls, and this one, still have to write to the volume.
+
+    Each distinct blob counts once, less what its download has written. Call `lock` first.
+    """
     return int(tx.execute(_RESERVED, {"pull_id": pull_id}).scalar_one())

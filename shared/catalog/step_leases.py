@@ -1,6 +1,9 @@
-"""Leases on work that is no download: resolving or linking a pull, and the reconciler's office.
+"""Leases on work that is no download: resolving or linking a pull, and leading the reconcilers.
 
-They keep a message that comes twice from doing the work twice, and tell that its owner is alive.
+A message may be delivered twice; the lease keeps its work from being done twice at once. It also
+shows the reconciler that the owner is alive. Like leases on blobs, each has a fence, and a step
+that finds its fence gone must write nothing more. The row exists only while the lease is held or
+has expired.
 """
 
 from collections.abc import Iterable
@@ -19,7 +22,7 @@ RECONCILER = "reconciler"
 
 @dataclass(frozen=True, slots=True)
 class StepLease:
-    """A lease of our own. `starts`: how many owners in a row died before it."""
+    """A lease that the caller holds. `starts`: how many owners in a row died before it."""
 
     name: str
     fence: int
@@ -27,12 +30,12 @@ class StepLease:
 
 
 def of_pull(pull_id: str) -> str:
-    """The name of the lease on a pull's steps; of all pulls where the id is `%`."""
+    """Return the name of the lease on a pull's steps. With the id `%`, a LIKE pattern for all."""
     return f"pull/{pull_id}"
 
 
 def is_taken(pull_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether a worker that lives is at a step of this pull."""
+    """Return the condition that a live lease covers the steps of this pull."""
     return (
         select(step_leases.c.name)
         .where(
@@ -44,7 +47,10 @@ def is_taken(pull_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLease | None:
-    """The lease; None while another process holds it."""
+    """Take the lease; None while another owner holds it.
+
+    Taking over an expired lease counts one more start without progress.
+    """
     now = func.clock_timestamp()
     row = {
         "owner": owner,
@@ -65,7 +71,7 @@ def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLea
 
 
 def renew(tx: Connection, fences_held: Iterable[int], lease_seconds: float) -> set[int]:
-    """Hold these for longer. The fences that still hold."""
+    """Extend these leases. Returns the fences that are still valid; the others were lost."""
     statement = (
         update(step_leases)
         .where(step_leases.c.fence.in_(list(fences_held)))
@@ -76,8 +82,10 @@ def renew(tx: Connection, fences_held: Iterable[int], lease_seconds: float) -> s
 
 
 def bound(tx: Connection, name: str, lease_seconds: float) -> None:
-    """No lease of a name like this lasts longer than one lease time from now, though the database's
-    clock was set back since it was renewed.
+    """Shorten leases to one lease time from now, where the database's clock was set back.
+
+    `name` is a LIKE pattern. Without this, the lease of a dead owner would last for as long as the
+    clock was set back.
     """
     end = func.statement_timestamp() + timedelta(seconds=lease_seconds)
     tx.execute(
@@ -88,11 +96,14 @@ def bound(tx: Connection, name: str, lease_seconds: float) -> None:
 
 
 def end(tx: Connection, fence: int) -> bool:
-    """The step is over, in whatever way. Whether the lease was still held under this fence."""
+    """Delete the lease at the end of its step, whether that succeeded or failed.
+
+    Returns whether it was still held under this fence; if not, another worker has taken it.
+    """
     ended = delete(step_leases).where(step_leases.c.fence == fence).returning(step_leases.c.fence)
     return tx.execute(ended).scalar() is not None
 
 
 def end_all(tx: Connection) -> None:
-    """No owner can be alive: an embedded stack that has just been started."""
+    """Delete every lease. Safe only while no worker runs: when an embedded stack starts."""
     tx.execute(delete(step_leases))

@@ -1,6 +1,7 @@
-"""The tables of what is on the volume, and the view over them; pulls stand in pull_tables.py.
+"""The tables of what is on the volume, and the view over them.
 
-`docs/catalog.md` tells readers which columns they may rely on.
+The tables of pulls are in `pull_tables.py`, those of the fleet in `fleet_tables.py`.
+`docs/catalog.md` lists the columns that other services may rely on.
 """
 
 from sqlalchemy import (
@@ -121,7 +122,7 @@ layers = Table(
     id_column(),
     Column("digest", ForeignKey("blobs.digest"), nullable=False, unique=True),
     size_column(),
-    # Null until it was computed from the bytes; what a config claims stands on manifest_layers.
+    # NULL until it is computed from the bytes. What a config claims is in manifest_layers.
     Column("diff_id", Text, index=True),
 )
 
@@ -144,7 +145,8 @@ images = Table(
     Column("manifest_id", ForeignKey("manifests.id"), nullable=False, index=True),
     Column("index_id", ForeignKey("indexes.id"), index=True),
     size_column(),
-    # When the registry was asked: an older answer never replaces a newer one.
+    # When the registry was asked what the reference names. An older answer that is linked later
+    # must not replace a newer one.
     Column("resolved_at", DateTime(timezone=True), nullable=False),
     time_column("pulled_at", now=True),
     time_column("last_used_at"),

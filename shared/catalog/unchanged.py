@@ -1,4 +1,8 @@
-"""Images that are on the volume already: a pull that finds one is over in two statements."""
+"""The fast path: a pull whose image is on the volume already ends after two statements.
+
+`known` reads the image as it was linked last. If the registry still names it, `complete` ends the
+pull, without planning or linking it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +39,8 @@ _KNOWN = text("""
     WHERE images.reference = :reference AND images.platform = :platform
 """)
 
-# The image first, then the pull: nobody else is at this pull, its lease says so.
+# Locks the image's row before the pull's, against the usual order. That cannot deadlock: the step
+# lease keeps every other worker from this pull.
 _COMPLETE = text(
     f"""
     WITH image AS (
@@ -63,10 +68,11 @@ _COMPLETE = text(
 
 @dataclass(frozen=True, slots=True)
 class KnownImage:
-    """An image as it was linked. `resolved_at`: when the registry was last asked what the reference
-    names. `layers`: position, digest, diff_id as claimed, size in bytes. `is_whole`: every blob of
-    it is stored. `is_proven`: each layer's bytes are known to uncompress to what is claimed of
-    them.
+    """An image as it was linked last.
+
+    `resolved_at`: when the registry was last asked what the reference names. `layers`: position,
+    digest, diff_id as claimed, size in bytes. `is_whole`: all of its blobs are stored. `is_proven`:
+    every diff_id that the config claims was confirmed from the layer's bytes.
     """
 
     manifest_digest: str
@@ -79,17 +85,17 @@ class KnownImage:
 
     @property
     def named(self) -> str:
-        """The digest of what the reference names."""
+        """The digest that the reference resolves to: the index's, or the manifest's without one."""
         return self.index_digest or self.manifest_digest
 
     @property
     def bytes_total(self) -> int:
-        """Of the distinct layers."""
+        """Bytes of the distinct layers."""
         return sum({layer["digest"]: int(layer["size"]) for layer in self.layers}.values())
 
 
 def known(tx: Connection, reference: str, platform: str) -> KnownImage | None:
-    """What the reference named for this platform when it was last pulled."""
+    """Return the image that the reference named for this platform when it was last linked."""
     row = tx.execute(_KNOWN, {"reference": reference, "platform": platform}).one_or_none()
     return KnownImage(**row._mapping) if row else None
 
@@ -104,10 +110,10 @@ def complete(
     finished_at: datetime,
     fence: int,
 ) -> Pull | None:
-    """The reference still names this image: the pull is complete, and its step over.
+    """End the pull as complete, because the reference still names this image. Ends its step, too.
 
-    None where the image has changed meanwhile, or the pull has ended: then roll the transaction
-    back, which may have ended the step.
+    Returns None where the image's row names something else by now, or the pull has ended. The
+    caller must then roll back: the statement has deleted the step lease all the same.
     """
     row = tx.execute(
         _COMPLETE,

@@ -1,8 +1,11 @@
-"""Who else wants a layer. Waiters are rows of pull_layers: one pull fetches, the others wait.
+"""Waiters of a layer: the other pulls of a registry that want what one pull fetches.
 
-A holder that lets go hands over to the best waiter (priority, then age), which goes on with the
-same bytes, its own repository and its own credentials. Lock order everywhere: pulls by id, blobs
-by digest, pull_layers, leases.
+A waiter is a row of pull_layers, without a message and without a slot. When the lease holder stops
+before the blob is stored, the best waiter (highest priority, then oldest) gets a message and
+continues with the same bytes, but with its own repository and credentials.
+
+Locks are taken in one order everywhere: pulls by id, blobs by digest, pull_layers, leases. A
+transaction may skip a kind, but never goes back.
 """
 
 from collections.abc import Sequence
@@ -22,8 +25,10 @@ _IS_OPEN = "p.state IN ('queued', 'resolving', 'fetching', 'linking')"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a download under `fence` is worth: `pull_id` is the best open pull that wants it, None
-    where nobody does; `stored`: the blob has come from elsewhere.
+    """Whether a download under `fence` should go on, and for which pull.
+
+    `pull_id`: the best open pull that wants the layer; None where there is none. `paused`: that
+    pull is paused, and so are all others. `stored`: another worker has stored the blob.
     """
 
     fence: int
@@ -32,8 +37,9 @@ class Wanted:
     stored: bool
 
 
-# The holder's own pull first, as long as it may go on: only then are the others looked at, which
-# may be thousands.
+# Every heartbeat runs this. `own` finds the pull that the download is for by its key. Only if that
+# pull has ended or is paused does `best` read the other pulls that want the layer, which may be
+# thousands.
 _WANTED = text(
     f"""
     SELECT held.fence, best.pull_id, coalesce(best.paused, false) AS paused,
@@ -62,7 +68,7 @@ _WANTED = text(
 
 
 def wanted(tx: Connection, held: Sequence[tuple[str, Digest, int, str]]) -> list[Wanted]:
-    """For each (registry, digest, fence, pull_id): which open pull wants it, if any still does."""
+    """Say for each download (registry, digest, fence, pull id) whether it should go on."""
     rows = tx.execute(
         _WANTED,
         {
@@ -75,6 +81,7 @@ def wanted(tx: Connection, held: Sequence[tuple[str, Digest, int, str]]) -> list
     return [Wanted(**row._mapping) for row in rows]
 
 
+# The best pull in `fetching` that wants the layer from this registry and is due, other than `but`.
 _BEST = f"""
     SELECT p.id FROM pull_layers JOIN pulls p ON p.id = pull_layers.pull_id
     LEFT JOIN blobs ON blobs.digest = pull_layers.digest
@@ -85,10 +92,10 @@ _BEST = f"""
     ORDER BY p.priority DESC, p.created_at LIMIT 1
 """
 
-_HEIR = text(_BEST)
+_NEXT_WAITER = text(_BEST)
 
-# Only where no lease and no other message covers the layer.
-_SUCCESSOR = text(
+# The same, but none while a live lease or the message of another pull covers the layer.
+_NEXT_WITHOUT_COVER = text(
     f"""
     SELECT best.id FROM ({_BEST}) AS best
     WHERE NOT EXISTS (SELECT FROM leases WHERE leases.registry = :registry
@@ -103,18 +110,21 @@ _SUCCESSOR = text(
 
 
 def hand_over(tx: Connection, registry: str, digest: Digest, but: str) -> list[LayerMessage]:
-    """Make the best waiter for this layer due, `but` not this pull: one message, or none.
+    """Dispatch the layer to its best waiter other than the pull `but`. Returns at most one message.
 
-    Call it with the lease released, in the same transaction.
+    Call it in the transaction that has released the lease. Then no moment exists in which the layer
+    has neither a lease nor a message.
     """
-    return _dispatch_to(tx, _HEIR, registry, digest, but)
+    return _dispatch_to(tx, _NEXT_WAITER, registry, digest, but)
 
 
 def succeed(tx: Connection, registry: str, digest: Digest, but: str) -> list[LayerMessage]:
-    """A message for this layer came for the pull `but`, which cannot fetch it now: one message for
-    the best of the pulls that followed it, or none where the layer is on its way all the same.
+    """Dispatch the layer to the best follower of the pull `but`, which cannot use its own message.
+
+    That pull has ended or is paused, and its followers have no message. Returns no message where a
+    live lease or another message covers the layer anyway.
     """
-    return _dispatch_to(tx, _SUCCESSOR, registry, digest, but)
+    return _dispatch_to(tx, _NEXT_WITHOUT_COVER, registry, digest, but)
 
 
 def _dispatch_to(
@@ -139,14 +149,17 @@ _MAY_TAKE_SLOT = text(
 
 
 def may_take_slot(tx: Connection, registry: str, digest: Digest, urgent: int, slots: int) -> bool:
-    """Whether this layer may have a slot: some pull that wants it from this registry has at least
-    the priority `urgent`, or those below it hold fewer than `slots`.
+    """Whether this layer may take one of the fleet's slots.
+
+    It may if a pull that has a message for it has at least the priority `urgent`, or if layers of
+    lower priority hold fewer than `slots` slots. Companions take no slot.
     """
     values = {"digest": str(digest), "registry": registry, "urgent": urgent, "slots": slots}
     return bool(tx.execute(_MAY_TAKE_SLOT, values).scalar_one())
 
 
-# By the index of those that are parked, however many layers are under way.
+# The layers that wait for a slot are found by `pull_layers_parked_idx`, however many layers are
+# under way.
 _PARKED = text(
     f"""
     WITH parked AS MATERIALIZED (
@@ -167,7 +180,7 @@ _PARKED = text(
 
 
 def unpark(tx: Connection) -> list[LayerMessage]:
-    """A slot is free: make the best layer due that waits for one."""
+    """After a slot became free: dispatch the best layer that waits for one."""
     best = tx.execute(_PARKED).one_or_none()
     if best is None:
         return []
@@ -176,7 +189,7 @@ def unpark(tx: Connection) -> list[LayerMessage]:
 
 
 def wanting(tx: Connection, registry: str, digest: Digest) -> list[str]:
-    """The open pulls that want this layer from this registry, locked by id."""
+    """Return the open pulls that want this layer from this registry, their rows locked by id."""
     return list(
         tx.execute(
             text(

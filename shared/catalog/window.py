@@ -1,4 +1,8 @@
-"""The window: how many messages may be under way, for urgent pulls and for all."""
+"""The admission window: how many messages may be under way, for urgent pulls and for all.
+
+It keeps every slot of the fleet busy, and keeps the queues in Redis short enough that a pull that
+is admitted later does not wait behind thousands of messages.
+"""
 
 from dataclasses import dataclass
 
@@ -7,20 +11,25 @@ from sqlalchemy import text
 from shared.catalog.database import Connection
 from shared.catalog.pauses import IS_PAUSED
 
-# From this priority on a pull is urgent: it has a part of the window of its own, and some slots.
+# From this priority on a pull is urgent: a part of the window and some slots are reserved for it.
 URGENT_PRIORITY = 8
 
 _MESSAGES_PER_SLOT = 4
 _SMALLEST_WINDOW = 16
-# Where no reconciler has counted the slots, or no worker has answered it.
+# While the number of slots is unknown: no reconciler has counted them, or no worker has answered.
 _UNKNOWN_WINDOW = 64
-# The urgent part comes on top of the window.
+# Size of the urgent part, in percent of the window. It is added to the window.
 _URGENT_PERCENT = 25
 
-# What is under way, in messages: admitted pulls that have no plan yet, and layers with a message.
-# A pull that waits for a time to come has no message. Pulls that wait for space hold at most half
-# of the window, since others may need no space. What is urgent fills its own part first, and what
-# exceeds it counts with the rest.
+# Counts what is under way, in messages: admitted pulls without a plan, and layers with a message.
+#
+# - Paused pulls do not count, nor do pulls that wait for more than 15 seconds: they have no
+#   message.
+# - Pulls that wait for space count for at most half of the window, since others may need no space.
+# - Urgent ones fill the urgent part first; only what exceeds it counts against the window.
+#
+# The layers with a message are read first, by their partial index, and only then their pulls
+# (OFFSET 0 keeps that order): the rows of followers may be thousands and are not read.
 UNDER_WAY = f"""
     SELECT size, urgent_size, urgent, plain + greatest(urgent - urgent_size, 0)
         + least(without_space, size / 2) AS used, without_space
@@ -58,8 +67,10 @@ _LOOK = text(UNDER_WAY)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """In messages: what the window and its urgent part hold, and what is used of both;
-    `without_space`: pulls that wait for space.
+    """Size and use of the window and of its urgent part, in messages.
+
+    `used` includes urgent messages beyond `urgent_size`. `without_space`: pulls that wait for
+    space.
     """
 
     size: int
@@ -70,15 +81,15 @@ class Window:
 
     @property
     def places(self) -> int:
-        """How many more may be under way, for pulls of any priority."""
+        """How many more messages fit, for pulls of any priority."""
         return max(self.size - self.used, 0)
 
     @property
     def urgent_places(self) -> int:
-        """How many more may be under way for urgent pulls."""
+        """How many more messages fit for urgent pulls: in the window and in the urgent part."""
         return self.places + max(self.urgent_size - self.urgent, 0)
 
 
 def look(tx: Connection) -> Window:
-    """As it stands."""
+    """Count what is under way now. Takes no lock, so the counts may be outdated at once."""
     return Window(**{name: int(value) for name, value in tx.execute(_LOOK).one()._mapping.items()})

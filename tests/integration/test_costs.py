@@ -1,4 +1,4 @@
-"""What a pull costs: SQL statements and round trips to Redis are counted, never timed."""
+"""The cost of a pull in SQL statements and round trips to Redis: counted, never timed."""
 
 import os
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ from workers.pulling.outbox import Outbox
 
 pytestmark = [
     pytest.mark.integration,
-    # Celery's own call, of a name that redis-py would like to forget.
+    # Celery calls a function that redis-py has deprecated.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]
 
 LAYERS = [os.urandom(20_000) for _ in range(5)]
 MOST_PER_WARM_PULL = 8
 MOST_PER_LAYER = 8
-# However many layers the image has.
+# This does not depend on the number of layers.
 MOST_PER_LINK = 16
-# The governor, once for all requests that follow each other at once.
+# The rate limiter, once for all requests that directly follow each other.
 MOST_ROUND_TRIPS_PER_LAYER = 1
-# And the answer: the result with its lifetime, for whoever waits for it.
+# In addition the answer: the result with its expiry, and its publication to waiting clients.
 MOST_ROUND_TRIPS_PER_WARM_PULL = 4
 
 
@@ -59,7 +59,7 @@ def app(redis_url: str) -> Iterator[Celery]:
 
 @contextmanager
 def counted(driver: Driver) -> Iterator[list[str]]:
-    """The statements that are sent meanwhile, BEGIN and COMMIT aside."""
+    """The statements that are sent within the block, without BEGIN and COMMIT."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -75,14 +75,14 @@ def counted(driver: Driver) -> Iterator[list[str]]:
 
 @pytest.fixture
 def governed(migrated_url: str, volume_path: Path, redis_url: str) -> Iterator[Driver]:
-    """As the fleet does it: what is asked of registries goes by Redis."""
+    """A driver whose requests to registries pass the rate limiter in Redis, as in a fleet."""
     with driving(migrated_url, volume_path, redis_url, minimum_free_bytes=0) as driver:
         yield driver
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What this process sends to Redis, a round trip each; a pipeline is one."""
+    """The round trips of this process to Redis; a pipeline is one of them."""
     sent: list[bytes] = []
     send = AbstractConnection.send_packed_command
 
@@ -107,7 +107,7 @@ def test_a_layer_costs_few_statements(driver: Driver, registry: FakeRegistry) ->
         assert len(statements) <= MOST_PER_LAYER, "\n".join(statements)
 
 
-def test_small_layers_that_come_together_cost_as_much_as_one(
+def test_small_layers_that_are_fetched_together_cost_as_much_as_one_layer(
     governed: Driver, registry: FakeRegistry, sent: list[bytes]
 ) -> None:
     with governed.resources.catalog.begin() as tx:
@@ -120,12 +120,12 @@ def test_small_layers_that_come_together_cost_as_much_as_one(
     assert len(statements) <= MOST_PER_LAYER, "\n".join(statements)
     assert len(sent) <= MOST_ROUND_TRIPS_PER_LAYER
     assert [layer.stored for layer in governed.layers("p")].count(True) == 3
-    # The others, and with the last of them the link.
+    # The second task fetches the other layers, and links the pull.
     with counted(governed) as statements:
         governed.fetch("p", plan.missing[1])
     assert len(statements) <= MOST_PER_LAYER + MOST_PER_LINK, "\n".join(statements)
     assert governed.row("p").state == "complete"
-    # What the tasks of those cost that came along.
+    # The tasks of the companions cost nothing.
     sent.clear()
     with counted(governed) as statements:
         for digest in plan.missing[2:]:
@@ -146,11 +146,11 @@ def test_a_layer_costs_few_redis_round_trips(
         assert len(sent) <= MOST_ROUND_TRIPS_PER_LAYER, sent
 
 
-def test_a_pull_of_what_is_there_costs_few_redis_round_trips(
+def test_a_pull_of_an_unchanged_image_costs_few_redis_round_trips(
     governed: Driver, registry: FakeRegistry, app: Celery, sent: list[bytes]
 ) -> None:
     governed.pull(f"{registry.host}/team/app:1")
-    # The first one opens a connection.
+    # The first pull also opens a connection.
     for number in range(2):
         governed.outbox = Outbox()
         sent.clear()
@@ -162,7 +162,7 @@ def test_a_pull_of_what_is_there_costs_few_redis_round_trips(
 
 
 @pytest.mark.parametrize("policy", ["always", "if-missing"])
-def test_a_pull_of_what_is_there_costs_few_statements(
+def test_a_pull_of_an_unchanged_image_costs_few_statements(
     driver: Driver, registry: FakeRegistry, app: Celery, policy: str
 ) -> None:
     receipt = driver.pull(f"{registry.host}/team/app:1")
@@ -184,7 +184,7 @@ def test_a_pull_of_what_is_there_costs_few_statements(
     assert driver.sql("SELECT count(*) FROM step_leases") == [(0,)]
 
 
-def test_a_pull_of_what_is_there_asks_for_one_manifest(
+def test_a_pull_of_an_unchanged_image_requests_one_manifest(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     driver.pull(f"{registry.host}/team/app:1")
@@ -193,7 +193,9 @@ def test_a_pull_of_what_is_there_asks_for_one_manifest(
     assert [request.path for request in registry.requests[before:]] == ["/v2/team/app/manifests/1"]
 
 
-def test_a_digest_that_is_there_is_not_asked_for(driver: Driver, registry: FakeRegistry) -> None:
+def test_a_pull_of_a_digest_on_the_volume_requests_nothing(
+    driver: Driver, registry: FakeRegistry
+) -> None:
     _, raw = registry.manifests["team/app", "1"]
     name = f"{registry.host}/team/app@{digest_of(raw)}"
     driver.pull(name)
@@ -202,38 +204,38 @@ def test_a_digest_that_is_there_is_not_asked_for(driver: Driver, registry: FakeR
     assert len(registry.requests) == before
 
 
-def test_a_pull_remembered_by_its_client_costs_few_statements(
+def test_a_pull_that_its_client_recorded_costs_few_statements(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     driver.pull(f"{registry.host}/team/app:1")
     driver.change(
         "INSERT INTO pulls (id, reference, platform, policy, priority, registry, repository)"
-        " SELECT 'told', reference, platform, policy, priority, registry, repository FROM pulls"
+        " SELECT 'known', reference, platform, policy, priority, registry, repository FROM pulls"
     )
     with counted(driver) as statements:
-        assert driver.plan("told", asked(registry)) is None
-    assert driver.row("told").state == "complete"
+        assert driver.plan("known", asked(registry)) is None
+    assert driver.row("known").state == "complete"
     assert len(statements) <= MOST_PER_WARM_PULL, "\n".join(statements)
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
         "UPDATE blobs SET stored_at = NULL WHERE digest = (SELECT max(digest) FROM layers)",
         "UPDATE images SET manifest_id = manifest_id, platform = 'linux/arm64'",
     ],
 )
-def test_what_is_no_longer_whole_is_pulled_the_long_way(
-    driver: Driver, registry: FakeRegistry, harm: str
+def test_an_image_that_is_no_longer_complete_is_planned_and_linked_again(
+    driver: Driver, registry: FakeRegistry, damage: str
 ) -> None:
     driver.pull(f"{registry.host}/team/app:1")
-    driver.change(harm)
+    driver.change(damage)
     driver.pull(f"{registry.host}/team/app:1", "again")
     assert driver.layers("again") != []
     assert driver.sql("SELECT count(*) FROM blobs WHERE stored_at IS NULL") == [(0,)]
 
 
-def test_a_layout_that_is_gone_is_written_again(driver: Driver, registry: FakeRegistry) -> None:
+def test_a_missing_layout_is_written_again(driver: Driver, registry: FakeRegistry) -> None:
     driver.pull(f"{registry.host}/team/app:1")
     (index,) = (driver.volume / "images").rglob("index.json")
     index.unlink()
@@ -241,7 +243,7 @@ def test_a_layout_that_is_gone_is_written_again(driver: Driver, registry: FakeRe
     assert index.is_file()
 
 
-def test_what_is_there_is_not_given_where_its_registry_is_blocked(
+def test_an_image_on_the_volume_is_refused_if_its_registry_is_blocked(
     driver: Driver, registry: FakeRegistry, migrated_url: str, volume_path: Path
 ) -> None:
     _, raw = registry.manifests["team/app", "1"]

@@ -1,4 +1,4 @@
-"""The reconciler on a real PostgreSQL and a real Redis: what it sends again, and what it leaves."""
+"""The reconciler on a real PostgreSQL and Redis: what it sends again, and what it does not."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ from workers.reconciling.rounds import Rounds
 
 pytestmark = [
     pytest.mark.integration,
-    # Celery's own call, of a name that redis-py would like to forget.
+    # Celery calls a function that redis-py has deprecated.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]
 
@@ -62,7 +62,7 @@ def app(settings: Settings) -> Iterator[App]:
 @pytest.fixture
 def rounds(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
     rounds = Rounds(app, catalog, settings)
-    # Nobody answers here, and asking takes a second.
+    # No worker answers here, and waiting for answers takes a second.
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     yield rounds
     rounds.close()
@@ -81,7 +81,7 @@ def record(catalog: Catalog, pull_id: str, **more: object) -> None:
 
 
 def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST, **more: object) -> None:
-    """A pull whose one layer is to be fetched."""
+    """Record and plan a pull with one layer, which is to be fetched."""
     record(catalog, pull_id, **more)
     with catalog.begin() as tx:
         pulls.start(tx, pull_id, "linux/amd64")
@@ -100,12 +100,12 @@ def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST, **more: object
 
 
 def queued(store: redis.Redis, queue: str) -> list[str]:
-    """The names of the tasks that stand in a queue."""
+    """The names of the tasks in a queue."""
     return [json.loads(raw)["headers"]["task"] for raw in store.lrange(queue, 0, -1)]
 
 
 def look(rounds: Rounds) -> bool:
-    """One round, as its process does it."""
+    """Run one round, as the reconciler's process does."""
     with rounds._catalog.begin() as tx:
         work = recovery.unfinished(tx)
     return rounds.look(work)
@@ -116,16 +116,16 @@ def look_twice(rounds: Rounds) -> None:
         look(rounds)
 
 
-def test_a_fleet_at_rest_needs_nothing(rounds: Rounds, store: redis.Redis) -> None:
+def test_an_idle_fleet_gets_no_messages(rounds: Rounds, store: redis.Redis) -> None:
     assert look(rounds) is False
     assert store.keys("towline.*") == []
 
 
-def test_the_slots_of_a_fleet_at_rest_are_counted_once_for_its_first_pull(
+def test_the_slots_of_an_idle_fleet_are_counted_until_there_are_some(
     rounds: Rounds, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = iter([None, Census(0, 0), Census(8, 8)])
-    monkeypatch.setattr(rounds._workers, "count", lambda: next(told))
+    counts = iter([None, Census(0, 0), Census(8, 8)])
+    monkeypatch.setattr(rounds._workers, "count", lambda: next(counts))
     for _ in range(4):
         assert look(rounds) is False
     with catalog.begin() as tx:
@@ -153,7 +153,7 @@ def test_an_urgent_coordinator_in_its_queue_is_not_sent_again(
     assert [task for queue in queues for task in queued(store, queue)] == [contract.RESUME_PULL]
 
 
-def test_what_stands_in_a_queue_is_not_sent_again(
+def test_a_message_that_is_queued_is_not_sent_again(
     rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
 ) -> None:
     record(catalog, "p")
@@ -166,7 +166,7 @@ def test_what_stands_in_a_queue_is_not_sent_again(
     assert queued(store, contract.PULLS) == [contract.PULL_IMAGE]
 
 
-def test_a_message_that_was_lost_is_missed_twice_and_sent_once(
+def test_a_lost_message_is_sent_once_after_two_rounds_without_it(
     rounds: Rounds, catalog: Catalog, store: redis.Redis
 ) -> None:
     record(catalog, "p")
@@ -179,7 +179,7 @@ def test_a_message_that_was_lost_is_missed_twice_and_sent_once(
     assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
 
 
-def test_a_layer_that_nobody_fetches_is_sent_once_for_the_best_pull(
+def test_a_layer_that_no_worker_fetches_is_sent_once_for_the_best_pull(
     rounds: Rounds, catalog: Catalog, store: redis.Redis
 ) -> None:
     for pull_id in ("first", "urgent"):
@@ -192,7 +192,7 @@ def test_a_layer_that_nobody_fetches_is_sent_once_for_the_best_pull(
     assert "pull urgent" in json.loads(raw)["headers"]["kwargsrepr"]
 
 
-def test_a_lost_layer_is_found_behind_any_number_of_queued_ones(
+def test_a_lost_layer_is_found_among_any_number_of_queued_layers(
     app: App,
     catalog: Catalog,
     settings: Settings,
@@ -211,14 +211,14 @@ def test_a_lost_layer_is_found_behind_any_number_of_queued_ones(
         return len(queued(store, contract.LAYERS))
 
     assert look_through() == 7
-    # The one that was sent last is the last in the list, too.
+    # The layer that was sent last is also on the last page.
     store.lpop(contract.LAYERS)
     assert look_through() == 7
     assert look_through() == 7
     rounds.close()
 
 
-def test_a_layer_under_a_living_lease_is_left_alone(
+def test_a_layer_with_a_live_lease_is_not_sent(
     rounds: Rounds, catalog: Catalog, store: redis.Redis
 ) -> None:
     plan(catalog, "p")
@@ -232,7 +232,7 @@ def test_a_layer_under_a_living_lease_is_left_alone(
     assert queued(store, contract.LAYERS) == []
 
 
-def test_a_layer_that_waits_for_a_time_is_sent_when_it_has_come(
+def test_a_layer_that_waits_for_a_time_is_sent_once_it_has_passed(
     rounds: Rounds, catalog: Catalog, store: redis.Redis
 ) -> None:
     plan(catalog, "p")
@@ -262,14 +262,14 @@ def hands(redis_url: str) -> Iterator[Callable[[str], None]]:
 
 
 def age(rounds: Rounds, seconds: float) -> None:
-    """What is in workers' hands was seen there this much earlier."""
+    """Pretend that the unacknowledged messages were first seen this much earlier."""
     seen = rounds._backlog._first_seen
     assert seen
     for tag in seen:
         seen[tag] -= seconds
 
 
-def test_a_message_in_a_killed_workers_hands_counts_for_one_lease_time(
+def test_an_unacknowledged_message_counts_for_one_lease_time(
     rounds: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
 ) -> None:
     record(catalog, "p")
@@ -282,7 +282,7 @@ def test_a_message_in_a_killed_workers_hands_counts_for_one_lease_time(
     assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
 
 
-# Who takes the lease, and who lets it run out at this moment.
+# A worker takes a lease, and the lease expires now.
 TAKE_LAYER = """
     INSERT INTO leases (registry, digest, owner, pull_id, fence, expires_at, bytes_total)
     VALUES ('host.example', %s, 'dead', 'p', 1, now() + interval '1 hour', 5)
@@ -297,7 +297,7 @@ END_STEP = "UPDATE step_leases SET expires_at = clock_timestamp()"
 
 @pytest.fixture
 def patient(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
-    """With a lease time that no test takes; the database has been up for longer."""
+    """Rounds with a lease time longer than any test: no message counts as old by its age."""
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     rounds._missing._lease_seconds = 3600.0
@@ -305,7 +305,7 @@ def patient(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
     rounds.close()
 
 
-def test_a_dead_workers_layer_goes_on_as_soon_as_its_lease_is_over(
+def test_a_dead_workers_layer_is_sent_as_soon_as_its_lease_has_expired(
     patient: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
 ) -> None:
     plan(catalog, "p")
@@ -313,7 +313,7 @@ def test_a_dead_workers_layer_goes_on_as_soon_as_its_lease_is_over(
     hands(contract.LAYERS)
     with catalog.begin() as tx:
         tx.exec_driver_sql(TAKE_LAYER, (str(DIGEST),))
-    # Its message is seen while it is at work.
+    # The message is seen while the worker still holds the lease.
     look_twice(patient)
     with catalog.begin() as tx:
         tx.exec_driver_sql(END_LAYER)
@@ -323,7 +323,7 @@ def test_a_dead_workers_layer_goes_on_as_soon_as_its_lease_is_over(
     assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
 
 
-def test_a_dead_workers_step_goes_on_as_soon_as_its_lease_is_over(
+def test_a_dead_workers_step_is_sent_as_soon_as_its_lease_has_expired(
     patient: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
 ) -> None:
     record(catalog, "p")
@@ -338,7 +338,7 @@ def test_a_dead_workers_step_goes_on_as_soon_as_its_lease_is_over(
     assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
 
 
-def test_a_message_that_was_fetched_after_a_lease_was_over_counts(
+def test_a_message_that_was_fetched_after_a_lease_expired_counts(
     patient: Rounds, catalog: Catalog, store: redis.Redis, hands: Callable[[str], None]
 ) -> None:
     plan(catalog, "p")
@@ -353,7 +353,7 @@ def test_a_message_that_was_fetched_after_a_lease_was_over_counts(
     assert queued(store, contract.LAYERS) == []
 
 
-def test_a_lost_message_is_missed_at_once_however_many_pulls_are_under_way(
+def test_a_lost_message_is_sent_after_two_rounds_however_many_pulls_there_are(
     app: App,
     catalog: Catalog,
     settings: Settings,
@@ -374,7 +374,7 @@ def test_a_lost_message_is_missed_at_once_however_many_pulls_are_under_way(
     rounds.close()
 
 
-def test_a_message_of_another_registry_hides_no_lost_one(
+def test_a_message_of_another_registry_does_not_hide_a_lost_message(
     rounds: Rounds, catalog: Catalog, store: redis.Redis
 ) -> None:
     plan(catalog, "p")
@@ -388,10 +388,10 @@ def test_a_message_of_another_registry_hides_no_lost_one(
     shown = [
         json.loads(raw)["headers"]["kwargsrepr"] for raw in store.lrange(contract.LAYERS, 0, -1)
     ]
-    assert sorted(one.rpartition(" ")[2] for one in shown) == ["elsewhere", "p"]
+    assert sorted(arguments.rpartition(" ")[2] for arguments in shown) == ["elsewhere", "p"]
 
 
-def test_a_queue_is_read_no_further_than_what_is_looked_for(
+def test_a_queue_is_read_no_further_than_to_the_last_message_in_question(
     rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "_PAGE", 2)
@@ -412,7 +412,7 @@ def queued_of_ours(store: redis.Redis) -> list[str]:
     return [json.loads(raw)["headers"]["task"] for raw in raws if raw != b"of others"]
 
 
-def test_the_line_is_explained_page_by_page(
+def test_reasons_of_waiting_pulls_are_written_page_by_page(
     app: App, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "LINE_BATCH", 2)
@@ -422,14 +422,14 @@ def test_the_line_is_explained_page_by_page(
         record(catalog, f"p{number}")
     with catalog.begin() as tx:
         pauses.pause(tx, "fleet")
-    told = []
+    explained = []
     for _ in range(3):
         rounds._line_due_at = 0.0
         look(rounds)
         with catalog.begin() as tx:
             paused = "SELECT count(*) FROM pulls WHERE waiting_for->>'cause' = 'paused'"
-            told.append(tx.exec_driver_sql(paused).scalar_one())
-    assert told == [2, 3, 3]
+            explained.append(tx.exec_driver_sql(paused).scalar_one())
+    assert explained == [2, 3, 3]
     rounds.close()
 
 
@@ -439,8 +439,8 @@ def test_two_reconcilers_send_one_message(
     plan(catalog, "p")
     other = Rounds(app, catalog, settings)
     other._workers.count = lambda: None  # type: ignore[method-assign]
-    for one in (rounds, other, rounds, other):
-        look(one)
+    for reconciler in (rounds, other, rounds, other):
+        look(reconciler)
     other.close()
     assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
 
@@ -458,7 +458,7 @@ def test_a_whole_pull_is_sent_to_be_linked(
     assert queued(store, contract.PULLS) == [contract.LINK_IMAGE]
 
 
-def test_an_ended_pull_with_an_unsettled_layout_is_sent_to_be_linked_once_its_worker_is_gone(
+def test_an_ended_pull_with_an_unsettled_layout_is_linked_again_after_its_worker_is_gone(
     rounds: Rounds, catalog: Catalog, store: redis.Redis
 ) -> None:
     plan(catalog, "p")
@@ -477,7 +477,9 @@ def test_an_ended_pull_with_an_unsettled_layout_is_sent_to_be_linked_once_its_wo
     assert queued(store, contract.PULLS) == [contract.LINK_IMAGE]
 
 
-def test_an_end_that_was_not_told_is_told(rounds: Rounds, catalog: Catalog, app: App) -> None:
+def test_an_ended_pull_without_an_answer_is_answered(
+    rounds: Rounds, catalog: Catalog, app: App
+) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
         ends.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
@@ -515,17 +517,17 @@ def ended_and_answered(catalog: Catalog, rounds: Rounds, pull_id: str, ago: str)
     look_twice(rounds)
 
 
-def test_what_another_run_of_redis_may_have_lost_is_answered_again(
+def test_recent_answers_are_given_again_after_a_restart_of_redis(
     rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pull_id, ago in (("young", "20 seconds"), ("old", "10 minutes")):
         ended_and_answered(catalog, rounds, pull_id, ago)
-    # The newest writes are gone, our key is not.
+    # The newest writes are lost, but the reconciler's key is not.
     store.delete("celery-task-meta-young", "celery-task-meta-old")
     look_twice(rounds)
     assert app.AsyncResult("young").state == "PENDING"
-    told = rounds._backlog.identity()
-    monkeypatch.setattr(rounds._backlog, "identity", lambda: replace(told, run_id="another"))
+    identity = rounds._backlog.identity()
+    monkeypatch.setattr(rounds._backlog, "identity", lambda: replace(identity, run_id="another"))
     look_twice(rounds)
     assert app.AsyncResult("young").state == "FAILURE"
     assert app.AsyncResult("old").state == "PENDING"
@@ -533,7 +535,7 @@ def test_what_another_run_of_redis_may_have_lost_is_answered_again(
         assert fleet.view(tx).broker_run_id == "another"
 
 
-def test_a_new_reconciler_does_not_know_how_long_the_run_was_gone(
+def test_a_new_reconciler_that_finds_another_run_of_redis_gives_older_answers_again(
     rounds: Rounds, catalog: Catalog, app: App, settings: Settings, store: redis.Redis
 ) -> None:
     ended_and_answered(catalog, rounds, "p", "10 minutes")
@@ -547,7 +549,7 @@ def test_a_new_reconciler_does_not_know_how_long_the_run_was_gone(
     assert app.AsyncResult("p").state == "FAILURE"
 
 
-def test_an_answer_that_a_result_store_of_its_own_lost_is_given_again(
+def test_an_answer_that_a_separate_result_store_lost_is_given_again(
     catalog: Catalog, settings: Settings, redis_url: str, store: redis.Redis
 ) -> None:
     with running_redis(in_memory=True) as results:
@@ -564,7 +566,7 @@ def test_an_answer_that_a_result_store_of_its_own_lost_is_given_again(
             assert client.keys("celery-task-meta-*") == held != []
             assert look(rounds) is False
         epoch = store.get("towline:epoch")
-    # While it is away, the round goes on and nothing is taken for lost.
+    # While the result store is down, rounds go on, and no answer counts as lost.
     record(catalog, "q")
     look_twice(rounds)
     assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
@@ -573,7 +575,7 @@ def test_an_answer_that_a_result_store_of_its_own_lost_is_given_again(
     app.close()
 
 
-def test_a_redis_that_tells_no_run_is_looked_after_all_the_same(
+def test_a_redis_whose_run_id_is_not_readable_is_served_all_the_same(
     catalog: Catalog, settings: Settings, redis_url: str, store: redis.Redis
 ) -> None:
     store.acl_setuser(
@@ -595,7 +597,7 @@ def test_a_redis_that_tells_no_run_is_looked_after_all_the_same(
     assert queued(store, contract.PULLS) == [contract.RESUME_PULL]
 
 
-def test_a_long_history_is_forgotten_in_batches(
+def test_answers_of_a_long_history_are_forgotten_in_batches(
     rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "BATCH", 3)
@@ -614,7 +616,7 @@ def test_a_long_history_is_forgotten_in_batches(
 
 
 @pytest.mark.parametrize("protocol", [1, 2])
-def test_a_pull_whose_worker_was_killed_before_its_row_stood_goes_to_another(
+def test_a_message_whose_worker_was_killed_before_it_recorded_the_pull_is_given_back(
     rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, redis_url: str, protocol: int
 ) -> None:
     app.conf.task_protocol = protocol
@@ -635,11 +637,11 @@ def test_a_pull_whose_worker_was_killed_before_its_row_stood_goes_to_another(
             seen[tag] -= LEASE_SECONDS
         look(rounds)
         given_back = [json.loads(raw) for raw in store.lrange(contract.PULLS, 0, -1)]
-        assert [one["properties"]["correlation_id"] for one in given_back] == ["lost"]
+        assert [message["properties"]["correlation_id"] for message in given_back] == ["lost"]
         assert store.hlen("unacked") == 2
 
 
-def test_a_pull_behind_its_deadline_is_failed_and_told(
+def test_a_pull_past_its_deadline_is_failed_and_answered(
     rounds: Rounds, catalog: Catalog, app: App
 ) -> None:
     record(catalog, "p", deadline_seconds=0.001)
@@ -647,7 +649,7 @@ def test_a_pull_behind_its_deadline_is_failed_and_told(
     assert type(app.AsyncResult("p").result).__name__ == "DeadlineExceeded"
 
 
-def test_nobody_is_declared_dead_right_after_an_outage(
+def test_no_worker_is_declared_dead_right_after_an_outage(
     rounds: Rounds, catalog: Catalog, store: redis.Redis
 ) -> None:
     look(rounds)
@@ -661,21 +663,21 @@ def test_nobody_is_declared_dead_right_after_an_outage(
     assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
 
 
-def test_messages_of_pulls_that_are_over_count_no_more(rounds: Rounds, catalog: Catalog) -> None:
+def test_messages_of_ended_pulls_are_forgotten(rounds: Rounds, catalog: Catalog) -> None:
     for pull_id in ("complete", "cancelled", "open"):
         plan(catalog, pull_id, Digest.parse(digest_of(pull_id.encode())))
     with catalog.begin() as tx:
-        # Its layer came another way, and its message finds nothing to do.
+        # Its layer was stored without its message, whose task finds nothing to do.
         ends.complete(tx, "complete", {}, pulls.clock(tx))
         ends.cancel(tx, "cancelled", "Enough.")
-        # It was handed over to this one while it was cancelled.
+        # The layer was handed over to this pull while it was cancelled.
         tx.exec_driver_sql("UPDATE pull_layers SET has_message = true WHERE pull_id = 'cancelled'")
     look(rounds)
     with catalog.begin() as tx:
         assert [pull_id for _, pull_id in recovery.with_message(tx)] == ["open"]
 
 
-def test_a_redis_that_is_away_is_waited_for(
+def test_an_unreachable_redis_is_waited_for(
     catalog: Catalog, migrated_url: str, store: redis.Redis
 ) -> None:
     away = Settings.read(broker_url="redis://127.0.0.1:1/0", database_url=migrated_url)
@@ -698,7 +700,7 @@ def send_by_name(app: App, pull_id: str, **asked: Any) -> None:
     )
 
 
-def test_an_urgent_pull_is_recorded_though_thousands_stand_before_it(
+def test_an_urgent_pull_behind_thousands_of_messages_is_recorded_at_once(
     rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(urgent, "_NEWEST", 3)

@@ -1,1 +1,7 @@
-"""Alembic's migrations: expand before contract, so that two versions can share a database."""
+"""Alembic's migrations, which `migrating.py` runs.
+
+They expand before they contract, so two versions of the code can share a database.
+
+    env         Alembic's entry: the connection that it migrates on
+    versions    the migrations, one module per revision
+"""

@@ -1,11 +1,11 @@
-"""Alembic's entry: runs on the connection that `schema.migrate` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `migrating.migrate` passes."""
 
 from alembic import context
 
 from shared.catalog import fleet_tables, pull_tables, tables
 from shared.catalog.columns import metadata
 
-# Importing them is what puts the tables into the metadata.
+# Importing these modules registers their tables in the metadata.
 _TABLES = (tables, pull_tables, fleet_tables)
 
 connection = context.config.attributes["connection"]

@@ -1,4 +1,4 @@
-"""What stands in a catalog before a test begins, made by the catalog's own functions."""
+"""Builders of a catalog's content before a test begins, made of the catalog's own functions."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def hour(number: int) -> datetime:
-    """The time of a resolution: later numbers are later."""
+    """The time of a resolution: a higher number is a later time."""
     return NOON + timedelta(hours=number)
 
 
@@ -50,7 +50,7 @@ class Image:
 
     @property
     def digest(self) -> Digest:
-        """What names it."""
+        """The digest of its manifest."""
         return Digest.of(self.manifest_raw)
 
 
@@ -61,7 +61,7 @@ def image(
     config_type: str = OCI_CONFIG,
     layer_type: str = OCI_LAYER,
 ) -> Image:
-    """Documents of an image with these layers; `config` is laid over a plain one."""
+    """Documents of an image with these layers; `config` overrides fields of a plain config."""
     plain = {
         "os": "linux",
         "architecture": "amd64",
@@ -96,14 +96,14 @@ def entry(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def save(tx: Connection, given: Image) -> int:
-    """Rows of an image's documents. The manifest's id."""
+    """Insert the rows of an image's documents. Returns the manifest's id."""
     config_id = documents.save_config(tx, given.manifest.config, given.config)
     raw = given.manifest_raw
     return documents.save_manifest(tx, given.digest, len(raw), given.manifest, config_id)
 
 
 def land(tx: Connection, given: Image) -> None:
-    """The image's layers are on the volume."""
+    """Record that the image's layers are on the volume."""
     for layer in given.manifest.distinct_layers:
         blobs.store_layer(tx, layer.digest, layer.size)
 
@@ -117,7 +117,7 @@ def link(
     platform: str = PLATFORM,
     is_tag: bool = True,
 ) -> bool:
-    """The whole way of an image into the catalog; whether the reference names it now."""
+    """Record and link an image. Returns whether the reference names it now."""
     save(tx, given)
     land(tx, given)
     images.link_layers(tx, given.digest, pair_layers(given.manifest, given.config))
@@ -136,7 +136,7 @@ def link(
 
 
 def together(steps: Sequence[Callable[[], object]]) -> None:
-    """Run every step in a thread of its own, all at once. Raises what the first of them raised."""
+    """Run the steps at the same time, each in a thread. Raises what the first of them raised."""
     barrier = Barrier(len(steps))
 
     def run(step: Callable[[], object]) -> None:
@@ -149,12 +149,12 @@ def together(steps: Sequence[Callable[[], object]]) -> None:
 
 
 def descriptor(raw: bytes, media: str) -> Descriptor:
-    """What a manifest says of these bytes."""
+    """The descriptor of these bytes, as a manifest has it."""
     return Descriptor.from_document(_descriptor(raw, media))
 
 
 def rows(tx: Connection, statement: str) -> list[tuple[Any, ...]]:
-    """What the database answers."""
+    """The rows that the database answers."""
     return [tuple(row) for row in tx.exec_driver_sql(statement)]
 
 

@@ -1,4 +1,4 @@
-"""Leases, made by the catalog's own functions."""
+"""Builders of leases, made of the catalog's own functions."""
 
 from typing import Any
 
@@ -8,8 +8,9 @@ from shared.catalog.leases import Held, Report, Taken
 from shared.oci.digest import Digest
 from tests.integration.catalog.given_pulls import BASE, HOST
 
-# Whoever looks with this lease time knows a server that has been up for longer, so that an expired
-# lease is a dead one. LONG: a server that has just been started.
+# Lease times relative to the server's uptime. With SHORT, the server has been up for longer than
+# one lease time, so an expired lease counts as expired. With LONG, the server counts as just
+# started.
 SHORT, LONG = 0.1, 3600.0 * 24 * 365
 
 
@@ -35,7 +36,7 @@ def take(
 
 
 def taken(tx: Connection, owner: str = "me", lease_seconds: float = 30, **of: Any) -> Taken:
-    """A lease that can be had; `of`: whose it is, as `take` names it."""
+    """Take a lease that is free; `of`: the other arguments of `take`."""
     lease = take(tx, owner, lease_seconds, **of)
     assert isinstance(lease, Taken)
     return lease
@@ -50,7 +51,7 @@ def reach(
     digest: Digest = BASE,
     registry: str = HOST,
 ) -> int:
-    """Somebody is at work on a blob and has come this far. The fence."""
+    """Take the lease of a blob and report this progress. Returns the fence."""
     fence = taken(tx, owner, pull_id=pull_id, digest=digest, registry=registry).fence
     assert report(tx, fence, bytes_done, digest=digest, registry=registry)
     return fence
@@ -65,12 +66,12 @@ def report(
     digest: Digest = BASE,
     registry: str = HOST,
 ) -> bool:
-    """Say how far it is; whether the lease still holds."""
-    one = Report(registry, digest, fence, bytes_done, renew)
-    return leases.renew(tx, [one], 30) == {fence}
+    """Report progress. Returns whether the lease is still valid."""
+    progress = Report(registry, digest, fence, bytes_done, renew)
+    return leases.renew(tx, [progress], 30) == {fence}
 
 
 def expire(tx: Connection) -> None:
-    """Nobody has renewed any lease."""
+    """Let every lease expire."""
     for table in ("leases", "step_leases"):
         tx.exec_driver_sql(f"UPDATE {table} SET expires_at = now() - interval '1 minute'")

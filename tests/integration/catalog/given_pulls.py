@@ -1,4 +1,4 @@
-"""Pulls on their way, made by the catalog's own functions."""
+"""Builders of pulls in every state, made of the catalog's own functions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def record(
     age_minutes: int = 0,
     **asked: Any,
 ) -> Pull:
-    """A queued pull that was recorded so long ago."""
+    """A queued pull that was recorded `age_minutes` ago."""
     place = {"registry": HOST, "repository": REPOSITORY}
     pulls.record(tx, NewPull(pull_id, TAG, platform, **{**place, **asked}))
     if age_minutes:
@@ -33,7 +33,7 @@ def record(
 
 
 def admitted(tx: Connection, pull_id: str = "p", **asked: Any) -> Pull:
-    """A pull whose turn it is."""
+    """A queued pull that was admitted."""
     record(tx, pull_id, **asked)
     change(tx, pull_id, "admitted_at = now(), waiting_for = NULL")
     return row(tx, pull_id)
@@ -46,13 +46,13 @@ def plan(
     *,
     size_bytes: int = 100,
 ) -> int | None:
-    """Plan a pull of these layers, of this size each, as claimed. Its generation."""
+    """Plan a pull of these layers, each of this claimed size. Returns its generation."""
     list_layers(tx, digests, pull_id, size_bytes=size_bytes)
     return send_all(tx, pull_id)
 
 
 def send_all(tx: Connection, pull_id: str = "p") -> int | None:
-    """Each layer gets a message of its own, whatever other pulls have sent. The generation."""
+    """Give each layer a message, whatever other pulls have sent. Returns the generation."""
     change_layer(
         tx,
         "generation = generation + 1, dispatched_at = clock_timestamp(), has_message = true",
@@ -62,7 +62,7 @@ def send_all(tx: Connection, pull_id: str = "p") -> int | None:
 
 
 def follow(tx: Connection, pull_id: str, digests: Sequence[Digest]) -> dict[Digest, str | None]:
-    """An admitted pull whose layers are to be fetched, sent as planning does: whom each follows."""
+    """Admit and plan a pull as workers do. Returns the pull that each layer follows, or None."""
     admitted(tx, pull_id)
     list_layers(tx, digests, pull_id)
     leaders = layer_messages.fan_out(tx, pull_id, digests)
@@ -71,8 +71,8 @@ def follow(tx: Connection, pull_id: str, digests: Sequence[Digest]) -> dict[Dige
 
 
 def admit(tx: Connection) -> list[str]:
-    """Those whose turn has come."""
-    return [one.pull_id for one in admission.admit(tx)]
+    """Admit pulls. Returns their ids."""
+    return [pull.pull_id for pull in admission.admit(tx)]
 
 
 def list_layers(
@@ -82,7 +82,7 @@ def list_layers(
     *,
     size_bytes: int = 100,
 ) -> None:
-    """What the pull takes is known, and nothing is sent for it."""
+    """List the layers of a pull without sending messages for them."""
     blobs.expect_blobs(tx, digests)
     pulls.plan(
         tx,
@@ -96,7 +96,7 @@ def list_layers(
 
 
 def planned(tx: Connection, digests: Sequence[Digest] = (BASE, TOP)) -> None:
-    """A pull whose layers are all to be fetched."""
+    """A planned pull that was never admitted; each layer has a message."""
     record(tx)
     plan(tx, digests)
 
@@ -109,30 +109,30 @@ def fetching(
     size_bytes: int = 100,
     **asked: Any,
 ) -> None:
-    """An admitted pull whose layers are all to be fetched."""
+    """An admitted and planned pull; each layer has a message."""
     admitted(tx, pull_id, **asked)
     plan(tx, digests, pull_id, size_bytes=size_bytes)
 
 
 def change(tx: Connection, pull_id: str, assignments: str) -> None:
-    """Something has happened to the row of a pull."""
+    """Change columns of a pull's row."""
     tx.exec_driver_sql(f"UPDATE pulls SET {assignments} WHERE id = %s", (pull_id,))
 
 
 def change_layer(tx: Connection, assignments: str, pull_id: str = "p") -> None:
-    """Something has happened to the layers of a pull."""
+    """Change columns of the rows of a pull's layers."""
     tx.exec_driver_sql(f"UPDATE pull_layers SET {assignments} WHERE pull_id = %s", (pull_id,))
 
 
 def row(tx: Connection, pull_id: str = "p") -> Pull:
-    """A pull as it stands."""
+    """The current row of a pull."""
     pull = pulls.get(tx, pull_id)
     assert pull is not None
     return pull
 
 
 def layer(tx: Connection, digest: Digest = BASE, pull_id: str = "p") -> PullLayer:
-    """A layer of a pull as it stands."""
+    """The current row of a pull's layer."""
     found = pull_layers.get(tx, pull_id, digest, HOST)
     assert found is not None
     return found

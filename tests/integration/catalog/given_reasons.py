@@ -1,4 +1,4 @@
-"""Why pulls wait, as a round of the reconciler writes it."""
+"""The reasons that pulls wait for, as a round of the reconciler writes them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.integration.catalog.given_pulls import row
 
 
 def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bool = False) -> None:
-    """Bring every reason up to date."""
+    """Update every reason."""
     reasons.refresh(
         tx,
         recovery.under_way(tx),
@@ -20,7 +20,7 @@ def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bo
 
 
 def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:
-    """What a pull waits for by now, None for one that moves: its cause and a detail for people."""
+    """The cause and the detail of what a pull waits for now; None where it does not wait."""
     refresh(tx, **workers)
     waiting = row(tx, pull_id).waiting_for
     if waiting is None:
@@ -33,5 +33,5 @@ def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:
 
 
 def versions(tx: Connection) -> list[tuple[Any, ...]]:
-    """Which version of each pull's row this is."""
+    """The version of each pull's row: it changes with every write."""
     return rows(tx, "SELECT id, ctid::text FROM pulls ORDER BY id")

@@ -1,4 +1,4 @@
-"""Whose turn it is: priority, then the requester with the least under way, then age."""
+"""Admission: priority, then the requester with the fewest admitted pulls, then age."""
 
 import pytest
 
@@ -19,28 +19,28 @@ from tests.integration.catalog.given_pulls import (
 
 pytestmark = pytest.mark.integration
 
-# The window of four slots.
+# The size of the window of four slots.
 WINDOW = 16
 
 
 def slots(tx: Connection, count: int | None = 4) -> None:
-    """So many layers can be fetched at once."""
+    """The fleet can fetch `count` layers at once."""
     fleet.count_slots(tx, count, 2)
 
 
 def fill(tx: Connection, count: int) -> None:
-    """So much of the window is taken, by somebody who asks for nothing else."""
+    """Take `count` places of the window, for a requester that no other pull has."""
     for number in range(count):
-        admitted(tx, f"under way {number}", requested_by="somebody")
+        admitted(tx, f"under way {number}", requested_by="other")
 
 
 def in_turn(tx: Connection) -> list[str]:
-    """Who is admitted, one after the other, when one place is free at a time."""
+    """The order in which pulls are admitted when one place is free at a time."""
     order: list[str] = []
     fill(tx, WINDOW - 1)
-    while one := admit(tx):
-        order += one
-        tx.exec_driver_sql("UPDATE pulls SET state = 'complete' WHERE id = ANY(%s)", (one,))
+    while pull_ids := admit(tx):
+        order += pull_ids
+        tx.exec_driver_sql("UPDATE pulls SET state = 'complete' WHERE id = ANY(%s)", (pull_ids,))
     return order
 
 
@@ -56,7 +56,7 @@ def test_priority_comes_first_then_age(tx: Connection) -> None:
     assert in_turn(tx) == ["urgent", "old", "young", "patient"]
 
 
-def test_who_asks_for_little_does_not_wait_behind_who_asks_for_much(tx: Connection) -> None:
+def test_a_requester_of_few_pulls_does_not_wait_behind_a_requester_of_many(tx: Connection) -> None:
     slots(tx)
     for number in range(50):
         record(tx, f"many {number}", requested_by="many", age_minutes=60)
@@ -68,19 +68,17 @@ def test_who_asks_for_little_does_not_wait_behind_who_asks_for_much(tx: Connecti
     assert {"few 0", "few 1"} < set(first)
 
 
-def test_what_a_requester_has_under_way_counts(tx: Connection) -> None:
+def test_pulls_that_a_requester_has_under_way_count_against_its_share(tx: Connection) -> None:
     slots(tx)
     fill(tx, WINDOW - 4)
     for number in range(3):
         admitted(tx, f"running {number}", requested_by="busy")
     record(tx, "of the busy", requested_by="busy", age_minutes=60)
-    record(tx, "of nobody", requested_by=None)
-    assert admit(tx) == ["of nobody"]
+    record(tx, "without requester", requested_by=None)
+    assert admit(tx) == ["without requester"]
 
 
-def test_a_more_urgent_pull_of_the_busy_goes_before_a_plain_one_of_the_idle(
-    tx: Connection,
-) -> None:
+def test_priority_goes_before_the_share_of_the_requester(tx: Connection) -> None:
     slots(tx)
     fill(tx, WINDOW - 4)
     for number in range(3):
@@ -90,7 +88,7 @@ def test_a_more_urgent_pull_of_the_busy_goes_before_a_plain_one_of_the_idle(
     assert admit(tx) == ["of the busy"]
 
 
-def test_an_admitted_pull_has_a_message_on_its_way_and_waits_no_longer(tx: Connection) -> None:
+def test_an_admitted_pull_is_dispatched_and_no_longer_waits(tx: Connection) -> None:
     before = record(tx)
     assert admit(tx) == ["p"]
     after = row(tx)
@@ -118,7 +116,7 @@ def test_a_paused_pull_is_not_admitted(tx: Connection, scope: str, name: str) ->
     assert admit(tx) == ["p"]
 
 
-def test_the_paused_are_passed_by_however_many_stand_before(tx: Connection) -> None:
+def test_paused_pulls_are_skipped_however_many_there_are(tx: Connection) -> None:
     slots(tx)
     for number in range(WINDOW * 2):
         record(tx, f"paused {number}", age_minutes=60)
@@ -127,27 +125,29 @@ def test_the_paused_are_passed_by_however_many_stand_before(tx: Connection) -> N
     assert admit(tx) == ["elsewhere"]
 
 
-def test_many_that_admit_at_once_admit_each_pull_once_and_no_more_than_there_is_room_for(
+def test_processes_that_admit_at_once_admit_each_pull_once_and_fill_the_window_once(
     catalog: Catalog,
 ) -> None:
     with catalog.begin() as tx:
         slots(tx)
         for number in range(WINDOW * 3):
             record(tx, f"{number}")
-    turns: list[str] = []
+    pull_ids: list[str] = []
 
-    def look() -> None:
+    def admit_some() -> None:
         with catalog.begin() as tx:
-            turns.extend(admit(tx))
+            pull_ids.extend(admit(tx))
 
-    together([look] * 8)
-    assert len(turns) == len(set(turns)) == WINDOW
+    together([admit_some] * 8)
+    assert len(pull_ids) == len(set(pull_ids)) == WINDOW
     with catalog.begin() as tx:
         under_way = "SELECT count(*) FROM pulls WHERE admitted_at IS NOT NULL"
         assert rows(tx, under_way) == [(WINDOW,)]
 
 
-def test_pulls_of_a_registry_that_asked_to_wait_stay_in_the_line(tx: Connection) -> None:
+def test_pulls_of_a_registry_that_asked_to_wait_are_not_admitted_until_then(
+    tx: Connection,
+) -> None:
     slots(tx)
     for number in range(WINDOW * 2):
         record(tx, f"held {number}", age_minutes=60)
@@ -161,7 +161,7 @@ def test_pulls_of_a_registry_that_asked_to_wait_stay_in_the_line(tx: Connection)
 
 
 @pytest.mark.parametrize(("policy", "is_admitted"), [("always", False), ("if-missing", True)])
-def test_what_may_be_on_the_volume_need_not_wait_for_a_registry(
+def test_a_pull_that_may_need_no_registry_does_not_wait_for_one(
     tx: Connection, policy: str, is_admitted: bool
 ) -> None:
     registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
@@ -180,7 +180,7 @@ def test_what_may_be_on_the_volume_need_not_wait_for_a_registry(
         ({"reference": f"{TAG}2"}, False),
     ],
 )
-def test_a_pull_of_an_image_that_is_here_passes_the_line(
+def test_a_pull_of_an_image_that_is_here_does_not_wait_behind_others(
     tx: Connection, asked: dict[str, str], is_admitted: bool
 ) -> None:
     link(tx, image("base"))
@@ -209,9 +209,7 @@ def test_a_pull_of_an_image_that_is_here_waits_while_it_is_paused(tx: Connection
     assert pull.admitted_at is None
 
 
-def test_a_pull_that_returns_to_the_line_comes_again_when_its_time_has_come(
-    tx: Connection,
-) -> None:
+def test_a_pull_that_goes_back_to_waiting_is_admitted_again_at_its_time(tx: Connection) -> None:
     slots(tx)
     admitted(tx)
     line.return_to_line(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
@@ -224,7 +222,7 @@ def test_a_pull_that_returns_to_the_line_comes_again_when_its_time_has_come(
     assert admit(tx) == ["p"]
 
 
-def test_many_requesters_cost_no_look_each_and_the_oldest_goes_on(tx: Connection) -> None:
+def test_of_thousands_of_requesters_the_oldest_pulls_are_admitted(tx: Connection) -> None:
     slots(tx)
     tx.exec_driver_sql(
         """
@@ -233,5 +231,5 @@ def test_many_requesters_cost_no_look_each_and_the_oldest_goes_on(tx: Connection
             'job ' || n, now() - make_interval(secs => n) FROM generate_series(1, 3000) AS n
         """
     )
-    # The oldest, though their names come late.
+    # They are the oldest, though their requesters are far apart in the index.
     assert sorted(admit(tx)) == sorted(f"job {3000 - n}" for n in range(WINDOW))

@@ -1,4 +1,4 @@
-"""A backlog of ten thousand: who chooses what goes next reads no more than the backlog."""
+"""A backlog of ten thousand pulls: frequent statements must not read all of it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +32,7 @@ QUEUED = """
         'registry.example', 'team/app', now() - make_interval(secs => n), now() + interval '1 hour'
     FROM generate_series(1, 10000) AS n
 """
-# A catalog keeps what has ended: most rows are of no interest here.
+# A catalog keeps pulls that have ended, so most rows are irrelevant to these statements.
 ENDED = """
     INSERT INTO pulls (id, reference, state, registry, repository, admitted_at, created_at,
         finished_at, answered_at)
@@ -47,15 +47,15 @@ ENDED_LAYERS = """
 ANALYZE = "ANALYZE pulls, pull_layers, blobs"
 
 LINE, IN_LINE = 10_000, "state = 'queued' AND admitted_at IS NULL"
-# A fifth of the line: each place that is free is looked for among all who stand in it.
+# A statement may read at most this many rows: a fifth of the waiting pulls.
 UNDER_WAY, MOST_ROWS = 10, 2000
-# The entries of ten thousand rows fill as many pages of an index alone.
+# Index entries of ten thousand dead rows fill about a hundred pages.
 MOST_PAGES = 100
 
 
 @pytest.fixture
 def backlog(tx: Connection) -> Connection:
-    """Ten thousand wait for their turn, and the database knows it."""
+    """Ten thousand pulls wait for their turn, and the planner's statistics are up to date."""
     for statement in (QUEUED, ENDED, ENDED_LAYERS, ANALYZE):
         tx.execute(text(statement))
     return tx
@@ -63,7 +63,7 @@ def backlog(tx: Connection) -> Connection:
 
 @pytest.fixture
 def busy(backlog: Connection) -> Connection:
-    """A few others are under way, in a window that has few places left."""
+    """In addition, a few pulls are under way, and the window has few places left."""
     fleet.count_slots(backlog, 4, 4)
     for number in range(UNDER_WAY):
         admitted(backlog, f"way {number}")
@@ -74,7 +74,7 @@ def busy(backlog: Connection) -> Connection:
 
 @pytest.fixture
 def sudden(tx: Connection) -> Connection:
-    """The same, but the line has come since the database counted its rows: it expects none."""
+    """The same, but the statistics are older than the waiting pulls: the planner expects none."""
     for statement in (ENDED, ENDED_LAYERS, ANALYZE, QUEUED):
         tx.execute(text(statement))
     fleet.count_slots(tx, 4, 4)
@@ -88,7 +88,7 @@ READ = "SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_xact_
 
 
 def rows_read(tx: Connection, ask: Callable[[Connection], object]) -> int:
-    """How many rows of any table PostgreSQL looks at for this."""
+    """How many rows of all tables PostgreSQL reads for this."""
     before = int(tx.execute(text(READ)).scalar_one())
     ask(tx)
     return int(tx.execute(text(READ)).scalar_one()) - before
@@ -141,7 +141,7 @@ def arrive(tx: Connection) -> None:
         waiters.unpark,
     ],
 )
-def test_what_is_asked_all_the_time_does_not_read_the_line(
+def test_frequent_statements_do_not_read_all_waiting_pulls(
     busy: Connection, ask: Callable[[Connection], object]
 ) -> None:
     assert rows_read(busy, ask) < MOST_ROWS
@@ -160,32 +160,34 @@ def test_what_is_asked_all_the_time_does_not_read_the_line(
         waiters.unpark,
     ],
 )
-def test_nor_does_what_each_pull_asks_where_the_line_has_come_all_of_a_sudden(
+def test_statements_of_each_pull_do_not_read_them_with_outdated_statistics_either(
     sudden: Connection, ask: Callable[[Connection], object]
 ) -> None:
     assert rows_read(sudden, ask) < MOST_ROWS
 
 
 def plan_of(tx: Connection, statement: str, **values: object) -> list[dict[str, Any]]:
-    """The steps of a statement that is run."""
-    asked = tx.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"), values)
-    (told,) = asked.scalar_one()
-    return list(plans(told["Plan"]))
+    """Run a statement. Returns the nodes of its plan."""
+    result = tx.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"), values)
+    (explained,) = result.scalar_one()
+    return list(plans(explained["Plan"]))
 
 
 def plans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A step of a plan, and all below it."""
+    """A node of a plan, and all nodes below it."""
     yield node
-    for below in node.get("Plans", ()):
-        yield from plans(below)
+    for child in node.get("Plans", ()):
+        yield from plans(child)
 
 
-def test_reasons_are_written_row_by_row_never_all_for_each(sudden: Connection) -> None:
+def test_reasons_of_waiting_pulls_are_written_without_comparing_all_with_all(
+    sudden: Connection,
+) -> None:
     without = f"SELECT count(*) FROM pulls WHERE {IN_LINE} AND waiting_for IS NULL"
     after, written = "", 0
     while page := recovery.in_line(sudden, after):
         for step in plan_of(sudden, str(reasons._REFRESH_LINE), page=page):
-            # What joins row by row looks at each of the page a few times.
+            # A nested loop reads each row of the page a few times, not once per other row.
             assert step["Actual Rows"] * step["Actual Loops"] <= 2 * len(page), step
             assert step.get("Rows Removed by Join Filter", 0) * step["Actual Loops"] <= len(page)
         after, written = page[-1], written + len(page)
@@ -194,7 +196,7 @@ def test_reasons_are_written_row_by_row_never_all_for_each(sudden: Connection) -
 
 
 @pytest.mark.parametrize("statement", [window.UNDER_WAY, str(admission._HIGHEST_WAITING)])
-def test_what_has_been_under_way_is_not_read_again_and_again(
+def test_index_entries_of_ended_pulls_are_not_read_again_and_again(
     catalog: Catalog, statement: str
 ) -> None:
     with catalog.begin() as tx:
@@ -207,29 +209,29 @@ def test_what_has_been_under_way_is_not_read_again_and_again(
     with catalog.begin() as tx:
         tx.execute(text(statement))
     with catalog.begin() as tx:
-        asked = tx.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"))
-        (told,) = asked.scalar_one()
-    assert told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"] < MOST_PAGES
+        result = tx.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"))
+        (explained,) = result.scalar_one()
+    plan = explained["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < MOST_PAGES
 
 
 @pytest.mark.parametrize("scope", [("fleet", ""), ("registry", HOST), ("requester", "ci")])
-def test_those_that_are_paused_are_passed_over_at_once(
+def test_paused_pulls_are_skipped_without_being_read(
     busy: Connection, scope: tuple[str, str]
 ) -> None:
     busy.execute(text("UPDATE pulls SET requested_by = 'ci' WHERE admitted_at IS NULL"))
     pauses.pause(busy, *scope)
-    turns: list[str] = []
-    assert rows_read(busy, lambda tx: turns.extend(admit(tx))) < MOST_ROWS
-    assert turns == []
+    admitted_ids: list[str] = []
+    assert rows_read(busy, lambda tx: admitted_ids.extend(admit(tx))) < MOST_ROWS
+    assert admitted_ids == []
 
 
-def test_of_ten_thousand_the_most_urgent_of_every_requester_are_admitted(
+def test_of_ten_thousand_pulls_the_most_urgent_of_every_requester_are_admitted(
     backlog: Connection,
 ) -> None:
     fleet.count_slots(backlog, 13, None)
-    turns = admit(backlog)
-    # Four messages a slot, and a quarter more for the urgent.
-    assert len(turns) == 65
+    # Four messages per slot, and a quarter more for urgent pulls.
+    assert len(admit(backlog)) == 65
     by_requester = """
         SELECT requested_by, count(*), min(priority) FROM pulls
         WHERE state = 'queued' AND admitted_at IS NOT NULL GROUP BY 1
@@ -238,7 +240,7 @@ def test_of_ten_thousand_the_most_urgent_of_every_requester_are_admitted(
     assert admit(backlog) == []
 
 
-def test_what_waits_for_its_turn_is_nothing_to_recover(backlog: Connection) -> None:
+def test_pulls_that_wait_for_their_turn_need_no_recovery(backlog: Connection) -> None:
     assert recovery.unfinished(backlog) == recovery.Unfinished(open=True, unanswered=False)
     assert recovery.under_way(backlog) == []
     assert recovery.with_message(backlog) == []

@@ -1,4 +1,4 @@
-"""Blobs: what is on the volume, and what is expected there."""
+"""Blobs: which are on the volume, and which are expected there."""
 
 import random
 
@@ -22,13 +22,13 @@ def test_an_expected_blob_is_not_stored(catalog: Catalog) -> None:
         assert given.rows(tx, "SELECT count(*), count(size_bytes) FROM blobs") == [(3, 0)]
 
 
-def test_nothing_expected_asks_nothing(catalog: Catalog) -> None:
+def test_no_blobs_may_be_expected(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         blobs.expect_blobs(tx, [])
         assert blobs.stored(tx, []) == {}
 
 
-def test_a_stored_blob_tells_its_verified_size(catalog: Catalog) -> None:
+def test_a_stored_blob_has_its_verified_size(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         blobs.expect_blobs(tx, [of("a"), of("b")])
         blobs.store_blobs(tx, {of("a"): 7, of("empty"): 0})
@@ -37,7 +37,7 @@ def test_a_stored_blob_tells_its_verified_size(catalog: Catalog) -> None:
         assert given.rows(tx, f"SELECT {times} FROM blobs") == [(3, 2, 2)]
 
 
-def test_what_is_stored_keeps_its_size_and_time(catalog: Catalog) -> None:
+def test_a_blob_that_is_stored_again_keeps_its_size_and_time(catalog: Catalog) -> None:
     row = "SELECT size_bytes, stored_at, verified_at FROM blobs"
     with catalog.begin() as tx:
         blobs.store_blobs(tx, {DIGEST: 7})
@@ -47,14 +47,14 @@ def test_what_is_stored_keeps_its_size_and_time(catalog: Catalog) -> None:
         assert given.rows(tx, row) == before
 
 
-def test_sha512_blobs_are_blobs(catalog: Catalog) -> None:
+def test_a_blob_may_have_a_sha512_digest(catalog: Catalog) -> None:
     digest = of("a").of(b"a", "sha512")
     with catalog.begin() as tx:
         blobs.store_layer(tx, digest, 1)
         assert blobs.stored(tx, [digest]) == {digest: 1}
 
 
-def test_a_layers_diff_id_is_null_until_it_was_verified_and_never_replaced(
+def test_a_layers_diff_id_is_null_until_computed_and_never_replaced(
     catalog: Catalog,
 ) -> None:
     row = "SELECT size_bytes, diff_id FROM layers"
@@ -82,7 +82,7 @@ def test_pulls_that_share_layers_do_not_deadlock(catalog: Catalog) -> None:
         assert len(blobs.stored(tx, digests)) == 50
 
 
-def test_expected_blobs_are_locked_until_the_end(catalog: Catalog) -> None:
+def test_expected_blobs_are_locked_until_the_transaction_ends(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         blobs.expect_blobs(tx, [of("a"), of("b")])
     free = "SELECT digest FROM blobs FOR UPDATE SKIP LOCKED"

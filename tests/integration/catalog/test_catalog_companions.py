@@ -1,4 +1,4 @@
-"""Small layers that are begun along with another one."""
+"""Small layers that are begun together with another layer of the same pull."""
 
 import pytest
 
@@ -30,26 +30,26 @@ def take(
 
 
 def digests(found: list[Companion]) -> list[Digest]:
-    return [one.layer.digest for one in found]
+    return [companion.layer.digest for companion in found]
 
 
 @pytest.mark.usefixtures("slots")
-def test_a_layer_is_begun_with_its_share_from_the_end(tx: Connection) -> None:
+def test_a_layer_is_begun_with_its_share_of_the_last_layers(tx: Connection) -> None:
     fetching(tx, "p", LAYERS)
     found = take(tx)
     assert digests(found)[0] == FIRST
     assert set(digests(found)[1:]) == set(LAYERS[-2:])
     assert rows(
         tx, "SELECT digest, owner, pull_id, bytes_total, is_companion FROM leases ORDER BY 1"
-    ) == sorted((str(one), "me", "p", 100, one != FIRST) for one in digests(found))
-    assert {one.fence for one in found} == {
+    ) == sorted((str(digest), "me", "p", 100, digest != FIRST) for digest in digests(found))
+    assert {companion.fence for companion in found} == {
         fence for (fence,) in rows(tx, "SELECT fence FROM leases")
     }
-    assert [layer(tx, one).attempts for one in (FIRST, LAST, LAYERS[1])] == [1, 1, 0]
+    assert [layer(tx, digest).attempts for digest in (FIRST, LAST, LAYERS[1])] == [1, 1, 0]
 
 
 @pytest.mark.usefixtures("slots")
-def test_every_slot_takes_as_many_until_none_is_left(tx: Connection) -> None:
+def test_every_slot_takes_the_same_number_until_no_layer_is_left(tx: Connection) -> None:
     fetching(tx, "p", LAYERS)
     shares = [take(tx, digest) for digest in LAYERS[:4]]
     assert [len(share) for share in shares] == [3, 3, 3, 3]
@@ -59,7 +59,9 @@ def test_every_slot_takes_as_many_until_none_is_left(tx: Connection) -> None:
 
 @pytest.mark.usefixtures("slots")
 @pytest.mark.parametrize(("reserved_slots", "share"), [(0, 3), (1, 4), (2, 6), (3, 12), (4, 12)])
-def test_slots_that_are_reserved_take_none(tx: Connection, reserved_slots: int, share: int) -> None:
+def test_reserved_slots_do_not_count_in_the_share(
+    tx: Connection, reserved_slots: int, share: int
+) -> None:
     fetching(tx, "p", LAYERS)
     assert len(take(tx, reserved_slots=reserved_slots)) == share
 
@@ -73,7 +75,7 @@ def test_a_pull_with_a_slot_for_each_layer_has_no_companions(tx: Connection) -> 
 
 
 @pytest.mark.parametrize("counted", [None, 0])
-def test_nobody_knows_a_share_before_the_slots_are_counted(
+def test_there_are_no_companions_before_the_slots_are_counted(
     tx: Connection, counted: int | None
 ) -> None:
     fleet.count_slots(tx, counted, None)
@@ -82,19 +84,19 @@ def test_nobody_knows_a_share_before_the_slots_are_counted(
 
 
 @pytest.mark.usefixtures("slots")
-def test_no_more_than_sixteen_come_together(tx: Connection) -> None:
+def test_at_most_sixteen_layers_are_begun_together(tx: Connection) -> None:
     many = [of(f"one of many {number}") for number in range(200)]
     fetching(tx, "p", many)
     assert len(take(tx, many[0])) == 16
 
 
 @pytest.mark.usefixtures("slots")
-def test_only_small_ones_that_nobody_has_tried_come_along(tx: Connection) -> None:
+def test_only_small_layers_that_were_never_tried_are_companions(tx: Connection) -> None:
     fetching(tx, "p", LAYERS)
     large, tried, waits, stored, held, elsewhere = LAYERS[-6:]
-    one = "UPDATE pull_layers SET {} WHERE digest = '{}'"
-    tx.exec_driver_sql(one.format(f"size_bytes = {SMALL_BYTES + 1}", large))
-    tx.exec_driver_sql(one.format("attempts = 1", tried))
+    update = "UPDATE pull_layers SET {} WHERE digest = '{}'"
+    tx.exec_driver_sql(update.format(f"size_bytes = {SMALL_BYTES + 1}", large))
+    tx.exec_driver_sql(update.format("attempts = 1", tried))
     pull_layers.wait(tx, "p", waits, "backoff", 60, "later")
     blobs.store_layer(tx, stored, 100)
     fence = taken(tx, digest=held).fence
@@ -104,7 +106,7 @@ def test_only_small_ones_that_nobody_has_tried_come_along(tx: Connection) -> Non
 
 
 @pytest.mark.usefixtures("slots")
-def test_what_waits_for_a_slot_comes_first(tx: Connection) -> None:
+def test_layers_that_wait_for_a_slot_are_taken_first(tx: Connection) -> None:
     fetching(tx, "p", LAYERS)
     pull_layers.wait(tx, "p", LAYERS[2], "turn", 60, "no slot")
     assert LAYERS[2] in digests(take(tx))
@@ -113,20 +115,20 @@ def test_what_waits_for_a_slot_comes_first(tx: Connection) -> None:
 
 @pytest.mark.usefixtures("slots")
 @pytest.mark.parametrize("registry", [HOST, OTHER_HOST])
-def test_a_layer_that_somebody_has_is_begun_alone(tx: Connection, registry: str) -> None:
+def test_a_layer_that_has_had_a_lease_is_begun_alone(tx: Connection, registry: str) -> None:
     fetching(tx, "p", LAYERS)
     leases.release(tx, registry, FIRST, taken(tx, digest=FIRST, registry=registry).fence, 0)
     assert take(tx) == []
 
 
 @pytest.mark.usefixtures("slots")
-def test_a_pull_that_is_over_has_no_companions(tx: Connection) -> None:
+def test_a_pull_that_has_ended_has_no_companions(tx: Connection) -> None:
     fetching(tx, "p", LAYERS)
     change(tx, "p", "state = 'cancelled'")
     assert take(tx) == []
 
 
-def test_pulls_of_the_same_layers_begin_each_once_and_wait_for_no_one(catalog: Catalog) -> None:
+def test_pulls_of_the_same_layers_begin_each_layer_once_without_waiting(catalog: Catalog) -> None:
     pulls = [f"p{number}" for number in range(4)]
     with catalog.begin() as tx:
         fleet.count_slots(tx, 4, 4)

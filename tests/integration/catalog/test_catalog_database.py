@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: transactions, and what its failures are called."""
+"""The connection to PostgreSQL: transactions, and how its errors are translated."""
 
 import multiprocessing
 import traceback
@@ -28,7 +28,7 @@ def url(migrated_url: str) -> str:
 
 @pytest.fixture
 def other(url: str) -> Iterator[Catalog]:
-    """Another process's way to the same database."""
+    """Another process's catalog of the same database."""
     other = Catalog(url)
     yield other
     other.close()
@@ -38,7 +38,7 @@ def setting(tx: Connection, name: str) -> str:
     return str(tx.exec_driver_sql(f"SHOW {name}").scalar())
 
 
-def test_what_fails_leaves_nothing_behind(catalog: Catalog) -> None:
+def test_a_transaction_that_fails_leaves_nothing_behind(catalog: Catalog) -> None:
     def fail_halfway() -> None:
         with catalog.begin() as tx:
             blobs.expect_blobs(tx, [of("a")])
@@ -50,7 +50,7 @@ def test_what_fails_leaves_nothing_behind(catalog: Catalog) -> None:
         assert given.rows(tx, COUNT) == [(0,)]
 
 
-def test_a_session_cannot_hold_the_database_for_ever(catalog: Catalog) -> None:
+def test_a_session_cannot_block_the_database_forever(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         assert setting(tx, "transaction_isolation") == "read committed"
         assert setting(tx, "application_name") == "towline"
@@ -71,14 +71,14 @@ def test_an_unreachable_database_is_named_without_its_password(host: str) -> Non
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_url_that_cannot_be_read_is_not_repeated() -> None:
+def test_a_url_that_cannot_be_parsed_is_not_repeated() -> None:
     password = "hunter" + "2"  # so that the traceback's own lines do not hold it
     with pytest.raises(InvalidArgument) as caught:
         Catalog(f"postgresql+psycopg//user:{password}@host")
     assert password not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_lost_connection_is_the_catalogs_absence_and_the_next_one_works(
+def test_a_lost_connection_is_an_outage_and_the_next_transaction_works(
     catalog: Catalog, other: Catalog
 ) -> None:
     def lose_the_connection() -> None:
@@ -103,7 +103,7 @@ def test_a_connection_lost_while_idle_is_not_noticed(catalog: Catalog, other: Ca
     catalog.ping()
 
 
-def test_a_deadlock_may_be_tried_again(catalog: Catalog) -> None:
+def test_a_deadlock_is_an_outage(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         blobs.expect_blobs(tx, [of("a"), of("b")])
     first_has, second_has = Event(), Event()
@@ -128,7 +128,7 @@ def test_a_deadlock_may_be_tried_again(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
-def test_a_lock_that_does_not_come_may_be_tried_again(
+def test_a_lock_that_is_not_granted_in_time_is_an_outage(
     catalog: Catalog, other: Catalog, limit: str
 ) -> None:
     def wait_for_the_lock() -> None:
@@ -144,7 +144,7 @@ def test_a_lock_that_does_not_come_may_be_tried_again(
             wait_for_the_lock()
 
 
-def test_a_pool_that_is_used_up_may_be_tried_again(url: str) -> None:
+def test_an_exhausted_pool_is_an_outage(url: str) -> None:
     small = Catalog(url, pool_size=1, pool_timeout_seconds=0.05)
     with small.begin(), small.begin(), pytest.raises(CatalogUnavailable), small.begin():
         pass
@@ -155,7 +155,7 @@ def test_a_pool_that_is_used_up_may_be_tried_again(url: str) -> None:
 UNSTORABLE = ("a\0b", "\ud800")
 
 
-def test_what_postgresql_cannot_hold_is_the_fault_of_who_gave_it(catalog: Catalog) -> None:
+def test_a_value_that_postgresql_cannot_store_is_an_invalid_argument(catalog: Catalog) -> None:
     for value in UNSTORABLE:
         with pytest.raises(InvalidArgument), catalog.begin() as tx:
             tx.execute(text("SELECT CAST(:value AS text)"), {"value": value})
@@ -164,7 +164,9 @@ def test_what_postgresql_cannot_hold_is_the_fault_of_who_gave_it(catalog: Catalo
     catalog.ping()
 
 
-def test_what_postgresql_cannot_hold_of_a_document_is_the_documents_fault(catalog: Catalog) -> None:
+def test_a_value_of_a_document_that_postgresql_cannot_store_is_an_invalid_manifest(
+    catalog: Catalog,
+) -> None:
     for value in UNSTORABLE:
         with pytest.raises(InvalidManifest), catalog.begin() as tx, written_from_documents():
             tx.execute(text("SELECT CAST(:value AS text)"), {"value": value})
@@ -178,7 +180,7 @@ def test_what_postgresql_cannot_hold_of_a_document_is_the_documents_fault(catalo
         ("INSERT INTO layers (digest, size_bytes) VALUES ('x', 1)", IntegrityError),
     ],
 )
-def test_a_mistake_of_our_own_is_not_taken_for_an_outage(
+def test_a_bug_of_ours_is_not_taken_for_an_outage(
     catalog: Catalog, statement: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error), catalog.begin() as tx:

@@ -1,4 +1,4 @@
-"""Indexes, manifests and configs: what their rows say, and what strangers cannot make them say."""
+"""Indexes, manifests and configs: what their rows hold, and hostile documents that are refused."""
 
 import json
 from typing import Any
@@ -37,7 +37,7 @@ def save_config(catalog: Catalog, document: dict[str, Any]) -> dict[str, Any]:
     return dict(row)
 
 
-def test_a_configs_lists_and_objects_stand_as_in_the_document(catalog: Catalog) -> None:
+def test_a_configs_lists_and_objects_are_stored_as_in_the_document(catalog: Catalog) -> None:
     diff_ids = [str(of("a")), str(of("a"))]
     row = save_config(
         catalog,
@@ -82,7 +82,7 @@ def test_b51_the_first_and_the_last_year_can_be_read_back(catalog: Catalog, crea
     assert save_config(catalog, {"created": created})["created"].year == int(created[:4])
 
 
-def test_b52_variant_and_os_version_are_not_mistaken_for_each_other(catalog: Catalog) -> None:
+def test_b52_variant_and_os_version_are_not_mixed_up(catalog: Catalog) -> None:
     row = save_config(
         catalog,
         {"os": "windows", "architecture": "amd64", "os.version": "10.0.1", "variant": "v2"},
@@ -114,19 +114,19 @@ def test_b52_an_indexs_children_hold_their_own_platforms(catalog: Catalog) -> No
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None, "rootfs": None, "history": None}])
-def test_b53_what_a_config_does_not_say_is_null_and_never_json_null(
+def test_b53_a_field_that_a_config_omits_is_null_and_never_json_null(
     catalog: Catalog, config: dict[str, Any]
 ) -> None:
     save_config(catalog, config)
-    silent = [column.name for column in configs.c if column.nullable]
+    nullable = [column.name for column in configs.c if column.nullable]
     with catalog.begin() as tx:
-        conditions = ", ".join(f"{name} IS NULL" for name in silent)
+        conditions = ", ".join(f"{name} IS NULL" for name in nullable)
         (row,) = given.rows(tx, f"SELECT {conditions} FROM configs")
-    told = {name for name, is_null in zip(silent, row, strict=True) if not is_null}
-    assert told == {"document"}
+    filled = {name for name, is_null in zip(nullable, row, strict=True) if not is_null}
+    assert filled == {"document"}
 
 
-def test_an_explicitly_empty_list_of_diff_ids_stays_one(catalog: Catalog) -> None:
+def test_an_empty_list_of_diff_ids_is_kept_as_an_empty_list(catalog: Catalog) -> None:
     row = save_config(catalog, {"rootfs": {"type": "layers", "diff_ids": []}})
     assert row["diff_ids"] == []
 
@@ -145,7 +145,7 @@ def test_b40_a_document_saved_twice_is_one_row(catalog: Catalog) -> None:
     assert ids == set()
 
 
-def test_many_savers_of_one_image_get_one_id(catalog: Catalog) -> None:
+def test_processes_that_save_one_image_at_once_get_the_same_id(catalog: Catalog) -> None:
     ids: set[int] = set()
 
     def save() -> None:
@@ -169,7 +169,7 @@ def test_a_manifests_row_counts_distinct_layers_and_holds_the_document(catalog: 
     assert row["config_id"] is not None
 
 
-def test_an_artifact_that_named_a_config_first_does_not_hide_what_it_says(
+def test_a_config_that_an_artifact_named_first_is_filled_in_by_an_image(
     catalog: Catalog,
 ) -> None:
     image = given.image(["base"])
@@ -206,10 +206,10 @@ def test_hostile_json_never_reaches_the_database(hostile: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=["nul", "surrogate"])
 @pytest.mark.parametrize("field", ["os", "document"])
-def test_what_slips_through_is_refused_by_type_and_leaves_nothing(
+def test_a_value_that_the_parser_missed_is_an_invalid_manifest_and_leaves_nothing(
     catalog: Catalog, field: str, text: str
 ) -> None:
-    # The parser refuses these; the catalog's own edge must hold without it.
+    # The parser refuses these values; the catalog must refuse them without it.
     config = ImageConfig.parse(b"{}")
     value = {"a": text} if field == "document" else text
     object.__setattr__(config, field, value)
@@ -219,7 +219,7 @@ def test_what_slips_through_is_refused_by_type_and_leaves_nothing(
         assert given.rows(tx, "SELECT count(*) FROM configs") == [(0,)]
 
 
-def test_the_largest_size_and_the_deepest_document_are_held(catalog: Catalog) -> None:
+def test_the_largest_size_and_the_deepest_document_are_stored(catalog: Catalog) -> None:
     deepest = b'{"a": ' + b"[" * 99 + b"]" * 99 + b"}"
     largest = given.descriptor(b"{}", OCI_CONFIG)
     object.__setattr__(largest, "size", 2**63 - 1)

@@ -1,4 +1,4 @@
-"""Pulls that somebody cancels, that have failed, and that are still on their way."""
+"""Pulls that are cancelled, that fail, that are answered, and the list of open ones."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.integration.catalog.given_pulls import change, fetching, record, row
 pytestmark = pytest.mark.integration
 
 
-def test_a_cancelled_pull_says_so_and_waits_for_nothing(tx: Connection) -> None:
+def test_a_cancelled_pull_has_its_cause_and_no_reason_to_wait(tx: Connection) -> None:
     fetching(tx)
     pulls.wait(tx, "p", "backoff", 60, "later")
     cancelled = ends.cancel(tx, "p", "The pull p was cancelled.")
@@ -29,7 +29,7 @@ def test_a_cancelled_pull_says_so_and_waits_for_nothing(tx: Connection) -> None:
 
 
 @pytest.mark.parametrize("state", FINAL_STATES)
-def test_what_has_ended_is_not_cancelled(tx: Connection, state: str) -> None:
+def test_a_pull_that_has_ended_is_not_cancelled(tx: Connection, state: str) -> None:
     record(tx)
     change(tx, "p", f"state = '{state}', finished_at = now()")
     before = row(tx)
@@ -37,7 +37,7 @@ def test_what_has_ended_is_not_cancelled(tx: Connection, state: str) -> None:
     assert row(tx) == before
 
 
-def test_what_never_was_is_not_cancelled(tx: Connection) -> None:
+def test_an_unknown_pull_is_not_cancelled(tx: Connection) -> None:
     assert ends.cancel(tx, "no such pull", "Enough.") is None
 
 
@@ -66,7 +66,7 @@ def test_a_pull_that_is_recorded_while_it_is_cancelled_is_cancelled(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def get_late(tx: Connection, pull_id: str, get: Any = ends.get) -> Any:
-        # Between the two statements of the cancel.
+        # The pull is recorded between the two statements of `cancel`.
         if get(tx, pull_id) is None:
             with catalog.begin() as other:
                 record(other)
@@ -82,10 +82,10 @@ def test_a_pull_that_is_recorded_while_it_is_cancelled_is_cancelled(
 # Answers
 
 
-def test_a_pull_with_callbacks_is_answered_once_they_were_sent(tx: Connection) -> None:
+def test_a_pull_with_callbacks_is_answered_after_they_are_sent(tx: Connection) -> None:
     kept = {"callbacks": [{"task": "user.after"}], "root_id": None}
     record(tx, "p", callbacks=kept)
-    # Of an open pull nothing is told.
+    # The callbacks of an open pull are not to be sent.
     assert ends.answered(tx, "p") is None
     ends.fail(tx, "p", "Forbidden", None, "No.")
     assert ends.answered(tx, "p") == kept
@@ -108,7 +108,7 @@ def test_the_first_callbacks_of_an_id_win(tx: Connection) -> None:
         assert ends.answered(tx, pull_id) == kept
 
 
-# Failed ones
+# Failed pulls
 
 
 def fail(tx: Connection, pull_id: str, error_class: str, age_minutes: int) -> None:
@@ -127,7 +127,7 @@ def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> No
     assert ends.failed(tx, error_class="TlsFailed") == []
 
 
-def test_what_was_tried_again_is_no_longer_to_be_tried_again(tx: Connection) -> None:
+def test_a_failed_pull_that_was_retried_is_not_listed(tx: Connection) -> None:
     fail(tx, "p", "RateLimited", 9)
     record(tx, "again", retry_of="p")
     assert ends.failed(tx) == []
@@ -135,12 +135,10 @@ def test_what_was_tried_again_is_no_longer_to_be_tried_again(tx: Connection) -> 
     assert [pull.id for pull in ends.failed(tx)] == ["again"]
 
 
-# Open ones
+# Open pulls
 
 
-def test_pulls_on_their_way_come_in_the_order_they_began_and_then_by_turn(
-    tx: Connection,
-) -> None:
+def test_open_pulls_are_listed_by_admission_and_then_by_priority_and_age(tx: Connection) -> None:
     record(tx, "last", priority=0, age_minutes=9)
     record(tx, "young", age_minutes=1)
     record(tx, "old", age_minutes=5)

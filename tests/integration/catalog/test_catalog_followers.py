@@ -1,4 +1,4 @@
-"""Who sends a message for a layer, and who follows another pull's."""
+"""Which pull sends the message for a layer, and which pulls follow it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -38,7 +38,7 @@ ALL_MESSAGES = "SELECT pull_id FROM pull_layers WHERE has_message ORDER BY pull_
 def fan_out(
     tx: Connection, pull_id: str = "p", digests: tuple[Digest, ...] = (BASE,), **asked: Any
 ) -> list[str | None]:
-    """A pull is planned; whom each of its layers follows, None for one with a message."""
+    """Plan a pull. Returns the pull that each layer follows; None for a layer with a message."""
     admitted(tx, pull_id, **asked)
     list_layers(tx, digests, pull_id)
     leaders = layer_messages.fan_out(tx, pull_id, digests)
@@ -52,7 +52,7 @@ def take(tx: Connection, pull_id: str, registry: str = HOST) -> None:
     )
 
 
-def test_the_first_pull_sends_messages_and_the_next_follow(tx: Connection) -> None:
+def test_the_first_pull_sends_the_messages_and_later_pulls_follow_it(tx: Connection) -> None:
     assert fan_out(tx, "first", (BASE, TOP)) == [None, None]
     assert fan_out(tx, "second", (BASE, TOP)) == ["first", "first"]
     assert fan_out(tx, "third", (BASE,)) == ["first"]
@@ -63,14 +63,14 @@ def test_the_first_pull_sends_messages_and_the_next_follow(tx: Connection) -> No
     assert (followed.waiting_for["cause"], followed.waiting_for["detail"]) == ("pull", "first")
 
 
-def test_a_layer_that_is_fetched_now_is_followed(tx: Connection) -> None:
+def test_the_pull_of_a_live_lease_is_followed(tx: Connection) -> None:
     fetching(tx, "holder")
     pull_layers.begin(tx, "holder", BASE)
     take(tx, "holder")
     assert fan_out(tx) == ["holder"]
 
 
-def test_a_lease_that_was_released_or_ran_out_is_not_followed(tx: Connection) -> None:
+def test_the_pull_of_a_released_or_expired_lease_is_not_followed(tx: Connection) -> None:
     take(tx, "gone")
     tx.exec_driver_sql("UPDATE leases SET owner = NULL")
     assert fan_out(tx, "a") == [None]
@@ -79,7 +79,9 @@ def test_a_lease_that_was_released_or_ran_out_is_not_followed(tx: Connection) ->
     assert fan_out(tx, "b") == [None]
 
 
-def test_neither_another_registry_nor_an_ended_or_paused_pull_is_followed(tx: Connection) -> None:
+def test_a_pull_of_another_registry_or_an_ended_or_paused_pull_is_not_followed(
+    tx: Connection,
+) -> None:
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "ended")
     ends.fail(tx, "ended", "A", None, "b")
@@ -88,20 +90,20 @@ def test_neither_another_registry_nor_an_ended_or_paused_pull_is_followed(tx: Co
     assert fan_out(tx) == [None]
 
 
-def test_a_pull_that_waits_for_a_time_to_come_is_not_followed(tx: Connection) -> None:
+def test_a_pull_in_backoff_is_not_followed(tx: Connection) -> None:
     fetching(tx, "late")
     pull_layers.wait(tx, "late", BASE, "backoff", 60, "later")
     assert fan_out(tx) == [None]
 
 
-def test_an_urgent_pull_sends_its_own_message_and_is_followed_by_all(tx: Connection) -> None:
+def test_an_urgent_pull_sends_its_own_message_and_later_pulls_follow_it(tx: Connection) -> None:
     fetching(tx, "plain")
     assert fan_out(tx, "urgent", priority=9) == [None]
     assert fan_out(tx, "urgent too", priority=9) == ["urgent"]
     assert fan_out(tx, "another") == ["urgent"]
 
 
-def test_of_pulls_that_are_planned_at_once_one_sends_each_message(catalog: Catalog) -> None:
+def test_of_pulls_that_are_planned_at_once_only_one_sends_each_message(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in range(8):
             admitted(tx, f"{number}")
@@ -117,7 +119,7 @@ def test_of_pulls_that_are_planned_at_once_one_sends_each_message(catalog: Catal
         assert len(rows(tx, ALL_MESSAGES)) == 2
 
 
-def test_an_end_of_the_leader_leaves_no_message_behind(tx: Connection) -> None:
+def test_a_pull_that_ends_has_no_messages(tx: Connection) -> None:
     fan_out(tx, "cancelled", (BASE, TOP))
     ends.cancel(tx, "cancelled", "Enough.")
     assert rows(tx, ALL_MESSAGES) == []
@@ -130,18 +132,18 @@ def successors(tx: Connection, but: str = "leader") -> list[str]:
     return [message.pull_id for message in waiters.succeed(tx, HOST, BASE, but)]
 
 
-def test_a_message_of_an_ended_pull_passes_to_the_best_that_followed(tx: Connection) -> None:
+def test_the_message_of_an_ended_pull_passes_to_its_best_follower(tx: Connection) -> None:
     fan_out(tx, "leader")
     fan_out(tx, "young", age_minutes=1)
     fan_out(tx, "old", age_minutes=5)
     ends.cancel(tx, "leader", "Enough.")
     assert successors(tx) == ["old"]
-    # Its message covers the layer now.
+    # The message of that follower covers the layer now.
     assert successors(tx) == []
     assert rows(tx, ALL_MESSAGES) == [("old",)]
 
 
-def test_nothing_passes_on_while_the_layer_is_fetched_or_stored(tx: Connection) -> None:
+def test_no_message_passes_on_while_the_layer_is_fetched_or_stored(tx: Connection) -> None:
     fan_out(tx, "leader")
     fan_out(tx, "follower")
     ends.cancel(tx, "leader", "Enough.")
@@ -152,7 +154,7 @@ def test_nothing_passes_on_while_the_layer_is_fetched_or_stored(tx: Connection) 
     assert successors(tx) == []
 
 
-def test_who_tells_of_a_landing_locks_its_pull_before_the_layers_of_others(
+def test_settling_a_layer_locks_the_pull_before_the_layers_of_other_pulls(
     catalog: Catalog,
 ) -> None:
     with catalog.begin() as tx:
@@ -165,12 +167,17 @@ def test_who_tells_of_a_landing_locks_its_pull_before_the_layers_of_others(
             landings.settle(tx, [BASE], "holder")
 
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    def is_waiting() -> bool:
+        # A new transaction each time: within one, pg_stat_activity is a snapshot.
+        with catalog.begin() as observer:
+            return rows(observer, waiting) == [(1,)]
+
     with ThreadPoolExecutor(1) as pool, catalog.begin() as tx:
         pulls.lock(tx, "holder")
-        told = pool.submit(settle)
-        with catalog.begin() as looking:
-            wait_until(lambda: rows(looking, waiting) == [(1,)])
+        settled = pool.submit(settle)
+        wait_until(is_waiting)
         tx.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
-        # As a failure does that ends both.
+        # A failure that ends both pulls does this. It would deadlock with the other order.
         assert ends.fail(tx, "other", "A", None, "b")
-    told.result()
+    settled.result()

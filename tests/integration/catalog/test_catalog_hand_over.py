@@ -1,4 +1,4 @@
-"""Who goes on with a layer that its holder lets go, and with a slot that has come free."""
+"""Which waiter continues with a layer after its lease is released."""
 
 from collections.abc import Callable
 
@@ -22,21 +22,21 @@ from tests.integration.catalog.given_pulls import (
 pytestmark = pytest.mark.integration
 
 
-def heirs(tx: Connection, but: str = "holder") -> list[str]:
+def next_waiters(tx: Connection, but: str = "holder") -> list[str]:
     return [message.pull_id for message in waiters.hand_over(tx, HOST, BASE, but)]
 
 
-def test_the_best_waiter_is_the_most_urgent_then_the_oldest(tx: Connection) -> None:
+def test_the_best_waiter_has_the_highest_priority_then_the_greatest_age(tx: Connection) -> None:
     fetching(tx, "holder", priority=9, age_minutes=9)
     fetching(tx, "old", age_minutes=3)
     fetching(tx, "oldest", age_minutes=5)
-    assert heirs(tx) == ["oldest"]
+    assert next_waiters(tx) == ["oldest"]
     fetching(tx, "urgent", priority=8)
-    assert heirs(tx) == ["urgent"]
-    assert heirs(tx, but="urgent") == ["holder"]
+    assert next_waiters(tx) == ["urgent"]
+    assert next_waiters(tx, but="urgent") == ["holder"]
 
 
-def test_a_layer_is_handed_over_as_a_message_of_a_new_generation(tx: Connection) -> None:
+def test_handing_a_layer_over_dispatches_a_message_of_a_new_generation(tx: Connection) -> None:
     fetching(tx, "waiter", [BASE, TOP])
     before = layer(tx, pull_id="waiter").dispatched_at
     assert waiters.hand_over(tx, HOST, BASE, "holder") == [LayerMessage("waiter", TAG, BASE, 2)]
@@ -47,13 +47,13 @@ def test_a_layer_is_handed_over_as_a_message_of_a_new_generation(tx: Connection)
     assert layer(tx, TOP, "waiter").generation == 1
 
 
-def test_a_layer_is_never_handed_back(tx: Connection) -> None:
+def test_a_layer_is_never_handed_back_to_the_pull_that_released_it(tx: Connection) -> None:
     fetching(tx, "holder")
-    assert heirs(tx) == []
+    assert next_waiters(tx) == []
 
 
-# A waiter of the highest priority, and what keeps it from going on.
-EXCUSES: dict[str, Callable[[Connection], object]] = {
+# What keeps the waiter of the highest priority from continuing.
+OBSTACLES: dict[str, Callable[[Connection], object]] = {
     "paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
     "backoff": lambda tx: pull_layers.wait(tx, "best", BASE, "backoff", 60, "later"),
     "cancelled": lambda tx: ends.cancel(tx, "best", "Enough."),
@@ -61,48 +61,50 @@ EXCUSES: dict[str, Callable[[Connection], object]] = {
 }
 
 
-@pytest.mark.parametrize("excuse", EXCUSES)
-def test_who_cannot_go_on_is_passed_over(tx: Connection, excuse: str) -> None:
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_a_waiter_that_cannot_continue_is_skipped(tx: Connection, obstacle: str) -> None:
     fetching(tx, "best", priority=9, requested_by="ci")
     fetching(tx, "plain")
-    assert heirs(tx) == ["best"]
-    EXCUSES[excuse](tx)
-    assert heirs(tx) == ["plain"]
+    assert next_waiters(tx) == ["best"]
+    OBSTACLES[obstacle](tx)
+    assert next_waiters(tx) == ["plain"]
 
 
-def test_a_backoff_that_is_over_excuses_nobody(tx: Connection) -> None:
+def test_a_waiter_whose_backoff_has_passed_is_not_skipped(tx: Connection) -> None:
     fetching(tx, "best", priority=9)
     pull_layers.wait(tx, "best", BASE, "backoff", -1, "a moment ago")
-    assert heirs(tx) == ["best"]
+    assert next_waiters(tx) == ["best"]
 
 
-def test_other_registries_other_layers_and_plans_without_room_do_not_inherit(
+def test_a_pull_of_another_registry_or_layer_or_without_space_is_no_waiter(
     tx: Connection,
 ) -> None:
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "of another layer", [TOP])
     record(tx, "waits for space")
     list_layers(tx, [BASE], "waits for space")
-    assert heirs(tx) == []
+    assert next_waiters(tx) == []
 
 
 @pytest.mark.parametrize(("scope", "name"), [("fleet", ""), ("registry", HOST)])
-def test_nothing_is_handed_over_while_all_are_paused(tx: Connection, scope: str, name: str) -> None:
+def test_no_layer_is_handed_over_while_all_waiters_are_paused(
+    tx: Connection, scope: str, name: str
+) -> None:
     fetching(tx, "waiter")
     pauses.pause(tx, scope, name)
-    assert heirs(tx) == []
+    assert next_waiters(tx) == []
 
 
-def test_nobody_inherits_a_stored_blob(tx: Connection) -> None:
+def test_a_stored_blob_is_not_handed_over(tx: Connection) -> None:
     fetching(tx, "waiter")
     blobs.store_layer(tx, BASE, 100)
-    assert heirs(tx) == []
+    assert next_waiters(tx) == []
 
 
 # Dispatches
 
 
-def test_of_two_dispatches_at_once_one_wins(catalog: Catalog) -> None:
+def test_of_several_dispatches_at_once_one_wins(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         fetching(tx)
         seen = layer(tx).generation
@@ -118,7 +120,7 @@ def test_of_two_dispatches_at_once_one_wins(catalog: Catalog) -> None:
         assert layer(tx).generation == seen + 1
 
 
-def test_what_the_pull_does_not_list_is_not_dispatched(tx: Connection) -> None:
+def test_a_layer_that_the_pull_does_not_list_is_not_dispatched(tx: Connection) -> None:
     fetching(tx)
     assert layer_messages.dispatch(tx, "p", TOP) is None
     assert layer_messages.dispatch(tx, "no such pull", BASE) is None

@@ -1,4 +1,4 @@
-"""A catalog that has grown: no question reads what is over."""
+"""A catalog with a long history: no statement reads the pulls that have ended."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -41,9 +41,10 @@ from workers.stack.servers import PostgresServer
 pytestmark = pytest.mark.integration
 
 SIZE = Size(pulls=12_000, images=4_000)
-# Some pages of five hundred, with what belongs to each row; a twentieth of the rows has failed.
+# A few pages of five hundred rows with what belongs to each row. A twentieth of all pulls has
+# failed.
 MOST_ENTRIES = 3_000
-# A number beyond which a list is not counted.
+# Lists are counted up to this number.
 MOST_COUNTED = 1_500
 
 HOST = "registry.example"
@@ -51,7 +52,7 @@ HOST = "registry.example"
 
 @pytest.fixture(scope="module")
 def grown(postgres_server: PostgresServer, migrated_template: str) -> Iterator[Catalog]:
-    """A year of pulls, most of them complete; three are under way and two stand in the line."""
+    """A year of pulls, most of them complete; three are under way and two wait for their turn."""
     with fresh_database(postgres_server, migrated_template) as url:
         grow(url, SIZE)
         catalog = Catalog(with_driver(url))
@@ -80,11 +81,11 @@ def tx(grown: Catalog) -> Iterator[Connection]:
 
 
 def base(tx: Connection) -> Digest:
-    """The layer that a twentieth of all pulls has listed."""
+    """The layer that a twentieth of all pulls lists."""
     return pull_layers.of_pull(tx, PULL, HOST)[0].digest
 
 
-# Of each table the rows of its scans, of each index the entries: they are all read one by one.
+# Sums the rows that scans of each table returned and the entries that scans of each index returned.
 READ = text("""
     SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(part.oid)), 0)
     FROM (
@@ -96,7 +97,7 @@ READ = text("""
 
 
 def entries_read(tx: Connection, ask: Callable[[Connection], object]) -> int:
-    """How many rows and index entries PostgreSQL looks at for this."""
+    """How many rows and index entries PostgreSQL reads for this."""
 
     def so_far() -> int:
         return int(tx.execute(READ, {"tables": sorted(GROWING)}).scalar_one())
@@ -147,19 +148,19 @@ LISTS = {
     "retry --failed of a class": retried,
 }
 COMMANDS = {
-    "watch, the open ones": lambda tx: pulls.open_pulls(tx, 200),
-    "watch, the ended ones": lambda tx: overview.ended_after(tx, long_ago(tx), 100),
+    "watch, the open pulls": lambda tx: pulls.open_pulls(tx, 200),
+    "watch, the ended pulls": lambda tx: overview.ended_after(tx, long_ago(tx), 100),
     "watch, the totals": overview.of_fleet,
-    "explain, the line": lambda tx: chains.place(tx, "in line 1"),
+    "explain, the place": lambda tx: chains.place(tx, "in line 1"),
     "explain, the holders": lambda tx: chains.holders(tx, PULL),
     "explain, how fast": lambda tx: chains.ended_within(tx, 600),
     "explain, the pause": lambda tx: pauses.of_pull(tx, "in line 1"),
     "resume": lambda tx: tx.execute(pauses._MAY_WAIT),
-    "resume, a step": lambda tx: tx.execute(pauses._MAKE_LAYERS_DUE, {"ids": ["under way 1"]}),
+    "resume, a batch": lambda tx: tx.execute(pauses._MAKE_LAYERS_DUE, {"ids": ["under way 1"]}),
     "doctor, pulls": lambda tx: inventory.unattended(tx, 10),
     "doctor, answers": lambda tx: inventory.unanswered(tx, 60),
     "doctor, failures": inventory.failures,
-    "doctor, open ones": inventory.count_open,
+    "doctor, open pulls": inventory.count_open,
 }
 PAGES_OF_ALL = {
     "blobs": audit.stored_digests,
@@ -167,15 +168,15 @@ PAGES_OF_ALL = {
     "diff_ids of images": of_a_page(diff_ids.contradicted),
     "leases": lambda tx: inventory.leased(tx, [base(tx)]),
 }
-ALL_THE_TIME = {
-    "turns": admission.admit,
-    "what is unfinished": recovery.unfinished,
-    "what is late": recovery.overdue,
-    "what is not answered": lambda tx: recovery.unanswered(tx, 3),
-    "what is under way": recovery.under_way,
-    "what has a message": recovery.with_message,
-    "what has waited long enough": recovery.waited,
-    "what is whole": lambda tx: recovery.whole(tx, recovery.under_way(tx)),
+FREQUENT = {
+    "admission": admission.admit,
+    "unfinished": recovery.unfinished,
+    "overdue": recovery.overdue,
+    "unanswered": lambda tx: recovery.unanswered(tx, 3),
+    "under way": recovery.under_way,
+    "with a message": recovery.with_message,
+    "waited long enough": recovery.waited,
+    "whole": lambda tx: recovery.whole(tx, recovery.under_way(tx)),
     "coordinators": lambda tx: recovery.coordinators(tx, recovery.under_way(tx)),
     "layers": lambda tx: recovery.layers(tx, recovery.under_way(tx), 30),
     "layouts to settle": layouts.unsettled,
@@ -187,21 +188,21 @@ ALL_THE_TIME = {
     "space": lambda tx: space.reserved_bytes(tx, "under way 1"),
     "a layer": lambda tx: layer_looks.look(tx, "under way 1", base(tx)),
     "slots": lambda tx: waiters.may_take_slot(tx, HOST, base(tx), 8, 4),
-    "an image that is here": lambda tx: unchanged.known(tx, TAG, "linux/amd64"),
+    "a known image": lambda tx: unchanged.known(tx, TAG, "linux/amd64"),
 }
-QUESTIONS = LISTS | COMMANDS | PAGES_OF_ALL | ALL_THE_TIME
+STATEMENTS = LISTS | COMMANDS | PAGES_OF_ALL | FREQUENT
 
 
-@pytest.mark.parametrize("ask", QUESTIONS.values(), ids=QUESTIONS.keys())
-def test_no_question_reads_what_is_over(
+@pytest.mark.parametrize("ask", STATEMENTS.values(), ids=STATEMENTS.keys())
+def test_no_statement_reads_the_pulls_that_have_ended(
     tx: Connection, ask: Callable[[Connection], object]
 ) -> None:
     assert entries_read(tx, ask) < MOST_ENTRIES
 
 
-def test_a_scan_would_be_noticed(tx: Connection) -> None:
-    asked = "SELECT count(*) FROM pulls WHERE bytes_done > 0"
-    assert entries_read(tx, lambda tx: tx.execute(text(asked))) >= SIZE.pulls
+def test_the_measurement_notices_a_full_scan(tx: Connection) -> None:
+    scan = "SELECT count(*) FROM pulls WHERE bytes_done > 0"
+    assert entries_read(tx, lambda tx: tx.execute(text(scan))) >= SIZE.pulls
 
 
 BY_ID = {
@@ -213,14 +214,14 @@ BY_ID = {
 
 
 @pytest.mark.parametrize("move", BY_ID.values(), ids=BY_ID.keys())
-def test_a_pull_is_moved_by_its_id_however_many_have_come_since_that_was_planned(
+def test_a_pull_is_updated_by_its_id_however_many_were_recorded_since_the_plan(
     catalog: Catalog, move: Callable[[Connection], object]
 ) -> None:
     with catalog.begin() as tx:
         fetching(tx, "p")
         for _ in range(3):
             move(tx)
-        # PostgreSQL has not counted them, and keeps the plan that it made for a single pull.
+        # The statistics are outdated, and PostgreSQL keeps the plan that it made for a single pull.
         tx.execute(
             text(
                 "INSERT INTO pulls (id, reference) "

@@ -1,4 +1,4 @@
-"""What a reference names, which files that is, and what it named before."""
+"""Images: what a reference names, which files that is, and what it named before."""
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -76,7 +76,7 @@ def test_b42_layers_are_listed_by_position_whatever_order_they_landed_in(catalog
     assert [row[0] for row in unordered] == [str(of(name)) for name in names]
 
 
-def test_b43_a_layer_may_stand_at_several_positions(catalog: Catalog) -> None:
+def test_b43_a_layer_may_be_at_several_positions(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         given.link(tx, given.image(["base", "empty", "top", "empty"]))
         files = images.layers_of(tx, TAG, PLATFORM)
@@ -86,7 +86,7 @@ def test_b43_a_layer_may_stand_at_several_positions(catalog: Catalog) -> None:
     ]
 
 
-def test_b44_many_pulls_of_one_image_at_once_make_one_image(catalog: Catalog) -> None:
+def test_b44_concurrent_links_of_one_image_make_one_image(catalog: Catalog) -> None:
     def pull() -> None:
         with catalog.begin() as tx:
             given.link(tx, given.image(["base", "top"]), at=hour(1))
@@ -98,7 +98,7 @@ def test_b44_many_pulls_of_one_image_at_once_make_one_image(catalog: Catalog) ->
         assert given.rows(tx, "SELECT count(*) FROM manifest_layers") == [(2,)]
 
 
-def test_b45_another_images_claims_do_not_relabel_a_shared_layer(catalog: Catalog) -> None:
+def test_b45_claims_of_another_image_do_not_change_a_shared_layer(catalog: Catalog) -> None:
     lying = given.image(
         ["base"],
         {"rootfs": {"type": "layers", "diff_ids": [str(of("a lie"))]}},
@@ -132,18 +132,18 @@ def test_b46_a_layer_that_is_not_stored_cannot_be_linked(catalog: Catalog) -> No
         assert given.rows(tx, "SELECT count(*) FROM manifest_layers") == [(0,)]
 
 
-def test_b47_layers_without_a_diff_id_each_are_an_error(catalog: Catalog) -> None:
+def test_b47_an_image_with_fewer_diff_ids_than_layers_is_an_error(catalog: Catalog) -> None:
     image = given.image(["base", "top"], {"rootfs": {"type": "layers", "diff_ids": [str(of("a"))]}})
     with pytest.raises(InvalidManifest), catalog.begin() as tx:
         given.link(tx, image)
     assert named(catalog) is None
 
 
-# A layer that is a document too
+# A layer that is also a document
 
 
-def test_a_blob_that_came_as_a_config_is_linked_as_a_layer_too(catalog: Catalog) -> None:
-    # image-spec's own guidance for artifacts without content: the empty blob is config and layer.
+def test_a_blob_that_was_stored_as_a_config_can_be_linked_as_a_layer(catalog: Catalog) -> None:
+    # The image-spec's guidance for artifacts without content: the empty blob is config and layer.
     image = given.image(["{}"], config_type="application/vnd.oci.empty.v1+json")
     with catalog.begin() as tx:
         given.save(tx, image)
@@ -181,7 +181,7 @@ def test_an_older_resolution_that_links_later_changes_nothing(catalog: Catalog) 
     assert history(catalog) == [(str(new.digest), hour(2))]
 
 
-def test_the_same_resolution_linked_again_is_harmless(catalog: Catalog) -> None:
+def test_linking_the_same_resolution_twice_adds_no_history(catalog: Catalog) -> None:
     image = given.image(["a"])
     for _ in range(2):
         with catalog.begin() as tx:
@@ -189,7 +189,7 @@ def test_the_same_resolution_linked_again_is_harmless(catalog: Catalog) -> None:
     assert history(catalog) == [(str(image.digest), hour(1))]
 
 
-def test_racing_resolutions_end_at_the_newest(catalog: Catalog) -> None:
+def test_after_concurrent_links_the_tag_names_the_newest_resolution(catalog: Catalog) -> None:
     pulled = [given.image([f"layer {number}"]) for number in range(8)]
 
     def link(number: int) -> None:
@@ -211,7 +211,7 @@ def test_a_digest_reference_writes_no_history(catalog: Catalog) -> None:
     assert named(catalog, f"registry.example/team/app@{image.digest}") == str(image.digest)
 
 
-def test_each_platform_of_a_tag_has_its_own_image_and_history(catalog: Catalog) -> None:
+def test_every_platform_of_a_tag_has_its_own_image_and_history(catalog: Catalog) -> None:
     amd64, arm64 = given.image(["amd64"]), given.image(["arm64"])
     with catalog.begin() as tx:
         given.link(tx, amd64)
@@ -222,10 +222,10 @@ def test_each_platform_of_a_tag_has_its_own_image_and_history(catalog: Catalog) 
     assert len(history(catalog)) == 2
 
 
-# What a sandbox host asks
+# The view that a sandbox host reads
 
 
-def test_the_views_paths_stand_below_the_volume(catalog: Catalog) -> None:
+def test_the_paths_of_the_view_are_relative_to_the_volume(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         given.link(tx, given.image(["base"]))
         (file,) = images.layers_of(tx, TAG, PLATFORM)

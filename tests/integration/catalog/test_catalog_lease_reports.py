@@ -1,4 +1,4 @@
-"""Leases on blobs while they are held: renewed, passed on, released, ended."""
+"""Leases on blobs while they are held: renewed, assigned to another pull, released, ended."""
 
 import pytest
 
@@ -16,7 +16,7 @@ EVERYTHING = "SELECT * FROM leases"
 ALIVE = "SELECT expires_at > clock_timestamp(), renewed_at > now() FROM leases"
 
 
-def test_who_was_overtaken_is_told_and_changes_nothing(tx: Connection) -> None:
+def test_an_overtaken_owner_is_told_and_changes_nothing(tx: Connection) -> None:
     old = reach(tx, 10)
     expire(tx)
     new = taken(tx, "new", SHORT).fence
@@ -31,13 +31,13 @@ def test_who_was_overtaken_is_told_and_changes_nothing(tx: Connection) -> None:
 def test_a_report_renews_the_lease_by_the_databases_clock(tx: Connection) -> None:
     fence = taken(tx).fence
     expire(tx)
-    # Late, but nobody has come between.
+    # Late, but no other worker has taken the lease.
     assert report(tx, fence, 40)
     assert rows(tx, ALIVE) == [(True, True)]
     assert rows(tx, "SELECT bytes_done FROM leases") == [(40,)]
 
 
-def test_a_report_without_a_sign_of_life_prolongs_nothing(tx: Connection) -> None:
+def test_a_report_without_a_sign_of_life_does_not_renew_the_lease(tx: Connection) -> None:
     fence = taken(tx).fence
     tx.exec_driver_sql("UPDATE leases SET renewed_at = now() - interval '1 hour'")
     before = rows(tx, "SELECT expires_at, renewed_at FROM leases")
@@ -46,7 +46,7 @@ def test_a_report_without_a_sign_of_life_prolongs_nothing(tx: Connection) -> Non
     assert rows(tx, "SELECT bytes_done FROM leases") == [(40,)]
 
 
-def test_many_are_reported_at_once_and_only_those_that_hold_are_named(tx: Connection) -> None:
+def test_of_several_reports_at_once_only_the_valid_fences_are_returned(tx: Connection) -> None:
     base, top = taken(tx).fence, taken(tx, digest=TOP).fence
     gone = taken(tx, digest=of("gone")).fence
     landings.land(tx, [Landing("p", of("gone"), 100, "network")])
@@ -67,7 +67,7 @@ def test_a_released_lease_cannot_be_renewed(tx: Connection) -> None:
     assert rows(tx, "SELECT owner, bytes_done FROM leases") == [(None, 40)]
 
 
-def test_the_end_of_a_digest_ends_its_leases_from_every_registry(tx: Connection) -> None:
+def test_storing_a_blob_ends_its_leases_of_every_registry(tx: Connection) -> None:
     fence = taken(tx).fence
     taken(tx, registry=OTHER_HOST)
     other = taken(tx, digest=TOP).fence
@@ -76,7 +76,7 @@ def test_the_end_of_a_digest_ends_its_leases_from_every_registry(tx: Connection)
     assert rows(tx, "SELECT fence FROM leases") == [(other,)]
 
 
-def test_many_may_end_and_take_at_once(catalog: Catalog) -> None:
+def test_leases_may_be_taken_and_ended_at_once(catalog: Catalog) -> None:
     def work(number: int) -> None:
         registry = (HOST, OTHER_HOST)[number % 2]
         for _ in range(10):
@@ -90,14 +90,12 @@ def test_many_may_end_and_take_at_once(catalog: Catalog) -> None:
         assert rows(tx, EVERYTHING) == []
 
 
-def test_a_lease_is_passed_on_to_another_pull(tx: Connection) -> None:
-    leases.assign(tx, HOST, BASE, taken(tx).fence, "heir")
-    assert rows(tx, "SELECT owner, pull_id FROM leases") == [("me", "heir")]
+def test_a_lease_can_be_assigned_to_another_pull(tx: Connection) -> None:
+    leases.assign(tx, HOST, BASE, taken(tx).fence, "another")
+    assert rows(tx, "SELECT owner, pull_id FROM leases") == [("me", "another")]
 
 
-def test_a_stack_that_has_just_been_started_holds_no_lease_and_keeps_the_bytes(
-    tx: Connection,
-) -> None:
+def test_releasing_all_leases_keeps_the_bytes_and_counts_no_death(tx: Connection) -> None:
     reach(tx, 40)
     leases.release_all(tx)
     assert taken(tx, "new").starts == 0

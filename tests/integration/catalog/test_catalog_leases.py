@@ -1,4 +1,4 @@
-"""Leases on blobs: one owner at a time, and what a death leaves behind."""
+"""Leases on blobs: one owner at a time, and what an owner that dies leaves behind."""
 
 import pytest
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.integration
 
 
 def contend(catalog: Catalog, lease_seconds: float) -> list[Taken | Held]:
-    """Eight want it at once; who gets it keeps it."""
+    """Eight workers take the lease at once, and the worker that gets it reports progress."""
     answers: list[Taken | Held] = []
 
     def work(number: int) -> None:
@@ -27,16 +27,16 @@ def contend(catalog: Catalog, lease_seconds: float) -> list[Taken | Held]:
     return answers
 
 
-def test_of_many_takers_one_gets_the_lease_and_the_others_are_told_who(catalog: Catalog) -> None:
+def test_of_many_takers_one_gets_the_lease_and_the_others_see_its_owner(catalog: Catalog) -> None:
     answers = contend(catalog, 30)
     (mine,) = (answer for answer in answers if isinstance(answer, Taken))
     with catalog.begin() as tx:
         ((owner, fence),) = rows(tx, "SELECT owner, fence FROM leases")
     assert fence == mine.fence
-    assert [one.owner for one in answers if isinstance(one, Held)] == [owner] * 7
+    assert [answer.owner for answer in answers if isinstance(answer, Held)] == [owner] * 7
 
 
-def test_of_many_heirs_of_an_expired_lease_one_gets_it(catalog: Catalog) -> None:
+def test_of_many_takers_of_an_expired_lease_one_gets_it(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         old = taken(tx)
         expire(tx)
@@ -44,14 +44,14 @@ def test_of_many_heirs_of_an_expired_lease_one_gets_it(catalog: Catalog) -> None
     assert mine.fence > old.fence
 
 
-def test_of_many_heirs_of_a_released_lease_one_gets_it(catalog: Catalog) -> None:
+def test_of_many_takers_of_a_released_lease_one_gets_it(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         leases.release(tx, HOST, BASE, reach(tx, 40), 40)
     (mine,) = (answer for answer in contend(catalog, 30) if isinstance(answer, Taken))
     assert mine.starts == 0
 
 
-def test_a_held_lease_tells_for_whom_how_far_and_how_long(tx: Connection) -> None:
+def test_a_held_lease_shows_its_owner_its_pull_its_progress_and_its_end(tx: Connection) -> None:
     reach(tx, 40, owner="worker", pull_id="leader")
     held = take(tx, "another")
     assert isinstance(held, Held)
@@ -70,13 +70,15 @@ def test_an_expired_lease_is_taken_with_a_higher_fence(tx: Connection) -> None:
 def test_a_released_lease_is_taken_at_once_and_keeps_its_bytes(tx: Connection) -> None:
     fence = reach(tx, 40)
     leases.release(tx, HOST, BASE, fence, 60)
-    # Released is free, however young the server is.
+    # A released lease is free, even if the server has just started.
     new = taken(tx, "new", LONG)
     assert (new.fence > fence, new.starts) == (True, 0)
     assert rows(tx, "SELECT owner, bytes_done, started_bytes FROM leases") == [("new", 60, 60)]
 
 
-def test_nobody_is_dead_for_one_lease_time_after_the_database_came_back(tx: Connection) -> None:
+def test_no_owner_counts_as_dead_for_one_lease_time_after_the_server_started(
+    tx: Connection,
+) -> None:
     fence = taken(tx, "cut off").fence
     expire(tx)
     held = take(tx, "new", LONG)
@@ -94,7 +96,9 @@ def test_a_digest_from_two_registries_has_two_leases(tx: Connection) -> None:
     assert (first.others, second.others) == (set(), {first.fence})
 
 
-def test_only_who_may_be_at_work_on_a_digest_is_alive(tx: Connection) -> None:
+def test_a_taken_lease_names_the_fences_of_live_leases_of_other_registries(
+    tx: Connection,
+) -> None:
     living = taken(tx).fence
     released = taken(tx, registry=OTHER_HOST).fence
     leases.release(tx, OTHER_HOST, BASE, released, 0)
@@ -106,7 +110,7 @@ def test_only_who_may_be_at_work_on_a_digest_is_alive(tx: Connection) -> None:
 
 
 def die(tx: Connection, bytes_done: int) -> int:
-    """An owner gets so far and dies. How many had died before it."""
+    """An owner gets this far and dies. Returns how many had died in a row before it."""
     lease = taken(tx, lease_seconds=SHORT)
     report(tx, lease.fence, bytes_done)
     expire(tx)
@@ -117,11 +121,11 @@ def test_owners_that_die_in_a_row_without_progress_are_counted(tx: Connection) -
     assert [die(tx, 0) for _ in range(4)] == [0, 1, 2, 3]
 
 
-def test_progress_begins_the_count_anew(tx: Connection) -> None:
+def test_progress_resets_the_count(tx: Connection) -> None:
     assert [die(tx, reached) for reached in (0, 0, 10, 10, 10, 11, 11)] == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_a_clean_release_is_not_counted_and_forgives_nobody(tx: Connection) -> None:
+def test_a_release_in_good_order_neither_counts_nor_resets_the_count(tx: Connection) -> None:
     assert [die(tx, 0), die(tx, 0)] == [0, 1]
     for _ in range(3):
         lease = taken(tx, lease_seconds=SHORT)
@@ -130,7 +134,7 @@ def test_a_clean_release_is_not_counted_and_forgives_nobody(tx: Connection) -> N
     assert die(tx, 0) == 2
 
 
-def test_what_is_forgotten_is_free_and_has_a_clean_record(tx: Connection) -> None:
+def test_a_forgotten_lease_is_free_and_has_a_clean_record(tx: Connection) -> None:
     assert [die(tx, 0), die(tx, 0)] == [0, 1]
     taken(tx, lease_seconds=SHORT)
     leases.forget(tx, HOST, BASE)
@@ -141,14 +145,16 @@ def test_what_is_forgotten_is_free_and_has_a_clean_record(tx: Connection) -> Non
 
 
 def set_back(tx: Connection) -> None:
-    """The leases were renewed an hour from now."""
+    """Make the leases look as if they were renewed an hour from now."""
     tx.exec_driver_sql(
         "UPDATE leases SET renewed_at = renewed_at + interval '1 hour',"
         " expires_at = expires_at + interval '1 hour'"
     )
 
 
-def test_a_lease_outlives_a_clock_that_was_set_back_by_one_lease_time(tx: Connection) -> None:
+def test_after_the_clock_was_set_back_a_lease_lasts_at_most_one_lease_time(
+    tx: Connection,
+) -> None:
     taken(tx)
     set_back(tx)
     leases.bound(tx)
@@ -156,7 +162,9 @@ def test_a_lease_outlives_a_clock_that_was_set_back_by_one_lease_time(tx: Connec
     assert rows(tx, f"SELECT {lasts} FROM leases") == [(True,)]
 
 
-def test_a_lease_that_was_renewed_since_or_is_over_is_left_as_it_is(tx: Connection) -> None:
+def test_a_lease_that_was_renewed_in_the_past_or_released_is_not_shortened(
+    tx: Connection,
+) -> None:
     taken(tx)
     released = taken(tx, digest=TOP).fence
     leases.release(tx, HOST, TOP, released, 0)

@@ -1,5 +1,5 @@
-"""Hundreds of pulls of one image, and thousands of leases that were released: what is asked all the
-time reads neither.
+"""Hundreds of pulls of one image, and thousands of released leases: frequent statements read
+neither.
 """
 
 from collections.abc import Callable
@@ -44,15 +44,15 @@ RELEASED = """
     SELECT 'registry.example', 'sha256:' || n, n, now() - interval '1 hour', 100
     FROM generate_series(1, 20000) AS n
 """
-# A row of each layer of each pull of a page is read once for each thing that is asked of it, with
-# its blob and its lease.
-MOST_PER_LOOK = PAGE * LAYERS * 20
+# Each statement of a scan reads each layer of each pull of the page once, with its blob and its
+# lease.
+MOST_PER_SCAN = PAGE * LAYERS * 20
 FEW = 200
 
 
 @pytest.fixture
 def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
-    """One pull leads, hundreds follow it; a page holds few."""
+    """Hundreds of pulls follow one pull; a page holds few of them."""
     monkeypatch.setattr(recovery, "BATCH", PAGE)
     fetching(tx, "leader", [BASE, *(of(f"layer {number}") for number in range(LAYERS - 1))])
     for statement in (FOLLOWERS, FOLLOWED, RELEASED, "ANALYZE pulls, pull_layers, blobs, leases"):
@@ -61,7 +61,7 @@ def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
     return tx
 
 
-def look(tx: Connection) -> None:
+def scan(tx: Connection) -> None:
     page = recovery.under_way(tx)
     assert len(page) == PAGE
     recovery.waited(tx)
@@ -75,8 +75,8 @@ def look(tx: Connection) -> None:
     leases.bound(tx)
 
 
-def test_a_look_reads_its_page_and_not_all_that_are_under_way(crowd: Connection) -> None:
-    assert rows_read(crowd, look) < MOST_PER_LOOK
+def test_a_scan_reads_its_page_and_not_all_pulls_under_way(crowd: Connection) -> None:
+    assert rows_read(crowd, scan) < MOST_PER_SCAN
 
 
 def take(tx: Connection) -> None:
@@ -89,8 +89,8 @@ def plan(tx: Connection) -> None:
     assert layer_messages.fan_out(tx, "new", [BASE]) == {BASE: "leader"}
 
 
-ASKED: dict[str, Callable[[Connection], object]] = {
-    "how much room is spoken for": lambda tx: space.reserved_bytes(tx, "follower 7"),
+STATEMENTS: dict[str, Callable[[Connection], object]] = {
+    "reserved space": lambda tx: space.reserved_bytes(tx, "follower 7"),
     "a lease": take,
     "a slot": lambda tx: waiters.may_take_slot(tx, HOST, BASE, 8, 4),
     "a plan": plan,
@@ -99,21 +99,21 @@ ASKED: dict[str, Callable[[Connection], object]] = {
 }
 
 
-@pytest.mark.parametrize("ask", ASKED)
-def test_neither_followers_nor_released_leases_are_read_for(crowd: Connection, ask: str) -> None:
-    assert rows_read(crowd, ASKED[ask]) < FEW
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_followers_and_released_leases_are_not_read_for(crowd: Connection, statement: str) -> None:
+    assert rows_read(crowd, STATEMENTS[statement]) < FEW
 
 
-def test_all_that_follow_need_no_room_of_their_own(crowd: Connection) -> None:
+def test_followers_need_no_space_of_their_own(crowd: Connection) -> None:
     assert space.reserved_bytes(crowd, "follower 7") == LAYERS * 100
 
 
-def test_each_page_explains_its_pulls_and_no_others(crowd: Connection) -> None:
+def test_reasons_are_written_for_the_pulls_of_the_page_alone(crowd: Connection) -> None:
     page = recovery.under_way(crowd)
     reasons.refresh(crowd, page, no_pull_worker=False, no_layer_worker=False)
-    told = rows(
+    explained = rows(
         crowd,
         "SELECT id, waiting_for->>'cause', waiting_for->>'detail' FROM pulls"
         " WHERE waiting_for IS NOT NULL",
     )
-    assert sorted(told) == [(pull_id, "pull", "leader") for pull_id in sorted(page)]
+    assert sorted(explained) == [(pull_id, "pull", "leader") for pull_id in sorted(page)]

@@ -1,4 +1,4 @@
-"""From revision 0001 to 0002, with pulls on their way."""
+"""The migration from revision 0001 to 0002, with pulls in every state."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def old(database_url: str) -> Iterator[Catalog]:
 
 
 def insert(tx: Connection, pull_id: str, reference: str, state: str, more: str = "") -> None:
-    """A pull as the first revision had it; `more` columns by value."""
+    """Insert a pull as the first revision has it; `more`: assignments to other columns."""
     tx.exec_driver_sql(
         "INSERT INTO pulls (id, reference, state, created_at) "
         "VALUES (%s, %s, %s, now() - interval '1 hour')",
@@ -67,7 +67,7 @@ def upgrade(old: Catalog) -> None:
         migrate(tx, "0002")
 
 
-def test_pulls_of_every_state_stay_and_those_under_way_have_had_their_turn(old: Catalog) -> None:
+def test_pulls_of_every_state_stay_and_those_that_have_started_are_admitted(old: Catalog) -> None:
     states = (*OPEN_STATES, *FINAL_STATES)
     with old.begin() as tx:
         for state in states:
@@ -75,7 +75,7 @@ def test_pulls_of_every_state_stay_and_those_under_way_have_had_their_turn(old: 
         insert(tx, "never started", ALPINE, "resolving")
     upgrade(old)
     with old.begin() as tx:
-        # By name: today's code reads columns that came later.
+        # Named columns: today's code reads columns that later revisions add.
         found = rows(
             tx,
             "SELECT id, reference, registry, repository, generation,"
@@ -87,7 +87,7 @@ def test_pulls_of_every_state_stay_and_those_under_way_have_had_their_turn(old: 
         assert admitted_at == (None if name == "queued" else began_at)
 
 
-def test_canonical_references_are_taken_apart(old: Catalog) -> None:
+def test_registry_and_repository_are_derived_from_canonical_references(old: Catalog) -> None:
     with old.begin() as tx:
         for reference in REFERENCES:
             insert(tx, reference, reference, "queued")
@@ -98,7 +98,9 @@ def test_canonical_references_are_taken_apart(old: Catalog) -> None:
 
 
 @pytest.mark.parametrize("error_class", ["InvalidReference", "InvalidArgument", "InvalidPlatform"])
-def test_what_could_not_be_read_belongs_to_no_registry(old: Catalog, error_class: str) -> None:
+def test_a_reference_that_could_not_be_parsed_has_no_registry(
+    old: Catalog, error_class: str
+) -> None:
     with old.begin() as tx:
         for number, reference in enumerate(UNREADABLE):
             insert(tx, f"{number}", reference, "failed", f"error_class = '{error_class}'")
@@ -108,7 +110,7 @@ def test_what_could_not_be_read_belongs_to_no_registry(old: Catalog, error_class
     assert found == [(reference, None, None) for reference in UNREADABLE]
 
 
-def test_layers_on_their_way_are_found_and_sent(old: Catalog) -> None:
+def test_layers_of_open_pulls_are_due_after_the_migration(old: Catalog) -> None:
     with old.begin() as tx:
         insert(tx, "p", ALPINE, "fetching", "started_at = now()")
         tx.exec_driver_sql(

@@ -1,4 +1,4 @@
-"""Each worker's own row."""
+"""Nodes: the row that each worker writes."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def node(name: str, reason: str | None = None) -> Node:
     return Node(name, reason, "1.2.3", slots=8, free_bytes=2**40, free_inodes=None)
 
 
-def test_a_node_writes_its_row_and_writes_it_again(tx: Connection) -> None:
+def test_a_node_writes_and_updates_its_row(tx: Connection) -> None:
     nodes.write(tx, node("a"))
     nodes.write(tx, node("b"))
     nodes.write(tx, node("a", "It has no threads left."))
@@ -29,7 +29,7 @@ def test_a_node_writes_its_row_and_writes_it_again(tx: Connection) -> None:
     assert 0 <= b.silent_seconds < 60
 
 
-def test_a_row_that_was_not_seen_for_a_day_goes_when_any_node_writes(tx: Connection) -> None:
+def test_a_node_that_was_silent_for_a_day_is_deleted_when_another_writes(tx: Connection) -> None:
     for name in "abc":
         nodes.write(tx, node(name))
     for name, hours in (("a", 25), ("b", 23), ("c", 25)):
@@ -37,17 +37,17 @@ def test_a_row_that_was_not_seen_for_a_day_goes_when_any_node_writes(tx: Connect
             f"UPDATE nodes SET seen_at = now() - interval '{hours} hours' WHERE name = '{name}'"
         )
     nodes.write(tx, node("c"))
-    assert [one.name for one in nodes.seen(tx)] == ["b", "c"]
+    assert [node.name for node in nodes.seen(tx)] == ["b", "c"]
 
 
-def test_a_worker_that_ends_in_good_order_leaves_no_row(tx: Connection) -> None:
+def test_a_worker_that_stops_in_good_order_leaves_no_row(tx: Connection) -> None:
     nodes.write(tx, node("a"))
     nodes.write(tx, node("b"))
     nodes.remove(tx, "a")
-    assert [one.name for one in nodes.seen(tx)] == ["b"]
+    assert [node.name for node in nodes.seen(tx)] == ["b"]
 
 
-def test_a_stack_that_begins_again_has_no_node_of_before(tx: Connection) -> None:
+def test_a_stack_that_starts_again_has_no_nodes(tx: Connection) -> None:
     nodes.write(tx, node("a"))
     nodes.remove_all(tx)
     assert nodes.seen(tx) == []

@@ -1,4 +1,4 @@
-"""What of PostgreSQL's errors is an outage, and sessions that are ours whatever the server says."""
+"""Which errors of PostgreSQL are an outage, and session settings that no default overrides."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def url(migrated_url: str) -> str:
 
 @pytest.fixture
 def operator(url: str) -> Iterator[Catalog]:
-    """Changes what the database has as its defaults."""
+    """An operator's connection, which changes the defaults of the database."""
     operator = Catalog(url)
     yield operator
     operator.close()
@@ -51,7 +51,7 @@ def operator(url: str) -> Iterator[Catalog]:
 
 @pytest.fixture
 def settings_of_database(operator: Catalog) -> Iterator[Callable[[str, str], None]]:
-    """For every session that begins from then on, until the test is over."""
+    """Change a default for every later session, until the test ends."""
 
     def change(name: str, value: str) -> None:
         alter(operator, f"SET {name} = '{value}'")
@@ -62,14 +62,14 @@ def settings_of_database(operator: Catalog) -> Iterator[Callable[[str, str], Non
 
 def alter(operator: Catalog, what: str) -> None:
     with operator.begin() as tx:
-        # Also where the database is read-only by default.
+        # Works even if the database is read-only by default.
         tx.exec_driver_sql("SET TRANSACTION READ WRITE")
         name = tx.exec_driver_sql("SELECT current_database()").scalar()
         tx.exec_driver_sql(f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" {what}')
 
 
 def refuse(catalog: Catalog, state: str) -> None:
-    """The server ends a statement with this SQLSTATE."""
+    """Make the server end a statement with this SQLSTATE."""
     with catalog.begin() as tx:
         tx.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$")
 
@@ -86,12 +86,12 @@ def session(tx: Connection) -> int:
 
 def sessions_of_two(catalog: Catalog) -> set[int]:
     """The sessions of two transactions at once."""
-    with catalog.begin() as one, catalog.begin() as other:
-        return {session(one), session(other)}
+    with catalog.begin() as first, catalog.begin() as second:
+        return {session(first), session(second)}
 
 
 @pytest.mark.parametrize("state", OUTAGES)
-def test_an_outage_may_be_tried_again_and_says_what_it_was(catalog: Catalog, state: str) -> None:
+def test_an_outage_is_unavailability_with_its_reason(catalog: Catalog, state: str) -> None:
     with pytest.raises(CatalogUnavailable, match=r"\(it [a-z]+ .*\)"):
         refuse(catalog, state)
     catalog.ping()
@@ -103,7 +103,7 @@ def test_a_mistake_is_no_outage(catalog: Catalog, state: str) -> None:
         refuse(catalog, state)
 
 
-def test_a_session_goes_on_after_a_rollback_and_is_dropped_after_any_other_outage(
+def test_a_session_is_kept_after_a_conflict_and_dropped_after_a_broken_server(
     catalog: Catalog,
 ) -> None:
     with catalog.begin() as tx:
@@ -150,57 +150,57 @@ def test_a_table_that_is_migrated_under_a_prepared_statement_is_an_outage(
     read()
 
 
-def test_what_stands_still_in_a_transaction_for_too_long_is_ended_and_tried_again(
+def test_a_transaction_that_was_idle_for_too_long_is_an_outage(
     catalog: Catalog, operator: Catalog
 ) -> None:
-    def stand_still() -> None:
+    def stay_idle() -> None:
         with catalog.begin() as tx:
             tx.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '10ms'")
             own = session(tx)
             gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)"
             with operator.begin() as other:
                 while not other.exec_driver_sql(gone, (own,)).scalar():
-                    # The view stands still within a transaction.
+                    # Within a transaction the view is a snapshot.
                     other.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
             tx.exec_driver_sql("SELECT 1")
 
     with pytest.raises(CatalogUnavailable):
-        stand_still()
+        stay_idle()
     catalog.ping()
 
 
-def test_no_default_of_a_role_changes_what_sessions_rely_on(
+def test_no_default_of_a_role_changes_the_settings_that_sessions_rely_on(
     catalog: Catalog, url: str, settings_of_database: Callable[[str, str], None]
 ) -> None:
-    def settings(one: Catalog) -> dict[str, object]:
-        with one.begin() as tx:
+    def settings(catalog: Catalog) -> dict[str, object]:
+        with catalog.begin() as tx:
             return {name: tx.exec_driver_sql(f"SHOW {name}").scalar() for name in HOSTILE}
 
-    as_always = settings(catalog)
+    expected = settings(catalog)
     for name, value in HOSTILE.items():
         settings_of_database(name, value)
-    there = Catalog(url)
-    assert settings(there) == as_always
-    with there.begin() as tx:
+    later = Catalog(url)
+    assert settings(later) == expected
+    with later.begin() as tx:
         now, interval, word = tx.exec_driver_sql(
             "SELECT timestamptz '2026-11-30 12:00+00', interval '1 day 2 hours', '日本語 ✓'"
         ).one()
         assert tx.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
-    there.close()
+    later.close()
     assert now == datetime(2026, 11, 30, 12, tzinfo=UTC)
     assert (interval.days, interval.seconds, word) == (1, 7200, "日本語 ✓")
 
 
-def test_options_of_the_url_are_kept_beside_ours(url: str) -> None:
-    there = Catalog(f"{url}?options=-c%20search_path%3Dpg_catalog%20-c%20lock_timeout%3D1s")
-    with there.begin() as tx:
+def test_options_of_the_url_are_kept_and_ours_win(url: str) -> None:
+    catalog = Catalog(f"{url}?options=-c%20search_path%3Dpg_catalog%20-c%20lock_timeout%3D1s")
+    with catalog.begin() as tx:
         assert tx.exec_driver_sql("SHOW search_path").scalar() == "pg_catalog"
         assert tx.exec_driver_sql("SHOW lock_timeout").scalar() == "10s"
-    there.close()
+    catalog.close()
 
 
 class _Refused(Exception):
-    """As psycopg's errors are."""
+    """Has an SQLSTATE, like psycopg's errors."""
 
     def __init__(self, sqlstate: str | None) -> None:
         self.sqlstate = sqlstate
@@ -210,16 +210,16 @@ class _Refused(Exception):
 def test_a_pooler_without_a_server_behind_it_is_an_outage(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, *, is_warm: bool
 ) -> None:
-    """It takes every connection, and ends it at the first statement."""
+    """Such a pooler accepts every connection and closes it at the first statement."""
     if is_warm:
         catalog.ping()
-    whole = psycopg.Connection.execute
+    execute = psycopg.Connection.execute
 
     def ended(self: psycopg.Connection, query: Any, *args: Any, **kwargs: Any) -> Any:
         if query == "BEGIN":
             self.close()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
-        return whole(self, query, *args, **kwargs)
+        return execute(self, query, *args, **kwargs)
 
     with monkeypatch.context() as patched:
         patched.setattr(psycopg.Connection, "execute", ended)
@@ -229,7 +229,7 @@ def test_a_pooler_without_a_server_behind_it_is_an_outage(
     catalog.ping()
 
 
-def test_a_code_goes_before_its_class_and_no_answer_is_an_outage() -> None:
+def test_a_code_takes_precedence_over_its_class_and_no_code_is_an_outage() -> None:
     def outage(sqlstate: str | None) -> Outage | None:
         return outage_of(DBAPIError(None, None, _Refused(sqlstate)))
 

@@ -1,4 +1,4 @@
-"""Lists in pages: every row once, in order, whatever changes in between."""
+"""Lists in pages: every row once, in order, whatever changes between the pages."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "PAGE", 2)
 
 
-def test_images_come_by_name_in_pages(catalog: Catalog) -> None:
+def test_images_are_listed_by_name_in_pages(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in NUMBERS:
             for platform in ("linux/amd64", "linux/arm64"):
@@ -27,14 +27,14 @@ def test_images_come_by_name_in_pages(catalog: Catalog) -> None:
                 given.link(tx, given.image(["base"]), name, platform=platform)
     found = list(pages(catalog, images.listing))
     assert [len(page) for page in found] == [2] * len(NUMBERS)
-    assert [(one.reference, one.platform) for page in found for one in page] == [
+    assert [(image.reference, image.platform) for page in found for image in page] == [
         (f"registry.example/app{number}:1", platform)
         for number in NUMBERS
         for platform in ("linux/amd64", "linux/arm64")
     ]
 
 
-def test_a_list_that_ends_with_a_page_has_no_empty_one(catalog: Catalog) -> None:
+def test_a_list_that_fills_its_last_page_has_no_empty_page(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in range(2):
             given.link(tx, given.image(["base"]), f"registry.example/app{number}:1")
@@ -42,7 +42,7 @@ def test_a_list_that_ends_with_a_page_has_no_empty_one(catalog: Catalog) -> None
     assert list(pages(catalog, pulls.recent)) == []
 
 
-def test_pulls_of_the_same_moment_come_once_each(catalog: Catalog) -> None:
+def test_pulls_of_the_same_time_are_listed_once(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in NUMBERS:
             record(tx, f"pull {number}")
@@ -50,7 +50,7 @@ def test_pulls_of_the_same_moment_come_once_each(catalog: Catalog) -> None:
     assert ids == [f"pull {number}" for number in reversed(NUMBERS)]
 
 
-def test_a_pull_that_comes_while_a_list_is_read_moves_no_other(catalog: Catalog) -> None:
+def test_a_pull_that_is_recorded_while_a_list_is_read_shifts_no_other(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in NUMBERS:
             record(tx, f"pull {number}")
@@ -67,7 +67,7 @@ def fail(tx: Connection, pull_id: str, error_class: str = "Forbidden") -> None:
     ends.fail(tx, pull_id, error_class, None, "No.")
 
 
-def test_failures_that_are_retried_while_they_are_read_are_left_out_once(
+def test_failures_that_are_retried_while_the_list_is_read_are_each_listed_once(
     catalog: Catalog,
 ) -> None:
     with catalog.begin() as tx:
@@ -82,7 +82,7 @@ def test_failures_that_are_retried_while_they_are_read_are_left_out_once(
     assert seen == [f"pull {number}" for number in NUMBERS]
 
 
-def test_what_fails_again_after_a_moment_is_not_of_that_moment(catalog: Catalog) -> None:
+def test_failures_recorded_after_the_given_time_are_left_out(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in NUMBERS:
             fail(tx, f"pull {number}")
@@ -107,13 +107,13 @@ def test_failures_of_some_classes_are_left_out(tx: Connection) -> None:
     assert [pull.id for pull in ends.failed(tx, but=("InvalidReference",))] == ["forbidden"]
 
 
-def test_a_list_is_counted_up_to_a_number(tx: Connection) -> None:
+def test_a_list_is_counted_up_to_a_limit(tx: Connection) -> None:
     for number in NUMBERS:
         record(tx, f"pull {number}")
     assert [pulls.count(tx, most) for most in (3, 5, 9)] == [3, 5, 5]
 
 
-def test_each_layer_that_was_ever_pulled_is_looked_at_once(catalog: Catalog) -> None:
+def test_every_layer_that_was_ever_pulled_is_listed_once(catalog: Catalog) -> None:
     digests = [given.of(f"layer {number}") for number in NUMBERS]
     with catalog.begin() as tx:
         for name in ("one", "two"):
@@ -123,5 +123,6 @@ def test_each_layer_that_was_ever_pulled_is_looked_at_once(catalog: Catalog) -> 
     for page in pages(catalog, audit.pulled_digests):
         with catalog.begin() as tx:
             found += audit.fetched(tx, page)
-    assert [one.digest for one in found] == sorted(map(str, digests))
-    assert {(one.size_bytes, one.bytes_fetched, one.starts) for one in found} == {(100, 120, 2)}
+    assert [layer.digest for layer in found] == sorted(map(str, digests))
+    counts = {(layer.size_bytes, layer.bytes_fetched, layer.starts) for layer in found}
+    assert counts == {(100, 120, 2)}

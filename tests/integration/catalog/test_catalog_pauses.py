@@ -1,4 +1,4 @@
-"""What an operator has paused."""
+"""What an operator has paused, and what goes on after the pause ends."""
 
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 def test_a_pause_is_made_once_and_ended_once(tx: Connection) -> None:
     assert pauses.pause(tx, "registry", HOST)
     assert not pauses.pause(tx, "registry", HOST)
-    assert [(one.scope, one.name) for one in pauses.listing(tx)] == [("registry", HOST)]
+    assert [(pause.scope, pause.name) for pause in pauses.listing(tx)] == [("registry", HOST)]
     assert pauses.resume(tx, "registry", HOST)
     assert not pauses.resume(tx, "registry", HOST)
     assert pauses.listing(tx) == []
@@ -35,37 +35,37 @@ def test_pauses_are_listed_in_the_order_they_were_made(catalog: Catalog) -> None
         with catalog.begin() as tx:
             pauses.pause(tx, scope, name)
     with catalog.begin() as tx:
-        assert [(one.scope, one.name) for one in pauses.listing(tx)] == made
+        assert [(pause.scope, pause.name) for pause in pauses.listing(tx)] == made
 
 
-def test_nothing_else_can_be_paused(catalog: Catalog) -> None:
+def test_no_other_scope_can_be_paused(catalog: Catalog) -> None:
     with pytest.raises(IntegrityError), catalog.begin() as tx:
         pauses.pause(tx, "image", "alpine")
 
 
-def holding(tx: Connection, pull_id: str) -> tuple[str, str] | None:
+def applying(tx: Connection, pull_id: str) -> tuple[str, str] | None:
     found = pauses.of_pull(tx, pull_id)
     return (found.scope, found.name) if found else None
 
 
-def test_a_pause_holds_the_pulls_of_its_scope(tx: Connection) -> None:
+def test_a_pause_applies_to_the_pulls_of_its_scope(tx: Connection) -> None:
     record(tx, "p", requested_by="ci")
     record(tx, "elsewhere", registry=OTHER_HOST)
     for scope, name in (("requester", "ci"), ("registry", HOST), ("fleet", "")):
-        assert holding(tx, "elsewhere") is None
+        assert applying(tx, "elsewhere") is None
         pauses.pause(tx, scope, name)
-        # Of several, the widest.
-        assert holding(tx, "p") == (scope, name)
-    assert holding(tx, "elsewhere") == ("fleet", "")
-    assert holding(tx, "no such pull") is None
+        # Of several pauses, the one with the widest scope.
+        assert applying(tx, "p") == (scope, name)
+    assert applying(tx, "elsewhere") == ("fleet", "")
+    assert applying(tx, "no such pull") is None
 
 
-def test_pulls_of_nobody_can_be_paused(tx: Connection) -> None:
-    record(tx, "of nobody")
-    record(tx, "of somebody", requested_by="ci")
+def test_pulls_without_a_requester_can_be_paused(tx: Connection) -> None:
+    record(tx, "without requester")
+    record(tx, "of ci", requested_by="ci")
     pauses.pause(tx, "requester", "")
-    assert holding(tx, "of nobody") == ("requester", "")
-    assert holding(tx, "of somebody") is None
+    assert applying(tx, "without requester") == ("requester", "")
+    assert applying(tx, "of ci") is None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_pause_says_what_is_paused_and_how_it_ends(
 
 
 def paused_pulls(catalog: Catalog) -> None:
-    """Two under way and one in the line, all told that the fleet is paused."""
+    """Two pulls under way and one that waits for its turn, all with the reason `paused`."""
     with catalog.begin() as tx:
         fetching(tx)
         admitted(tx, "resolving")
@@ -103,7 +103,7 @@ def resume(catalog: Catalog) -> None:
 
 
 def waiting(catalog: Catalog) -> set[str]:
-    """The pulls that are told to wait, or one of whose layers is."""
+    """The pulls that wait, or have a layer that waits."""
     with catalog.begin() as tx:
         found = rows(
             tx,
@@ -114,14 +114,14 @@ def waiting(catalog: Catalog) -> set[str]:
     return {pull_id for (pull_id,) in found}
 
 
-def test_pulls_that_wait_for_the_end_of_a_pause_go_on_at_once(catalog: Catalog) -> None:
+def test_pulls_that_wait_for_the_end_of_a_pause_are_due_at_once(catalog: Catalog) -> None:
     paused_pulls(catalog)
     assert waiting(catalog) == {"p", "resolving", "in line"}
     resume(catalog)
     assert waiting(catalog) == set()
 
 
-def test_the_end_of_a_pause_ends_no_other_wait(catalog: Catalog) -> None:
+def test_the_end_of_a_pause_does_not_end_waits_for_other_reasons(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         fetching(tx)
         pauses.pause(tx, "fleet")
@@ -133,11 +133,11 @@ def test_the_end_of_a_pause_ends_no_other_wait(catalog: Catalog) -> None:
         assert (row(tx), layer(tx)) == before
 
 
-def test_a_resume_that_fails_half_way_keeps_what_it_has_done(
+def test_a_resume_that_fails_halfway_keeps_the_batches_that_succeeded(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused_pulls(catalog)
-    monkeypatch.setattr(pauses, "_AT_ONCE", 1)
+    monkeypatch.setattr(pauses, "_BATCH", 1)
     with catalog.begin() as tx:
         tx.exec_driver_sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -154,7 +154,7 @@ def test_a_resume_that_fails_half_way_keeps_what_it_has_done(
         assert pauses.listing(tx) == []
 
 
-def test_a_resume_waits_for_no_pull_that_is_being_worked_on(catalog: Catalog) -> None:
+def test_a_resume_skips_pulls_that_are_locked(catalog: Catalog) -> None:
     paused_pulls(catalog)
     with catalog.begin() as other:
         assert pulls.lock(other, "p")

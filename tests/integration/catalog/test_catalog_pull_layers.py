@@ -1,4 +1,4 @@
-"""The layers of a pull: what is missing, what was tried, how far it came."""
+"""The layers of a pull: which are missing, their attempts, failures and progress."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_b41_a_repeated_layer_is_counted_once(tx: Connection) -> None:
     assert pull_layers.missing(tx, "p") == 0
 
 
-def test_only_stored_layers_are_not_missing(tx: Connection) -> None:
+def test_a_layer_is_missing_until_it_is_stored(tx: Connection) -> None:
     planned(tx)
     blobs.store_layer(tx, BASE, 100)
     assert pull_layers.missing(tx, "p") == 1
@@ -32,13 +32,13 @@ def test_only_stored_layers_are_not_missing(tx: Connection) -> None:
     assert pull_layers.missing(tx, "p") == 0
 
 
-def test_a_pull_without_layers_misses_none(tx: Connection) -> None:
+def test_a_pull_without_layers_has_no_missing_layers(tx: Connection) -> None:
     planned(tx, [])
     assert pull_layers.missing(tx, "p") == 0
     assert row(tx).bytes_total == 0
 
 
-def test_only_a_byte_further_than_ever_is_progress(tx: Connection) -> None:
+def test_only_a_byte_beyond_all_earlier_attempts_is_progress(tx: Connection) -> None:
     planned(tx)
     reached = [0, 0, 40, 40, 30, 41, 41]
     counts = [pull_layers.count_failure(tx, "p", BASE, at) for at in reached]
@@ -47,7 +47,7 @@ def test_only_a_byte_further_than_ever_is_progress(tx: Connection) -> None:
     assert layer(tx, TOP).failures == 0
 
 
-def test_attempts_and_failures_are_a_pulls_own(tx: Connection) -> None:
+def test_attempts_and_failures_are_counted_per_pull(tx: Connection) -> None:
     planned(tx)
     record(tx, "other")
     plan(tx, pull_id="other")
@@ -65,14 +65,14 @@ def test_bytes_fetched_add_up_over_attempts(tx: Connection) -> None:
     assert (layer(tx, TOP).bytes_fetched, layer(tx, TOP).source) == (3, None)
 
 
-def test_live_bytes_are_those_of_the_pulls_own_registry(tx: Connection) -> None:
+def test_bytes_of_a_layer_are_those_of_the_lease_of_the_pulls_registry(tx: Connection) -> None:
     planned(tx)
     for host, done in ((HOST, 40), ("other.example", 90)):
         reach(tx, done, digest=TOP, registry=host)
     assert [found.bytes_done for found in pull_layers.of_pull(tx, "p", HOST)] == [0, 40]
 
 
-def test_bytes_done_are_stored_layers_and_live_bytes(tx: Connection) -> None:
+def test_bytes_done_sum_up_stored_layers_and_leases(tx: Connection) -> None:
     planned(tx)
     blobs.store_layer(tx, BASE, 100)
     reach(tx, 40, digest=TOP)
@@ -80,7 +80,7 @@ def test_bytes_done_are_stored_layers_and_live_bytes(tx: Connection) -> None:
     assert row(tx).bytes_done == 140
 
 
-def test_progress_waits_for_nobody_who_holds_the_pull(catalog: Catalog) -> None:
+def test_refreshing_bytes_done_skips_a_locked_pull(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         planned(tx)
         blobs.store_layer(tx, BASE, 100)
@@ -112,14 +112,14 @@ def test_a_layers_urls_and_claims_are_read_back(tx: Connection) -> None:
     assert pull_layers.get(tx, "p", TOP, HOST) is None
 
 
-def test_a_layer_another_pull_stored_is_not_this_pulls_claim(tx: Connection) -> None:
+def test_a_stored_blob_does_not_change_the_size_that_a_pull_claims(tx: Connection) -> None:
     planned(tx)
     blobs.store_layer(tx, BASE, 1)
     assert layer(tx).size_bytes == 100
     assert blobs.stored(tx, [BASE]) == {BASE: 1}
 
 
-def test_a_layer_tells_who_is_at_work_on_it_and_for_whom(tx: Connection) -> None:
+def test_a_layer_shows_the_owner_and_the_pull_of_its_live_lease(tx: Connection) -> None:
     planned(tx)
     reach(tx, 40, owner="worker", pull_id="leader")
     assert (layer(tx).owner, layer(tx).leader) == ("worker", "leader")

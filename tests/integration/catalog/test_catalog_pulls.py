@@ -14,7 +14,7 @@ from tests.integration.catalog.given_pulls import BASE, HOST, TOP, layer, plan, 
 pytestmark = pytest.mark.integration
 
 
-def test_the_newest_pulls_come_first(catalog: Catalog) -> None:
+def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
     for name in ("a", "b", "c"):
         with catalog.begin() as tx:
             record(tx, name)
@@ -31,10 +31,10 @@ def test_an_unknown_pull_is_none(tx: Connection) -> None:
     assert pulls.count_failure(tx, "p") == 0
 
 
-# The way
+# From queued to complete or failed
 
 
-def test_starting_counts_attempts_and_keeps_the_first_time(catalog: Catalog) -> None:
+def test_starting_counts_attempts_and_keeps_the_first_start_time(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, platform=None)
         first = pulls.start(tx, "p", "linux/arm64")
@@ -58,7 +58,7 @@ def test_a_plan_lists_distinct_layers_in_manifest_order(tx: Connection) -> None:
     assert pull_layers.missing(tx, "p") == 3
 
 
-def test_planning_again_makes_a_new_generation_and_forgets_no_attempt(tx: Connection) -> None:
+def test_planning_again_makes_a_new_generation_and_keeps_the_attempts(tx: Connection) -> None:
     planned(tx)
     pull_layers.begin(tx, "p", BASE)
     assert plan(tx) == 2
@@ -91,7 +91,7 @@ def test_the_first_cause_of_a_failure_wins(tx: Connection) -> None:
     assert pull.finished_at is not None
 
 
-def test_of_many_failures_at_once_one_is_the_cause(catalog: Catalog) -> None:
+def test_of_concurrent_failures_one_is_the_cause(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx)
     won: list[str] = []
@@ -124,7 +124,7 @@ MOVES: dict[str, Callable[[Connection], object]] = {
 
 @pytest.mark.parametrize("state", FINAL_STATES)
 @pytest.mark.parametrize("move", MOVES)
-def test_final_is_final(tx: Connection, state: str, move: str) -> None:
+def test_no_statement_changes_a_pull_that_has_ended(tx: Connection, state: str, move: str) -> None:
     record(tx)
     tx.exec_driver_sql(f"UPDATE pulls SET state = '{state}', finished_at = now()")
     before = given.rows(tx, "SELECT * FROM pulls")
@@ -133,7 +133,7 @@ def test_final_is_final(tx: Connection, state: str, move: str) -> None:
     assert pull_layers.of_pull(tx, "p", HOST) == []
 
 
-def test_a_pull_is_answered_once_and_only_at_its_end(catalog: Catalog) -> None:
+def test_a_pull_is_answered_once_and_only_after_its_end(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx)
         ends.answered(tx, "p")
@@ -146,7 +146,7 @@ def test_a_pull_is_answered_once_and_only_at_its_end(catalog: Catalog) -> None:
         assert row(tx).answered_at == first is not None
 
 
-def test_the_states_are_the_contracts() -> None:
+def test_the_states_are_those_of_the_contract() -> None:
     assert OPEN_STATES == ("queued", "resolving", "fetching", "linking")
     assert FINAL_STATES == ("complete", "failed", "cancelled")
 
@@ -154,7 +154,7 @@ def test_the_states_are_the_contracts() -> None:
 # Waiting and failing
 
 
-def test_a_waiting_pull_says_for_what_and_until_when(tx: Connection) -> None:
+def test_a_waiting_pull_has_a_cause_a_detail_and_a_time(tx: Connection) -> None:
     record(tx)
     pulls.wait(tx, "p", "rate_limit", 60, "The registry asked for a minute.")
     waiting = row(tx).waiting_for
@@ -170,14 +170,14 @@ def test_a_waiting_pull_says_for_what_and_until_when(tx: Connection) -> None:
     assert given.rows(tx, "SELECT waiting_for IS NULL, not_before FROM pulls") == [(True, None)]
 
 
-def test_a_pulls_failures_in_a_row_end_with_a_plan(tx: Connection) -> None:
+def test_a_plan_resets_the_failures_of_a_pull(tx: Connection) -> None:
     record(tx)
     assert [pulls.count_failure(tx, "p") for _ in range(3)] == [1, 2, 3]
     plan(tx)
     assert pulls.count_failure(tx, "p") == 1
 
 
-def test_a_failed_pull_tells_the_attempts_of_its_hardest_step(tx: Connection) -> None:
+def test_a_failed_pull_reports_the_attempts_of_its_most_attempted_step(tx: Connection) -> None:
     planned(tx)
     for _ in range(4):
         pull_layers.begin(tx, "p", TOP)

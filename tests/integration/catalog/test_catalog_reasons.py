@@ -1,4 +1,4 @@
-"""What a pull waits for: every cause of the contract, with a detail and a time to come."""
+"""Why a pull waits: every cause of the contract, with a detail and a time."""
 
 import pytest
 
@@ -38,21 +38,21 @@ NO_PULL_WORKER = ("no_worker", "no worker consumes towline.pulls")
 
 
 def step(tx: Connection) -> None:
-    """Somebody resolves or links the pull."""
-    assert step_leases.take(tx, step_leases.of_pull("p"), "somebody", 30) is not None
+    """A worker resolves or links the pull."""
+    assert step_leases.take(tx, step_leases.of_pull("p"), "worker", 30) is not None
 
 
 # Before the plan
 
 
-def test_who_is_not_admitted_waits_for_its_turn(tx: Connection) -> None:
+def test_a_pull_that_is_not_admitted_waits_for_its_turn(tx: Connection) -> None:
     record(tx)
-    assert why(tx) == ("turn", "others are before it")
-    # More workers would not make it its turn.
-    assert why(tx, no_pull_worker=True) == ("turn", "others are before it")
+    assert why(tx) == ("turn", "other pulls come first")
+    # More workers would not admit it.
+    assert why(tx, no_pull_worker=True) == ("turn", "other pulls come first")
 
 
-def test_who_stands_in_the_line_of_a_registry_that_asked_to_wait_says_until_when(
+def test_a_waiting_pull_whose_registry_asked_to_wait_has_its_detail_and_time(
     tx: Connection,
 ) -> None:
     record(tx)
@@ -61,15 +61,15 @@ def test_who_stands_in_the_line_of_a_registry_that_asked_to_wait_says_until_when
     assert why(tx) == ("rate_limit", "Too many requests.")
     same = "(waiting_for->>'until')::timestamptz = registry_holds.until"
     assert rows(tx, f"SELECT {same} FROM pulls, registry_holds WHERE id = 'p'") == [(True,)]
-    assert why(tx, "elsewhere") == ("turn", "others are before it")
+    assert why(tx, "elsewhere") == ("turn", "other pulls come first")
     pauses.pause(tx, "registry", HOST)
     assert why(tx)[0] == "paused"
     pauses.resume(tx, "registry", HOST)
     tx.exec_driver_sql("UPDATE registry_holds SET until = now() - interval '1 second'")
-    assert why(tx) == ("turn", "others are before it")
+    assert why(tx) == ("turn", "other pulls come first")
 
 
-def test_a_pull_that_was_sent_back_to_the_line_keeps_its_reason(tx: Connection) -> None:
+def test_a_pull_that_went_back_to_waiting_keeps_its_reason(tx: Connection) -> None:
     record(tx)
     pulls.wait(tx, "p", "rate_limit", 3600, "It was said.")
     assert why(tx) == ("rate_limit", "It was said.")
@@ -83,7 +83,7 @@ def test_an_admitted_pull_waits_in_the_queue_or_for_a_worker(tx: Connection) -> 
     assert why(tx) is None
 
 
-def test_without_a_worker_the_sick_node_that_would_be_one_says_why(tx: Connection) -> None:
+def test_without_a_worker_the_reason_names_the_sick_node(tx: Connection) -> None:
     admitted(tx)
     for name, reason in (("a", None), ("b", "It can start no more threads."), ("c", "Other.")):
         nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
@@ -96,7 +96,7 @@ def test_without_a_worker_the_sick_node_that_would_be_one_says_why(tx: Connectio
 
 
 @pytest.mark.parametrize("cause", ["rate_limit", "backoff", "space"])
-def test_a_step_that_has_to_run_again_says_why(tx: Connection, cause: str) -> None:
+def test_the_reason_of_a_step_that_has_to_run_again_is_kept(tx: Connection, cause: str) -> None:
     admitted(tx)
     pulls.start(tx, "p", "linux/amd64")
     pulls.wait(tx, "p", cause, 3600, "It was said.")
@@ -108,12 +108,12 @@ def test_a_step_that_has_to_run_again_says_why(tx: Connection, cause: str) -> No
 # Fetching
 
 
-def test_a_pull_whose_layers_are_fetched_for_it_waits_for_nothing(tx: Connection) -> None:
+def test_a_pull_with_a_layer_that_is_fetched_for_it_does_not_wait(tx: Connection) -> None:
     fetching(tx, digests=[BASE, TOP])
     assert why(tx) == IN_QUEUE
     reach(tx, 40)
     assert why(tx) is None
-    # One that waits does not keep the other from moving.
+    # A layer that waits does not hide the layer that is fetched.
     pull_layers.wait(tx, "p", TOP, "backoff", 60, "later")
     pulls.say(tx, "p", "backoff", 60, "later")
     assert why(tx) is None
@@ -125,7 +125,7 @@ def test_layers_in_the_queue_wait_for_their_turn_or_for_a_worker(tx: Connection)
     assert why(tx, no_layer_worker=True) == NO_LAYER_WORKER
 
 
-def test_a_released_or_expired_lease_moves_nothing(tx: Connection) -> None:
+def test_a_released_or_expired_lease_does_not_count_as_progress(tx: Connection) -> None:
     fetching(tx)
     leases.release(tx, HOST, BASE, reach(tx, 40), 40)
     assert why(tx) == IN_QUEUE
@@ -134,7 +134,7 @@ def test_a_released_or_expired_lease_moves_nothing(tx: Connection) -> None:
     assert why(tx) == IN_QUEUE
 
 
-def test_who_waits_for_another_pull_names_it(tx: Connection) -> None:
+def test_a_pull_that_waits_for_the_lease_of_another_pull_names_it(tx: Connection) -> None:
     fetching(tx, digests=[BASE, TOP])
     reach(tx, 40, pull_id="leader")
     assert why(tx) == ("pull", "leader")
@@ -142,28 +142,30 @@ def test_who_waits_for_another_pull_names_it(tx: Connection) -> None:
     assert why(tx) == IN_QUEUE
 
 
-def test_who_follows_a_message_of_another_pull_names_that_pull(tx: Connection) -> None:
+def test_a_pull_that_follows_the_messages_of_another_pull_names_it(tx: Connection) -> None:
     fetching(tx, "leader", [BASE, TOP])
     follow(tx, "follower", [BASE, TOP])
     assert why(tx, "leader") == IN_QUEUE
     assert why(tx, "follower") == ("pull", "leader")
     assert why(tx, "follower", no_layer_worker=True) == NO_LAYER_WORKER
-    # Its message went to another pull, and then nowhere.
+    # Another pull sends the messages, and then no pull does.
     ends.cancel(tx, "leader", "Enough.")
-    fetching(tx, "heir", [BASE, TOP])
-    assert why(tx, "follower") == ("pull", "heir")
-    ends.cancel(tx, "heir", "Enough.")
+    fetching(tx, "another", [BASE, TOP])
+    assert why(tx, "follower") == ("pull", "another")
+    ends.cancel(tx, "another", "Enough.")
     assert why(tx, "follower") == IN_QUEUE
 
 
-def test_who_follows_one_layer_and_has_sent_another_waits_for_its_turn(tx: Connection) -> None:
+def test_a_pull_that_has_a_message_and_follows_for_another_layer_waits_for_its_turn(
+    tx: Connection,
+) -> None:
     fetching(tx, "leader")
     follow(tx, "p", [BASE, TOP])
     assert why(tx) == IN_QUEUE
 
 
 @pytest.mark.parametrize("cause", ["rate_limit", "backoff", "space", "turn"])
-def test_a_layer_that_waits_says_why(tx: Connection, cause: str) -> None:
+def test_the_reason_of_a_waiting_layer_is_shown_on_the_pull(tx: Connection, cause: str) -> None:
     fetching(tx)
     pull_layers.wait(tx, "p", BASE, cause, 20, "It was said.")
     assert why(tx) == (cause, "It was said.")
@@ -171,14 +173,14 @@ def test_a_layer_that_waits_says_why(tx: Connection, cause: str) -> None:
     assert rows(tx, f"SELECT {same} FROM pulls, pull_layers") == [(True,)]
 
 
-def test_of_layers_that_wait_the_one_that_goes_on_first_says_why(tx: Connection) -> None:
+def test_of_several_waiting_layers_the_reason_of_the_earliest_is_shown(tx: Connection) -> None:
     fetching(tx, digests=[BASE, TOP])
     pull_layers.wait(tx, "p", BASE, "rate_limit", 3600, "In an hour.")
     pull_layers.wait(tx, "p", TOP, "backoff", 120, "In two minutes.")
     assert why(tx) == ("backoff", "In two minutes.")
 
 
-def test_a_layer_whose_time_has_come_waits_in_the_queue_or_for_a_worker(tx: Connection) -> None:
+def test_a_layer_whose_time_has_passed_waits_in_the_queue_or_for_a_worker(tx: Connection) -> None:
     fetching(tx)
     pull_layers.wait(tx, "p", BASE, "backoff", -1, "a moment ago")
     assert why(tx) == IN_QUEUE
@@ -199,7 +201,7 @@ def test_a_whole_pull_waits_for_its_link_or_for_a_worker(tx: Connection) -> None
     assert why(tx) is None
 
 
-def test_a_link_that_has_to_run_again_says_why(tx: Connection) -> None:
+def test_the_reason_of_a_link_that_has_to_run_again_is_kept(tx: Connection) -> None:
     fetching(tx)
     blobs.store_layer(tx, BASE, 100)
     for _ in ("fetching", "linking"):
@@ -211,11 +213,11 @@ def test_a_link_that_has_to_run_again_says_why(tx: Connection) -> None:
 # Pauses
 
 
-def test_the_paused_say_what_is_paused_and_how_it_ends(tx: Connection) -> None:
+def test_the_reason_of_a_paused_pull_is_the_sentence_of_the_pause(tx: Connection) -> None:
     fetching(tx, requested_by="ci")
     for scope, name in (("requester", "ci"), ("registry", HOST), ("fleet", "")):
         pauses.pause(tx, scope, name)
-        (pause,) = (one for one in pauses.listing(tx) if one.scope == scope)
+        (pause,) = (pause for pause in pauses.listing(tx) if pause.scope == scope)
         assert why(tx) == ("paused", pause.sentence)
     for scope, name in (("requester", "ci"), ("registry", HOST), ("fleet", "")):
         assert why(tx)[0] == "paused"
@@ -223,7 +225,7 @@ def test_the_paused_say_what_is_paused_and_how_it_ends(tx: Connection) -> None:
     assert why(tx) == IN_QUEUE
 
 
-def test_what_no_worker_can_say_is_said_of_the_paused_in_every_state(tx: Connection) -> None:
+def test_pulls_of_every_state_wait_for_the_end_of_a_pause(tx: Connection) -> None:
     record(tx, "queued")
     admitted(tx, "resolving")
     pulls.start(tx, "resolving", "linux/amd64")

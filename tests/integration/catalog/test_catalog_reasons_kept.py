@@ -1,4 +1,4 @@
-"""What a round of reasons leaves as it is, and the bytes that it brings up to date."""
+"""Which rows a round of reasons leaves unwritten, and the bytes that it updates."""
 
 import pytest
 
@@ -32,8 +32,8 @@ from tests.integration.catalog.given_reasons import refresh, versions, why
 pytestmark = pytest.mark.integration
 
 
-def one_of_each(tx: Connection) -> None:
-    """Pulls that wait for this and that, and one that moves."""
+def pulls_with_every_reason(tx: Connection) -> None:
+    """Pulls that wait for different reasons, and one that is being fetched."""
     record(tx, "turn")
     admitted(tx, "backoff")
     pulls.wait(tx, "backoff", "backoff", 120, "later")
@@ -45,9 +45,9 @@ def one_of_each(tx: Connection) -> None:
     pull_layers.wait(tx, "limited", TOP, "rate_limit", 120, "later")
 
 
-def test_nothing_is_rewritten_when_nothing_has_changed(catalog: Catalog) -> None:
+def test_no_row_is_rewritten_when_nothing_has_changed(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        one_of_each(tx)
+        pulls_with_every_reason(tx)
         refresh(tx)
         before = versions(tx)
     with catalog.begin() as tx:
@@ -66,7 +66,7 @@ HELD = "held"
     "paused",
     [None, ("fleet", ""), ("registry", HOST), ("requester", "ci"), ("requester", ""), (HELD, HOST)],
 )
-def test_what_has_come_a_moment_ago_and_has_to_wait_has_its_reason_already(
+def test_a_new_pull_that_has_to_wait_is_recorded_with_its_reason(
     catalog: Catalog, paused: tuple[str, str] | None
 ) -> None:
     place = {"registry": HOST, "repository": REPOSITORY}
@@ -75,7 +75,7 @@ def test_what_has_come_a_moment_ago_and_has_to_wait_has_its_reason_already(
             registry_holds.hold(tx, HOST, 3600, "Too many requests.")
         elif paused:
             pauses.pause(tx, *paused)
-        # Somebody stands in the line, so that it is nobody's turn.
+        # A pull waits already, so later pulls are not admitted at once.
         record(tx, "first")
         refresh(tx)
         for requester in ("ci", None):
@@ -89,15 +89,15 @@ def test_what_has_come_a_moment_ago_and_has_to_wait_has_its_reason_already(
         assert versions(tx) == before
 
 
-def test_a_reason_whose_time_is_over_gets_a_new_one(tx: Connection) -> None:
+def test_a_reason_whose_time_has_passed_gets_a_new_time(tx: Connection) -> None:
     record(tx)
     refresh(tx)
     past = """jsonb_set(waiting_for, '{until}', to_jsonb(now() - interval '1 s'))"""
     change(tx, "p", f"waiting_for = {past}")
-    assert why(tx) == ("turn", "others are before it")
+    assert why(tx) == ("turn", "other pulls come first")
 
 
-def test_rows_that_somebody_works_on_are_left_for_the_next_time(catalog: Catalog) -> None:
+def test_locked_rows_are_left_for_the_next_round(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         fetching(tx, "locked")
         fetching(tx, "free")
@@ -112,7 +112,7 @@ def test_rows_that_somebody_works_on_are_left_for_the_next_time(catalog: Catalog
         assert (why(tx, "locked"), row(tx, "locked").bytes_done) == (("pull", "another"), 40)
 
 
-def test_what_has_ended_is_never_given_a_reason(catalog: Catalog) -> None:
+def test_a_pull_that_has_ended_never_gets_a_reason(catalog: Catalog) -> None:
     pull_ids = [f"pull {number}" for number in range(150)]
     with catalog.begin() as tx:
         for pull_id in pull_ids:
@@ -125,7 +125,7 @@ def test_what_has_ended_is_never_given_a_reason(catalog: Catalog) -> None:
 
     def explain() -> None:
         for number in range(60):
-            # Each round has something else to say.
+            # The reason changes with every round.
             with catalog.begin() as tx:
                 refresh(tx, no_pull_worker=number % 2 == 0)
 
@@ -137,7 +137,7 @@ def test_what_has_ended_is_never_given_a_reason(catalog: Catalog) -> None:
 # Bytes
 
 
-def test_the_bytes_of_who_waits_follow_the_lease_of_who_leads(tx: Connection) -> None:
+def test_the_bytes_of_a_follower_are_those_of_the_lease_it_waits_for(tx: Connection) -> None:
     fetching(tx, "leader", [BASE, TOP])
     fetching(tx, "joined", [BASE])
     fetching(tx, "elsewhere", [BASE], registry=OTHER_HOST)
@@ -149,7 +149,7 @@ def test_the_bytes_of_who_waits_follow_the_lease_of_who_leads(tx: Connection) ->
         assert done == [reached, reached, 0]
 
 
-def test_stored_layers_count_whole(tx: Connection) -> None:
+def test_stored_layers_count_with_their_full_size(tx: Connection) -> None:
     fetching(tx, digests=[BASE, TOP])
     blobs.store_layer(tx, BASE, 100)
     reach(tx, 40, digest=TOP)

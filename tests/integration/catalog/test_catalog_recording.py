@@ -1,4 +1,4 @@
-"""Pulls are recorded as they were asked for, once."""
+"""Recording pulls: once per id, as they were requested."""
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -13,7 +13,7 @@ from tests.integration.catalog.given_pulls import HOST, record, row
 pytestmark = pytest.mark.integration
 
 
-def test_a_recorded_pull_is_queued_as_it_was_asked_for(tx: Connection) -> None:
+def test_a_recorded_pull_is_queued_as_it_was_requested(tx: Connection) -> None:
     new = NewPull(
         "p", TAG, None, "if-missing", 9, "ci", {"team": "a"}, "an older one", HOST, "team/app"
     )
@@ -27,7 +27,7 @@ def test_a_recorded_pull_is_queued_as_it_was_asked_for(tx: Connection) -> None:
     assert (pull.admitted_at, pull.deadline_at) == (None, None)
 
 
-def test_a_recorded_pull_waits_for_its_turn_and_says_so(tx: Connection) -> None:
+def test_a_recorded_pull_has_the_reason_that_it_waits_for_its_turn(tx: Connection) -> None:
     waiting = record(tx).waiting_for
     assert waiting is not None
     assert (waiting["cause"], set(waiting)) == ("turn", {"cause", "until", "detail"})
@@ -35,7 +35,7 @@ def test_a_recorded_pull_waits_for_its_turn_and_says_so(tx: Connection) -> None:
     assert given.rows(tx, f"SELECT {future} FROM pulls") == [(True,)]
 
 
-def test_a_deadline_is_counted_from_the_databases_clock(tx: Connection) -> None:
+def test_a_deadline_is_counted_by_the_databases_clock(tx: Connection) -> None:
     record(tx, deadline_seconds=60)
     span = "deadline_at - created_at BETWEEN interval '60 s' AND interval '61 s'"
     assert given.rows(tx, f"SELECT {span} FROM pulls") == [(True,)]
@@ -47,7 +47,7 @@ def test_the_same_id_is_one_pull_and_the_first_arguments_win(tx: Connection) -> 
     assert (again.reference, again.platform, again.priority) == (TAG, PLATFORM, 5)
 
 
-def test_one_id_sent_many_times_at_once_is_one_pull(catalog: Catalog) -> None:
+def test_an_id_that_is_sent_many_times_at_once_is_one_pull(catalog: Catalog) -> None:
     seen: list[Pull] = []
 
     def send(number: int) -> None:
@@ -63,13 +63,11 @@ def test_one_id_sent_many_times_at_once_is_one_pull(catalog: Catalog) -> None:
     [NewPull("x" * 156, TAG, None), NewPull("p", TAG, None, priority=10)],
     ids=["id", "priority"],
 )
-def test_what_the_contract_does_not_allow_the_table_does_not_hold(
-    catalog: Catalog, new: NewPull
-) -> None:
+def test_the_table_refuses_what_the_contract_does_not_allow(catalog: Catalog, new: NewPull) -> None:
     with pytest.raises(IntegrityError), catalog.begin() as tx:
         pulls.record(tx, new)
 
 
-def test_the_longest_id_is_held(tx: Connection) -> None:
+def test_the_longest_allowed_id_is_stored(tx: Connection) -> None:
     record(tx, "é" * 155)
     assert row(tx, "é" * 155).state == "queued"

@@ -1,4 +1,4 @@
-"""Layers that nobody fetches, and by whom they could be."""
+"""Layers that no worker fetches, and the pull that each should be fetched for."""
 
 from collections.abc import Callable
 
@@ -25,12 +25,12 @@ def due(tx: Connection, lease_seconds: float = SHORT) -> list[DueLayer]:
     return recovery.layers(tx, recovery.under_way(tx), lease_seconds)
 
 
-def test_a_layer_that_nobody_fetches_is_due(tx: Connection) -> None:
+def test_a_layer_without_a_lease_is_due(tx: Connection) -> None:
     fetching(tx)
     assert due(tx) == [DueLayer(HOST, "p", BASE, 1)]
 
 
-def test_only_what_the_pulls_of_the_page_want_is_due(tx: Connection) -> None:
+def test_only_layers_that_pulls_of_the_page_want_are_due(tx: Connection) -> None:
     fetching(tx, "a", [BASE])
     fetching(tx, "b", [BASE, TOP])
     fetching(tx, "elsewhere", [BASE], registry=OTHER_HOST)
@@ -40,8 +40,8 @@ def test_only_what_the_pulls_of_the_page_want_is_due(tx: Connection) -> None:
 
 
 # What keeps a layer from being due.
-EXCUSES: dict[str, Callable[[Connection], object]] = {
-    "a living lease": lambda tx: reach(tx, 0),
+NOT_DUE: dict[str, Callable[[Connection], object]] = {
+    "a live lease": lambda tx: reach(tx, 0),
     "a lease for another pull": lambda tx: reach(tx, 0, pull_id="another"),
     "a paused fleet": lambda tx: pauses.pause(tx, "fleet"),
     "a paused registry": lambda tx: pauses.pause(tx, "registry", HOST),
@@ -53,16 +53,16 @@ EXCUSES: dict[str, Callable[[Connection], object]] = {
 }
 
 
-@pytest.mark.parametrize("excuse", EXCUSES)
-def test_a_layer_is_not_due_with(tx: Connection, excuse: str) -> None:
+@pytest.mark.parametrize("circumstance", NOT_DUE)
+def test_a_layer_is_not_due_with(tx: Connection, circumstance: str) -> None:
     fetching(tx, requested_by="ci")
     assert due(tx)
-    EXCUSES[excuse](tx)
+    NOT_DUE[circumstance](tx)
     assert due(tx) == []
 
 
-# What does not.
-NO_EXCUSES: dict[str, Callable[[Connection], object]] = {
+# What does not keep a layer from being due.
+DUE: dict[str, Callable[[Connection], object]] = {
     "a lease of another registry": lambda tx: reach(tx, 0, registry=OTHER_HOST),
     "a lease on another layer": lambda tx: reach(tx, 0, digest=TOP),
     "a released lease": lambda tx: leases.release(tx, HOST, BASE, taken(tx).fence, 0),
@@ -73,14 +73,16 @@ NO_EXCUSES: dict[str, Callable[[Connection], object]] = {
 }
 
 
-@pytest.mark.parametrize("circumstance", NO_EXCUSES)
+@pytest.mark.parametrize("circumstance", DUE)
 def test_a_layer_is_due_in_spite_of(tx: Connection, circumstance: str) -> None:
     fetching(tx, requested_by="ci")
-    NO_EXCUSES[circumstance](tx)
+    DUE[circumstance](tx)
     assert [layer.pull_id for layer in due(tx)] == ["p"]
 
 
-def test_a_lease_that_expired_is_nobodys_unless_the_database_was_away(tx: Connection) -> None:
+def test_a_layer_with_an_expired_lease_is_due_unless_the_server_has_just_started(
+    tx: Connection,
+) -> None:
     fetching(tx)
     taken(tx)
     expire(tx)
@@ -90,13 +92,13 @@ def test_a_lease_that_expired_is_nobodys_unless_the_database_was_away(tx: Connec
     assert 0 <= silent_seconds <= 90
 
 
-def test_a_pull_that_waits_for_space_sends_nothing(tx: Connection) -> None:
+def test_no_layer_of_a_pull_that_waits_for_space_is_due(tx: Connection) -> None:
     record(tx)
     list_layers(tx)
     assert due(tx) == []
 
 
-def test_there_is_one_row_a_registry_and_digest_with_the_best_pull(
+def test_there_is_one_due_layer_per_registry_and_digest_with_its_best_pull(
     tx: Connection,
 ) -> None:
     fetching(tx, "young", [BASE, TOP])
@@ -110,7 +112,7 @@ def test_there_is_one_row_a_registry_and_digest_with_the_best_pull(
     ]
 
 
-def test_who_waits_or_is_paused_is_not_the_best_pull(tx: Connection) -> None:
+def test_a_pull_that_waits_or_is_paused_is_not_the_best_pull(tx: Connection) -> None:
     fetching(tx, "plain")
     fetching(tx, "in backoff", priority=9)
     pull_layers.wait(tx, "in backoff", BASE, "backoff", 60, "later")

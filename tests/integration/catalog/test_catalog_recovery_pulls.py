@@ -1,4 +1,4 @@
-"""Pulls that nobody is at work on, and ends that nobody was told of."""
+"""Pulls that no worker works on, and ended pulls without an answer."""
 
 from collections.abc import Callable
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.integration
 
 
 def step(tx: Connection) -> None:
-    """Somebody resolves or links the pull."""
-    step_leases.take(tx, step_leases.of_pull("p"), "somebody", 30)
+    """A worker resolves or links the pull."""
+    step_leases.take(tx, step_leases.of_pull("p"), "worker", 30)
 
 
 def dead_step(tx: Connection) -> None:
@@ -45,7 +45,7 @@ def links(tx: Connection) -> list[DuePull]:
 
 Change = Callable[[Connection], object]
 BUSY: dict[str, Change] = {
-    "a living step": step,
+    "a live step": step,
     "a time to come": lambda tx: pulls.wait(tx, "p", "backoff", 60, "later"),
     "an end": lambda tx: ends.cancel(tx, "p", "Enough."),
 }
@@ -65,7 +65,7 @@ CIRCUMSTANCES: dict[str, Change] = BUSY | IDLE | PAUSED
 # Pages
 
 
-def test_pulls_under_way_come_page_by_page_and_those_in_the_line_likewise(
+def test_admitted_and_waiting_pulls_are_listed_page_by_page(
     tx: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "BATCH", 2)
@@ -84,7 +84,7 @@ def test_pulls_under_way_come_page_by_page_and_those_in_the_line_likewise(
     assert recovery.in_line(tx, "line 2") == ["line 3"]
 
 
-def test_layers_with_a_message_come_page_by_page(
+def test_layers_with_a_message_are_listed_page_by_page(
     tx: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "BATCH", 3)
@@ -97,7 +97,7 @@ def test_layers_with_a_message_come_page_by_page(
     assert recovery.with_message(tx, sent[3]) == []
 
 
-def test_a_pull_whose_layer_has_waited_long_enough_is_looked_at_for_a_minute(
+def test_a_pull_whose_layer_has_waited_long_enough_is_listed_for_a_minute(
     tx: Connection,
 ) -> None:
     for pull_id, seconds in (("later", 60.0), ("now", -1.0), ("long ago", -3600.0)):
@@ -123,7 +123,9 @@ def test_a_coordinator_is_due_in_spite_of(tx: Connection, circumstance: str) -> 
     assert [(due.id, due.generation) for due in coordinators(tx)] == [("p", 0)]
 
 
-def test_admitted_pulls_without_a_plan_are_due_the_most_urgent_first(tx: Connection) -> None:
+def test_admitted_pulls_without_a_plan_are_due_in_order_of_priority_and_age(
+    tx: Connection,
+) -> None:
     record(tx, "not admitted", priority=9)
     fetching(tx, "planned", priority=9)
     admitted(tx, "young")
@@ -133,7 +135,7 @@ def test_admitted_pulls_without_a_plan_are_due_the_most_urgent_first(tx: Connect
     assert [due.id for due in coordinators(tx)] == ["urgent", "old", "young"]
 
 
-def test_what_is_due_tells_how_long_its_owner_has_been_silent(tx: Connection) -> None:
+def test_a_due_pull_shows_how_long_its_last_owner_has_been_silent(tx: Connection) -> None:
     admitted(tx)
     assert [due.silent_seconds for due in coordinators(tx)] == [None]
     dead_step(tx)
@@ -173,7 +175,7 @@ def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> Non
     assert "p" in {due.id for due in links(tx)}
 
 
-def test_of_whole_pulls_of_one_image_one_is_due(tx: Connection) -> None:
+def test_of_whole_pulls_of_the_same_image_the_best_is_due(tx: Connection) -> None:
     for pull_id, minutes in (("young", 1), ("old", 9)):
         fetching(tx, pull_id, age_minutes=minutes)
     fetching(tx, "another", platform="linux/arm64")
@@ -181,7 +183,7 @@ def test_of_whole_pulls_of_one_image_one_is_due(tx: Connection) -> None:
     assert [due.id for due in links(tx)] == ["old", "another"]
 
 
-def test_the_registries_of_pulls_are_told(tx: Connection) -> None:
+def test_registries_of_pulls_leave_out_pulls_without_one(tx: Connection) -> None:
     record(tx, "a")
     record(tx, "b", registry=OTHER_HOST)
     record(tx, "unreadable", registry=None, repository=None)
@@ -192,7 +194,7 @@ def test_the_registries_of_pulls_are_told(tx: Connection) -> None:
 # Claims
 
 
-def test_of_two_claims_at_once_one_wins(catalog: Catalog) -> None:
+def test_of_several_claims_at_once_one_wins(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         admitted(tx)
         (due,) = coordinators(tx)
@@ -205,11 +207,11 @@ def test_of_two_claims_at_once_one_wins(catalog: Catalog) -> None:
     together([claim] * 6)
     with catalog.begin() as tx:
         pull = row(tx)
-        assert [one for one in claims if one] == [pull.reference]
+        assert [claimed for claimed in claims if claimed] == [pull.reference]
         assert (pull.generation, pull.dispatched_at is not None) == (due.generation + 1, True)
 
 
-def test_what_has_ended_cannot_be_claimed(tx: Connection) -> None:
+def test_a_pull_that_has_ended_cannot_be_claimed(tx: Connection) -> None:
     admitted(tx)
     ends.cancel(tx, "p", "Enough.")
     assert recovery.claim(tx, DuePull("p", 0)) is None
@@ -226,24 +228,24 @@ def end(tx: Connection, pull_id: str, seconds_ago: int, *, answered: bool = Fals
     change(tx, pull_id, f"finished_at = now() - interval '{seconds_ago} seconds'")
 
 
-def test_whoever_ended_some_time_ago_and_was_not_told_is_unanswered(tx: Connection) -> None:
+def test_a_pull_that_ended_some_time_ago_without_an_answer_is_unanswered(tx: Connection) -> None:
     record(tx, "open")
     end(tx, "just now", 0)
     end(tx, "long ago", 60)
-    end(tx, "lately", 5)
-    end(tx, "told", 60, answered=True)
-    assert recovery.unanswered(tx, 3) == ["long ago", "lately"]
+    end(tx, "recently", 5)
+    end(tx, "answered", 60, answered=True)
+    assert recovery.unanswered(tx, 3) == ["long ago", "recently"]
 
 
-def test_only_those_who_ended_lately_are_answered_once_more(tx: Connection) -> None:
-    end(tx, "lately", 60, answered=True)
+def test_only_answers_of_pulls_that_ended_recently_are_forgotten(tx: Connection) -> None:
+    end(tx, "recently", 60, answered=True)
     end(tx, "never answered", 60)
     end(tx, "yesterday", 86400, answered=True)
     assert recovery.forget_answers(tx, 3600) == 1
-    assert set(recovery.unanswered(tx, 3)) == {"lately", "never answered"}
+    assert set(recovery.unanswered(tx, 3)) == {"recently", "never answered"}
 
 
-def test_open_pulls_behind_their_deadline_are_overdue(tx: Connection) -> None:
+def test_open_pulls_past_their_deadline_are_overdue(tx: Connection) -> None:
     record(tx, "early", deadline_seconds=60)
     record(tx, "patient")
     for pull_id, ago in (("late", 1), ("later", 9), ("ended", 1)):
@@ -253,7 +255,7 @@ def test_open_pulls_behind_their_deadline_are_overdue(tx: Connection) -> None:
     assert recovery.overdue(tx) == ["later", "late"]
 
 
-def test_a_fleet_at_rest_has_nothing_unfinished(tx: Connection) -> None:
+def test_only_open_or_unanswered_pulls_are_unfinished_work(tx: Connection) -> None:
     assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=False)
     record(tx)
     assert recovery.unfinished(tx) == Unfinished(open=True, unanswered=False)

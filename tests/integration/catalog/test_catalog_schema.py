@@ -1,4 +1,4 @@
-"""The schema: where migrations bring it, who may work on it, and whose volume it speaks of."""
+"""The schema: its migrations, the versions that may work on it, and the volume's identity."""
 
 import functools
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 
 TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
 
-# Checks, partial indexes, defaults and the view, as PostgreSQL writes them itself.
+# Checks, partial indexes, defaults and the view, as PostgreSQL itself describes them.
 CATALOGUES = (
     "SELECT pg_get_viewdef('image_layers'::regclass)",
     """
@@ -67,7 +67,7 @@ def tables(tx: Connection) -> set[str]:
     return {name for (name,) in given.rows(tx, TABLES)}
 
 
-def test_an_empty_database_is_brought_to_the_newest_revision(database_url: str) -> None:
+def test_an_empty_database_is_migrated_to_the_newest_revision(database_url: str) -> None:
     assert migrate(with_driver(database_url)) == REVISION
     catalog = Catalog(with_driver(database_url))
     check(catalog)
@@ -84,20 +84,20 @@ def test_migrating_twice_keeps_the_rows(catalog: Catalog, migrated_url: str) -> 
         assert given.rows(tx, "SELECT count(*) FROM image_layers") == [(1,)]
 
 
-def test_many_may_migrate_at_once(database_url: str) -> None:
+def test_several_processes_may_migrate_at_once(database_url: str) -> None:
     together([lambda: migrate(with_driver(database_url))] * 4)
     catalog = Catalog(with_driver(database_url))
     check(catalog)
     catalog.close()
 
 
-def test_the_migrations_make_what_the_tables_say(catalog: Catalog) -> None:
+def test_the_migrations_create_the_tables_of_the_models(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         options = {"compare_type": True, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(tx, opts=options), metadata) == []
 
 
-def test_what_autogenerate_does_not_see_is_the_same_too(
+def test_constraints_indexes_defaults_and_the_view_are_those_of_the_models(
     catalog: Catalog, database_url: str
 ) -> None:
     modelled = Catalog(with_driver(database_url))
@@ -110,7 +110,7 @@ def test_what_autogenerate_does_not_see_is_the_same_too(
         assert [given.rows(tx, statement) for statement in CATALOGUES] == expected
 
 
-def test_a_migration_can_be_taken_back(catalog: Catalog) -> None:
+def test_the_migrations_can_be_downgraded(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         command.downgrade(alembic(tx), "base")
         assert tables(tx) == {"alembic_version"}
@@ -123,35 +123,35 @@ def test_a_database_without_a_schema_is_refused_with_the_command_to_run(database
     catalog.close()
 
 
-def test_the_revision_that_this_version_works_on_is_its_newest_migration() -> None:
+def test_the_revision_of_this_version_is_its_newest_migration() -> None:
     assert ScriptDirectory.from_config(alembic()).get_heads() == [REVISION]
 
 
-def test_a_migration_says_who_can_read_what_it_leaves(catalog: Catalog) -> None:
+def test_the_newest_migration_records_its_compatibility(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         known = given.rows(tx, "SELECT revision FROM schema_compatibility ORDER BY 1")
     assert known[-1:] == [(REVISION,)]
 
 
 def moved_on(tx: Connection, oldest_reader: str | None) -> None:
-    """The database was moved to a revision of a later version."""
+    """Bring the database to a revision of a later version."""
     if oldest_reader is not None:
         tx.exec_driver_sql(f"INSERT INTO schema_compatibility VALUES ('0042', '{oldest_reader}')")
     revise(tx, "0042")
 
 
-def test_a_newer_revision_that_says_that_it_can_be_read_is_accepted(
+def test_a_newer_revision_that_this_version_can_work_on_is_accepted(
     catalog: Catalog, migrated_url: str
 ) -> None:
     with catalog.begin() as tx:
         moved_on(tx, REVISION)
     assert check(catalog) == "0042"
-    # `towline migrate` of the older version, in a container that was not replaced yet.
+    # `towline migrate` of the older version, in a container that has not been replaced yet.
     assert migrate(with_driver(migrated_url)) == "0042"
 
 
 @pytest.mark.parametrize("oldest_reader", ["0042", "0006", None])
-def test_a_newer_revision_that_cannot_be_read_is_refused(
+def test_a_newer_revision_that_this_version_cannot_work_on_is_refused(
     catalog: Catalog, migrated_url: str, oldest_reader: str | None
 ) -> None:
     with catalog.begin() as tx:
@@ -184,7 +184,7 @@ def test_a_schema_of_another_application_is_left_alone(catalog: Catalog, migrate
 
 @pytest.fixture
 def guest_url(database_url: str) -> Iterator[str]:
-    """The database, for a user who may not make tables in it."""
+    """The database, for a user that may not create tables in it."""
     name = f"guest_{uuid4().hex[:8]}"
     owner = Catalog(with_driver(database_url))
     with owner.begin() as tx:
@@ -196,12 +196,12 @@ def guest_url(database_url: str) -> Iterator[str]:
     owner.close()
 
 
-def test_migrate_without_the_right_says_what_to_grant(guest_url: str) -> None:
+def test_migrate_without_permission_says_what_to_grant(guest_url: str) -> None:
     with pytest.raises(InvalidArgument, match=r"permission denied.*GRANT CREATE ON SCHEMA public"):
         migrate(guest_url)
 
 
-def test_migrate_without_a_schema_to_make_tables_in_says_so(
+def test_migrate_without_a_selected_schema_says_what_to_set(
     database_url: str, guest_url: str
 ) -> None:
     owner = Catalog(with_driver(database_url))
@@ -212,7 +212,7 @@ def test_migrate_without_a_schema_to_make_tables_in_says_so(
         migrate(guest_url)
 
 
-def test_many_may_make_a_fleet_of_one_database_and_volume_at_once(
+def test_several_processes_may_prepare_the_same_database_and_volume_at_once(
     database_url: str, volume_path: Path
 ) -> None:
     made: list[object] = []
@@ -221,7 +221,7 @@ def test_many_may_make_a_fleet_of_one_database_and_volume_at_once(
     assert len(set(made)) == 1
 
 
-def test_a_catalog_speaks_of_one_volume(catalog: Catalog) -> None:
+def test_a_catalog_has_one_volume(catalog: Catalog) -> None:
     first, second = uuid4(), uuid4()
     with catalog.begin() as tx:
         assert volume_id(tx) is None

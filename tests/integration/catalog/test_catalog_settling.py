@@ -1,4 +1,4 @@
-"""A blob has come: everybody who waits for it is told, and who is whole now is named."""
+"""After a blob is stored: the pulls that waited for it are updated, and whole pulls are found."""
 
 from collections.abc import Sequence
 
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.integration
 
 
 def settle(tx: Connection, digest: Digest = BASE, pull_id: str = "own") -> list[str]:
-    """The blob is stored, and the others are told."""
+    """Store the blob and settle it for the pull."""
     blobs.store_layer(tx, digest, 100)
     return landings.settle(tx, [digest], pull_id)
 
 
-def test_who_did_not_fetch_a_layer_has_joined(tx: Connection) -> None:
+def test_a_pull_that_did_not_fetch_a_layer_itself_has_joined(tx: Connection) -> None:
     fetching(tx, "own", [BASE, TOP])
     fetching(tx, "waiter", [BASE, TOP])
     pull_layers.join(tx, "waiter", BASE, "own", pulls.clock(tx))
@@ -44,7 +44,7 @@ def test_who_did_not_fetch_a_layer_has_joined(tx: Connection) -> None:
     assert layer(tx, TOP, "waiter").source is None
 
 
-def test_a_layer_that_waited_for_a_time_waits_no_longer(tx: Connection) -> None:
+def test_a_layer_in_backoff_no_longer_waits_once_its_blob_is_stored(tx: Connection) -> None:
     fetching(tx, "waiter")
     pull_layers.wait(tx, "waiter", BASE, "backoff", 60, "later")
     pulls.say(tx, "waiter", "backoff", 60, "later")
@@ -54,7 +54,7 @@ def test_a_layer_that_waited_for_a_time_waits_no_longer(tx: Connection) -> None:
     assert layer(tx, pull_id="waiter").source == "joined"
 
 
-def test_of_each_whole_image_one_pull_is_named_and_the_one_that_fetched_it_last(
+def test_one_pull_of_every_whole_image_is_returned_and_the_fetching_pull_last(
     tx: Connection,
 ) -> None:
     for pull_id in ("a", "own", "z"):
@@ -67,12 +67,12 @@ def test_of_each_whole_image_one_pull_is_named_and_the_one_that_fetched_it_last(
     record(tx, "waits for space")
     list_layers(tx, [BASE], "waits for space")
     assert settle(tx) == ["elsewhere", "own"]
-    # It may be linked already: told once more does no harm.
+    # A pull that is in `linking` is returned as well: a second link does no harm.
     pulls.linking(tx, "own")
     assert settle(tx, pull_id="z") == ["elsewhere", "z"]
 
 
-def test_the_bytes_of_the_pull_that_fetched_it_are_counted_and_never_fall(
+def test_the_bytes_of_the_pull_that_fetched_a_layer_never_decrease(
     tx: Connection,
 ) -> None:
     fetching(tx, "own", [BASE, TOP])
@@ -80,11 +80,11 @@ def test_the_bytes_of_the_pull_that_fetched_it_are_counted_and_never_fall(
     tx.exec_driver_sql("UPDATE pulls SET bytes_done = 150 WHERE id = 'own'")
     settle(tx)
     settle(tx, pull_id="other")
-    # What came of the top does not seem to vanish.
+    # The bytes that were fetched of the top layer do not seem to vanish.
     assert (row(tx, "own").bytes_done, row(tx, "other").bytes_done) == (150, 100)
 
 
-def test_a_landing_touches_no_row_of_those_that_follow(tx: Connection) -> None:
+def test_storing_a_layer_writes_no_row_of_its_followers(tx: Connection) -> None:
     fetching(tx, "own", [BASE, TOP])
     for number in range(20):
         follow(tx, f"follower {number}", [BASE, TOP])
@@ -97,14 +97,14 @@ def test_a_landing_touches_no_row_of_those_that_follow(tx: Connection) -> None:
     assert layer(tx, pull_id="follower 7").source == "joined"
 
 
-def test_what_nobody_waits_for_settles_nothing(tx: Connection) -> None:
+def test_settling_a_layer_that_no_pull_waits_for_changes_nothing(tx: Connection) -> None:
     fetching(tx, "own", [TOP])
     assert settle(tx) == []
     assert rows(tx, "SELECT count(source) FROM pull_layers") == [(0,)]
 
 
 def land(catalog: Catalog, digest: Digest, whole: list[str]) -> None:
-    """As `workers/pulling/landing.py` does: the blob first, committed, then those who wait."""
+    """Commit the blob first, then settle it, as workers do."""
     with catalog.begin() as tx:
         blobs.store_layer(tx, digest, 100)
     with catalog.begin() as tx:
@@ -112,14 +112,14 @@ def land(catalog: Catalog, digest: Digest, whole: list[str]) -> None:
 
 
 def land_all(catalog: Catalog, digests: Sequence[Digest]) -> list[str]:
-    """The layers land at once, each in its own process. Who was whole, by anybody's word."""
+    """Store the layers at once. Returns the pulls that any of the threads found whole."""
     whole: list[str] = []
-    together([lambda one=one: land(catalog, one, whole) for one in digests])
+    together([lambda digest=digest: land(catalog, digest, whole) for digest in digests])
     return whole
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_of_layers_that_land_at_once_the_last_finds_their_pulls_whole(
+def test_of_layers_that_are_stored_at_once_the_last_finds_the_pulls_whole(
     catalog: Catalog, attempt: int
 ) -> None:
     digests = [of(f"{attempt} {number}") for number in range(4)]

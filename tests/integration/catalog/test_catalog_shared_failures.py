@@ -1,4 +1,4 @@
-"""Pulls that waited for the same try have failed with it."""
+"""Pulls that waited for a failed attempt of another pull: counted and made to wait."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 def share(tx: Connection, seconds: float = 60, *, whole_registry: bool = False) -> dict[str, int]:
-    """The try of `leader` has failed. Whom it is counted against, with their failures."""
+    """Fail an attempt of `leader`. Returns the failures of the pulls that it counts against."""
     return dict(
         shared_failures.share(
             tx,
@@ -34,20 +34,20 @@ def share(tx: Connection, seconds: float = 60, *, whole_registry: bool = False) 
 
 
 def waiting(tx: Connection, pull_id: str) -> Any:
-    """What the layer of a pull waits for, and what is counted against it."""
+    """The cause that the layer of a pull waits for, and its failures."""
     found = layer(tx, pull_id=pull_id)
     return (found.waiting_for or {}).get("cause"), found.failures
 
 
-def test_who_waited_for_the_same_try_is_counted_and_waits(tx: Connection) -> None:
+def test_a_failed_attempt_counts_against_the_pulls_that_waited_for_it(tx: Connection) -> None:
     fetching(tx, "leader")
     fetching(tx, "same")
     assert share(tx) == {"same": 1}
     assert waiting(tx, "same") == ("backoff", 1)
     assert waiting(tx, "leader") == (None, 0)
-    said = layer(tx, pull_id="same")
-    assert said.waiting_for is not None
-    assert (said.waiting_for["detail"], set(said.waiting_for)) == (
+    same = layer(tx, pull_id="same")
+    assert same.waiting_for is not None
+    assert (same.waiting_for["detail"], set(same.waiting_for)) == (
         "The registry is away.",
         {"cause", "until", "detail"},
     )
@@ -62,7 +62,7 @@ def test_failures_in_a_row_add_up(tx: Connection) -> None:
     assert [share(tx, seconds=0) for _ in range(3)] == [{"same": 1}, {"same": 2}, {"same": 3}]
 
 
-def test_other_repositories_claims_registries_and_layers_are_left_alone(tx: Connection) -> None:
+def test_other_repositories_claims_registries_and_layers_are_not_affected(tx: Connection) -> None:
     fetching(tx, "leader", [BASE, TOP])
     others = ("of another repository", "of another claim", "elsewhere", "ended")
     fetching(tx, others[0], repository="team/other")
@@ -77,7 +77,7 @@ def test_other_repositories_claims_registries_and_layers_are_left_alone(tx: Conn
     assert layer(tx, TOP, "leader").waiting_for is None
 
 
-def test_a_rate_limit_makes_the_whole_registry_wait_and_counts_its_own_only(
+def test_a_rate_limit_delays_the_whole_registry_and_counts_for_the_same_repository_only(
     tx: Connection,
 ) -> None:
     fetching(tx, "leader")
@@ -92,7 +92,7 @@ def test_a_rate_limit_makes_the_whole_registry_wait_and_counts_its_own_only(
     assert waiting(tx, "elsewhere") == (None, 0)
 
 
-def test_who_waits_for_a_time_to_come_did_not_wait_for_this_try(tx: Connection) -> None:
+def test_a_layer_in_a_longer_wait_is_neither_counted_nor_delayed(tx: Connection) -> None:
     fetching(tx, "leader")
     fetching(tx, "in backoff")
     pull_layers.wait(tx, "in backoff", BASE, "rate_limit", 3600, "The registry asked for an hour.")
@@ -103,7 +103,7 @@ def test_who_waits_for_a_time_to_come_did_not_wait_for_this_try(tx: Connection) 
     assert layer(tx, pull_id="in backoff") == before
 
 
-def test_a_rate_limit_prolongs_a_shorter_wait_uncounted(tx: Connection) -> None:
+def test_a_rate_limit_extends_a_shorter_wait_without_counting_it(tx: Connection) -> None:
     fetching(tx, "leader")
     fetching(tx, "in backoff")
     pull_layers.wait(tx, "in backoff", BASE, "backoff", 2, "later")

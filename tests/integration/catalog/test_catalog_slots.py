@@ -1,4 +1,4 @@
-"""Layers that wait for a slot, and who wants a layer at all."""
+"""Layers that wait for a slot, and the pulls that want a layer."""
 
 import pytest
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 
 def park(tx: Connection, pull_id: str, cause: str = "turn", seconds: float = 60) -> None:
-    """The layer of a pull waits."""
+    """Make the layer of a pull wait."""
     pull_layers.wait(tx, pull_id, BASE, cause, seconds, "no slot")
 
 
@@ -29,7 +29,7 @@ def unparked(tx: Connection) -> list[str]:
     return [message.pull_id for message in waiters.unpark(tx)]
 
 
-def test_a_free_slot_goes_to_the_most_urgent_then_the_oldest_that_waits_for_one(
+def test_a_free_slot_goes_to_the_layer_of_the_highest_priority_then_of_the_greatest_age(
     tx: Connection,
 ) -> None:
     for pull_id, priority, age in (("young", 5, 1), ("old", 5, 9), ("urgent", 9, 0)):
@@ -40,7 +40,7 @@ def test_a_free_slot_goes_to_the_most_urgent_then_the_oldest_that_waits_for_one(
     assert (freed.waiting_for, freed.not_before, freed.generation) == (None, None, 2)
 
 
-def test_only_what_waits_for_a_slot_is_unparked(tx: Connection) -> None:
+def test_only_layers_that_wait_for_a_slot_get_it(tx: Connection) -> None:
     for cause in ("backoff", "rate_limit", "space", "paused"):
         fetching(tx, cause)
         park(tx, cause, cause)
@@ -53,7 +53,7 @@ def test_only_what_waits_for_a_slot_is_unparked(tx: Connection) -> None:
     assert unparked(tx) == []
 
 
-def test_neither_the_paused_nor_the_stored_are_unparked(tx: Connection) -> None:
+def test_paused_and_stored_layers_do_not_get_a_free_slot(tx: Connection) -> None:
     fetching(tx)
     park(tx, "p")
     pauses.pause(tx, "registry", HOST)
@@ -63,7 +63,7 @@ def test_neither_the_paused_nor_the_stored_are_unparked(tx: Connection) -> None:
     assert unparked(tx) == []
 
 
-def test_two_free_slots_go_to_two_layers(catalog: Catalog) -> None:
+def test_slots_that_become_free_at_once_go_to_different_layers(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in range(6):
             fetching(tx, str(number), [of(f"layer {number}")])
@@ -80,14 +80,14 @@ def test_two_free_slots_go_to_two_layers(catalog: Catalog) -> None:
             freed.extend(unparked(tx))
 
     together([free_a_slot] * 6)
-    # One that meets another's lock leaves that row to it; none is freed twice.
+    # A locked row is skipped, so fewer than six may be dispatched, but none twice.
     assert len(freed) == len(set(freed))
     with catalog.begin() as tx:
         waiting = rows(tx, "SELECT count(*) FROM pull_layers WHERE waiting_for IS NOT NULL")
         assert waiting == [(6 - len(freed),)]
 
 
-# Who wants a layer
+# Pulls that want a layer
 
 
 def test_every_open_pull_of_the_registry_that_lists_a_layer_wants_it(tx: Connection) -> None:
@@ -102,7 +102,7 @@ def test_every_open_pull_of_the_registry_that_lists_a_layer_wants_it(tx: Connect
     assert waiters.wanting(tx, HOST, BASE) == ["a", "b", "c waits for space"]
 
 
-def test_who_wants_a_layer_is_locked(catalog: Catalog) -> None:
+def test_the_pulls_that_want_a_layer_are_locked(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         fetching(tx, "wants it")
         fetching(tx, "does not", [TOP])
@@ -128,7 +128,7 @@ def test_a_layer_is_as_urgent_as_the_most_urgent_pull_that_wants_it(tx: Connecti
     assert [may_take_slot(tx, urgent=urgent) for urgent in (8, 9)] == [True, False]
 
 
-def test_a_slot_is_free_while_fewer_are_taken_by_pulls_that_are_not_urgent(
+def test_a_layer_may_take_a_slot_while_plain_pulls_hold_fewer_than_allowed(
     tx: Connection,
 ) -> None:
     record(tx, "plain", priority=5)
@@ -139,7 +139,7 @@ def test_a_slot_is_free_while_fewer_are_taken_by_pulls_that_are_not_urgent(
     leases.release(tx, HOST, of("released"), released, 0)
     assert [may_take_slot(tx, slots=slots) for slots in (1, 2)] == [False, True]
     assert [may_take_slot(tx, urgent=10, slots=slots) for slots in (2, 3)] == [False, True]
-    # One that is fetched along with another takes none.
+    # A companion takes no slot.
     tx.exec_driver_sql("UPDATE leases SET is_companion = true WHERE pull_id = 'plain'")
     assert may_take_slot(tx, slots=1)
     tx.exec_driver_sql("UPDATE leases SET is_companion = false")

@@ -1,4 +1,4 @@
-"""Leases on a pull's steps and on the reconciler's office."""
+"""Leases on the steps of a pull and on leading the reconcilers."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def taken(tx: Connection, owner: str = "me") -> StepLease:
 
 
 def contend(catalog: Catalog) -> list[StepLease]:
-    """Eight want it at once. Those who got it."""
+    """Eight workers take the lease at once. Returns what they got."""
     got: list[StepLease] = []
 
     def work(number: int) -> None:
@@ -33,12 +33,12 @@ def contend(catalog: Catalog) -> list[StepLease]:
     return got
 
 
-def test_of_many_takers_one_gets_the_step(catalog: Catalog) -> None:
+def test_of_many_takers_one_gets_the_lease(catalog: Catalog) -> None:
     (lease,) = contend(catalog)
     assert (lease.name, lease.starts) == ("pull/p", 0)
 
 
-def test_of_many_heirs_of_an_expired_step_one_gets_it(catalog: Catalog) -> None:
+def test_of_many_takers_of_an_expired_lease_one_gets_it(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         old = taken(tx)
         expire(tx)
@@ -63,7 +63,7 @@ def test_an_ended_step_is_free_at_once(tx: Connection) -> None:
     assert taken(tx, "another").fence > old.fence
 
 
-def test_who_was_overtaken_neither_renews_nor_ends_a_step(tx: Connection) -> None:
+def test_an_overtaken_owner_can_neither_renew_nor_end_a_step(tx: Connection) -> None:
     old = taken(tx, "old").fence
     expire(tx)
     new = taken(tx, "new").fence
@@ -74,14 +74,14 @@ def test_who_was_overtaken_neither_renews_nor_ends_a_step(tx: Connection) -> Non
     assert step_leases.renew(tx, [old, new], 60) == {new}
 
 
-def test_a_renewed_step_lasts_longer(tx: Connection) -> None:
+def test_a_renewed_lease_cannot_be_taken(tx: Connection) -> None:
     fence = taken(tx).fence
     expire(tx)
     assert step_leases.renew(tx, [fence], 30) == {fence}
     assert step_leases.take(tx, STEP, "another", 30) is None
 
 
-def test_steps_of_two_pulls_and_the_office_are_held_apart(tx: Connection) -> None:
+def test_leases_of_two_pulls_and_of_the_leader_are_independent(tx: Connection) -> None:
     taken(tx)
     for name in (step_leases.of_pull("other"), RECONCILER):
         assert step_leases.take(tx, name, "another", 30) is not None
@@ -90,11 +90,11 @@ def test_steps_of_two_pulls_and_the_office_are_held_apart(tx: Connection) -> Non
 
 
 @pytest.mark.parametrize("name", [STEP, RECONCILER])
-def test_a_step_outlives_a_clock_that_was_set_back_by_one_lease_time(
+def test_after_the_clock_was_set_back_a_lease_lasts_at_most_one_lease_time(
     tx: Connection, name: str
 ) -> None:
-    for one in (STEP, RECONCILER):
-        assert step_leases.take(tx, one, "dead", 3600) is not None
+    for taken_name in (STEP, RECONCILER):
+        assert step_leases.take(tx, taken_name, "dead", 3600) is not None
     pattern = step_leases.of_pull("%") if name == STEP else RECONCILER
     step_leases.bound(tx, pattern, 30)
     bounded = "SELECT name FROM step_leases WHERE expires_at <= now() + interval '31 seconds'"

@@ -1,4 +1,4 @@
-"""What a download is worth: who still wants its bytes."""
+"""Whether a download should go on, and for which pull."""
 
 import pytest
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.integration
 
 
 def wanted(tx: Connection, pull_id: str = "own") -> Wanted:
-    """What the download of the base for this pull is worth."""
+    """Whether the download of the base layer for this pull should go on."""
     (verdict,) = waiters.wanted(tx, [(HOST, BASE, 7, pull_id)])
     return verdict
 
 
-def test_the_own_pull_comes_first_and_then_the_most_urgent_and_oldest(tx: Connection) -> None:
+def test_a_download_goes_on_for_its_own_pull_then_for_the_best_other_pull(tx: Connection) -> None:
     fetching(tx, "own", priority=0)
     fetching(tx, "urgent", priority=9)
     fetching(tx, "old", age_minutes=9)
@@ -36,7 +36,7 @@ def test_the_own_pull_comes_first_and_then_the_most_urgent_and_oldest(tx: Connec
     assert wanted(tx) == Wanted(7, None, paused=False, stored=False)
 
 
-def test_other_registries_and_layers_want_nothing_of_this(tx: Connection) -> None:
+def test_pulls_of_other_registries_and_layers_do_not_want_it(tx: Connection) -> None:
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "of another layer", [TOP])
     assert wanted(tx).pull_id is None
@@ -48,7 +48,7 @@ def test_a_pull_that_waits_for_space_wants_its_layers(tx: Connection) -> None:
     assert wanted(tx).pull_id == "waits for space"
 
 
-def test_while_one_may_go_on_nobody_is_paused(tx: Connection) -> None:
+def test_a_download_is_paused_only_if_all_pulls_that_want_it_are(tx: Connection) -> None:
     fetching(tx, "own", priority=9, requested_by="ci")
     fetching(tx, "other")
     pauses.pause(tx, "requester", "ci")
@@ -57,7 +57,7 @@ def test_while_one_may_go_on_nobody_is_paused(tx: Connection) -> None:
     assert wanted(tx) == Wanted(7, "own", paused=True, stored=False)
 
 
-def test_a_pause_of_the_registry_or_fleet_pauses_who_wants_it(tx: Connection) -> None:
+def test_a_pause_of_the_registry_or_the_fleet_pauses_the_download(tx: Connection) -> None:
     fetching(tx, "own")
     for scope, name in (("fleet", ""), ("registry", HOST)):
         pauses.pause(tx, scope, name)
@@ -67,13 +67,13 @@ def test_a_pause_of_the_registry_or_fleet_pauses_who_wants_it(tx: Connection) ->
     assert not wanted(tx).paused
 
 
-def test_what_has_come_from_elsewhere_is_stored(tx: Connection) -> None:
+def test_a_blob_that_another_worker_stored_is_reported_as_stored(tx: Connection) -> None:
     fetching(tx, "own")
     blobs.store_layer(tx, BASE, 100)
     assert wanted(tx) == Wanted(7, "own", paused=False, stored=True)
 
 
-def test_each_download_has_its_own_verdict(tx: Connection) -> None:
+def test_every_download_has_its_own_verdict(tx: Connection) -> None:
     fetching(tx, "a", [BASE, TOP])
     fetching(tx, "b", [BASE], registry=OTHER_HOST)
     blobs.store_layer(tx, TOP, 100)
@@ -81,7 +81,7 @@ def test_each_download_has_its_own_verdict(tx: Connection) -> None:
         (HOST, BASE, 1, "a"),
         (HOST, TOP, 2, "a"),
         (OTHER_HOST, BASE, 3, "b"),
-        (HOST, of("nobody's"), 4, "a"),
+        (HOST, of("unwanted"), 4, "a"),
     ]
     assert sorted(waiters.wanted(tx, held), key=lambda verdict: verdict.fence) == [
         Wanted(1, "a", paused=False, stored=False),

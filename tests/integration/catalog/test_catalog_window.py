@@ -1,4 +1,4 @@
-"""How many messages may be under way, and what counts as one."""
+"""The admission window: how many messages may be under way, and what counts as a message."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 
 def backlog(tx: Connection, count: int = 100, **asked: Any) -> None:
-    """So many wait for their turn."""
+    """Record `count` pulls that wait for their turn."""
     for number in range(count):
         record(tx, f"{asked} {number}", **asked)
 
@@ -31,16 +31,18 @@ def backlog(tx: Connection, count: int = 100, **asked: Any) -> None:
 @pytest.mark.parametrize(
     ("slots", "window"),
     [(None, 64), (0, 16), (3, 16), (5, 20)],
-    ids=["nobody has counted", "no worker", "few", "some"],
+    ids=["not counted", "no worker", "few", "some"],
 )
-def test_the_window_is_four_messages_a_slot(tx: Connection, slots: int | None, window: int) -> None:
+def test_the_window_is_four_messages_per_slot(
+    tx: Connection, slots: int | None, window: int
+) -> None:
     fleet.count_slots(tx, slots, None)
     backlog(tx)
     assert len(admit(tx)) == window
     assert admit(tx) == []
 
 
-def test_urgent_pulls_get_a_quarter_on_top(tx: Connection) -> None:
+def test_urgent_pulls_have_an_additional_quarter_of_the_window(tx: Connection) -> None:
     fleet.count_slots(tx, 4, None)
     backlog(tx, 30)
     assert len(admit(tx)) == 16
@@ -49,7 +51,7 @@ def test_urgent_pulls_get_a_quarter_on_top(tx: Connection) -> None:
     assert admit(tx) == []
 
 
-def test_urgent_pulls_take_the_window_and_the_quarter_in_one_go(tx: Connection) -> None:
+def test_one_call_admits_urgent_pulls_into_their_quarter_and_the_window(tx: Connection) -> None:
     fleet.count_slots(tx, 4, None)
     backlog(tx, 30)
     backlog(tx, 30, priority=9)
@@ -58,13 +60,13 @@ def test_urgent_pulls_take_the_window_and_the_quarter_in_one_go(tx: Connection) 
 
 
 def free_places(tx: Connection) -> int:
-    """How many of the sixteen places are left, as seen by those who wait."""
+    """How many of the sixteen places of the window are free: as many waiting pulls are admitted."""
     fleet.count_slots(tx, 4, None)
     backlog(tx, 20)
     return len(admit(tx))
 
 
-def test_each_layer_with_a_message_takes_one_place_and_followers_take_none(
+def test_every_layer_with_a_message_takes_a_place_and_followers_take_none(
     tx: Connection,
 ) -> None:
     fetching(tx, "a", [BASE, TOP])
@@ -74,31 +76,31 @@ def test_each_layer_with_a_message_takes_one_place_and_followers_take_none(
     assert free_places(tx) == 16 - 3
 
 
-def test_nothing_else_fills_the_urgent_part_however_many_layers_a_pull_has(
+def test_plain_pulls_never_fill_the_urgent_part(
     tx: Connection,
 ) -> None:
     fleet.count_slots(tx, 4, None)
     fetching(tx, "large", [of(f"layer {number}") for number in range(41)])
     backlog(tx, 5)
     backlog(tx, 5, priority=9, registry=OTHER_HOST)
-    assert [one.is_urgent for one in admission.admit(tx)] == [True] * 4
+    assert [pull.is_urgent for pull in admission.admit(tx)] == [True] * 4
     assert admit(tx) == []
 
 
 def test_urgent_messages_beyond_their_part_take_places_of_the_window(tx: Connection) -> None:
     fetching(tx, "urgent", [of(f"layer {number}") for number in range(10)], priority=9)
-    # Its part are four.
+    # Four of the ten fill the urgent part.
     assert free_places(tx) == 16 - 6
 
 
-def test_pulls_that_wait_for_space_leave_half_of_the_window_to_others(tx: Connection) -> None:
+def test_pulls_that_wait_for_space_take_at_most_half_of_the_window(tx: Connection) -> None:
     for number in range(12):
         admitted(tx, f"large {number}")
         pulls.wait(tx, f"large {number}", "space", 3600, "The volume is full.")
     assert free_places(tx) == 8
 
 
-def test_a_pull_that_finds_no_space_goes_back_to_the_line_where_many_wait_already(
+def test_a_pull_without_space_loses_its_place_if_half_of_the_window_waits_for_space(
     tx: Connection,
 ) -> None:
     fleet.count_slots(tx, 4, None)
@@ -110,13 +112,13 @@ def test_a_pull_that_finds_no_space_goes_back_to_the_line_where_many_wait_alread
     assert last.waiting_for is not None
     assert last.waiting_for["cause"] == "space"
     assert row(tx, "large 7").admitted_at is not None
-    # Not before its time, and then like any other.
+    # It is not admitted before its time.
     assert admit(tx) == []
     line.space_found(tx)
     assert admit(tx) == ["large 8"]
 
 
-def test_what_is_stored_or_has_ended_takes_no_place(tx: Connection) -> None:
+def test_stored_layers_and_ended_pulls_take_no_place(tx: Connection) -> None:
     fetching(tx, "a", [BASE, TOP])
     blobs.store_layer(tx, BASE, 100)
     fetching(tx, "ended", [of("another")])
@@ -126,14 +128,14 @@ def test_what_is_stored_or_has_ended_takes_no_place(tx: Connection) -> None:
     assert free_places(tx) == 16 - 1
 
 
-def test_a_pull_without_a_plan_takes_one_place(tx: Connection) -> None:
+def test_an_admitted_pull_without_a_plan_takes_a_place(tx: Connection) -> None:
     admitted(tx, "queued")
     admitted(tx, "resolving")
     pulls.start(tx, "resolving", "linux/amd64")
     assert free_places(tx) == 16 - 2
 
 
-def test_what_waits_for_a_far_time_takes_no_place(tx: Connection) -> None:
+def test_a_pull_that_waits_for_long_takes_no_place(tx: Connection) -> None:
     admitted(tx, "far")
     pulls.wait(tx, "far", "rate_limit", 3600, "The registry asked for an hour.")
     admitted(tx, "near")
@@ -144,21 +146,21 @@ def test_what_waits_for_a_far_time_takes_no_place(tx: Connection) -> None:
     assert free_places(tx) == 16 - 2
 
 
-def test_what_waits_for_space_keeps_its_place(tx: Connection) -> None:
+def test_a_pull_that_waits_for_space_keeps_its_place(tx: Connection) -> None:
     for number in range(5):
         admitted(tx, f"large {number}")
         pulls.wait(tx, f"large {number}", "space", 3600, "The volume is full.")
     assert free_places(tx) == 16 - 5
 
 
-def test_the_paused_take_no_place(tx: Connection) -> None:
+def test_paused_pulls_take_no_place(tx: Connection) -> None:
     fetching(tx, "layers", [BASE, TOP], requested_by="ci")
     admitted(tx, "no plan yet", requested_by="ci")
     pauses.pause(tx, "requester", "ci")
     assert free_places(tx) == 16
 
 
-def test_a_window_that_has_become_smaller_admits_nobody(tx: Connection) -> None:
+def test_a_window_that_became_smaller_than_its_use_admits_no_pull(tx: Connection) -> None:
     backlog(tx)
     assert len(admit(tx)) == 64
     fleet.count_slots(tx, 1, None)

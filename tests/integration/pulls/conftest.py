@@ -1,4 +1,4 @@
-"""Two workers on one database and one volume, and a registry that waits when it is told to."""
+"""Two workers on one database and one volume, and a registry that stalls on demand."""
 
 import threading
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def second(first: Driver, migrated_url: str, volume_path: Path) -> Iterator[Driv
 
 @pytest.fixture
 def meeting(first: Driver, registry: FakeRegistry) -> Iterator[Meeting]:
-    """The pull `leader` is in the middle of the layer when the registry falls silent."""
+    """The registry falls silent once the pull `leader` has half of the layer."""
     hold = threading.Event()
     registry.put_image("a", "1", [LAYER])
     registry.put_image("b", "1", [LAYER])

@@ -1,4 +1,4 @@
-"""A pull in the middle of a layer that others want, too."""
+"""A pull in the middle of a layer that other pulls want as well."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ DIGEST = Digest.parse(digest_of(LAYER))
 
 @dataclass
 class Meeting:
-    """`begin()` starts the leader; `hold.set()` lets the registry speak again."""
+    """`begin()` starts the pull `leader`; `hold.set()` ends the registry's silence."""
 
     driver: Driver
     registry: FakeRegistry
@@ -30,19 +30,19 @@ class Meeting:
         assert plan is not None
 
     def begin(self, repository: str = "a", **more: object) -> None:
-        """The leader gets half of the layer, then waits."""
+        """Let the leader fetch half of the layer and then wait for the registry."""
         self.plan("leader", repository, **more)
         self.thread = threading.Thread(target=self._fetch)
         self.thread.start()
         wait_until(lambda: self.lease("bytes_done") == len(LAYER) // 2)
 
     def lease(self, column: str) -> object:
-        """What the layer's lease says; None where there is none."""
+        """A column of the layer's lease; None without a lease."""
         rows = self.driver.sql(f"SELECT {column} FROM leases")
         return rows[0][0] if rows else None
 
     def wait_for_leader(self) -> None:
-        """Until the leader's task has ended, in whatever way."""
+        """Wait until the leader's task has ended, whether it succeeded or failed."""
         if self.thread is not None:
             self.thread.join(timeout=20)
             assert not self.thread.is_alive()

@@ -1,6 +1,4 @@
-"""Small layers that come along with another one: together where all is well, and each by its own
-task where it is not.
-"""
+"""Companions: small layers that are fetched together, and by their own tasks after a failure."""
 
 import threading
 from collections.abc import Iterator
@@ -32,7 +30,7 @@ COMPANIONS = sorted(LAYERS[-3:])
 
 @pytest.fixture(autouse=True)
 def planned(first: Driver, registry: FakeRegistry) -> None:
-    """The pull `p` of eight small layers, on two slots: a task takes four of them."""
+    """The pull `p` of eight small layers, and two slots: a task takes four layers."""
     registry.put_image("a", "1", BODIES)
     with first.resources.catalog.begin() as tx:
         fleet.count_slots(tx, 2, 2)
@@ -45,7 +43,7 @@ def plan(driver: Driver, registry: FakeRegistry, pull_id: str, tag: str = "1") -
 
 
 def fetch(driver: Driver, digest: Digest, pull_id: str = "p") -> None:
-    """The task of one layer, once."""
+    """Run the task of a layer once."""
     fetch_layer(driver.resources, pull_id, digest, lambda *_: None, driver.outbox)
 
 
@@ -61,7 +59,7 @@ def left_to_do(driver: Driver) -> list[Digest]:
     return [message.digest for message in driver.outbox.layers]
 
 
-def test_a_task_brings_its_share_and_the_tasks_of_the_others_end_at_once(
+def test_a_task_fetches_its_share_and_the_tasks_of_its_companions_end_at_once(
     first: Driver, registry: FakeRegistry
 ) -> None:
     fetch(first, FIRST)
@@ -71,7 +69,7 @@ def test_a_task_brings_its_share_and_the_tasks_of_the_others_end_at_once(
     assert stored(first) == {FIRST, *COMPANIONS}
     fetch(first, NEXT)
     assert stored(first) == set(LAYERS)
-    # Whoever brought the last ones has linked them: nobody waits for a message.
+    # The task that fetched the last layers has linked the pull, without another message.
     assert (first.outbox.links, first.outbox.ended) == ([], ["p"])
     receipt = first.row("p").receipt
     assert receipt is not None
@@ -109,7 +107,7 @@ def assert_set(event: threading.Event) -> None:
 
 @pytest.fixture
 def held(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The companion that comes last is not answered until this is set, and it is waited for."""
+    """The last companion is answered only once this is set, and its task waits for it."""
     monkeypatch.setattr(companions, "_PATIENCE_SECONDS", 30.0)
     hold = threading.Event()
     registry.fail(Spoil(f"blobs/{COMPANIONS[-1]}", change=lambda *_: assert_set(hold)))
@@ -117,7 +115,7 @@ def held(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[th
     hold.set()
 
 
-def test_the_task_of_a_companion_in_another_process_ends_at_once_too(
+def test_the_task_of_a_companion_in_another_process_ends_at_once(
     first: Driver, second: Driver, registry: FakeRegistry, held: threading.Event
 ) -> None:
     leader = in_a_thread(first, FIRST)
@@ -131,7 +129,7 @@ def test_the_task_of_a_companion_in_another_process_ends_at_once_too(
     assert len(registry.asked(f"blobs/{COMPANIONS[-1]}")) == 1
 
 
-def test_another_pull_waits_for_a_companion_and_is_told(
+def test_another_pull_waits_for_a_companion_and_gets_it(
     first: Driver, second: Driver, registry: FakeRegistry, held: threading.Event
 ) -> None:
     plan(second, registry, "waiter")
@@ -142,17 +140,17 @@ def test_another_pull_waits_for_a_companion_and_is_told(
     assert waits[COMPANIONS[0]] is not None
     held.set()
     leader.join(timeout=20)
-    told = {layer.digest: layer.source for layer in second.layers("waiter")}
-    assert [told[digest] for digest in (FIRST, *COMPANIONS)] == ["joined"] * 4
-    # It goes on with the others, which the first one has not begun.
+    sources = {layer.digest: layer.source for layer in second.layers("waiter")}
+    assert [sources[digest] for digest in (FIRST, *COMPANIONS)] == ["joined"] * 4
+    # It fetches the other layers, which the first pull has not begun.
     for digest in LAYERS:
         fetch(second, digest, "waiter")
-    # It is linked at once, and the other pull of the same image with it.
+    # It is linked at once, and completes the other pull of the same image.
     assert (second.outbox.links, second.outbox.ended) == ([], ["waiter", "p"])
 
 
 @pytest.mark.parametrize("fault", [Status, CutAt, Corrupt])
-def test_what_is_wrong_with_a_companion_is_left_to_its_own_task(
+def test_a_companion_that_fails_is_left_to_its_own_task(
     first: Driver, registry: FakeRegistry, fault: type[Fault]
 ) -> None:
     registry.fail(fault(path=f"blobs/{COMPANIONS[1]}", times=1))
@@ -168,7 +166,7 @@ def test_what_is_wrong_with_a_companion_is_left_to_its_own_task(
     assert first.sql("SELECT sum(failures) FROM pull_layers") == [(0,)]
 
 
-def test_a_companion_that_is_nowhere_fails_the_pull_by_its_own_task(
+def test_a_companion_that_is_unknown_fails_the_pull_in_its_own_task(
     first: Driver, registry: FakeRegistry
 ) -> None:
     registry.fail(Status(path=f"blobs/{COMPANIONS[0]}", status=404))
@@ -181,10 +179,10 @@ def test_a_companion_that_is_nowhere_fails_the_pull_by_its_own_task(
     assert first.row("p").state == "failed"
 
 
-def test_a_layer_that_breaks_is_tried_as_ever_and_its_companions_are_given_back(
+def test_a_layer_that_fails_is_retried_as_usual_and_its_companions_are_given_back(
     first: Driver, registry: FakeRegistry
 ) -> None:
-    # Once when it is read whole, once by the engine.
+    # The first failure meets the read of the whole layer, the second one the download engine.
     registry.fail(Status(path=f"blobs/{FIRST}", times=2))
     with pytest.raises(TryAgain):
         fetch(first, FIRST)
@@ -194,7 +192,7 @@ def test_a_layer_that_breaks_is_tried_as_ever_and_its_companions_are_given_back(
     assert FIRST in stored(first)
 
 
-def test_one_that_takes_too_long_is_left_behind(
+def test_a_companion_that_takes_too_long_is_given_back(
     first: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold = threading.Event()
@@ -204,7 +202,7 @@ def test_one_that_takes_too_long_is_left_behind(
         fetch(first, FIRST)
         assert stored(first) == {FIRST, COMPANIONS[0]}
         assert left_to_do(first) == COMPANIONS[1:]
-        # Nobody waits for the one that hangs, and the next ones come one by one.
+        # No task waits for the stalled layer, and later layers are fetched alone.
         first.fetch("p", COMPANIONS[1])
         fetch(first, NEXT)
         assert stored(first) == {FIRST, NEXT, *COMPANIONS[:2]}
@@ -212,13 +210,13 @@ def test_one_that_takes_too_long_is_left_behind(
         hold.set()
 
 
-def test_a_worker_that_is_told_to_end_gives_everything_back(
+def test_a_worker_that_has_to_stop_gives_its_companions_back(
     first: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def end(*_: object) -> None:
+    def stop(*_: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(Shelf, "settle", end)
+    monkeypatch.setattr(Shelf, "settle", stop)
     with pytest.raises(SystemExit):
         fetch(first, FIRST)
     assert first.sql("SELECT count(*) FROM leases WHERE owner IS NOT NULL") == [(0,)]
@@ -230,14 +228,14 @@ def test_a_worker_that_is_told_to_end_gives_everything_back(
     assert first.link("p") is not None
 
 
-def test_a_pull_that_is_cancelled_begins_no_more(first: Driver) -> None:
+def test_a_pull_that_is_cancelled_begins_no_further_layers(first: Driver) -> None:
     fetch(first, FIRST)
     cancel_pull(first.resources.catalog, "p")
     fetch(first, NEXT)
     assert stored(first) == {FIRST, *COMPANIONS}
 
 
-def test_a_lie_about_a_companion_fails_the_pull_that_tells_it(
+def test_a_wrong_diff_id_of_a_companion_fails_only_the_pull_that_claims_it(
     migrated_url: str, volume_path: Path, registry: FakeRegistry, first: Driver
 ) -> None:
     claims = [str(digest) for digest in LAYERS]
@@ -251,7 +249,7 @@ def test_a_lie_about_a_companion_fails_the_pull_that_tells_it(
         with pytest.raises(InvalidManifest, match=str(COMPANIONS[0])):
             fetch(verifying, FIRST, "liar")
         assert verifying.row("liar").state == "failed"
-    # The bytes are what they are, and what they are is known: the other pull goes on with them.
+    # The stored layers keep their computed diff_ids, and the other pull uses them.
     assert first.sql("SELECT count(*) FROM layers WHERE diff_id = digest") == [(4,)]
     for digest in LAYERS:
         fetch(first, digest)

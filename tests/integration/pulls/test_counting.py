@@ -1,4 +1,4 @@
-"""What the receipt says of the bytes that came."""
+"""How received bytes are counted for the receipt."""
 
 import threading
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
-def test_a_download_that_ends_while_its_keeper_counts_is_counted_once(
+def test_bytes_that_two_threads_count_at_once_are_counted_once(
     first: Driver, meeting: Meeting
 ) -> None:
     meeting.plan("p")
@@ -28,6 +28,6 @@ def test_a_download_that_ends_while_its_keeper_counts_is_counted_once(
         both[0].start()
         wait_until(lambda: first.sql(WAITING) == [(1,)])
         both[1].start()
-    for one in both:
-        one.join()
+    for thread in both:
+        thread.join()
     assert first.layers("p")[0].bytes_fetched == len(LAYER)

@@ -1,4 +1,4 @@
-"""Owners that die, hang or are overtaken: their bytes go on, and they harm nobody."""
+"""Lease owners that die, hang or are overtaken: their bytes are kept, and they do no harm."""
 
 import threading
 from typing import Any
@@ -21,16 +21,16 @@ from workers.pulling.stops import NotWanted, Paused
 
 pytestmark = pytest.mark.integration
 
-# Another process has the lease from here on.
+# Gives the lease to another process.
 OVERTAKE = "UPDATE {table} SET owner = 'other', fence = nextval('fences')"
 EXPIRE = "UPDATE leases SET expires_at = now() - interval '1 minute'"
 
 
-def test_an_overtaken_owner_stops_and_the_new_one_continues_its_bytes(
+def test_an_overtaken_owner_stops_and_the_new_owner_continues_with_its_bytes(
     meeting: Meeting, second: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meeting.begin()
-    # As in a process that was stopped: the keeper renews nothing, the bytes lie where they are.
+    # As in a process that was stopped: no lease is renewed, and the bytes stay in the ingest.
     monkeypatch.setattr(meeting.driver.resources.keeper, "_renew", lambda transfers: None)
     second.change(EXPIRE)
     expired_and_young = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
@@ -63,7 +63,7 @@ def test_an_overtaken_owner_stops_and_the_new_one_continues_its_bytes(
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_try_that_has_lost_its_lease_ends_and_delays_nothing(
+def test_an_attempt_that_lost_its_lease_ends_and_delays_no_pull(
     first: Driver,
     second: Driver,
     meeting: Meeting,
@@ -87,7 +87,7 @@ def test_a_try_that_has_lost_its_lease_ends_and_delays_nothing(
 
 
 def rows(driver: Driver) -> list[object]:
-    """What a failure would change."""
+    """The columns that a failure would change."""
     layers = "pull_id, failures, waiting_for, not_before, generation"
     pulls = "id, state, failures, waiting_for, not_before, error_class"
     return [
@@ -101,7 +101,7 @@ def rows(driver: Driver) -> list[object]:
     [Forbidden("no"), RegistryUnavailable("away"), ZeroDivisionError()],
     ids=lambda error: type(error).__name__,
 )
-def test_a_step_that_has_lost_its_lease_ends_and_delays_nothing(
+def test_a_step_that_lost_its_lease_ends_and_delays_no_pull(
     first: Driver,
     second: Driver,
     meeting: Meeting,
@@ -122,7 +122,7 @@ def test_a_step_that_has_lost_its_lease_ends_and_delays_nothing(
     assert first.outbox.ended == []
 
 
-def test_a_step_that_is_told_of_its_lost_lease_writes_nothing(
+def test_a_step_whose_heartbeat_found_the_lease_lost_writes_nothing(
     first: Driver, second: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper, manifest = first.resources.keeper, first.resources.registry.manifest
@@ -141,19 +141,19 @@ def test_a_step_that_is_told_of_its_lost_lease_writes_nothing(
     assert second.blobs() == {}
 
 
-def test_a_step_that_stood_still_asks_for_its_lease_before_it_writes(
+def test_a_step_that_was_stopped_renews_its_lease_before_it_writes(
     first: Driver, second: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper, manifest = first.resources.keeper, first.resources.registry.manifest
 
-    def stood_still(*arguments: Any) -> Any:
+    def stopped(*arguments: Any) -> Any:
         second.change(OVERTAKE.format(table="step_leases"))
         for step in keeper._steps.values():
             step.renewed_at -= first.resources.settings.lease_seconds
         return manifest(*arguments)
 
-    monkeypatch.setattr(first.resources.registry, "manifest", stood_still)
-    # The keeper of this process has not awoken yet.
+    monkeypatch.setattr(first.resources.registry, "manifest", stopped)
+    # The heartbeat thread of this process has not run since.
     monkeypatch.setattr(keeper, "_look_after", lambda *_: None)
     asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
     assert first.plan("p", asked) is None
@@ -161,7 +161,7 @@ def test_a_step_that_stood_still_asks_for_its_lease_before_it_writes(
     assert second.sql("SELECT owner FROM step_leases") == [("other",)]
 
 
-def test_a_lease_lives_as_long_as_its_download_shows_signs_of_life(meeting: Meeting) -> None:
+def test_a_lease_is_renewed_while_its_download_shows_signs_of_life(meeting: Meeting) -> None:
     meeting.begin()
     before = meeting.lease("expires_at")
     wait_until(lambda: meeting.lease("expires_at") != before)
@@ -184,14 +184,14 @@ def test_a_layer_that_kills_its_workers_ends_every_pull_that_wants_it(
     rows = first.sql("SELECT id, state, error_class FROM pulls ORDER BY id")
     assert rows == [("one", "failed", "PoisonLayer"), ("two", "failed", "PoisonLayer")]
     assert sorted(first.outbox.ended) == ["one", "two"]
-    # Whoever asks for it again begins with a clean record.
+    # A later pull of it begins with a clean record.
     meeting.plan("three")
     meeting.hold.set()
     fetch(first, "three")
     assert str(DIGEST) in first.blobs()
 
 
-def test_a_pull_whose_steps_kill_their_workers_is_ended(first: Driver, meeting: Meeting) -> None:
+def test_a_pull_whose_steps_kill_their_workers_fails(first: Driver, meeting: Meeting) -> None:
     first.change(
         "INSERT INTO step_leases VALUES ('pull/poison', 'dead', 0, now() - interval '1 s', 5)"
     )
@@ -201,7 +201,7 @@ def test_a_pull_whose_steps_kill_their_workers_is_ended(first: Driver, meeting: 
     assert first.row("poison").error_class == "PoisonLayer"
 
 
-def test_two_registries_may_serve_one_digest_at_once_and_the_first_to_end_wins(
+def test_a_digest_may_be_fetched_from_two_registries_at_once_and_the_first_wins(
     meeting: Meeting, second: Driver, registry: object
 ) -> None:
     with type(meeting.registry)() as other:
@@ -211,14 +211,14 @@ def test_two_registries_may_serve_one_digest_at_once_and_the_first_to_end_wins(
         assert second.plan("elsewhere", asked) is not None
         fetch(second, "elsewhere")
         assert second.blobs()[str(DIGEST)] == LAYER
-    # The keeper tells the slow one, whose body is still silent.
+    # The heartbeat stops the slower download, whose registry is still silent.
     meeting.wait_for_leader()
     assert meeting.raised == []
     assert second.link("leader") is not None
     assert second.sql("SELECT count(*) FROM leases") == [(0,)]
 
 
-def test_a_process_that_is_told_to_end_releases_its_lease(meeting: Meeting, second: Driver) -> None:
+def test_a_process_that_shuts_down_releases_its_lease(meeting: Meeting, second: Driver) -> None:
     hold = threading.Event()
     meeting.begin()
     meeting.registry.fail(Stall(path=str(DIGEST), after_bytes=0, times=0, until=hold))

@@ -1,4 +1,4 @@
-"""One download for all who want a layer, whatever becomes of the pull that leads it."""
+"""One download for all pulls that want a layer, whatever happens to the pull it began for."""
 
 import pytest
 
@@ -21,16 +21,16 @@ pytestmark = pytest.mark.integration
 
 
 def fetch(driver: Driver, pull_id: str) -> None:
-    """One task for the layer, once."""
+    """Run the task of the layer once."""
     fetch_layer(driver.resources, pull_id, DIGEST, lambda _offset, _size: None, driver.outbox)
 
 
-def handed_out(registry: FakeRegistry) -> int:
+def bytes_sent(registry: FakeRegistry) -> int:
     """Bytes of the layer that the registry has sent."""
     return sum(request.sent for request in registry.asked("blobs/" + str(DIGEST)))
 
 
-def test_a_layer_under_way_is_joined_and_fetched_once(meeting: Meeting, second: Driver) -> None:
+def test_a_layer_that_another_pull_fetches_is_joined(meeting: Meeting, second: Driver) -> None:
     meeting.begin()
     meeting.plan("waiter", "b")
     fetch(second, "waiter")
@@ -43,12 +43,16 @@ def test_a_layer_under_way_is_joined_and_fetched_once(meeting: Meeting, second: 
     meeting.wait_for_leader()
     assert sorted(meeting.driver.outbox.links) == ["leader", "waiter"]
     receipts = [second.link(pull_id) for pull_id in ("leader", "waiter")]
-    told = [(one["layers"][0]["source"], one["bytes_fetched"]) for one in receipts if one]
-    assert told == [("network", len(LAYER)), ("joined", 0)]
-    assert handed_out(meeting.registry) == len(LAYER)
+    fetched = [
+        (receipt["layers"][0]["source"], receipt["bytes_fetched"])
+        for receipt in receipts
+        if receipt
+    ]
+    assert fetched == [("network", len(LAYER)), ("joined", 0)]
+    assert bytes_sent(meeting.registry) == len(LAYER)
 
 
-def test_a_task_that_comes_twice_waits_for_its_own_lease_to_end(
+def test_a_task_that_is_delivered_twice_waits_for_the_lease_of_the_first(
     meeting: Meeting, second: Driver
 ) -> None:
     meeting.begin()
@@ -57,7 +61,7 @@ def test_a_task_that_comes_twice_waits_for_its_own_lease_to_end(
     assert 0 < raised.value.seconds <= 3
 
 
-def test_a_leader_that_is_cancelled_stops_when_nobody_else_wants_the_layer(
+def test_the_download_of_a_cancelled_pull_stops_if_no_other_pull_wants_the_layer(
     meeting: Meeting,
 ) -> None:
     meeting.begin()
@@ -70,8 +74,9 @@ def test_a_leader_that_is_cancelled_stops_when_nobody_else_wants_the_layer(
 
 
 def leave_to_waiter(meeting: Meeting, second: Driver) -> None:
-    """The leader is cancelled in the middle of the layer, which `waiter` of another repository
-    wants; then its body breaks off, and its task comes to its end.
+    """Cancel the leader in the middle of the layer, which `waiter` of another repository wants.
+
+    Then the body of the leader's request ends early, and its task ends.
     """
     meeting.begin()
     meeting.plan("waiter", "b")
@@ -82,32 +87,34 @@ def leave_to_waiter(meeting: Meeting, second: Driver) -> None:
     meeting.wait_for_leader()
 
 
-def test_a_leader_that_is_cancelled_goes_on_for_who_waits(meeting: Meeting, second: Driver) -> None:
+def test_the_download_of_a_cancelled_pull_goes_on_for_a_waiter(
+    meeting: Meeting, second: Driver
+) -> None:
     leave_to_waiter(meeting, second)
     assert meeting.driver.outbox.links == ["waiter"]
     receipt = second.link("waiter")
     assert receipt is not None
     assert receipt["bytes_fetched"] <= len(LAYER) // 2
-    assert handed_out(meeting.registry) == len(LAYER)
+    assert bytes_sent(meeting.registry) == len(LAYER)
 
 
 @pytest.mark.parametrize(("status", "raised"), [(403, errors.Forbidden), (503, TryAgain)])
-def test_who_waits_does_not_fail_with_the_repository_of_who_was_cancelled(
+def test_a_waiter_does_not_fail_with_the_repository_of_the_cancelled_pull(
     status: int, raised: type[Exception], meeting: Meeting, second: Driver
 ) -> None:
     meeting.registry.fail(RefuseRange(path=f"v2/a/blobs/{DIGEST}", status=status))
     leave_to_waiter(meeting, second)
-    # Driven to the end: what was to be tried again found its pull cancelled.
+    # A 503 is retried by the driver, which then finds the pull cancelled.
     assert [type(error) for error in meeting.raised] == [raised][: status == 403]
     assert second.row("waiter").state == "fetching"
     assert second.sql("SELECT failures FROM pull_layers WHERE pull_id = 'waiter'") == [(0,)]
-    assert [one.pull_id for one in meeting.driver.outbox.layers] == ["waiter"]
+    assert [message.pull_id for message in meeting.driver.outbox.layers] == ["waiter"]
     assert meeting.driver.outbox.ended == []
     fetch(second, "waiter")
     receipt = second.link("waiter")
     assert receipt is not None
     assert receipt["layers"][0]["source"] == "resumed"
-    assert handed_out(meeting.registry) == len(LAYER)
+    assert bytes_sent(meeting.registry) == len(LAYER)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def test_who_waits_does_not_fail_with_the_repository_of_who_was_cancelled(
     [errors.VolumeFull("no room"), errors.HeldBack("slowly", None, 5.0)],
     ids=["full", "held"],
 )
-def test_who_took_over_a_download_that_has_to_wait_has_a_message_of_its_own(
+def test_a_waiter_that_took_over_a_download_gets_a_message_if_the_download_has_to_wait(
     meeting: Meeting, error: errors.TransientError
 ) -> None:
     driver = meeting.driver
@@ -127,14 +134,14 @@ def test_who_took_over_a_download_that_has_to_wait_has_a_message_of_its_own(
 
     def end() -> None:
         with attempt(driver.resources, "leader", driver.outbox, DIGEST) as current:
-            # Its keeper has found the next who wants the layer.
+            # The heartbeat has passed the download on to the next pull that wants the layer.
             host = meeting.registry.host
             current.transfer = Transfer(host, DIGEST, fence, "waiter", Progress())
             raise error
 
     with pytest.raises(TryAgain):
         end()
-    assert [one.pull_id for one in driver.outbox.layers] == ["waiter"]
+    assert [message.pull_id for message in driver.outbox.layers] == ["waiter"]
     waiting = "SELECT not_before, waiting_for FROM pull_layers WHERE pull_id = 'waiter'"
     assert driver.sql(waiting) == [(None, None)]
 
@@ -162,7 +169,7 @@ def test_a_missed_deadline_ends_a_pull_and_its_download(meeting: Meeting) -> Non
     assert meeting.lease("owner") is None
 
 
-def test_a_leader_that_may_not_read_hands_its_bytes_to_who_may(
+def test_a_pull_that_is_forbidden_to_read_hands_its_bytes_to_a_waiter(
     first: Driver, second: Driver, registry: FakeRegistry
 ) -> None:
     meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
@@ -186,7 +193,7 @@ def test_a_leader_that_may_not_read_hands_its_bytes_to_who_may(
     assert receipt["bytes_fetched"] == len(LAYER) - 3_000_000
 
 
-def test_who_waited_for_a_try_of_its_own_repository_has_failed_with_it(
+def test_a_failed_attempt_counts_for_the_waiters_of_the_same_repository(
     first: Driver, registry: FakeRegistry
 ) -> None:
     meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
@@ -199,11 +206,11 @@ def test_who_waited_for_a_try_of_its_own_repository_has_failed_with_it(
         fetch(first, "leader")
     failures = dict(first.sql("SELECT pull_id, failures FROM pull_layers"))
     assert failures == {"leader": 1, "same": 1, "other": 0}
-    # The other repository need not wait for the backoff of this one.
+    # The pull of the other repository need not wait for this backoff.
     assert [message.pull_id for message in first.outbox.layers] == ["other"]
 
 
-def test_a_claim_that_is_wrong_fails_its_own_pull_alone(
+def test_a_wrong_claim_of_a_size_fails_only_its_own_pull(
     meeting: Meeting, second: Driver, registry: FakeRegistry
 ) -> None:
     meeting.begin()

@@ -1,4 +1,4 @@
-"""What a pull waits for: space, a pause, a more urgent one, a slot."""
+"""Pulls that wait for space, for the end of a pause, for a more urgent pull, or for a slot."""
 
 from pathlib import Path
 
@@ -20,25 +20,25 @@ def cause(driver: Driver, pull_id: str) -> object:
     return waiting_for and waiting_for["cause"]
 
 
-def test_a_pull_without_room_waits_and_fetches_nothing(
+def test_a_pull_without_space_waits_and_fetches_nothing(
     migrated_url: str, volume_path: Path, first: Driver, registry: FakeRegistry
 ) -> None:
     registry.put_image("a", "1", [LAYER])
     asked = {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"}
-    # Far more than there is: other processes use this disk, too, and free some at any moment.
+    # Far more than there is: other processes use this disk as well, and may free some at any time.
     least = 2 * first.resources.volume.space().free_bytes
     with driving(migrated_url, volume_path, minimum_free_bytes=least) as crowded:
         assert crowded.plan("p", asked) is None
         assert (crowded.row("p").state, cause(crowded, "p")) == ("resolving", "space")
         assert registry.asked(str(DIGEST)) == []
-    # Room was made.
+    # With enough space, the pull is planned.
     plan = first.plan("p", asked)
     assert plan is not None
     assert list(plan.missing) == [DIGEST]
     assert cause(first, "p") is None
 
 
-def test_a_layer_that_no_longer_fits_waits_with_its_bytes(
+def test_a_layer_that_no_longer_fits_waits_without_a_failure(
     first: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def test_a_layer_that_no_longer_fits_waits_with_its_bytes(
 
 
 @pytest.mark.parametrize("scope", ["fleet", "registry", "requester"])
-def test_a_pause_lets_a_running_download_go_and_resume_continues_it(
+def test_a_pause_stops_a_running_download_and_resume_continues_it(
     meeting: Meeting, second: Driver, scope: str
 ) -> None:
     meeting.begin(requested_by="team")
@@ -77,7 +77,7 @@ def test_a_pause_lets_a_running_download_go_and_resume_continues_it(
     assert receipt["layers"][0]["source"] == "resumed"
 
 
-def test_a_paused_fleet_admits_nobody(first: Driver, registry: FakeRegistry) -> None:
+def test_a_paused_fleet_admits_no_pull(first: Driver, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [LAYER])
     with first.resources.catalog.begin() as tx:
         pauses.pause(tx, "fleet")
@@ -86,7 +86,7 @@ def test_a_paused_fleet_admits_nobody(first: Driver, registry: FakeRegistry) -> 
     assert (first.row("p").state, first.row("p").admitted_at) == ("queued", None)
 
 
-def test_a_message_lets_a_more_urgent_one_behind_it_go_first_and_only_once(
+def test_a_layer_yields_once_to_a_more_urgent_layer_behind_it_in_the_queue(
     first: Driver, registry: FakeRegistry
 ) -> None:
     meeting = Meeting(first, registry, hold=None)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_a_message_lets_a_more_urgent_one_behind_it_go_first_and_only_once(
     with pytest.raises(YieldTurn):
         fetch(first, "p")
     assert first.layers("p")[0].attempts == 0
-    # By now it stands behind the urgent one, whose message may have been lost.
+    # Its message is now behind the urgent one, which may have been lost.
     fetch(first, "p")
     assert str(DIGEST) in first.blobs()
 

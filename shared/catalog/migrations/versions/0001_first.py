@@ -265,13 +265,13 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Make every table, index and view."""
+    """Create every table, index and view."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop them again."""
+    """Drop every table and view, with all data."""
     op.execute("DROP VIEW image_layers")
     for table in (
         "manifest_layers",

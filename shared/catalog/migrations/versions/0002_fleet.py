@@ -1,4 +1,4 @@
-"""Leases that exclude, admission, pauses, and what the reconciler knows.
+"""Leases that exclude other workers, step leases, admission, pauses, and the fleet's row.
 
 Revision 0002.
 """
@@ -14,7 +14,7 @@ STATEMENTS = (
     "ALTER TABLE pulls ADD COLUMN registry TEXT",
     "ALTER TABLE pulls ADD COLUMN repository TEXT",
     "ALTER TABLE pulls ADD COLUMN admitted_at TIMESTAMP WITH TIME ZONE",
-    # References that could not be read stand as they were sent, and belong to no registry.
+    # A reference that could not be parsed is kept as it was sent, and has no registry.
     """
     UPDATE pulls SET registry = split_part(reference, '/', 1),
         repository = regexp_replace(
@@ -30,7 +30,7 @@ STATEMENTS = (
     """,
     "ALTER TABLE pull_layers ADD COLUMN generation INTEGER DEFAULT '0' NOT NULL",
     "ALTER TABLE pull_layers ADD COLUMN dispatched_at TIMESTAMP WITH TIME ZONE",
-    # NULL: released; the row then tells how far the ingest on the volume is.
+    # NULL means released: the row then says how far the ingest on the volume is.
     "ALTER TABLE leases ALTER COLUMN owner DROP NOT NULL",
     "ALTER TABLE leases ADD COLUMN pull_id TEXT",
     "ALTER TABLE leases ADD COLUMN started_bytes BIGINT DEFAULT '0' NOT NULL",
@@ -69,13 +69,13 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Expand: what an older version reads stays as it is."""
+    """Expand only: older versions find what they read unchanged."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop it again; who held a lease holds it no more."""
+    """Drop the new tables and columns. Step leases and released leases are lost."""
     for table in ("fleet", "pauses", "step_leases"):
         op.execute(f"DROP TABLE {table}")
     op.execute("DELETE FROM leases WHERE owner IS NULL")

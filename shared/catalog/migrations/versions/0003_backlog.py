@@ -1,4 +1,4 @@
-"""Indexes that keep what a pull costs from growing with the pulls that are queued.
+"""Indexes that keep the cost of a pull independent of the number of waiting pulls.
 
 Revision 0003.
 """
@@ -34,13 +34,13 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Other indexes: what an older version asks is answered as before."""
+    """Change indexes only: the statements of older versions still work."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """As they were."""
+    """Restore the indexes of revision 0002."""
     for name in ("step_leases_fence_idx", "pulls_turn_idx", "pulls_deadline_idx", "pulls_open_idx"):
         op.execute(f"DROP INDEX {name}")
     op.execute(

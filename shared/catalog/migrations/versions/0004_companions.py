@@ -1,4 +1,4 @@
-"""Leases tell which layers are fetched along with another one.
+"""Leases record which layers are fetched along with another layer.
 
 Revision 0004.
 """
@@ -12,10 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """One more column; an older version takes every lease as one of a layer by itself."""
+    """Add a column. Older versions treat every lease as the lease of a layer fetched alone."""
     op.execute("ALTER TABLE leases ADD COLUMN is_companion BOOLEAN DEFAULT false NOT NULL")
 
 
 def downgrade() -> None:
-    """Without it."""
+    """Drop the column."""
     op.execute("ALTER TABLE leases DROP COLUMN is_companion")

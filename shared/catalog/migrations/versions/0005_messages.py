@@ -1,4 +1,4 @@
-"""Messages, nodes and holds of registries have rows of their own; what is over costs no scan.
+"""Layer messages, nodes, registry holds and callbacks; indexes that leave ended pulls unread.
 
 Revision 0005.
 """
@@ -14,7 +14,7 @@ _FINAL = "'complete', 'failed', 'cancelled'"
 _IS_IN_LINE = "WHERE state = 'queued' AND admitted_at IS NULL"
 
 STATEMENTS = (
-    # Which layers have a message that is queued or unacknowledged.
+    # Whether a message for the layer is queued or unacknowledged.
     "ALTER TABLE pull_layers ADD COLUMN has_message BOOLEAN DEFAULT false NOT NULL",
     """
     UPDATE pull_layers SET has_message = true FROM pulls, blobs
@@ -38,9 +38,9 @@ STATEMENTS = (
     ON pulls (priority DESC, coalesce(registry, '') DESC, created_at)
     {_IS_IN_LINE} AND generation >= 0
     """,
-    # Celery's callbacks of a pull, sent once it is answered.
+    # The Celery callbacks of a pull, sent once it is answered.
     "ALTER TABLE pulls ADD COLUMN callbacks JSONB",
-    # The layout of its image may not be what the image's row says.
+    # Whether the layout of its image may differ from the image's row.
     "ALTER TABLE pulls ADD COLUMN layout_unsettled BOOLEAN DEFAULT false NOT NULL",
     "CREATE INDEX pulls_layout_unsettled_idx ON pulls (id) WHERE layout_unsettled",
     f"CREATE INDEX pulls_finished_idx ON pulls (finished_at) WHERE state IN ({_FINAL})",
@@ -68,7 +68,7 @@ STATEMENTS = (
         CONSTRAINT nodes_state_check CHECK (state IN ('well', 'sick'))
     )
     """,
-    # Which run of the Redis server was seen last: another one may have lost the newest writes.
+    # The run of the Redis server that was seen last: another run may have lost the newest writes.
     "ALTER TABLE fleet ADD COLUMN broker_run_id TEXT",
     """
     CREATE TABLE schema_compatibility (
@@ -78,7 +78,7 @@ STATEMENTS = (
     )
     """,
     "INSERT INTO schema_compatibility (revision, oldest_reader) VALUES ('0005', '0005')",
-    # The reconciler looks at pulls page by page, and at what has waited long enough.
+    # The reconciler reads pulls page by page, and layers whose time to wait has passed.
     f"""
     CREATE INDEX pulls_under_way_idx ON pulls (id)
     WHERE admitted_at IS NOT NULL AND state NOT IN ({_FINAL})
@@ -88,7 +88,7 @@ STATEMENTS = (
     CREATE INDEX pull_layers_not_before_idx ON pull_layers (not_before)
     WHERE not_before IS NOT NULL
     """,
-    # Failures by age, and which of them were tried again.
+    # Failures by age, and which of them have been retried.
     """
     CREATE INDEX pulls_failed_idx ON pulls (created_at, id, error_class)
     WHERE state = 'failed'
@@ -98,13 +98,13 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Adds columns, indexes and tables."""
+    """Add columns, indexes and tables, and derive `has_message` of the open pulls."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drops them again."""
+    """Drop them. Callbacks, nodes and registry holds are lost."""
     for table in ("schema_compatibility", "nodes", "registry_holds"):
         op.execute(f"DROP TABLE {table}")
     op.execute("ALTER TABLE fleet DROP COLUMN broker_run_id")
