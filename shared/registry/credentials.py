@@ -51,7 +51,7 @@ def find_credentials(host: Host) -> Credentials | None:
     """
     entry = host.entry
     if entry.credential_helper is not None:
-        return _ask_helper(entry.credential_helper, host.registry)
+        return _run_helper(entry.credential_helper, host.registry)
     if entry.username is None:
         return _from_docker(host.registry)
     return _credentials(entry.username, _password(host, entry.username), None)
@@ -119,7 +119,7 @@ def _from_docker(registry: str) -> Credentials | None:
             f"The Docker client's configuration {file} cannot be read: correct it, or run "
             f"`docker login {registry}` on the workers."
         ) from None
-    from_helper = _ask_helper(login.helper, registry) if login.helper else None
+    from_helper = _run_helper(login.helper, registry) if login.helper else None
     return from_helper or _credentials(login.username, login.secret, login.identity_token)
 
 
@@ -131,7 +131,7 @@ def _import_read_login() -> "Callable[[str, str], Login]":
     return cast("Callable[[str, str], Login]", module.read_login)
 
 
-def _ask_helper(helper: Any, registry: str) -> Credentials | None:
+def _run_helper(helper: Any, registry: str) -> Credentials | None:
     if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
         raise Unauthorized(
             f"The name of the credential helper for {registry} is malformed: correct it in the "
