@@ -67,7 +67,9 @@ class Permit:
         self._governor.release(self)
 
     def answered(self) -> None:
-        """The host answered with any status but a 429. A successful probe reopens the host."""
+        """The host answered and asked for no pause. If this request is the probe, it reopens the
+        host.
+        """
         if self.probe:
             self.probe = False
             self._governor.knowledge.open(self.host)

@@ -53,7 +53,7 @@ class RangeSupport:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One place to fetch the blob from: `host`, or `url`, which a document of `host` names."""
+    """One place to fetch the blob from: `host`, or if set `url`, which a descriptor names."""
 
     host: Host
     url: str | None = None

@@ -35,8 +35,10 @@ _HUB_SERVER = "https://index.docker.io/v1/"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user name and a secret. With `is_identity_token` the secret is an identity token, which is
-    exchanged for tokens and is no password. `repr()` does not show the secret.
+    """A user name and a secret, which `repr()` does not show.
+
+    `is_identity_token`: the secret is not a password, but an identity token, which a token service
+    exchanges for tokens.
     """
 
     username: str
