@@ -3,7 +3,7 @@
 governor        the limiter of one process: a permit for each request
 limits          the limits that an operator sets for a host
 knowledge       what is known about hosts: the fleet's state, or this process's without Redis
-board           the fleet's state in Redis: one script and one round trip for each operation
+board           the fleet's state in Redis
 scripts         those scripts, in Lua
 local           this process's own state, used while Redis is unreachable
 """

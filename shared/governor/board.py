@@ -1,4 +1,6 @@
-"""The fleet's state of each registry host, in Redis. Each operation is one round trip.
+"""The fleet's state of each registry host, in Redis.
+
+A request, a failure and a portion of bytes each cost one script, which is one round trip.
 
 `towline:registry:<host>` is a hash. Times are Unix seconds by the clock of Redis:
 

@@ -1,6 +1,6 @@
 """The rate limiter of one process: every request to a registry needs a permit.
 
-A permit stands for one of the connections that the fleet may open to a host. It is acquired before
+A permit represents one of the connections that the fleet may open to a host. It is acquired before
 the request is sent and released when the body is closed; Redis expires the permits of a worker
 that was killed. Acquiring takes at most one round trip to Redis. Requests that follow each other
 quickly reuse the permit of an earlier one without a round trip, as long as it is fresh.
@@ -67,7 +67,9 @@ class Permit:
         self._governor.release(self)
 
     def answered(self) -> None:
-        """The host answered with any status but a 429. A successful probe reopens the host."""
+        """The host answered and asked for no pause. If this request is the probe, it reopens the
+        host.
+        """
         if self.probe:
             self.probe = False
             self._governor.knowledge.open(self.host)
@@ -142,7 +144,7 @@ class Governor:
         if self._reuse(permit):
             return permit
         for poll in range(_POLLS):
-            verdict = self._ask(permit)
+            verdict = self._request(permit)
             if verdict.word in {"go", "probe", "local"}:
                 permit.probe = verdict.word == "probe"
                 permit.local = verdict.word == "local"
@@ -204,7 +206,7 @@ class Governor:
                     return True
         return False
 
-    def _ask(self, permit: Permit) -> Verdict:
+    def _request(self, permit: Permit) -> Verdict:
         """Ask for the permit; the same round trip sends back the released ones of its host."""
         with self._changed:
             released = [other.id for other in self._released if other.host == permit.host]

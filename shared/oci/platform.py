@@ -169,7 +169,7 @@ class Platform:
         return "unknown" in {self.os, self.architecture}
 
     def matches(self, other: "Platform") -> bool:
-        """Whether an image for `other` runs where `self` is asked for."""
+        """Whether an image for the platform `other` runs on this platform."""
         return self.closeness(other) is not None
 
     def closeness(self, other: "Platform") -> tuple[int, ...] | None:

@@ -53,7 +53,7 @@ class RangeSupport:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One place to fetch the blob from: `host`, or `url`, which a document of `host` names."""
+    """One place to fetch the blob from: `host`, or if set `url`, which a descriptor names."""
 
     host: Host
     url: str | None = None
@@ -148,7 +148,7 @@ class BlobSource:
             if ranged is not None:
                 return ranged
         # No Range header for the whole blob: some registries answer 400 to one (containerd#11953).
-        answer = self._ask(place, {})
+        answer = self._send(place, {})
         try:
             if answer.response.status_code != 200:
                 raise error_of(answer.response, f"The blob {self._name}", missing=BlobUnknown)
@@ -161,7 +161,7 @@ class BlobSource:
         """The body of a range; None if the response is unusable but a request without a Range may
         work.
         """
-        answer = self._ask(place, {"Range": f"bytes={first}-{end - 1}"})
+        answer = self._send(place, {"Range": f"bytes={first}-{end - 1}"})
         response = answer.response
         try:
             if response.status_code == 206 and is_proved(response, first, end, self._size):
@@ -199,7 +199,7 @@ class BlobSource:
         check_length(answer.response, self._size, f"The blob {self._name}")
         return BlobBody(answer, 0, self._size, self._name, place)
 
-    def _ask(self, place: _Place, headers: Mapping[str, str]) -> Answer:
+    def _send(self, place: _Place, headers: Mapping[str, str]) -> Answer:
         if place.url is not None:
             return self._asker.ask_elsewhere(place.host, place.url, headers)
         target = self._targets.get(place)

@@ -50,7 +50,7 @@ class JudgedConnection(HTTPConnection):
 
 
 class _JudgedSecureConnection(JudgedConnection, HTTPSConnection):
-    """A judged connection under TLS."""
+    """A checked connection with TLS."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -76,7 +76,7 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **options: Any
     ) -> None:
-        """As in the base class, with pools of judged connections."""
+        """As in the base class, with pools of checked connections."""
         super().init_poolmanager(connections, maxsize, block, **options, **self._trust)
         pools: Any = {"http": _Pool, "https": _SecurePool}
         self.poolmanager.pool_classes_by_scheme = {

@@ -35,8 +35,10 @@ _HUB_SERVER = "https://index.docker.io/v1/"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user name and a secret. With `is_identity_token` the secret is an identity token, which is
-    exchanged for tokens and is no password. `repr()` does not show the secret.
+    """A user name and a secret, which `repr()` does not show.
+
+    `is_identity_token`: the secret is not a password, but an identity token, which a token service
+    exchanges for tokens.
     """
 
     username: str
@@ -51,7 +53,7 @@ def find_credentials(host: Host) -> Credentials | None:
     """
     entry = host.entry
     if entry.credential_helper is not None:
-        return _ask_helper(entry.credential_helper, host.registry)
+        return _run_helper(entry.credential_helper, host.registry)
     if entry.username is None:
         return _from_docker(host.registry)
     return _credentials(entry.username, _password(host, entry.username), None)
@@ -119,7 +121,7 @@ def _from_docker(registry: str) -> Credentials | None:
             f"The Docker client's configuration {file} cannot be read: correct it, or run "
             f"`docker login {registry}` on the workers."
         ) from None
-    from_helper = _ask_helper(login.helper, registry) if login.helper else None
+    from_helper = _run_helper(login.helper, registry) if login.helper else None
     return from_helper or _credentials(login.username, login.secret, login.identity_token)
 
 
@@ -131,7 +133,7 @@ def _import_read_login() -> "Callable[[str, str], Login]":
     return cast("Callable[[str, str], Login]", module.read_login)
 
 
-def _ask_helper(helper: Any, registry: str) -> Credentials | None:
+def _run_helper(helper: Any, registry: str) -> Credentials | None:
     if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
         raise Unauthorized(
             f"The name of the credential helper for {registry} is malformed: correct it in the "

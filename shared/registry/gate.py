@@ -62,7 +62,7 @@ class _Unlimited:
         """Do nothing: hosts are not remembered."""
 
     def hold(self, seconds: float | None) -> float:
-        """Return the wait that the host asked for; no other request is told."""
+        """Return the wait that the host asked for. Other requests are not held back."""
         return seconds or 0.0
 
     def bury(self) -> None:

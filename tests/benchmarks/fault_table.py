@@ -18,14 +18,13 @@ Scores = Mapping[str, Mapping[str, str]]
 
 _INTRODUCTION = """# Registries that misbehave
 
-{count} ways in which a registry, or a proxy before it, is known to misbehave; what it does then,
-and what towline promises. `tests/integration/test_misbehaving_registry.py` holds it to each of
-them with a whole pull. The tables are written from the same values (`tests/fakes/misbehaviour/`),
-and a test keeps both in step.
+{count} known faults of registries and of the proxies before them: what the registry does, and what
+towline promises. `tests/integration/test_misbehaving_registry.py` checks each promise with a whole
+pull. These tables are generated from the values that the test uses (`tests/fakes/misbehaviour/`).
 
-Always, and so not said below: nothing wrong is left under `blobs/`, no credentials reach a host
-that they are not for, a cloud's metadata service is never asked, no secret stands in an error, and
-every pull ends.
+Some promises always hold and are not repeated below: nothing wrong is left under `blobs/`,
+credentials reach only the hosts that they are for, no request goes to a cloud's metadata service,
+no secret appears in an error, and every pull ends.
 
 To try another client:
 
@@ -36,24 +35,25 @@ python -m tests.fakes.registry --fault body-cut --fault 429-seconds --port 5000
 
 ## The score
 
-`ok`, or what went wrong first. A `°` behind a promise: the specifications leave it open, so
-another client is `ok` if it does the other thing well.
+`ok`, or what went wrong first. A `°` after a promise means that the specifications leave it open
+whether the pull completes. There another client is `ok` as well if it does the opposite correctly.
 
 {summary}
 
 | instead of `ok` | |
 | --- | --- |
-| gives up | on an image that can be pulled |
-| takes it | although it must be refused |
-| hangs | beyond {seconds} s, or {patient_seconds} s where the registry asks for patience |
-| wrong bytes | it says that it pulled the image, and did not |
-| … kB twice | it fetched so much more than it had to |
-| does not wait | as long as it was asked to |
-| credentials to a stranger | a host got an `Authorization` that it is not for |
-| asks a stranger, for metadata | a host was asked that must not be |
+| gives up | the image can be pulled |
+| accepts it | it must be refused |
+| hangs | no end in {seconds} s, or {patient_seconds} s if the registry is silent or always busy |
+| wrong bytes | it reports success, but the image is incomplete or wrong |
+| … kB twice | it fetched that much more than necessary |
+| retries too early | before the time that the registry asked for |
+| leaks credentials | a host got an `Authorization` that is not for it |
+| calls a wrong host | a host got a request that must not get any |
+| calls a metadata service | the same, at the address where clouds hand out credentials |
 | prints a secret | a password, a token or a signature |
 
-How the clients are run stands in `tests/benchmarks/README.md`, "Other clients".
+`tests/benchmarks/README.md`, "Other clients", describes how the clients are run.
 """
 
 

@@ -32,10 +32,10 @@ def judge(fault: Misbehaviour, scene: Scene, ended: Ended, *, is_whole: bool, wa
         (ended.status is None, "hangs"),
         *((True, violation) for violation in scene.violations(strict=not promise.is_choice)),
         (leaks_in(ended.said), "prints a secret"),
-        (not as_promised, "takes it" if complete else "gives up"),
+        (not as_promised, "accepts it" if complete else "gives up"),
         (complete and not is_whole, "wrong bytes"),
         (complete and bound is not None and refetched > bound, f"{refetched // 1000} kB twice"),
-        (complete and waited < promise.waits_seconds, "does not wait"),
+        (complete and waited < promise.waits_seconds, "retries too early"),
     ]
     return next((words for is_so, words in wrong if is_so), OK)
 

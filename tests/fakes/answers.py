@@ -1,6 +1,6 @@
-"""One answer of the fake registry: what it says, and how it gets onto the wire.
+"""One response of the fake registry, and how it is sent.
 
-A handler makes an honest one, faults spoil it, `send` plays it.
+The handler makes a correct response, faults change it, and `send` writes it to the connection.
 """
 
 import socket
@@ -21,16 +21,16 @@ class Gone(Exception):
 
 @dataclass
 class Request:
-    """One request as it is answered. `sent`: bytes of the body handed to the socket so far."""
+    """One request with its result. `sent`: bytes of the body written to the socket so far."""
 
     method: str
     path: str
     headers: dict[str, str]
     status: int = 0
     sent: int = 0
-    # The client's port: requests with the same one shared a connection.
+    # The client's port: requests with the same port used the same connection.
     port: int = 0
-    # time.monotonic() of its arrival.
+    # When it arrived, by time.monotonic().
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -41,10 +41,10 @@ class Request:
 
 @dataclass
 class Answer:
-    """What is said. Of the bytes of `whole` the body is those from `first` on.
+    """A response. `body`: the bytes of the blob `whole` from `first` on.
 
-    `stop_after`: so many bytes of the body are sent, then comes the `end`. `raw`: these very bytes
-    instead of everything, then the connection ends.
+    `stop_after`: after this many bytes of the body the response ends as `end` says. `raw`: these
+    bytes replace the whole response, and then the connection ends.
     """
 
     status: int
@@ -53,7 +53,7 @@ class Answer:
     repeated: list[tuple[str, str]] = field(default_factory=list)
     whole: bytes = b""
     first: int = 0
-    # What Content-Length says, where that is not the body's length.
+    # The Content-Length, if it differs from the body's length.
     length: int | None = None
     framing: Literal["length", "chunked", "connection"] = "length"
     stop_after: int | None = None
@@ -66,17 +66,17 @@ class Answer:
 
     @property
     def succeeds(self) -> bool:
-        """Whether there is a body worth spoiling."""
+        """Whether the body is that of a success, which faults may change."""
         return self.status in {200, 206}
 
     @property
     def ends_early(self) -> bool:
-        """Whether not all of the body is sent."""
+        """Whether the body is sent only in part."""
         return self.stop_after is not None and self.stop_after < len(self.body)
 
 
 def send(answer: Answer, handler: BaseHTTPRequestHandler, request: Request) -> None:
-    """Play the answer on the handler's connection. Raises Gone where that is over."""
+    """Send the response on the handler's connection. Raises Gone if the connection ends with it."""
     request.status = answer.status
     if answer.end == "never begin" and answer.until is not None:
         answer.until.wait()

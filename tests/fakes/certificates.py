@@ -1,4 +1,4 @@
-"""A certificate authority of one's own, and a server's certificate from it. Needs `openssl`."""
+"""Makes a CA, and a server certificate from it. Needs `openssl`."""
 
 import subprocess
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files in PEM: the authority, a certificate of 127.0.0.1 that it signed, and its key."""
+    """PEM files: `authority`, the CA; `certificate`, for 127.0.0.1 and signed by it; `key`."""
 
     authority: Path
     certificate: Path
@@ -17,11 +17,11 @@ class Certificates:
 
 
 def certificates(directory: Path) -> Certificates:
-    """New ones, good for two days."""
+    """Make new files, valid for two days."""
     directory.mkdir(parents=True, exist_ok=True)
     made = Certificates(*(directory / f"{name}.pem" for name in ("authority", "server", "key")))
     authority_key = directory / "authority-key.pem"
-    # Python 3.13 verifies strictly: an authority says that it signs.
+    # Python 3.13 verifies strictly: the CA needs this extension.
     signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
     _request(made.authority, authority_key, "-subj", "/CN=towline test authority", *signs)
     signer = ("-CA", str(made.authority), "-CAkey", str(authority_key))

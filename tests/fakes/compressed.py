@@ -1,4 +1,4 @@
-"""Compressed bytes as peculiar as their formats let them be."""
+"""Valid but unusual gzip and zstd streams."""
 
 import struct
 import sys
@@ -13,7 +13,7 @@ else:
 def gzip_member(
     raw: bytes, *, name: bytes = b"", extra: bytes = b"", has_header_crc: bool = False
 ) -> bytes:
-    """One member, its header with whatever is given. Source: RFC 1952 §2.3."""
+    """One gzip member with these optional header fields. Source: RFC 1952 §2.3."""
     flags = 2 * has_header_crc + 4 * bool(extra) + 8 * bool(name)
     head = b"\x1f\x8b\x08" + bytes([flags]) + b"\0\0\0\0\0\xff"
     head += struct.pack("<H", len(extra)) + extra if extra else b""
@@ -26,7 +26,7 @@ def gzip_member(
 
 
 def zstd_frame(raw: bytes, *, has_checksum: bool = False) -> bytes:
-    """One frame."""
+    """One zstd frame."""
     options = {zstd.CompressionParameter.checksum_flag: int(has_checksum)}
     return zstd.compress(raw, options=options)
 
@@ -37,9 +37,9 @@ def zstd_skippable(raw: bytes) -> bytes:
 
 
 def zstd_bomb(size: int) -> bytes:
-    """A frame of so many zeros, in whole blocks of 128 KiB: a 32,768th of it.
+    """A frame that decompresses to `size` zeros, a multiple of 128 KiB, and is 1/32,768 of that.
 
-    Source: RFC 8878 §3.1.1: a window of 128 KiB, and blocks that repeat one byte.
+    It has a window of 128 KiB and blocks that repeat one byte. Source: RFC 8878 §3.1.1.
     """
     count = size // (128 * 1024)
     block = (128 * 1024) << 3 | 1 << 1

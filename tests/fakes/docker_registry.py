@@ -1,4 +1,4 @@
-"""Debian's `docker-registry`, for tests that want a registry nobody here wrote."""
+"""Debian's `docker-registry`, for tests against an independent implementation."""
 
 import ssl
 import subprocess
@@ -14,11 +14,11 @@ from workers.stack.servers import free_port
 
 
 class DockerRegistry:
-    """One registry on loopback, its blobs below `directory`. Use it as a context manager.
+    """One registry on loopback, with its blobs below `directory`. A context manager.
 
-    `users`: passwords by name, asked for by Basic authentication. `tokens`: who says what may be
-    read. Without either it is open.
-    `tls`: its certificate; without one it speaks plain HTTP.
+    `users`: passwords by name, for Basic authentication. `tokens`: the token service that decides
+    what may be read. Without either, everything is public. `tls`: its certificate; without one it
+    serves http.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DockerRegistry:
         return f"auth: {{htpasswd: {{realm: lab, path: {file}}}}}\n"
 
     def push(self, layout: Path, tag: str, name: str) -> None:
-        """Push everything that `tag` names in an OCI layout, digests kept."""
+        """Push everything that `tag` names in an OCI layout, with unchanged digests."""
         source, target = f"oci:{layout}:{tag}", f"docker://{self.host}/{name}"
         command = ["skopeo", "--insecure-policy", "copy", "--all", "--preserve-digests"]
         if self._users:
@@ -98,7 +98,7 @@ class DockerRegistry:
             with urlopen(f"{scheme}://{self.host}/v2/", timeout=2, context=context) as answer:
                 return bool(answer.status == 200)
         except HTTPError as error:
-            # It stands, and wants to know who asks.
+            # It is running and requires a login.
             error.close()
             return error.code == 401
         except (URLError, OSError):

@@ -1,6 +1,6 @@
-"""What can go wrong with a registry. A fault is a value: which requests, how often, what then.
+"""Faults of the fake registry. A fault is a value: which requests, how often, and what happens.
 
-These are the tools; what is made of them, with a name and a promise, is `misbehaviour/`.
+`misbehaviour/` combines them into the known faults of registries, with names and promises.
 """
 
 import re
@@ -19,17 +19,18 @@ class Fault:
 
     path: str = "/blobs/"
     times: int | None = None
-    # Which of these requests, where not all are meant.
+    # A further condition for the request.
     when: Callable[[Request], bool] | None = field(default=None, repr=False, kw_only=True)
 
-    # Faults of bodies leave answers alone that have none, and so are not used up by a HEAD.
+    # Applies to bodies, so a HEAD is left alone and does not count.
     of_bodies: ClassVar[bool] = True
+    # Applies to requests with a Range only.
     of_ranges: ClassVar[bool] = False
-    # An answer of its own: later faults wait for the next request.
+    # Replaces the response: later faults stay for the next request.
     is_answer: ClassVar[bool] = False
 
     def matches(self, request: Request) -> bool:
-        """Whether this request is meant."""
+        """Whether this fault applies to the request."""
         if self.of_ranges and request.range is None:
             return False
         if self.of_bodies and request.method == "HEAD":
@@ -38,12 +39,12 @@ class Fault:
         return re.search(self.path, path) is not None and (self.when is None or self.when(request))
 
     def spoil(self, answer: Answer, request: Request) -> None:
-        """Change the answer."""
+        """Change the response in place."""
 
 
 @dataclass(frozen=True)
 class Spoil(Fault):
-    """Whatever `change` does to the answer."""
+    """The response is changed by `change`."""
 
     change: Callable[[Answer, Request], None] = field(default=lambda *_: None, repr=False)
 
@@ -53,7 +54,7 @@ class Spoil(Fault):
 
 @dataclass(frozen=True)
 class Cut(Fault):
-    """The body ends after `after_bytes` of what was promised; by RST with `reset`."""
+    """The connection ends after `after_bytes` of the body; with `reset` by a RST."""
 
     after_bytes: int = 0
     reset: bool = False
@@ -65,7 +66,7 @@ class Cut(Fault):
 
 @dataclass(frozen=True)
 class CutAt(Fault):
-    """The body ends at this byte of the blob, whatever range was asked for."""
+    """The connection ends at this byte of the blob, whatever range was requested."""
 
     byte: int = 0
 
@@ -75,7 +76,7 @@ class CutAt(Fault):
 
 @dataclass(frozen=True)
 class EndEarly(Fault):
-    """The body ends at this byte of the blob as if that were all of it: nothing warns."""
+    """The body ends at this byte of the blob as if it were complete, without an error."""
 
     byte: int = 0
 
@@ -87,7 +88,7 @@ class EndEarly(Fault):
 
 @dataclass(frozen=True)
 class IgnoreRange(Fault):
-    """200 and the whole blob to a Range request."""
+    """A Range request gets 200 and the whole blob."""
 
     of_ranges = True
 
@@ -98,7 +99,7 @@ class IgnoreRange(Fault):
 
 @dataclass(frozen=True)
 class WrongRange(Fault):
-    """206 with a Content-Range that is moved by `shift`, or names another `total`."""
+    """A Range request gets a 206 with a range moved by `shift`, or with another `total`."""
 
     shift: int = 0
     total: int | None = None
@@ -115,7 +116,7 @@ class WrongRange(Fault):
 
 @dataclass(frozen=True)
 class RefuseRange(Fault):
-    """This status to any Range request; 416 names `total` where it is given."""
+    """A Range request gets this status. `total`: the size that a 416 states."""
 
     status: int = 416
     total: int | None = None
@@ -129,7 +130,7 @@ class RefuseRange(Fault):
 
 @dataclass(frozen=True)
 class Corrupt(Fault):
-    """One byte of the body is another."""
+    """One byte of the body is wrong."""
 
     byte: int = 0
 
@@ -141,7 +142,7 @@ class Corrupt(Fault):
 
 @dataclass(frozen=True)
 class ExtraBytes(Fault):
-    """More bytes than the blob has, in a chunked body, so that no length warns."""
+    """The body has `count` excess bytes; it is chunked, so no length reveals them."""
 
     count: int = 1
 
@@ -152,7 +153,7 @@ class ExtraBytes(Fault):
 
 @dataclass(frozen=True)
 class NoContentLength(Fault):
-    """A chunked body; with `old` one of HTTP/1.0, which ends with the connection."""
+    """The body is chunked; with `old` it is HTTP/1.0 and ends with the connection."""
 
     old: bool = False
 
@@ -162,18 +163,18 @@ class NoContentLength(Fault):
 
 @dataclass(frozen=True)
 class Length(Fault):
-    """A Content-Length that contradicts the manifest."""
+    """The Content-Length is `length`, which contradicts the manifest."""
 
     length: int = 0
 
     def spoil(self, answer: Answer, request: Request) -> None:
-        # What else is sent, or is missing, would be taken for the next answer's.
+        # Close the connection: the client cannot find the start of the next response.
         answer.length, answer.closes = self.length, True
 
 
 @dataclass(frozen=True)
 class Encoded(Fault):
-    """A Content-Encoding that nobody asked for."""
+    """The response has a Content-Encoding that was not requested."""
 
     encoding: str = "gzip"
 
@@ -183,7 +184,7 @@ class Encoded(Fault):
 
 @dataclass(frozen=True)
 class Status(Fault):
-    """This status instead of an answer."""
+    """The response is replaced by this status, body and headers."""
 
     status: int = 500
     body: bytes = b""
@@ -198,7 +199,7 @@ class Status(Fault):
 
 @dataclass(frozen=True)
 class Raw(Fault):
-    """These bytes instead of an answer, and the end of the connection."""
+    """The response is replaced by these bytes; then the connection ends."""
 
     sent: bytes = field(default=b"", repr=False)
 
@@ -211,7 +212,9 @@ class Raw(Fault):
 
 @dataclass(frozen=True)
 class Stall(Fault):
-    """Silence after `after_bytes`, until `until` is set; with `mute` before the first header."""
+    """The server stops sending after `after_bytes` of the body, with `mute` before the headers,
+    until `until` is set.
+    """
 
     after_bytes: int = 0
     until: threading.Event = field(default_factory=threading.Event)
@@ -224,7 +227,7 @@ class Stall(Fault):
 
 @dataclass(frozen=True)
 class Throttle(Fault):
-    """The body comes no faster than this."""
+    """The body is sent at this speed, in pieces of this size."""
 
     bytes_per_second: int = 1_000_000
     piece_bytes: int = 64 * 1024
@@ -235,7 +238,7 @@ class Throttle(Fault):
 
 @dataclass(frozen=True)
 class Redirect(Fault):
-    """307 to another host, with a signature in the query."""
+    """A 307 to the same path at another host, with a signature in the query."""
 
     host: str = ""
     scheme: str = "http"

@@ -1,6 +1,6 @@
-"""What stands before a registry: front ends that are slow, far away, or take only so many at once.
+"""Front ends of a registry that are slow, distant, or limit concurrent requests.
 
-More faults for a `FakeRegistry`, and predicates for those of `faults.py`.
+More faults for a `FakeRegistry`, and conditions (`when`) for the faults in `faults.py`.
 """
 
 import threading
@@ -17,7 +17,7 @@ Meant = Callable[[Request], bool]
 
 @dataclass(frozen=True)
 class FarAway(Fault):
-    """So long passes before the first byte of an answer."""
+    """The first byte of a response arrives after `seconds`."""
 
     seconds: float = 0.2
 
@@ -26,7 +26,7 @@ class FarAway(Fault):
 
 
 def every_nth_connection(nth: int) -> Meant:
-    """Requests over each n-th connection that was opened for blobs."""
+    """Matches the requests on every n-th connection that was opened for blobs."""
     ports: list[int] = []
 
     def is_meant(request: Request) -> bool:
@@ -38,7 +38,7 @@ def every_nth_connection(nth: int) -> Meant:
 
 
 def every_nth_request(nth: int) -> Meant:
-    """Each n-th request for a range."""
+    """Matches every n-th request for a range."""
     asked = [0]
 
     def is_meant(request: Request) -> bool:
@@ -49,7 +49,7 @@ def every_nth_request(nth: int) -> Meant:
 
 
 def after_requests(count: int) -> Meant:
-    """All requests for ranges but the first so many."""
+    """Matches all requests for ranges after the first `count`."""
     asked = [0]
 
     def is_meant(request: Request) -> bool:
@@ -60,7 +60,7 @@ def after_requests(count: int) -> Meant:
 
 
 class Door:
-    """Lets so many requests for blobs in at a time, and answers `status` to the others."""
+    """Serves at most `most` requests for blobs at a time, and answers `status` to the others."""
 
     def __init__(self, registry: FakeRegistry, most: int, status: int) -> None:
         self.refused = 0

@@ -15,14 +15,14 @@ _VENDOR = "application/vnd.oci.image"
 
 @dataclass(frozen=True)
 class Image:
-    """An image whose layers each hold one file with these bytes."""
+    """An image with one layer for each of `contents`: a tar of one file with these bytes."""
 
     platform: str
     contents: Sequence[bytes]
 
     @property
     def tars(self) -> list[bytes]:
-        """The layers, uncompressed."""
+        """The uncompressed layers."""
         return [tar_of(f"file-{digest_hex(content)[:8]}", content) for content in self.contents]
 
     @property
@@ -32,12 +32,12 @@ class Image:
 
 
 def digest_hex(raw: bytes) -> str:
-    """sha256, hexadecimal."""
+    """The sha256 of these bytes in hexadecimal."""
     return hashlib.sha256(raw).hexdigest()
 
 
 def image_layout(directory: Path, tag: str, images: Mapping[str, Image]) -> Path:
-    """An OCI layout whose `tag` names an index of these images."""
+    """Write an OCI layout in which `tag` names an index of these images."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 

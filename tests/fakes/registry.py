@@ -1,10 +1,10 @@
-"""A registry that speaks HTTP on a socket, keeps a log, and misbehaves when told to.
+"""A registry that speaks HTTP on a socket, logs its requests, and misbehaves on demand.
 
 with FakeRegistry() as registry:
     registry.put_image("team/app", "1.0", [b"layer", b"layer"])
     registry.fail(Cut(after_bytes=1000, times=1))
 
-`python -m tests.fakes.registry --help` runs one that misbehaves in any of many named ways.
+`python -m tests.fakes.registry --help` describes how to run one with named faults.
 """
 
 import json
@@ -34,7 +34,10 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 
 class FakeRegistry:
-    """A registry, on a port of its own. Use it as a context manager."""
+    """A registry on a free port. A context manager.
+
+    `requests`: every request so far, in the order of arrival.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class FakeRegistry:
     ) -> None:
         self.auth = auth
         self.requests: list[Request] = []
-        # Told of each request when its answer has gone out.
+        # Called with each request after its response was sent.
         self.on_answer: Callable[[Request], None] = lambda _: None
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -73,13 +76,13 @@ class FakeRegistry:
         self._server.server_close()
 
     def put_blob(self, raw: bytes, algorithm: str = "sha256") -> str:
-        """Hold a blob, in every repository. Its digest."""
+        """Store a blob for every repository. Returns its digest."""
         digest = digest_of(raw, algorithm)
         self.blobs[digest] = raw
         return digest
 
     def put_manifest(self, repository: str, tag: str | None, document: Any, media_type: str) -> str:
-        """Hold a manifest or index, a document or its very bytes. Its digest."""
+        """Store a manifest or index, given as a document or as bytes. Returns its digest."""
         raw = document if isinstance(document, bytes) else json.dumps(document).encode()
         digest = digest_of(raw)
         for name in filter(None, (tag, digest)):
@@ -98,7 +101,9 @@ class FakeRegistry:
         config: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> str:
-        """Hold an image of these layers (uncompressed: a diff_id is a digest). Its digest."""
+        """Store an image of these uncompressed layers, whose digests are their diff_ids. Returns
+        the manifest's digest.
+        """
         digests = [self.put_blob(layer, algorithm) for layer in layers]
         os, architecture, *variant = platform.split("/")
         document = {
@@ -138,7 +143,7 @@ class FakeRegistry:
         *,
         docker: bool = False,
     ) -> str:
-        """Hold an index: digests by platform, or whole descriptors. Its digest."""
+        """Store an index, given as digests by platform or as descriptors. Returns its digest."""
         if isinstance(manifests, Mapping):
             manifests = [
                 self.descriptor(repository, digest, platform)
@@ -151,26 +156,26 @@ class FakeRegistry:
     def descriptor(
         self, repository: str, digest: str, platform: str | None, **more: Any
     ) -> dict[str, Any]:
-        """What an index says of a manifest that is held here."""
+        """The descriptor of a stored manifest, for an index."""
         media_type, raw = self.manifests[repository, digest]
-        described = {"mediaType": media_type, "digest": digest, "size": len(raw), **more}
+        entry = {"mediaType": media_type, "digest": digest, "size": len(raw), **more}
         if platform:
             keys = ("os", "architecture", "variant")
-            described["platform"] = dict(zip(keys, platform.split("/"), strict=False))
-        return described
+            entry["platform"] = dict(zip(keys, platform.split("/"), strict=False))
+        return entry
 
-    def fail(self, *wanted: Fault) -> None:
-        """Misbehave from now on."""
+    def fail(self, *new_faults: Fault) -> None:
+        """Have these faults from now on, in addition to earlier ones."""
         with self._lock:
-            self._faults += [(fault, [0]) for fault in wanted]
+            self._faults += [(fault, [0]) for fault in new_faults]
 
     def heal(self) -> None:
-        """Behave again."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def asked(self, path: str, method: str = "GET") -> list[Request]:
-        """The requests whose path matches."""
+        """The requests whose path matches the regular expression."""
         return [
             request
             for request in list(self.requests)
@@ -178,16 +183,19 @@ class FakeRegistry:
         ]
 
     def take_faults(self, request: Request) -> list[Fault]:
-        """The faults that are due for this request; an answer of its own is the last of them."""
-        taken = []
+        """The faults for this request, which are counted as used.
+
+        A fault that replaces the response ends the list: later ones stay for the next request.
+        """
+        due = []
         with self._lock:
             for fault, count in self._faults:
                 if fault.matches(request) and (fault.times is None or count[0] < fault.times):
                     count[0] += 1
-                    taken.append(fault)
+                    due.append(fault)
                     if fault.is_answer:
                         break
-        return taken
+        return due
 
 
 if __name__ == "__main__":

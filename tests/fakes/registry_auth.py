@@ -1,4 +1,4 @@
-"""How the fake registry wants to be asked: Basic, or Bearer with a token service of its own."""
+"""The fake registry's authentication: Basic, or Bearer with a token service."""
 
 import base64
 import itertools
@@ -15,10 +15,10 @@ _serial = itertools.count(1)
 
 @dataclass
 class Auth:
-    """How a registry wants to be asked: `basic`, or `bearer` with its own token service.
+    """The authentication that a registry requires: `basic`, or `bearer` with its token service.
 
-    `methods`: how its token service may be asked; it does not know the others. `says`: the
-    challenges of a 401, from its realm and the scope that is needed.
+    `users`: passwords by user name. `methods`: those that the token service supports. `says`: makes
+    the challenges of a 401 from the realm and the required scope.
     """
 
     kind: str = "bearer"
@@ -27,19 +27,19 @@ class Auth:
     life_seconds: int | None = 300
     token_key: str = "token"
     issued: dict[str, float] = field(default_factory=dict)
-    # Accepted this often, then refused, however long its life: a registry that restarted.
+    # A token is accepted this often, whatever its life: as if the registry had restarted.
     uses: int | None = None
     used: Counter[str] = field(default_factory=Counter)
     methods: Sequence[str] = ("GET", "POST")
-    # Whether the password itself will do, too.
+    # Whether Basic with the password is accepted as well.
     takes_basic: bool = False
     says: Callable[[str, str], list[str]] | None = None
-    # What a token has to be for; each one remembers what was asked.
+    # The scope that a token must have, and the scopes of each token.
     needed_scope: str | None = None
     scopes: dict[str, set[str]] = field(default_factory=dict)
 
     def allows(self, authorization: str) -> bool:
-        """Whether a request with this header may pass."""
+        """Whether a request with this Authorization is accepted; counts the use of a token."""
         if (self.kind == "basic" or self.takes_basic) and authorization in self._logins():
             return True
         token = authorization.removeprefix("Bearer ")
@@ -49,7 +49,7 @@ class Auth:
         return alive and enough and (self.uses is None or self.used[token] <= self.uses)
 
     def challenges(self, base: str, repository: str) -> list[str]:
-        """The WWW-Authenticate headers of a 401; `base` is where the registry stands."""
+        """The WWW-Authenticate headers of a 401. `base`: the registry's URL."""
         realm, scope = f"{base}/token", f"repository:{repository}:pull"
         if self.says is not None:
             return self.says(realm, scope)
@@ -60,7 +60,7 @@ class Auth:
     def issue(
         self, authorization: str | None, asked: Mapping[str, Sequence[str]], method: str
     ) -> dict[str, Any] | None:
-        """What the token service answers to a GET, or to a POST with a form; None: refused."""
+        """The token service's response to a GET, or to a POST with a form; None if it refuses."""
         if not self._knows(authorization, asked, method):
             return None
         token = secret(f"token-{next(_serial)}")
@@ -68,7 +68,7 @@ class Auth:
         self.scopes[token] = {scope for line in asked.get("scope", ()) for scope in line.split()}
         document: dict[str, Any] = {self.token_key: token}
         if method == "POST":
-            # What OAuth2 calls it, whatever the older way does.
+            # The name of the token in OAuth2, whatever it is for a GET.
             document["access_token"] = token
         if self.life_seconds is not None:
             document["expires_in"] = self.life_seconds

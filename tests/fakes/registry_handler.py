@@ -1,4 +1,4 @@
-"""One request to the fake registry: the honest answer, and the faults that are due for it."""
+"""Answers one request to the fake registry: the correct response, changed by the faults."""
 
 import hashlib
 import json
@@ -13,25 +13,25 @@ _JSON = {"Content-Type": "application/json"}
 
 
 def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
-    """The digest of some bytes."""
+    """The digest of these bytes."""
     return f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
 
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
-    # Many threads may connect at once; a refused one would come back a second later.
+    # Many threads may connect at once; a refused connection would be retried a second later.
     request_queue_size = 128
     # A FakeRegistry, which imports this module.
     registry: Any
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Print nothing when a client has closed the connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
     # A body in several small writes must not wait for acknowledgements.
     disable_nagle_algorithm = True
-    # Connections are kept; what an answer says of its version is the answer's.
+    # Keeps connections open. The version in a response may differ (`answers._start`).
     protocol_version = "HTTP/1.1"
 
     @property
@@ -54,9 +54,9 @@ class Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, port=self.client_address[1])
-        # Before the answer: a client that has it may look here at once.
+        # Logged before the response, so that a test finds it as soon as the client has that.
         self.registry.requests.append(request)
-        # Read whatever becomes of the request, so that the next one begins where this one ends.
+        # Always read, even if a fault follows: the next request begins after the form.
         form = self._form() if self.command == "POST" else None
         try:
             send(self._answer(request, form), self, request)
@@ -81,13 +81,13 @@ class Handler(BaseHTTPRequestHandler):
         if auth and not is_token and not auth.allows(request.headers.get("authorization", "")):
             return self._challenge(url.path)
         due = self.registry.take_faults(request)
-        answer = self._honest(url, request, form, due)
+        answer = self._correct(url, request, form, due)
         for fault in due:
             if answer.succeeds or fault.is_answer:
                 fault.spoil(answer, request)
         return answer
 
-    def _honest(self, url: Any, request: Request, form: bytes | None, due: list[Any]) -> Answer:
+    def _correct(self, url: Any, request: Request, form: bytes | None, due: list[Any]) -> Answer:
         if due and due[-1].is_answer:
             return Answer(200)
         if url.path == "/token":
@@ -100,10 +100,10 @@ class Handler(BaseHTTPRequestHandler):
         return self._blob(match[3], request.range)
 
     def _manifest(self, repository: str, name: str) -> Answer:
-        held = self.registry.manifests.get((repository, name))
-        if held is None:
+        stored = self.registry.manifests.get((repository, name))
+        if stored is None:
             return _refusal(404, "MANIFEST_UNKNOWN", "manifest unknown")
-        media_type, raw = held
+        media_type, raw = stored
         headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(raw)}
         return Answer(200, raw, headers, whole=raw)
 

@@ -1,4 +1,4 @@
-"""Names of our own: a resolver that answers what it is told, and another time something else."""
+"""A resolver with scripted addresses, which may change from one lookup to the next."""
 
 import socket
 from typing import Any
@@ -9,18 +9,20 @@ _real = socket.getaddrinfo
 
 
 class FakeResolver:
-    """Answers for the names it knows; the others are resolved as ever."""
+    """Answers for the names it was given; other names are resolved as usual. `asked`: the names
+    of its lookups, in order.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self._answers: dict[str, list[list[str]]] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Answer from now on."""
+        """Replace the system's resolver until the end of the test."""
         monkeypatch.setattr(socket, "getaddrinfo", self._resolve)
 
     def name(self, name: str, *answers: list[str]) -> None:
-        """`answers`: the addresses at the first time, the second time, and so on."""
+        """`answers`: the addresses for the first lookup, the second, …; the last is repeated."""
         self._answers[name] = list(answers)
 
     def _resolve(self, host: str, port: Any, *arguments: Any, **options: Any) -> Any:

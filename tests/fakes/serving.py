@@ -1,4 +1,4 @@
-"""`python -m tests.fakes.registry`: a registry that misbehaves, to try a client on.
+"""`python -m tests.fakes.registry`: serves a faulty registry, to test a client.
 
 python -m tests.fakes.registry --list
 python -m tests.fakes.registry --fault body-cut --fault 429-seconds --port 5000
@@ -24,7 +24,7 @@ def main() -> None:
     """List the faults, or serve a small image with some of them until interrupted."""
     options = _parser().parse_args()
     if options.list:
-        # As other tools do when `| head` has seen enough.
+        # End silently when a pipe such as `| head` is closed.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print_faults()
         return
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def print_faults() -> None:
-    """Every fault with what it does and what is promised then."""
+    """Print every fault with what the registry does and what towline promises."""
     width = max(map(len, BY_NAME))
     for group, faults in GROUPS.items():
         print(f"\n{group}\n")
@@ -49,7 +49,7 @@ def print_faults() -> None:
 
 
 def serve(faults: Sequence[Misbehaviour], host: str, port: int, directory: Path) -> None:
-    """Serve, and print each request as it is answered."""
+    """Serve until interrupted, and print each request after its response."""
     tls = certificates(directory) if any(fault.tls for fault in faults) else None
     name = " ".join(fault.name for fault in faults)
     with staged(name, address=host, port=port, tls=tls) as scene:
@@ -58,13 +58,13 @@ def serve(faults: Sequence[Misbehaviour], host: str, port: int, directory: Path)
             fault.arrange(scene)
             print(f"{fault.name}: {fault.does}")
             print(f"  -> {fault.promise}")
-        _tell(scene, tls.authority if tls else None)
+        _print_scene(scene, tls.authority if tls else None)
         for registry in (scene.registry, scene.storage):
             registry.on_answer = _printer(registry)
         threading.Event().wait()
 
 
-def _tell(scene: Scene, authority: Path | None) -> None:
+def _print_scene(scene: Scene, authority: Path | None) -> None:
     print(f"\nimage     {scene.reference}")
     if scene.login:
         user, secret = scene.login
@@ -78,8 +78,8 @@ def _printer(registry: FakeRegistry) -> Callable[[Request], None]:
     def show(request: Request) -> None:
         marks = [f"range {request.range}"] if request.range else []
         marks += ["with credentials"] if "authorization" in request.headers else []
-        told = f"{registry.host} {request.method} {request.path} -> {request.status}"
-        print(told, f"{request.sent} bytes", *marks, sep=", ", flush=True)
+        line = f"{registry.host} {request.method} {request.path} -> {request.status}"
+        print(line, f"{request.sent} bytes", *marks, sep=", ", flush=True)
 
     return show
 
@@ -87,9 +87,9 @@ def _printer(registry: FakeRegistry) -> Callable[[Request], None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fakes.registry",
-        description="A registry that misbehaves when told to, for trying a client on: a small "
-        "image, demo/app:1, and any of many named faults. Without a fault it behaves. Each request "
-        "is printed. A fault that strikes once does so once a start.",
+        description="Serves a registry with a small image, demo/app:1, and the named faults, to "
+        "test a client. Without a fault it works correctly. Each request is printed. A fault that "
+        "occurs once occurs once after each start.",
     )
     parser.add_argument("--list", action="store_true", help="print the faults and their promises")
     parser.add_argument(
@@ -98,14 +98,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         choices=sorted(BY_NAME),
         metavar="NAME",
-        help="misbehave like this; may be given more than once",
+        help="a fault to have; may be given more than once",
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="the address to listen on, as clients name it (default: %(default)s)",
+        help="the address to listen on, as clients use it (default: %(default)s)",
     )
     parser.add_argument(
-        "--port", type=int, default=0, help="the port; 0 takes any that is free (default)"
+        "--port", type=int, default=0, help="the port; 0 chooses a free one (default)"
     )
     return parser

@@ -1,4 +1,4 @@
-"""A token service that `docker-registry` trusts: it signs what a user may read, over HTTPS.
+"""A token service with TLS that `docker-registry` trusts: it signs what a user may read.
 
 Tokens are JSON Web Tokens of ES256, with the signer's certificate in the header (`x5c`). `openssl`
 signs. Source: https://distribution.github.io/distribution/spec/auth/jwt/
@@ -21,13 +21,15 @@ from tests.secrecy import secret
 
 SERVICE = "lab"
 ISSUER = "towline-test-issuer"
-# `docker-registry` takes a token for so much longer than it says itself.
+# `docker-registry` accepts a token this long after its expiry.
 LEEWAY_SECONDS = 60
 
 
 @dataclass
 class Grant:
-    """A token that was issued. `user`: "" for nobody. `until`: the registry's last second of it."""
+    """An issued token. `user`: "" for an anonymous client. `until`: when the registry stops
+    accepting it.
+    """
 
     user: str
     method: str
@@ -37,12 +39,12 @@ class Grant:
 
 @dataclass
 class TokenIssuer:
-    """On 127.0.0.1. Use it as a context manager.
+    """A token service on 127.0.0.1. A context manager.
 
-    `users`: passwords by name, shown by Basic authentication or, as an identity token, in a form.
-    `readable`: repositories by user; "" for nobody, who is refused where it is missing.
-    `lives_seconds`: of the tokens in their order, the last of them for ever; in truth, for what is
-    said to the client is five minutes.
+    `users`: passwords by name, accepted by Basic authentication or, as an identity token, in a
+    form. `readable`: repositories by user; "" is an anonymous client, which is refused if it is not
+    a key. `lives_seconds`: the real lives of the tokens in the order of issue; the last one applies
+    to all later tokens. The response always states five minutes.
     """
 
     tls: Certificates
@@ -71,7 +73,7 @@ class TokenIssuer:
     def answer(
         self, method: str, authorization: str | None, asked: Mapping[str, Sequence[str]]
     ) -> dict[str, Any] | None:
-        """The token for `asked`, None where whoever asks is refused."""
+        """The token for the query or form `asked`, None if the client is refused."""
         user = self._user(authorization, asked)
         if user is None or (not user and "" not in self.readable):
             self.refused += 1
@@ -84,7 +86,7 @@ class TokenIssuer:
         return {name: self._token(user, scopes, until), "expires_in": 300}
 
     def _user(self, authorization: str | None, asked: Mapping[str, Sequence[str]]) -> str | None:
-        """Who shows this login; "" for nobody, None for a wrong one."""
+        """The user of this login; "" for an anonymous client, None for a wrong login."""
         shown = asked.get("refresh_token")
         if shown:
             known = [user for user, password in self.users.items() if password == shown[0]]
@@ -130,7 +132,7 @@ class TokenIssuer:
     def _signature(self, text: str) -> bytes:
         command = ["openssl", "dgst", "-sha256", "-sign", str(self.tls.key)]
         der = subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout
-        # A sequence of two integers; ES256 wants both as 32 bytes, one after the other.
+        # DER has a sequence of two integers; ES256 has both as 32 bytes, one after the other.
         first_length = der[3]
         first, second = der[4 : 4 + first_length], der[6 + first_length :]
         return b"".join(int.from_bytes(half).to_bytes(32) for half in (first, second))
@@ -141,7 +143,7 @@ class _Server(ThreadingHTTPServer):
     issuer: TokenIssuer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Print nothing when a client has closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):

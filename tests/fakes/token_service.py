@@ -1,4 +1,4 @@
-"""A token service that answers what it is told, one answer after another, and keeps a log."""
+"""A token service that gives scripted responses and logs its requests."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """One request: its query or its form, with all values of a name."""
+    """One request. `fields`: its query or its form, with all values of each name."""
 
     method: str
     authorization: str | None
@@ -18,7 +18,10 @@ class TokenRequest:
 
 
 class FakeTokenService:
-    """On 127.0.0.1; a context manager. `answers`: status and document, the last one for ever."""
+    """A token service on 127.0.0.1. A context manager.
+
+    `answers`: pairs of a status and a document, used in order; the last one is repeated.
+    """
 
     def __init__(self, *answers: tuple[int, Any]) -> None:
         self.requests: list[TokenRequest] = []
@@ -37,11 +40,11 @@ class FakeTokenService:
         self._server.server_close()
 
     def challenge(self, scope: str = "repository:team/app:pull", more: str = "") -> str:
-        """What a registry says that trusts this service."""
+        """The challenge of a registry that uses this service."""
         return f'Bearer realm="{self.realm}",service="fake",scope="{scope}"{more}'
 
     def next_answer(self) -> tuple[int, Any]:
-        """The answer that is due."""
+        """The next scripted response."""
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 

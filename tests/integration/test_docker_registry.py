@@ -1,4 +1,4 @@
-"""Debian's `docker-registry` behind TLS of one's own authority and a login."""
+"""Debian's `docker-registry` with TLS from a private CA and a login."""
 
 import base64
 import json
@@ -52,7 +52,7 @@ def registry(
 
 @pytest.fixture
 def client_of(tmp_path: Path, registry: DockerRegistry) -> Iterator[Callable[..., RegistryClient]]:
-    """A client whose registries file says these lines about the registry."""
+    """Make a client whose registries file has these lines for the registry."""
     clients = []
 
     def make(lines: str) -> RegistryClient:
@@ -69,7 +69,7 @@ def client_of(tmp_path: Path, registry: DockerRegistry) -> Iterator[Callable[...
 
 @pytest.fixture
 def client(client_of: Callable[..., RegistryClient], tls: Certificates) -> RegistryClient:
-    """One that trusts the authority."""
+    """A client that trusts the CA."""
     return client_of(f'ca_file = "{tls.authority}"')
 
 
@@ -91,7 +91,7 @@ def name(registry: DockerRegistry) -> Reference:
 
 
 def layer_of(client: RegistryClient, registry: DockerRegistry) -> bytes:
-    """The image's one layer, by way of the index and the manifest."""
+    """Fetch the image's one layer, by way of the index and the manifest."""
     found = client.manifest(name(registry))
     index = read_document(found.raw, found.media_type)
     assert isinstance(index, Index)

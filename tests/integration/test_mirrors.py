@@ -1,4 +1,4 @@
-"""Mirrors before a registry, and places beside it."""
+"""Mirrors of a registry, and foreign layers."""
 
 import json
 import os
@@ -117,7 +117,7 @@ def test_a_mirror_that_serves_wrong_bytes_is_excluded(
     assert pull(driver, upstream)["bytes_fetched"] == 2 * len(LAYER)
     assert driver.blobs()[DIGEST] == LAYER
     assert driver.delays == []
-    # And it is not asked again for a while.
+    # The mirror gets no more requests for a while.
     upstream.put_image("team/app", "2", [LAYER + b"more"])
     mirror.put_image("team/app", "2", [LAYER + b"more"])
     before = len(mirror.requests)
@@ -158,13 +158,13 @@ def test_the_fleet_remembers_an_unreachable_mirror(
     volume_path: Path,
     redis_url: str,
 ) -> None:
-    dead = f"127.0.0.1:{free_port()}"
-    with fleet_of(upstream, [dead], migrated_url, volume_path, redis_url) as driver:
+    unreachable = f"127.0.0.1:{free_port()}"
+    with fleet_of(upstream, [unreachable], migrated_url, volume_path, redis_url) as driver:
         pull(driver, upstream)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        assert client.hget(f"towline:registry:{dead}", "deaths") == "1"
-        # Another node is told, and does not even look.
-        client.rename(f"towline:registry:{dead}", f"towline:registry:{mirror.host}")
+        assert client.hget(f"towline:registry:{unreachable}", "deaths") == "1"
+        # Give this state to a working mirror, so that a request of another node would be seen.
+        client.rename(f"towline:registry:{unreachable}", f"towline:registry:{mirror.host}")
     upstream.put_image("team/app", "1", [b"another"])
     with fleet_of(upstream, [mirror.host], migrated_url, volume_path, redis_url) as driver:
         pull(driver, upstream)
@@ -202,8 +202,9 @@ def test_the_registrys_error_wins_over_its_mirrors(
 def test_the_error_of_a_broken_mirror_wins_over_not_found(
     upstream: FakeRegistry, tmp_path: Path
 ) -> None:
-    dead = f"127.0.0.1:{free_port()}"
-    client = RegistryClient(Settings(registries_file=registries_file(tmp_path, upstream, [dead])))
+    unreachable = f"127.0.0.1:{free_port()}"
+    file = registries_file(tmp_path, upstream, [unreachable])
+    client = RegistryClient(Settings(registries_file=file))
     with pytest.raises(RegistryUnavailable):
         client.manifest(Reference.parse(f"{upstream.host}/team/app:none"))
     client.close()
@@ -226,7 +227,7 @@ def test_a_foreign_layer_is_fetched_from_its_descriptors_url(
     manifest["layers"][0]["urls"] = ["http://169.254.169.254/latest", elsewhere]
     for registry in (upstream, mirror):
         registry.put_manifest("team/app", "1", manifest, media_type)
-    # Neither registry has it.
+    # Neither registry has the layer in the repository of the image.
     for registry in (upstream, mirror):
         registry.fail(Status(path=f"/team/app/blobs/{DIGEST}", status=404))
     assert pull(driver, upstream)["bytes_fetched"] == len(LAYER)

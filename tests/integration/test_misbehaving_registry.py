@@ -1,7 +1,7 @@
-"""Every named fault of a registry, and a whole pull that ends as was promised.
+"""A whole pull from a registry with each of the known faults, and whether it ends as promised.
 
-The faults are values: `tests/fakes/misbehaviour/`. What they do, and what others make of them,
-stands in `docs/registry-faults.md`.
+The faults are values in `tests/fakes/misbehaviour/`. `docs/registry-faults.md` lists them, with the
+results of other clients.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 def fleet(
     postgres_server: Any, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Driver]:
-    """One catalog and one volume for all: each fault has bytes of its own."""
+    """One catalog and one volume for all faults: the layers of each fault have different bytes."""
     volume = tmp_path_factory.mktemp("misbehaving") / "volume"
     volume.mkdir()
     with (
@@ -64,7 +64,7 @@ def test_a_pull_from_a_faulty_registry_ends_as_promised(
 
 
 def pull(driver: Driver, scene: Scene) -> TowlineError | None:
-    """A whole pull, and what it failed with."""
+    """Pull the image. Returns the error, None if the pull completes."""
     try:
         driver.pull(scene.reference)
     except TowlineError as error:
@@ -73,7 +73,7 @@ def pull(driver: Driver, scene: Scene) -> TowlineError | None:
 
 
 def assert_safe(driver: Driver, scene: Scene, before: set[Path]) -> None:
-    """Nothing wrong is kept, nobody was asked or told who must not be, and no secret is shown."""
+    """No wrong blob is stored, no wrong host got a request, and no secret is shown."""
     for path in blobs(driver) - before:
         algorithm, encoded = path.parts[-2:]
         assert digest_of(path.read_bytes(), algorithm) == f"{algorithm}:{encoded}"
@@ -88,7 +88,7 @@ def blobs(driver: Driver) -> set[Path]:
 
 
 def assert_promised(fault: Misbehaviour, scene: Scene, driver: Driver) -> None:
-    """What more was promised: few requests, few bytes twice, no impatience."""
+    """The limits of the promise hold: requests, bytes fetched twice, and the least wait."""
     promise = fault.promise
     assert len(scene.registry.requests) <= promise.requests
     if promise.refetched_bytes is not None:

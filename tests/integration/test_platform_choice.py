@@ -1,4 +1,4 @@
-"""Which image of an index is pulled, and what is said where there is none."""
+"""Which image of an index is pulled for a platform, and the error if there is none."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -112,7 +112,7 @@ def test_one_token_is_enough_for_a_whole_image(
     assert (grant.user, grant.scopes) == ("ci", ["repository:lab/app:pull"])
 
 
-@pytest.mark.parametrize("user", ["ci", "nobody"])
+@pytest.mark.parametrize("user", ["ci", "unknown"])
 def test_a_wrong_login_is_refused_by_the_token_service(
     driver: Driver,
     registry: DockerRegistry,

@@ -126,7 +126,7 @@ def test_a_token_that_expires_between_two_bodies_is_renewed_once(
     assert len(registry.asked("/token")) == 1
     assert read(client, registry) == LAYER
     assert len(registry.asked("/token")) == 2
-    # One 401 for each token, and none besides.
+    # Each token costs one 401, and there are no others.
     assert statuses(registry).count(401) == 2
 
 

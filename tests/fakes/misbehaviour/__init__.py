@@ -1,18 +1,18 @@
-"""Every way in which a registry is known to misbehave, each with a name and a promise.
+"""The known faults of registries, each with a name and with what towline promises for it.
 
-promise.py     what a client owes its user then
-scene.py       the registry, another host, and who must not be asked
-misbehaving.py one named fault: a value
-challenges.py  what a 401 says, and the realm that it names
-tokens.py      the token service
-redirects.py   where blobs really stand
-bodies.py      blobs that break off, fall silent or are not what they should be
-framing.py     lengths, chunks, encodings
-ranges.py      a download that goes on in the middle
-documents.py   manifests and configs
-indexes.py     indexes and tags
-descriptors.py what they say of layers
-statuses.py    statuses, headers, and what is no HTTP
+promise         what a client must do when it meets a fault
+scene           the registry, a second host, and the hosts that must get no requests
+misbehaving     one named fault, as a value
+challenges      the challenge of a 401, and its realm
+tokens          the token service
+redirects       redirects of blobs and manifests
+bodies          bodies that are cut, stall or have wrong bytes
+framing         lengths, chunks, encodings
+ranges          a download that is resumed by a range
+documents       manifests and configs
+indexes         indexes and tags
+descriptors     the descriptors of layers in a manifest
+statuses        statuses, headers, and responses that are not HTTP
 """
 
 from tests.fakes.misbehaviour import (

@@ -14,7 +14,7 @@ _BASE_SCOPE = "repository:demo/base:pull"
 
 
 def _saying(*headers: str) -> Callable[[Scene], object]:
-    """A registry whose 401 has these headers, and that takes what it offers."""
+    """A registry whose 401 has these headers, and that accepts what they offer."""
 
     def arrange(scene: Scene) -> None:
         auth = scene.log_in(takes_basic=any("Basic" in header for header in headers))
@@ -26,13 +26,15 @@ def _saying(*headers: str) -> Callable[[Scene], object]:
 
 
 def _realm(url: str) -> Callable[[Scene], object]:
-    """A registry that names this token service; `{storage}` is another host, not to be asked."""
+    """A registry that names this token service. `{storage}` is the second host, which must get no
+    request.
+    """
 
     def arrange(scene: Scene) -> None:
         realm = url.format(storage=scene.storage.host, password=secret("in-realm"))
         scene.log_in().says = lambda _, scope: [_BEARER.format(realm=realm, scope=scope)]
         scene.unasked.append(scene.storage)
-        # Whom a registry names as its token service is no stranger, over TLS.
+        # A registry may name a token service on any host with TLS; that host may get credentials.
         scene.strangers.clear()
 
     return arrange
@@ -44,7 +46,7 @@ def _without_scope(scene: Scene) -> None:
 
 
 def _insufficient_scope(scene: Scene) -> None:
-    """First it asks for nothing in particular, then for more than the repository itself."""
+    """The first challenge has no scope, the second one requires more than this repository."""
     answered: list[str] = []
 
     def says(realm: str, scope: str) -> list[str]:
@@ -65,99 +67,106 @@ def _redirected_realm(scene: Scene) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "challenges-in-one-header",
-        "asks for Basic or Bearer in one `WWW-Authenticate` header",
-        completes("finds the Bearer challenge behind the comma", requests=8),
+        "offers Basic and Bearer in one `WWW-Authenticate` header",
+        completes("finds the Bearer challenge after the comma", requests=8),
         _saying('Basic realm="one, two", ' + _BEARER),
     ),
     Misbehaviour(
         "challenges-in-two-headers",
-        "asks for Basic in one header, for Bearer in another",
-        completes("reads both headers, and prefers a token to the password", requests=8),
+        "offers Basic in one header and Bearer in another",
+        completes("reads both headers, and prefers a token to sending the password", requests=8),
         _saying('Basic realm="x"', _BEARER),
     ),
     Misbehaviour(
         "challenge-unknown-scheme",
         "offers Negotiate and NTLM before Bearer",
-        completes("passes over what it does not speak", requests=8),
+        completes("skips the schemes that it does not support", requests=8),
         _saying("Negotiate", "NTLM", _BEARER),
     ),
     Misbehaviour(
         "challenge-quoted-commas",
         "has commas and escaped quotes inside quoted parameters",
-        completes("a comma within quotes separates nothing", requests=8),
+        completes("does not split at a comma within quotes", requests=8),
         _saying('Bearer realm="{realm}?a=1,2",service="fake, \\"eu\\"",scope="{scope},push"'),
     ),
     Misbehaviour(
         "challenge-odd-case",
-        "spells `bEARER Realm=…,SERVICE=…`",
-        completes("scheme and keys are case-insensitive (RFC 9110 §11)", requests=8),
+        "writes `bEARER Realm=…,SERVICE=…`",
+        completes("matches scheme and keys without case (RFC 9110 §11)", requests=8),
         _saying('bEARER Realm="{realm}",SERVICE="fake",Scope="{scope}"'),
     ),
     Misbehaviour(
         "challenge-open-quote",
-        "forgets the last quote of the challenge",
-        completes("takes what is there", requests=8, is_choice=True),
+        "omits the last quote of the challenge",
+        completes("uses the value up to the end", requests=8, is_choice=True),
         _saying('Bearer realm="{realm}",service="fake",scope="{scope}'),
     ),
     Misbehaviour(
         "challenge-without-scope",
         "names realm and service, but no scope",
-        completes("asks for pulling this repository", requests=8),
+        completes("requests the scope for pulling this repository", requests=8),
         _without_scope,
     ),
     Misbehaviour(
         "challenge-several-scopes",
-        "wants the scopes of two repositories",
-        completes("asks for both at once", requests=8),
+        "requires the scopes of two repositories",
+        completes("requests both in one token", requests=8),
         _saying(f'Bearer realm="{{realm}}",service="fake",scope="{{scope}} {_BASE_SCOPE}"'),
     ),
     Misbehaviour(
         "challenge-insufficient-scope",
-        "answers the first token with `insufficient_scope` and the scopes that it needs",
-        completes("asks once more, with these scopes", requests=10),
+        "answers the first token with `insufficient_scope` and the scopes that it requires",
+        completes("requests one more token, with these scopes", requests=10),
         _insufficient_scope,
     ),
     Misbehaviour(
         "challenge-missing",
         "answers 401 without `WWW-Authenticate`",
-        refuses("Unauthorized", "there is nothing to answer", requests=2),
+        refuses("Unauthorized", "has no challenge to answer", requests=2),
         lambda scene: scene.fail(Status(path="/v2/", status=401)),
     ),
     Misbehaviour(
         "realm-ftp",
         "names a token service at `ftp://`",
-        refuses("Unauthorized", "only https, or http where the registry is http", requests=2),
+        refuses(
+            "Unauthorized", "accepts only https, or http if the registry uses http", requests=2
+        ),
         _realm("ftp://{storage}/token"),
     ),
     Misbehaviour(
         "realm-file",
         "names a token service at `file:///etc/passwd`",
-        refuses("Unauthorized", "reads no file", requests=2),
+        refuses("Unauthorized", "reads no local file", requests=2),
         _realm("file:///etc/passwd"),
     ),
     Misbehaviour(
         "realm-userinfo",
-        "puts a user and a password into the realm's URL",
-        refuses("Unauthorized", "takes no credentials from a registry", requests=2, is_choice=True),
+        "puts a user name and a password into the realm's URL",
+        refuses(
+            "Unauthorized",
+            "uses no credentials that a registry supplies",
+            requests=2,
+            is_choice=True,
+        ),
         _realm("http://ci:{password}@{storage}/token"),
     ),
     Misbehaviour(
         "realm-metadata",
         f"names a cloud's metadata service, `http://{METADATA_HOST}/…`, as its token service",
-        refuses("RegistryNotAllowed", "never asks a link-local address", requests=2),
+        refuses("RegistryNotAllowed", "never connects to a link-local address", requests=2),
         _realm(f"http://{METADATA_HOST}/latest/token"),
     ),
     Misbehaviour(
         "realm-http",
-        "speaks TLS, but its token service is at `http://`",
-        refuses("Unauthorized", "sends no password in the open", requests=2),
+        "uses TLS, but names a token service at `http://`",
+        refuses("Unauthorized", "sends no password unencrypted", requests=2),
         _realm("http://{storage}/token"),
         tls=True,
     ),
     Misbehaviour(
         "realm-redirects",
         "has a token service that redirects to another host",
-        refuses("Unauthorized", "the password stays where it was meant for", requests=3),
+        refuses("Unauthorized", "does not send the password to the other host", requests=3),
         _redirected_realm,
     ),
 )

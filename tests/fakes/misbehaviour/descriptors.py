@@ -1,4 +1,4 @@
-"""What a manifest says of its layers: sizes, digests, places, and how many there are."""
+"""The descriptors of layers in a manifest: sizes, digests, URLs, and their number."""
 
 import base64
 from collections.abc import Callable
@@ -14,12 +14,12 @@ _FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 
 
 def _first_layer(**members: Any) -> Callable[[Scene], object]:
-    """The manifest says this of its first layer."""
+    """Change members of the first layer's descriptor."""
     return lambda scene: scene.rewrite(lambda document: document["layers"][0].update(members))
 
 
 def _sized(difference: int) -> Callable[[Scene], object]:
-    """The manifest's size of the first layer is off by so many bytes."""
+    """Make the first layer's size in the manifest wrong by `difference` bytes."""
 
     def change(document: dict[str, Any]) -> None:
         document["layers"][0]["size"] += difference
@@ -28,7 +28,7 @@ def _sized(difference: int) -> Callable[[Scene], object]:
 
 
 def _layers(arrange: Callable[[list[bytes]], list[bytes]], **changes: Any) -> Callable[..., object]:
-    """The image consists of these layers instead."""
+    """Replace the layers of the image."""
 
     def arranged(scene: Scene) -> None:
         scene.layers = arrange(scene.layers)
@@ -46,7 +46,7 @@ def _one_layer_less(scene: Scene) -> None:
 
 
 def _inline(change: Callable[[bytes], bytes]) -> Callable[[Scene], object]:
-    """The manifest embeds the config, changed."""
+    """Embed the config in the manifest, changed."""
 
     def arrange(scene: Scene) -> None:
         def embed(document: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ def _inline(change: Callable[[bytes], bytes]) -> Callable[[Scene], object]:
 
 
 def _ten_thousand(scene: Scene) -> None:
-    """None of them is there."""
+    """A manifest with ten thousand layers, none of which the registry has."""
 
     def change(document: dict[str, Any]) -> None:
         document["layers"] = [
@@ -72,7 +72,7 @@ def _ten_thousand(scene: Scene) -> None:
 
 
 def _foreign(url: str, *, held: bool) -> Callable[[Scene], object]:
-    """The first layer stands elsewhere; the registry has it, too, where it is `held`."""
+    """The first layer is at another URL. `held`: the registry has it as well."""
 
     def arrange(scene: Scene) -> None:
         place = url.format(storage=scene.storage.host, digest=scene.large)
@@ -101,111 +101,113 @@ def _unsized(scene: Scene) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "layer-larger-than-said",
-        "has a layer of 1000 bytes more than the manifest says",
-        refuses("SizeMismatch", "keeps no byte beyond"),
+        "has a layer with 1000 bytes more than the manifest states",
+        refuses("SizeMismatch", "keeps no excess byte"),
         _sized(-1000),
     ),
     Misbehaviour(
         "layer-smaller-than-said",
-        "has a layer of 1000 bytes less than the manifest says",
-        refuses("SizeMismatch", "before the first byte"),
+        "has a layer with 1000 bytes less than the manifest states",
+        refuses("SizeMismatch", "fails before the first byte"),
         _sized(1000),
     ),
     Misbehaviour(
         "layer-smaller-than-said-and-chunked",
-        "does the same, and says no length",
-        refuses("SizeMismatch", "asks for the rest, and is told that there is none"),
+        "does the same, without a `Content-Length`",
+        refuses("SizeMismatch", "requests the rest, and learns that there is none"),
         _unsized,
     ),
     Misbehaviour(
         "layer-missing",
         "does not have a layer that its manifest names",
-        refuses("BlobUnknown", "at once", requests=5),
+        refuses("BlobUnknown", "fails at once", requests=5),
         _missing,
     ),
     Misbehaviour(
         "layer-twice",
-        "has the same layer at two places of the image",
+        "has the same layer at two positions of the image",
         completes("fetches it once", requests=5, refetched_bytes=0),
         _layers(lambda layers: [*layers, layers[0]]),
     ),
     Misbehaviour(
         "layer-empty",
         "has a layer of no bytes",
-        completes("0 is a size; nothing is asked for", requests=5),
+        completes("accepts size 0 and sends no request", requests=5),
         _layers(lambda layers: [layers[0], b"", layers[1]]),
     ),
     Misbehaviour(
         "layer-of-sha512",
         "names its layers by sha512",
-        completes("verifies by it", requests=5),
+        completes("verifies them with sha512", requests=5),
         _layers(lambda layers: layers, algorithm="sha512"),
     ),
     Misbehaviour(
         "layer-of-md5",
         "names a layer by md5",
-        refuses("UnsupportedAlgorithm", "a digest that proves nothing is none", requests=3),
+        refuses("UnsupportedAlgorithm", "accepts no digest that proves nothing", requests=3),
         _first_layer(digest=f"md5:{'0' * 32}"),
     ),
     Misbehaviour(
         "layer-digest-climbs",
         "names a layer `sha256:../../../etc/passwd`",
-        refuses("InvalidManifest", "before it is part of any path or URL", requests=3),
+        refuses(
+            "InvalidManifest", "refuses it before it becomes part of a path or URL", requests=3
+        ),
         _first_layer(digest="sha256:../../../etc/passwd"),
     ),
     Misbehaviour(
         "layer-of-negative-size",
-        "says that a layer has -1 bytes",
-        refuses("InvalidManifest", "before anything is fetched", requests=3),
+        "states that a layer has -1 bytes",
+        refuses("InvalidManifest", "fails before any layer is fetched", requests=3),
         _first_layer(size=-1),
     ),
     Misbehaviour(
         "layer-of-2^70-bytes",
-        "says that a layer has 2^70 bytes",
-        refuses("InvalidManifest", "before anything is fetched", requests=3),
+        "states that a layer has 2^70 bytes",
+        refuses("InvalidManifest", "fails before any layer is fetched", requests=3),
         _first_layer(size=2**70),
     ),
     Misbehaviour(
         "layers-beyond-count",
         "lists 10 000 layers",
-        refuses("TooLarge", "1024 are the most", requests=3, is_choice=True),
+        refuses("TooLarge", "accepts at most 4096", requests=3, is_choice=True),
         _ten_thousand,
         takes_time=True,
     ),
     Misbehaviour(
         "layers-fewer-than-diff-ids",
         "lists one layer less than its config",
-        refuses("InvalidManifest", "before any layer is fetched", requests=3, is_choice=True),
+        refuses("InvalidManifest", "fails before any layer is fetched", requests=3, is_choice=True),
         _one_layer_less,
     ),
     Misbehaviour(
         "config-inline",
         "embeds the config in the manifest",
-        completes("verifies it and asks for nothing", requests=4),
+        completes("verifies it and sends no request for it", requests=4),
         _inline(lambda raw: raw),
     ),
     Misbehaviour(
         "config-inline-wrong",
-        "embeds another config than the manifest names",
+        "embeds a config other than the one that the manifest names",
         refuses("InvalidManifest", "verifies it", requests=3, is_choice=True),
         _inline(lambda raw: raw[:-1] + b" "),
     ),
     Misbehaviour(
         "foreign-layer",
-        "does not have a layer, but says by `urls` where it stands",
-        completes("asks there, without credentials", requests=10),
+        "does not have a layer, but states by `urls` where it can be found",
+        completes("fetches it there, without credentials", requests=10),
         _foreign(_ELSEWHERE, held=False),
     ),
     Misbehaviour(
         "foreign-layer-of-its-own",
-        "has the layer and names another place, too",
-        completes("asks the registry first", requests=10, is_choice=True),
+        "has the layer, and names another place as well",
+        completes("tries the registry first", requests=10, is_choice=True),
         _foreign(_ELSEWHERE, held=True),
     ),
     Misbehaviour(
         "foreign-layer-at-metadata",
-        f"says that a layer stands at `http://{METADATA_HOST}/…`",
-        refuses("RegistryNotAllowed", "never asks a link-local address"),
+        f"states that a layer is at `http://{METADATA_HOST}/…`",
+        refuses("RegistryNotAllowed", "never connects to a link-local address"),
         _foreign(f"http://{METADATA_HOST}/latest/", held=False),
     ),
 )

@@ -1,4 +1,4 @@
-"""Manifests and configs that are not what they should be, or not served as what they are."""
+"""Wrong manifests and configs, and manifests with wrong headers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ _SCHEMA1 = {
 
 
 def _served_as(content_type: str | None) -> Callable[[Scene], object]:
-    """Manifests come with this Content-Type."""
+    """Serve manifests with this Content-Type."""
 
     def change(answer: Answer, _: Request) -> None:
         answer.headers.pop("Content-Type")
@@ -33,7 +33,7 @@ def _served_as(content_type: str | None) -> Callable[[Scene], object]:
 
 
 def _says_digest(digest: str | None) -> Callable[[Scene], object]:
-    """Manifests come with this Docker-Content-Digest."""
+    """Serve manifests with this Docker-Content-Digest."""
 
     def change(answer: Answer, _: Request) -> None:
         answer.headers.pop("Docker-Content-Digest")
@@ -44,7 +44,7 @@ def _says_digest(digest: str | None) -> Callable[[Scene], object]:
 
 
 def _raw_manifest(change: Callable[[bytes], bytes]) -> Callable[[Scene], object]:
-    """The manifest's bytes are changed, and so is its digest."""
+    """Replace the manifest by changed bytes, with the digest that fits them."""
 
     def arrange(scene: Scene) -> None:
         media_type, raw = scene.registry.manifests[REPOSITORY, "1"]
@@ -80,26 +80,26 @@ def _html_404(scene: Scene) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "manifest-missing",
-        "answers 404 and a web page",
-        refuses("ManifestUnknown", "the status decides", requests=2),
+        "answers 404 with a web page",
+        refuses("ManifestUnknown", "goes by the status", requests=2),
         _html_404,
     ),
     Misbehaviour(
         "manifest-cut",
-        "cuts a manifest once",
-        completes("asks again", requests=6),
+        "cuts a manifest, once",
+        completes("fetches it again", requests=6),
         _cut_manifest,
     ),
     Misbehaviour(
         "manifest-empty",
-        "answers 200 and no byte of a manifest",
-        refuses("RegistryUnavailable", "that is a proxy in the way"),
+        "answers 200 with an empty manifest",
+        refuses("RegistryUnavailable", "reports a proxy as the likely cause"),
         lambda scene: scene.fail(Status(path="/manifests/", status=200)),
     ),
     Misbehaviour(
         "digest-header-lies",
-        "names another digest in `Docker-Content-Digest` of a tag",
-        refuses("DigestMismatch", "what contradicts itself is not pulled", is_choice=True),
+        "sends the wrong digest in `Docker-Content-Digest` for a tag",
+        refuses("DigestMismatch", "pulls nothing that contradicts its own headers", is_choice=True),
         _says_digest(digest_of(b"something else")),
     ),
     Misbehaviour(
@@ -110,38 +110,38 @@ ALL: tuple[Misbehaviour, ...] = (
     ),
     Misbehaviour(
         "content-type-disagrees",
-        "serves an OCI manifest as a Docker one",
-        refuses("InvalidManifest", "a document is one thing (CVE-2021-41190)"),
+        "serves an OCI manifest with the type of a Docker manifest",
+        refuses("InvalidManifest", "refuses a document of two types (CVE-2021-41190)"),
         _served_as(DOCKER_MANIFEST),
     ),
     Misbehaviour(
         "content-type-with-charset",
-        "serves manifests with `; charset=utf-8` behind the type",
-        completes("parameters are ignored", requests=5),
+        "serves manifests with `; charset=utf-8` after the type",
+        completes("ignores parameters", requests=5),
         _served_as(f"{OCI_MANIFEST}; charset=utf-8"),
     ),
     Misbehaviour(
         "content-type-of-text",
         "serves manifests as `text/plain`",
-        completes("the document says what it is", requests=5),
+        completes("uses the type that the document states", requests=5),
         _served_as("text/plain; charset=utf-8"),
     ),
     Misbehaviour(
         "content-type-missing",
         "serves manifests without a `Content-Type`",
-        completes("the document says what it is", requests=5),
+        completes("uses the type that the document states", requests=5),
         _served_as(None),
     ),
     Misbehaviour(
         "manifest-and-index",
         "serves a document that is both a manifest and an index",
-        refuses("InvalidManifest", "nobody reads it another way (CVE-2021-41190)"),
+        refuses("InvalidManifest", "refuses a document of two types (CVE-2021-41190)"),
         lambda scene: scene.rewrite(lambda document: {**document, "manifests": []}),
     ),
     Misbehaviour(
         "manifest-of-schema-1",
-        "serves a manifest of schema 1",
-        refuses("UnsupportedMediaType", "and says what to do", is_choice=True),
+        "serves a schema 1 manifest",
+        refuses("UnsupportedMediaType", "states how to solve it", is_choice=True),
         lambda scene: scene.registry.put_manifest(
             REPOSITORY, "1", _SCHEMA1, "application/vnd.docker.distribution.manifest.v1+json"
         ),
@@ -149,37 +149,37 @@ ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "manifest-of-5-mib",
         "serves a manifest of 5 MiB",
-        refuses("TooLarge", "4 MiB are the most", is_choice=True),
+        refuses("TooLarge", "accepts at most 4 MiB", is_choice=True),
         _annotated(b"x" * 5 * _MIB),
     ),
     Misbehaviour(
         "manifest-nested-deep",
-        "serves a manifest with 100 000 lists in each other",
-        refuses("InvalidManifest", "parses it and falls over nothing", is_choice=True),
+        "serves a manifest with 100 000 nested lists",
+        refuses("InvalidManifest", "parses it without a crash", is_choice=True),
         _raw_manifest(_nested),
     ),
     Misbehaviour(
         "manifest-with-nul",
         "puts a NUL into an annotation",
-        refuses("InvalidManifest", "no text may hold one", is_choice=True),
+        refuses("InvalidManifest", "accepts no text with a NUL", is_choice=True),
         _annotated(b"\\u0000"),
     ),
     Misbehaviour(
         "manifest-of-invalid-utf-8",
-        "puts bytes into an annotation that are no UTF-8",
-        refuses("InvalidManifest", "JSON is UTF-8", is_choice=True),
+        "puts bytes into an annotation that are not UTF-8",
+        refuses("InvalidManifest", "accepts only JSON in UTF-8", is_choice=True),
         _annotated(b"\xff\xfe"),
     ),
     Misbehaviour(
         "config-of-9-mib",
         "has a config of 9 MiB",
-        refuses("TooLarge", "8 MiB are the most", is_choice=True),
+        refuses("TooLarge", "accepts at most 8 MiB", is_choice=True),
         lambda scene: scene.bring(config={"history": [{"comment": "x" * 9 * _MIB}]}),
     ),
     Misbehaviour(
         "config-of-another-size",
-        "has a config that is one byte shorter than the manifest says",
-        refuses("SizeMismatch", "before anything is believed"),
+        "has a config that is one byte shorter than the manifest states",
+        refuses("SizeMismatch", "fails before it uses the config"),
         _sized_config,
     ),
 )

@@ -1,4 +1,4 @@
-"""How bodies are framed and labelled: lengths, chunks, encodings, and the connection's end."""
+"""The framing of bodies: lengths, chunks, encodings, and the end of the connection."""
 
 import gzip
 
@@ -43,61 +43,61 @@ def _close(answer: Answer, _: Request) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "length-too-small",
-        "says a `Content-Length` below the manifest's size",
-        refuses("SizeMismatch", "before the first byte"),
+        "sends a `Content-Length` below the size in the manifest",
+        refuses("SizeMismatch", "fails before the first byte"),
         lambda scene: scene.fail(Length(path=scene.large, length=1000)),
     ),
     Misbehaviour(
         "length-too-large",
-        "says a `Content-Length` above the manifest's size",
-        refuses("SizeMismatch", "before the first byte", is_choice=True),
+        "sends a `Content-Length` above the size in the manifest",
+        refuses("SizeMismatch", "fails before the first byte", is_choice=True),
         lambda scene: scene.fail(Length(path=scene.large, length=10_000_000)),
     ),
     Misbehaviour(
         "length-twice",
-        "says two different `Content-Length`s",
-        refuses("RegistryUnavailable", "believes neither (RFC 9112 §6.3)"),
+        "sends two different `Content-Length` headers",
+        refuses("RegistryUnavailable", "trusts neither (RFC 9112 §6.3)"),
         lambda scene: scene.fail(Spoil(path=scene.large, change=_two_lengths)),
     ),
     Misbehaviour(
         "encoding-label",
-        "labels layers `Content-Encoding: gzip` that are sent as they are",
-        completes("the digest decides what was sent", requests=5),
+        "labels layers `Content-Encoding: gzip` although they are sent as stored",
+        completes("accepts them, since the digest matches", requests=5),
         lambda scene: scene.fail(Encoded(path=scene.large)),
     ),
     Misbehaviour(
         "encoding-real",
-        "compresses layers on the way although `identity` was asked for",
-        refuses("RegistryUnavailable", "unpacks nothing", is_choice=True),
+        "compresses layers in transit although `identity` was requested",
+        refuses("RegistryUnavailable", "does not decompress", is_choice=True),
         lambda scene: scene.fail(Spoil(path=scene.large, change=_really_gzipped)),
     ),
     Misbehaviour(
         "body-chunked",
         "sends chunked bodies without a length",
-        completes("counts", requests=5, refetched_bytes=0),
+        completes("counts the bytes", requests=5, refetched_bytes=0),
         lambda scene: scene.fail(NoContentLength(path="")),
     ),
     Misbehaviour(
         "body-of-http-1.0",
-        "speaks HTTP/1.0: no length, the connection ends the body",
-        completes("counts", requests=5, refetched_bytes=0),
+        "uses HTTP/1.0 without a length, so that closing the connection ends the body",
+        completes("counts the bytes", requests=5, refetched_bytes=0),
         lambda scene: scene.fail(NoContentLength(path="", old=True)),
     ),
     Misbehaviour(
         "chunks-with-extensions",
         "uses chunk extensions, leading zeros and a trailer",
-        completes("they are legal (RFC 9112 §7.1)", requests=5),
+        completes("accepts them: they are valid (RFC 9112 §7.1)", requests=5),
         lambda scene: scene.fail(Spoil(path=scene.large, change=_extended)),
     ),
     Misbehaviour(
         "chunks-broken",
-        "sends a chunk and then no size, once",
-        completes("goes on from the last byte", requests=6),
+        "sends a chunk and then an invalid chunk size, once",
+        completes("resumes at the last byte", requests=6),
         lambda scene: scene.fail(_bad_chunk(scene)),
     ),
     Misbehaviour(
         "connections-not-kept",
-        "closes the connection after each answer without saying so",
+        "closes the connection after each response without announcing it",
         completes("connects again", requests=6, refetched_bytes=0),
         lambda scene: scene.fail(Spoil(path="", change=_close)),
     ),

@@ -1,4 +1,4 @@
-"""Indexes that go round in circles, or list strange things, and tags that move."""
+"""Indexes with loops or unknown entries, and tags that move."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ _UNKNOWN_TYPE = "application/vnd.example.v9+json"
 
 
 def _indexed(scene: Scene, *before: dict[str, Any], platform: str | None = "linux/amd64") -> str:
-    """The tag names an index of the image, behind these other entries. The manifest's digest."""
+    """Make the tag name an index with these entries, followed by the image. Returns the manifest's
+    digest.
+    """
     digest = scene.bring()
     entry = scene.registry.descriptor(REPOSITORY, digest, platform)
     scene.registry.put_index(REPOSITORY, "1", [*before, entry])
@@ -29,7 +31,7 @@ def _wrong_manifest(scene: Scene) -> None:
 
 
 def _endless_index(scene: Scene) -> None:
-    """Whatever digest is asked for, the index itself comes, which names another one."""
+    """Answer a request for any digest with the index itself, which has another digest."""
 
     def change(answer: Answer, _: Request) -> None:
         answer.body = scene.registry.manifests[REPOSITORY, "1"][1]
@@ -56,7 +58,7 @@ def _odd_index(scene: Scene) -> None:
 
 
 def _moving_tag(scene: Scene) -> None:
-    """Once the tag was read, it names another image."""
+    """Move the tag to another image after its first request."""
 
     def change(answer: Answer, _: Request) -> None:
         scene.registry.put_image(REPOSITORY, "1", [b"of another image"])
@@ -68,50 +70,50 @@ def _moving_tag(scene: Scene) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "manifest-of-another-digest",
-        "serves a manifest with one byte more than its digest is of",
-        refuses("DigestMismatch", "believes the digest"),
+        "serves a manifest with one byte more than its digest covers",
+        refuses("DigestMismatch", "verifies the digest"),
         _wrong_manifest,
     ),
     Misbehaviour(
         "index-too-deep",
-        "nests indexes nine deep",
-        refuses("InvalidManifest", "three are enough", is_choice=True),
+        "nests indexes nine levels deep",
+        refuses("InvalidManifest", "accepts three levels", is_choice=True),
         _deep_index,
     ),
     Misbehaviour(
         "index-of-itself",
-        "answers with the index, whatever manifest of it is asked for",
-        refuses("DigestMismatch", "does not go round in it"),
+        "answers every request for one of its manifests with the index itself",
+        refuses("DigestMismatch", "does not loop"),
         _endless_index,
     ),
     Misbehaviour(
         "index-with-strange-entries",
         "lists an unknown type and an attestation before the image",
-        completes("passes over what is no image", requests=6),
+        completes("skips entries that are not images", requests=6),
         _odd_index,
     ),
     Misbehaviour(
         "index-without-platforms",
-        "does not say what platform its only entry is for",
-        completes("reads it in the config", requests=6, is_choice=True),
+        "states no platform for its only entry",
+        completes("reads the platform from the config", requests=6, is_choice=True),
         lambda scene: _indexed(scene, platform=None),
     ),
     Misbehaviour(
         "index-without-images",
         "lists nothing",
-        refuses("PlatformNotFound", "says what there is: nothing"),
+        refuses("PlatformNotFound", "states that there are no platforms"),
         lambda scene: scene.registry.put_index(REPOSITORY, "1", []),
     ),
     Misbehaviour(
         "tag-moves",
-        "lets the tag name another image between two requests",
-        completes("pulls the one that it found first, whole", requests=6),
+        "moves the tag to another image between two requests",
+        completes("pulls all of the image that it found first", requests=6),
         _moving_tag,
     ),
     Misbehaviour(
         "platform-missing",
-        "has the image for another platform only",
-        refuses("PlatformNotFound", "says which"),
+        "has the image only for another platform",
+        refuses("PlatformNotFound", "states which"),
         lambda scene: scene.registry.put_index(
             REPOSITORY, "1", {"linux/s390x": scene.bring(platform="linux/s390x")}
         ),

@@ -1,4 +1,4 @@
-"""One named fault of a registry: what it does, and what is promised then."""
+"""One named fault of a registry: what the registry does, and what towline promises."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from tests.fakes.misbehaviour.scene import Scene, staged
 
 @dataclass(frozen=True)
 class Misbehaviour:
-    """`arrange` makes a scene's registry, which holds the image already, misbehave.
+    """`arrange` makes the registry of a scene misbehave; the image is in place before.
 
-    `tls`: the registry speaks TLS, with a certificate of the test's own authority.
-    `takes_time`: a client that means well may be busy with it for a minute.
+    `does`: what the registry does, in words. `tls`: the registry uses TLS, with a certificate of
+    the test's CA. `takes_time`: even a correct client may need a minute.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Misbehaviour:
 
     @contextmanager
     def staged(self, **options: Any) -> Iterator[Scene]:
-        """A scene where this is played, once."""
+        """A scene with this fault."""
         with staged(self.name, **options) as scene:
             scene.bring()
             self.arrange(scene)

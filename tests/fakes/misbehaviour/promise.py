@@ -1,7 +1,7 @@
-"""What a client owes its user when a registry misbehaves: a value that a test can hold it to.
+"""What a client must do when a registry misbehaves, as a value that a test can check.
 
-Of every client alike is asked, and so not said each time: nothing wrong is kept, no credentials go
-to a host that they are not for, no secret stands in what is printed, and there is an end.
+Not stated for each fault, because it always holds: nothing wrong is stored, credentials are sent
+only to the hosts that they are for, no secret is printed, and every pull ends.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Promise:
-    """`says`: the sentence for people. `error`: towline's class, None where the pull completes.
+    """`says`: the promise in words. `error`: towline's error class, None if the pull completes.
 
-    `requests`: at most so many reach the registry, with three tries. `refetched_bytes`: at most so
-    many bytes of layers come twice, None where that is no question.
-    `waits_seconds`: not sooner is asked again.
-    `is_choice`: the specifications leave it open, so another client may also do the other thing.
+    `requests`: how many requests may reach the registry, with three attempts. `refetched_bytes`:
+    how many bytes of layers may be sent twice, None for no limit. `waits_seconds`: the least wait
+    before the request is repeated. `is_choice`: the specifications leave it open whether the pull
+    completes, so another client may do the opposite.
     """
 
     says: str
@@ -37,10 +37,10 @@ def completes(
     is_choice: bool = False,
     waits_seconds: float = 0,
 ) -> Promise:
-    """The image arrives, every byte as its digest says."""
+    """The pull completes, with correct bytes."""
     return Promise(says, None, requests, refetched_bytes, is_choice, waits_seconds)
 
 
 def refuses(error: str, says: str, *, requests: int = 12, is_choice: bool = False) -> Promise:
-    """The pull fails with this error, and soon."""
+    """The pull fails with this error, after at most `requests` requests."""
     return Promise(says, error, requests, None, is_choice)

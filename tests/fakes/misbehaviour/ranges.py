@@ -1,4 +1,4 @@
-"""A download that goes on in the middle: the layer is cut once, then a range is asked for."""
+"""Faults of ranges: the layer is cut once, then the client requests the rest as a range."""
 
 import itertools
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from tests.fakes.misbehaviour.misbehaving import Misbehaviour
 from tests.fakes.misbehaviour.promise import completes
 from tests.fakes.misbehaviour.scene import HALF, LARGE_BYTES, Scene
 
-# The whole layer after a range that was of no use.
+# The size of the whole layer, fetched after an unusable range.
 _WHOLE = LARGE_BYTES + 20_000
 _THIRD = LARGE_BYTES // 3
 _BOUNDARY = b"fake-boundary"
 
 
 def _cut(*faults: Fault) -> Callable[[Scene], object]:
-    """The layer is cut in the middle once, then these."""
+    """The layer is cut in the middle once; these faults follow."""
     return lambda scene: scene.fail(CutAt(path=scene.large, byte=HALF, times=1), *faults)
 
 
@@ -45,7 +45,7 @@ def _partial(answer: Answer, _: Request) -> None:
 
 
 def _flips(scene: Scene) -> None:
-    """Three bodies are cut after a third; every second range is ignored."""
+    """Three bodies are cut after a third of the layer; every second range is ignored."""
     turns = itertools.count(1)
     scene.fail(
         Cut(path=scene.large, after_bytes=_THIRD, times=3),
@@ -56,74 +56,74 @@ def _flips(scene: Scene) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "range-ignored",
-        "answers 200 and the whole layer",
-        completes("starts over, never appends", requests=6, refetched_bytes=HALF),
+        "answers 200 with the whole layer",
+        completes("starts over and never appends", requests=6, refetched_bytes=HALF),
         _cut(IgnoreRange()),
     ),
     Misbehaviour(
         "range-shifted",
-        "answers 206 and a range that begins 1000 bytes early, and says so",
-        completes("puts no range where it does not belong", refetched_bytes=_WHOLE),
+        "answers 206 with a range that begins 1000 bytes early, and states so",
+        completes("writes no range at a wrong position", refetched_bytes=_WHOLE),
         _cut(WrongRange(shift=-1000)),
     ),
     Misbehaviour(
         "range-with-a-gap",
-        "answers 206 and a range that begins 1000 bytes late, and says so",
-        completes("puts no range where it does not belong", refetched_bytes=_WHOLE),
+        "answers 206 with a range that begins 1000 bytes late, and states so",
+        completes("writes no range at a wrong position", refetched_bytes=_WHOLE),
         _cut(WrongRange(shift=1000)),
     ),
     Misbehaviour(
         "range-of-another-total",
         "answers 206 with another total in `Content-Range`",
-        completes("takes no range of another blob", refetched_bytes=_WHOLE),
+        completes("accepts no range of another blob", refetched_bytes=_WHOLE),
         _cut(WrongRange(total=LARGE_BYTES * 2)),
     ),
     Misbehaviour(
         "range-without-content-range",
         "answers 206 without `Content-Range`",
-        completes("a range that proves nothing is none", refetched_bytes=_WHOLE),
+        completes("accepts no range whose position is not stated", refetched_bytes=_WHOLE),
         _cut(_ranged(_without_content_range)),
     ),
     Misbehaviour(
         "range-as-multipart",
-        "answers 206 and `multipart/byteranges` to a single range",
-        completes("asks for the whole", refetched_bytes=_WHOLE),
+        "answers 206 with `multipart/byteranges` to a single range",
+        completes("requests the whole layer", refetched_bytes=_WHOLE),
         _cut(_ranged(_multipart)),
     ),
     Misbehaviour(
         "range-lies",
-        "answers 206 with the right headers and the bytes of another range, once",
-        completes("the digest finds out; the layer is fetched anew", refetched_bytes=_WHOLE),
+        "answers 206 with correct headers and the bytes of another range, once",
+        completes("detects it by the digest and fetches the layer again", refetched_bytes=_WHOLE),
         _cut(_ranged(_bytes_of_another_range, times=1)),
     ),
     Misbehaviour(
         "range-416",
         "answers 416 to every range",
-        completes("asks for the whole", requests=7, refetched_bytes=HALF),
+        completes("requests the whole layer", requests=7, refetched_bytes=HALF),
         _cut(RefuseRange(status=416)),
     ),
     Misbehaviour(
         "range-400",
         "answers 400 to every range",
-        completes("asks for the whole", requests=7, refetched_bytes=HALF),
+        completes("requests the whole layer", requests=7, refetched_bytes=HALF),
         _cut(RefuseRange(status=400)),
     ),
     Misbehaviour(
         "range-501",
         "answers 501 to every range",
-        completes("asks for the whole", requests=12, refetched_bytes=HALF),
+        completes("requests the whole layer", requests=12, refetched_bytes=HALF),
         _cut(RefuseRange(status=501)),
     ),
     Misbehaviour(
         "range-flips",
-        "does ranges, then does not, then does; and cuts three bodies",
-        completes("judges each answer alone", requests=10, refetched_bytes=HALF),
+        "serves ranges, then ignores them, then serves them; and cuts three bodies",
+        completes("checks each response on its own", requests=10, refetched_bytes=HALF),
         _flips,
     ),
     Misbehaviour(
-        "range-nobody-asked-for",
+        "range-not-requested",
         "answers 206 to a request without a range, once",
-        completes("asks again", requests=6, refetched_bytes=_WHOLE),
+        completes("fetches it again", requests=6, refetched_bytes=_WHOLE),
         lambda scene: scene.fail(Spoil(path=scene.large, change=_partial, times=1)),
     ),
 )

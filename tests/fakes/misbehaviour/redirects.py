@@ -1,4 +1,4 @@
-"""Where blobs really stand: an object store behind signed URLs, or where an attacker wants us."""
+"""Redirects: to an object store with signed URLs, or to where an attacker wants us to go."""
 
 import itertools
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _TOKEN_EXPIRED = _xml("ExpiredToken", "The provided token has expired.")
 
 
 def _behind(scene: Scene) -> None:
-    """Blobs stand at the object store, which takes no request that brings an Authorization."""
+    """Redirect blobs to the object store, which refuses requests with an Authorization."""
     scene.log_in()
     refusal = Status(
         path="", status=400, body=_TWO_MECHANISMS, headers=dict(_XML), when=shows_secret
@@ -33,7 +33,7 @@ def _behind(scene: Scene) -> None:
 
 
 def _refusing(status: int, body: bytes) -> Callable[[Scene], object]:
-    """The object store refuses one signature as expired."""
+    """The object store refuses one request because its signature has expired."""
 
     def arrange(scene: Scene) -> None:
         _behind(scene)
@@ -44,7 +44,7 @@ def _refusing(status: int, body: bytes) -> Callable[[Scene], object]:
 
 
 def _to(location: str) -> Callable[[Scene], object]:
-    """Blobs redirect there."""
+    """Redirect blobs to this location, which must get no request."""
 
     def arrange(scene: Scene) -> None:
         scene.log_in()
@@ -52,7 +52,7 @@ def _to(location: str) -> Callable[[Scene], object]:
         scene.fail(Status(path="/blobs/", status=307, headers={"Location": url}))
         scene.unasked.append(scene.storage)
         if "@" in location:
-            # What stands in the URL is shown to whom the URL names.
+            # The credentials in the URL belong to its host, so that host may get them.
             scene.strangers.clear()
 
     return arrange
@@ -88,7 +88,7 @@ def _twice(scene: Scene) -> None:
 
 
 def _signatures_for_one_use(scene: Scene) -> None:
-    """Each Location works once, and the body that it leads to first breaks off."""
+    """Each Location works once, and the first body is cut."""
     numbers, used = itertools.count(1), set()
 
     def change(answer: Answer, request: Request) -> None:
@@ -116,7 +116,7 @@ def _challenging(scene: Scene) -> None:
 
 def _down_once(scene: Scene) -> None:
     scene.log_in()
-    # Nobody listens on port 1.
+    # No server listens on port 1.
     scene.fail(Redirect(path=scene.large, host="127.0.0.2:1", times=1))
 
 
@@ -129,93 +129,97 @@ def _manifests_elsewhere(scene: Scene) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "redirect-elsewhere",
-        "keeps its blobs at an object store that answers 400 to an `Authorization`",
-        completes("sends none there", requests=10),
+        "redirects blobs to an object store that answers 400 to an `Authorization`",
+        completes("sends no `Authorization` there", requests=10),
         _behind,
     ),
     Misbehaviour(
         "redirect-twice",
-        "has an object store that redirects once more, relative to itself",
+        "has an object store that redirects once more, with a relative `Location`",
         completes("follows both", requests=10),
         _twice,
     ),
     Misbehaviour(
         "redirect-relative",
         "redirects with a relative `Location`",
-        completes("resolves it, and still says who it is", requests=14),
+        completes("resolves it, and keeps the authorization for the same host", requests=14),
         _relative,
     ),
     Misbehaviour(
         "redirect-of-manifests",
-        "redirects its manifests, too",
+        "redirects manifests as well",
         completes("follows", requests=10),
         _manifests_elsewhere,
     ),
     Misbehaviour(
         "redirect-loop",
         "redirects a blob to itself",
-        refuses("RegistryUnavailable", "follows a few times", requests=24),
+        refuses("RegistryUnavailable", "follows a limited number of redirects", requests=24),
         _loop,
     ),
     Misbehaviour(
         "redirect-to-http",
-        "speaks TLS, and redirects to `http://`",
-        refuses("RegistryUnavailable", "takes no bytes in the open", requests=12),
+        "uses TLS, and redirects to `http://`",
+        refuses("RegistryUnavailable", "accepts no unencrypted bytes", requests=12),
         _to("http://{storage}/blob"),
         tls=True,
     ),
     Misbehaviour(
         "redirect-to-metadata",
         f"redirects to a cloud's metadata service, `http://{METADATA_HOST}/…`",
-        refuses("RegistryNotAllowed", "never asks a link-local address"),
+        refuses("RegistryNotAllowed", "never connects to a link-local address"),
         _to(f"http://{METADATA_HOST}/latest/meta-data/"),
     ),
     Misbehaviour(
         "redirect-to-metadata-in-disguise",
-        "does the same with the address spelt as one number",
-        refuses("RegistryNotAllowed", "judges what it would connect to"),
+        "does the same, with the address written as one number",
+        refuses("RegistryNotAllowed", "checks the address that it would connect to"),
         _to("http://2852039166/latest/meta-data/"),
     ),
     Misbehaviour(
         "redirect-to-file",
         "redirects to `file:///etc/passwd`",
-        refuses("RegistryUnavailable", "reads no file"),
+        refuses("RegistryUnavailable", "reads no local file"),
         _to("file:///etc/passwd"),
     ),
     Misbehaviour(
         "redirect-with-userinfo",
-        "puts a user and a password into the Location",
-        refuses("RegistryUnavailable", "takes no credentials from a registry", is_choice=True),
+        "puts a user name and a password into the `Location`",
+        refuses(
+            "RegistryUnavailable", "uses no credentials that a registry supplies", is_choice=True
+        ),
         _to("http://ci:{password}@{storage}/blob"),
     ),
     Misbehaviour(
         "redirect-without-location",
         "answers 307 without a `Location`",
-        refuses("RegistryUnavailable", "after so many tries"),
+        refuses("RegistryUnavailable", "gives up after the last attempt"),
         lambda scene: scene.fail_behind_login(Status(path="/blobs/", status=307)),
     ),
     Misbehaviour(
         "redirect-expired-403",
-        "redirects once to a signature that has expired; the store answers 403",
-        completes("goes back to the registry for a new one", requests=11),
+        "redirects once to an expired signature; the store answers 403",
+        completes("requests a new redirect from the registry", requests=11),
         _refusing(403, _REQUEST_EXPIRED),
     ),
     Misbehaviour(
         "redirect-expired-400",
-        "redirects once to a signature that has expired; the store answers 400",
-        completes("goes back to the registry for a new one", requests=11),
+        "redirects once to an expired signature; the store answers 400",
+        completes("requests a new redirect from the registry", requests=11),
         _refusing(400, _TOKEN_EXPIRED),
     ),
     Misbehaviour(
         "redirect-for-one-use",
-        "signs each redirect for one use, and the body breaks off in the middle",
-        completes("a new redirect, and on from the last byte", requests=11, refetched_bytes=0),
+        "signs each redirect for one use, and the first body is cut in the middle",
+        completes(
+            "requests a new redirect and resumes at the last byte", requests=11, refetched_bytes=0
+        ),
         _signatures_for_one_use,
     ),
     Misbehaviour(
         "redirect-target-challenges",
         "redirects to a host that answers 401 and names its own token service",
-        refuses("Unauthorized", "credentials are the registry's alone"),
+        refuses("Unauthorized", "sends credentials to the registry alone"),
         _challenging,
     ),
     Misbehaviour(

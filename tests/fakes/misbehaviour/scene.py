@@ -1,8 +1,9 @@
-"""A registry with a small image, another host that it may redirect to, and who must not be asked.
+"""A registry with a small image, a second host, and a metadata service.
 
-registry    127.0.0.1, `demo/app:1`: two layers, each a tar with one file
-storage     127.0.0.2, another host: it holds the same blobs and never gets credentials
-metadata    169.254.169.254, where a cloud hands out keys: never asked. Only where it can be had
+registry    127.0.0.1, with `demo/app:1`: two layers, each a tar with one file
+storage     127.0.0.2, a second host with the same blobs, which must not get credentials
+metadata    169.254.169.254, a cloud's metadata service, which must not get requests. Only where
+            this address can be used
 """
 
 import json
@@ -29,11 +30,11 @@ USER = "ci"
 
 @dataclass
 class Scene:
-    """Where one fault is played. `login`: user and secret that the client is to be given.
+    """The servers of one fault. `login`: the user and the secret that the client gets.
 
-    `layers`: the blobs that have to arrive. `inside`: the file in each.
-    `unasked`: hosts that no request may reach; `strangers`: those that no credentials may reach.
-    The metadata service is both.
+    `layers`: the blobs that must arrive. `inside`: the content of the file in each of them.
+    `unasked`: hosts that must get no request. `strangers`: hosts that must get no credentials. Both
+    hold for the metadata service.
     """
 
     registry: FakeRegistry
@@ -50,22 +51,22 @@ class Scene:
 
     @property
     def is_tls(self) -> bool:
-        """Whether the registry speaks TLS."""
+        """Whether the registry uses TLS."""
         return self.registry.base.startswith("https:")
 
     @property
     def files(self) -> list[bytes]:
-        """For each layer what stands in it: its one file, or nothing."""
+        """The content of the one file in each layer, empty for a layer without a file."""
         return [self.inside.get(layer, b"") for layer in self.layers]
 
     @property
     def reference(self) -> str:
-        """What to pull."""
+        """The image to pull."""
         return f"{self.registry.host}/{REPOSITORY}:1"
 
     @property
     def large(self) -> str:
-        """The digest of the large layer; a pattern of its path, too."""
+        """The digest of the large layer, which also matches the path of its requests."""
         return digest_of(self.layers[0])
 
     @property
@@ -78,48 +79,52 @@ class Scene:
         return not any(digest in request.path for digest in (self.large, self.small))
 
     def fail(self, *faults: Fault) -> None:
-        """The registry misbehaves."""
+        """Make the registry misbehave."""
         self.registry.fail(*faults)
 
     def bring(self, **changes: Any) -> str:
-        """Hold the image, with these changes to its manifest. Its digest."""
+        """Store the image, with these changes to its manifest. Returns the manifest's digest."""
         digest = self.registry.put_image(REPOSITORY, "1", self.layers, **changes)
         self.storage.blobs.update(self.registry.blobs)
         return digest
 
     def rewrite(self, change: Callable[[dict[str, Any]], Any], **changes: Any) -> None:
-        """Hold the image with a manifest that was changed, or replaced by what is returned."""
+        """Store the image with a changed manifest. `change` alters the document in place, or
+        returns another one.
+        """
         media_type, raw = self.registry.manifests[REPOSITORY, self.bring(**changes)]
         document = parse(raw)
         document = change(document) or document
         self.registry.put_manifest(REPOSITORY, "1", document, media_type)
 
     def log_in(self, user: str = USER, **options: Any) -> Auth:
-        """The registry wants a token, for which the client is given what it needs."""
+        """Make the registry require a token; the client gets the login for it."""
         self.login = (user, secret("password"))
         self.registry.auth = Auth("bearer", users={user: self.login[1]}, **options)
         return self.registry.auth
 
     def fail_behind_login(self, *faults: Fault) -> None:
-        """The registry wants a token, and misbehaves."""
+        """Make the registry require a token and misbehave."""
         self.log_in()
         self.fail(*faults)
 
     def layer_requests(self) -> list[Request]:
-        """Who got bytes of a layer, wherever."""
+        """The successful requests for layers, to both hosts."""
         digests = {digest_of(layer, name) for layer in self.layers for name in ("sha256", "sha512")}
         asked = [*self.registry.asked("/blobs/"), *self.storage.asked("")]
-        got = [request for request in asked if request.status in {200, 206}]
-        return [request for request in got if any(digest in request.path for digest in digests)]
+        served = [request for request in asked if request.status in {200, 206}]
+        return [request for request in served if any(digest in request.path for digest in digests)]
 
     @property
     def refetched_bytes(self) -> int:
-        """Bytes of layers that were sent beyond what there is."""
+        """How many bytes of layers were sent in addition to their size."""
         sent = sum(request.sent for request in self.layer_requests())
         return max(0, sent - sum(len(layer) for layer in set(self.layers)))
 
     def violations(self, *, strict: bool = True) -> list[str]:
-        """What was shown to, or asked of, somebody who must not be; `strict`: `unasked`, too."""
+        """Requests and credentials that reached a wrong host, in words. `strict`: includes
+        requests to the hosts in `unasked`.
+        """
         forbidden = [self.metadata] if self.metadata else []
         found = []
         if any(
@@ -127,16 +132,16 @@ class Scene:
             for host in (*self.strangers, *forbidden)
             for request in host.requests
         ):
-            found.append("credentials to a stranger")
+            found.append("leaks credentials")
         if any(host.requests for host in forbidden):
-            found.append("asks for metadata")
+            found.append("calls a metadata service")
         if strict and any(host.requests for host in self.unasked):
-            found.append("asks a stranger")
+            found.append("calls a wrong host")
         return found
 
 
 def shows_secret(request: Request) -> bool:
-    """Whether a request carries who we are."""
+    """Whether a request carries credentials."""
     return "authorization" in request.headers or "cookie" in request.headers
 
 
@@ -154,7 +159,7 @@ def staged(
     tls: Certificates | None = None,
     metadata: bool = False,
 ) -> Iterator[Scene]:
-    """A scene whose bytes depend on the `name` alone, with the image not yet in place."""
+    """A scene without the image yet. The bytes of its layers depend only on `name`."""
     dice = random.Random(name)
     contents = [dice.randbytes(LARGE_BYTES), dice.randbytes(SMALL_BYTES)]
     elsewhere = "127.0.0.2" if address == "127.0.0.1" else address

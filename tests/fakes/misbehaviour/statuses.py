@@ -1,4 +1,4 @@
-"""Statuses and headers, and answers that are no HTTP."""
+"""Statuses, headers, and responses that are not HTTP."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _TOO_MANY = b"You have reached your pull rate limit.\nYou may increase it by log
 def _fails(
     status: int, times: int | None, body: bytes = b"", **headers: str
 ) -> Callable[[Scene], object]:
-    """The large layer is answered with this."""
+    """Answer requests for the large layer with this status."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda scene: scene.fail(
         Status(path=scene.large, status=status, times=times, body=body, headers=named)
@@ -26,7 +26,7 @@ def _fails(
 
 
 def _raw(sent: bytes, times: int | None = None, path: str = "/manifests/") -> Callable[..., object]:
-    """Manifests are answered with these very bytes."""
+    """Answer requests for manifests with exactly these bytes."""
     return lambda scene: scene.fail(Raw(path=path, times=times, sent=sent))
 
 
@@ -37,23 +37,23 @@ def _retry_at(answer: Answer, _: Request) -> None:
 
 
 def _echo(answer: Answer, request: Request) -> None:
-    """Tells the client what it sent."""
+    """Repeat the client's Authorization in the error."""
     sent = request.headers.get("authorization", "")
-    told = {"code": "DENIED", "message": f"the header {sent} may not do this"}
-    answer.status, answer.body = 403, json.dumps({"errors": [told]}).encode()
+    error = {"code": "DENIED", "message": f"the header {sent} may not do this"}
+    answer.status, answer.body = 403, json.dumps({"errors": [error]}).encode()
 
 
 def _hint_before(hint: bytes) -> Callable[[Scene], object]:
-    """Each manifest comes behind an interim answer."""
+    """Send an interim response before each manifest."""
 
     def change(answer: Answer, _: Request) -> None:
-        said = [b"%s: %s" % (name.encode(), value.encode()) for name, value in _said(answer)]
-        answer.raw = hint + b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(said) + b"\r\n\r\n" + answer.body
+        lines = [b"%s: %s" % (name.encode(), value.encode()) for name, value in _headers(answer)]
+        answer.raw = hint + b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\n" + answer.body
 
     return lambda scene: scene.fail(Spoil(path="/manifests/", change=change))
 
 
-def _said(answer: Answer) -> list[tuple[str, str]]:
+def _headers(answer: Answer) -> list[tuple[str, str]]:
     return [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
 
 
@@ -68,14 +68,14 @@ def _long_header(answer: Answer, _: Request) -> None:
 ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "429-seconds",
-        "answers 429 once and `Retry-After: 1`",
-        completes("waits as long", requests=6, waits_seconds=1),
+        "answers 429 once, with `Retry-After: 1`",
+        completes("waits that long", requests=6, waits_seconds=1),
         _fails(429, 1, _TOO_MANY, Retry_After="1"),
     ),
     Misbehaviour(
         "429-fraction",
-        "answers 429 once and `Retry-After: 1.5`",
-        completes("waits as long", requests=6, waits_seconds=1.5, is_choice=True),
+        "answers 429 once, with `Retry-After: 1.5`",
+        completes("waits that long", requests=6, waits_seconds=1.5, is_choice=True),
         _fails(429, 1, _TOO_MANY, Retry_After="1.5"),
     ),
     Misbehaviour(
@@ -86,70 +86,70 @@ ALL: tuple[Misbehaviour, ...] = (
     ),
     Misbehaviour(
         "429-text",
-        "answers 429 once, no `Retry-After`, and two lines of text",
-        completes("waits a little", requests=6),
+        "answers 429 once, with two lines of text and no `Retry-After`",
+        completes("waits for a default time", requests=6),
         _fails(429, 1, _TOO_MANY),
     ),
     Misbehaviour(
         "429-for-ever",
         "always answers 429",
-        refuses("RateLimited", "after so many tries"),
+        refuses("RateLimited", "gives up after the last attempt"),
         _fails(429, None, _TOO_MANY),
         takes_time=True,
     ),
     Misbehaviour(
         "503-retry-after",
-        "answers 503 once and `Retry-After: 1`",
-        completes("waits as long", requests=6, waits_seconds=1),
+        "answers 503 once, with `Retry-After: 1`",
+        completes("waits that long", requests=6, waits_seconds=1),
         _fails(503, 1, b"", Retry_After="1"),
     ),
     Misbehaviour(
         "503-for-ever",
         "always answers 503",
-        refuses("RegistryUnavailable", "after so many tries"),
+        refuses("RegistryUnavailable", "gives up after the last attempt"),
         _fails(503, None),
         takes_time=True,
     ),
     Misbehaviour(
         "500-twice",
         "answers 500 twice",
-        completes("tries again", requests=7),
+        completes("retries", requests=7),
         _fails(500, 2),
     ),
     Misbehaviour(
         "502-once",
-        "answers 502 and a web page, once",
-        completes("tries again", requests=6),
+        "answers 502 with a web page, once",
+        completes("retries", requests=6),
         _fails(502, 1, _HTML, Content_Type="text/html"),
     ),
     Misbehaviour(
         "504-once",
-        "answers 504, once",
-        completes("tries again", requests=6),
+        "answers 504 once",
+        completes("retries", requests=6),
         _fails(504, 1),
     ),
     Misbehaviour(
         "408-once",
-        "answers 408, once",
-        completes("tries again", requests=6),
+        "answers 408 once",
+        completes("retries", requests=6),
         _fails(408, 1),
     ),
     Misbehaviour(
         "204-for-ever",
         "answers 204 for a layer",
-        refuses("RegistryUnavailable", "that is no layer"),
+        refuses("RegistryUnavailable", "does not take it for a layer"),
         _fails(204, None),
     ),
     Misbehaviour(
         "304-for-ever",
-        "answers 304 though nothing was said of a cache",
-        refuses("RegistryUnavailable", "that is no layer"),
+        "answers 304 to a request without a cache header",
+        refuses("RegistryUnavailable", "does not take it for a layer"),
         _fails(304, None),
     ),
     Misbehaviour(
         "error-of-20-mib",
-        "explains a 404 in 20 MiB",
-        refuses("ManifestUnknown", "reads the beginning", requests=2),
+        "explains a 404 in 20 MiB of text",
+        refuses("ManifestUnknown", "reads only the beginning", requests=2),
         lambda scene: scene.fail(
             Status(path="/manifests/", status=404, body=b"sorry " * 3_500_000)
         ),
@@ -157,7 +157,7 @@ ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "error-repeats-secrets",
         "repeats the `Authorization` header in its error message",
-        refuses("Forbidden", "shows none of it", requests=6),
+        refuses("Forbidden", "shows no part of it", requests=6),
         lambda scene: scene.fail_behind_login(
             Spoil(path="/manifests/", when=shows_secret, change=_echo)
         ),
@@ -165,56 +165,56 @@ ALL: tuple[Misbehaviour, ...] = (
     Misbehaviour(
         "headers-of-200-kb",
         "sends a thousand headers",
-        refuses("RegistryUnavailable", "reads no more than it must", is_choice=True),
+        refuses("RegistryUnavailable", "limits what it reads", is_choice=True),
         lambda scene: scene.fail(Spoil(path="/manifests/", change=_many_headers)),
     ),
     Misbehaviour(
         "header-of-300-kib",
         "sends one header of 300 KiB",
-        refuses("RegistryUnavailable", "reads no more than it must", is_choice=True),
+        refuses("RegistryUnavailable", "limits what it reads", is_choice=True),
         lambda scene: scene.fail(Spoil(path="/manifests/", change=_long_header)),
     ),
     Misbehaviour(
         "status-line-of-100-kib",
         "sends a status line of 100 KiB",
-        refuses("RegistryUnavailable", "reads no more than it must", is_choice=True),
+        refuses("RegistryUnavailable", "limits what it reads", is_choice=True),
         _raw(b"HTTP/1.1 200 " + b"x" * 100 * 1024 + b"\r\n\r\n"),
     ),
     Misbehaviour(
         "not-http",
-        "is no web server: it greets as SSH does",
-        refuses("RegistryUnavailable", "after so many tries"),
+        "is not a web server: it greets as SSH does",
+        refuses("RegistryUnavailable", "gives up after the last attempt"),
         _raw(b"SSH-2.0-OpenSSH_9.2\r\n", path=""),
     ),
     Misbehaviour(
         "hangs-up-once",
-        "hangs up once without a word",
-        completes("tries again", requests=6),
+        "closes the connection once without an answer",
+        completes("retries", requests=6),
         _raw(b"", times=1),
     ),
     Misbehaviour(
         "hangs-up",
-        "always hangs up without a word",
-        refuses("RegistryUnavailable", "after so many tries"),
+        "always closes the connection without an answer",
+        refuses("RegistryUnavailable", "gives up after the last attempt"),
         _raw(b"", path=""),
     ),
     Misbehaviour(
         "silent",
-        "takes the request for a manifest and never says a word",
-        refuses("RegistryUnavailable", "after so many stall time-outs"),
+        "accepts the request for a manifest and never answers",
+        refuses("RegistryUnavailable", "gives up after the last stall time-out"),
         lambda scene: scene.fail(Stall(path="/manifests/", mute=True)),
         takes_time=True,
     ),
     Misbehaviour(
         "early-hints",
-        "sends `103 Early Hints` before each answer",
-        completes("reads on (RFC 9110 §15.2)", requests=6),
+        "sends `103 Early Hints` before each response",
+        completes("keeps reading (RFC 9110 §15.2)", requests=6),
         _hint_before(b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"),
     ),
     Misbehaviour(
         "continue-before-answers",
-        "sends `100 Continue` before each answer",
-        completes("reads on (RFC 9110 §15.2)", requests=6),
+        "sends `100 Continue` before each response",
+        completes("keeps reading (RFC 9110 §15.2)", requests=6),
         _hint_before(b"HTTP/1.1 100 Continue\r\n\r\n"),
     ),
 )

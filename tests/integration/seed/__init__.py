@@ -1,5 +1,12 @@
-"""What the project came from did, and what this one does instead: a list to read.
+"""One test for each behaviour of the program that towline replaces.
 
-towline grew out of one file of another project, whose observable behaviours are numbered S01 to S45
-and whose six tests T1 to T6. Each has a test here, of the better behaviour where it was lacking.
+That program was one file of another project. Its observable behaviours are numbered S01 to S45, its
+tests T1 to T6. Where its behaviour was deficient, the test here is for towline's.
+
+    test_seed_requests      S01 to S18: requests to registries
+    test_seed_images        S19 to S29: images
+    test_seed_layers        S30 to S40: layers
+    test_seed_words         S41 to S45: output and error classes
+    test_seed_tests         T1 to T6, and a check that the list is complete
+    broken_off              a pull whose download was interrupted, for these tests
 """

@@ -1,4 +1,4 @@
-"""A pull in the middle of its large layer."""
+"""A pull whose download of the large layer was interrupted."""
 
 import os
 
@@ -15,7 +15,7 @@ SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
 
 
 def partial(driver: Driver, registry: FakeRegistry, name: str, reached: int) -> str:
-    """A pull whose large layer broke off at `reached` bytes. Its id."""
+    """Start a pull whose large layer is cut at byte `reached`. Returns the pull's id."""
     driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     registry.fail(CutAt(path=digest_of(LARGE), byte=reached))
     with pytest.raises(TryAgain):

@@ -1,4 +1,4 @@
-"""An image behind a token, and a driver that pulls it."""
+"""A registry that requires a token, with one image, and a driver that pulls it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""S19 to S29: an image, all of it or nothing."""
+"""S19 to S29: an image is recorded completely or not at all."""
 
 import pytest
 

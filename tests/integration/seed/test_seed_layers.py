@@ -1,4 +1,4 @@
-"""S30 to S40: one layer."""
+"""S30 to S40: the download of a layer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""S01 to S18: how registries are asked. Construction and constants, tokens, fetch functions."""
+"""S01 to S18: setup, tokens, and requests to registries."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""T1 to T6: the tests it had; and whether the list is whole."""
+"""T1 to T6: the tests of the earlier program; and a check that the list is complete."""
 
 import re
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_t6_the_registrys_challenge_leads_to_a_token(
 
 
 def test_every_number_of_the_list_has_a_test() -> None:
-    """Every number from S01 to S45 and T1 to T6 stands in this directory."""
-    listed = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
-    named = set(re.findall(r"def test_([st]\d+)_", listed))
-    assert named == {f"s{n:02}" for n in range(1, 46)} | {f"t{n}" for n in range(1, 7)}
+    """The numbers S01 to S45 and T1 to T6 are all in the names of tests in this directory."""
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    numbers = set(re.findall(r"def test_([st]\d+)_", source))
+    assert numbers == {f"s{n:02}" for n in range(1, 46)} | {f"t{n}" for n in range(1, 7)}

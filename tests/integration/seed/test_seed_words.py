@@ -1,4 +1,4 @@
-"""S41 to S45: what is shown of a pull, and how its errors are called."""
+"""S41 to S45: the display of a pull, and the classes of its errors."""
 
 import sys
 
@@ -15,7 +15,7 @@ from workers.cli.watching import Snapshot
 pytestmark = pytest.mark.integration
 
 
-def shown(driver: Driver, capsys: pytest.CaptureFixture[str]) -> str:
+def output(driver: Driver, capsys: pytest.CaptureFixture[str]) -> str:
     display = display_for(sys.stdout, quiet=False)
     pull = driver.newest()
     display.show([Snapshot(pull, driver.layers(pull.id))])
@@ -27,7 +27,7 @@ def test_s41_the_phase_of_a_pull_is_shown(
     driver: Driver, registry: FakeRegistry, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     driver.plan("p", {"reference": name, "platform": "linux/amd64"})
-    assert f"{name}: fetching, 0 of 2 layers, 0 bytes of 3.0 MB" in shown(driver, capsys)
+    assert f"{name}: fetching, 0 of 2 layers, 0 bytes of 3.0 MB" in output(driver, capsys)
 
 
 def test_s42_the_number_of_stored_layers_is_shown(
@@ -35,7 +35,7 @@ def test_s42_the_number_of_stored_layers_is_shown(
 ) -> None:
     driver.plan("p", {"reference": name, "platform": "linux/amd64"})
     try_layer(driver)
-    assert "1 of 2 layers" in shown(driver, capsys)
+    assert "1 of 2 layers" in output(driver, capsys)
 
 
 def test_s43_a_layer_in_progress_shows_its_bytes(

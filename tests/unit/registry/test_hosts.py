@@ -113,7 +113,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 
 
 @pytest.mark.parametrize(("user", "is_token"), [("ci", False), ("<token>", True)])
-def test_credential_helpers_are_asked(
+def test_a_credential_helper_is_run(
     docker_config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
