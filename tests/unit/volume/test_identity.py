@@ -20,7 +20,7 @@ def test_prepare_gives_a_new_volume_an_identity_and_keeps_it(tmp_path: Path) -> 
 
 
 def test_prepare_refuses_an_empty_directory_when_the_catalog_knows_a_volume(tmp_path: Path) -> None:
-    with pytest.raises(VolumeUnavailable, match="mount that one"):
+    with pytest.raises(VolumeUnavailable, match="mount that volume"):
         prepare(tmp_path, uuid4())
 
 
