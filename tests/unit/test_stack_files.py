@@ -80,4 +80,5 @@ def test_a_stack_has_ended_when_its_supervisor_says_so_or_is_gone(tmp_path: Path
         home.write(State(error="Redis stopped."))
         assert why_it_ended(home) == "Redis stopped."
     home.forget()
-    assert "supervisor.log may say why" in str(why_it_ended(home))
+    assert "see " in (reason := str(why_it_ended(home)))
+    assert "supervisor.log" in reason
