@@ -112,7 +112,9 @@ class Gate(StartStopStep):
             self._alive.touch()
         except OSError as error:
             _log.warning(
-                "The file %s of --alive cannot be touched: %s", self._alive, error.strerror
+                "%s cannot be touched (%s): give --alive a file that the worker can write.",
+                self._alive,
+                error.strerror,
             )
 
 
