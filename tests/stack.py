@@ -125,7 +125,7 @@ class Stack:
         return not self.processes()
 
     def kill(self, *words: str) -> None:
-        """Kill its processes with `words` in their command line with SIGKILL."""
+        """Send SIGKILL to its processes whose command line contains all `words`."""
         for pid in self.processes(*words):
             # Killing one process may end others.
             with suppress(ProcessLookupError):

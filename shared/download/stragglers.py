@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 _PATIENCE_SECONDS = 0.5
 # A fast connection finishes its range sooner. Its pace counts if the range took at least this long.
 _SIGNIFICANT_SECONDS = 0.1
-# The fewest connections whose paces make a usual rate.
+# At least this many connections are needed to tell the usual rate.
 _FEWEST = 2
 _FAR_SLOWER = 4.0
 

@@ -7,7 +7,8 @@ from shared.oci.digest import Digest
 from shared.volume.checksum import crc32
 from shared.volume.journal import Record
 
-# A journal record is due after this many bytes: about as much as a killed worker loses.
+# A writer adds a journal record after this many bytes. A killed worker loses about as much for each
+# of its connections.
 _RECORD_BYTES = 1024 * 1024
 
 
