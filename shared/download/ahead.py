@@ -1,16 +1,18 @@
-"""Small blobs read one after the other, a little ahead of whoever stores them."""
+"""Reads small blobs one after the other, a little ahead of the thread that stores them."""
 
 import queue
 import threading
 from collections.abc import Callable, Sequence
 
-# So many wait in memory, and one more in the thread's hands.
+# At most this many finished reads wait in memory. The thread may hold one more.
 _AHEAD = 2
 
 
 class Ahead:
-    """Runs `reads` in their order, in a thread of its own: who waits for one may leave it behind,
-    whatever it hangs in. A context manager; its end ends what has not begun.
+    """Runs `reads` in order, in a background thread. A context manager.
+
+    The thread is not joined: `take()` can time out and the caller can leave even while a read
+    hangs. After the end of the context no further read starts.
     """
 
     def __init__(self, reads: Sequence[Callable[[], bytes]]) -> None:
@@ -24,12 +26,12 @@ class Ahead:
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        # Whoever waits for room finds it, and sees that nobody wants more.
+        # The thread may be blocked on the full queue. Make room, so that it sees `_closed`.
         while not self._done.empty():
             self._done.get()
 
     def take(self, seconds: float) -> bytes:
-        """The next one. Raises what its read raised, and TimeoutError."""
+        """The result of the next read. Raises what it raised, or TimeoutError after `seconds`."""
         try:
             done = self._done.get(timeout=max(seconds, 0))
         except queue.Empty:

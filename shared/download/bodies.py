@@ -1,4 +1,4 @@
-"""A body on its way into an ingest."""
+"""Writes one response body into an ingest."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,12 @@ def take_in(
     took: Callable[[int], None],
     block_bytes: int = BLOCK_BYTES,
 ) -> None:
-    """Write a body where it belongs, in blocks of at most so many bytes; what is there already is
-    passed over. `took(n)`: n new bytes.
+    """Write a body at its offset, in blocks of at most `block_bytes`.
 
-    Raises BlobTruncated where it ends early, SizeMismatch where it does not end, what its blocks
-    raise, and the reason of `progress.stop()`: before anything more is written.
+    Bytes that are already on disk are skipped. `took(n)` is called after n new bytes were written.
+
+    Raises BlobTruncated if the body ends early, SizeMismatch if it is too long, whatever reading it
+    raises, and the reason of `progress.stop()`. After a stop nothing more is written.
     """
     gaps = ingest.missing(body.first, body.end)
     at, writer = body.first, ingest.writer(body.first)
@@ -28,7 +29,7 @@ def take_in(
             progress.received(len(block))
             if at + len(block) > body.end:
                 raise SizeMismatch(
-                    f"The registry sends more of {ingest.digest} than was asked for."
+                    f"The registry sends more of {ingest.digest} than was requested."
                 )
             for first, end in gaps:
                 low, high = max(first, at), min(end, at + len(block))
@@ -40,7 +41,7 @@ def take_in(
                 writer.write(block if high - low == len(block) else block[low - at : high - at])
                 took(high - low)
             at += len(block)
-            # The next one takes its place in memory.
+            # Free this block before the next is read: only one is in memory.
             del block
     finally:
         writer.close()

@@ -1,10 +1,12 @@
-"""The engine: moves one blob from whoever serves it into an ingest, and resumes what broke.
+"""The engine: downloads one blob into an ingest, and resumes after broken responses.
 
-A small blob is one plain request; a large one is cut into ranges for several connections
-(`swarm.py`), where the host can do that. A response that brought new bytes and then broke is
-followed by the next one at once; one that brought none is followed by another host, or raises, and
-whoever called decides when to try again. What a body may be: `shared/registry/blobs.py`.
-A download that is told to stop ends with the reason it was told, whatever broke on the way.
+A small blob is one plain request. A large blob is cut into ranges for several connections
+(`swarm.py`), if the host can serve ranges.
+
+After a response that broke, what happens next depends on whether it brought new bytes. If it did,
+the next request follows at once. If not, another host is asked; if there is none, the error is
+raised and the caller decides when to retry. `shared/registry/blobs.py` says which bodies are valid.
+A download that was stopped always raises the reason of the stop, whatever else broke.
 """
 
 from contextlib import nullcontext
@@ -19,9 +21,9 @@ from shared.volume.ingest import Ingest
 
 MIB = 1024 * 1024
 
-# Threads that hash and write back are worth their start from here on, and so are connections.
+# From this size on, background threads and further connections are worth their start-up.
 _LARGE_BYTES = 8 * MIB
-# The fsync of a large file on a slow network volume takes minutes and tells nothing meanwhile.
+# The fsync of a large file on a slow network volume takes minutes, with no activity to report.
 _COMMIT_SECONDS = 600.0
 
 
@@ -32,14 +34,19 @@ def download(
     connections: int = 1,
     chunk_bytes: int = 16 * MIB,
 ) -> None:
-    """Fill the ingest and commit it, over at most so many connections in ranges of that size.
+    """Fill the ingest and commit it.
 
-    Raises BlobTruncated or RegistryUnavailable after a response without progress, SizeMismatch
-    (the bytes stay in the ingest as long as some are missing), DigestMismatch (they are dropped),
-    what the source raises, and the reason of `progress.stop()`.
+    Uses at most `connections` connections, and ranges of about `chunk_bytes`.
+
+    Raises:
+      - BlobTruncated or RegistryUnavailable after a response without progress,
+      - SizeMismatch; the bytes stay in the ingest if some are still missing,
+      - DigestMismatch; the bytes are dropped,
+      - whatever the source raises, and the reason of `progress.stop()`.
     """
     progress.at(ingest.offset)
-    # Bytes of an earlier owner may be what is wrong, not the registry: fetch it whole once.
+    # After a mismatch, the bytes of an earlier owner may be wrong rather than the registry's. So
+    # a blob with inherited bytes is fetched once more as a whole before the host is blamed.
     inherited = ingest.inherited_bytes > 0
     is_large = ingest.size - ingest.offset >= _LARGE_BYTES
     with ingest.in_background() if is_large else nullcontext():
@@ -50,7 +57,8 @@ def download(
                 ingest.commit()
             except (SizeMismatch, DigestMismatch) as error:
                 is_wrong = isinstance(error, DigestMismatch)
-                # One odd answer says nothing of the bytes that others brought: the digest will.
+                # A response of the wrong size says nothing about the bytes of other responses.
+                # They are kept while some are missing; the digest decides about them later.
                 dropped = is_wrong or not ingest.gaps()
                 if dropped:
                     ingest.restart()
@@ -58,7 +66,7 @@ def download(
                     inherited = False
                 elif not source.blame():
                     if dropped:
-                        # Coming as far again is no progress.
+                        # Fetching the same bytes again must not count as progress.
                         progress.at(ingest.size)
                         progress.at(0)
                     raise
@@ -76,7 +84,7 @@ def _fill(
 
 
 def _fill_alone(source: Source, ingest: Ingest, progress: Progress) -> None:
-    """One response after another, each for the first gap."""
+    """Fetch over one connection: one response after the other, each for the first gap."""
     reached = ingest.offset
 
     def took(_count: int) -> None:
@@ -89,12 +97,12 @@ def _fill_alone(source: Source, ingest: Ingest, progress: Progress) -> None:
             with ask(source, *gaps[0], progress) as body, progress.reading(body):
                 take_in(body, ingest, progress, took)
         except (BlobTruncated, RegistryUnavailable):
-            # A stop breaks the body off: that is no error of the registry, and nothing to resume.
+            # A stop aborts the body. That is not an error of the registry: raise its reason.
             progress.check()
-            # Progress is measured against what is there: a registry that ignores Range and always
-            # breaks at the same place would otherwise be asked for ever.
+            # Progress is measured by the bytes on disk. Otherwise a registry that ignores Range
+            # and always breaks at the same offset would be asked forever.
             if ingest.offset > reached:
                 reached = ingest.offset
             elif body is None or not source.blame(body):
-                # A request that failed was tried with everybody there is.
+                # Without a body the request itself failed, on every host: there is no other left.
                 raise

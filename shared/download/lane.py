@@ -1,4 +1,4 @@
-"""One connection of a download: range after range, each written where it belongs."""
+"""One connection of a download: it requests one range after the other, in its own thread."""
 
 import threading
 import time
@@ -14,21 +14,21 @@ from shared.errors import BlobTruncated
 from shared.registry.bodies import BLOCK_BYTES, BlobBody
 from shared.volume.ingest import Ingest
 
-# Larger blocks save a tenth of the processor time of a download, and take memory, which a
-# connection this fast may: no other is opened beside it. Twice as large they come faster than they
-# are hashed where two processors have to do everything, and are read once more from the page cache.
+# Larger blocks save 10 % of a download's CPU time. Their memory is affordable, because a connection
+# this fast runs alone. Blocks of 1 MiB are too large: on two processors they arrive faster than
+# they are hashed, and have to be read back from the page cache.
 _FAST_BLOCK_BYTES = 512 * 1024
 
 
 class Whole(Exception):
-    """The host sent all of the blob where a range was asked for: it cannot do ranges."""
+    """The host sent the whole blob in response to a range request: it does not serve ranges."""
 
 
 class Lane:
-    """Takes ranges until there are none, it is dismissed, or one fails: `error` says with what.
+    """Takes ranges until none is left, `dismiss()` was called, or a request fails.
 
-    `took`: new bytes that it brought. `body`: what it reads, or read last. `before`: how fast the
-    body before that one came.
+    `error`: why it failed. `took`: how many new bytes it has fetched. `body`: the current or last
+    body. `before`: the pace of the previous body.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Lane:
         self._abandoned = False
         self._ended = False
         self._read_seconds = 0.0
-        # How long a request takes to be answered: at best, since the first one needs a handshake.
+        # The shortest time to a response so far. The first request also pays for a handshake.
         self._asked_seconds = inf
-        # What waits for the registry: a request or a body.
+        # The request or body that currently waits for the registry.
         self._waiting: Abortable | None = None
-        # Since when, and since how many bytes, this body is read; None while it is asked for.
+        # When reading the current body began, and `took` at that time; None while no body is read.
         self._reads_since: tuple[float, int] | None = None
 
     def start(self, ended: Callable[["Lane"], None]) -> threading.Thread:
-        """Begin, in a thread of its own; `ended` is called from it."""
+        """Start the connection's thread, which calls `ended` at its end."""
 
         def run() -> None:
             try:
@@ -74,11 +74,14 @@ class Lane:
         return thread
 
     def dismiss(self) -> None:
-        """No range after this one."""
+        """Finish the current range and take no other."""
         self._dismissed = True
 
     def abandon(self) -> None:
-        """This connection is too slow: another one goes on from the byte that it reached."""
+        """Abort the current body because it is too slow.
+
+        What is missing of its range goes back to the plan, for any connection to take.
+        """
         body = self.body
         if self._reads_since is not None and body is not None:
             self._abandoned = True
@@ -86,18 +89,18 @@ class Lane:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether nobody waits for this body any more."""
+        """Whether the current body was aborted by `abandon()`."""
         return self._abandoned
 
     def end(self) -> None:
-        """Let go of whatever it waits for: nobody wants more."""
+        """Abort the current request or body and take no other range."""
         self._dismissed = self._ended = True
         waiting = self._waiting
         if waiting is not None:
             waiting.abort()
 
     def pace(self, now: float) -> Pace:
-        """How it reads this body."""
+        """The pace of the current body."""
         reads_since = self._reads_since
         if reads_since is None:
             return Pace()
@@ -105,11 +108,11 @@ class Lane:
         return Pace(now - since, (self.took - took) / max(now - since, 1e-3))
 
     def read_seconds(self, now: float) -> float:
-        """How long it has read, all bodies together."""
+        """How many seconds it has spent reading, all bodies together."""
         return self._read_seconds + self.pace(now).seconds
 
     def round_trip_bytes(self, now: float) -> float:
-        """What it brings in the time that a request takes; 0 where that is not known."""
+        """How many bytes it receives in the time of one request; 0 if that is not known yet."""
         pace = self.pace(now) if self._reads_since is not None else self.before
         return pace.bytes_per_second * self._asked_seconds if pace.bytes_per_second else 0.0
 
@@ -149,6 +152,7 @@ class Lane:
         return _FAST_BLOCK_BYTES if is_fast else BLOCK_BYTES
 
     def _waits_for(self, waiting: Abortable) -> None:
+        # `end()` may have run just before: then it aborted the previous object, not this one.
         self._waiting = waiting
         if self._ended:
             waiting.abort()

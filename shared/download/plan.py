@@ -1,32 +1,38 @@
-"""Which bytes are still to be asked for. Pure.
+"""Which bytes are still to be requested, and by which connection. Pure.
 
-The first range is small, so that most of a layer is still to be had once it is known how many
-connections there are to be; ranges get smaller towards the end, so that all end at about the same
-time. A range under way is never split: whoever lost half of it would hang up in the middle of a
-body, and what is on its way then was sent in vain. That was tried: it gained a little below 64 MiB,
-and where the processor is busy a quarter of a layer was sent twice (docs/performance.md).
+The first range is small. So most of a blob is still unassigned by the time the number of
+connections is known. Ranges shrink towards the end, so that all connections finish at about the
+same time.
+
+A range in progress is never split. The connection that lost half of its range would have to hang up
+in the middle of a body, and the bytes already in flight would be wasted. That was measured: it
+gained a little below 64 MiB, but with a busy processor a quarter of a layer was sent twice
+(docs/performance.md).
 """
 
 from collections.abc import Sequence
 
 MIB = 1024 * 1024
-# A request costs a round trip: no range is smaller, but for what is left, or by the setting.
+# A request costs a round trip, so ranges are at least this large, unless less is left or the
+# setting for the chunk size is smaller.
 _LEAST_BYTES = 2 * MIB
-# In round trips: what a range has to be worth.
+# A range should take at least this many round trips to transfer.
 _RANGE_ROUND_TRIPS = 4
-# Of what is left so many for each connection.
+# What is left is cut into this many ranges for each connection.
 _RANGES_EACH = 2
-# A connection this fast is not what a download waits for: it is asked for more at a time, and no
-# other is opened beside it.
+# A connection this fast is not the bottleneck. It gets larger ranges, and no other is opened.
 FAST_BYTES_PER_SECOND = 500e6
 _FAST_CHUNKS = 16
 
-# Half-open: `first` up to, without, `end`.
+# (first, end), `end` exclusive.
 Range = tuple[int, int]
 
 
 class Plan:
-    """Of what is missing at first, `gaps`, in ranges of at most `chunk_bytes`."""
+    """Cuts `gaps` into ranges of at most `chunk_bytes`. Not thread-safe.
+
+    A fast connection gets up to 16 times as much.
+    """
 
     def __init__(self, gaps: Sequence[Range], chunk_bytes: int) -> None:
         self._left = list(gaps)
@@ -36,32 +42,32 @@ class Plan:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is something to take."""
+        """Whether any bytes are unassigned."""
         return bool(self._left)
 
     def take(
         self, sharers: int, bytes_per_second: float = 0.0, round_trip_bytes: float = 0.0
     ) -> Range | None:
-        """What one of so many connections fetches next, which brought its last range at this rate;
-        None where nothing is left.
+        """The next range for one of `sharers` connections; None if nothing is left.
 
-        `round_trip_bytes`: what a connection brings in the time of a round trip.
+        `bytes_per_second`: the rate of this connection's previous range. `round_trip_bytes`: how
+        much a connection receives during one round trip. Both are 0 if not known.
         """
         if not self._left:
             return None
         first, end = self._left[0]
-        count = self._worth(sharers, bytes_per_second, round_trip_bytes)
-        # No crumb is left behind.
+        count = self._range_bytes(sharers, bytes_per_second, round_trip_bytes)
+        # Take the rest as well if it would be too small for a range.
         cut = end if end - first < count + self._least_bytes else first + count
         self._left[0:1] = [(cut, end)] if cut < end else []
         self._is_begun = True
         return first, cut
 
     def give_back(self, missing: Sequence[Range]) -> None:
-        """This was taken and is not fetched any more: it comes first."""
+        """Return the missing parts of a range that was taken. They are handed out first."""
         self._left[0:0] = missing
 
-    def _worth(self, sharers: int, bytes_per_second: float, round_trip_bytes: float) -> int:
+    def _range_bytes(self, sharers: int, bytes_per_second: float, round_trip_bytes: float) -> int:
         if not self._is_begun:
             return self._least_bytes
         chunks = _FAST_CHUNKS if bytes_per_second >= FAST_BYTES_PER_SECOND else 1

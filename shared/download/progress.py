@@ -1,6 +1,6 @@
-"""How far one download is, when it last showed a sign of life, and the way to stop it.
+"""How far one download is, when it was last active, and how to stop it.
 
-Those that download count, the one that watches reads the counters and may stop the download at
+The downloading threads count. The heartbeat thread reads the counters, and may stop the download at
 any time, also while it waits for bytes.
 """
 
@@ -12,20 +12,21 @@ from typing import Protocol
 
 
 class Abortable(Protocol):
-    """A body that another thread can end."""
+    """A request or body that another thread can abort."""
 
     def abort(self) -> None:
-        """End the read that waits, at once. Must not wait itself."""
+        """End a blocked read at once. Must not block."""
         ...
 
 
 class Progress:
-    """Counts one download, and stops it.
+    """The counters of one download, and its stop.
 
-    `fetched`: bytes received over the network, those thrown away included. `offset`: bytes of the
-    blob on disk. `reached`: the furthest offset so far. `active_at`: the time.monotonic() of the
-    last sign of life, in the future during a wait with an end.
-    Every sign of life raises the reason once the download was told to stop.
+    `fetched`: bytes received over the network, discarded bytes included. `offset`: bytes of the
+    blob on disk. `reached`: the highest `offset` so far. `active_at`: the time.monotonic() of the
+    last activity; it lies in the future during a wait of known length, so that the wait does not
+    count as a stall.
+    Once the download was stopped, every method that reports activity raises the reason.
     """
 
     def __init__(self) -> None:
@@ -40,35 +41,35 @@ class Progress:
 
     @property
     def stopped(self) -> Exception | None:
-        """Why the download has to end, None while it may go on."""
+        """Why the download was stopped; None if it was not."""
         return self._reason
 
     def check(self) -> None:
-        """Raises the reason of `stop()`, if there is one."""
+        """Raises the reason if the download was stopped."""
         if self._reason is not None:
             raise self._reason
 
     def received(self, count: int) -> None:
-        """`count` more bytes came over the network, wanted or not."""
+        """`count` more bytes were received, whether they are of use or not."""
         with self._lock:
             self.fetched += count
         self.beat()
 
     def at(self, offset: int) -> None:
-        """The blob now stands at `offset`."""
+        """`offset` bytes of the blob are on disk now."""
         self.offset = offset
         self.reached = max(self.reached, offset)
         self.beat()
 
     def beat(self) -> None:
-        """The work goes on, for instance with a copied or hashed chunk."""
-        # Another thread may be in a wait with an end.
+        """Report activity: a received, copied or hashed chunk."""
+        # Another thread may be in `waiting()`: do not shorten its allowance.
         self.active_at = max(time.monotonic(), *tuple(self._waits.values()), 0.0)
         self.check()
 
     @contextmanager
     def waiting(self, seconds: float) -> Iterator[None]:
-        """A wait of this thread that has an end: no other sign of life is due for `seconds`."""
+        """This thread waits for at most `seconds`: no activity is expected until then."""
         thread = threading.get_ident()
         self._waits[thread] = time.monotonic() + seconds
         try:
@@ -79,14 +80,14 @@ class Progress:
         self.beat()
 
     def wait_until_done(self, seconds: float) -> None:
-        """A wait with an end begins: no other sign of life is due for `seconds`."""
+        """The last step begins: no activity is expected for `seconds`."""
         self.active_at = time.monotonic() + seconds
         self.check()
 
     def stop(self, reason: Exception) -> None:
-        """End the download with `reason` at its next sign of life; bodies being read end at once.
+        """Stop the download: bodies are aborted now, and its next activity raises `reason`.
 
-        For other threads. The first reason wins.
+        Called from another thread. The first reason wins.
         """
         with self._lock:
             if self._reason is None:
@@ -96,7 +97,7 @@ class Progress:
 
     @contextmanager
     def reading(self, body: Abortable) -> Iterator[None]:
-        """While this body is read, `stop()` aborts it. Raises the reason of an earlier one."""
+        """Let `stop()` abort this body within the context. Raises the reason of an earlier stop."""
         with self._lock:
             self._bodies.add(body)
             if self._reason is not None:
@@ -105,6 +106,6 @@ class Progress:
             self.check()
             yield
         finally:
-            # Behind this line nobody aborts: the connection may serve another body.
+            # After this no stop aborts the body, whose connection may serve another one by then.
             with self._lock:
                 self._bodies.discard(body)

@@ -1,10 +1,15 @@
-"""How many connections one download is worth, found while it runs. Pure.
+"""Finds out, during a download, how many connections are worth opening. Pure.
 
-It begins with one. The number grows as long as that brings more, fourfold on the first climb; when
-it does not, it goes back and stays there for some seconds before it tries twice as many once more.
-A connection that was refused sets a ceiling. New ones are judged once they bring something: a
-handshake and a slow start come first; and by what they bring while they read, since a request
-between two ranges is a pause. A clear gain is believed at once, else they are watched for longer.
+It starts with one connection, and measures the rate in windows of about a tenth of a second.
+
+- Climb: while more connections bring more bytes, their number grows fourfold.
+- Settle: when they do not, the number returns to the previous value and stays for some seconds.
+  Then twice as many are tried again, in case the network has changed.
+- A refused connection sets a ceiling.
+
+New connections are judged only after each has received bytes, since a handshake and TCP slow start
+come first. The rate counts reading time only, since the request between two ranges is a pause. A
+clear gain is accepted at once; in doubt the window is longer.
 """
 
 import math
@@ -12,48 +17,50 @@ import math
 from shared.download.plan import FAST_BYTES_PER_SECOND
 
 _WINDOW_SECONDS = 0.1
-_GLANCE_SECONDS = 0.03
+_SHORT_WINDOW_SECONDS = 0.03
 _STAY_SECONDS = 3.0
-# So often a straggler may be the reason why more brought no more.
+# How often a straggler may excuse that more connections did not bring more bytes.
 _EXCUSES = 4
-# The number grows so many times: most layers are over before a third step. Later, when it is known
-# that more brought no more, it is only tried whether that has changed.
-_CLIMB, _TRY = 4, 2
-# Twice the connections must bring so much more; so much more leaves no doubt.
+# The factors by which the number grows, while climbing and after it settled. Climbing is fast,
+# because most layers are complete before a third step.
+_CLIMB, _RETRY = 4, 2
+# Doubling the connections must raise the rate by the first factor. The second is a clear gain.
 _GAIN, _CLEAR_GAIN = 1.15, 1.5
-# One connection that is slower is no doubt slow.
+# A single connection below this rate is certainly slow.
 _SLOW_BYTES_PER_SECOND = FAST_BYTES_PER_SECOND / 4
-# So long new connections may take to their first bytes, and then at most to their usual rate.
+# How long new connections may take to their first bytes, and then, at most, to their full rate.
 _OPENING_SECONDS = 2.0
 _SETTLING_SECONDS = 0.5
 
 
 class Ramp:
-    """`wanted`: how many connections are to be open. Times are time.monotonic().
+    """`wanted`: how many connections should be open, at most `most`. Times are time.monotonic().
 
-    `climbing`: every moment counts.
+    `climbing`: the number is still growing fast, so the caller should call `observe()` often.
     """
 
     def __init__(self, most: int) -> None:
         self.wanted = 1
         self.climbing = True
         self._most = most
-        # The bytes and the seconds with which this window began; None before it begins.
+        # The totals of bytes and reading seconds when this window began; None before it begins.
         self._window: tuple[int, float] | None = None
-        # The number before this one, and the bytes per second that it brought.
+        # While a higher number is tried: the previous number and its bytes per second.
         self._before: tuple[int, float] | None = None
         self._stays_until = 0.0
         self._excuses = _EXCUSES
-        # Since when the new connections are waited for; None where there are none.
+        # When the number was raised; None once all new connections have received bytes.
         self._raised_at: float | None = None
-        # How long the last new ones took to their first bytes: some round trips. TCP needs some
-        # more to get up to speed, and no shorter window shows it.
+        # How long the last new connections took to their first bytes, which is some round trips.
+        # TCP needs about as long again to reach its full rate, so no window is shorter.
         self._opening_seconds = 0.0
         self._settled_at = 0.0
 
     def observe(self, total_bytes: int, read_seconds: float, bringing: int, now: float) -> None:
-        """So much has come, in so many seconds of reading, all connections together; of those that
-        are open now so many have brought any.
+        """Take a measurement, and decide on `wanted` when a window is complete.
+
+        `total_bytes` and `read_seconds` are sums over all connections so far. `bringing`: how many
+        of the open connections have received any bytes.
         """
         if self._raised_at is not None:
             opening_seconds = now - self._raised_at
@@ -66,10 +73,10 @@ class Ramp:
             if total_bytes:
                 self._window = (total_bytes, read_seconds)
             return
-        brought, seconds = total_bytes - self._window[0], read_seconds - self._window[1]
-        if not bringing or seconds < _GLANCE_SECONDS * bringing:
+        received, seconds = total_bytes - self._window[0], read_seconds - self._window[1]
+        if not bringing or seconds < _SHORT_WINDOW_SECONDS * bringing:
             return
-        rate = bringing * brought / seconds
+        rate = bringing * received / seconds
         if not self._is_clear(rate):
             if now < self._settled_at:
                 self._window = (total_bytes, read_seconds)
@@ -80,11 +87,12 @@ class Ramp:
             self._decide(rate, now)
 
     def _is_clear(self, rate: float) -> bool:
-        """Whether more are wanted without doubt."""
+        """Whether a short window is enough to see that more connections are worth it."""
         is_slow = 0 < rate < _SLOW_BYTES_PER_SECOND * self.wanted
         return self.climbing and is_slow and self._gained(rate, _CLEAR_GAIN)
 
     def _gained(self, rate: float, for_twice: float) -> bool:
+        """Whether the rate grew by `for_twice` per doubling of the connections."""
         if self._before is None:
             return True
         number, before = self._before
@@ -92,11 +100,11 @@ class Ramp:
 
     def _decide(self, rate: float, now: float) -> None:
         if self._before is not None and not self._gained(rate, _GAIN):
-            # Not worth it.
+            # The new connections were not worth it.
             self.wanted = self._before[0]
         elif self.wanted < self._most and 0 < rate < FAST_BYTES_PER_SECOND * self.wanted:
             self._before = (self.wanted, rate)
-            self.wanted = min((_CLIMB if self.climbing else _TRY) * self.wanted, self._most)
+            self.wanted = min((_CLIMB if self.climbing else _RETRY) * self.wanted, self._most)
             self._raised_at, self._window = now, None
             return
         self._before = None
@@ -104,13 +112,13 @@ class Ramp:
         self._stays_until = now + _STAY_SECONDS
 
     def excuse(self) -> None:
-        """One of those that brought no more was a straggler: they may be tried again at once."""
+        """A straggler was found, which may be why the rate did not grow: allow a retry at once."""
         if self._excuses:
             self._excuses -= 1
             self._stays_until = 0.0
 
     def refused(self, open_now: int) -> None:
-        """One more than these was not given, or did not last."""
+        """A connection was refused or broke while `open_now` others are open: no more than that."""
         self._most = max(1, open_now)
         self.wanted = min(self.wanted, self._most)
         self.climbing = False

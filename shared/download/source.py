@@ -1,4 +1,7 @@
-"""Who is asked for a blob, as the engine sees it: `shared/registry/blobs.py`, and fakes."""
+"""Where a blob is requested, as the engine sees it.
+
+`shared/registry/blobs.py` implements `Source` for registries and their mirrors; tests have fakes.
+"""
 
 import threading
 from collections.abc import Callable
@@ -10,35 +13,40 @@ from shared.registry.client import BlobBody
 
 
 class Source(Protocol):
-    """One blob, for all threads of one download.
+    """The hosts that may serve one blob. Shared by all threads of a download.
 
-    `patience_seconds`: how long one request may take to its first byte: a name, a token, redirects,
-    each with their own time-outs.
+    `patience_seconds`: how long a request may take to its first byte. It covers name resolution,
+    a token and redirects, each with its own timeout.
     """
 
     patience_seconds: float
 
     @property
     def serves_ranges(self) -> bool:
-        """Whether several ranges may be asked for at once, as far as is known."""
+        """Whether the current host serves ranges, as far as is known."""
         ...
 
     def open(self, first: int, end: int) -> BlobBody:
-        """These bytes, or all of them: `BlobBody.first` and `.end` say which."""
+        """Request these bytes. The host may send the whole blob: see `BlobBody.first`, `.end`."""
         ...
 
     def blame(self, body: BlobBody | None = None) -> bool:
-        """What came, in this body or in all, was of no use. Is there somebody else to ask?"""
+        """Exclude the host of this body, or of all bodies so far: its bytes were of no use.
+
+        Returns whether another host can be asked.
+        """
         ...
 
 
 class _Answer(Future[BlobBody]):
-    """The body that was asked for, in a thread of its own: no call ends a request that waits for
-    its answer (a name, a connection, a token, a redirect), but it can be left behind.
+    """The body of a request that runs in its own thread.
+
+    A request that waits for name resolution, a connection, a token or a redirect cannot be aborted.
+    But the waiting thread can leave it, and its body is closed when it arrives.
     """
 
     def ask(self, source: Source, first: int, end: int) -> None:
-        """Wait for the answer; nobody takes it after `abort()`."""
+        """Make the request. After `abort()`, close its body."""
         try:
             body = source.open(first, end)
         except BaseException as error:
@@ -52,11 +60,11 @@ class _Answer(Future[BlobBody]):
             pass
 
     def abort(self) -> None:
-        """Let the waiting thread go; harmless when the answer is there."""
+        """Wake the waiting thread with CancelledError. Does nothing once the body is there."""
         self.cancel()
 
     def leave_behind(self) -> None:
-        """Nobody will read what came, or comes."""
+        """Close the body, now or when it arrives."""
         if not self.cancel() and self.exception() is None:
             with self.result():
                 pass
@@ -69,9 +77,9 @@ def ask(
     progress: Progress,
     asked: Callable[[Abortable], None] = lambda _: None,
 ) -> BlobBody:
-    """A body. Raises what the source raises, and the reason of `progress.stop()`.
+    """Request a body. Raises what the source raises, and the reason of `progress.stop()`.
 
-    `asked` gets what ends the wait; then CancelledError is raised.
+    `asked` gets an object whose `abort()` ends the wait; then CancelledError is raised.
     """
     answer = _Answer()
     try:
@@ -85,6 +93,6 @@ def ask(
         progress.check()
         raise
     except BaseException:
-        # Also where a signal ends the wait, or a stop comes together with the answer.
+        # A signal may end the wait, or a stop may come at the same time as the response.
         answer.leave_behind()
         raise

@@ -1,8 +1,9 @@
-"""Several connections for one large blob, as many as bring more.
+"""Downloads one large blob over several connections.
 
-The thread that calls watches: how many there are to be (`ramp.py`), which is far slower than its
-sisters (`stragglers.py`), and what a connection that failed means: one of several was refused, or
-nobody serves the blob any more.
+Each connection (`lane.py`) has its own thread. The calling thread coordinates. It decides how many
+connections to open (`ramp.py`), which ones are too slow (`stragglers.py`), and what a failure
+means: while other connections are open, the failed one was merely refused. If it was the last one,
+either the next host is asked or the download fails.
 """
 
 import threading
@@ -25,12 +26,12 @@ from shared.errors import (
 from shared.volume.ingest import Ingest
 
 _TICK_SECONDS = 0.05
-# While it is not known yet how many connections there are to be.
+# While the number of connections is still growing.
 _CLIMBING_TICK_SECONDS = 0.01
 
 
 class Swarm:
-    """Of one download. `connections`: the most of them."""
+    """The connections of one download, at most `connections`. Used once, by `run()`."""
 
     def __init__(
         self,
@@ -52,25 +53,27 @@ class Swarm:
         self._threads: list[threading.Thread] = []
         self._began = self._reached = ingest.offset
         self._round_trip_bytes = 0.0
-        # The host does not do ranges after all.
+        # The host does not serve ranges after all: open no further connection.
         self._alone = False
-        # Of connections that have ended.
-        self._read_seconds = 0.0
+        # The reading time of connections that have ended.
+        self._ended_read_seconds = 0.0
 
     def run(self) -> None:
-        """Fetch what is missing; some of it is left where the host turns out not to do ranges.
+        """Fetch what is missing, and return when all connections have ended.
 
-        Raises what the last connection failed with, and the reason of `progress.stop()`.
+        Bytes are still missing afterwards if the host turned out not to serve ranges. Raises the
+        error of the last connection, and the reason of `progress.stop()`.
         """
         try:
             while not self._is_over():
-                self._look()
+                self._adjust()
         except Whole:
             return
         finally:
             self._end_all()
 
     def _is_over(self) -> bool:
+        """Handle failures, open and dismiss connections, wait a tick. True if none is open."""
         with self._changed:
             ended, self._ended = self._ended, []
         for lane in ended:
@@ -78,7 +81,8 @@ class Swarm:
                 self._failed(lane, lane.error)
         with self._changed:
             if self._ended:
-                # What they failed with comes first: one more would hide that nobody is left.
+                # Handle these failures before another connection is opened: with it, the failure
+                # of the last connection would look like one of several.
                 return False
             while len(self._lanes) < self._ramp.wanted and self._has_more:
                 self._open()
@@ -94,46 +98,47 @@ class Swarm:
         self._lanes.append(lane)
         self._threads.append(lane.start(self._note_end))
 
-    def _look(self) -> None:
+    def _adjust(self) -> None:
+        """Report progress, measure the rates, and give stragglers up."""
         self._progress.check()
         now, offset = time.monotonic(), self._ingest.offset
         if offset != self._progress.offset:
             self._progress.at(offset)
         with self._changed:
-            lanes, read_seconds = list(self._lanes), self._read_seconds
+            lanes, read_seconds = list(self._lanes), self._ended_read_seconds
         read_seconds += sum(lane.read_seconds(now) for lane in lanes)
         bringing = sum(lane.took > 0 for lane in lanes)
         self._ramp.observe(offset - self._began, read_seconds, bringing, now)
-        judged = [lane for lane in lanes if not lane.is_abandoned]
-        for lane in self._stragglers.among({one: (one.pace(now), one.before) for one in judged}):
+        paces = {lane: (lane.pace(now), lane.before) for lane in lanes if not lane.is_abandoned}
+        for lane in self._stragglers.among(paces):
             lane.abandon()
             self._ramp.excuse()
 
     def _failed(self, lane: Lane, error: BaseException) -> None:
-        """Raises the error where there is nobody left to ask."""
-        # A stop breaks bodies off: that is no error of the registry.
+        """Handle the error of a connection. Raises it if the download cannot continue."""
+        # A stop aborts bodies. That is not an error of the registry: raise its reason.
         self._progress.check()
         if isinstance(error, Whole) and self._lanes:
-            # The others bring what they were promised, one after another brings the rest.
+            # The open connections finish their ranges. The engine then fetches the rest alone.
             self._alone = True
-        elif not _is_the_registrys(error):
+        elif not _is_from_registry(error):
             raise error
         elif self._lanes:
             if not lane.took:
                 self._ramp.refused(len(self._lanes))
         elif lane.took or self._ingest.offset > self._reached:
-            # Of several that ended at the same time, each brought something.
+            # The last connection, but it made progress, or others that ended with it did: go on.
             self._reached = self._ingest.offset
         elif lane.body is None or not self._source.blame(lane.body):
-            # A request that failed was tried with everybody there is.
+            # Without a body the request itself failed, on every host: there is no other left.
             raise error
 
     @property
     def _has_more(self) -> bool:
         return not self._alone and self._plan.has_more
 
-    def _bytes_a_round_trip(self) -> float:
-        """What a connection brings in the time of a round trip, as far as that is known."""
+    def _bytes_per_round_trip(self) -> float:
+        """How much a connection receives during a round trip; 0 if that is not known yet."""
         now = time.monotonic()
         known = [count for lane in self._lanes if (count := lane.round_trip_bytes(now))]
         if known:
@@ -143,7 +148,7 @@ class Swarm:
     def _take(self, lane: Lane) -> Range | None:
         rate = lane.before.bytes_per_second
         with self._changed:
-            return self._plan.take(self._ramp.wanted, rate, self._bytes_a_round_trip())
+            return self._plan.take(self._ramp.wanted, rate, self._bytes_per_round_trip())
 
     def _give_back(self, taken: Range) -> None:
         with self._changed:
@@ -153,11 +158,11 @@ class Swarm:
         with self._changed:
             self._lanes.remove(lane)
             self._ended.append(lane)
-            self._read_seconds += lane.read_seconds(time.monotonic())
+            self._ended_read_seconds += lane.read_seconds(time.monotonic())
             self._changed.notify()
 
     def _end_all(self) -> None:
-        """Nobody writes any more, and what was written is known."""
+        """End all connections and report the final offset. After this no thread writes."""
         with self._changed:
             lanes = list(self._lanes)
         for lane in lanes:
@@ -167,7 +172,7 @@ class Swarm:
         self._progress.at(self._ingest.offset)
 
 
-def _is_the_registrys(error: BaseException) -> bool:
-    """Whether another connection, or another host, may do better."""
-    ours = isinstance(error, VolumeFull | VolumeUnavailable | SizeMismatch)
-    return isinstance(error, TransientError | PermanentError) and not ours
+def _is_from_registry(error: BaseException) -> bool:
+    """Whether another connection or another host may succeed where this one failed."""
+    is_final = isinstance(error, VolumeFull | VolumeUnavailable | SizeMismatch)
+    return isinstance(error, TransientError | PermanentError) and not is_final

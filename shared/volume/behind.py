@@ -1,11 +1,14 @@
-"""A thread that works behind others: woken where there is more to do, joined where there is not."""
+"""A background thread that follows other threads: they wake it when there is more to do."""
 
 import threading
 from collections.abc import Callable
 
 
 class Behind:
-    """`moved`: guards what the thread looks at, and wakes it. `is_stopped`: it is to end."""
+    """`moved` guards the state that the thread reads, and wakes it.
+
+    `is_stopped`: the thread must return.
+    """
 
     def __init__(self, name: str) -> None:
         self.moved = threading.Condition()
@@ -15,17 +18,17 @@ class Behind:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a thread: `stop()` has not joined it yet."""
+        """True from `start()` until `stop()` has joined the thread, even if `run` has returned."""
         return self._thread is not None
 
     def start(self, run: Callable[[], None]) -> None:
-        """Run in a thread, until `stop()`; not for one that is running."""
+        """Call `run` in a new thread. The previous one must have been stopped."""
         self.is_stopped = False
         self._thread = threading.Thread(target=run, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """The thread has ended; harmless where there is none."""
+        """Ask the thread to return, and wait until it has. Does nothing when there is none."""
         with self.moved:
             self.is_stopped = True
             self.moved.notify()

@@ -1,7 +1,7 @@
-"""The bytes of an ingest: its file, the journal that vouches for them, their digest.
+"""The bytes of an ingest: its file, its journal, their digest.
 
-Bytes may land in any order, from several threads, each with a `Writer` of its own; they are hashed
-in order behind them.
+Several threads may write, each with its own `Writer`, at any offset. Hashing needs the bytes in
+order, so it follows the end of the run that starts at byte 0.
 """
 
 import os
@@ -20,15 +20,15 @@ from shared.volume.writeback import Writeback
 from shared.volume.writing import Writer
 
 if TYPE_CHECKING:
-    # Its libraries are an extra.
+    # Imported for types only: it needs the optional `diff-ids` libraries.
     from shared.volume.unpacking import Unpacking
 
 
 class Content:
-    """Raises VolumeFull or VolumeUnavailable, but for `believe()`: OSError.
+    """Owns the open descriptors of the file and the journal; `close()` closes them.
 
-    `descriptor`, `journal`: open, and closed by `close()`. Writers may be of several threads;
-    everything else is for one.
+    Writers may belong to several threads. All other methods are for one thread. Methods raise
+    VolumeFull or VolumeUnavailable, except `believe()` and `close()`, which raise OSError.
     """
 
     def __init__(self, digest: Digest, size: int, descriptor: int, journal: int) -> None:
@@ -44,29 +44,34 @@ class Content:
 
     @property
     def total(self) -> int:
-        """How many bytes are there."""
+        """How many bytes are on disk, anywhere in the file."""
         return self._runs.total
 
     @property
     def head(self) -> int:
-        """How many are there from byte 0 on, without a gap."""
+        """How many bytes are on disk from byte 0 on, without a gap."""
         return self._runs.head
 
     def believe(self, beat: Callable[[], None]) -> None:
-        """Keep what an earlier owner left, as far as it still is what the journal says."""
+        """Keep the bytes of an earlier owner whose checksum in the journal still matches.
+
+        The journal then holds the kept records only. `beat()` is called before each record.
+        """
         records, kept = read_records(self._journal.descriptor), []
         for record in sorted(records, key=lambda record: record.first):
             beat()
-            if record.first + record.length <= self.size and self._absorb(record):
+            if record.first + record.length <= self.size and self._is_intact(record):
                 kept.append(record)
         if len(kept) == len(records):
-            # A torn record may stand behind them.
+            # A torn record may follow the intact ones.
             self._journal.truncate(len(records))
         else:
             self._journal.rewrite(kept)
-        os.ftruncate(self.descriptor, max((one.first + one.length for one in kept), default=0))
+        end = max((record.first + record.length for record in kept), default=0)
+        os.ftruncate(self.descriptor, end)
 
-    def _absorb(self, record: Record) -> bool:
+    def _is_intact(self, record: Record) -> bool:
+        """Whether the file matches the record's checksum. If so, its bytes count from now on."""
         block = os.pread(self.descriptor, record.length, record.first)
         if len(block) != record.length or crc32(block) != record.crc:
             return False
@@ -75,26 +80,26 @@ class Content:
         return True
 
     def gaps(self) -> list[tuple[int, int]]:
-        """What is missing, in order: `first` up to, without, `end`."""
+        """The missing byte ranges in order, as (first, end) with `end` exclusive."""
         with self._landing:
             return self._runs.gaps(self.size)
 
     def missing(self, first: int, end: int) -> list[tuple[int, int]]:
-        """What is missing between two bytes, in order."""
+        """The missing byte ranges between `first` and `end`, in order."""
         with self._landing:
             return self._runs.missing(first, end)
 
     def writer(self, first: int) -> Writer:
-        """Writes from byte `first` on."""
+        """A writer that starts at byte `first`."""
         return Writer(self, first)
 
     def follow(self, unpacking: "Unpacking") -> None:
-        """Have the bytes unpacked behind the download, too, where that is in the background."""
+        """Also decompress the bytes during the download; only takes effect `in_background()`."""
         self._unpacking = unpacking
 
     @contextmanager
     def in_background(self) -> Iterator[None]:
-        """Hash, and have the disk write, in threads of their own: for what is large."""
+        """Hash, start disk writes and decompress in background threads: for large blobs."""
         self._frontier.hash_behind()
         self._writeback = Writeback(self.descriptor)
         if self._unpacking is not None:
@@ -105,7 +110,7 @@ class Content:
             self._stop_background()
 
     def put(self, first: int, block: memoryview) -> int:
-        """For writers: write what the disk takes of a block. How many bytes that was."""
+        """For writers: write the start of a block. Returns how many bytes the disk accepted."""
         with volume_errors(f"write {self.digest}"):
             written = os.pwrite(self.descriptor, block, first)
             with self._landing:
@@ -119,12 +124,12 @@ class Content:
         return written
 
     def note(self, record: Record) -> None:
-        """For writers: these bytes are written."""
+        """For writers: add to the journal that these bytes are written."""
         with volume_errors(f"write the journal of {self.digest}"), self._landing:
             self._journal.append(record)
 
     def restart(self) -> None:
-        """Forget every byte. No writer may be at work."""
+        """Drop all bytes and start at 0 again. No writer may be active."""
         self._frontier.stop()
         if self._unpacking is not None:
             self._unpacking.restart()
@@ -139,12 +144,12 @@ class Content:
                 self._unpacking.start(self._read, 0)
 
     def hexdigest(self) -> str:
-        """Of all bytes, once they are hashed."""
+        """The digest of the whole blob; waits for the hashing to catch up."""
         with volume_errors(f"verify {self.digest}"):
             return self._frontier.finish(self.size)
 
     def close(self) -> None:
-        """Give the descriptors back; harmless when done twice. Raises OSError."""
+        """Stop the background threads and close both descriptors. May be called twice."""
         self._stop_background()
         descriptor, self.descriptor = self.descriptor, -1
         try:

@@ -1,8 +1,8 @@
-"""Gzip and zstd, decoded in pieces: what comes out at once is bounded, whatever was put in.
+"""Gzip and zstd decoders. Each piece of output is bounded, whatever the input is.
 
-Accepted is what Go's readers accept, for they unpack the layers in the end: any number of gzip
-members or zstd frames one behind the other, skippable frames among them, and nothing else behind
-the last. Loaded only where diff_ids are verified: the libraries are an extra.
+They accept what Go's readers accept, because container engines unpack layers with those: any number
+of concatenated gzip members, or of zstd frames and skippable frames, and nothing after the last.
+Imported only where diff_ids are verified: the libraries are an optional dependency.
 """
 
 import sys
@@ -21,39 +21,41 @@ PIECE_BYTES = 256 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-# So many first bytes tell which of them it is.
+# How many bytes at the start of a blob identify the format.
 MAGIC_BYTES = 4
 
-# The flags of a gzip header, and how long Go lets its texts be. Source: RFC 1952 §2.3.1.
+# The flags of a gzip header, its fixed part, and the longest name or comment that Go accepts.
+# Source: RFC 1952 §2.3.1.
 _HEADER_CRC, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
 _FIXED_BYTES = 10
 _TEXT_BYTES = 512
 
-# A frame says how much memory it takes to decode: so much every zstd tool grants unasked, 128 MiB.
+# A frame declares how much memory its decoder needs. 2^27 bytes (128 MiB) is what every zstd tool
+# allows by default.
 _OPTIONS = {int(zstd.DecompressionParameter.window_log_max): 27}
 
-# Its stub has an instance where the class is.
+# isal's type stub declares the error class as an instance.
 _GZIP_ERROR = cast("type[Exception]", igzip_lib.IsalError)
 
 
 class Undecodable(Exception):
-    """The bytes are not what their beginning promises."""
+    """The bytes are not a valid stream of the format that their first bytes announce."""
 
 
 class Decoder(Protocol):
     """Decodes one blob from its first byte to its last."""
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
-        """What the next bytes decode to, in pieces of at most PIECE_BYTES. Raises Undecodable."""
+        """Decode the next bytes, in pieces of at most PIECE_BYTES. Raises Undecodable."""
         ...
 
     def end(self) -> None:
-        """No more bytes will come. Raises Undecodable where some are missing."""
+        """The input is complete. Raises Undecodable if the stream is not."""
         ...
 
 
 class _Stream(Protocol):
-    """One gzip member or zstd frame, as both libraries have them."""
+    """One gzip member or zstd frame: the interface that both libraries share."""
 
     @property
     def eof(self) -> bool: ...
@@ -65,9 +67,9 @@ class _Stream(Protocol):
 
 
 def decoder_of(head: bytes) -> Decoder | None:
-    """Who decodes a blob that begins with these MAGIC_BYTES; None for one that is not compressed.
+    """The decoder for a blob that starts with these MAGIC_BYTES; None if it is not compressed.
 
-    What the manifest calls the layer counts for nothing: containerd decides like this, too.
+    The media type in the manifest is ignored, as containerd does.
     """
     if head.startswith(_GZIP_MAGIC):
         return Gzip()
@@ -76,28 +78,28 @@ def decoder_of(head: bytes) -> Decoder | None:
 
 
 class Plain:
-    """Bytes that are what they are."""
+    """For a blob that is not compressed: output equals input."""
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
-        """The block."""
+        """The block itself, as one piece."""
         yield block
 
     def end(self) -> None:
-        """Any end is one."""
+        """Never raises: uncompressed bytes may end anywhere."""
 
 
 class Gzip:
-    """Members one behind the other."""
+    """Concatenated gzip members."""
 
     def __init__(self) -> None:
         self._head = b""
         self._member: _Stream | None = None
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
-        """See Decoder."""
+        """Decode, one member after the other. Raises Undecodable."""
         while block:
             if self._member is None:
-                # The library errs where the CRC of a header comes in two parts.
+                # We parse the header: isal fails when the header's CRC is split over two blocks.
                 self._head += block
                 length = _header_length(self._head)
                 if length is None:
@@ -110,19 +112,19 @@ class Gzip:
             block, self._member = self._member.unused_data, None
 
     def end(self) -> None:
-        """See Decoder."""
+        """Raises Undecodable inside a member or a header."""
         if self._member is not None or self._head:
             raise Undecodable("its gzip stream is cut off")
 
 
 class Zstd:
-    """Frames one behind the other."""
+    """Concatenated zstd frames."""
 
     def __init__(self) -> None:
         self._frame: _Stream | None = None
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
-        """See Decoder."""
+        """Decode, one frame after the other. Raises Undecodable."""
         while block:
             if self._frame is None:
                 self._frame = zstd.ZstdDecompressor(options=_OPTIONS)
@@ -132,13 +134,13 @@ class Zstd:
             block, self._frame = self._frame.unused_data, None
 
     def end(self) -> None:
-        """See Decoder."""
+        """Raises Undecodable inside a frame."""
         if self._frame is not None:
             raise Undecodable("its zstd stream is cut off")
 
 
 def _pieces(stream: _Stream, block: bytes, error_class: type[Exception]) -> Iterator[bytes]:
-    """Of one member or frame, until it is over or needs more."""
+    """Decode until the member or frame ends or needs more input."""
     while True:
         try:
             piece = stream.decompress(block, PIECE_BYTES)
@@ -152,9 +154,9 @@ def _pieces(stream: _Stream, block: bytes, error_class: type[Exception]) -> Iter
 
 
 def _header_length(head: bytes) -> int | None:
-    """Bytes of a gzip member's header, None while it is not whole. Raises Undecodable."""
+    """The length of a gzip member's header, None while it is incomplete. Raises Undecodable."""
     if head[:3] != _GZIP_MAGIC[: len(head)]:
-        raise Undecodable("what follows a gzip member is none")
+        raise Undecodable("the bytes after a gzip member are not another member")
     if len(head) < _FIXED_BYTES:
         return None
     flags, end = head[3], _FIXED_BYTES
@@ -163,7 +165,7 @@ def _header_length(head: bytes) -> int | None:
     for _ in range(bool(flags & _NAME) + bool(flags & _COMMENT)):
         zero = head.find(0, end, end + _TEXT_BYTES)
         if zero < 0 and len(head) >= end + _TEXT_BYTES:
-            raise Undecodable("a text in its gzip header has no end")
+            raise Undecodable("the name or comment in its gzip header is too long")
         end = zero + 1 if zero >= 0 else len(head) + 1
     if flags & _HEADER_CRC:
         end += 2

@@ -1,7 +1,7 @@
-"""Directories held open: names are resolved below a descriptor and never through a symlink.
+"""Open directories: names are resolved below a descriptor and never through a symlink.
 
-A volume may be a network filesystem that others can write to, so no path is built from text: a
-`Directory` opens its children one name at a time with O_NOFOLLOW.
+A volume may be a network filesystem that other hosts can write to. So no path is built from text:
+a `Directory` opens its children one name at a time, with O_NOFOLLOW.
 """
 
 import errno
@@ -13,7 +13,7 @@ from types import TracebackType
 
 from shared.errors import VolumeFull, VolumeUnavailable
 
-# What a filesystem without hard links, or with too many on one file, says to link().
+# What link() fails with if the filesystem has no hard links, or the file has too many.
 LINKS_REFUSED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -21,7 +21,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @contextmanager
 def volume_errors(action: str) -> Iterator[None]:
-    """Turn OSError into VolumeFull or VolumeUnavailable; `action` completes "cannot …"."""
+    """Turn OSError into VolumeFull or VolumeUnavailable.
+
+    `action` completes two sentences: "The volume cannot …" and "… no space left to …".
+    """
     try:
         yield
     except OSError as error:
@@ -37,22 +40,22 @@ def volume_errors(action: str) -> Iterator[None]:
 
 
 class Directory:
-    """One open directory. Every method raises OSError; the rooms above translate it."""
+    """One open directory. Every method raises OSError; callers translate it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
     def root(cls, path: Path) -> "Directory":
-        """The volume's own directory; the operator's path to it may hold symlinks."""
+        """The volume's top directory. The operator's path to it may contain symlinks."""
         return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def __del__(self) -> None:
-        # A root that was replaced is closed with its last user.
+        # `Volume.check()` may replace a root that other threads still use: the last one closes it.
         self.close()
 
     def is_same(self, other: "Directory") -> bool:
-        """Whether both are one directory of one filesystem; False where either cannot be asked."""
+        """Whether both are the same directory of the same filesystem; False if stat() fails."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), os.fstat(other._descriptor))
         except OSError:
@@ -75,14 +78,15 @@ class Directory:
         return self._descriptor < 0
 
     def close(self) -> None:
-        """Give the descriptor back; harmless when done twice."""
+        """Close the descriptor. May be called twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def descend(self, *names: str, create: bool = False, durable: bool = True) -> "Directory":
-        """The directory below this one. `create`: made where it is not there, with its parents;
-        `durable`: these are fsynced then.
+        """Open a directory below this one.
+
+        `create`: make missing directories on the way. `durable`: fsync the parent of each new one.
         """
         current = Directory(os.dup(self._descriptor))
         for name in names:
@@ -103,45 +107,45 @@ class Directory:
         with suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=self._descriptor)
         if durable:
-            # Its name must survive a power cut before anything in it is promised.
+            # The new name must survive a power cut before anything below it counts as stored.
             self.fsync()
         return Directory(os.open(name, flags, dir_fd=self._descriptor))
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
-        """A descriptor of the file `name`; the caller closes it."""
+        """A descriptor of the file `name`, which the caller closes. Symlinks are refused."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, mode, dir_fd=self._descriptor)
 
     def names(self) -> list[str]:
-        """The names in here, sorted."""
+        """All names in this directory, sorted."""
         return sorted(os.listdir(self._descriptor))
 
     def walk(self) -> Iterator[str]:
-        """The names in here, in any order, as they are read: there may be millions."""
+        """All names in this directory, unsorted, read as needed: there may be millions."""
         with os.scandir(self._descriptor) as entries:
             for entry in entries:
                 yield entry.name
 
     def stat(self, name: str) -> os.stat_result | None:
-        """What stands under `name` (symlinks not followed), None for nothing."""
+        """The status of `name`, symlinks not followed; None if there is no such name."""
         try:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """The first `limit_bytes` of a file."""
+        """At most the first `limit_bytes` of a file."""
         with os.fdopen(self.open(name, os.O_RDONLY), "rb") as file:
             return file.read(limit_bytes)
 
     def replace(self, name: str, content: bytes) -> None:
-        """Write a small file durably, all of it or nothing: own name, fsync, rename, fsync."""
+        """Replace a small file atomically and durably: temporary name, fsync, rename, fsync."""
         with self._written(name, content) as temporary:
             self.rename(temporary, self, name)
         self.fsync()
 
     def create(self, name: str, content: bytes) -> bool:
-        """As `replace`, but what stands there stays; False then."""
+        """Write a small file durably unless `name` exists; returns False if it does."""
         try:
             with self._written(name, content) as temporary:
                 try:
@@ -151,7 +155,7 @@ class Directory:
                         raise
                     if self.stat(name) is not None:
                         return False
-                    # As close to exclusive as a filesystem without hard links allows.
+                    # Not atomic, but as close to it as a filesystem without hard links allows.
                     self.rename(temporary, self, name)
         except FileExistsError:
             return False
@@ -160,7 +164,7 @@ class Directory:
 
     @contextmanager
     def _written(self, name: str, content: bytes) -> Iterator[str]:
-        """The temporary name of a durable file, gone at the end unless it was renamed."""
+        """Write a durable file under a temporary name, and unlink that name at the end."""
         temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
         descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
@@ -173,7 +177,7 @@ class Directory:
             self.unlink(temporary)
 
     def link(self, name: str, target: "Directory", target_name: str) -> None:
-        """Hard-link the file `name` as `target_name`; FileExistsError when that is taken."""
+        """Hard-link the file `name` as `target_name`. Raises FileExistsError if that exists."""
         os.link(
             name,
             target_name,
@@ -183,36 +187,37 @@ class Directory:
         )
 
     def symlink(self, name: str, destination: str) -> None:
-        """Make `name` a symbolic link that reads `destination`."""
+        """Make `name` a symbolic link to `destination`."""
         os.symlink(destination, name, dir_fd=self._descriptor)
 
     def rename(self, name: str, target: "Directory", target_name: str) -> None:
-        """Rename, replacing what stands there."""
+        """Rename, replacing an existing file."""
         os.rename(name, target_name, src_dir_fd=self._descriptor, dst_dir_fd=target._descriptor)
 
     def unlink(self, name: str) -> None:
-        """Remove a file; nothing happens when it is not there."""
+        """Remove a file if it exists."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._descriptor)
 
     def rmdir(self, name: str) -> None:
-        """Remove an empty directory; nothing happens when it is gone or still in use."""
+        """Remove a directory if it exists and is empty; every error is ignored."""
         with suppress(OSError):
             os.rmdir(name, dir_fd=self._descriptor)
 
     def space(self) -> tuple[int, int, int | None]:
-        """Bytes that we may still write to this filesystem, bytes that it has at all, and files
-        that can still be made, None where it does not count them.
+        """Free bytes (for unprivileged users), total bytes and free inodes of the filesystem.
+
+        Free inodes are None if the filesystem does not count them.
         """
         status = os.fstatvfs(self._descriptor)
         free_inodes = status.f_favail if status.f_files else None
         return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, free_inodes
 
     def fsync(self) -> None:
-        """Make the names in here durable."""
+        """Make the names in this directory durable."""
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            # Some network filesystems refuse it on directories; their renames are synchronous.
+            # Some network filesystems refuse fsync on directories; their renames are synchronous.
             if error.errno != errno.EINVAL:
                 raise

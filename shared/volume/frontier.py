@@ -1,8 +1,9 @@
-"""The frontier: bytes are hashed in order, however they land.
+"""Hashes the bytes of an ingest in order, in whatever order they are written.
 
-What lands at the frontier is hashed from memory; what landed ahead of it is read again once the
-frontier gets there, from the page cache. In the background a thread does both, and writes stay
-as fast as the disk; without one every write hashes what it can.
+The frontier is the first byte that is not hashed yet. A block that is written at the frontier is
+hashed from memory. A block that is written ahead of it is read back, usually from the page cache,
+once the frontier gets there. For large blobs a background thread does both, so that writers never
+wait for the hash. Without the thread, each write hashes as far as it can.
 """
 
 import errno
@@ -12,25 +13,29 @@ from shared.oci.digest import Digest
 from shared.volume.behind import Behind
 
 _BLOCK_BYTES = 256 * 1024
-# So far ahead of the hash blocks are kept in memory: what arrives while it has no turn.
+# Blocks at most this far ahead of the frontier are kept in memory, so that the thread need not
+# read back what was written while it waited for the processor.
 _WINDOW_BYTES = 1024 * 1024
 
 
 class Frontier:
-    """`read(first, count)` gives bytes that have landed; what it raises ends up in `finish()`."""
+    """`read(first, count)` returns bytes that were written.
+
+    With the background thread, `finish()` raises what `read` raised.
+    """
 
     def __init__(self, digest: Digest, read: Callable[[int, int], bytes]) -> None:
         self.hashed = 0
         self._hasher = digest.hasher()
         self._read = read
-        # Bytes from 0 to here have landed.
+        # All bytes before this offset are written.
         self._end = 0
         self._blocks: dict[int, bytes | memoryview] = {}
         self._behind = Behind("hash")
         self._error: Exception | None = None
 
     def landed(self, first: int, block: bytes | memoryview, end: int) -> None:
-        """A block is on disk at `first`; from byte 0 everything up to `end` is there."""
+        """A block was written at `first`. All bytes before `end` are written."""
         with self._behind.moved:
             if not self._behind.is_running:
                 if first == self.hashed:
@@ -45,16 +50,16 @@ class Frontier:
                 self._behind.moved.notify()
 
     def hash_behind(self) -> None:
-        """From now on a thread of its own hashes, until `stop()` or `finish()`."""
+        """Hash in a background thread until `stop()` or `finish()`."""
         if not self._behind.is_running:
             self._behind.start(self._run)
 
     def stop(self) -> None:
-        """The thread has ended; nothing is read any more but by `landed()` and `finish()`."""
+        """End the background thread. After that only `landed()` and `finish()` read the file."""
         self._behind.stop()
 
     def finish(self, size: int) -> str:
-        """The digest of `size` bytes, hexadecimal, once they are hashed. Raises OSError."""
+        """The hexadecimal digest of the blob of `size` bytes, all written. Raises OSError."""
         with self._behind.moved:
             while self._behind.is_running and self.hashed < size and self._error is None:
                 self._behind.moved.wait()
@@ -69,12 +74,13 @@ class Frontier:
             while self._next():
                 self._step()
         except Exception as error:
-            # Whatever it is: `finish()` waits for this thread.
+            # Keep any error: `finish()` waits for this thread, and raises it.
             with self._behind.moved:
                 self._error = error
                 self._behind.moved.notify()
 
     def _next(self) -> bool:
+        """Wait for a block to hash. False once `stop()` was called."""
         with self._behind.moved:
             while self.hashed >= self._end and not self._behind.is_stopped:
                 self._behind.moved.wait()
@@ -88,8 +94,8 @@ class Frontier:
         """Hash one more block, from memory or from the file."""
         with self._behind.moved:
             block = self._blocks.pop(self.hashed, None)
-            # What was passed in the file, or came twice, is of no use any more.
-            self._blocks = {f: kept for f, kept in self._blocks.items() if f > self.hashed}
+            # Drop blocks that the frontier has passed: read from the file, or received twice.
+            self._blocks = {at: kept for at, kept in self._blocks.items() if at > self.hashed}
             end = min(self._end, self.hashed + _BLOCK_BYTES, *self._blocks)
         if block is None:
             block = self._read_at(self.hashed, end - self.hashed)

@@ -1,7 +1,7 @@
-"""Who a volume is: a UUID in `towline-volume.json` that the catalog knows.
+"""The identity of a volume: a UUID in `towline-volume.json` that the catalog knows.
 
-A worker whose mount is missing sees an empty directory. Without an identity it would fill the
-local disk and call the bytes stored; with one it stops.
+A worker whose mount is missing sees an empty directory. Without this check it would fill the local
+disk and record the bytes as stored. With it, the worker stops.
 """
 
 import json
@@ -15,7 +15,7 @@ FILE_NAME = "towline-volume.json"
 
 
 def read_identity(root: Directory) -> UUID | None:
-    """The volume's UUID, None where the file is missing. Raises VolumeUnavailable on junk."""
+    """The volume's UUID, None if the file is missing. Raises VolumeUnavailable if it is damaged."""
     try:
         raw = root.read(FILE_NAME, 4096)
     except FileNotFoundError:
@@ -35,18 +35,18 @@ def check_identity(root: Directory, expected: UUID) -> None:
     if found is None:
         raise VolumeUnavailable(
             f"No towline volume is mounted here ({FILE_NAME} is missing): mount it, or make a "
-            "new one with `towline migrate`."
+            "new volume with `towline migrate`."
         )
     if found != expected:
         raise VolumeUnavailable(
-            f"Another volume is mounted here: the catalog knows {expected}, this one is {found}."
+            f"Another volume is mounted here: the catalog knows {expected}, this volume is {found}."
         )
 
 
 def prepare(path: Path, known: UUID | None) -> UUID:
-    """Make `path` a volume, or find the one it is; `known` is the catalog's.
+    """The UUID of the volume at `path`. It becomes a new volume if the catalog knows none yet.
 
-    Raises VolumeUnavailable where the catalog knows another volume than the one at `path`.
+    `known`: the UUID in the catalog. Raises VolumeUnavailable if the volume at `path` differs.
     """
     with volume_errors(f"use the directory {path}"):
         path.mkdir(parents=True, exist_ok=True)
@@ -56,8 +56,8 @@ def prepare(path: Path, known: UUID | None) -> UUID:
                 return found or _create(root)
             if found is None:
                 raise VolumeUnavailable(
-                    f"{path} is not the volume {known} that the catalog knows: mount that one. If "
-                    f'its bytes are lost for good, write {{"id": "{known}"}} to {FILE_NAME} there.'
+                    f"{path} is not the volume {known} that the catalog knows: mount that volume. "
+                    f'If its bytes are lost, write {{"id": "{known}"}} to {FILE_NAME} there.'
                 )
             check_identity(root, known)
             return known
@@ -67,5 +67,5 @@ def _create(root: Directory) -> UUID:
     identity = uuid4()
     if root.create(FILE_NAME, json.dumps({"id": str(identity)}).encode() + b"\n"):
         return identity
-    # Another `towline migrate` was quicker.
+    # Another `towline migrate` created it first.
     return read_identity(root) or _create(root)

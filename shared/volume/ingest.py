@@ -2,19 +2,22 @@
 
     begin ──► write … write ──► commit     verified, read-only, published under blobs/
                    │
-                   ├──► release            closed in good order: the next owner continues in place
+                   ├──► release            closed and renamed: the next owner continues in place
                    ├──► abandon            the lease was lost: closed, nothing written or renamed
-                   └──► (the owner dies)   the next owner copies what the journal vouches for
+                   └──► (the owner dies)   the next owner copies the bytes that the journal lists
 
-One ingest has one owner and nobody else ever writes into it: `ingest/<algorithm>/<hex>/<owner>`,
-made with O_EXCL, mode 0600, its journal beside it. An owner that released its ingest closed the
-file and renamed it to `<owner>.released`; renaming that to a new owner is the takeover, and only
-one can win it. Behind an ingest that was not released there may be a zombie that still writes, so
-its bytes are copied first, and only the copy is checked and hashed.
+An ingest is the file `ingest/<algorithm>/<hex>/<owner>`, created with O_EXCL and mode 0600, with a
+journal next to it. Only its owner ever writes to it.
 
-Several registries may serve one digest, each with an owner of its own whose lease lives: those
-leave each other alone. The first verified commit wins and sweeps every ingest of the digest; the
-others notice when they commit, and find the blob.
+Takeover. An owner that releases its ingest closes the file and renames it to `<owner>.released`.
+The next owner renames that to its own name and continues in place; if several try, the rename
+succeeds for only one of them. An ingest that was not released may belong to a zombie: a process
+that lost its lease and still writes. So the next owner copies it, and checks and hashes only the
+copy.
+
+Concurrent owners. Several registries may serve the same digest, each through an owner with a live
+lease. These owners leave each other's ingests alone. The first verified commit wins and removes
+every ingest of the digest. The others notice at their own commit, and find the blob.
 """
 
 import os
@@ -31,18 +34,19 @@ from shared.volume.store import Volume
 from shared.volume.writing import Writer
 
 if TYPE_CHECKING:
-    # Its libraries are an extra.
+    # Imported for types only: it needs the optional `diff-ids` libraries.
     from shared.volume.unpacking import Unpacking
 
-# A commit removes the digest's directory: so often may that happen to one owner who begins in it.
+# Another owner's commit removes the digest's directory. An owner that is just starting in it
+# retries this often.
 _SWEPT_TIMES = 4
 
 
 class Ingest:
-    """A download under way: who owns it, and how it ends. Its bytes: `content.py`.
+    """A download in progress: its owner and how it ends. `content.py` holds its bytes.
 
-    Use `Ingest.begin`. Raises VolumeFull or VolumeUnavailable from every method. Writers may be of
-    several threads; everything else is for one.
+    Create it with `Ingest.begin`. Every method may raise VolumeFull or VolumeUnavailable. Writers
+    may belong to several threads; all other methods are for one thread.
     """
 
     def __init__(self, volume: Volume, digest: Digest, size: int, owner: str) -> None:
@@ -66,11 +70,11 @@ class Ingest:
         alive: Collection[str] = (),
         beat: Callable[[], None] = lambda: None,
     ) -> "Ingest":
-        """A new ingest of `owner`, with whatever dead or finished ones left for this digest.
+        """A new ingest of `owner`, with the bytes that earlier ingests of this digest left.
 
-        `alive`: the owners whose leases live; theirs are not touched. `beat()` is called for every
-        copied piece and hashed record, and may raise to stop: then nothing stays open, and a later
-        owner finds the bytes where they were, or under this one's name.
+        `alive`: the owners whose leases are live; their ingests are not touched. `beat()` is called
+        for every copied piece and every checked record, and may raise to stop. Then nothing stays
+        open, and a later owner finds the bytes where they were, or under the name of `owner`.
         """
         ingest = cls(volume, digest, size, owner)
         with volume_errors(f"begin the ingest of {digest}"):
@@ -82,7 +86,7 @@ class Ingest:
             return ingest
 
     def _open(self, alive: Collection[str], beat: Callable[[], None]) -> None:
-        # Nothing in here is promised: what goes with the power is fetched again.
+        # Not durable: bytes that a power cut takes are fetched again.
         self._directory = self._volume.root.descend(
             "ingest", self.digest.algorithm, self.digest.encoded, create=True, durable=False
         )
@@ -91,7 +95,7 @@ class Ingest:
             inherits = inherit(self._directory, self._owner, alive, beat)
             exclusive = 0 if inherits else os.O_EXCL
             file = self._directory.open(self._owner, flags | exclusive)
-            # Closed with it from here on, whatever happens.
+            # Now `abandon()` closes the file, even if the journal cannot be opened.
             self._content = Content(self.digest, self.size, file, -1)
             journal = self._directory.open(self._owner + JOURNAL, flags)
             self._content = Content(self.digest, self.size, file, journal)
@@ -103,47 +107,49 @@ class Ingest:
 
     @property
     def offset(self) -> int:
-        """How many bytes of the blob are on disk, wherever they stand."""
+        """How many bytes of the blob are on disk, anywhere in the file."""
         return self._content.total
 
     def gaps(self) -> list[tuple[int, int]]:
-        """What is missing, in order: `first` up to, without, `end`."""
+        """The missing byte ranges in order, as (first, end) with `end` exclusive."""
         return self._content.gaps()
 
     def missing(self, first: int, end: int) -> list[tuple[int, int]]:
-        """What is missing between two bytes, in order."""
+        """The missing byte ranges between `first` and `end`, in order."""
         return self._content.missing(first, end)
 
     def writer(self, first: int) -> Writer:
-        """Writes from byte `first` on. Close it, so that a next owner knows of its last bytes."""
+        """A writer that starts at byte `first`. Its `close()` records its last bytes."""
         return self._content.writer(first)
 
     def write(self, block: bytes) -> None:
-        """Put the next bytes behind those from byte 0 on. Raises SizeMismatch beyond `size`."""
+        """Append to the run that starts at byte 0. Raises SizeMismatch beyond `size`."""
         if self._sequential is None:
             self._sequential = self.writer(self._content.head)
         self._sequential.write(block)
 
     def in_background(self) -> AbstractContextManager[None]:
-        """Hash, and have the disk write, in threads of their own: for what is large."""
+        """Hash, start disk writes and decompress in background threads: for large blobs."""
         return self._content.in_background()
 
     def follow(self, unpacking: "Unpacking") -> None:
-        """Have the bytes unpacked while they come, in the background only; `unpacking.finish()`
-        does the rest once they are committed.
+        """Decompress the bytes while they arrive; only takes effect `in_background()`.
+
+        Call `unpacking.finish()` after the commit: it decompresses the rest.
         """
         self._content.follow(unpacking)
 
     def restart(self) -> None:
-        """Forget every byte and begin at 0 again. No writer may be at work."""
+        """Drop all bytes and start at 0 again. No writer may be active."""
         self._content.restart()
         self._sequential = None
         self.inherited_bytes = 0
 
     def release(self) -> None:
-        """Close in good order: the bytes stay for the next owner, who continues in place."""
+        """Close and rename the file, so that the next owner can continue in place."""
         if self._content.descriptor < 0:
-            # Closed for a commit that failed later: it is read-only now, so the next owner copies.
+            # A commit closed the file and failed later. The file is read-only, so it keeps its
+            # name and the next owner copies it.
             self._directory.close()
             return
         try:
@@ -153,28 +159,28 @@ class Ingest:
                         self._sequential.close()
                 finally:
                     self._content.close()
-                # Another owner's commit may have swept it: then nothing is left to continue.
+                # Another owner's commit may have removed it: then there is nothing to continue.
                 with suppress(FileNotFoundError):
                     self._directory.rename(self._owner, self._directory, self._owner + RELEASED)
         finally:
             self._directory.close()
 
     def abandon(self) -> None:
-        """The lease was lost: close, write nothing more, leave every name to the next owner. Once
-        the blob is stored there is none, and no name is left.
+        """The lease was lost: close the file and leave every name to the next owner.
 
-        Harmless when it is closed already.
+        If the blob is stored by now, no owner will follow, so the digest's ingests are removed.
+        Raises nothing, and may be called on a closed ingest.
         """
         with suppress(OSError):
             self._content.close()
         with suppress(OSError):
             if not self._directory.closed and self._is_stored():
-                # Begun behind the sweep of whoever stored it.
+                # This ingest may have begun after the commit had removed the others.
                 self._sweep()
         self._directory.close()
 
     def discard(self) -> None:
-        """Remove the ingest and its bytes; harmless when it is closed already."""
+        """Remove the ingest and its bytes. May be called on a closed ingest."""
         if self._directory.closed:
             return
         with suppress(OSError):
@@ -185,9 +191,10 @@ class Ingest:
         self._directory.close()
 
     def commit(self) -> None:
-        """Verify, make durable, publish. Raises SizeMismatch, DigestMismatch.
+        """Verify the bytes, make them durable and publish them under blobs/.
 
-        On a mismatch the ingest is still open: `restart()` or `discard()` it.
+        Raises SizeMismatch or DigestMismatch. Then the ingest is still open: `restart()` or
+        `discard()` it.
         """
         if self.offset != self.size:
             raise SizeMismatch(f"{self.digest} has {self.offset} bytes instead of {self.size}.")
@@ -201,7 +208,8 @@ class Ingest:
         with volume_errors(f"commit {self.digest}"):
             try:
                 os.fchmod(self._content.descriptor, 0o444)
-                # A failed fsync may have dropped the pages: never tried again, see below.
+                # After a failed fsync the kernel may have dropped the pages, and a second fsync
+                # would succeed without them. So the bytes are discarded.
                 os.fsync(self._content.descriptor)
                 self._content.close()
             except OSError:
@@ -214,7 +222,7 @@ class Ingest:
         try:
             self._volume.publish(self._directory, self._owner, self.digest)
         except FileNotFoundError as error:
-            # Another owner committed this digest and swept every ingest of it.
+            # Another owner committed this digest and removed every ingest of it.
             if self._volume.adopt(self.digest) is None:
                 raise VolumeUnavailable(
                     f"The ingest of {self.digest} vanished from the volume; it is fetched again."
@@ -225,7 +233,7 @@ class Ingest:
             return blobs.stat(self.digest.encoded) is not None
 
     def _sweep(self) -> None:
-        """The blob is stored: no ingest of it, of whatever owner, is of use any more."""
+        """The blob is stored, so remove its ingests, those of other owners included."""
         for name in self._directory.names():
             self._directory.unlink(name)
         self._directory.close()

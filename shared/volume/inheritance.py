@@ -1,4 +1,4 @@
-"""What a new owner of an ingest takes from earlier ones (the rules stand in ingest.py)."""
+"""What a new owner of an ingest takes over from earlier owners. `ingest.py` has the rules."""
 
 import errno
 import os
@@ -12,15 +12,17 @@ from shared.volume.directory import Directory
 JOURNAL = ".journal"
 RELEASED = ".released"
 
-# At most this much between two signs of life.
+# At most this much is copied between two calls of `beat()`.
 _COPY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Ancestor:
+class _Previous:
+    """The ingest of an earlier owner."""
+
     name: str
-    # Of its journal, in bytes: the file itself may have holes.
-    vouched: int
+    # The file's own size says little, because the file may have holes.
+    journal_bytes: int
 
     @property
     def released(self) -> bool:
@@ -38,52 +40,54 @@ class _Ancestor:
 def inherit(
     directory: Directory, owner: str, alive: Collection[str], beat: Callable[[], None]
 ) -> bool:
-    """Leave the best earlier ingest's bytes and journal under `owner`, if any. Raises OSError.
+    """Take over the earlier ingest with the longest journal, under the name `owner`.
 
-    The ingests of owners in `alive` are not touched. Others are removed, but for the one that was
-    copied from: its owner may be a zombie that still writes. `beat()` is called for every copied
-    piece; what it raises ends the copy, with the original still there.
+    Returns whether there was one. Ingests of owners in `alive` are not touched. All others are
+    removed, except the one that was copied: its owner may be a zombie that still writes. `beat()`
+    is called for every copied piece. If it raises, the copy ends and the original is still there.
+    Raises OSError.
     """
-    ancestors = [one for one in _ancestors(directory, owner) if one.owner not in alive]
-    for ancestor in ancestors:
-        if _take(directory, ancestor, owner, beat):
+    candidates = [found for found in _previous(directory, owner) if found.owner not in alive]
+    for taken in candidates:
+        if _take_over(directory, taken, owner, beat):
             break
     else:
         return False
-    for other in ancestors:
-        if other is not ancestor:
+    for other in candidates:
+        if other is not taken:
             directory.unlink(other.name)
             directory.unlink(other.journal)
     return True
 
 
-def _ancestors(directory: Directory, owner: str) -> list[_Ancestor]:
-    """Earlier ingests, those with the longest journals first; only regular files of our own uid
-    count.
-    """
+def _previous(directory: Directory, owner: str) -> list[_Previous]:
+    """Earlier ingests, the longest journal first. Only regular files of our own uid count."""
     found = []
     for name in directory.names():
-        # Owners are named by fences, which only grow: one above ours has begun since.
+        # Owner names contain the lease's fence, which only grows: a greater name is newer.
         if name.endswith(JOURNAL) or name.removesuffix(RELEASED) >= owner:
             continue
         status = directory.stat(name)
         if status and stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
             journal = directory.stat(name.removesuffix(RELEASED) + JOURNAL)
-            found.append(_Ancestor(name, journal.st_size if journal else 0))
-    return sorted(found, key=lambda ancestor: ancestor.vouched, reverse=True)
+            found.append(_Previous(name, journal.st_size if journal else 0))
+    return sorted(found, key=lambda previous: previous.journal_bytes, reverse=True)
 
 
-def _take(directory: Directory, ancestor: _Ancestor, owner: str, beat: Callable[[], None]) -> bool:
-    """Whether the ancestor's bytes are ours now; False when another owner was quicker."""
+def _take_over(
+    directory: Directory, previous: _Previous, owner: str, beat: Callable[[], None]
+) -> bool:
+    """Rename or copy the bytes and the journal. False if another owner was faster."""
     try:
-        if ancestor.released:
-            directory.rename(ancestor.name, directory, owner)
+        if previous.released:
+            directory.rename(previous.name, directory, owner)
             with suppress(FileNotFoundError):
-                directory.rename(ancestor.journal, directory, owner + JOURNAL)
+                directory.rename(previous.journal, directory, owner + JOURNAL)
         else:
-            # The journal first: every record in it speaks of bytes that are written already.
-            _copy(directory, ancestor.journal, owner + JOURNAL, beat)
-            _copy(directory, ancestor.name, owner, beat)
+            # The journal first: a record is only written after its bytes, so every record of the
+            # copy describes bytes that the copy of the file will contain.
+            _copy(directory, previous.journal, owner + JOURNAL, beat)
+            _copy(directory, previous.name, owner, beat)
     except FileNotFoundError:
         directory.unlink(owner + JOURNAL)
         return False
@@ -107,7 +111,7 @@ def _copy_bytes(source: int, target: int, beat: Callable[[], None]) -> None:
     while True:
         beat()
         try:
-            # Shares the extents where the filesystem can (reflink), stays in the kernel elsewhere.
+            # Shares extents on filesystems with reflinks; elsewhere the copy stays in the kernel.
             copied = os.copy_file_range(source, target, _COPY_BYTES, offset, offset)
         except OSError as error:
             if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:

@@ -1,6 +1,6 @@
-"""What lies on a volume, to be compared with the catalog. Reads only.
+"""Lists the files on a volume, for comparison with the catalog. Read-only.
 
-Files come and go while this looks: what has vanished by the time it is opened is left out.
+Files come and go during a listing. A file that is gone by the time it is opened is left out.
 """
 
 import os
@@ -18,7 +18,7 @@ from shared.volume.store import BLOCK_BYTES, LOOK_PREFIX, Volume
 
 @dataclass(frozen=True, slots=True)
 class BlobFile:
-    """A file under blobs/. `digest` None: its name is no digest."""
+    """A file under blobs/. `digest` is None if the name is not a digest."""
 
     path: str
     digest: Digest | None
@@ -27,7 +27,10 @@ class BlobFile:
 
 @dataclass(frozen=True, slots=True)
 class IngestFiles:
-    """The downloads of one digest under ingest/, of whatever owners, journals included."""
+    """The ingests of one digest, of all owners, journals included; or a stray file in ingest/.
+
+    `documents_only`: all of them belong to manifests or configs rather than layers.
+    """
 
     path: str
     digest: Digest | None
@@ -36,28 +39,28 @@ class IngestFiles:
 
 
 def blob_files(volume: Volume) -> Iterator[BlobFile]:
-    """Every file under blobs/, as it is found. Raises VolumeUnavailable."""
+    """Every file under blobs/, in any order. Raises VolumeUnavailable."""
     with volume_errors("be listed"):
         for algorithm, name, path, status in _entries(volume, "blobs"):
             yield BlobFile(path, _digest(algorithm, name), status.st_size)
 
 
 def blob_sizes(volume: Volume, digests: Iterable[Digest]) -> dict[Digest, int]:
-    """The size in bytes of those among `digests` that have a file. Raises VolumeUnavailable."""
+    """The sizes in bytes of the `digests` that have a file. Raises VolumeUnavailable."""
     found = {}
     with volume_errors("be read"), ExitStack() as opened:
-        rooms: dict[str, Directory | None] = {}
+        directories: dict[str, Directory | None] = {}
         for digest in digests:
-            if digest.algorithm not in rooms:
-                rooms[digest.algorithm] = _room(volume, digest.algorithm, opened)
-            room = rooms[digest.algorithm]
-            status = room.stat(digest.encoded) if room else None
+            if digest.algorithm not in directories:
+                directories[digest.algorithm] = _blobs(volume, digest.algorithm, opened)
+            blobs = directories[digest.algorithm]
+            status = blobs.stat(digest.encoded) if blobs else None
             if status is not None:
                 found[digest] = status.st_size
     return found
 
 
-def _room(volume: Volume, algorithm: str, opened: ExitStack) -> Directory | None:
+def _blobs(volume: Volume, algorithm: str, opened: ExitStack) -> Directory | None:
     try:
         return opened.enter_context(volume.root.descend("blobs", algorithm))
     except FileNotFoundError:
@@ -65,7 +68,7 @@ def _room(volume: Volume, algorithm: str, opened: ExitStack) -> Directory | None
 
 
 def ingest_files(volume: Volume) -> Iterator[IngestFiles]:
-    """Every download that was begun and has not been committed. Raises VolumeUnavailable."""
+    """Every ingest that was not committed, and stray files. Raises VolumeUnavailable."""
     with volume_errors("be listed"):
         for algorithm, name, path, status in _entries(volume, "ingest"):
             if not stat.S_ISDIR(status.st_mode):
@@ -81,13 +84,13 @@ def ingest_files(volume: Volume) -> Iterator[IngestFiles]:
 
 
 def is_left(volume: Volume, ingest: IngestFiles) -> bool:
-    """Whether any of its files is still there. Raises VolumeUnavailable."""
+    """Whether any file of the ingest still exists. Raises VolumeUnavailable."""
     with volume_errors("be listed"):
-        _, *rooms, name = ingest.path.split("/")
-        if len(rooms) == 1 and _sizes(volume, rooms[0], name):
+        _, *parents, name = ingest.path.split("/")
+        if len(parents) == 1 and _sizes(volume, parents[0], name):
             return True
         try:
-            with volume.root.descend("ingest", *rooms) as directory:
+            with volume.root.descend("ingest", *parents) as directory:
                 status = directory.stat(name)
         except FileNotFoundError:
             return False
@@ -95,9 +98,9 @@ def is_left(volume: Volume, ingest: IngestFiles) -> bool:
 
 
 def names_itself(volume: Volume, digest: Digest, beat: Callable[[int], None]) -> bool | None:
-    """Whether a stored blob still hashes to its name; None where it has gone.
+    """Whether a stored blob still hashes to its name; None if it is gone.
 
-    `beat` is told how many bytes were read since the last time. Raises VolumeUnavailable.
+    `beat` gets the number of bytes read since the previous call. Raises VolumeUnavailable.
     """
     hasher = digest.hasher()
     with volume_errors(f"read the blob {digest}"):
@@ -113,10 +116,13 @@ def names_itself(volume: Volume, digest: Digest, beat: Callable[[int], None]) ->
     return hasher.hexdigest() == digest.encoded
 
 
-def _entries(volume: Volume, room: str) -> Iterator[tuple[str, str, str, os.stat_result]]:
-    """Algorithm, name, path and status of everything in `<room>/<algorithm>/`."""
+def _entries(volume: Volume, folder: str) -> Iterator[tuple[str, str, str, os.stat_result]]:
+    """Algorithm, name, path and status of everything in `<folder>/<algorithm>/`.
+
+    A file directly in `<folder>/` has the algorithm "".
+    """
     try:
-        top = volume.root.descend(room)
+        top = volume.root.descend(folder)
     except FileNotFoundError:
         return
     with top:
@@ -128,21 +134,22 @@ def _entries(volume: Volume, room: str) -> Iterator[tuple[str, str, str, os.stat
             except NotADirectoryError:
                 status = top.stat(algorithm)
                 if status is not None and not algorithm.startswith(LOOK_PREFIX):
-                    yield "", algorithm, f"{room}/{algorithm}", status
+                    yield "", algorithm, f"{folder}/{algorithm}", status
                 continue
             with directory:
                 for name in directory.walk():
                     status = directory.stat(name)
                     if status is not None:
-                        yield algorithm, name, f"{room}/{algorithm}/{name}", status
+                        yield algorithm, name, f"{folder}/{algorithm}/{name}", status
 
 
 def _sizes(volume: Volume, algorithm: str, name: str) -> dict[str, int]:
+    """File sizes by name in the ingest directory of one digest."""
     try:
         with volume.root.descend("ingest", algorithm, name) as directory:
             statuses = {name: directory.stat(name) for name in directory.names()}
     except (FileNotFoundError, NotADirectoryError):
-        # Committed while we looked, or no download at all.
+        # The ingest was committed during the listing, or this is not an ingest.
         return {}
     return {name: status.st_size for name, status in statuses.items() if status is not None}
 

@@ -1,8 +1,10 @@
-"""The journal beside an ingest: which of its bytes were written, each record with a checksum.
+"""The journal next to an ingest: which of its bytes were written, with checksums.
 
-One record per run of bytes: first (8 bytes), length (4), CRC-32 of the bytes (4), CRC-32 of the
-record itself (4), little-endian. A record is written after its bytes, so whoever takes an ingest
-over reads the journal first, then the bytes, and believes only ranges whose CRC still matches.
+One record per run of bytes, little-endian: first (8 bytes), length (4), CRC-32 of the bytes (4),
+CRC-32 of the record itself (4).
+
+A record is written after its bytes. So the next owner of an ingest reads the journal first, then
+the bytes, and keeps only the ranges whose CRC matches.
 """
 
 import os
@@ -26,13 +28,17 @@ class Record:
     crc: int
 
     def pack(self) -> bytes:
-        """The record as it stands in the file."""
+        """The record in its on-disk form."""
         fields = _FIELDS.pack(self.first, self.length, self.crc)
         return fields + _CHECK.pack(crc32(fields))
 
 
 class Journal:
-    """An open journal; `append` writes at its own offset, never with O_APPEND."""
+    """An open journal.
+
+    `append` writes at an offset that this object keeps. So the file must not be open with O_APPEND,
+    which would make pwrite ignore the offset.
+    """
 
     def __init__(self, descriptor: int, end: int = 0) -> None:
         self.descriptor = descriptor
@@ -44,26 +50,26 @@ class Journal:
         self._end += RECORD_BYTES
 
     def truncate(self, records: int = 0) -> None:
-        """Forget all but the first `records`."""
+        """Keep only the first `records` records. Raises OSError."""
         self._end = records * RECORD_BYTES
         os.ftruncate(self.descriptor, self._end)
 
     def rewrite(self, records: list[Record]) -> None:
-        """Hold these records and no others."""
+        """Replace the content with these records. Raises OSError."""
         self.truncate()
         raw = b"".join(record.pack() for record in records)
         os.pwrite(self.descriptor, raw, 0)
         self._end = len(raw)
 
     def close(self) -> None:
-        """Give the descriptor back; harmless when done twice."""
+        """Close the descriptor. May be called twice."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def unpack_records(raw: bytes) -> list[Record]:
-    """The records of a journal in order, up to the first torn or damaged one."""
+    """The records of a journal in order, up to the first torn or damaged record."""
     records = []
     for start in range(0, len(raw) - RECORD_BYTES + 1, RECORD_BYTES):
         fields = raw[start : start + _FIELDS.size]

@@ -1,11 +1,11 @@
-"""Layout directories: what one image is, as an OCI image layout that tools can read in place.
+"""Layout directories: each image as an OCI image layout that tools can read in place.
 
     images/<registry>/<repository>/_tags/<tag>/<os>-<arch>[-<variant>]/
     images/<registry>/<repository>/_digests/<algorithm>-<hex>/<os>-<arch>[-<variant>]/
 
-No component of a repository begins with `_`, so nothing collides. Blobs are hard links into the
-store, relative symlinks where the filesystem refuses links. `index.json` is replaced last and
-whole: a reader sees the old image or the new one.
+No component of a repository name begins with `_`, so these paths cannot collide with one. Blobs are
+hard links into the store, or relative symlinks if the filesystem refuses hard links. `index.json`
+is replaced last and atomically: a reader sees the old image or the new one.
 
 Source: image-spec v1.1, "OCI Image Layout Specification".
 """
@@ -30,7 +30,7 @@ _INDEX_LIMIT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """The one manifest of a layout and every blob that belongs to it, the manifest included."""
+    """The manifest of a layout, and all blobs of the image, the manifest included."""
 
     media_type: str
     manifest: Digest
@@ -39,13 +39,13 @@ class ImageFiles:
 
 
 def layout_names(reference: Reference, platform: Platform) -> tuple[str, ...]:
-    """The directory names below the volume of this image's layout."""
+    """The path of this image's layout below the volume, as directory names."""
     if reference.pinned is not None:
         digest = reference.pinned
         version = ("_digests", f"{digest.algorithm}-{digest.encoded}")
     else:
         version = ("_tags", str(reference.tag))
-    # No registry name holds "_"; many filesystems and tools trip over ":".
+    # Many filesystems and tools cannot handle ":"; "_" cannot occur in a registry name.
     registry = reference.registry.replace(":", "_")
     return ("images", registry, *reference.repository.split("/"), *version, platform.directory)
 
@@ -53,7 +53,10 @@ def layout_names(reference: Reference, platform: Platform) -> tuple[str, ...]:
 def write_layout(
     volume: Volume, reference: Reference, platform: Platform, image: ImageFiles
 ) -> None:
-    """Make the layout of this image name `image`. Raises VolumeUnavailable, VolumeFull."""
+    """Make the layout name `image`: link new blobs, replace the index, remove other blobs.
+
+    Raises VolumeUnavailable or VolumeFull.
+    """
     names = layout_names(reference, platform)
     with (
         volume_errors(f"write the layout of {reference}"),
@@ -69,7 +72,7 @@ def write_layout(
 
 
 def layout_manifest(volume: Volume, reference: Reference, platform: Platform) -> Digest | None:
-    """The manifest that the layout of this image names now, None where there is no layout."""
+    """The manifest that the layout names now; None if there is no readable layout."""
     with volume_errors(f"read the layout of {reference}"):
         try:
             with volume.root.descend(*layout_names(reference, platform)) as layout:
@@ -82,7 +85,10 @@ def layout_manifest(volume: Volume, reference: Reference, platform: Platform) ->
 def is_whole(
     volume: Volume, reference: Reference, platform: Platform, blobs: Sequence[Digest]
 ) -> bool:
-    """Whether the layout of this image holds all of these: two writers take each other's away."""
+    """Whether the layout contains all `blobs`.
+
+    Two concurrent writers of a layout may remove each other's blobs.
+    """
     with (
         volume_errors(f"read the layout of {reference}"),
         suppress(FileNotFoundError),
@@ -90,15 +96,15 @@ def is_whole(
     ):
         for algorithm in {digest.algorithm for digest in blobs}:
             with layout.descend(algorithm) as directory:
-                there = set(directory.names())
-            if any(one.encoded not in there for one in blobs if one.algorithm == algorithm):
+                names = set(directory.names())
+            if any(blob.encoded not in names for blob in blobs if blob.algorithm == algorithm):
                 return False
         return True
     return False
 
 
 def remove_layout(volume: Volume, reference: Reference, platform: Platform) -> None:
-    """Let there be no layout of this image. Raises VolumeUnavailable."""
+    """Remove the layout of this image, if there is one. Raises VolumeUnavailable."""
     *parents, name = layout_names(reference, platform)
     with (
         volume_errors(f"remove the layout of {reference}"),
@@ -106,7 +112,7 @@ def remove_layout(volume: Volume, reference: Reference, platform: Platform) -> N
         volume.root.descend(*parents) as parent,
     ):
         with parent.descend(name) as layout:
-            # First, so that no reader finds a manifest without its blobs.
+            # The index goes first, so that no reader finds a manifest without its blobs.
             layout.unlink("index.json")
             layout.fsync()
             _remove_others(layout, ())
@@ -142,17 +148,17 @@ def _place_blobs(
     ):
         placed = [_place_blob(store, blobs, digest, depth) for digest in digests]
         if any(placed):
-            # Once for all of them.
+            # One fsync makes all new names durable.
             blobs.fsync()
 
 
 def _place_blob(store: Directory, blobs: Directory, digest: Digest, depth: int) -> bool:
-    """False where it is there already."""
-    here, there = blobs.stat(digest.encoded), store.stat(digest.encoded)
-    if here is not None:
-        if there is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+    """Link a blob into the layout. Returns False if it was there already."""
+    linked, stored = blobs.stat(digest.encoded), store.stat(digest.encoded)
+    if linked is not None:
+        if stored is not None and (linked.st_dev, linked.st_ino) == (stored.st_dev, stored.st_ino):
             return False
-        # A link to bytes that were quarantined since, or a symlink from before.
+        # A hard link to a file that was quarantined since, or an older symlink.
         blobs.unlink(digest.encoded)
     try:
         store.link(digest.encoded, blobs, digest.encoded)

@@ -1,10 +1,10 @@
-"""Which bytes of a blob are there: runs that neither touch nor overlap. Pure."""
+"""Which bytes of a blob are on disk, as runs that neither touch nor overlap. Pure."""
 
 from bisect import bisect_left, bisect_right
 
 
 class Runs:
-    """Half-open: `first` up to, without, `end`."""
+    """A set of byte ranges (first, end), `end` exclusive. `total`: how many bytes they hold."""
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
@@ -13,14 +13,14 @@ class Runs:
 
     @property
     def head(self) -> int:
-        """The end of the run from byte 0; 0 where there is none."""
+        """The end of the run that starts at byte 0; 0 if there is no such run."""
         return self._ends[0] if self._firsts and self._firsts[0] == 0 else 0
 
     def add(self, first: int, end: int) -> int:
-        """These bytes are there now. How many of them are new."""
+        """Add a range. Returns how many of its bytes are new."""
         if end <= first:
             return 0
-        # The runs from `low` up to `high` touch or overlap the new one.
+        # The runs with index `low` to `high - 1` touch or overlap the new range.
         low, high = bisect_left(self._ends, first), bisect_right(self._firsts, end)
         before = sum(
             stop - start
@@ -33,13 +33,13 @@ class Runs:
         return end - first - before
 
     def gaps(self, size: int) -> list[tuple[int, int]]:
-        """What is missing of `size` bytes, in order."""
+        """The ranges that are missing from a blob of `size` bytes, in order."""
         edges = [0, *(edge for run in zip(self._firsts, self._ends, strict=True) for edge in run)]
         edges.append(size)
         return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
     def missing(self, first: int, end: int) -> list[tuple[int, int]]:
-        """What is missing between two bytes, in order."""
+        """The ranges that are missing between `first` and `end`, in order."""
         return [
             (max(a, first), min(b, end)) for a, b in self.gaps(end) if max(a, first) < min(b, end)
         ]

@@ -1,4 +1,4 @@
-"""Small blobs, whole: they are in memory before they are stored, and become durable together."""
+"""Stores small blobs that are in memory as a whole, and makes them durable together."""
 
 import os
 
@@ -7,20 +7,20 @@ from shared.oci.digest import Digest
 from shared.volume.directory import Directory, volume_errors
 from shared.volume.store import Volume
 
-# Whoever commits the same blob sweeps its directory: so often may that happen to one owner.
+# Another owner's commit of the same blob removes its ingest directory. `put` retries this often.
 _SWEPT_TIMES = 4
 
 
 class Shelf:
-    """Small blobs of one owner, on which nobody may rely before `settle()`. A context manager.
+    """Stores small blobs for one owner. Their names are not durable before `settle()`.
 
-    Raises VolumeFull or VolumeUnavailable from every method. For one thread.
+    A context manager, for one thread. Every method may raise VolumeFull or VolumeUnavailable.
     """
 
     def __init__(self, volume: Volume, owner: str) -> None:
         self._volume = volume
         self._owner = owner
-        # By algorithm: where they are written, and where they are published.
+        # By algorithm: the directory to write in, and the directory to publish in.
         self._places: dict[str, tuple[Directory, Directory]] = {}
 
     def __enter__(self) -> "Shelf":
@@ -32,7 +32,7 @@ class Shelf:
             blobs.close()
 
     def put(self, digest: Digest, raw: bytes) -> None:
-        """Verify and publish. Raises DigestMismatch."""
+        """Verify, write and publish one blob. Raises DigestMismatch."""
         actual = Digest.of(raw, digest.algorithm)
         if actual != digest:
             raise DigestMismatch(f"The bytes for {digest} hash to {actual}.")
@@ -48,7 +48,7 @@ class Shelf:
         raise VolumeUnavailable(f"{digest} vanished from the volume while it was stored.")
 
     def settle(self) -> None:
-        """Make the names durable: from here on a row may speak of these blobs."""
+        """Make the published names durable. Only then may catalog rows be written for them."""
         for _, blobs in self._places.values():
             self._volume.check()
             with volume_errors("make new blobs durable"):
@@ -85,7 +85,8 @@ class Shelf:
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fchmod(descriptor, 0o444)
-            # A failed fsync may have dropped the pages: what it fails for is never published.
+            # After a failed fsync the kernel may have dropped the pages, so the error must
+            # prevent the publication.
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -1,7 +1,7 @@
 """The store: `blobs/<algorithm>/<hex>`, where a name is a promise about the bytes.
 
-Bytes get here only through `Ingest.commit()`. Whether a blob is there is a question for the
-catalog; the store answers what its bytes are.
+Bytes get here only through `Ingest.commit()` or `Shelf.put()`, which verify them. The catalog
+decides whether a blob is stored; the store reads and verifies bytes.
 """
 
 import errno
@@ -20,19 +20,20 @@ from shared.volume.identity import check_identity
 
 BLOCK_BYTES = 1024 * 1024
 
-# A file in `ingest/` for the moment that `Volume.look()` takes.
+# Names of the files that `Volume.look()` creates in `ingest/` and removes at once.
 LOOK_PREFIX = ".look."
 
-# A file that another node renamed or linked a moment ago may look missing or stale for some
-# seconds on a network filesystem (seen: JuiceFS ENOENT, GlusterFS ESTALE).
+# On a network filesystem, a file that another node has just renamed or linked may appear missing
+# or stale for some seconds (seen: JuiceFS ENOENT, GlusterFS ESTALE).
 _NOT_YET_VISIBLE = {errno.ENOENT, errno.ESTALE}
 _VISIBLE_AFTER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Of the volume's filesystem, in bytes: what can still be written, and what there is at all.
-    `free_inodes`: how many files can be made, None where the filesystem does not count them.
+    """The space on the volume's filesystem.
+
+    `free_inodes`: how many files can still be made; None if the filesystem does not count them.
     """
 
     free_bytes: int
@@ -41,9 +42,9 @@ class Space:
 
 
 class Volume:
-    """One mounted volume, checked to be the one with UUID `identity`.
+    """A mounted volume whose UUID was checked to be `identity`.
 
-    Raises VolumeUnavailable or VolumeFull from every method.
+    Every method may raise VolumeUnavailable or VolumeFull; `publish` and `place` raise OSError.
     """
 
     def __init__(self, path: Path, identity: UUID) -> None:
@@ -52,23 +53,24 @@ class Volume:
         self.root = self._opened()
 
     def close(self) -> None:
-        """Give the root descriptor back."""
+        """Close the root descriptor."""
         self.root.close()
 
     def check(self) -> None:
         """Raises VolumeUnavailable unless the catalog's volume is mounted here.
 
-        One that was mounted again is used from here on: the old root leads to a filesystem that
-        has crashed, or that is detached.
+        If the volume was mounted again, it is used from now on: the old root descriptor leads to
+        a crashed or detached filesystem.
         """
         root = self._opened()
         if not root.is_same(self.root):
             self.root = root
 
     def look(self) -> Space:
-        """How much room there is, seen as by a process that starts now, which can write here.
+        """The free space, after a check that a new process could use the volume now.
 
-        Raises VolumeFull where no file can be made.
+        The check opens the root by its path, reads the identity and makes a file. Raises VolumeFull
+        if no file can be made.
         """
         self.check()
         with volume_errors("make a file"), self.root.descend("ingest", create=True) as ingest:
@@ -84,12 +86,15 @@ class Volume:
         return root
 
     def space(self) -> Space:
-        """How much room there is."""
-        with volume_errors("tell its free space"):
+        """The free space, without any further check."""
+        with volume_errors("report its free space"):
             return Space(*self.root.space())
 
     def read(self, digest: Digest, limit_bytes: int) -> bytes:
-        """A whole small blob that the catalog says is stored, verified again."""
+        """A small blob that the catalog says is stored, verified again.
+
+        Raises TooLarge beyond `limit_bytes`, and VolumeUnavailable if the bytes do not match.
+        """
         with volume_errors(f"read the blob {digest}"):
             descriptor = self._open_stored(digest)
             with os.fdopen(descriptor, "rb") as file:
@@ -99,13 +104,13 @@ class Volume:
         if Digest.of(raw, digest.algorithm) != digest:
             raise VolumeUnavailable(
                 f"The stored blob {digest} no longer matches its name: `towline doctor --deep` "
-                "finds all such, and says what to do."
+                "finds all damaged blobs and says what to do."
             )
         return raw
 
     @contextmanager
     def reading(self, digest: Digest) -> Iterator[Callable[[int, int], bytes]]:
-        """`read(first, count)` of a blob that lies under its name; what is read is not verified."""
+        """A function `read(first, count)` for a stored blob. It does not verify the bytes."""
         with volume_errors(f"read the blob {digest}"):
             descriptor = self._open_stored(digest)
             try:
@@ -125,11 +130,11 @@ class Volume:
             time.sleep(0.1)
 
     def adopt(self, digest: Digest, beat: Callable[[], None] = lambda: None) -> int | None:
-        """The size of a blob that lies under its name, hashed; None where nothing lies there.
+        """Verify a blob that has a name under blobs/ but no row, and return its size.
 
-        For names without a stored row: a worker died between publishing and the row. Bytes
-        that do not match go to quarantine, and None is returned. `beat` is called as it goes on,
-        and may raise to end it.
+        Such names are left when a worker dies between publishing the file and writing the row.
+        Returns None if there is no file, or if the bytes do not match: then they are quarantined.
+        `beat` is called for every block, and may raise to stop.
         """
         with volume_errors(f"verify the blob {digest}"):
             try:
@@ -149,7 +154,7 @@ class Volume:
                 size += len(block)
                 beat()
             if hasher.hexdigest() == digest.encoded:
-                # Whoever published it may have died before its fsync.
+                # The process that published it may have died before its fsync.
                 os.fsync(file.fileno())
                 blobs.fsync()
                 return size
@@ -164,19 +169,19 @@ class Volume:
         blobs.fsync()
 
     def publish(self, source: Directory, name: str, digest: Digest) -> None:
-        """Give the verified, fsynced file `name` its place in the store, durably. Raises OSError.
+        """Publish the verified, fsynced file `name` durably: `place` it, then fsync.
 
-        See `place`.
+        Raises OSError.
         """
         with self.root.descend("blobs", digest.algorithm, create=True) as blobs:
             self.place(source, name, blobs, digest)
             blobs.fsync()
 
     def place(self, source: Directory, name: str, blobs: Directory, digest: Digest) -> None:
-        """Publish in `blobs`, the store's directory, whose fsync is still to come. Raises OSError.
+        """Publish a verified file in `blobs`. The caller must fsync `blobs`. Raises OSError.
 
-        Never replaces: that would detach the hard links that layouts hold. Another writer's
-        file under the same name is hashed and kept, or quarantined.
+        Never replaces an intact file: layouts hold hard links to it. A file that another writer
+        published under the same name is hashed, then kept or quarantined.
         """
         try:
             source.link(name, blobs, digest.encoded)

@@ -1,7 +1,7 @@
-"""What a layer's bytes uncompress to, hashed and thrown away: its diff_id.
+"""Computes a layer's diff_id: the digest of its decompressed bytes, which are not kept.
 
-In steps that are bounded whatever the bytes are, so that a bomb costs time and nothing else, and
-whoever takes the steps can stop, or leave the rest to another.
+It works in steps of bounded size, whatever the input is. So a decompression bomb costs time but no
+memory, and the caller can stop between two steps or leave the rest to another thread.
 Source: image-spec v1.1, "Layer DiffID".
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator
 from shared.oci.digest import Digest
 from shared.volume.decoding import MAGIC_BYTES, Decoder, Plain, Undecodable, decoder_of
 
-# `read(first, count)` gives bytes of the blob.
+# `read(first, count)` returns bytes of the blob.
 Read = Callable[[int, int], bytes]
 
 _BLOCK_BYTES = 64 * 1024
 
 
 class Uncompressed:
-    """The diff_id of the blob `digest` of `size` bytes, in this algorithm.
+    """Computes the diff_id of the blob `digest`, of `size` bytes, with `algorithm`.
 
-    `diff_id`: None until every byte was seen. `fault`: why there is none, for bytes that do not
-    decompress; it completes "the layer cannot be decompressed: …".
+    `diff_id`: None until the result is known. `fault`: why the bytes cannot be decompressed; it
+    completes "the layer cannot be decompressed: …". At most one of the two is ever set.
     """
 
     def __init__(self, digest: Digest, size: int, algorithm: str) -> None:
@@ -34,13 +34,14 @@ class Uncompressed:
         self._hasher = hashlib.new(algorithm)
         self._decoder: Decoder | None = None
         self._pieces: Iterator[bytes] = iter(())
-        # Of the blob; what `_pieces` still holds is not hashed yet.
+        # The next byte of the blob to read. `_pieces` may hold output that is not hashed yet.
         self._position = 0
 
     def step(self, read: Read, end: int) -> bool:
-        """One step, with the first `end` bytes of the blob there; False where there is none to do.
+        """Take one step, given that the first `end` bytes of the blob are on disk.
 
-        Raises OSError from `read`; the same step may be tried again.
+        Returns False if the result is known or more bytes are needed. Raises OSError from `read`;
+        then the same step may be taken again.
         """
         if self.diff_id is not None or self.fault is not None:
             return False
@@ -49,12 +50,12 @@ class Uncompressed:
             if piece is not None:
                 self._hasher.update(piece)
                 return True
-            return self._read_on(read, end)
+            return self._read_next(read, end)
         except Undecodable as error:
             self.fault = str(error)
             return False
 
-    def _read_on(self, read: Read, end: int) -> bool:
+    def _read_next(self, read: Read, end: int) -> bool:
         if self._decoder is None:
             if end < min(MAGIC_BYTES, self._size):
                 return False
@@ -77,7 +78,7 @@ class Uncompressed:
         if self._decoder is None:
             self._decoder = Plain()
             if self._algorithm == self._digest.algorithm:
-                # The same bytes have the same digest; the blob's own is verified.
+                # The diff_id of an uncompressed layer is its digest, which the commit verifies.
                 self.diff_id = self._digest
 
     def _read_at(self, read: Read, count: int) -> bytes:

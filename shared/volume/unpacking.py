@@ -1,10 +1,11 @@
-"""A layer is unpacked beside its download, and what is left of it afterwards.
+"""Decompresses a layer during its download, and the rest afterwards.
 
-    Ingest.follow ──► start … landed … stop     a thread reads behind the bytes that have landed
+    Ingest.follow ──► start … landed … stop     a thread follows the bytes that were written
                                         └──► finish     the rest, from the published blob
 
-Nothing waits for the thread and nothing is handed to it: it reads what it is told is there from the
-page cache, as far as it gets, and `finish()` goes on from there.
+The download never waits for the thread and hands it no bytes. The thread only learns how many bytes
+are on disk, and reads them back, usually from the page cache. `finish()` continues where the thread
+stopped.
 """
 
 from collections.abc import Callable
@@ -17,61 +18,65 @@ from shared.volume.uncompressed import Read, Uncompressed
 
 
 class Unpacking:
-    """One layer. `landed()` may be called by several threads; everything else is for one."""
+    """The decompression of one layer, to learn its diff_id.
+
+    Several threads may call `landed()`. All other methods are for one thread.
+    """
 
     def __init__(self, digest: Digest, size: int, algorithm: str) -> None:
-        self._named = digest, size, algorithm
-        self._uncompressed = Uncompressed(*self._named)
+        self._layer = digest, size, algorithm
+        self._uncompressed = Uncompressed(*self._layer)
         self._behind = Behind("unpack")
-        # Bytes from 0 to here have landed.
+        # All bytes before this offset are written.
         self._end = 0
 
     @property
     def diff_id(self) -> Digest | None:
-        """None until `finish()`, and where the bytes do not decompress."""
+        """The result; None until it is known, and if the bytes cannot be decompressed."""
         return self._uncompressed.diff_id
 
     @property
     def is_over(self) -> bool:
-        """Whether no more bytes are needed."""
+        """Whether the result is known: `diff_id` or `fault` is set."""
         return self.diff_id is not None or self.fault is not None
 
     @property
     def fault(self) -> str | None:
-        """Why the bytes do not decompress. See Uncompressed."""
+        """Why the bytes cannot be decompressed, or None."""
         return self._uncompressed.fault
 
     def start(self, read: Read, end: int) -> None:
-        """Unpack in a thread of its own, until `stop()`. The first `end` bytes are there."""
+        """Decompress in a background thread until `stop()`. The first `end` bytes are written."""
         if not self._behind.is_running:
             self._end = end
             self._behind.start(partial(self._run, read))
 
     def landed(self, end: int) -> None:
-        """From byte 0 on everything up to `end` is there."""
+        """All bytes before `end` are written."""
         with self._behind.moved:
             if end > self._end:
                 self._end = end
                 self._behind.moved.notify()
 
     def stop(self) -> None:
-        """The thread has ended; nothing is read any more."""
+        """End the thread: it reads nothing after this."""
         self._behind.stop()
 
     def restart(self) -> None:
-        """Forget every byte; the thread has ended."""
+        """End the thread and start at byte 0 again."""
         self.stop()
         self._end = 0
-        self._uncompressed = Uncompressed(*self._named)
+        self._uncompressed = Uncompressed(*self._layer)
 
     def finish(self, volume: Volume, beat: Callable[[], None]) -> None:
-        """What is left, from the volume. `beat()` is called for every step, and may raise to end
-        it. Raises VolumeUnavailable.
+        """Decompress the rest from the published blob.
+
+        `beat()` is called for every step, and may raise to stop. Raises VolumeUnavailable.
         """
         self.stop()
         if self.is_over:
             return
-        digest, size, _ = self._named
+        digest, size, _ = self._layer
         with volume.reading(digest) as read:
             while self._uncompressed.step(read, size):
                 beat()
@@ -79,18 +84,18 @@ class Unpacking:
     def _run(self, read: Read) -> None:
         end = -1
         try:
-            while (end := self._beyond(end)) >= 0:
+            while (end := self._await_more(end)) >= 0:
                 while not self._behind.is_stopped and self._uncompressed.step(read, end):
                     pass
         except OSError:
-            # No download fails for this: `finish()` goes on from here.
+            # The download must not fail because of this. `finish()` takes the same step again.
             return
         except Exception:
-            # Whatever it is: `finish()` starts over, and raises it where somebody listens.
-            self._uncompressed = Uncompressed(*self._named)
+            # Start over: `finish()` meets the same error, in a thread where it can be raised.
+            self._uncompressed = Uncompressed(*self._layer)
 
-    def _beyond(self, end: int) -> int:
-        """How many bytes there are, once they are more than `end`; -1 when all is done."""
+    def _await_more(self, end: int) -> int:
+        """Wait until more than `end` bytes are written, and return how many; -1 to stop."""
         with self._behind.moved:
             while self._end <= end and not self._behind.is_stopped:
                 self._behind.moved.wait()

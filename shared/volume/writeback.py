@@ -1,8 +1,8 @@
-"""Starting the disk's work early, so that the fsync at the end is short.
+"""Starts disk writes early, so that the final fsync is short.
 
-`sync_file_range` with WRITE alone promises nothing and reports nothing; the fsync still does both.
-Its WAIT flags would eat the error that the fsync is to report. It blocks where the disk is slow, so
-it has a thread of its own. Source: sync_file_range(2).
+`sync_file_range` with WRITE alone guarantees nothing and reports no errors; the fsync does both.
+The WAIT flags are not used: they would consume an error that the fsync must report. The call blocks
+on a slow disk, so it runs in a background thread. Source: sync_file_range(2).
 """
 
 import ctypes
@@ -18,7 +18,7 @@ if _sync_file_range is not None:
 
 
 class Writeback:
-    """Of one open file. Does nothing where the system has no such call."""
+    """Early writeback of one open file. Does nothing if the system lacks `sync_file_range`."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -28,14 +28,14 @@ class Writeback:
             self._behind.start(self._run)
 
     def wrote(self, count: int) -> None:
-        """So many bytes were written, anywhere in the file."""
+        """`count` more bytes were written, anywhere in the file."""
         with self._behind.moved:
             self._dirty_bytes += count
             if self._dirty_bytes >= _STEP_BYTES:
                 self._behind.moved.notify()
 
     def stop(self) -> None:
-        """The descriptor may be closed now."""
+        """End the thread. After that the descriptor may be closed."""
         self._behind.stop()
 
     def _run(self) -> None:
@@ -46,6 +46,6 @@ class Writeback:
                 if self._behind.is_stopped:
                     return
                 self._dirty_bytes = 0
-            # From 0 to the end of the file: what is clean, or on its way, costs nothing.
+            # The whole file: pages that are clean or already queued are skipped.
             assert _sync_file_range is not None  # noqa: S101 - else there is no thread
             _sync_file_range(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)

@@ -1,4 +1,4 @@
-"""One writer of an ingest: bytes that follow one another, and the journal that vouches for them."""
+"""A writer of an ingest: consecutive bytes, recorded in the journal as they are written."""
 
 from typing import Protocol
 
@@ -7,7 +7,8 @@ from shared.oci.digest import Digest
 from shared.volume.checksum import crc32
 from shared.volume.journal import Record
 
-# One journal record per this many bytes at most: what a killed worker can lose.
+# A writer adds a journal record after this many bytes. A killed worker loses about as much for each
+# of its connections.
 _RECORD_BYTES = 1024 * 1024
 
 
@@ -20,7 +21,7 @@ class _Ingest(Protocol):
 
 
 class Writer:
-    """Use `Ingest.writer`. `offset`: where the next byte goes. For one thread."""
+    """Get it from `Ingest.writer`. `offset`: where the next byte goes. For one thread."""
 
     def __init__(self, ingest: _Ingest, first: int) -> None:
         self.offset = first
@@ -29,11 +30,11 @@ class Writer:
         self._run_crc = 0
 
     def write(self, block: bytes) -> None:
-        """Put a block at `offset`. Raises SizeMismatch beyond the blob's size."""
+        """Write a block at `offset`. Raises SizeMismatch beyond the blob's size."""
         if self.offset + len(block) > self._ingest.size:
             raise SizeMismatch(
                 f"The registry sends more than the {self._ingest.size} bytes that the manifest "
-                f"promises for {self._ingest.digest}."
+                f"declares for {self._ingest.digest}."
             )
         view = memoryview(block)
         while view:
@@ -45,7 +46,7 @@ class Writer:
             self.close()
 
     def close(self) -> None:
-        """Vouch for the bytes since the last record. It may go on writing."""
+        """Record the bytes written since the last record. Writing may continue after this."""
         length = self.offset - self._run_first
         if length:
             self._ingest.note(Record(self._run_first, length, self._run_crc))

@@ -1,4 +1,4 @@
-"""Workers that verify diff_ids: what their clients see, and what an operator is told."""
+"""Workers that verify diff_ids: what clients and operators see."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ LAYER = gzip_member(TAR)
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_a_client_gets_the_true_image_and_hears_of_the_lie(
+def test_a_client_gets_a_correct_image_and_an_error_for_a_wrong_diff_id(
     fleet: Fleet, registry: FakeRegistry, pool: str
 ) -> None:
     for tag, claim in (("true", digest_of(TAR)), ("lie", digest_of(b"something else"))):
@@ -35,11 +35,13 @@ def test_a_client_gets_the_true_image_and_hears_of_the_lie(
     assert fleet.sql("SELECT diff_id FROM layers") == [(digest_of(TAR),)]
 
 
-def test_a_worker_without_the_library_says_so_at_once(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_worker_without_the_library_exits_with_an_error_at_once(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     (tmp_path / "isal.py").write_text("raise ModuleNotFoundError('not installed', name='isal')\n")
     environment = {VERIFY: "true", "PYTHONPATH": str(tmp_path)}
     worker = fleet.launch_worker(**environment)
     assert worker.process.wait(timeout=60) == 2
     assert "has no module isal: install towline[diff-ids]" in worker.log.read_text()
-    # And who does not verify needs none.
+    # A worker that does not verify diff_ids does not need the library.
     fleet.start_worker(PYTHONPATH=str(tmp_path))

@@ -1,4 +1,4 @@
-"""`towline pull` on a machine that has nothing: the stack comes, works and goes."""
+"""`towline pull` on a machine without a fleet: the stack starts, works and stops."""
 
 import json
 import os
@@ -37,19 +37,19 @@ def run(home: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 def processes_below(home: Path) -> list[str]:
-    """The command lines, and environments, of live processes that name this home."""
+    """The command lines and environments of live processes that name this home."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            told = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+            text = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
         except OSError:
             continue
-        if str(home).encode() in told and int(path.name) != os.getpid():
-            found.append(told.replace(b"\0", b" ").decode("utf-8", "replace"))
+        if str(home).encode() in text and int(path.name) != os.getpid():
+            found.append(text.replace(b"\0", b" ").decode("utf-8", "replace"))
     return found
 
 
-def test_one_command_brings_an_image_and_leaves_nothing_running() -> None:
+def test_one_command_pulls_an_image_and_leaves_no_process_running() -> None:
     with passable_directory() as home, FakeRegistry() as registry:
         registry.put_image("team/app", "1", [LAYER, b"small"])
         name = f"{registry.host}/team/app:1"
@@ -58,7 +58,7 @@ def test_one_command_brings_an_image_and_leaves_nothing_running() -> None:
         assert f"✓ {name}" in out
         blob = home / "volume" / "blobs" / "sha256" / digest_of(LAYER).partition(":")[2]
         assert blob.read_bytes() == LAYER
-        # The supervisor lets its lock go with its last breath, and then breathes it.
+        # The supervisor releases its lock just before it exits, so it may need a moment.
         wait_until(lambda: processes_below(home) == [])
 
         status, out, err = run(home, "pull", "--json", name, "--platform", "linux/amd64")
@@ -71,7 +71,7 @@ def test_one_command_brings_an_image_and_leaves_nothing_running() -> None:
         assert "towline up" in err
 
 
-def test_ctrl_c_keeps_the_bytes_and_says_how_to_go_on() -> None:
+def test_ctrl_c_keeps_the_bytes_and_prints_the_command_that_continues() -> None:
     with passable_directory() as home, FakeRegistry() as registry:
         registry.put_image("team/app", "1", [LAYER])
         hold = threading.Event()
@@ -90,20 +90,20 @@ def test_ctrl_c_keeps_the_bytes_and_says_how_to_go_on() -> None:
         hold.set()
         assert process.returncode == 130
         assert f"towline pull {name}" in err
-        # The supervisor lets its lock go with its last breath, and then breathes it.
+        # The supervisor releases its lock just before it exits, so it may need a moment.
         wait_until(lambda: processes_below(home) == [])
 
         status, out, err = run(home, "pull", "--json", name, "--platform", "linux/amd64")
         assert status == 0, err
         (receipt,) = json.loads(out)
-        # The first pull stands: where it goes on with its own bytes, the second follows it.
+        # The interrupted pull still exists. If it continues first, the second pull joins it.
         assert receipt["layers"][0]["source"] in {"resumed", "joined"}
         assert receipt["bytes_fetched"] < 4_000_000
-        handed_out = sum(request.sent for request in registry.asked(digest_of(LAYER)))
-        assert handed_out < len(LAYER) + 4_000_000
+        sent = sum(request.sent for request in registry.asked(digest_of(LAYER)))
+        assert sent < len(LAYER) + 4_000_000
 
 
-def test_a_registries_file_that_cannot_be_used_is_wrong_usage_and_starts_nothing(
+def test_an_invalid_registries_file_is_wrong_usage_and_starts_no_stack(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with passable_directory() as home:
@@ -116,7 +116,7 @@ def test_a_registries_file_that_cannot_be_used_is_wrong_usage_and_starts_nothing
         assert not (home / "stack").exists()
 
 
-def test_doctor_finds_nothing_wrong_with_a_stack_that_it_has_just_started() -> None:
+def test_doctor_finds_no_problem_in_a_stack_that_it_has_just_started() -> None:
     with passable_directory() as home:
         status, out, err = run(home, "doctor")
         assert (status, err) == (0, ""), out

@@ -1,4 +1,4 @@
-"""A download of one large blob, by several connections, without Celery or a database."""
+"""Downloads of one large blob over several connections, without Celery or a database."""
 
 import re
 import threading
@@ -48,7 +48,7 @@ class Downloads:
 
     @property
     def ports(self) -> set[int]:
-        """Of the connections that were used."""
+        """The client ports of the connections that were used."""
         return {request.port for request in self.asked}
 
     def source(self) -> BlobSource:
@@ -60,7 +60,7 @@ class Downloads:
         return self.ingests[-1]
 
     def run(self, connections: int, ingest: Ingest | None = None) -> Progress:
-        """A whole one."""
+        """Download the whole blob."""
         progress = Progress()
         ingest = ingest or self.begin()
         download(self.source(), ingest, progress, connections, self.chunk_bytes)
@@ -69,7 +69,7 @@ class Downloads:
     def start(
         self, connections: int, ingest: Ingest, progress: Progress | None = None
     ) -> Future[None]:
-        """One that runs beside the test."""
+        """Start a download that runs while the test goes on."""
         return self.pool.submit(
             download,
             self.source(),
@@ -80,16 +80,16 @@ class Downloads:
         )
 
     def stored(self) -> bytes:
-        """What became of it."""
+        """The bytes of the stored blob."""
         path = self.path / "blobs" / self.digest.algorithm / self.digest.encoded
         return path.read_bytes()
 
     def file(self, owner: str) -> Path:
-        """Where an ingest keeps its bytes."""
+        """The file of an owner's ingest."""
         return self.path / "ingest" / self.digest.algorithm / self.digest.encoded / owner
 
     def bytes_there(self, ingest: Ingest, owner: str = "1") -> int:
-        """How many an ingest has; fails where one is wrong."""
+        """How many bytes an ingest has. Fails if any of them is wrong."""
         raw = self.file(owner).read_bytes()
         edges = [0, *(edge for gap in ingest.gaps() for edge in gap), len(self.blob)]
         runs = list(zip(edges[::2], edges[1::2], strict=True))
@@ -101,7 +101,7 @@ class Downloads:
 def downloads(
     blob: bytes, registry: FakeRegistry, path: Path, chunk_bytes: int = 64 * KIB, **settings: Any
 ) -> Iterator[Downloads]:
-    """Downloads with a client of these settings; nothing is left open behind them."""
+    """Downloads with a client of these settings. Closes everything at the end."""
     registry.put_image("team/app", "1", [blob])
     volume = Volume(path, prepare(path, None))
     client = RegistryClient(Settings.read(**settings))
@@ -117,17 +117,17 @@ def downloads(
 
 
 def range_of(request: Request) -> Range:
-    """What was asked for; half-open."""
+    """The requested range as (first, end), `end` exclusive."""
     bounds = re.fullmatch(r"bytes=(\d+)-(\d+)", request.range or "")
     assert bounds is not None, request
     return int(bounds[1]), int(bounds[2]) + 1
 
 
 def joined(ranges: list[Range]) -> list[Range]:
-    """In order, those that touch made one. Fails where two overlap."""
+    """The ranges in order, adjacent ranges merged. Fails if two overlap."""
     found: list[Range] = []
     for first, end in sorted(ranges):
-        assert not found or found[-1][1] <= first, f"{first} was asked for twice"
+        assert not found or found[-1][1] <= first, f"byte {first} was requested twice"
         if found and found[-1][1] == first:
             found[-1] = (found[-1][0], end)
         else:
@@ -136,6 +136,6 @@ def joined(ranges: list[Range]) -> list[Range]:
 
 
 def threads_at_work() -> list[str]:
-    """Those of downloads."""
+    """The names of the threads of downloads that are running."""
     names = {"lane", "hash", "writeback", "ask"}
     return [thread.name for thread in threading.enumerate() if thread.name in names]

@@ -1,4 +1,4 @@
-"""Messages that are sent at once: one round trip for all of them, or none."""
+"""Messages in `App.at_once()`: one round trip sends all of them, or none is sent."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ DIGESTS = [str(number) for number in range(5)]
 @pytest.fixture
 def app(redis_url: str) -> Iterator[App]:
     app = make_app(Settings.read(broker_url=redis_url, database_url="postgresql://unused"))
-    # The first one opens the connections and declares the queue.
+    # The first message opens the connections and declares the queue.
     send(app, "first")
     assert waiting(app) == ["first"]
     yield app
@@ -30,7 +30,7 @@ def app(redis_url: str) -> Iterator[App]:
 
 @pytest.fixture
 def sent(app: App, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The round trips that carry messages or events, and how many of each."""
+    """The round trips that send messages or events: how many messages and events each sends."""
     sent: list[tuple[int, int]] = []
     send = AbstractConnection.send_packed_command
 
@@ -62,21 +62,21 @@ def send_chord(app: App) -> None:
     ).apply_async()
 
 
-def send_in_vain(app: App) -> None:
+def send_and_fail(app: App) -> None:
     with app.at_once():
         send_chord(app)
-        raise ValueError("in vain")
+        raise ValueError("failed")
 
 
 def waiting(app: App) -> list[str]:
-    """The digests of the messages in the queue, which is empty then."""
+    """Empty the queue, and return the digests of its messages."""
     with app.connection_for_read() as connection:
         queue = app.amqp.queues[contract.LAYERS](connection.channel())
         messages = list(iter(lambda: queue.get(no_ack=True), None))
         return [message.decode()[1]["digest"] for message in messages]
 
 
-def test_a_chord_is_one_round_trip_with_its_events(app: App, sent: list[tuple[int, int]]) -> None:
+def test_a_chord_and_its_events_take_one_round_trip(app: App, sent: list[tuple[int, int]]) -> None:
     send_chord(app)
     assert sent == [(1, 0), (0, 1)] * len(DIGESTS)
     sent.clear()
@@ -86,7 +86,7 @@ def test_a_chord_is_one_round_trip_with_its_events(app: App, sent: list[tuple[in
     assert sent == [(len(DIGESTS), len(DIGESTS))]
 
 
-def test_all_of_a_chord_is_in_the_queue_and_can_be_read(app: App) -> None:
+def test_all_messages_of_a_chord_can_be_read_from_the_queue(app: App) -> None:
     with app.at_once():
         send_chord(app)
         assert waiting(app) == []
@@ -94,22 +94,22 @@ def test_all_of_a_chord_is_in_the_queue_and_can_be_read(app: App) -> None:
 
 
 def test_an_exception_sends_nothing(app: App, sent: list[tuple[int, int]]) -> None:
-    with pytest.raises(ValueError, match="in vain"):
-        send_in_vain(app)
+    with pytest.raises(ValueError, match="failed"):
+        send_and_fail(app)
     assert sent == []
     assert waiting(app) == []
 
 
-def test_what_is_sent_afterwards_goes_out_by_itself(app: App) -> None:
+def test_a_message_sent_after_the_context_is_sent_at_once(app: App) -> None:
     with app.at_once():
-        send(app, "meanwhile")
+        send(app, "within")
     send(app, "afterwards")
-    assert waiting(app) == ["meanwhile", "afterwards"]
+    assert waiting(app) == ["within", "afterwards"]
 
 
-def test_an_exception_spoils_nothing_for_what_is_sent_afterwards(app: App) -> None:
-    with pytest.raises(ValueError, match="in vain"):
-        send_in_vain(app)
+def test_an_exception_does_not_affect_later_messages(app: App) -> None:
+    with pytest.raises(ValueError, match="failed"):
+        send_and_fail(app)
     send(app, "afterwards")
     assert waiting(app) == ["afterwards"]
     with app.at_once():
@@ -117,7 +117,7 @@ def test_an_exception_spoils_nothing_for_what_is_sent_afterwards(app: App) -> No
     assert waiting(app) == ["again"]
 
 
-def test_what_another_thread_sends_meanwhile_goes_out_by_itself(app: App) -> None:
+def test_a_message_of_another_thread_is_not_held_back(app: App) -> None:
     with app.at_once():
         send(app, "mine")
         other = threading.Thread(target=send, args=(app, "the other's"))
@@ -127,7 +127,7 @@ def test_what_another_thread_sends_meanwhile_goes_out_by_itself(app: App) -> Non
     assert waiting(app) == ["mine"]
 
 
-def test_one_within_another_goes_out_at_its_own_end(app: App) -> None:
+def test_a_nested_context_sends_its_messages_at_its_own_end(app: App) -> None:
     with app.at_once():
         send(app, "outer")
         with app.at_once():
@@ -138,15 +138,15 @@ def test_one_within_another_goes_out_at_its_own_end(app: App) -> None:
     assert waiting(app) == ["outer", "outer again"]
 
 
-def test_one_that_fails_within_another_costs_its_own_messages(app: App) -> None:
+def test_a_nested_context_that_fails_drops_only_its_own_messages(app: App) -> None:
     with app.at_once():
         send(app, "outer")
-        with pytest.raises(ValueError, match="in vain"):
-            send_in_vain(app)
+        with pytest.raises(ValueError, match="failed"):
+            send_and_fail(app)
     assert waiting(app) == ["outer"]
 
 
-def test_at_once_without_a_message_sends_nothing(app: App, sent: list[tuple[int, int]]) -> None:
+def test_a_context_without_messages_sends_nothing(app: App, sent: list[tuple[int, int]]) -> None:
     with app.at_once():
         pass
     assert sent == []

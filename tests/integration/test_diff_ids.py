@@ -1,4 +1,4 @@
-"""Diff_ids are verified where that is asked for: on a real PostgreSQL, volume and registry."""
+"""Verification of diff_ids, with a real PostgreSQL, volume and registry."""
 
 import gzip
 import os
@@ -24,9 +24,9 @@ from workers.resources import unpack_with
 pytestmark = pytest.mark.integration
 
 TARS = [os.urandom(40_000) + bytes(60_000), os.urandom(1000)]
-# Large enough for threads of its own.
+# Large enough to be unpacked in a background thread.
 LARGE_TAR = os.urandom(9_000_000) + bytes(5_000_000)
-LIE = digest_of(b"something else")
+WRONG = digest_of(b"something else")
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
 
 @pytest.fixture
 def trusting(driver: Driver) -> Driver:
-    """A worker of the same fleet that verifies no diff_ids."""
+    """A worker of the same fleet that does not verify diff_ids."""
     return Driver(replace(driver.resources, unpack=None), driver.volume)
 
 
 def put(
     registry: FakeRegistry, tag: str, layers: Sequence[bytes], claims: Sequence[str], **more: Any
 ) -> str:
-    """An image that claims these diff_ids. Its reference."""
+    """Put an image that claims these diff_ids. Returns its reference."""
     config = {"rootfs": {"type": "layers", "diff_ids": list(claims)}}
     registry.put_image("team/app", tag, layers, config=config, **more)
     return f"{registry.host}/team/app:{tag}"
@@ -56,8 +56,8 @@ def diff_ids(driver: Driver) -> dict[str, str | None]:
     return dict(driver.sql("SELECT digest, diff_id FROM layers"))  # type: ignore[arg-type]
 
 
-def refused(driver: Driver, reference: str, pull_id: str = "liar", **more: Any) -> str:
-    """The sentence that the pull fails with."""
+def refused(driver: Driver, reference: str, pull_id: str = "refused", **more: Any) -> str:
+    """Pull, expect InvalidManifest, and return its message."""
     with pytest.raises(errors.InvalidManifest) as raised:
         driver.pull(reference, pull_id, **more)
     row = driver.row(pull_id)
@@ -76,7 +76,7 @@ MADE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-def test_what_is_fetched_is_verified_and_remembered(
+def test_a_fetched_layer_is_verified_and_its_diff_id_stored(
     driver: Driver, registry: FakeRegistry, made: Callable[[bytes], bytes]
 ) -> None:
     layers = [made(tar) for tar in TARS]
@@ -95,44 +95,48 @@ def test_a_large_layer_is_verified_too(
     assert diff_ids(driver) == {digest_of(layer): digest_of(LARGE_TAR)}
 
 
-def test_a_lie_fails_its_pull_with_one_sentence(driver: Driver, registry: FakeRegistry) -> None:
+def test_a_wrong_diff_id_fails_the_pull_with_one_sentence(
+    driver: Driver, registry: FakeRegistry
+) -> None:
     layer = gzip_member(TARS[0])
-    message = refused(driver, put(registry, "1", [layer], [LIE]))
+    message = refused(driver, put(registry, "1", [layer], [WRONG]))
     assert message == (
-        f"The image's config claims the diff_id {LIE} for the layer {digest_of(layer)}, which "
+        f"The image's config claims the diff_id {WRONG} for the layer {digest_of(layer)}, which "
         f"uncompresses to {digest_of(TARS[0])}."
     )
     assert driver.sql("SELECT count(*) FROM images") == [(0,)]
     assert driver.sql("SELECT count(*) FROM manifest_layers") == [(0,)]
 
 
-def test_a_liar_hurts_nobody_else(driver: Driver, registry: FakeRegistry) -> None:
+def test_a_wrong_diff_id_does_not_affect_other_images(
+    driver: Driver, registry: FakeRegistry
+) -> None:
     layer = gzip_member(TARS[0])
-    refused(driver, put(registry, "lie", [layer], [LIE]))
-    # The bytes are what they are.
+    refused(driver, put(registry, "wrong", [layer], [WRONG]))
+    # The stored diff_id comes from the bytes.
     assert diff_ids(driver) == {digest_of(layer): digest_of(TARS[0])}
     receipt = driver.pull(put(registry, "true", [layer], [digest_of(TARS[0])]))
     assert receipt["bytes_fetched"] == 0
 
 
-def test_a_lie_about_what_is_verified_fails_without_a_fetch(
+def test_a_wrong_diff_id_of_a_verified_layer_fails_without_a_fetch(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     layer = gzip_member(TARS[0])
     driver.pull(put(registry, "true", [layer], [digest_of(TARS[0])]))
-    assert LIE in refused(driver, put(registry, "lie", [layer], [LIE]))
-    assert driver.layers("liar")[0].bytes_fetched == 0
+    assert WRONG in refused(driver, put(registry, "wrong", [layer], [WRONG]))
+    assert driver.layers("refused")[0].bytes_fetched == 0
 
 
-def test_two_claims_for_one_layer_cannot_both_be_true(
+def test_two_different_diff_ids_for_the_same_layer_are_refused(
     driver: Driver, registry: FakeRegistry
 ) -> None:
     layer = gzip_member(TARS[0])
-    reference = put(registry, "1", [layer, layer], [digest_of(TARS[0]), LIE])
-    assert LIE in refused(driver, reference)
+    reference = put(registry, "1", [layer, layer], [digest_of(TARS[0]), WRONG])
+    assert WRONG in refused(driver, reference)
 
 
-def test_what_others_stored_unverified_is_read_once(
+def test_a_layer_that_was_stored_unverified_is_verified_from_the_volume(
     driver: Driver, trusting: Driver, registry: FakeRegistry
 ) -> None:
     layers = [gzip_member(tar) for tar in TARS]
@@ -145,34 +149,34 @@ def test_what_others_stored_unverified_is_read_once(
 
 
 @pytest.mark.parametrize("policy", ["always", "if-missing"])
-def test_an_unchanged_image_is_verified_before_it_is_given(
+def test_an_unchanged_image_is_verified_before_its_pull_completes(
     driver: Driver, trusting: Driver, registry: FakeRegistry, policy: str
 ) -> None:
     reference = put(registry, "1", [gzip_member(TARS[0])], [digest_of(TARS[0])])
     trusting.pull(reference)
     driver.pull(reference, policy=policy)
     assert set(diff_ids(driver).values()) == {digest_of(TARS[0])}
-    # And from now on the short way is enough.
+    # From now on the fast path completes it.
     assert driver.plan("short", {"reference": reference, "platform": "linux/amd64"}) is None
     assert driver.row("short").state == "complete"
 
 
 @pytest.mark.parametrize("policy", ["always", "if-missing"])
-def test_an_unchanged_image_that_lies_is_not_given(
+def test_a_pull_of_an_unchanged_image_with_a_wrong_diff_id_fails(
     driver: Driver, trusting: Driver, registry: FakeRegistry, policy: str
 ) -> None:
-    reference = put(registry, "1", [gzip_member(TARS[0])], [LIE])
+    reference = put(registry, "1", [gzip_member(TARS[0])], [WRONG])
     trusting.pull(reference)
-    assert LIE in refused(driver, reference, policy=policy)
-    # Who does not ask is not told.
+    assert WRONG in refused(driver, reference, policy=policy)
+    # A worker that does not verify still completes it.
     trusting.pull(reference)
 
 
-def test_a_layer_that_lands_while_others_are_verified_is_verified_too(
+def test_a_layer_that_is_stored_during_the_verification_of_others_is_verified_too(
     driver: Driver, trusting: Driver, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers = [gzip_member(tar) for tar in TARS]
-    reference = put(registry, "1", layers, [digest_of(TARS[0]), LIE])
+    reference = put(registry, "1", layers, [digest_of(TARS[0]), WRONG])
     driver.plan("p", {"reference": reference, "platform": "linux/amd64"})
     trusting.fetch("p", Digest.parse(digest_of(layers[0])))
     stored = proving.diff_ids.stored
@@ -189,9 +193,7 @@ def test_a_layer_that_lands_while_others_are_verified_is_verified_too(
         driver.link("p")
 
 
-def test_what_is_adopted_from_the_volume_is_verified(
-    driver: Driver, registry: FakeRegistry
-) -> None:
+def test_an_adopted_layer_is_verified(driver: Driver, registry: FakeRegistry) -> None:
     layer = gzip_member(TARS[0])
     driver.blob(digest_of(layer)).parent.mkdir(parents=True, exist_ok=True)
     driver.blob(digest_of(layer)).write_bytes(layer)
@@ -220,7 +222,9 @@ def test_a_resumed_layer_is_verified_from_its_first_byte(
     assert diff_ids(driver) == {digest_of(layer): digest_of(LARGE_TAR)}
 
 
-def test_wrong_bytes_that_came_first_are_forgotten(driver: Driver, registry: FakeRegistry) -> None:
+def test_the_verification_starts_over_after_wrong_bytes(
+    driver: Driver, registry: FakeRegistry
+) -> None:
     layer = gzip.compress(LARGE_TAR)
     registry.fail(Corrupt(times=1))
     driver.pull(put(registry, "1", [layer], [digest_of(LARGE_TAR)]))
@@ -229,27 +233,29 @@ def test_wrong_bytes_that_came_first_are_forgotten(driver: Driver, registry: Fak
 
 DAMAGED = {
     "cut off": gzip_member(TARS[0])[:-5],
-    "zeros behind": gzip_member(TARS[0]) + bytes(512),
+    "trailing zeros": gzip_member(TARS[0]) + bytes(512),
     "garbage": b"\x1f\x8b\x08" + os.urandom(5000),
     "zstd cut off": zstd_frame(TARS[0])[:-5],
 }
 
 
 @pytest.mark.parametrize("layer", DAMAGED.values(), ids=DAMAGED)
-def test_what_does_not_decompress_fails_who_claims_a_diff_id_for_it(
+def test_a_layer_that_cannot_be_decompressed_fails_the_pull_that_claims_a_diff_id(
     driver: Driver, registry: FakeRegistry, layer: bytes
 ) -> None:
     message = refused(driver, put(registry, "1", [layer], [digest_of(TARS[0])]))
     assert digest_of(layer) in message
     assert "cannot be decompressed" in message
-    # The blob is what its digest says, and stays.
+    # The blob matches its digest, so it stays.
     assert driver.blob(digest_of(layer)).read_bytes() == layer
     assert diff_ids(driver) == {digest_of(layer): None}
-    # Also for the next one, who does not fetch it.
+    # It fails the next pull as well, which does not fetch it.
     assert "cannot be decompressed" in refused(driver, f"{registry.host}/team/app:1", "again")
 
 
-def test_an_artifact_claims_nothing(driver: Driver, registry: FakeRegistry) -> None:
+def test_an_artifact_without_diff_ids_is_not_verified(
+    driver: Driver, registry: FakeRegistry
+) -> None:
     layer = b"\x1f\x8b\x08no gzip at all"
     config = {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
     raw = b"{}"
@@ -278,20 +284,20 @@ def test_an_artifact_claims_nothing(driver: Driver, registry: FakeRegistry) -> N
 
 
 @pytest.mark.parametrize("made", [gzip_member, bytes], ids=["gzip", "plain"])
-def test_the_configs_algorithm_decides(
+def test_the_diff_id_is_computed_in_the_algorithm_of_the_config(
     driver: Driver, registry: FakeRegistry, made: Callable[[bytes], bytes]
 ) -> None:
     layer = made(TARS[0])
     claim = digest_of(TARS[0], "sha512")
     driver.pull(put(registry, "1", [layer], [claim]))
     assert diff_ids(driver) == {digest_of(layer): claim}
-    # Another algorithm is another claim; the first that was verified stays.
+    # A claim in another algorithm is verified too, but the stored diff_id stays.
     driver.pull(put(registry, "2", [layer], [digest_of(TARS[0])]))
     assert diff_ids(driver) == {digest_of(layer): claim}
-    assert LIE in refused(driver, put(registry, "3", [layer], [LIE]))
+    assert WRONG in refused(driver, put(registry, "3", [layer], [WRONG]))
 
 
-def test_a_worker_without_the_library_says_so(
+def test_a_worker_without_the_library_is_refused(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Skopeo, which is Go: what it compresses is verified, what it cannot decompress is refused."""
+"""Compared with skopeo, which uses Go: what it compresses and decompresses is accepted, no more."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
 @pytest.mark.parametrize(
     ("compression", "magic"), [("gzip", b"\x1f\x8b"), ("zstd", b"\x28\xb5\x2f\xfd")]
 )
-def test_what_skopeo_compressed_is_verified(
+def test_layers_compressed_by_skopeo_are_verified(
     driver: Driver, registry: DockerRegistry, tmp_path: Path, compression: str, magic: bytes
 ) -> None:
     made = image_layout(tmp_path / "made", "1", {"linux/amd64": IMAGE})
@@ -62,19 +62,19 @@ TAR = IMAGE.tars[1]
 LAYERS = {
     "one gzip member": gzip_member(TAR, name=b"n" * 511),
     "two gzip members": gzip_member(TAR[:100]) + gzip_member(TAR[100:]),
-    "zeros behind gzip": gzip_member(TAR) + bytes(512),
-    "one zero behind gzip": gzip_member(TAR) + bytes(1),
+    "trailing zeros after gzip": gzip_member(TAR) + bytes(512),
+    "a trailing zero after gzip": gzip_member(TAR) + bytes(1),
     "gzip cut off": gzip_member(TAR)[:-3],
     "a long name in gzip": gzip_member(TAR, name=b"n" * 512),
     "skippable zstd frames": zstd_skippable(b"x") + zstd_frame(TAR) + zstd_skippable(b"y"),
     "two zstd frames": zstd_frame(TAR[:100]) + zstd_frame(TAR[100:]),
-    "zeros behind zstd": zstd_frame(TAR) + bytes(512),
+    "trailing zeros after zstd": zstd_frame(TAR) + bytes(512),
     "zstd cut off": zstd_frame(TAR)[:-3],
 }
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-def test_what_skopeo_decompresses_is_decompressed_and_nothing_else(
+def test_exactly_the_layers_that_skopeo_can_decompress_are_accepted(
     layer: bytes, tmp_path: Path
 ) -> None:
     if shutil.which("skopeo") is None:
@@ -91,7 +91,7 @@ def test_what_skopeo_decompresses_is_decompressed_and_nothing_else(
 
 
 def one_layer(directory: Path, layer: bytes) -> Path:
-    """A layout of an image with this layer, as it is."""
+    """An OCI layout of an image with exactly these layer bytes."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 

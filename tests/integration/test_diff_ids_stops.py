@@ -1,4 +1,4 @@
-"""A layer that takes for ever to unpack: whatever stops a pull stops this, and no byte is lost."""
+"""A layer that takes very long to unpack: a stopped pull ends that, and no byte is lost."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from workers.pulling.stops import LettingGo
 
 pytestmark = pytest.mark.integration
 
-# 2 MB that uncompress to 64 GiB: nobody is through with it before the test is.
+# 2 MB that decompress to 64 GiB, which takes longer than any test.
 BOMB = zstd_bomb(64 * 1024**3)
 DIGEST = Digest.parse(digest_of(BOMB))
 
@@ -35,7 +35,7 @@ def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
 
 @pytest.fixture
 def asked(registry: FakeRegistry) -> dict[str, Any]:
-    config = {"rootfs": {"type": "layers", "diff_ids": [digest_of(b"nobody knows")]}}
+    config = {"rootfs": {"type": "layers", "diff_ids": [digest_of(b"unknown")]}}
     registry.put_image("bomb", "1", [BOMB], config=config)
     return {"reference": f"{registry.host}/bomb:1", "platform": "linux/amd64"}
 
@@ -53,14 +53,14 @@ def diff_ids(driver: Driver) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def unverified(driver: Driver, asked: dict[str, Any]) -> str:
-    """A pull whose layer somebody has stored who does not verify; it is not linked."""
+    """A pull whose layer was stored by a worker that does not verify. It is not linked."""
     trusting = Driver(replace(driver.resources, unpack=None), driver.volume)
     trusting.plan("p", asked)
     trusting.fetch("p", DIGEST)
     return "p"
 
 
-def test_a_cancelled_pull_ends_its_layer_that_is_still_unpacked(
+def test_cancelling_a_pull_ends_the_unpacking_of_its_layer(
     driver: Driver, asked: dict[str, Any], at_work: Callable[..., Future[Any]]
 ) -> None:
     driver.plan("p", asked)
@@ -68,7 +68,7 @@ def test_a_cancelled_pull_ends_its_layer_that_is_still_unpacked(
     wait_until(driver.blob(str(DIGEST)).exists)
     cancel_pull(driver.resources.catalog, "p")
     fetching.result(timeout=30)
-    # What came is stored; what it uncompresses to is not known.
+    # The layer is stored, but its diff_id is unknown.
     assert driver.row("p").state == "cancelled"
     assert diff_ids(driver) == [(str(DIGEST), None)]
     assert driver.sql(
@@ -78,7 +78,7 @@ def test_a_cancelled_pull_ends_its_layer_that_is_still_unpacked(
     assert driver.sql("SELECT count(*) FROM leases WHERE owner IS NOT NULL") == [(0,)]
 
 
-def test_a_layer_that_is_still_unpacked_keeps_its_lease(
+def test_the_lease_of_a_layer_is_renewed_while_it_is_unpacked(
     driver: Driver, asked: dict[str, Any], at_work: Callable[..., Future[Any]]
 ) -> None:
     driver.plan("p", asked)
@@ -90,13 +90,13 @@ def test_a_layer_that_is_still_unpacked_keeps_its_lease(
     fetching.result(timeout=30)
 
 
-def test_linking_keeps_its_lease_while_it_unpacks_and_ends_with_its_pull(
+def test_linking_renews_its_lease_while_it_unpacks_and_ends_when_its_pull_is_cancelled(
     driver: Driver,
     unverified: str,
     at_work: Callable[..., Future[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Shorter than the lease: renewed for its signs of life alone.
+    # Shorter than the lease, so that only reported activity renews it.
     monkeypatch.setattr(keeping, "_LONGEST_STEP_SECONDS", 0.9)
     linking = at_work(driver.link, unverified)
     expiry = "SELECT expires_at FROM step_leases"
@@ -110,7 +110,7 @@ def test_linking_keeps_its_lease_while_it_unpacks_and_ends_with_its_pull(
     assert driver.sql("SELECT count(*) FROM step_leases") == [(0,)]
 
 
-def test_a_worker_that_shuts_down_leaves_the_unpacking_to_another(
+def test_a_worker_that_shuts_down_leaves_the_unpacking_to_another_worker(
     driver: Driver,
     unverified: str,
     at_work: Callable[..., Future[Any]],

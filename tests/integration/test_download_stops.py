@@ -1,4 +1,4 @@
-"""A download that waits for a silent registry is stopped from another thread, at once."""
+"""A stop from another thread ends a download at once, even while the registry is silent."""
 
 import os
 import shutil
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.integration
 BLOB = os.urandom(300_000)
 DIGEST = Digest.of(BLOB)
 SIZE = len(BLOB)
-CANCELLED = PullCancelled("Somebody cancelled the pull.")
-# Far longer than any test waits: whatever ends here was ended.
+CANCELLED = PullCancelled("The pull was cancelled.")
+# Far longer than any test waits: the stall timeout ends nothing here.
 SILENCE_SECONDS = 600
 
 
@@ -107,7 +107,7 @@ def read_into(received: bytearray, body: BlobBody) -> None:
 
 
 @pytest.mark.usefixtures("framing")
-def test_abort_ends_a_read_that_waits_after_all_that_came(
+def test_abort_ends_a_blocked_read_after_all_received_bytes(
     client: RegistryClient, registry: FakeRegistry, pool: ThreadPoolExecutor
 ) -> None:
     registry.fail(Stall(after_bytes=70_000))
@@ -142,12 +142,12 @@ def test_abort_ends_a_wait_for_bandwidth(
         body.abort()
         assert isinstance(reading.exception(timeout=10), BlobTruncated)
     client.close()
-    # A byte a second.
+    # At one byte per second.
     assert waits == [len(received)]
     assert received == BLOB[: len(received)]
 
 
-def test_an_aborted_body_gives_its_connection_up(
+def test_the_connection_of_an_aborted_body_is_not_reused(
     client: RegistryClient, registry: FakeRegistry, pool: ThreadPoolExecutor
 ) -> None:
     registry.fail(Stall(after_bytes=70_000, times=1))
@@ -163,7 +163,7 @@ def test_an_aborted_body_gives_its_connection_up(
 
 
 @pytest.mark.usefixtures("framing")
-def test_a_body_that_was_aborted_before_it_is_read_brings_nothing(
+def test_a_body_that_was_aborted_before_it_is_read_has_no_bytes(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     with open_blob(client, registry) as body:
@@ -173,14 +173,14 @@ def test_a_body_that_was_aborted_before_it_is_read_brings_nothing(
             next(body.blocks())
 
 
-def test_abort_after_the_end_leaves_the_kept_connection_alone(
+def test_abort_after_the_end_does_not_affect_the_reused_connection(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:
     with open_blob(client, registry) as whole:
         assert b"".join(whole.blocks()) == BLOB
-        with open_blob(client, registry) as next_one:
+        with open_blob(client, registry) as next_body:
             whole.abort()
-            assert b"".join(next_one.blocks()) == BLOB
+            assert b"".join(next_body.blocks()) == BLOB
         whole.abort()
     whole.abort()
     assert len({request.port for request in registry.asked("/blobs/")}) == 1
@@ -188,7 +188,7 @@ def test_abort_after_the_end_leaves_the_kept_connection_alone(
 
 @contextmanager
 def server_without_framing(raw: bytes) -> Iterator[str]:
-    """Answers one request with a body that only the end of the connection ends, and is silent."""
+    """Answers one request with a body without a length, then keeps the connection open."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         done = threading.Event()
 
@@ -208,7 +208,7 @@ def server_without_framing(raw: bytes) -> Iterator[str]:
             thread.join()
 
 
-def test_abort_of_a_body_without_framing_is_not_taken_for_its_end(
+def test_an_aborted_body_without_a_length_is_not_taken_for_complete(
     tmp_path: Path, pool: ThreadPoolExecutor
 ) -> None:
     with server_without_framing(BLOB[:1000]) as host:
@@ -233,7 +233,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[[str], Ingest]]:
 
 
 @pytest.mark.usefixtures("framing")
-def test_a_stopped_download_ends_with_the_reason_and_keeps_its_bytes(
+def test_a_stopped_download_raises_the_reason_and_keeps_its_bytes(
     client: RegistryClient,
     registry: FakeRegistry,
     begin: Callable[[str], Ingest],
@@ -250,7 +250,7 @@ def test_a_stopped_download_ends_with_the_reason_and_keeps_its_bytes(
     assert len(registry.asked("/blobs/")) == 1
     ingest.release()
 
-    heir = begin("2")
-    assert heir.offset == 70_000
-    download(source(client, registry), heir, Progress())
+    new_owner = begin("2")
+    assert new_owner.offset == 70_000
+    download(source(client, registry), new_owner, Progress())
     assert registry.asked("/blobs/")[-1].range == f"bytes=70000-{SIZE - 1}"

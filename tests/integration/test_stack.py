@@ -1,4 +1,4 @@
-"""The embedded stack: shared by its users, stopped by the last, whatever kills whom."""
+"""The embedded stack: shared by its users, stopped after the last, whichever process is killed."""
 
 import os
 import signal
@@ -63,17 +63,17 @@ def test_users_share_one_stack_and_the_last_one_out_stops_it(stack: Stack) -> No
     with psycopg.connect(given["database"]) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     second.leave()
-    # The supervisor has let go of its lock and only has to exit itself.
+    # The supervisor has released its lock, but may need a moment to exit.
     wait_until(stack.is_gone)
 
 
-def test_what_was_written_is_there_when_the_stack_starts_again(stack: Stack) -> None:
+def test_data_is_kept_when_the_stack_starts_again(stack: Stack) -> None:
     first = stack.user()
     write(first.joined(), "kept")
     first.leave()
     second = stack.user()
     assert written(second.joined()) == "kept"
-    # The second time nobody shuts anything down in good order.
+    # The second time everything is killed instead of shut down.
     wait_until(lambda: stack.processes(WORKER))
     stack.kill()
     second.kill()
@@ -96,7 +96,7 @@ def test_after_a_killed_supervisor_the_next_user_starts_a_new_stack_at_once(stac
     assert written(stack.user().joined()) == "kept"
 
 
-def test_a_new_stack_waits_until_nothing_of_a_killed_supervisors_writes_any_more(
+def test_a_new_stack_waits_until_the_servers_of_a_killed_supervisor_have_ended(
     stack: Stack,
 ) -> None:
     write(stack.user().joined(), "kept")
@@ -110,26 +110,26 @@ def test_a_new_stack_waits_until_nothing_of_a_killed_supervisors_writes_any_more
     assert written(second.joined()) == "kept"
 
 
-def test_a_supervisor_that_waits_for_the_last_user_opens_nothing_meanwhile(stack: Stack) -> None:
+def test_a_supervisor_that_waits_for_the_last_user_leaks_no_descriptors(stack: Stack) -> None:
     stack.user().joined()
-    # A child that it has just forked looks like it for a moment.
+    # A child that it has just forked has the same command line for a moment.
     seen: list[list[int]] = []
     wait_until(lambda: seen.append(stack.processes(SUPERVISOR)) or len(seen[-1]) == 1)
     (supervisor,) = seen[-1]
     descriptors = Path(f"/proc/{supervisor}/fd")
     before = len(list(descriptors.iterdir()))
-    asked = polls(supervisor)
-    wait_until(lambda: polls(supervisor) >= asked + 20)
+    before_polls = polls(supervisor)
+    wait_until(lambda: polls(supervisor) >= before_polls + 20)
     assert len(list(descriptors.iterdir())) <= before
 
 
-def test_users_who_start_at_once_have_one_supervisor_between_them(stack: Stack) -> None:
+def test_users_that_start_at_the_same_time_share_one_supervisor(stack: Stack) -> None:
     users = [stack.user() for _ in range(3)]
     assert len({user.joined()["database"] for user in users}) == 1
     wait_until(lambda: len(stack.processes(SUPERVISOR)) == 1)
 
 
-def test_killing_its_only_user_stops_it(stack: Stack) -> None:
+def test_killing_its_only_user_stops_the_stack(stack: Stack) -> None:
     user = stack.user()
     user.joined()
     user.kill()
@@ -139,19 +139,19 @@ def test_killing_its_only_user_stops_it(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("title", "log"), [(POSTGRES, "postgres.log"), (REDIS, "redis.log")], ids=["postgres", "redis"]
 )
-def test_a_server_that_dies_ends_the_stack_and_its_users_with_the_log_to_read(
+def test_a_server_that_dies_ends_the_stack_with_an_error_that_names_its_log(
     stack: Stack, title: Sequence[str], log: str
 ) -> None:
     user = stack.user()
     user.joined()
     stack.kill(*title)
-    word = user.hear()
-    assert word["error"] == "CatalogUnavailable"
-    assert str(stack.home / "stack" / log) in word["message"]
+    report = user.hear()
+    assert report["error"] == "CatalogUnavailable"
+    assert str(stack.home / "stack" / log) in report["message"]
     wait_until(stack.is_gone, timeout=60)
 
 
-def test_who_comes_while_it_stops_waits_and_gets_a_new_one(stack: Stack) -> None:
+def test_a_user_that_starts_while_the_stack_stops_gets_a_new_stack(stack: Stack) -> None:
     first = stack.user()
     first.joined()
     (server,) = stack.processes(*REDIS)
@@ -165,7 +165,7 @@ def test_who_comes_while_it_stops_waits_and_gets_a_new_one(stack: Stack) -> None
     assert first.process.wait(timeout=20) == 0
 
 
-def test_no_password_stands_in_a_command_line_or_in_a_file_of_others(stack: Stack) -> None:
+def test_no_password_is_in_a_command_line_or_in_a_file_that_others_can_read(stack: Stack) -> None:
     given = stack.user().joined()
     wait_until(lambda: stack.processes(WORKER))
     secrets = [url.split("@")[0].rpartition(":")[2] for url in (given["database"], given["broker"])]
@@ -179,6 +179,6 @@ def test_no_password_stands_in_a_command_line_or_in_a_file_of_others(stack: Stac
 
 
 def polls(pid: int) -> int:
-    """How often a process has gone to sleep."""
+    """How often a process has gone to sleep, which the supervisor does once per poll."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])

@@ -1,4 +1,4 @@
-"""Whose processes the embedded stack's are: PostgreSQL refuses root."""
+"""Under which account the embedded stack runs: PostgreSQL refuses root."""
 
 import os
 import pwd
@@ -30,8 +30,8 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused by PostgreSQL")
-def test_root_without_user_namespaces_runs_postgresql_as_nobody(
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL refuses only root")
+def test_root_without_user_namespaces_runs_postgresql_under_an_unprivileged_account(
     monkeypatch: pytest.MonkeyPatch, passable: Path
 ) -> None:
     monkeypatch.setenv(WORLD_VARIABLE, "system")
@@ -46,13 +46,13 @@ def test_root_without_user_namespaces_runs_postgresql_as_nobody(
         assert os.stat(f"/proc/{server}").st_uid == pwd.getpwnam("nobody").pw_uid
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_another_user_than_root_has_a_stack_too(passable: Path, world: str) -> None:
-    nobody = pwd.getpwnam("nobody")
-    python = runnable_by(nobody)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_other_than_root_can_run_a_stack(passable: Path, world: str) -> None:
+    account = pwd.getpwnam("nobody")
+    python = runnable_by(account)
     (passable / "home").mkdir()
-    os.chown(passable / "home", nobody.pw_uid, nobody.pw_gid)
-    options = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    os.chown(passable / "home", account.pw_uid, account.pw_gid)
+    options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     modules = os.pathsep.join(path for path in sys.path if path)
     with stack_below(
         passable / "home", python=python, options=options, variables={"PYTHONPATH": modules}
@@ -61,7 +61,7 @@ def test_another_user_than_root_has_a_stack_too(passable: Path, world: str) -> N
 
 
 def runnable_by(user: pwd.struct_passwd) -> str:
-    """A Python that `user` may run and that runs towline, or the test is skipped."""
+    """A Python that `user` may run and that can import towline. Skips the test if there is none."""
     modules = os.pathsep.join(path for path in sys.path if path)
     system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin")
     for python in filter(None, (sys.executable, system)):
@@ -78,4 +78,4 @@ def runnable_by(user: pwd.struct_passwd) -> str:
         except (OSError, subprocess.CalledProcessError):
             continue
         return python
-    pytest.skip(f"no Python here that {user.pw_name} may run and that runs towline")
+    pytest.skip(f"there is no Python that {user.pw_name} may run and that can import towline")

@@ -1,4 +1,4 @@
-"""The two servers of the embedded stack, without the stack around them."""
+"""The two servers of the embedded stack, without its supervisor."""
 
 import os
 import socket
@@ -47,7 +47,7 @@ def redis(home: Path) -> RedisServer:
 
 
 @pytest.mark.parametrize("make", [postgres, redis])
-def test_a_port_that_somebody_takes_meanwhile_is_exchanged_for_another(
+def test_a_server_whose_port_was_taken_starts_on_another_port(
     make: type[PostgresServer | RedisServer], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = servers.free_port
@@ -61,15 +61,18 @@ def test_a_port_that_somebody_takes_meanwhile_is_exchanged_for_another(
             assert f":{taken}/" not in server.url
 
 
-@pytest.mark.parametrize("stale", ["of-a-stranger", "of-nobody", "empty"])
-def test_the_pid_file_of_a_killed_postgresql_does_not_keep_the_next_from_starting(
+@pytest.mark.parametrize("stale", ["of-another-process", "of-no-process", "empty"])
+def test_the_pid_file_of_a_killed_postgresql_does_not_prevent_the_next_start(
     stale: str, home: Path
 ) -> None:
     with started(postgres(home)):
         pass
     (data,) = home.glob("postgres-*/")
-    # The number of a killed server is soon another process's, in a new container at once.
-    text = {"of-a-stranger": f"{os.getpid()}\n{data}\n", "of-nobody": f"4194304\n{data}\n"}
+    # The process id of a killed server is soon reused, in a new container at once.
+    text = {
+        "of-another-process": f"{os.getpid()}\n{data}\n",
+        "of-no-process": f"4194304\n{data}\n",
+    }
     (data / "postmaster.pid").write_text(text.get(stale, ""))
     server = postgres(home)
     with started(server):
@@ -79,7 +82,7 @@ def test_the_pid_file_of_a_killed_postgresql_does_not_keep_the_next_from_startin
 @pytest.mark.parametrize(
     ("make", "password"), [(postgres, "postgres.password"), (redis, "redis.password")]
 )
-def test_an_empty_password_that_a_full_disk_left_does_not_keep_a_server_from_starting(
+def test_an_empty_password_file_does_not_prevent_a_server_from_starting(
     make: type[PostgresServer | RedisServer], password: str, home: Path
 ) -> None:
     (home / password).touch(mode=0o600)
@@ -88,20 +91,20 @@ def test_an_empty_password_that_a_full_disk_left_does_not_keep_a_server_from_sta
         assert server.answers()
 
 
-def test_a_data_directory_in_use_is_refused_with_the_log_to_read(home: Path) -> None:
+def test_the_error_for_a_data_directory_in_use_names_the_log(home: Path) -> None:
     refused = pytest.raises(CatalogUnavailable, match=r"postgres\.log")
     with started(postgres(home)), refused, started(postgres(home)):
-        pytest.fail("Two servers wrote to one directory.")
+        pytest.fail("Two servers use the same directory.")
 
 
-def test_a_directory_that_cannot_hold_a_queue_is_refused_with_the_log_to_read(home: Path) -> None:
+def test_the_error_for_an_unusable_append_only_directory_names_the_log(home: Path) -> None:
     (home / "redis").mkdir()
     (home / "redis" / "appendonlydir").write_text("not a directory")
     with pytest.raises(CatalogUnavailable, match=r"redis\.log"), started(redis(home)):
-        pytest.fail("It started.")
+        pytest.fail("The server started.")
 
 
-def test_a_wrapper_without_initdb_beside_it_is_no_postgresql(
+def test_a_postgres_wrapper_without_initdb_next_to_it_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapper = tmp_path / "postgres"
@@ -111,7 +114,7 @@ def test_a_wrapper_without_initdb_beside_it_is_no_postgresql(
     assert find_postgres().postgres.parent != tmp_path
 
 
-def test_without_servers_the_sentence_says_what_to_install(
+def test_the_error_for_a_missing_server_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(WORLD_VARIABLE, "system")

@@ -44,8 +44,8 @@ def up(stack: Stack) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def told(up: "subprocess.Popen[str]") -> str:
-    """What it prints until it is up."""
+def output_until_up(up: "subprocess.Popen[str]") -> str:
+    """What `towline up` prints until it is up."""
     assert up.stdout is not None
     lines = []
     for line in up.stdout:
@@ -56,7 +56,7 @@ def told(up: "subprocess.Popen[str]") -> str:
 
 
 def answer(url: str, user: str = "", password: str = "") -> int:
-    """The status of a GET, 0 while nobody listens."""
+    """The status of a GET; 0 while no server listens."""
     passwords = HTTPPasswordMgrWithDefaultRealm()
     passwords.add_password(None, url, user, password)
     opener = build_opener(*([HTTPBasicAuthHandler(passwords)] if user else []))
@@ -71,10 +71,10 @@ def answer(url: str, user: str = "", password: str = "") -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_shows_flower_behind_a_password_and_ends_with_a_signal(
+def test_up_serves_flower_behind_a_password_and_ends_on_a_signal(
     up: "subprocess.Popen[str]", stack: Stack, number: signal.Signals
 ) -> None:
-    found = re.search(r"(http://\S+) \(user (\S+), password (\S+)\)", told(up))
+    found = re.search(r"(http://\S+) \(user (\S+), password (\S+)\)", output_until_up(up))
     assert found is not None
     url, user, password = found.groups()
     wait_until(lambda: answer(url) == 401, timeout=30)
@@ -85,10 +85,8 @@ def test_up_shows_flower_behind_a_password_and_ends_with_a_signal(
     wait_until(stack.is_gone)
 
 
-def test_a_second_up_is_told_that_one_runs_already(
-    up: "subprocess.Popen[str]", stack: Stack
-) -> None:
-    told(up)
+def test_a_second_up_is_refused(up: "subprocess.Popen[str]", stack: Stack) -> None:
+    output_until_up(up)
     second = subprocess.run(
         [*COMMAND, "up"], env=stack.environment, capture_output=True, text=True, check=False
     )
@@ -97,8 +95,10 @@ def test_a_second_up_is_told_that_one_runs_already(
     up.terminate()
 
 
-def test_up_ends_with_3_when_the_stack_dies(up: "subprocess.Popen[str]", stack: Stack) -> None:
-    told(up)
+def test_up_exits_with_status_3_when_the_stack_dies(
+    up: "subprocess.Popen[str]", stack: Stack
+) -> None:
+    output_until_up(up)
     stack.kill(*REDIS)
     output, _ = up.communicate(timeout=30)
     assert up.returncode == 3
@@ -106,7 +106,7 @@ def test_up_ends_with_3_when_the_stack_dies(up: "subprocess.Popen[str]", stack: 
     wait_until(stack.is_gone)
 
 
-def test_flower_goes_with_a_killed_up(up: "subprocess.Popen[str]", stack: Stack) -> None:
-    told(up)
+def test_flower_ends_when_up_is_killed(up: "subprocess.Popen[str]", stack: Stack) -> None:
+    output_until_up(up)
     os.kill(up.pid, signal.SIGKILL)
     wait_until(stack.is_gone, timeout=30)

@@ -1,4 +1,4 @@
-"""Several connections for one blob: how many, for which bytes, of whom."""
+"""Several connections for one blob: how many, for which bytes, to which hosts."""
 
 import os
 from dataclasses import replace
@@ -21,12 +21,12 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.integration
 
 BLOB = os.urandom(5 * MIB + 17)
-# Of each connection, in pieces small enough that every moment brings some.
+# For each connection, in pieces small enough that bytes arrive all the time.
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
 
 
 @pytest.mark.parametrize("connections", [4, 8])
-def test_slow_connections_become_as_many_as_may_be_and_share_the_blob(
+def test_slow_connections_reach_the_maximum_number_and_share_the_blob(
     registry: FakeRegistry, volume_path: Path, connections: int
 ) -> None:
     registry.fail(SLOWLY)
@@ -39,7 +39,7 @@ def test_slow_connections_become_as_many_as_may_be_and_share_the_blob(
         assert progress.fetched == progress.offset == len(BLOB)
 
 
-def test_connections_that_take_long_to_their_first_byte_become_more_too(
+def test_connections_with_a_late_first_byte_reach_the_maximum_number_too(
     registry: FakeRegistry, volume_path: Path
 ) -> None:
     registry.fail(FarAway(seconds=0.25), Throttle(bytes_per_second=2 * MIB, piece_bytes=8 * KIB))
@@ -49,7 +49,7 @@ def test_connections_that_take_long_to_their_first_byte_become_more_too(
         assert len(given.ports) == 4
 
 
-def test_one_connection_that_may_be_is_one_plain_request(
+def test_a_limit_of_one_connection_means_one_plain_request(
     registry: FakeRegistry, volume_path: Path
 ) -> None:
     with downloads(BLOB, registry, volume_path) as given:
@@ -58,7 +58,7 @@ def test_one_connection_that_may_be_is_one_plain_request(
         assert [request.range for request in given.asked] == [None]
 
 
-def test_a_blob_of_one_chunk_is_one_plain_request(
+def test_a_blob_of_one_chunk_takes_one_plain_request(
     registry: FakeRegistry, volume_path: Path
 ) -> None:
     with downloads(BLOB, registry, volume_path, chunk_bytes=len(BLOB)) as given:
@@ -67,7 +67,7 @@ def test_a_blob_of_one_chunk_is_one_plain_request(
         assert [request.range for request in given.asked] == [None]
 
 
-def test_a_middling_blob_is_shared_and_no_byte_comes_twice(
+def test_a_blob_of_10_mib_is_shared_and_no_byte_is_sent_twice(
     registry: FakeRegistry, volume_path: Path
 ) -> None:
     registry.fail(Throttle(bytes_per_second=4 * MIB, piece_bytes=64 * KIB))
@@ -90,15 +90,15 @@ def test_a_middling_blob_is_shared_and_no_byte_comes_twice(
     ],
     ids=["200", "400", "416", "another range"],
 )
-def test_a_host_that_does_no_ranges_after_all_serves_the_rest_alone_and_is_remembered(
+def test_a_host_that_stops_serving_ranges_gets_plain_requests_from_then_on(
     registry: FakeRegistry, volume_path: Path, fault: Fault
 ) -> None:
-    # Slow for as long as several connections are wanted.
+    # Slow at first, so that several connections are opened.
     registry.fail(replace(SLOWLY, times=14), fault)
     with downloads(BLOB, registry, volume_path) as given:
         given.run(4)
         assert given.stored() == BLOB
-        # One that brought all that was missing.
+        # One response sent the whole blob.
         wait_until(lambda: len(BLOB) in {request.sent for request in given.asked})
 
         given.blob = BLOB[::-1]
@@ -109,7 +109,7 @@ def test_a_host_that_does_no_ranges_after_all_serves_the_rest_alone_and_is_remem
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_host_that_takes_few_at_once_gets_few(
+def test_a_host_that_accepts_few_connections_gets_few(
     registry: FakeRegistry, volume_path: Path, status: int
 ) -> None:
     registry.fail(SLOWLY)
@@ -121,5 +121,5 @@ def test_a_host_that_takes_few_at_once_gets_few(
         served = [request for request in given.asked if request.status == 206]
         assert joined([range_of(request) for request in served]) == [(0, len(BLOB))]
         assert len({request.port for request in served}) >= 2
-        # Who was refused once is not sent again and again.
+        # Refused connections are not tried again and again.
         assert door.refused <= 8

@@ -1,4 +1,4 @@
-"""Several connections for one blob, and a volume that has no room for it."""
+"""Several connections for one blob, and a volume that becomes full."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 BLOB = os.urandom(4 * MIB + 17)
 CONNECTIONS = 4
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
-# Far longer than any test waits: whatever ends here was ended.
+# Far longer than any test waits: the stall timeout ends nothing here.
 SILENCE_SECONDS = 600
 
 
@@ -31,7 +31,7 @@ def given(registry: FakeRegistry, volume_path: Path) -> Iterator[Downloads]:
 
 
 class Disk:
-    """`os.pwrite` on a disk that has no room for blocks of the blob once it is `full`."""
+    """`os.pwrite` on a disk that has no room for blocks of the blob while `full` is set."""
 
     def __init__(self) -> None:
         self.full = False
@@ -39,7 +39,7 @@ class Disk:
         self._pwrite = os.pwrite
 
     def __call__(self, descriptor: int, block: Any, first: int) -> int:
-        # A record of the journal still finds its place.
+        # A record of the journal still fits.
         if self.full and len(block) > 100:
             self.refused += 1
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -53,7 +53,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return disk
 
 
-def test_a_volume_that_is_full_ends_all_connections_and_keeps_the_bytes(
+def test_a_full_volume_ends_all_connections_and_keeps_the_bytes(
     given: Downloads, registry: FakeRegistry, disk: Disk
 ) -> None:
     registry.fail(SLOWLY)
@@ -68,13 +68,13 @@ def test_a_volume_that_is_full_ends_all_connections_and_keeps_the_bytes(
     assert kept == ingest.offset > 0
     disk.full = False
     ingest.release()
-    heir = given.begin("2")
-    assert heir.offset == kept
-    given.run(CONNECTIONS, heir)
+    new_owner = given.begin("2")
+    assert new_owner.offset == kept
+    given.run(CONNECTIONS, new_owner)
     assert given.stored() == BLOB
 
 
-def test_a_failure_does_not_wait_for_connections_that_have_no_answer(
+def test_a_failure_does_not_wait_for_connections_without_a_response(
     given: Downloads, registry: FakeRegistry, disk: Disk
 ) -> None:
     mute = Stall(mute=True, times=2, when=lambda _request: len(given.ports) >= CONNECTIONS)

@@ -1,4 +1,4 @@
-"""Whole pulls of a layer that comes over several connections."""
+"""Whole pulls of a layer that is fetched over several connections."""
 
 import os
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ def test_a_mirror_with_wrong_bytes_is_replaced_by_the_registry(
     volume_path: Path,
     tmp_path: Path,
 ) -> None:
-    for one in (registry, mirror):
-        one.put_image("team/app", "1", [BLOB])
-        one.fail(SLOWLY)
+    for host in (registry, mirror):
+        host.put_image("team/app", "1", [BLOB])
+        host.fail(SLOWLY)
     mirror.fail(Corrupt(when=every_nth_request(5)))
     file = tmp_path / "registries.toml"
     file.write_text(f'[[registries."{registry.host}".mirrors]]\nurl = "http://{mirror.host}"\n')
@@ -49,8 +49,8 @@ def test_a_mirror_with_wrong_bytes_is_replaced_by_the_registry(
         assert receipt["bytes_fetched"] == 2 * len(BLOB)
         assert driver.delays == []
         digest = next(digest for digest, raw in driver.blobs().items() if raw == BLOB)
-    for one in (registry, mirror):
-        asked = one.asked(digest)
+    for host in (registry, mirror):
+        asked = host.asked(digest)
         assert joined([range_of(request) for request in asked]) == [(0, len(BLOB))]
         assert len({request.port for request in asked}) > 1
 
@@ -63,7 +63,7 @@ def test_a_mirror_with_wrong_bytes_is_replaced_by_the_registry(
     ],
     ids=["cut", "wrong bytes"],
 )
-def test_a_pull_ends_well_whatever_broke_on_the_way(
+def test_a_pull_completes_after_broken_connections_or_wrong_bytes(
     registry: FakeRegistry, migrated_url: str, volume_path: Path, fault: Fault
 ) -> None:
     registry.put_image("team/app", "1", [BLOB])
@@ -73,13 +73,13 @@ def test_a_pull_ends_well_whatever_broke_on_the_way(
     ) as driver:
         receipt = driver.pull(f"{registry.host}/team/app:1")
         assert BLOB in driver.blobs().values()
-        # A break costs nothing; wrong bytes cost one try and the whole.
-        tries = 2 if isinstance(fault, Corrupt) else 1
-        assert receipt["bytes_fetched"] == tries * len(BLOB)
-        assert len(driver.delays) == tries - 1
+        # A broken connection costs no bytes. Wrong bytes cost an attempt and the whole blob.
+        attempts = 2 if isinstance(fault, Corrupt) else 1
+        assert receipt["bytes_fetched"] == attempts * len(BLOB)
+        assert len(driver.delays) == attempts - 1
 
 
-def test_a_pull_from_a_host_that_takes_few_at_once_counts_no_failure(
+def test_a_pull_from_a_host_that_accepts_few_connections_counts_no_failure(
     registry: FakeRegistry, migrated_url: str, volume_path: Path
 ) -> None:
     registry.put_image("team/app", "1", [BLOB])

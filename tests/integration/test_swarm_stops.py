@@ -1,4 +1,4 @@
-"""Several connections for one blob, told to stop, released or killed."""
+"""Several connections for one blob that are stopped, released or killed."""
 
 import os
 import time
@@ -29,8 +29,8 @@ BLOB = os.urandom(4 * MIB + 17)
 CHUNK_BYTES = 64 * KIB
 CONNECTIONS = 4
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
-CANCELLED = PullCancelled("Somebody cancelled the pull.")
-# Far longer than any test waits: whatever ends here was ended.
+CANCELLED = PullCancelled("The pull was cancelled.")
+# Far longer than any test waits: the stall timeout ends nothing here.
 SILENCE_SECONDS = 600
 
 
@@ -43,7 +43,7 @@ def given(registry: FakeRegistry, volume_path: Path) -> Iterator[Downloads]:
 
 @pytest.fixture
 def silence(given: Downloads, registry: FakeRegistry) -> Iterator[Stall]:
-    """Once all connections are open, each next answer falls silent after some bytes."""
+    """Once all connections are open, every further response falls silent after some bytes."""
     stall = Stall(after_bytes=30_000, when=lambda _request: len(given.ports) >= CONNECTIONS)
     registry.fail(SLOWLY, stall)
     yield stall
@@ -70,7 +70,7 @@ def test_a_stop_ends_connections_that_wait_for_bytes_at_once(given: Downloads) -
     assert len(given.asked) == asked
 
 
-def test_a_stop_ends_connections_that_bring_bytes_at_once(
+def test_a_stop_ends_connections_that_receive_bytes_at_once(
     given: Downloads, registry: FakeRegistry
 ) -> None:
     registry.fail(SLOWLY)
@@ -83,7 +83,7 @@ def test_a_stop_ends_connections_that_bring_bytes_at_once(
     assert given.bytes_there(ingest) == ingest.offset < len(BLOB)
 
 
-def test_a_released_ingest_is_continued_in_place_with_what_is_missing(
+def test_only_the_missing_bytes_of_a_released_ingest_are_fetched_in_place(
     given: Downloads, registry: FakeRegistry, silence: Stall
 ) -> None:
     early, progress = given.begin("1"), Progress()
@@ -96,21 +96,21 @@ def test_a_released_ingest_is_continued_in_place_with_what_is_missing(
     registry.heal()
     registry.fail(SLOWLY)
 
-    heir = given.begin("2")
+    new_owner = given.begin("2")
 
-    gaps = heir.gaps()
-    assert heir.offset == early.offset
+    gaps = new_owner.gaps()
+    assert new_owner.offset == early.offset
     assert given.file("2").stat().st_ino == inode
     assert len(gaps) >= CONNECTIONS
-    given.run(CONNECTIONS, heir)
+    given.run(CONNECTIONS, new_owner)
     assert given.stored() == BLOB
     assert joined([range_of(request) for request in given.asked[asked:]]) == gaps
 
 
-def test_whoever_follows_a_killed_owner_fetches_what_was_missing_and_little_more(
+def test_the_successor_of_a_killed_owner_fetches_little_more_than_what_was_missing(
     given: Downloads, registry: FakeRegistry, silence: Stall
 ) -> None:
-    # A process that hangs in every thread: nothing is closed, nothing more is noted.
+    # A process in which every thread hangs: it closes nothing and records nothing more.
     zombie, hanging = given.begin("1"), Progress()
     downloading = given.start(CONNECTIONS, zombie, hanging)
     wait_until(lambda: all_are_silent(given))
@@ -119,11 +119,11 @@ def test_whoever_follows_a_killed_owner_fetches_what_was_missing_and_little_more
     registry.heal()
     registry.fail(SLOWLY)
 
-    heir = given.begin("2")
+    new_owner = given.begin("2")
 
-    gaps = heir.gaps()
-    assert zombie.offset - heir.offset <= CONNECTIONS * CHUNK_BYTES
-    progress = given.run(CONNECTIONS, heir)
+    gaps = new_owner.gaps()
+    assert zombie.offset - new_owner.offset <= CONNECTIONS * CHUNK_BYTES
+    progress = given.run(CONNECTIONS, new_owner)
     assert given.stored() == BLOB
     assert joined([range_of(request) for request in given.asked[asked:]]) == gaps
     assert progress.fetched == sum(end - first for first, end in gaps)
@@ -132,7 +132,7 @@ def test_whoever_follows_a_killed_owner_fetches_what_was_missing_and_little_more
     assert given.stored() == BLOB
 
 
-def test_connections_that_wait_for_their_answers_show_that_this_has_an_end(
+def test_no_activity_is_expected_while_connections_wait_for_their_responses(
     given: Downloads, registry: FakeRegistry
 ) -> None:
     mute = Stall(mute=True, when=after_requests(0))

@@ -1,4 +1,4 @@
-"""Several connections for one blob, and what goes wrong with some of them."""
+"""Several connections for one blob, some of which fail."""
 
 import os
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def given(registry: FakeRegistry, volume_path: Path) -> Iterator[Downloads]:
         yield given
 
 
-def test_a_connection_that_stalls_is_replaced_and_nothing_comes_twice(
+def test_a_stalled_connection_is_replaced_and_no_byte_is_sent_twice(
     given: Downloads, registry: FakeRegistry
 ) -> None:
     stall = Stall(after_bytes=20_000, times=1, when=after_requests(8))
@@ -47,7 +47,7 @@ def test_a_connection_that_stalls_is_replaced_and_nothing_comes_twice(
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["cut", "RST"])
-def test_connections_that_break_are_continued_from_their_byte(
+def test_broken_connections_are_continued_from_the_byte_they_reached(
     given: Downloads, registry: FakeRegistry, reset: bool
 ) -> None:
     registry.fail(SLOWLY, Cut(after_bytes=20_000, reset=reset, when=every_nth_request(3)))
@@ -57,7 +57,7 @@ def test_connections_that_break_are_continued_from_their_byte(
     assert progress.fetched == len(BLOB)
 
 
-def test_connections_that_break_before_their_first_byte_leave_the_others(
+def test_connections_that_break_before_their_first_byte_do_not_fail_the_others(
     given: Downloads, registry: FakeRegistry
 ) -> None:
     registry.fail(SLOWLY, Cut(after_bytes=0, when=every_nth_connection(3)))
@@ -66,7 +66,7 @@ def test_connections_that_break_before_their_first_byte_leave_the_others(
     assert progress.fetched == len(BLOB)
 
 
-def test_a_slow_front_end_is_given_up_and_its_range_continued_from_its_byte(
+def test_a_slow_front_end_is_given_up_and_its_range_is_continued(
     registry: FakeRegistry, volume_path: Path
 ) -> None:
     is_slow = every_nth_connection(4)
@@ -79,27 +79,28 @@ def test_a_slow_front_end_is_given_up_and_its_range_continued_from_its_byte(
         return True
 
     usual = Throttle(
-        bytes_per_second=2 * MIB, piece_bytes=8 * KIB, when=lambda one: not remember(one)
+        bytes_per_second=2 * MIB, piece_bytes=8 * KIB, when=lambda request: not remember(request)
     )
-    # By itself it would take minutes for its range.
+    # The slow connection would take minutes for its range.
     registry.fail(
-        usual, Throttle(bytes_per_second=4 * KIB, piece_bytes=KIB, when=lambda one: one in slow)
+        usual,
+        Throttle(bytes_per_second=4 * KIB, piece_bytes=KIB, when=lambda request: request in slow),
     )
     blob = BLOB * 3
     with downloads(blob, registry, volume_path, 512 * KIB) as given:
         progress = given.run(4)
         assert given.stored() == blob
         assert slow
-        # What was on its way when it was given up, and nothing else, came in vain or twice.
+        # No byte was fetched twice.
         assert progress.fetched == len(blob)
-        firsts = {range_of(request)[0]: range_of(request)[1] for request in given.asked}
+        ends = {range_of(request)[0]: range_of(request)[1] for request in given.asked}
         for request in slow:
             first, end = range_of(request)
-            went_on = [one for one in firsts if first <= one <= first + request.sent]
-            assert any(firsts[one] <= end for one in went_on)
+            continued = [at for at in ends if first <= at <= first + request.sent]
+            assert any(ends[at] <= end for at in continued)
 
 
-def test_wrong_bytes_in_one_range_are_found_and_all_is_fetched_again(
+def test_after_wrong_bytes_in_one_range_the_whole_blob_is_fetched_again(
     given: Downloads, registry: FakeRegistry
 ) -> None:
     registry.fail(SLOWLY, Corrupt(times=1, when=after_requests(8)))
@@ -114,7 +115,7 @@ def test_wrong_bytes_in_one_range_are_found_and_all_is_fetched_again(
     assert joined([range_of(request) for request in given.asked[before:]]) == [(0, len(BLOB))]
 
 
-def test_inherited_bytes_that_are_wrong_are_fetched_again_at_once(
+def test_after_wrong_inherited_bytes_the_blob_is_fetched_again_at_once(
     given: Downloads, registry: FakeRegistry
 ) -> None:
     early = given.begin("1")
@@ -127,7 +128,7 @@ def test_inherited_bytes_that_are_wrong_are_fetched_again_at_once(
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_signature_that_expires_on_the_way_is_asked_for_anew(
+def test_a_new_signed_url_is_requested_when_it_expires_during_the_download(
     given: Downloads, registry: FakeRegistry, storage: FakeRegistry, status: int
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True)
@@ -138,13 +139,13 @@ def test_a_signature_that_expires_on_the_way_is_asked_for_anew(
     def signatures() -> int:
         return sum(request.status == 307 for request in given.asked)
 
-    refused = Status(status=status, when=lambda one: served(one) and signatures() == 1)
+    refused = Status(status=status, when=lambda request: served(request) and signatures() == 1)
     storage.fail(SLOWLY, refused)
     given.run(4)
     assert given.stored() == BLOB
     at_target = storage.asked("/blobs/")
     assert all("authorization" not in request.headers for request in at_target)
-    # Each connection may have had the old one in its hands.
+    # Each connection may still have used the old URL.
     assert 2 <= signatures() <= 5
-    brought = [request for request in at_target if request.status == 206]
-    assert joined([range_of(request) for request in brought]) == [(0, len(BLOB))]
+    partial = [request for request in at_target if request.status == 206]
+    assert joined([range_of(request) for request in partial]) == [(0, len(BLOB))]

@@ -1,4 +1,4 @@
-"""glibc's allocator returns freed memory; other C libraries are left alone."""
+"""The allocator returns memory to the system; C libraries other than glibc are left alone."""
 
 import ctypes
 import os
@@ -16,8 +16,8 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
-def test_freed_blocks_between_used_ones_are_returned_to_the_system() -> None:
-    # Each block is too small for malloc to use mmap, and lies between two that are kept.
+def test_holes_between_kept_blocks_are_returned_to_the_system() -> None:
+    # Each block is too small for an mmap of its own. Every freed block lies between two kept ones.
     blocks = [os.urandom(100_000) for _ in range(1000)]
     kept = blocks[::2]
     allocator.give_back()
@@ -28,7 +28,9 @@ def test_freed_blocks_between_used_ones_are_returned_to_the_system() -> None:
     assert len(kept) == 500
 
 
-def test_a_c_library_without_these_functions_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_without_these_functions_is_not_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     allocator.use_one_arena()
     allocator.give_back()

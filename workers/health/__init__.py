@@ -1,17 +1,17 @@
-"""A node's own trouble never costs a pull: the node takes itself out, and comes back.
+"""Detects a sick node: one whose own trouble would fail pulls. Such a node stops taking work.
 
-probe.py       can this process do what a layer takes? one look decides, never the exception
-sickness.py    whether this node is sick: one memory for all processes of a worker
-recovery.py    how long a node must be well before it works again
-watch.py       a thread of the worker's main process: looks, and writes the node's row
-gate.py        stops and starts consuming, in the thread that consumes
+    probe           checks whether this process can do the work of a layer, here and now
+    sickness        the state "sick" or "well", shared by all processes of a worker
+    recovery        how long a node must be well before it takes work again
+    watch           a thread of the main process that probes and writes the node's row
+    gate            stops and resumes consuming, in the thread that consumes
 
-a step fails ──► probe ── well ──► a counted try, as anywhere
-                   └── sick ──► nothing is counted, the message is given back
-                                the gate closes ── well for a while ──► it opens
-                                   ▲                                      │
-                                   └── sick again at once: a longer while ┘
+    a step fails ──► probe ── well ──► the failure counts as an attempt, as anywhere
+                       └── sick ──► nothing is counted, the message is given back
+                                    the gate closes ── well for some seconds ──► it opens
+                                       ▲                                           │
+                                       └── sick again soon: wait twice as long ────┘
 
-A child of a prefork pool that told of trouble, and still has it while the main process is well,
-ends: the pool replaces it.
+A prefork child may be in trouble alone, while the main process finds the node well. A child that
+reported trouble and still has it at its next step ends itself, and the pool replaces it.
 """

@@ -1,6 +1,7 @@
-"""The gate: a sick node consumes nothing. It closes and opens in the thread that consumes.
+"""The gate: a sick node consumes no messages.
 
-Celery's control commands go on: the node still answers a ping, and says that it consumes nothing.
+Queues are cancelled and added in the thread that consumes, because Celery's consumer is not
+thread-safe. Control commands still work: a sick node answers a ping, and reports no active queues.
 """
 
 import logging
@@ -30,7 +31,7 @@ _ALIVE_OPTION = CeleryOption(
 
 
 class Watching(StartStopStep):
-    """Starts the watch over this node once the children are forked, and ends it."""
+    """A worker bootstep that starts the watch once the children are forked, and stops it."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -39,7 +40,7 @@ class Watching(StartStopStep):
         self._watch: Watch | None = None
 
     def start(self, parent: Any) -> None:
-        """See Celery."""
+        """Celery calls this after the pool has started."""
 
         def slots() -> int:
             return int(parent.pool.num_processes)
@@ -48,7 +49,7 @@ class Watching(StartStopStep):
         self._watch.start()
 
     def stop(self, parent: Any) -> None:
-        """See Celery. Harmless when done twice."""
+        """Celery calls this at the end, possibly twice."""
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.stop()
@@ -57,7 +58,10 @@ class Watching(StartStopStep):
 
 
 class Gate(StartStopStep):
-    """Closes when the node falls sick, opens when it is well; touches the file that says so."""
+    """A consumer bootstep: cancels the queues of a sick node, consumes them again when it is well.
+
+    `alive`: a file that is touched while the node is well.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -69,19 +73,19 @@ class Gate(StartStopStep):
         self._timer: Any = None
 
     def start(self, parent: Any) -> None:
-        """See Celery: also after each time that the connection was lost."""
+        """Celery calls this at the start, and again after each lost connection."""
         self.stop(parent)
         sickness.is_consuming = True
         self._timer = parent.timer.call_repeatedly(_TURN_SECONDS, self.turn, (parent,))
 
     def stop(self, parent: Any) -> None:
-        """See Celery."""
+        """Celery calls this at the end, and when the connection was lost."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
     def turn(self, consumer: Any) -> None:
-        """One look at how the node is."""
+        """Open or close according to the node's state. Runs once a second."""
         if sickness.reason is None:
             self._open(consumer)
             self._touch()
@@ -95,7 +99,7 @@ class Gate(StartStopStep):
             self._closed.append(queue.name)
 
     def _open(self, consumer: Any) -> None:
-        # In the old order: it is the order in which they are read.
+        # In the original order, because it is the order in which queues are read.
         while self._closed:
             consumer.add_task_queue(self._closed[0])
             self._closed.pop(0)
@@ -107,11 +111,15 @@ class Gate(StartStopStep):
         try:
             self._alive.touch()
         except OSError as error:
-            _log.warning("The file %s cannot be touched: %s", self._alive, error.strerror)
+            _log.warning(
+                "%s cannot be touched (%s): give --alive a file that the worker can write.",
+                self._alive,
+                error.strerror,
+            )
 
 
 def install(app: Celery) -> None:
-    """For the worker that this app becomes."""
+    """Add the watch, the gate and the option --alive to the app's workers."""
     app.steps["worker"].add(Watching)
     app.steps["consumer"].add(Gate)
     app.user_options["worker"].add(_ALIVE_OPTION)

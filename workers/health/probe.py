@@ -1,8 +1,8 @@
-"""The probe: can this process do what a layer takes, here and now?
+"""The probe: can this process do the work of a layer, here and now?
 
-An exception says where it was raised, not whose fault it was: a volume that is read-only here may
-be well elsewhere, and a try that met no thread may have met one a moment later. So whatever a step
-failed with, this decides.
+An exception does not say whether the node is to blame. A volume that is read-only here may work on
+other nodes, and a thread that could not be started may start a moment later. So after a failed step
+the probe decides, not the exception.
 """
 
 import errno
@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 from shared.errors import VolumeFull, VolumeUnavailable
 
-# What one layer takes, and some more.
+# What the work of one layer needs, with a margin.
 _THREADS = 12
 _DESCRIPTORS = 24
 _MEMORY_BYTES = 4 * 1024 * 1024
@@ -26,12 +26,12 @@ _NO_MEMORY = "This node has no memory left: give it more, or fewer slots."
 
 # A volume that does not answer for this long hangs.
 _LONGEST_SECONDS = 10.0
-# Several steps may fail at one moment.
-_HOLDS_SECONDS = 1.0
+# Several steps may fail at the same time. They share one answer for this long.
+_ANSWER_SECONDS = 1.0
 
 
 class Probe:
-    """Of one process, for all its threads. One look at a time; an answer holds for a second."""
+    """Probes for all threads of a process: one at a time, with an answer that is kept for 1 s."""
 
     def __init__(self, longest_seconds: float = _LONGEST_SECONDS) -> None:
         self._longest_seconds = longest_seconds
@@ -41,16 +41,19 @@ class Probe:
         self._looking: threading.Thread | None = None
 
     def trouble(self, look_at_volume: Callable[[], object]) -> str | None:
-        """Why this node cannot work, one sentence; None where it can. `look_at_volume` raises
-        VolumeUnavailable; a full volume is no fault of a node.
+        """One sentence that says why this node cannot work; None if it can.
+
+        `look_at_volume` raises VolumeUnavailable if the volume cannot be used from this node. A
+        full volume is not the node's trouble.
         """
         with self._lock:
-            if time.monotonic() - self._found_at > _HOLDS_SECONDS:
+            if time.monotonic() - self._found_at > _ANSWER_SECONDS:
                 self._found = own_trouble() or self._trouble_of_volume(look_at_volume)
                 self._found_at = time.monotonic()
             return self._found
 
     def _trouble_of_volume(self, look: Callable[[], object]) -> str | None:
+        """Look in a thread, because a look at a hanging volume never returns."""
         if self._looking is not None and self._looking.is_alive():
             return self._hangs()
         raised: list[Exception] = []
@@ -88,7 +91,7 @@ def _collect(look: Callable[[], object], raised: list[Exception]) -> None:
 
 
 def own_trouble() -> str | None:
-    """What this process lacks, whatever the volume is like."""
+    """One sentence that says what this process lacks, apart from the volume; None if nothing."""
     try:
         _start_threads()
         _open_descriptors()
@@ -109,8 +112,8 @@ def _trouble_of_system(error: OSError) -> str:
     if error.errno == errno.ENOMEM:
         return _NO_MEMORY
     return (
-        f"Nothing can be written to this node's temporary folder {tempfile.gettempdir()} "
-        f"({error.strerror}): free or repair its disk."
+        f"This node's temporary folder {tempfile.gettempdir()} cannot be written "
+        f"({error.strerror}): free space on its disk, or repair it."
     )
 
 
@@ -143,7 +146,7 @@ def _write_temporary_file() -> None:
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError:
-        # This node was set up without one.
+        # No temporary folder exists at all: this node was set up without one on purpose.
         return
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         file.write(b"x" * _TEMPORARY_BYTES)

@@ -2,12 +2,12 @@
 
 _FIRST_SECONDS = 4.0
 _LONGEST_SECONDS = 60.0
-# A node that falls sick again this soon was not well.
+# A node that falls sick again within this time doubles its waiting time.
 _RELAPSE_SECONDS = 60.0
 
 
 class Recovery:
-    """Of one node; `now` is any clock that only goes on, in seconds."""
+    """The waiting time of one node. `at` and `now` are seconds of any monotonic clock."""
 
     def __init__(self) -> None:
         self._seconds = _FIRST_SECONDS
@@ -15,13 +15,13 @@ class Recovery:
         self._recovered_at: float | None = None
 
     def trouble(self, at: float) -> None:
-        """The node was seen sick."""
+        """Note that the node was sick at this time."""
         if self._trouble_at is None:
             self._seconds = self._next_seconds(at)
         self._trouble_at = at if self._trouble_at is None else max(at, self._trouble_at)
 
     def is_complete(self, now: float) -> bool:
-        """Whether it has been well for long enough; it works from then on."""
+        """Whether the node was sick and has been well for long enough. True once per recovery."""
         if self._trouble_at is None or now - self._trouble_at < self._seconds:
             return False
         self._trouble_at, self._recovered_at = None, now

@@ -1,4 +1,4 @@
-"""Whether this node is sick: one memory that the processes of a worker share."""
+"""Whether this node is sick, in memory that all processes of a worker share."""
 
 import mmap
 import os
@@ -9,8 +9,8 @@ from workers.pulling.stops import NodeSick
 
 _REASON_BYTES = 1000
 _POLL_SECONDS = 0.05
-# Until its messages are no longer consumed; a worker whose main thread runs the steps never sees
-# that happen while it waits.
+# How long `refuse()` waits for the gate to close. In a worker whose main thread runs the steps the
+# gate cannot close during that wait.
 _GATE_SECONDS = 2.0
 
 
@@ -24,8 +24,9 @@ class _Shared(Structure):
 
 
 class Sickness:
-    """See the module. Made before the fork. Any process may tell of trouble, the main one alone
-    says that it is over.
+    """The shared state of a node; create it before the fork.
+
+    Any process may report trouble. Only the main process declares that it is over.
     """
 
     def __init__(self) -> None:
@@ -34,43 +35,44 @@ class Sickness:
         self._told_by: int | None = None
 
     def tell(self, reason: str) -> None:
-        """This node cannot work, and this is why."""
+        """Report that this node cannot work, and why."""
         self._shared.reason = reason.encode()[: _REASON_BYTES - 1]
         self._told_by = os.getpid()
-        # Every process of this machine reads the same monotonic clock.
+        # All processes of a machine read the same monotonic clock.
         self._shared.told_at = time.monotonic()
         self._shared.is_sick = True
 
     def is_over(self) -> None:
-        """The node works again."""
+        """Declare the node well. For the main process."""
         self._shared.is_sick = False
 
     @property
     def reason(self) -> str | None:
-        """Why the node cannot work, one sentence; None while it is well."""
+        """One sentence that says why the node cannot work; None while it is well."""
         if not self._shared.is_sick:
             return None
         return bytes(self._shared.reason).decode(errors="ignore")
 
     @property
     def is_suspect(self) -> bool:
-        """Whether this process is a child that told of trouble: while the main one finds the node
-        well, the trouble may be the child's alone.
+        """Whether this process is a child that reported trouble.
+
+        If the main process finds the node well, the child may be in trouble alone.
         """
         return self._told_by == os.getpid() != self._main_pid
 
     def acquit(self) -> None:
-        """This process has shown that it can work."""
+        """A probe of this process found no trouble, so it is no longer suspect."""
         self._told_by = None
 
     @property
     def told_at(self) -> float:
-        """When a process last told of trouble, by the monotonic clock."""
+        """The time.monotonic() of the last report of trouble, by any process."""
         return float(self._shared.told_at)
 
     @property
     def is_consuming(self) -> bool:
-        """Whether messages still come."""
+        """Whether the worker consumes messages."""
         return bool(self._shared.is_consuming)
 
     @is_consuming.setter
@@ -78,8 +80,10 @@ class Sickness:
         self._shared.is_consuming = value
 
     def refuse(self) -> None:
-        """Raises NodeSick while the node is sick, once no more messages come: one that is given
-        back before that would come here again and again.
+        """Raises NodeSick if the node is sick, after the worker has stopped consuming.
+
+        The message of the refused step is given back. While this worker still consumes, it would
+        receive the same message again and again.
         """
         reason = self.reason
         if reason is None:

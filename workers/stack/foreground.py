@@ -19,13 +19,17 @@ from workers.stack.state import StackHome, State
 
 _POLL_SECONDS = 0.5
 _FLOWER_USER = "towline"
-# Which image, and how far: Flower's own choice shows neither.
+# Flower's default columns show neither the image nor its state.
 _FLOWER_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
 _FLOWER_GRACE_SECONDS = 5.0
 
 
 def up(settings: Settings) -> None:
-    """Hold the stack. Raises InvalidArgument for a second one, CatalogUnavailable when it dies."""
+    """Keep the stack running until a signal or Ctrl-C.
+
+    Raises InvalidArgument if another `towline up` runs or the settings name a fleet, and
+    CatalogUnavailable if the stack dies.
+    """
     if not settings.embedded:
         raise InvalidArgument(
             "`towline up` runs the embedded stack, but TOWLINE_BROKER_URL and "
@@ -34,7 +38,7 @@ def up(settings: Settings) -> None:
     home = StackHome.below(settings.home)
     with home.alone("up.lock") as first:
         if not first:
-            raise InvalidArgument(f"`towline up` runs already for {settings.home}.")
+            raise InvalidArgument(f"`towline up` is already running for {settings.home}.")
         signal.signal(signal.SIGTERM, _interrupt)
         with joined(settings):
             _hold(home, home.read())
@@ -45,22 +49,22 @@ def _hold(home: StackHome, state: State) -> None:
     password = secret(home.directory / "flower.password").read_text()
     flower = _start_flower(home, state, port, password)
     try:
-        _tell(state, port, password)
+        _print_addresses(state, port, password)
         while flower.alive:
-            # Not by a ping: a database that is too busy for one is no reason to stop it.
-            if (told := why_it_ended(home)) is not None:
-                raise CatalogUnavailable(told)
+            # Not by a ping: a database that is too busy to answer one must not stop the stack.
+            if (reason := why_it_ended(home)) is not None:
+                raise CatalogUnavailable(reason)
             time.sleep(_POLL_SECONDS)
         raise flower.died()
     except KeyboardInterrupt:
-        click.echo("Stopping; what is there is kept.")
+        click.echo("Stopping. All data is kept.")
     finally:
         flower.stop(_FLOWER_GRACE_SECONDS)
 
 
 def _start_flower(home: StackHome, state: State, port: int, password: str) -> Child:
     command: list[str | Path] = [sys.executable, "-m", "celery", "-A", "workers.app", "flower"]
-    # The password is not for the process list: Flower reads FLOWER_* from the environment.
+    # In the environment, which Flower reads too: an argument would show up in the process list.
     flower = {
         "FLOWER_BASIC_AUTH": f"{_FLOWER_USER}:{password}",
         "FLOWER_TASKS_COLUMNS": _FLOWER_COLUMNS,
@@ -69,13 +73,13 @@ def _start_flower(home: StackHome, state: State, port: int, password: str) -> Ch
         "Flower",
         [*command, "--address=127.0.0.1", f"--port={port}"],
         home.directory / "log" / "flower.log",
-        # Killed, not asked: it keeps nothing, and asked while it starts it may go on for ever.
+        # Flower has no state to save, and SIGTERM during its start-up can hang.
         signal.SIGKILL,
         {**os.environ, **state.environment, **flower},
     )
 
 
-def _tell(state: State, port: int, password: str) -> None:
+def _print_addresses(state: State, port: int, password: str) -> None:
     lines = {
         "queue": state.broker_url,
         "database": state.database_url,

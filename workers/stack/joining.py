@@ -1,4 +1,4 @@
-"""Using the embedded stack: join the one that runs, or have one started."""
+"""Using the embedded stack: join the running stack, or have one started."""
 
 import subprocess
 import sys
@@ -18,19 +18,19 @@ from workers.stack.state import StackHome, State
 _START_SECONDS = 90.0
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.02
-# How soon the supervisor says that it lost a child, and a little more.
-_LAST_WORDS_SECONDS = 0.5
+# How long the supervisor needs to notice and record the death of a child, with a margin.
+_NOTICE_SECONDS = 0.5
 
 
 @contextmanager
 def joined(settings: Settings) -> Iterator[Settings]:
-    """Use the stack; yields the settings of its fleet. The last user out waits for its end.
+    """Use the stack, and yield settings that name its servers.
 
-    Raises InvalidArgument for a registries file that its worker could not use, CatalogUnavailable
-    where it cannot be started, or died while it was used.
+    The last user waits until the stack has stopped. Raises InvalidArgument for a registries file
+    that is invalid, and CatalogUnavailable if the stack cannot be started or dies during its use.
     """
     if settings.registries_file:
-        # The worker would die of it later, and only say so in its log.
+        # Check it here: the worker would only fail later, with the reason in its log.
         read_registries_file(settings.registries_file)
     home = StackHome.below(settings.home)
     try:
@@ -39,17 +39,17 @@ def joined(settings: Settings) -> Iterator[Settings]:
             try:
                 yield _fleet(settings, state)
             except CatalogUnavailable as error:
-                # What the stack says of its own end explains more than a lost connection.
-                told = _last_words(home)
-                if told is None:
+                # The stack's own reason explains more than a lost connection.
+                reason = _await_reason(home)
+                if reason is None:
                     raise
-                raise CatalogUnavailable(told) from error
+                raise CatalogUnavailable(reason) from error
     finally:
-        _see_off(home)
+        _await_stop(home)
 
 
 def is_up(settings: Settings) -> bool:
-    """Whether `towline up` keeps this stack."""
+    """Whether a `towline up` keeps this stack running."""
     return StackHome.below(settings.home).is_held("up.lock")
 
 
@@ -57,8 +57,8 @@ def _fleet(settings: Settings, state: State) -> Settings:
     volume = Path(state.volume or settings.volume_path)
     if settings.volume_path != volume:
         raise InvalidArgument(
-            f"The stack that runs below {settings.home} uses the volume {volume}: set "
-            "TOWLINE_VOLUME to that, or TOWLINE_HOME to another directory."
+            f"The running stack below {settings.home} uses the volume {volume}: set "
+            f"TOWLINE_VOLUME to {volume}, or TOWLINE_HOME to another directory."
         )
     return settings.model_copy(
         update={
@@ -70,7 +70,10 @@ def _fleet(settings: Settings, state: State) -> Settings:
 
 
 def _running(home: StackHome) -> State:
-    """The state of the running stack, started if need be."""
+    """The state of the running stack, which is started if necessary.
+
+    Raises CatalogUnavailable if it does not start.
+    """
     supervisor: subprocess.Popen[bytes] | None = None
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
@@ -102,40 +105,40 @@ def _spawn(home: StackHome) -> "subprocess.Popen[bytes]":
 def _not_started(home: StackHome) -> CatalogUnavailable:
     log = home.directory / "log" / "supervisor.log"
     return CatalogUnavailable(
-        home.read().error or f"The embedded stack did not start: {log} says why. {tail(log)}"
+        home.read().error or f"The embedded stack did not start: see {log}. {tail(log)}"
     )
 
 
-def _last_words(home: StackHome) -> str | None:
-    """Why the stack ended, None where it goes on; its supervisor may need a moment to notice."""
-    deadline = time.monotonic() + _LAST_WORDS_SECONDS
-    while (told := why_it_ended(home)) is None and time.monotonic() < deadline:
+def _await_reason(home: StackHome) -> str | None:
+    """Why the stack ended; None if it still runs after a moment."""
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    while (reason := why_it_ended(home)) is None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    return told
+    return reason
 
 
 def why_it_ended(home: StackHome) -> str | None:
-    """A sentence of the stack's end, None while its supervisor goes on."""
+    """One sentence about why the stack ended; None while it runs."""
     if home.is_held("supervisor.lock"):
         return home.read().error
     log = home.directory / "log" / "supervisor.log"
     return home.read().error or (
-        f"The embedded stack ended without a word; {log} may say why. Run the command again: what "
-        "is there is kept."
+        f"The embedded stack ended for an unknown reason: see {log}. All data is kept; run the "
+        "command again."
     )
 
 
-def _see_off(home: StackHome) -> None:
-    """Wait for the end of a stack that has no user left; leave one that others use."""
+def _await_stop(home: StackHome) -> None:
+    """Wait until the stack has stopped, unless others still use it."""
     deadline = time.monotonic() + _STOP_SECONDS
     while home.is_held("supervisor.lock") and time.monotonic() < deadline:
-        if _others_use(home):
+        if _is_used_by_others(home):
             return
         time.sleep(_POLL_SECONDS)
 
 
-def _others_use(home: StackHome) -> bool:
-    """Whether users.lock is shared. Held alone, it is the supervisor's, who stops everything."""
+def _is_used_by_others(home: StackHome) -> bool:
+    """Whether users.lock is held by users. The supervisor holds it exclusively while it stops."""
     with home.alone("users.lock") as unused:
         pass
     return not unused and not home.is_held("users.lock")

@@ -1,7 +1,8 @@
-"""Child processes of the stack: their own session, their own log, gone when their parent is.
+"""Child processes of the stack. Each has its own session and log, and dies with its parent.
 
-PostgreSQL refuses to run as root. As root it is run in a user namespace where root is somebody
-else, so that its files stay root's; where namespaces are forbidden, as the user `nobody`.
+PostgreSQL refuses to run as root. Under root it therefore runs in a user namespace that maps root
+to another user, so that its files still belong to root. Where namespaces are forbidden it runs as
+an unprivileged account.
 """
 
 import ctypes
@@ -21,10 +22,15 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _LOG_TAIL_BYTES = 2000
 _NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+# The account that every Linux system has for processes without privileges.
+_ACCOUNT = "nobody"
 
 
 class Child:
-    """A server or worker. `stop_signal`: what ends it in good order."""
+    """A server or worker. `stop_signal` makes it shut down cleanly.
+
+    `unprivileged`: do not run it as root.
+    """
 
     def __init__(
         self,
@@ -47,9 +53,9 @@ class Child:
                 stdout=file,
                 stderr=file,
                 env=environment,
-                # Only servers.lock is inheritable.
+                # For servers.lock, the only inheritable descriptor.
                 close_fds=False,
-                # The terminal's Ctrl-C is for the command, not for the servers.
+                # Ctrl-C in the terminal must reach the command only, not the servers.
                 start_new_session=True,
                 preexec_fn=functools.partial(_die_with_parent, stop_signal),  # noqa: PLW1509 - no threads yet
                 **options,
@@ -57,11 +63,11 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def stop(self, grace_seconds: float) -> None:
-        """End it in good order, or at once when that takes too long."""
+        """Send the stop signal; kill the process if it still runs after `grace_seconds`."""
         if self.alive:
             self._process.send_signal(self._stop_signal)
         try:
@@ -71,23 +77,23 @@ class Child:
             self._process.wait()
 
     def died(self) -> CatalogUnavailable:
-        """The error for a child that ended by itself."""
+        """The error to raise for a child that ended by itself."""
         return CatalogUnavailable(
-            f"{self.name} of the embedded stack stopped: {self.log} says why. {tail(self.log)}"
+            f"{self.name} of the embedded stack stopped: see {self.log}. {tail(self.log)}"
         )
 
 
 def tail(log: Path) -> str:
-    """The last line of a log, for a sentence."""
+    """A sentence that quotes the last line of a log; "" if the log is empty."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
         lines = file.read().decode("utf-8", "replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"It ends: {last}" if last else ""
+    return f"Its last line: {last}" if last else ""
 
 
 def run_unprivileged(command: Sequence[str | Path], log: Path) -> bool:
-    """Run to its end what refuses to be run as root; whether it succeeded."""
+    """Run a command that refuses to run as root, to its end. Returns whether it succeeded."""
     prefix, options = _unprivileged()
     with log.open("ab") as file:
         result = subprocess.run(
@@ -95,7 +101,7 @@ def run_unprivileged(command: Sequence[str | Path], log: Path) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            # With servers.lock: the next supervisor waits for it, should this one be killed.
+            # It inherits servers.lock: if this supervisor is killed, the next one waits for it.
             close_fds=False,
             check=False,
             **options,
@@ -104,17 +110,17 @@ def run_unprivileged(command: Sequence[str | Path], log: Path) -> bool:
 
 
 def give_away(path: Path) -> None:
-    """Let the unprivileged user own `path`, where it is another user at all."""
+    """Make the unprivileged account the owner of `path`, if commands run under that account."""
     options = _unprivileged()[1]
     if options:
         os.chown(path, options["user"], options["group"])
 
 
 def unprivileged_hint() -> str:
-    """What else may be wrong where such a command fails, for the end of a message."""
+    """For the end of a message about a failed unprivileged command: another possible cause."""
     if not _unprivileged()[1]:
         return ""
-    return " As root, TOWLINE_HOME must be a directory that the user nobody can reach."
+    return f" Under root, TOWLINE_HOME must be a directory that the user {_ACCOUNT} can reach."
 
 
 def _die_with_parent(stop_signal: signal.Signals) -> None:
@@ -123,14 +129,14 @@ def _die_with_parent(stop_signal: signal.Signals) -> None:
 
 @functools.cache
 def _unprivileged() -> tuple[Sequence[str], dict[str, Any]]:
-    """What to put before a command, and what to tell Popen, so that it does not run as root."""
+    """A command prefix and options for Popen, so that a command does not run as root."""
     if os.geteuid() != 0:
         return (), {}
     if shutil.which("unshare") and shutil.which("setpriv"):
-        # Entering the namespace forgets the parent-death signal: set it again behind it.
+        # Entering the namespace clears the parent-death signal, so setpriv sets it again.
         prefix = (*_NAMESPACE, "setpriv", "--pdeathsig", "INT")
         allowed = subprocess.run([*prefix, "true"], capture_output=True, check=False)
         if allowed.returncode == 0:
             return prefix, {}
-    nobody = pwd.getpwnam("nobody")
-    return (), {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    account = pwd.getpwnam(_ACCOUNT)
+    return (), {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

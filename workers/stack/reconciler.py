@@ -1,4 +1,4 @@
-"""The reconciler of the embedded stack, started when the servers answer: it delays nobody."""
+"""The reconciler of the embedded stack, started after the servers so as not to delay them."""
 
 import os
 
@@ -9,7 +9,7 @@ from workers.stack.state import StackHome
 
 
 def main() -> None:
-    """Look after the stack's pulls until the end."""
+    """Run the reconciler until the process is killed."""
     os.environ.update(StackHome.below(Settings.read().home).read().environment)
     settings = Settings.read()
     logs.log_to_stderr(settings.log_format)

@@ -1,7 +1,7 @@
-"""The two servers of the embedded stack, on loopback behind a random password.
+"""The two servers of the embedded stack, on loopback, each with a random password.
 
-Passwords stand in files of mode 0600 and travel in URLs through the environment, never as an
-argument that every user of the machine could read.
+Passwords are kept in files of mode 0600, and are passed on in URLs through the environment. They
+are never command-line arguments, which every user of the machine could read.
 """
 
 import os
@@ -29,7 +29,7 @@ _USER = "towline"
 
 
 class PostgresServer:
-    """A PostgreSQL whose data lives in `directory` and survives it."""
+    """A PostgreSQL server with its data directory below `directory`."""
 
     def __init__(self, directory: Path, binaries: PostgresBinaries) -> None:
         self._directory = directory
@@ -40,11 +40,11 @@ class PostgresServer:
         self.child: Child | None = None
 
     def launch(self) -> None:
-        """Start it; `wait` tells when it answers."""
+        """Start the process, on a new free port. `answers` says when it is ready."""
         self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
-        self._forget_the_dead()
+        self._remove_stale_pid_file()
         self._port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -57,13 +57,13 @@ class PostgresServer:
             "PostgreSQL",
             [self._binaries.postgres, "-D", self._data, *options],
             self.log,
-            # Fast shutdown: sessions are ended, a checkpoint is written.
+            # Fast shutdown: it ends the sessions and writes a checkpoint.
             signal.SIGINT,
             unprivileged=True,
         )
 
     def _initialise(self) -> None:
-        """Make the data directory under another name first: half of one is never taken for one."""
+        """Create the data directory under a temporary name, so that it is complete or missing."""
         fresh = self._data.with_suffix(".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -86,16 +86,17 @@ class PostgresServer:
         ]
         if not run_unprivileged([*command, *options], self.log):
             raise CatalogUnavailable(
-                f"PostgreSQL's data directory could not be made: {self.log} says why. "
+                f"PostgreSQL's data directory could not be made: see {self.log}. "
                 f"{tail(self.log)}{unprivileged_hint()}"
             )
         fresh.rename(self._data)
 
-    def _forget_the_dead(self) -> None:
+    def _remove_stale_pid_file(self) -> None:
         """Remove the pid file that a killed postmaster left.
 
-        Its number may be a zombie's by now, or in a new container anybody's, and PostgreSQL would
-        refuse to start. A postmaster that lives stands in its data directory.
+        Its process id may belong to another process by now, in a new container almost certainly.
+        PostgreSQL would then refuse to start. A live postmaster has its data directory as its
+        working directory, which tells the two apart.
         """
         file = self._data / "postmaster.pid"
         try:
@@ -103,22 +104,22 @@ class PostgresServer:
         except FileNotFoundError:
             return
         try:
-            stands_in = os.readlink(f"/proc/{pid}/cwd")
+            working_directory = os.readlink(f"/proc/{pid}/cwd")
         except FileNotFoundError:
-            stands_in = ""
+            working_directory = ""
         except PermissionError:
             return
-        if stands_in != str(self._data.resolve()):
+        if working_directory != str(self._data.resolve()):
             file.unlink()
 
     @property
     def url(self) -> str:
-        """Its maintenance database, `postgres`."""
+        """The URL of its database `postgres`, with the password."""
         password = (self._directory / "postgres.password").read_text()
         return f"postgresql://{_USER}:{password}@127.0.0.1:{self._port}/postgres"
 
     def answers(self) -> bool:
-        """Whether it takes connections."""
+        """Whether it accepts connections."""
         catalog = Catalog(self.url)
         try:
             catalog.ping()
@@ -130,7 +131,7 @@ class PostgresServer:
 
 
 class RedisServer:
-    """A Redis or Valkey with an append-only file in `directory`."""
+    """A Redis or Valkey server with its append-only file below `directory`."""
 
     def __init__(self, directory: Path, binary: Path) -> None:
         self._directory = directory
@@ -139,7 +140,7 @@ class RedisServer:
         self.child: Child | None = None
 
     def launch(self) -> None:
-        """Start it; `wait` tells when it answers."""
+        """Start the process, on a new free port. `answers` says when it is ready."""
         data = self._directory / "redis"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._port = free_port()
@@ -148,7 +149,7 @@ class RedisServer:
         write_private(
             config,
             f'bind 127.0.0.1\nport {self._port}\nrequirepass {password}\ndir "{data}"\n'
-            # Evicted queues or chords are lost pulls.
+            # No eviction: an evicted queue or chord would be a lost pull.
             "appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\n"
             'save ""\n',
         )
@@ -158,12 +159,12 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Database 0."""
+        """The URL of its database 0, with the password."""
         password = (self._directory / "redis.password").read_text()
         return f"redis://:{password}@127.0.0.1:{self._port}/0"
 
     def answers(self) -> bool:
-        """Whether it takes commands; not while it still reads its file."""
+        """Whether it accepts commands. False while it still loads its append-only file."""
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2) as client:
                 return bool(client.ping())
@@ -172,9 +173,10 @@ class RedisServer:
 
 
 def start(*servers: PostgresServer | RedisServer) -> None:
-    """Start servers side by side and wait until all answer. Raises CatalogUnavailable.
+    """Start servers in parallel and wait until all answer. Raises CatalogUnavailable.
 
-    A port that somebody took in the meantime is exchanged for another.
+    A server is started again, on another port, if it dies or does not answer: another process may
+    have taken its port.
     """
     for server in servers:
         server.launch()
@@ -190,13 +192,13 @@ def start(*servers: PostgresServer | RedisServer) -> None:
 
 
 def stop(server: PostgresServer | RedisServer) -> None:
-    """Stop a server in good order."""
+    """Stop a server cleanly, if it was started."""
     if server.child is not None:
         server.child.stop(_STOP_SECONDS)
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses at this moment."""
+    """A loopback port that is free at this moment; another process may take it at any time."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -204,7 +206,7 @@ def free_port() -> int:
 
 
 def _await(answers: Callable[[], bool], child: Child | None) -> bool:
-    """Whether it answered before it died or its time was up."""
+    """Wait for a server. False if it died or did not answer in time."""
     deadline = time.monotonic() + _START_SECONDS
     while child is not None and child.alive and time.monotonic() < deadline:
         if answers():

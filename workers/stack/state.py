@@ -1,14 +1,15 @@
-"""What the commands on one machine know of the embedded stack below `TOWLINE_HOME`.
+"""The state file of the embedded stack below `TOWLINE_HOME`, and the locks of its processes.
 
-Four locks (flock: the home is a local disk, and a killed process lets go of them):
+The four locks use flock: TOWLINE_HOME is on a local disk, and the kernel releases the locks of a
+killed process.
 
-    supervisor.lock   held by the one supervisor while it lives
-    users.lock        shared by every command that uses the stack; the supervisor takes it alone
-                      once nobody does, keeps it while it stops everything, and so makes
-                      newcomers wait until they can start a new one
-    servers.lock      inherited by every child of the supervisor, so that it falls with the last
-                      of them, whatever killed the supervisor
-    up.lock           held by `towline up`
+    supervisor.lock   held exclusively by the one supervisor while it runs
+    users.lock        held shared by every command that uses the stack. Once no command holds it,
+                      the supervisor takes it exclusively and stops the stack. New commands wait
+                      for it, and then start a new stack
+    servers.lock      inherited by every child of the supervisor, so it is released when the last
+                      of them has ended, even if the supervisor was killed
+    up.lock           held exclusively by `towline up`
 """
 
 import fcntl
@@ -26,7 +27,7 @@ _INHERITED = "servers.lock"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the supervisor says. `error` is set once something went wrong."""
+    """What the supervisor reports. All None: not ready. `error`: why the stack failed."""
 
     broker_url: str | None = None
     database_url: str | None = None
@@ -35,7 +36,7 @@ class State:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a process work with this stack."""
+        """The environment variables that make a process use this stack."""
         return {
             "TOWLINE_BROKER_URL": self.broker_url or "",
             "TOWLINE_DATABASE_URL": self.database_url or "",
@@ -44,56 +45,56 @@ class State:
 
     @property
     def ready(self) -> bool:
-        """Whether messages can be sent and rows written."""
+        """Whether the servers are up and prepared."""
         return self.broker_url is not None and self.error is None
 
 
 @dataclass(frozen=True, slots=True)
 class StackHome:
-    """The stack's own directory."""
+    """The directory `stack` below TOWLINE_HOME."""
 
     directory: Path
 
     @classmethod
     def below(cls, home: Path) -> "StackHome":
-        """Made at first use, for its owner alone. Raises what `home_errors` does."""
+        """Create it at first use, for its owner only. Raises what `home_errors` raises."""
         directory = home.absolute() / "stack"
         with home_errors(directory):
-            # Others may pass through, as PostgreSQL under another user must, but see nothing.
+            # Other users may pass through, as PostgreSQL under its own account must, but not list.
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
             (directory / "log").mkdir(mode=0o700, exist_ok=True)
         return cls(directory)
 
     def read(self) -> State:
-        """The state, an empty one while there is none."""
+        """The current state; an empty one if there is none or it cannot be parsed."""
         try:
             return State(**json.loads((self.directory / "state.json").read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return State()
 
     def write(self, state: State) -> None:
-        """Replace the state; it holds passwords."""
+        """Replace the state, in a private file because it contains passwords."""
         write_private(self.directory / "state.json", json.dumps(asdict(state)))
 
     def forget(self) -> None:
-        """Nothing runs here."""
+        """Remove the state: nothing runs here."""
         (self.directory / "state.json").unlink(missing_ok=True)
 
     def is_held(self, lock: str) -> bool:
-        """Whether some process holds `lock` alone."""
+        """Whether a process holds `lock` exclusively."""
         with self._open(lock) as descriptor:
             return not _try(descriptor, fcntl.LOCK_SH)
 
     @contextmanager
     def shared(self, lock: str) -> Iterator[None]:
-        """Hold a lock together with others; waits for one who holds it alone."""
+        """Hold a lock shared. Waits while another process holds it exclusively."""
         with self._open(lock) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield
 
     @contextmanager
     def alone(self, lock: str) -> Iterator[bool]:
-        """Try to hold a lock alone; whether that succeeded."""
+        """Try to hold a lock exclusively, without waiting. Yields whether that succeeded."""
         with self._open(lock) as descriptor:
             yield _try(descriptor, fcntl.LOCK_EX)
 

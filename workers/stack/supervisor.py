@@ -1,8 +1,9 @@
-"""The supervisor: `python -m workers.stack.supervisor`, started by whoever needs the stack first.
+"""The supervisor: `python -m workers.stack.supervisor`, started by the first command.
 
-It starts the servers and a worker, watches them, and stops them all when nobody uses the stack any
-more or one of them died. It belongs to no terminal and to no command: commands hold a lock, and
-one that is killed lets go of it.
+It starts the servers, the worker and the reconciler, and watches them. It stops them all when no
+command uses the stack any more, or when one of them has died. It is independent of terminals and of
+the command that started it: it only watches the lock that commands hold, which a killed command
+releases.
 """
 
 import signal
@@ -23,38 +24,44 @@ from workers.stack.state import StackHome, State
 
 _POLL_SECONDS = 0.1
 _LOCK_SECONDS = 2.0
-_OUTLIVE_SECONDS = 30.0
+_LEFTOVER_SECONDS = 30.0
 _WORKER_GRACE_SECONDS = 5.0
 
 
 def main() -> int:
-    """Supervise until nobody needs the stack. Exit status 0, or 1 after an error."""
+    """Supervise until no command uses the stack. Exit status 0, or 1 after an error."""
     home = StackHome.below(Settings.read().home)
-    # The locks tell when to go; a signal to the process group of a terminal does not.
+    # The locks decide when to stop, not a Ctrl-C in some terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with ExitStack() as held:
-        if not _is_the_one(home, held):
+        if not _is_only_supervisor(home, held):
             return 0
         try:
             _supervise(home, held)
         except TowlineError as error:
-            return _give_up(home, error.message)
+            return _fail(home, error.message)
         except OSError as error:
-            return _give_up(home, f"The stack in {home.directory} cannot go on: {error}.")
+            return _fail(
+                home, f"The embedded stack failed: {error}. Check {home.directory} and its disk."
+            )
         home.forget()
     return 0
 
 
-def _give_up(home: StackHome, reason: str) -> int:
-    # First for the log: where the disk is full, the state cannot be written either.
+def _fail(home: StackHome, reason: str) -> int:
+    """Report why the stack failed. Returns the exit status."""
+    # The log first: if the disk is full, the state cannot be written.
     print(reason, file=sys.stderr)
     with suppress(TowlineError):
         home.write(State(error=reason))
     return 1
 
 
-def _is_the_one(home: StackHome, held: ExitStack) -> bool:
-    """Whether this is the only supervisor; somebody who only looks lets go at once."""
+def _is_only_supervisor(home: StackHome, held: ExitStack) -> bool:
+    """Take supervisor.lock. False if another supervisor holds it.
+
+    `StackHome.is_held` holds the lock shared for a moment, so a failed try is repeated.
+    """
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
         if _take(home, held, "supervisor.lock"):
@@ -66,7 +73,7 @@ def _is_the_one(home: StackHome, held: ExitStack) -> bool:
 
 
 def _take(home: StackHome, held: ExitStack, lock: str) -> bool:
-    """Take a lock until `held` ends; whether that succeeded. A vain try keeps nothing open."""
+    """Try to take a lock exclusively until `held` ends. A failed try leaves nothing open."""
     with ExitStack() as attempt:
         if not attempt.enter_context(home.alone(lock)):
             return False
@@ -74,16 +81,17 @@ def _take(home: StackHome, held: ExitStack, lock: str) -> bool:
         return True
 
 
-def _outlive(home: StackHome, held: ExitStack) -> None:
-    """Wait until nothing of a killed supervisor's stack is left: it may still write its data.
+def _await_leftovers(home: StackHome, held: ExitStack) -> None:
+    """Wait until the servers of a killed supervisor have ended: they may still write their data.
 
-    Raises CatalogUnavailable.
+    Takes servers.lock. Raises CatalogUnavailable if they do not end.
     """
-    deadline = time.monotonic() + _OUTLIVE_SECONDS
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
     while not _take(home, held, "servers.lock"):
         if time.monotonic() > deadline:
             raise CatalogUnavailable(
-                f"Servers of an earlier stack in {home.directory} do not end: stop them by hand."
+                f"Servers of an earlier stack in {home.directory} have not ended: stop them, then "
+                "run the command again."
             )
         time.sleep(_POLL_SECONDS)
 
@@ -92,7 +100,7 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
     settings = Settings.read()
     postgres = PostgresServer(home.directory, find_postgres())
     redis = RedisServer(home.directory, find_redis())
-    _outlive(home, held)
+    _await_leftovers(home, held)
     with ExitStack() as running:
         running.callback(stop, postgres)
         running.callback(stop, redis)
@@ -101,7 +109,7 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
         start(postgres, redis)
         state = State(redis.url, postgres.url, str(settings.volume_path))
         prepare_fleet(postgres.url, settings.volume_path)
-        _bury(postgres.url)
+        _remove_leftovers(postgres.url)
         home.write(state)
         reconciler = _start_reconciler(home)
         running.callback(reconciler.stop, _WORKER_GRACE_SECONDS)
@@ -111,20 +119,21 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
 
 
 def _watch(home: StackHome, held: ExitStack, children: Sequence[Child]) -> None:
-    """Return once nobody uses the stack, with users.lock held. Raises when a child died."""
+    """Return when no command uses the stack, with users.lock held. Raises when a child died."""
     while not _take(home, held, "users.lock"):
         for child in children:
             if not child.alive:
                 error = child.died()
-                # Said before the others are stopped, so that nobody joins them any more.
+                # Before the other children are stopped, so that no command joins the stack now.
                 home.write(State(error=error.message))
                 raise error
         time.sleep(_POLL_SECONDS)
 
 
-def _bury(database_url: str) -> None:
-    """End the leases of an earlier stack, and its node: all of its processes are gone,
-    servers.lock says so.
+def _remove_leftovers(database_url: str) -> None:
+    """Release all leases of an earlier stack, and remove its node.
+
+    None of its processes is left, since this one holds servers.lock. So no lease has to expire.
     """
     catalog = Catalog(database_url)
     try:
@@ -137,7 +146,7 @@ def _bury(database_url: str) -> None:
 
 
 def _start_reconciler(home: StackHome) -> Child:
-    # Killed, too: its office is ended when the next stack starts.
+    # SIGKILL, as for the worker: the next start releases its leader lease.
     return Child(
         "The reconciler",
         [sys.executable, "-m", "workers.stack.reconciler"],
@@ -147,8 +156,8 @@ def _start_reconciler(home: StackHome) -> Child:
 
 
 def _start_worker(home: StackHome) -> Child:
-    # Killed, not asked: a download that is cut short continues from its last byte, and nobody is
-    # left who would wait for the worker's good manners.
+    # SIGKILL, because a graceful shutdown takes time while the last command waits for the stack to
+    # stop. An interrupted download continues from its last recorded byte.
     return Child(
         "The worker",
         [sys.executable, "-m", "workers.stack.worker"],

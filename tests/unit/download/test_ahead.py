@@ -1,4 +1,4 @@
-"""Reads that run ahead of whoever takes what they bring."""
+"""Reads that run ahead of the thread that takes their results."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -8,12 +8,12 @@ import pytest
 from shared.download.ahead import Ahead
 from tests.waiting import wait_until
 
-# Whoever waits so long waits in vain.
+# Longer than any read here takes.
 LONG_SECONDS = 30.0
 
 
 class Reads:
-    """Reads that are counted when they begin; the one at `hangs_at` hangs until `go_on`."""
+    """Counts reads as they begin. Read number `hangs_at` hangs until `go_on` is set."""
 
     def __init__(self, count: int, hangs_at: int | None = None) -> None:
         self.begun = 0
@@ -23,7 +23,7 @@ class Reads:
         self._thread = threading.current_thread()
 
     def have_ended(self) -> bool:
-        """Whether the thread that they ran in is gone."""
+        """Whether their thread has ended."""
         return self._thread.name == "ahead" and not self._thread.is_alive()
 
     def _read(self) -> bytes:
@@ -43,7 +43,7 @@ def test_the_results_come_in_order() -> None:
     wait_until(reads.have_ended)
 
 
-def test_what_a_read_raises_is_raised_in_its_place() -> None:
+def test_take_raises_what_its_read_raised_and_continues() -> None:
     def fail() -> bytes:
         raise ValueError("no")
 
@@ -54,7 +54,7 @@ def test_what_a_read_raises_is_raised_in_its_place() -> None:
         assert ahead.take(LONG_SECONDS) == b"three"
 
 
-def test_a_read_that_hangs_is_not_waited_for() -> None:
+def test_take_times_out_while_a_read_hangs() -> None:
     reads = Reads(2, hangs_at=0)
     with Ahead(reads.all) as ahead:
         with pytest.raises(TimeoutError):
@@ -65,7 +65,7 @@ def test_a_read_that_hangs_is_not_waited_for() -> None:
         assert ahead.take(LONG_SECONDS) == b"0"
 
 
-def test_what_is_there_is_taken_even_when_no_time_is_left() -> None:
+def test_a_finished_read_is_taken_even_when_no_time_is_left() -> None:
     reads = Reads(2, hangs_at=1)
     with Ahead(reads.all) as ahead:
         wait_until(lambda: reads.begun == 2)
@@ -73,7 +73,7 @@ def test_what_is_there_is_taken_even_when_no_time_is_left() -> None:
         reads.go_on.set()
 
 
-def test_the_end_of_the_context_ends_what_has_not_begun() -> None:
+def test_no_read_begins_after_the_end_of_the_context() -> None:
     reads = Reads(5, hangs_at=1)
     with Ahead(reads.all) as ahead:
         assert ahead.take(LONG_SECONDS) == b"0"
@@ -83,17 +83,17 @@ def test_the_end_of_the_context_ends_what_has_not_begun() -> None:
     assert reads.begun == 2
 
 
-def test_nobody_reads_far_ahead_of_who_takes() -> None:
+def test_only_a_few_reads_run_ahead() -> None:
     reads = Reads(10)
     with Ahead(reads.all) as ahead:
         for taken in range(5):
-            # Two wait, and the one behind them for room.
+            # Two results wait in the queue, and a third for room in it.
             wait_until(lambda taken=taken: reads.begun == taken + 3)
             assert ahead.take(LONG_SECONDS) == str(taken).encode()
         assert reads.begun <= 8
 
 
-def test_a_read_that_waits_for_room_is_released_by_the_end() -> None:
+def test_the_end_of_the_context_releases_a_thread_that_waits_for_room() -> None:
     reads = Reads(10)
     with Ahead(reads.all):
         wait_until(lambda: reads.begun == 3)
@@ -101,7 +101,7 @@ def test_a_read_that_waits_for_room_is_released_by_the_end() -> None:
     assert reads.begun == 3
 
 
-def test_who_leaves_with_an_error_ends_it_too() -> None:
+def test_an_error_in_the_context_ends_the_reads_too() -> None:
     def fail() -> bytes:
         raise ValueError("no")
 

@@ -1,4 +1,4 @@
-"""A body on its way into an ingest."""
+"""Writing a response body into an ingest."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ DIGEST = Digest.of(BLOB)
 
 
 class Body:
-    """Of the blob from `first` up to `end`, as these blocks come."""
+    """The blob from `first` up to `end`, in these blocks."""
 
     def __init__(self, first: int, end: int, blocks: Sequence[bytes]) -> None:
         self.first = first
@@ -45,7 +45,7 @@ def pieces(first: int, end: int, size: int) -> list[bytes]:
 
 
 def take(ingest: Ingest, body: Body, progress: Progress | None = None) -> list[int]:
-    """How many bytes were new, block by block."""
+    """Write the body. Returns how many bytes were new, block by block."""
     took: list[int] = []
     wanted: Any = body
     take_in(wanted, ingest, progress or Progress(), took.append)
@@ -58,15 +58,13 @@ def put(ingest: Ingest, first: int, end: int) -> None:
     writer.close()
 
 
-def test_a_range_lands_where_it_belongs(ingest: Ingest) -> None:
+def test_a_range_is_written_at_its_offset(ingest: Ingest) -> None:
     assert take(ingest, Body(200, 500, pieces(200, 500, 100))) == [100, 100, 100]
     assert ingest.gaps() == [(0, 200), (500, 1000)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
-def test_what_is_there_is_passed_over_and_counted_as_fetched_only(
-    ingest: Ingest, size: int
-) -> None:
+def test_bytes_on_disk_are_skipped_but_count_as_fetched(ingest: Ingest, size: int) -> None:
     for first, end in ((0, 50), (300, 450), (600, 1000)):
         put(ingest, first, end)
     progress = Progress()
@@ -75,7 +73,7 @@ def test_what_is_there_is_passed_over_and_counted_as_fetched_only(
     ingest.commit()
 
 
-def test_bytes_that_are_there_are_not_written_again(ingest: Ingest, tmp_path: Path) -> None:
+def test_bytes_on_disk_are_not_overwritten(ingest: Ingest, tmp_path: Path) -> None:
     put(ingest, 100, 200)
     wrong = [BLOB[:100], bytes(100), BLOB[200:]]
     take(ingest, Body(0, 1000, wrong))
@@ -89,20 +87,20 @@ def test_a_body_that_is_too_long_is_refused(ingest: Ingest) -> None:
     assert ingest.missing(200, 1000) == [(450, 1000)]
 
 
-def test_a_body_that_is_too_short_keeps_what_it_brought(ingest: Ingest) -> None:
+def test_the_bytes_of_a_body_that_is_too_short_are_kept(ingest: Ingest) -> None:
     with pytest.raises(BlobTruncated, match="byte 430 of 500"):
         take(ingest, Body(200, 500, [BLOB[200:430]]))
     assert ingest.gaps() == [(0, 200), (430, 1000)]
 
 
-def test_a_body_without_a_byte_is_too_short(ingest: Ingest) -> None:
+def test_an_empty_body_is_too_short(ingest: Ingest) -> None:
     with pytest.raises(BlobTruncated):
         take(ingest, Body(200, 500, []))
     assert ingest.offset == 0
 
 
 def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
-    progress, reason = Progress(), PullCancelled("Somebody cancelled the pull.")
+    progress, reason = Progress(), PullCancelled("The pull was cancelled.")
 
     class Stopping(Body):
         def blocks(self, _block_bytes: int) -> Iterator[bytes]:
@@ -115,13 +113,13 @@ def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
     assert ingest.gaps() == [(0, 200), (300, 1000)]
 
 
-def test_the_next_owner_knows_of_the_last_bytes_of_a_body_that_broke(
+def test_the_journal_records_the_last_bytes_of_a_body_that_broke(
     ingest: Ingest, tmp_path: Path
 ) -> None:
     with pytest.raises(BlobTruncated):
         take(ingest, Body(200, 500, [BLOB[200:430]]))
     volume = Volume(tmp_path, prepare(tmp_path, None))
-    heir = Ingest.begin(volume, DIGEST, len(BLOB), "2")
-    assert heir.gaps() == [(0, 200), (430, 1000)]
-    heir.discard()
+    new_owner = Ingest.begin(volume, DIGEST, len(BLOB), "2")
+    assert new_owner.gaps() == [(0, 200), (430, 1000)]
+    new_owner.discard()
     volume.close()

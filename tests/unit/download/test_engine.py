@@ -1,4 +1,4 @@
-"""The engine: one response after another into an ingest, until it is whole or told to stop."""
+"""The engine: one response after the other, until the ingest is complete or stopped."""
 
 import os
 import threading
@@ -21,11 +21,11 @@ from tests.waiting import wait_until
 
 BLOB = os.urandom(300_000)
 DIGEST = Digest.of(BLOB)
-CANCELLED = PullCancelled("Somebody cancelled the pull.")
+CANCELLED = PullCancelled("The pull was cancelled.")
 
 
-class Asked:
-    """A source that answers with what a function says of the first byte."""
+class Source:
+    """A source whose bodies come from a function of the first byte."""
 
     patience_seconds = 60.0
     serves_ranges = False
@@ -41,7 +41,7 @@ class Asked:
 
 
 class Body(nullcontext[Any]):
-    """The blob from `first` on, up to byte `last`, where `then` happens and the body breaks."""
+    """The blob from `first` up to `last`. With `then`, it is called there and the body breaks."""
 
     end = len(BLOB)
 
@@ -65,7 +65,7 @@ class Body(nullcontext[Any]):
             raise BlobTruncated("The body broke off.")
 
     def abort(self) -> None:
-        """The blocks here never wait."""
+        """Nothing to do: these blocks never wait."""
 
 
 @pytest.fixture
@@ -77,15 +77,15 @@ def ingest(tmp_path: Path) -> Iterator[Ingest]:
     volume.close()
 
 
-def test_a_body_that_breaks_is_continued_from_its_last_byte(ingest: Ingest) -> None:
+def test_the_next_request_continues_after_the_last_byte_of_a_broken_body(ingest: Ingest) -> None:
     bodies = {0: Body(0, 120_000, lambda: None), 120_000: Body(120_000)}
     progress = Progress()
-    download(Asked(bodies.pop), ingest, progress)
+    download(Source(bodies.pop), ingest, progress)
     assert bodies == {}
     assert (progress.fetched, progress.offset) == (len(BLOB), len(BLOB))
 
 
-def test_a_body_that_breaks_because_of_a_stop_ends_with_the_reason(ingest: Ingest) -> None:
+def test_a_body_that_breaks_because_of_a_stop_raises_the_reason(ingest: Ingest) -> None:
     progress = Progress()
     asked = []
 
@@ -94,18 +94,18 @@ def test_a_body_that_breaks_because_of_a_stop_ends_with_the_reason(ingest: Inges
         return Body(first, 120_000, lambda: progress.stop(CANCELLED))
 
     with pytest.raises(PullCancelled) as caught:
-        download(Asked(open_body), ingest, progress)
+        download(Source(open_body), ingest, progress)
     assert caught.value is CANCELLED
     assert asked == [0]
     assert ingest.offset == 120_000
 
 
-def test_a_reason_that_looks_like_a_broken_body_is_no_reason_to_go_on(ingest: Ingest) -> None:
+def test_a_stop_whose_reason_is_a_transient_error_is_not_retried(ingest: Ingest) -> None:
     progress = Progress()
     reason = RegistryUnavailable("The lease was lost.")
     bodies = [Body(0, 120_000, lambda: progress.stop(reason))]
     with pytest.raises(RegistryUnavailable) as caught:
-        download(Asked(lambda _first: bodies.pop()), ingest, progress)
+        download(Source(lambda _first: bodies.pop()), ingest, progress)
     assert caught.value is reason
 
 
@@ -113,10 +113,10 @@ def test_no_request_follows_a_stop(ingest: Ingest) -> None:
     progress = Progress()
     progress.stop(CANCELLED)
     with pytest.raises(PullCancelled):
-        download(Asked(lambda _first: pytest.fail("The registry is asked.")), ingest, progress)
+        download(Source(lambda _first: pytest.fail("A request was made.")), ingest, progress)
 
 
-def test_a_request_without_an_answer_is_left_behind_and_its_late_body_closed(
+def test_a_stop_leaves_a_pending_request_and_closes_its_late_body(
     ingest: Ingest,
 ) -> None:
     progress = Progress()
@@ -128,25 +128,25 @@ def test_a_request_without_an_answer_is_left_behind_and_its_late_body_closed(
         return body
 
     with pytest.raises(PullCancelled):
-        download(Asked(open_body), ingest, progress)
+        download(Source(open_body), ingest, progress)
     assert ingest.offset == 0
     assert not body.closed
     answer.set()
     wait_until(lambda: body.closed)
 
 
-def test_what_the_request_raises_is_raised(ingest: Ingest) -> None:
+def test_an_error_of_the_request_is_raised(ingest: Ingest) -> None:
     unknown = BlobUnknown("The registry does not have the blob.")
 
     def open_body(_first: int) -> Any:
         raise unknown
 
     with pytest.raises(BlobUnknown) as caught:
-        download(Asked(open_body), ingest, Progress())
+        download(Source(open_body), ingest, Progress())
     assert caught.value is unknown
 
 
-def test_a_stop_during_the_request_that_fails_ends_with_the_reason(ingest: Ingest) -> None:
+def test_a_stop_during_a_failing_request_raises_the_reason(ingest: Ingest) -> None:
     progress = Progress()
 
     def open_body(_first: int) -> Any:
@@ -154,7 +154,7 @@ def test_a_stop_during_the_request_that_fails_ends_with_the_reason(ingest: Inges
         raise RegistryUnavailable("The registry does not answer.")
 
     with pytest.raises(PullCancelled):
-        download(Asked(open_body), ingest, progress)
+        download(Source(open_body), ingest, progress)
 
 
 def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
@@ -167,7 +167,7 @@ def test_nothing_is_written_after_a_stop(ingest: Ingest) -> None:
             yield BLOB[1000:2000]
 
     with pytest.raises(PullCancelled):
-        download(Asked(lambda _first: Stopping(0)), ingest, progress)
+        download(Source(lambda _first: Stopping(0)), ingest, progress)
     assert ingest.offset == 1000
 
 
@@ -181,11 +181,11 @@ def test_nothing_is_committed_after_a_stop(ingest: Ingest, tmp_path: Path) -> No
             progress.stop(CANCELLED)
 
     with pytest.raises(PullCancelled):
-        download(Asked(lambda _first: Last(0)), ingest, progress)
+        download(Source(lambda _first: Last(0)), ingest, progress)
     assert not (tmp_path / "blobs").exists()
 
 
-def test_a_commit_may_take_its_time(ingest: Ingest) -> None:
+def test_a_long_commit_does_not_count_as_a_stall(ingest: Ingest) -> None:
     progress = Progress()
-    download(Asked(Body), ingest, progress)
+    download(Source(Body), ingest, progress)
     assert progress.active_at > time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Lanes in a swarm: what becomes of one that failed."""
+"""Several connections for one blob: what happens when one of them fails."""
 
 import os
 import threading
@@ -31,7 +31,7 @@ CHUNK_BYTES = 10_000
 
 
 class Body(nullcontext[Any]):
-    """A range of the blob, at once; `short` breaks it off after this share of it."""
+    """A range of the blob in one block. `short`: break after this share of it."""
 
     def __init__(self, first: int, end: int, *, short: float = 1.0) -> None:
         super().__init__(self)
@@ -46,13 +46,13 @@ class Body(nullcontext[Any]):
             raise BlobTruncated("The body broke off.")
 
     def abort(self) -> None:
-        """The blocks here never wait."""
+        """Nothing to do: these blocks never wait."""
 
     break_off = abort
 
 
-class Asked:
-    """Answers a request with what `answer(n, first, end)` says; there are `others` to ask."""
+class Source:
+    """A source: request number n gets `answer(n, first, end)`. It has `others` more hosts."""
 
     patience_seconds = 60.0
     serves_ranges = True
@@ -89,7 +89,7 @@ def ingest(tmp_path: Path) -> Iterator[Ingest]:
         yield ingest
 
 
-def run(source: Asked, ingest: Ingest) -> Progress:
+def run(source: Source, ingest: Ingest) -> Progress:
     progress = Progress()
     download(source, ingest, progress, 4, CHUNK_BYTES)
     return progress
@@ -99,58 +99,58 @@ def stored(tmp_path: Path) -> bytes:
     return (tmp_path / "blobs" / DIGEST.algorithm / DIGEST.encoded).read_bytes()
 
 
-def test_ranges_that_always_break_after_half_of_them_still_make_a_whole(
+def test_a_download_completes_although_every_range_breaks_halfway(
     ingest: Ingest, tmp_path: Path
 ) -> None:
-    source = Asked(lambda _n, first, end: Body(first, end, short=0.5 if end - first > 1 else 1.0))
+    source = Source(lambda _n, first, end: Body(first, end, short=0.5 if end - first > 1 else 1.0))
     progress = run(source, ingest)
     assert stored(tmp_path) == BLOB
     assert progress.fetched == len(BLOB)
 
 
 @pytest.mark.parametrize("kind", [RegistryUnavailable, RateLimited, BlobUnknown])
-def test_an_error_without_progress_is_raised_when_nobody_else_is_left(
+def test_an_error_without_progress_is_raised_when_no_other_host_is_left(
     ingest: Ingest, kind: type[Exception]
 ) -> None:
-    error = kind("It cannot be had.")
+    error = kind("The blob cannot be fetched.")
 
     def answer(count: int, first: int, end: int) -> Any:
         if count <= 3:
             return Body(first, end)
         raise error
 
-    source, progress = Asked(answer), Progress()
+    source, progress = Source(answer), Progress()
     with pytest.raises(kind) as caught:
         download(source, ingest, progress, 4, CHUNK_BYTES)
     assert caught.value is error
-    # Whoever counts failures sees how far it came, however soon it ended after that.
+    # The attempt counter sees the bytes that were fetched just before the failure.
     assert progress.reached == ingest.offset == 3 * CHUNK_BYTES
     assert source.count <= 3 + 4
 
 
-def test_a_body_without_a_byte_leads_to_somebody_else(ingest: Ingest, tmp_path: Path) -> None:
+def test_after_an_empty_body_another_host_is_asked(ingest: Ingest, tmp_path: Path) -> None:
     def answer(count: int, first: int, end: int) -> Any:
         return Body(first, end, short=0.0 if 3 < count <= 6 else 1.0)
 
-    source = Asked(answer, others=3)
+    source = Source(answer, others=3)
     run(source, ingest)
     assert stored(tmp_path) == BLOB
 
 
-def test_a_request_that_failed_was_tried_with_everybody(ingest: Ingest) -> None:
+def test_a_failed_request_excludes_no_host_of_earlier_bytes(ingest: Ingest) -> None:
     def answer(count: int, first: int, end: int) -> Any:
         if count > 3:
-            raise RegistryUnavailable("Nobody answers.")
+            raise RegistryUnavailable("No host answers.")
         return Body(first, end)
 
-    source = Asked(answer, others=3)
+    source = Source(answer, others=3)
     with pytest.raises(RegistryUnavailable):
         run(source, ingest)
-    # Whoever served those bytes served them well.
+    # `blame` was not called: the hosts of the bytes so far are not at fault.
     assert source.others == 3
 
 
-def test_an_odd_answer_costs_none_of_the_bytes_that_are_there(
+def test_a_response_of_the_wrong_size_costs_no_bytes_on_disk(
     ingest: Ingest, tmp_path: Path
 ) -> None:
     def answer(count: int, first: int, end: int) -> Any:
@@ -158,7 +158,7 @@ def test_an_odd_answer_costs_none_of_the_bytes_that_are_there(
             raise SizeMismatch("The blob has 512 bytes: a page of a proxy.")
         return Body(first, end)
 
-    source = Asked(answer)
+    source = Source(answer)
     with pytest.raises(SizeMismatch):
         run(source, ingest)
     kept = ingest.offset
@@ -167,13 +167,13 @@ def test_an_odd_answer_costs_none_of_the_bytes_that_are_there(
     assert stored(tmp_path) == BLOB
 
 
-def test_an_error_of_ours_is_raised_as_it_is_and_nobody_works_on(ingest: Ingest) -> None:
+def test_an_unexpected_error_is_raised_and_all_connections_end(ingest: Ingest) -> None:
     def answer(count: int, first: int, end: int) -> Any:
         if count == 5:
             raise ZeroDivisionError
         return Body(first, end)
 
-    source = Asked(answer)
+    source = Source(answer)
     with pytest.raises(ZeroDivisionError):
         run(source, ingest)
     assert "lane" not in {thread.name for thread in threading.enumerate()}
@@ -182,19 +182,19 @@ def test_an_error_of_ours_is_raised_as_it_is_and_nobody_works_on(ingest: Ingest)
     assert source.count == asked
 
 
-def test_somebody_who_sends_all_instead_of_a_range_serves_the_rest_alone(
+def test_a_host_that_sends_the_whole_blob_serves_the_rest_over_one_connection(
     ingest: Ingest, tmp_path: Path
 ) -> None:
     def answer(count: int, first: int, end: int) -> Any:
         return Body(first, end) if count < 5 else Body(0, len(BLOB))
 
-    progress = run(Asked(answer), ingest)
+    progress = run(Source(answer), ingest)
     assert stored(tmp_path) == BLOB
     assert progress.fetched == 4 * CHUNK_BYTES + len(BLOB)
 
 
 @pytest.mark.parametrize(("seconds", "is_fast"), [(0.002, True), (0.0021, False)])
-def test_a_connection_that_brought_500_mb_a_second_is_read_in_larger_blocks(
+def test_a_connection_of_500_mb_per_second_is_read_in_larger_blocks(
     seconds: float, is_fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, asked = SimpleNamespace(now=0.0), []
@@ -207,15 +207,15 @@ def test_a_connection_that_brought_500_mb_a_second_is_read_in_larger_blocks(
             yield bytes(self.end - self.first)
 
     ranges = [(0, 1_000_000), (1_000_000, 2_000_000)]
-    source = Asked(lambda _n, first, end: Timed(first, end))
+    source = Source(lambda _n, first, end: Timed(first, end))
     with begun(tmp_path, 2_000_000) as ingest:
-        one = lane.Lane(
+        connection = lane.Lane(
             source,
             ingest,
             Progress(),
             lambda _lane: ranges.pop(0) if ranges else None,
             lambda _range: None,
         )
-        one.start(lambda _lane: None).join()
-    assert one.error is None
+        connection.start(lambda _lane: None).join()
+    assert connection.error is None
     assert asked == [256 * 1024, (512 if is_fast else 256) * 1024]

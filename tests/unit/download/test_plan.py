@@ -1,4 +1,4 @@
-"""The plan: every byte is handed out once, whatever comes back."""
+"""The plan: every byte is assigned once, whatever is given back."""
 
 from itertools import pairwise
 
@@ -19,12 +19,12 @@ def gaps(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 
 @given(gaps(), CHUNKS, st.data())
-def test_every_byte_is_handed_out_once_however_much_comes_back(
+def test_every_byte_is_fetched_once_however_much_is_given_back(
     gaps: list[tuple[int, int]], chunk_bytes: int, data: st.DataObject
 ) -> None:
     plan, fetched, returned = Plan(gaps, chunk_bytes), [], 0
     while True:
-        # As soon as not every range comes back any more, this comes to an end.
+        # After ten ranges nothing is given back any more, so that the loop ends.
         sharers = data.draw(st.integers(1, 16)) if returned < 10 else 1
         taken = plan.take(sharers, FAST_BYTES_PER_SECOND if returned >= 10 else 0.0)
         if taken is None:
@@ -46,7 +46,7 @@ def missing(reached: int, end: int) -> list[tuple[int, int]]:
 
 
 def begun(size: int, chunk_bytes: int = 16 * MIB) -> Plan:
-    """Behind its first range, of 2 MiB."""
+    """A plan whose first range, of 2 MiB, was taken."""
     plan = Plan([(0, size)], chunk_bytes)
     assert plan.take(1) == (0, 2 * MIB)
     return plan
@@ -56,13 +56,13 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     joined: list[tuple[int, int]] = []
     for first, end in ranges:
         if joined and joined[-1][1] == first:
-            first, _ = joined.pop()  # noqa: PLW2901 - it begins where the last one began
+            first, _ = joined.pop()  # noqa: PLW2901 - extends the previous range
         joined.append((first, end))
     return joined
 
 
 @given(SIZES, CHUNKS, st.integers(1, 16))
-def test_no_range_is_much_larger_than_a_chunk_nor_needlessly_small(
+def test_no_range_is_much_larger_than_a_chunk_or_smaller_than_needed(
     size: int, chunk_bytes: int, sharers: int
 ) -> None:
     plan, least = Plan([(0, size)] if size else [], chunk_bytes), min(2 * MIB, chunk_bytes)
@@ -74,12 +74,12 @@ def test_no_range_is_much_larger_than_a_chunk_nor_needlessly_small(
         ranges += 1
 
 
-def test_the_first_range_leaves_the_others_something() -> None:
+def test_after_the_small_first_range_the_rest_is_shared() -> None:
     plan = begun(64 * MIB)
     assert plan.take(8) == (2 * MIB, 2 * MIB + 62 * MIB // 16)
 
 
-def test_what_comes_back_comes_first() -> None:
+def test_a_range_that_was_given_back_is_taken_first() -> None:
     plan = begun(100 * MIB)
     assert plan.take(1) == (2 * MIB, 18 * MIB)
     plan.give_back([(10 * MIB, 18 * MIB)])
@@ -96,18 +96,18 @@ def test_ranges_get_smaller_towards_the_end() -> None:
     assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
 
 
-def test_a_fast_connection_is_asked_for_more_at_a_time() -> None:
+def test_a_fast_connection_gets_larger_ranges() -> None:
     plan = begun(1024 * MIB)
     assert plan.take(1, FAST_BYTES_PER_SECOND) == (2 * MIB, 258 * MIB)
 
 
-def test_a_range_is_worth_some_round_trips() -> None:
+def test_a_range_takes_at_least_some_round_trips() -> None:
     plan = begun(66 * MIB)
     assert plan.take(8, round_trip_bytes=0) == (2 * MIB, 6 * MIB)
     assert plan.take(8, round_trip_bytes=2 * MIB) == (6 * MIB, 14 * MIB)
 
 
-def test_nothing_comes_of_nothing() -> None:
+def test_a_plan_without_gaps_has_no_ranges() -> None:
     plan = Plan([], MIB)
     plan.give_back([])
     assert not plan.has_more

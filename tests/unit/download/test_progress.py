@@ -1,4 +1,4 @@
-"""Progress: what one thread counts, another reads; and the way to stop it."""
+"""Progress: one thread counts, another reads the counters and may stop the download."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import pytest
 from shared.download.progress import Progress
 from shared.errors import DeadlineExceeded, PullCancelled
 
-CANCELLED = PullCancelled("Somebody cancelled the pull.")
+CANCELLED = PullCancelled("The pull was cancelled.")
 
-SIGNS_OF_LIFE: list[Callable[[Progress], None]] = [
+ACTIVITIES: list[Callable[[Progress], None]] = [
     lambda progress: progress.received(10),
     lambda progress: progress.at(10),
     lambda progress: progress.beat(),
@@ -26,7 +26,7 @@ class Body:
         self.aborted += 1
 
 
-def test_bytes_that_are_thrown_away_count_as_fetched() -> None:
+def test_discarded_bytes_count_as_fetched() -> None:
     progress = Progress()
     for offset in (10, 500, 0, 20):
         progress.received(100)
@@ -41,16 +41,16 @@ def test_the_furthest_byte_is_kept_when_a_download_starts_over() -> None:
     assert (progress.offset, progress.reached) == (20, 500)
 
 
-@pytest.mark.parametrize("sign", SIGNS_OF_LIFE)
-def test_every_sign_of_life_is_dated(sign: Callable[[Progress], None]) -> None:
+@pytest.mark.parametrize("report", ACTIVITIES)
+def test_every_activity_updates_active_at(report: Callable[[Progress], None]) -> None:
     progress = Progress()
     progress.active_at = 0.0
     before = time.monotonic()
-    sign(progress)
+    report(progress)
     assert progress.active_at >= before
 
 
-def test_a_wait_with_an_end_lies_in_the_future_until_the_next_sign_of_life() -> None:
+def test_a_wait_of_known_length_puts_active_at_in_the_future_until_the_next_activity() -> None:
     progress = Progress()
     progress.wait_until_done(1000)
     assert progress.active_at > time.monotonic() + 500
@@ -58,13 +58,13 @@ def test_a_wait_with_an_end_lies_in_the_future_until_the_next_sign_of_life() -> 
     assert progress.active_at <= time.monotonic()
 
 
-@pytest.mark.parametrize("sign", SIGNS_OF_LIFE)
-def test_a_stopped_download_ends_at_any_sign_of_life(sign: Callable[[Progress], None]) -> None:
+@pytest.mark.parametrize("report", ACTIVITIES)
+def test_a_stopped_download_raises_at_any_activity(report: Callable[[Progress], None]) -> None:
     progress = Progress()
     assert progress.stopped is None
     progress.stop(CANCELLED)
     with pytest.raises(PullCancelled) as caught:
-        sign(progress)
+        report(progress)
     assert caught.value is progress.stopped is CANCELLED
 
 
@@ -83,15 +83,15 @@ def test_a_stop_aborts_the_body_that_is_being_read() -> None:
         assert body.aborted == 1
 
 
-def test_a_body_that_comes_after_the_stop_is_aborted_and_never_read() -> None:
+def test_a_body_that_arrives_after_the_stop_is_aborted_and_never_read() -> None:
     progress, body = Progress(), Body()
     progress.stop(CANCELLED)
     with pytest.raises(PullCancelled), progress.reading(body):
-        pytest.fail("The body is read.")
+        pytest.fail("The body was read.")
     assert body.aborted == 1
 
 
-def test_a_body_that_was_read_is_left_alone() -> None:
+def test_a_stop_does_not_abort_a_finished_body() -> None:
     progress, body = Progress(), Body()
     with progress.reading(body):
         pass

@@ -1,4 +1,4 @@
-"""The ramp, in a world where time and bytes are made up."""
+"""The ramp, with simulated time and bytes."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ TICK_SECONDS = 0.05
 
 
 class World:
-    """Connections that bring nothing for `opening_seconds`, and then what `rate` says.
+    """Simulates connections that receive nothing for `opening_seconds`, and then at a rate.
 
-    `rate(n)`: bytes per second of all of n connections that are open. `pause_seconds`: of each
-    second, before the next range comes. `numbers`: how many were wanted, each number once a change.
+    `rate(n)`: bytes per second of n connections together. `pause_seconds`: how long a connection
+    waits for its next range in each second. `numbers`: the values of `ramp.wanted`, in order.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class World:
 
 
 @pytest.mark.parametrize("opening_seconds", [0.0, 0.3, 1.0])
-def test_the_number_grows_fourfold_as_long_as_that_brings_more(opening_seconds: float) -> None:
+def test_the_number_grows_fourfold_while_the_rate_grows(opening_seconds: float) -> None:
     world = World(Ramp(32), lambda count: count * 5 * MB, opening_seconds).run(10)
     assert world.numbers == [1, 4, 16, 32]
 
@@ -62,38 +62,40 @@ def test_the_number_grows_fourfold_as_long_as_that_brings_more(opening_seconds: 
 @pytest.mark.parametrize(
     ("enough", "numbers"), [(1, [1, 4, 1]), (2, [1, 4, 16, 4]), (4, [1, 4, 16, 4])]
 )
-def test_it_goes_back_when_more_bring_no_more(enough: int, numbers: list[int]) -> None:
+def test_the_number_returns_when_more_connections_bring_no_more_bytes(
+    enough: int, numbers: list[int]
+) -> None:
     world = World(Ramp(16), lambda count: min(count, enough) * 40 * MB).run(2)
     assert world.numbers == numbers
 
 
-def test_it_tries_twice_as_many_again_after_some_seconds() -> None:
+def test_twice_as_many_are_tried_again_after_some_seconds() -> None:
     world = World(Ramp(32), lambda count: min(count, 4) * 40 * MB).run(2)
     assert world.run(3).numbers == [1, 4, 16, 4, 8, 4]
-    # Somebody else has left the network.
+    # The network has more bandwidth from now on.
     world.rate = lambda count: count * 40 * MB
     assert world.run(6).ramp.wanted == 32
 
 
-def test_where_one_is_slow_there_are_eight_in_no_time() -> None:
+def test_slow_connections_become_eight_within_a_quarter_of_a_second() -> None:
     world = World(Ramp(8), lambda count: count * 40 * MB, tick_seconds=0.01).run(0.25)
     assert world.numbers == [1, 4, 8]
 
 
-def test_where_more_bring_a_little_more_they_are_watched_for_longer() -> None:
+def test_a_small_gain_is_measured_for_longer() -> None:
     world = World(Ramp(8), lambda count: (3 + count) * 10 * MB, tick_seconds=0.01).run(0.13)
     assert world.numbers == [1, 4]
     assert world.run(0.1).numbers == [1, 4, 8]
 
 
-def test_who_is_not_slow_without_doubt_is_watched_for_longer() -> None:
+def test_a_connection_that_may_be_fast_is_measured_for_longer() -> None:
     world = World(Ramp(8), lambda count: count * 200 * MB, tick_seconds=0.01).run(0.09)
     assert world.numbers == [1]
     assert world.run(0.1).numbers == [1, 4]
 
 
 @pytest.mark.parametrize("opening_seconds", [0.3, 1.0])
-def test_new_connections_are_judged_by_what_they_bring_not_by_their_handshake(
+def test_new_connections_are_judged_by_their_bytes_not_by_their_handshake(
     opening_seconds: float,
 ) -> None:
     world = World(Ramp(2), lambda count: count * 5 * MB, opening_seconds).run(60)
@@ -102,7 +104,7 @@ def test_new_connections_are_judged_by_what_they_bring_not_by_their_handshake(
 
 @pytest.mark.parametrize("opening_seconds", [0.05, 0.3, 0.8])
 @pytest.mark.parametrize("pause_seconds", [0.1, 0.5, 0.9])
-def test_the_pause_before_each_range_is_no_reason_to_go_back(
+def test_the_pause_before_each_range_does_not_count_as_a_lower_rate(
     opening_seconds: float, pause_seconds: float
 ) -> None:
     ramp = Ramp(8)
@@ -110,7 +112,7 @@ def test_the_pause_before_each_range_is_no_reason_to_go_back(
     assert world.run(30).numbers == [1, 4, 8]
 
 
-def test_a_connection_that_never_begins_does_not_hold_the_judgement_up_for_ever() -> None:
+def test_a_connection_that_never_receives_a_byte_does_not_block_the_decision() -> None:
     world = World(Ramp(16), lambda count: min(count, 2) * 5 * MB)
     world.run(1)
     world.opening_seconds = 1e9
@@ -125,7 +127,7 @@ def test_nothing_is_decided_before_the_first_byte() -> None:
     assert World(Ramp(16), lambda count: count * 5 * MB, opening_seconds=1e9).run(60).numbers == [1]
 
 
-def test_silence_is_no_reason_for_more() -> None:
+def test_no_connection_is_added_while_none_receives_bytes() -> None:
     world = World(Ramp(16), lambda count: count * 5 * MB).run(0.1)
     world.rate = lambda _count: 0.0
     assert world.run(60).ramp.wanted == 1
@@ -138,25 +140,25 @@ def test_a_refusal_is_a_ceiling() -> None:
     assert world.run(60).numbers == [1, 4, 16, 3]
 
 
-def test_the_last_connection_stays_whoever_is_refused() -> None:
+def test_one_connection_stays_wanted_after_any_refusal() -> None:
     ramp = Ramp(16)
     ramp.refused(0)
     assert World(ramp, lambda count: count * 5 * MB).run(10).numbers == [1]
 
 
-def test_a_straggler_is_an_excuse_a_few_times() -> None:
+def test_a_straggler_allows_a_retry_a_few_times() -> None:
     ramp = Ramp(2)
     world = World(ramp, lambda _count: 5 * MB).run(0.6)
     assert world.numbers == [1, 2, 1]
     for _ in range(20):
         ramp.excuse()
         world.run(0.6)
-    # Some tries at once, and then one each few seconds.
+    # Some retries at once, and then one every few seconds.
     assert 5 <= world.numbers.count(2) <= 9
 
 
 def test_a_refusal_never_makes_the_number_grow() -> None:
     ramp = Ramp(16)
-    # Eight that were dismissed still read to the end of their ranges.
+    # Eight dismissed connections still read to the end of their ranges.
     ramp.refused(8)
     assert ramp.wanted == 1

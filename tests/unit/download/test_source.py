@@ -1,4 +1,4 @@
-"""Asking a source: the wait can be ended, and no body is forgotten."""
+"""Requests to a source: the wait can be aborted, and every body is closed."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from shared.download.source import ask
 from shared.errors import PullCancelled
 from tests.waiting import wait_until
 
-CANCELLED = PullCancelled("Somebody cancelled the pull.")
+CANCELLED = PullCancelled("The pull was cancelled.")
 
 
 class Body(nullcontext[Any]):
@@ -24,8 +24,8 @@ class Body(nullcontext[Any]):
         self.closed = True
 
 
-class Asked:
-    """Answers with a body once it may."""
+class Source:
+    """A source that returns `body` after `may()`."""
 
     patience_seconds = 60.0
     serves_ranges = True
@@ -42,7 +42,7 @@ class Asked:
         return False
 
 
-def test_a_stop_that_comes_together_with_the_answer_closes_the_body() -> None:
+def test_a_stop_at_the_same_time_as_the_response_closes_the_body() -> None:
     class Late(Progress):
         @contextmanager
         def waiting(self, seconds: float) -> Iterator[None]:
@@ -52,11 +52,11 @@ def test_a_stop_that_comes_together_with_the_answer_closes_the_body() -> None:
 
     body = Body()
     with pytest.raises(PullCancelled):
-        ask(Asked(body), 0, 10, Late())
+        ask(Source(body), 0, 10, Late())
     assert body.closed
 
 
-def test_a_wait_that_was_ended_alone_raises_that_and_closes_the_late_body() -> None:
+def test_an_aborted_wait_raises_cancelled_error_and_closes_the_late_body() -> None:
     body, may = Body(), threading.Event()
     waits: list[Abortable] = []
 
@@ -65,18 +65,18 @@ def test_a_wait_that_was_ended_alone_raises_that_and_closes_the_late_body() -> N
         waiting.abort()
 
     with pytest.raises(CancelledError):
-        ask(Asked(body, may.wait), 0, 10, Progress(), asked)
+        ask(Source(body, may.wait), 0, 10, Progress(), asked)
     may.set()
     wait_until(lambda: body.closed)
 
 
-def test_while_an_answer_is_waited_for_no_sign_of_life_is_due() -> None:
+def test_no_activity_is_expected_while_a_request_waits() -> None:
     progress, due = Progress(), []
 
     def may() -> None:
         progress.beat()
         due.append(progress.active_at - time.monotonic())
 
-    with ask(Asked(Body(), may), 0, 10, progress):
+    with ask(Source(Body(), may), 0, 10, progress):
         assert due[0] > 50
         assert progress.active_at <= time.monotonic()

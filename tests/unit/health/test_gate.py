@@ -1,4 +1,4 @@
-"""The gate: a sick node's queues are cancelled, and consumed again in their order."""
+"""The gate: a sick node's queues are cancelled, and later consumed again in the same order."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ QUEUES = ["towline.control", "towline.pulls", "towline.layers"]
 
 
 class Consumer:
-    """What of Celery's consumer the gate uses; `is_connected` False: each command fails."""
+    """The part of Celery's consumer that the gate uses. `is_connected` False: commands fail."""
 
     def __init__(self) -> None:
         self.task_consumer = SimpleNamespace(queues=[])
@@ -45,7 +45,7 @@ def sickness(monkeypatch: pytest.MonkeyPatch) -> Sickness:
     return sickness
 
 
-def test_a_sick_node_consumes_nothing_and_a_well_one_what_it_did_in_the_old_order(
+def test_a_sick_node_consumes_nothing_and_a_well_node_its_queues_in_the_old_order(
     sickness: Sickness,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
@@ -61,7 +61,7 @@ def test_a_sick_node_consumes_nothing_and_a_well_one_what_it_did_in_the_old_orde
         assert (consumer.names, sickness.is_consuming) == (QUEUES, True)
 
 
-def test_what_an_operator_adds_to_a_sick_node_is_consumed_once_it_is_well(
+def test_a_queue_added_to_a_sick_node_is_consumed_once_it_is_well(
     sickness: Sickness,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
@@ -75,7 +75,7 @@ def test_what_an_operator_adds_to_a_sick_node_is_consumed_once_it_is_well(
     assert consumer.names == [*QUEUES, "towline.housekeeping"]
 
 
-def test_a_queue_that_could_not_be_consumed_again_is_tried_at_the_next_turn(
+def test_a_queue_that_could_not_be_added_is_tried_again_at_the_next_turn(
     sickness: Sickness,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
@@ -90,7 +90,7 @@ def test_a_queue_that_could_not_be_consumed_again_is_tried_at_the_next_turn(
     assert consumer.names == QUEUES
 
 
-def test_the_file_is_touched_while_the_node_is_well_only(
+def test_the_alive_file_is_touched_only_while_the_node_is_well(
     sickness: Sickness, tmp_path: Path
 ) -> None:
     alive, consumer = tmp_path / "alive", Consumer()
@@ -102,7 +102,9 @@ def test_the_file_is_touched_while_the_node_is_well_only(
     assert alive.exists()
 
 
-def test_a_file_that_cannot_be_touched_ends_no_worker(sickness: Sickness, tmp_path: Path) -> None:
+def test_an_alive_file_that_cannot_be_touched_does_not_stop_the_worker(
+    sickness: Sickness, tmp_path: Path
+) -> None:
     consumer = Consumer()
     Gate(None, alive=str(tmp_path / "nowhere" / "alive")).turn(consumer)
     assert consumer.names == QUEUES

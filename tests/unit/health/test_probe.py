@@ -1,4 +1,4 @@
-"""What a process takes to work, and how a lack of it is told."""
+"""The probe: what a process needs to work, and the sentence that says what it lacks."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ def release() -> Iterator[threading.Event]:
     release.set()
 
 
-def test_a_volume_that_does_not_answer_is_told_and_asked_by_one_thread_only(
+def test_a_hanging_volume_is_reported_and_checked_by_one_thread_only(
     release: threading.Event,
 ) -> None:
     probe, asked = Probe(longest_seconds=0.05), []
@@ -42,15 +42,15 @@ def test_a_volume_that_does_not_answer_is_told_and_asked_by_one_thread_only(
         asked.append(1)
         release.wait()
 
-    told = probe.trouble(hang)
-    assert told is not None
-    assert "has not answered" in told
+    trouble = probe.trouble(hang)
+    assert trouble is not None
+    assert "has not answered" in trouble
     probe._found_at = float("-inf")
-    assert probe.trouble(hang) == told
+    assert probe.trouble(hang) == trouble
     assert asked == [1]
 
 
-def test_a_volume_that_is_not_there_is_trouble_and_a_full_one_is_none() -> None:
+def test_a_missing_volume_is_trouble_but_a_full_volume_is_not() -> None:
     def gone() -> None:
         raise VolumeUnavailable("Another volume is mounted here.")
 
@@ -61,15 +61,15 @@ def test_a_volume_that_is_not_there_is_trouble_and_a_full_one_is_none() -> None:
     assert Probe().trouble(full) is None
 
 
-def test_a_lack_that_the_look_at_the_volume_meets_is_trouble_as_well(
+def test_a_lack_of_memory_or_threads_during_the_volume_check_is_trouble(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail() -> None:
         raise MemoryError
 
-    told = Probe().trouble(fail)
-    assert told is not None
-    assert "no memory" in told
+    trouble = Probe().trouble(fail)
+    assert trouble is not None
+    assert "no memory" in trouble
 
     start = threading.Thread.start
 
@@ -79,23 +79,25 @@ def test_a_lack_that_the_look_at_the_volume_meets_is_trouble_as_well(
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", start_no_more)
-    told = Probe().trouble(well)
-    assert told is not None
-    assert "no more threads" in told
+    trouble = Probe().trouble(well)
+    assert trouble is not None
+    assert "no more threads" in trouble
 
 
-def test_steps_that_fail_at_one_moment_share_one_look() -> None:
+def test_steps_that_fail_at_the_same_time_share_one_probe() -> None:
     probe, looks = Probe(), []
     for _ in range(8):
         probe.trouble(lambda: looks.append(1))
     assert looks == [1]
 
 
-def test_a_disk_that_takes_no_temporary_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_folder_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/proc/nowhere")
-    told = Probe().trouble(well)
-    assert told is not None
-    assert "/proc/nowhere" in told
+    trouble = Probe().trouble(well)
+    assert trouble is not None
+    assert "/proc/nowhere" in trouble
 
 
 def test_a_node_without_a_temporary_folder_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +114,9 @@ from workers.health.probe import Probe
 kind, spare = getattr(resource, sys.argv[1]), int(sys.argv[2])
 {use}
 resource.setrlimit(kind, (used + spare, resource.getrlimit(kind)[1]))
-told = Probe().trouble(lambda: None)
+trouble = Probe().trouble(lambda: None)
 resource.setrlimit(kind, (resource.getrlimit(kind)[1],) * 2)
-print(told)
+print(trouble)
 """
 USE = {
     "RLIMIT_NOFILE": "import os; used = len(os.listdir('/proc/self/fd'))",
@@ -127,12 +129,12 @@ USE = {
     [
         ("RLIMIT_NOFILE", 8, "no file descriptors left"),
         ("RLIMIT_NOFILE", 100, "None"),
-        # A thread takes its stack of the address space.
+        # The stack of a thread needs address space.
         ("RLIMIT_AS", 16 * 2**20, "can start no more threads"),
         ("RLIMIT_AS", 2**30, "None"),
     ],
 )
-def test_a_limit_that_is_reached_is_named(kind: str, spare: int, sentence: str) -> None:
+def test_a_resource_limit_that_is_reached_is_named(kind: str, spare: int, sentence: str) -> None:
     assert getattr(resource, kind) is not None
     done = subprocess.run(
         [sys.executable, "-c", LIMITED.format(use=USE[kind]), kind, str(spare)],

@@ -1,4 +1,4 @@
-"""Whether a node is sick, as its processes tell each other."""
+"""Whether a node is sick, shared between its processes."""
 
 import os
 import threading
@@ -25,13 +25,13 @@ def test_a_sick_node_refuses_with_its_reason_until_it_is_over() -> None:
     sickness.refuse()
 
 
-def test_a_reason_may_be_of_any_length() -> None:
+def test_a_long_reason_is_cut() -> None:
     sickness = Sickness()
     sickness.tell("é" * 5000)
     assert sickness.reason == "é" * 499
 
 
-def test_a_child_tells_its_parent() -> None:
+def test_a_childs_report_reaches_its_parent() -> None:
     sickness = Sickness()
     child = os.fork()
     if child == 0:
@@ -41,7 +41,7 @@ def test_a_child_tells_its_parent() -> None:
     assert sickness.reason == "The child cannot work."
 
 
-def test_only_a_child_that_told_of_trouble_is_suspect_until_it_has_shown_that_it_can_work() -> None:
+def test_only_a_child_that_reported_trouble_is_suspect_until_it_is_acquitted() -> None:
     sickness = Sickness()
     sickness.tell("The main process looks after itself.")
     assert not sickness.is_suspect
@@ -49,13 +49,13 @@ def test_only_a_child_that_told_of_trouble_is_suspect_until_it_has_shown_that_it
     if child == 0:
         before = sickness.is_suspect
         sickness.tell("The child cannot work.")
-        told = sickness.is_suspect
+        after_report = sickness.is_suspect
         sickness.acquit()
-        os._exit((before, told, sickness.is_suspect) != (False, True, False))
+        os._exit((before, after_report, sickness.is_suspect) != (False, True, False))
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_message_is_given_back_once_no_more_are_consumed() -> None:
+def test_refuse_waits_until_the_worker_has_stopped_consuming() -> None:
     sickness = Sickness()
     sickness.tell("sick")
     sickness.is_consuming = True

@@ -1,4 +1,4 @@
-"""The blob that is fetched in most tests, and where it ends up."""
+"""The blob that most of these tests use, and where it is stored."""
 
 import os
 from pathlib import Path
@@ -13,12 +13,12 @@ DIGEST = Digest.of(BODY)
 
 
 def blob(tmp_path: Path, digest: Digest = DIGEST) -> Path:
-    """Its file, once it is stored."""
+    """The file of the blob, once it is stored."""
     return tmp_path / "blobs" / digest.algorithm / digest.encoded
 
 
 def store(volume: Volume, *bodies: bytes) -> list[Digest]:
-    """Stored, all of them."""
+    """Store all `bodies`. Returns their digests."""
     digests = [Digest.of(body) for body in bodies]
     with Shelf(volume, "document") as shelf:
         for digest, body in zip(digests, bodies, strict=True):

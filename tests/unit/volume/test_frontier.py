@@ -1,4 +1,4 @@
-"""The frontier: bytes are hashed in order, however they land and whoever brings them."""
+"""The frontier: bytes are hashed in order, in whatever order and by whichever thread they come."""
 
 import os
 import random
@@ -17,7 +17,7 @@ DIGEST = Digest.of(BYTES)
 
 
 class File:
-    """What has landed, and how often it was read."""
+    """The bytes that were written, and the reads of them."""
 
     def __init__(self, size: int = len(BYTES)) -> None:
         self.raw = bytearray(size)
@@ -29,7 +29,7 @@ class File:
 
 
 class Landing:
-    """Lands blocks of `BYTES` in a file and tells the frontier."""
+    """Writes blocks of `BYTES` to a file and reports them to the frontier."""
 
     def __init__(self, frontier: Frontier, file: File) -> None:
         self._frontier = frontier
@@ -38,7 +38,7 @@ class Landing:
         self._guard = threading.Lock()
 
     def land(self, first: int, size: int) -> None:
-        """A block of a grid of `size`."""
+        """Write the block of `size` bytes at `first`. All blocks must have the same size."""
         block = BYTES[first : first + size]
         with self._guard:
             self._file.raw[first : first + len(block)] = block
@@ -70,9 +70,9 @@ def shuffled(size: int, seed: int) -> list[int]:
     return firsts
 
 
-@pytest.mark.parametrize("behind", [False, True], ids=["at once", "behind"])
+@pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
-def test_blocks_may_land_in_any_order_and_twice(
+def test_blocks_may_be_written_in_any_order_and_twice(
     frontier: Frontier, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
@@ -83,9 +83,9 @@ def test_blocks_may_land_in_any_order_and_twice(
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
-@pytest.mark.parametrize("behind", [False, True], ids=["at once", "behind"])
+@pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
-def test_several_threads_may_land_them(
+def test_several_threads_may_write_blocks(
     frontier: Frontier, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
@@ -104,9 +104,7 @@ def test_several_threads_may_land_them(
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
-def test_news_of_an_earlier_end_that_comes_late_changes_nothing(
-    frontier: Frontier, file: File
-) -> None:
+def test_a_late_report_of_an_earlier_end_changes_nothing(frontier: Frontier, file: File) -> None:
     file.raw[:] = BYTES
     frontier.landed(MIB, BYTES[MIB:], len(BYTES))
     frontier.landed(0, BYTES[:MIB], MIB)
@@ -114,21 +112,21 @@ def test_news_of_an_earlier_end_that_comes_late_changes_nothing(
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
-@pytest.mark.parametrize("behind", [False, True], ids=["at once", "behind"])
-def test_what_lands_in_order_is_not_read_again(
+@pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
+def test_blocks_written_in_order_are_not_read_back(
     frontier: Frontier, landing: Landing, file: File, behind: bool
 ) -> None:
     if behind:
         frontier.hash_behind()
     for first in range(0, len(BYTES), 100_000):
         landing.land(first, 100_000)
-        # What is farther ahead of the hash than its window is not kept for it.
+        # Stay within the window: blocks farther ahead are not kept in memory.
         wait_until(lambda reached=first: frontier.hashed >= reached - MIB // 2)
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
     assert file.reads == []
 
 
-def test_bytes_that_were_written_and_are_not_there_are_an_error(
+def test_written_bytes_that_cannot_be_read_back_are_an_error(
     frontier: Frontier, file: File
 ) -> None:
     file.raw = bytearray()
@@ -137,7 +135,7 @@ def test_bytes_that_were_written_and_are_not_there_are_an_error(
 
 
 @pytest.mark.parametrize("error", [OSError(5, "broken"), MemoryError("none left")], ids=repr)
-def test_whatever_a_read_raises_ends_up_in_finish(error: Exception) -> None:
+def test_finish_raises_what_a_background_read_raised(error: Exception) -> None:
     def read(_first: int, _count: int) -> bytes:
         raise error
 
@@ -149,7 +147,7 @@ def test_whatever_a_read_raises_ends_up_in_finish(error: Exception) -> None:
     assert caught.value is error
 
 
-def test_after_a_stop_nothing_is_read_until_the_end(frontier: Frontier, file: File) -> None:
+def test_after_a_stop_nothing_is_read_until_more_is_written(frontier: Frontier, file: File) -> None:
     frontier.hash_behind()
     frontier.stop()
     assert not any(thread.name == "hash" for thread in threading.enumerate())
@@ -160,7 +158,7 @@ def test_after_a_stop_nothing_is_read_until_the_end(frontier: Frontier, file: Fi
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
-def test_a_stop_waits_for_the_read_that_is_under_way(file: File) -> None:
+def test_stop_waits_for_a_read_in_progress(file: File) -> None:
     reading, may = threading.Event(), threading.Event()
 
     def read(first: int, count: int) -> bytes:
@@ -181,13 +179,13 @@ def test_a_stop_waits_for_the_read_that_is_under_way(file: File) -> None:
     assert len(file.reads) == 1
 
 
-def test_no_more_is_kept_in_memory_than_a_window() -> None:
+def test_at_most_a_window_of_blocks_is_kept_in_memory() -> None:
     size = 64 * MIB
     whole = bytes(size)
     kept: dict[int, int] = {}
     frontier = Frontier(Digest.of(whole), _slice_of(whole))
     frontier.hash_behind()
-    # The first block comes last: everything else waits for it.
+    # The first block is written last: all others wait for it.
     for first in range(MIB, size, 64 * KIB):
         frontier.landed(first, whole[first : first + 64 * KIB], 0)
         kept[first] = sum(map(len, frontier._blocks.values()))

@@ -1,4 +1,4 @@
-"""Who a volume is."""
+"""The identity of a volume."""
 
 import errno
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_prepare_gives_a_new_volume_an_identity_and_keeps_it(tmp_path: Path) -> 
 
 
 def test_prepare_refuses_an_empty_directory_when_the_catalog_knows_a_volume(tmp_path: Path) -> None:
-    with pytest.raises(VolumeUnavailable, match="mount that one"):
+    with pytest.raises(VolumeUnavailable, match="mount that volume"):
         prepare(tmp_path, uuid4())
 
 
@@ -30,20 +30,20 @@ def test_prepare_refuses_another_volume(tmp_path: Path) -> None:
         prepare(tmp_path, uuid4())
 
 
-def test_a_worker_never_makes_a_volume(tmp_path: Path) -> None:
+def test_a_worker_never_creates_a_volume(tmp_path: Path) -> None:
     with pytest.raises(VolumeUnavailable, match="towline migrate"):
         Volume(tmp_path, uuid4())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_identity_is_a_clear_refusal(tmp_path: Path) -> None:
+def test_a_damaged_identity_is_reported(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("{}")
     with pytest.raises(VolumeUnavailable, match="damaged"):
         prepare(tmp_path, None)
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_of_two_who_make_a_volume_at_once_the_first_names_it(
+def test_when_two_processes_create_a_volume_the_first_identity_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
 ) -> None:
     found = identity.read_identity

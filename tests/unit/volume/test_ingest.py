@@ -1,4 +1,4 @@
-"""Ingests: bytes become a blob, or are resumed, or leave nothing behind."""
+"""Ingests: bytes become a blob, or are resumed, or are removed."""
 
 import hashlib
 import random
@@ -51,7 +51,7 @@ def test_commit_verifies_every_algorithm(volume: Volume, tmp_path: Path, algorit
     assert hashlib.new(algorithm, blob(tmp_path, digest).read_bytes()).hexdigest() == digest.encoded
 
 
-def test_nothing_stands_under_blobs_before_commit(volume: Volume, tmp_path: Path) -> None:
+def test_nothing_is_published_before_commit(volume: Volume, tmp_path: Path) -> None:
     ingest = begin(volume)
     write(ingest, BODY)
     assert not blob(tmp_path).exists()
@@ -87,7 +87,7 @@ def test_commit_refuses_missing_bytes(volume: Volume, tmp_path: Path) -> None:
     assert not blob(tmp_path).exists()
 
 
-def test_write_refuses_a_byte_too_many(volume: Volume) -> None:
+def test_write_refuses_bytes_beyond_the_size(volume: Volume) -> None:
     ingest = begin(volume)
     write(ingest, BODY)
     with pytest.raises(SizeMismatch, match="sends more"):
@@ -112,31 +112,31 @@ def test_a_released_ingest_is_continued_in_place(volume: Volume, tmp_path: Path)
     assert blob(tmp_path).read_bytes() == BODY
 
 
-def test_a_killed_owners_bytes_are_copied_as_far_as_the_journal_vouches(
+def test_a_killed_owners_bytes_are_copied_as_far_as_the_journal_records_them(
     volume: Volume, tmp_path: Path
 ) -> None:
-    dead = begin(volume, "1")
-    write(dead, BODY[: 2 * MIB + 500_000])
+    killed = begin(volume, "1")
+    write(killed, BODY[: 2 * MIB + 500_000])
 
-    heir = begin(volume, "2")
+    new_owner = begin(volume, "2")
 
-    assert 2 * MIB <= heir.offset <= 2 * MIB + 500_000
-    write(heir, BODY[heir.offset :])
-    heir.commit()
+    assert 2 * MIB <= new_owner.offset <= 2 * MIB + 500_000
+    write(new_owner, BODY[new_owner.offset :])
+    new_owner.commit()
     assert blob(tmp_path).read_bytes() == BODY
 
 
-def test_a_zombie_that_writes_on_harms_nobody(volume: Volume, tmp_path: Path) -> None:
+def test_a_zombie_that_goes_on_writing_does_no_harm(volume: Volume, tmp_path: Path) -> None:
     zombie = begin(volume, "1")
     write(zombie, BODY[: 2 * MIB])
-    heir = begin(volume, "2")
+    new_owner = begin(volume, "2")
     write(zombie, bytes(MIB))
-    write(heir, BODY[heir.offset :])
-    heir.commit()
+    write(new_owner, BODY[new_owner.offset :])
+    new_owner.commit()
     assert blob(tmp_path).read_bytes() == BODY
 
 
-def test_inherited_bytes_that_changed_are_not_believed(volume: Volume, tmp_path: Path) -> None:
+def test_inherited_bytes_that_changed_are_dropped(volume: Volume, tmp_path: Path) -> None:
     first = begin(volume, "1")
     write(first, BODY[: 3 * MIB], block=MIB)
     first.release()
@@ -164,20 +164,20 @@ def test_a_torn_journal_counts_up_to_its_last_whole_record(volume: Volume, tmp_p
     second.discard()
 
 
-def test_the_second_of_two_owners_who_finish_finds_the_first_ones_blob(
+def test_the_second_of_two_owners_to_commit_keeps_the_first_blob(
     volume: Volume, tmp_path: Path
 ) -> None:
-    one, two = begin(volume, "1"), begin(volume, "2")
-    write(one, BODY)
-    write(two, BODY)
-    one.commit()
+    first, second = begin(volume, "1"), begin(volume, "2")
+    write(first, BODY)
+    write(second, BODY)
+    first.commit()
     inode = blob(tmp_path).stat().st_ino
-    two.commit()
+    second.commit()
     assert blob(tmp_path).stat().st_ino == inode
     assert ingest_files(tmp_path) == []
 
 
-def test_publish_never_replaces_but_quarantines_wrong_bytes(volume: Volume, tmp_path: Path) -> None:
+def test_commit_quarantines_wrong_bytes_under_the_name(volume: Volume, tmp_path: Path) -> None:
     blob(tmp_path).parent.mkdir(parents=True)
     blob(tmp_path).write_bytes(b"not these bytes")
     ingest = begin(volume)
@@ -189,7 +189,7 @@ def test_publish_never_replaces_but_quarantines_wrong_bytes(volume: Volume, tmp_
     ]
 
 
-def test_a_symlink_in_the_place_of_an_ingest_is_not_followed(
+def test_a_symlink_under_the_name_of_an_ingest_is_not_followed(
     volume: Volume, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret"
@@ -212,7 +212,7 @@ def test_commit_stops_when_another_volume_is_mounted(volume: Volume, tmp_path: P
     ingest.discard()
 
 
-def test_adopt_answers_the_size_of_matching_bytes_and_quarantines_others(
+def test_adopt_returns_the_size_of_matching_bytes_and_quarantines_others(
     volume: Volume, tmp_path: Path
 ) -> None:
     assert volume.adopt(DIGEST) is None
@@ -224,7 +224,7 @@ def test_adopt_answers_the_size_of_matching_bytes_and_quarantines_others(
     assert not blob(tmp_path).exists()
 
 
-def test_read_verifies_what_it_reads(volume: Volume, tmp_path: Path) -> None:
+def test_read_verifies_the_digest(volume: Volume, tmp_path: Path) -> None:
     store(volume, BODY)
     assert volume.read(DIGEST, len(BODY)) == BODY
     blob(tmp_path).chmod(0o644)
@@ -233,7 +233,7 @@ def test_read_verifies_what_it_reads(volume: Volume, tmp_path: Path) -> None:
         volume.read(DIGEST, len(BODY))
 
 
-def test_bytes_may_land_in_any_order(volume: Volume, tmp_path: Path) -> None:
+def test_bytes_may_be_written_in_any_order(volume: Volume, tmp_path: Path) -> None:
     ingest = begin(volume)
     pieces = [(first, BODY[first : first + 300_000]) for first in range(0, len(BODY), 300_000)]
     for first, piece in reversed(pieces):
@@ -246,7 +246,7 @@ def test_bytes_may_land_in_any_order(volume: Volume, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_several_writers_at_once_and_a_hash_behind_them(
+def test_several_threads_write_while_another_hashes(
     volume: Volume, tmp_path: Path, seed: int
 ) -> None:
     ingest = begin(volume)
@@ -270,7 +270,7 @@ def test_several_writers_at_once_and_a_hash_behind_them(
     assert blob(tmp_path).read_bytes() == BODY
 
 
-def test_what_was_not_hashed_in_the_background_is_hashed_at_the_end(
+def test_commit_hashes_what_was_not_hashed_in_the_background(
     volume: Volume, tmp_path: Path
 ) -> None:
     ingest = begin(volume)
@@ -281,22 +281,22 @@ def test_what_was_not_hashed_in_the_background_is_hashed_at_the_end(
     assert blob(tmp_path).read_bytes() == BODY
 
 
-def test_an_heir_has_the_runs_that_the_dead_one_vouched_for(volume: Volume, tmp_path: Path) -> None:
-    dead = begin(volume, "1")
+def test_a_new_owner_inherits_all_runs_in_the_journal(volume: Volume, tmp_path: Path) -> None:
+    killed = begin(volume, "1")
     for first in (MIB, 2 * MIB + 500_000):
-        writer = dead.writer(first)
+        writer = killed.writer(first)
         writer.write(BODY[first : first + 400_000])
         writer.close()
-    heir = begin(volume, "2")
-    assert heir.inherited_bytes == 800_000
-    assert heir.gaps() == [
+    new_owner = begin(volume, "2")
+    assert new_owner.inherited_bytes == 800_000
+    assert new_owner.gaps() == [
         (0, MIB),
         (MIB + 400_000, 2 * MIB + 500_000),
         (2 * MIB + 900_000, len(BODY)),
     ]
-    for first, end in heir.gaps():
-        heir.writer(first).write(BODY[first:end])
-    heir.commit()
+    for first, end in new_owner.gaps():
+        new_owner.writer(first).write(BODY[first:end])
+    new_owner.commit()
     assert blob(tmp_path).read_bytes() == BODY
 
 

@@ -1,4 +1,4 @@
-"""Ingests of several owners: the living leave each other alone, the dead are inherited."""
+"""Several owners: those with live leases do not interfere; ingests of dead owners are inherited."""
 
 import os
 from pathlib import Path
@@ -26,11 +26,11 @@ def ingest_names(tmp_path: Path) -> set[str]:
 
 
 class Stopped(Exception):
-    """What a beat raises."""
+    """Raised by `beat`."""
 
 
 class Beats:
-    """Counts the beats, and raises at the one that is told to be the last."""
+    """Counts the calls of `beat`, and raises in call number `last`."""
 
     def __init__(self, last: int | None = None) -> None:
         self.count = 0
@@ -42,8 +42,8 @@ class Beats:
             raise Stopped
 
 
-class Everybody(set[str]):
-    """Whoever there is, lives."""
+class AllOwners(set[str]):
+    """A set of owners that contains every name."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -54,8 +54,8 @@ def open_descriptors() -> set[str]:
 
 
 def given_ingest(volume: Volume, owner: str, count: int) -> Ingest:
-    """An ingest that holds the first `count` bytes, beside whatever there is."""
-    ingest = Ingest.begin(volume, DIGEST, len(BODY), owner, alive=Everybody())
+    """An ingest with the first `count` bytes, which leaves earlier ingests alone."""
+    ingest = Ingest.begin(volume, DIGEST, len(BODY), owner, alive=AllOwners())
     write(ingest, BODY[:count])
     return ingest
 
@@ -68,64 +68,62 @@ def given_killed(volume: Volume, owner: str, count: int) -> None:
     given_ingest(volume, owner, count).abandon()
 
 
-def test_the_ingests_of_living_owners_are_left_as_they_are(volume: Volume, tmp_path: Path) -> None:
+def test_the_ingests_of_live_owners_are_not_touched(volume: Volume, tmp_path: Path) -> None:
     given_released(volume, "1", MIB)
-    living = given_ingest(volume, "2", 3 * MIB)
+    live = given_ingest(volume, "2", 3 * MIB)
 
-    heir = Ingest.begin(volume, DIGEST, len(BODY), "3", alive={"1", "2"})
+    new_owner = Ingest.begin(volume, DIGEST, len(BODY), "3", alive={"1", "2"})
 
-    assert heir.offset == 0
+    assert new_owner.offset == 0
     left = {"1.released", "1.journal", "2", "2.journal"}
     assert ingest_names(tmp_path) == left | {"3", "3.journal"}
-    write(living, BODY[3 * MIB :])
-    living.commit()
+    write(live, BODY[3 * MIB :])
+    live.commit()
     assert blob(tmp_path).read_bytes() == BODY
-    heir.discard()
+    new_owner.discard()
 
 
-def test_the_best_of_the_dead_is_inherited_beside_the_living(
+def test_the_longest_dead_ingest_is_inherited_while_others_are_live(
     volume: Volume, tmp_path: Path
 ) -> None:
     given_released(volume, "1", MIB)
-    living = given_ingest(volume, "2", 3 * MIB)
+    live = given_ingest(volume, "2", 3 * MIB)
     given_killed(volume, "3", 2 * MIB)
 
-    heir = Ingest.begin(volume, DIGEST, len(BODY), "4", alive={"2"})
+    new_owner = Ingest.begin(volume, DIGEST, len(BODY), "4", alive={"2"})
 
-    assert heir.offset == 2 * MIB
+    assert new_owner.offset == 2 * MIB
     assert ingest_names(tmp_path) == {"2", "2.journal", "3", "3.journal", "4", "4.journal"}
-    heir.discard()
-    living.discard()
+    new_owner.discard()
+    live.discard()
 
 
-def test_dead_ingests_are_removed_but_for_the_one_that_was_copied(
-    volume: Volume, tmp_path: Path
-) -> None:
+def test_dead_ingests_are_removed_except_the_copied_one(volume: Volume, tmp_path: Path) -> None:
     given_killed(volume, "1", MIB)
     zombie = given_ingest(volume, "2", 2 * MIB)
     given_released(volume, "3", 0)
-    heir = begin(volume, "4")
-    assert heir.offset == 2 * MIB
+    new_owner = begin(volume, "4")
+    assert new_owner.offset == 2 * MIB
     assert ingest_names(tmp_path) == {"2", "2.journal", "4", "4.journal"}
     zombie.abandon()
-    heir.discard()
+    new_owner.discard()
 
 
-def test_a_takeover_beats_for_every_copied_piece_and_hashed_record(
+def test_a_takeover_calls_beat_for_every_copied_piece_and_checked_record(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_killed(volume, "1", 3 * MIB)
     monkeypatch.setattr(inheritance, "_COPY_BYTES", MIB)
     beats = Beats()
-    heir = Ingest.begin(volume, DIGEST, len(BODY), "2", beat=beats)
+    new_owner = Ingest.begin(volume, DIGEST, len(BODY), "2", beat=beats)
     # Three pieces of bytes, one of the journal, three records.
     assert beats.count >= 7
-    assert heir.offset == 3 * MIB
-    heir.discard()
+    assert new_owner.offset == 3 * MIB
+    new_owner.discard()
 
 
 @pytest.mark.parametrize("last", range(1, 9))
-def test_a_takeover_that_is_stopped_leaks_and_loses_nothing(
+def test_a_stopped_takeover_leaks_no_descriptor_and_loses_no_bytes(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
     given_killed(volume, "1", 3 * MIB)
@@ -134,40 +132,40 @@ def test_a_takeover_that_is_stopped_leaks_and_loses_nothing(
     with pytest.raises(Stopped):
         Ingest.begin(volume, DIGEST, len(BODY), "2", beat=Beats(last))
     assert open_descriptors() == before
-    heir = begin(volume, "3")
-    assert heir.offset == 3 * MIB
-    write(heir, BODY[3 * MIB :])
-    heir.commit()
+    new_owner = begin(volume, "3")
+    assert new_owner.offset == 3 * MIB
+    write(new_owner, BODY[3 * MIB :])
+    new_owner.commit()
     assert blob(tmp_path).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("last", [1, 2, 3])
-def test_a_takeover_in_place_that_is_stopped_leaves_the_bytes_to_the_next(
+def test_a_stopped_takeover_in_place_leaves_the_bytes_to_the_next_owner(
     volume: Volume, last: int
 ) -> None:
     given_released(volume, "1", 3 * MIB)
     with pytest.raises(Stopped):
         Ingest.begin(volume, DIGEST, len(BODY), "2", beat=Beats(last))
-    heir = begin(volume, "3")
-    assert heir.offset == 3 * MIB
-    heir.discard()
+    new_owner = begin(volume, "3")
+    assert new_owner.offset == 3 * MIB
+    new_owner.discard()
 
 
 def test_an_abandoned_ingest_is_left_for_the_next_owner_to_copy(
     volume: Volume, tmp_path: Path
 ) -> None:
     before = open_descriptors()
-    lost = begin(volume, "1")
-    write(lost, BODY[: 2 * MIB])
-    lost.abandon()
+    abandoned = begin(volume, "1")
+    write(abandoned, BODY[: 2 * MIB])
+    abandoned.abandon()
     assert open_descriptors() == before
     assert ingest_names(tmp_path) == {"1", "1.journal"}
-    heir = begin(volume, "2")
-    assert heir.offset == 2 * MIB
-    heir.discard()
+    new_owner = begin(volume, "2")
+    assert new_owner.offset == 2 * MIB
+    new_owner.discard()
 
 
-def test_nothing_is_left_of_one_that_is_abandoned_behind_the_commit_of_another(
+def test_abandoning_an_ingest_after_another_owners_commit_removes_it(
     volume: Volume, tmp_path: Path
 ) -> None:
     first = begin(volume, "1")
@@ -180,13 +178,18 @@ def test_nothing_is_left_of_one_that_is_abandoned_behind_the_commit_of_another(
     assert blob(tmp_path).read_bytes() == BODY
 
 
-def test_an_abandoned_ingest_takes_nothing_more(volume: Volume, tmp_path: Path) -> None:
-    lost = begin(volume, "1")
-    write(lost, BODY)
-    lost.abandon()
-    for use in (lambda: lost.write(b""), lost.abandon, lost.release, lost.discard):
+def test_an_abandoned_ingest_accepts_no_bytes(volume: Volume, tmp_path: Path) -> None:
+    abandoned = begin(volume, "1")
+    write(abandoned, BODY)
+    abandoned.abandon()
+    for use in (
+        lambda: abandoned.write(b""),
+        abandoned.abandon,
+        abandoned.release,
+        abandoned.discard,
+    ):
         use()
-    for use in (lost.commit, lost.restart):
+    for use in (abandoned.commit, abandoned.restart):
         with pytest.raises(VolumeUnavailable):
             use()
     assert ingest_names(tmp_path) == {"1", "1.journal"}
@@ -205,23 +208,23 @@ def test_an_ingest_that_has_ended_can_be_abandoned(
     assert ingest_names(tmp_path) == names
 
 
-def given_two_living(volume: Volume) -> tuple[Ingest, Ingest]:
-    one = given_ingest(volume, "1", MIB)
-    two = Ingest.begin(volume, DIGEST, len(BODY), "2", alive={"1"})
-    write(two, BODY[: 2 * MIB])
-    return one, two
+def given_two_live(volume: Volume) -> tuple[Ingest, Ingest]:
+    first = given_ingest(volume, "1", MIB)
+    second = Ingest.begin(volume, DIGEST, len(BODY), "2", alive={"1"})
+    write(second, BODY[: 2 * MIB])
+    return first, second
 
 
-def test_of_two_living_owners_the_second_finds_the_blob_of_the_first(
+def test_the_second_live_owner_to_commit_keeps_the_first_blob(
     volume: Volume, tmp_path: Path
 ) -> None:
-    one, two = given_two_living(volume)
-    write(two, BODY[2 * MIB :])
-    two.commit()
+    first, second = given_two_live(volume)
+    write(second, BODY[2 * MIB :])
+    second.commit()
     inode = blob(tmp_path).stat().st_ino
 
-    write(one, BODY[MIB:])
-    one.commit()
+    write(first, BODY[MIB:])
+    first.commit()
 
     assert blob(tmp_path).stat().st_ino == inode
     assert blob(tmp_path).read_bytes() == BODY
@@ -230,61 +233,59 @@ def test_of_two_living_owners_the_second_finds_the_blob_of_the_first(
 
 
 @pytest.mark.parametrize("end", ["release", "discard", "abandon"])
-def test_a_living_owner_whose_ingest_was_swept_ends_in_peace(
+def test_a_live_owner_can_end_after_its_ingest_was_removed(
     volume: Volume, tmp_path: Path, end: str
 ) -> None:
     before = open_descriptors()
-    one, two = given_two_living(volume)
-    write(two, BODY[2 * MIB :])
-    two.commit()
-    write(one, BODY[MIB : 2 * MIB])
-    getattr(one, end)()
+    first, second = given_two_live(volume)
+    write(second, BODY[2 * MIB :])
+    second.commit()
+    write(first, BODY[MIB : 2 * MIB])
+    getattr(first, end)()
     assert open_descriptors() == before
     assert blob(tmp_path).read_bytes() == BODY
     assert ingest_names(tmp_path) == set()
 
 
-def test_a_swept_ingest_whose_blob_is_gone_too_is_fetched_again(
+def test_a_removed_ingest_without_a_stored_blob_is_fetched_again(
     volume: Volume, tmp_path: Path
 ) -> None:
     before = open_descriptors()
-    one, two = given_two_living(volume)
-    write(two, BODY[2 * MIB :])
-    two.commit()
+    first, second = given_two_live(volume)
+    write(second, BODY[2 * MIB :])
+    second.commit()
     blob(tmp_path).unlink()
-    write(one, BODY[MIB:])
+    write(first, BODY[MIB:])
     with pytest.raises(VolumeUnavailable, match="fetched again"):
-        one.commit()
-    one.release()
+        first.commit()
+    first.release()
     assert open_descriptors() == before
 
 
-def test_a_commit_beside_a_beginning_owner_is_survived_by_both(
+def test_a_commit_during_another_owners_takeover_harms_neither(
     volume: Volume, tmp_path: Path
 ) -> None:
     given_killed(volume, "1", MIB)
     first = Ingest.begin(volume, DIGEST, len(BODY), "2", alive={"1"})
     write(first, BODY)
 
-    # The directory is swept and removed while the heir copies.
+    # The commit empties and removes the directory while the new owner copies.
     def commit_once() -> None:
         if not blob(tmp_path).exists():
             first.commit()
 
-    heir = Ingest.begin(volume, DIGEST, len(BODY), "3", alive={"2"}, beat=commit_once)
-    assert heir.offset == 0
-    write(heir, BODY)
-    heir.commit()
+    new_owner = Ingest.begin(volume, DIGEST, len(BODY), "3", alive={"2"}, beat=commit_once)
+    assert new_owner.offset == 0
+    write(new_owner, BODY)
+    new_owner.commit()
     assert blob(tmp_path).read_bytes() == BODY
     assert ingest_names(tmp_path) == set()
 
 
-def test_a_document_is_put_without_a_look_at_the_ingests_of_others(
-    volume: Volume, tmp_path: Path
-) -> None:
-    ones = [given_ingest(volume, owner, len(BODY)) for owner in "123"]
+def test_storing_a_small_blob_leaves_other_ingests_alone(volume: Volume, tmp_path: Path) -> None:
+    ingests = [given_ingest(volume, owner, len(BODY)) for owner in "123"]
     assert len(ingest_names(tmp_path)) == 6
     store(volume, BODY)
-    for one in ones:
-        one.commit()
+    for ingest in ingests:
+        ingest.commit()
     assert blob(tmp_path).read_bytes() == BODY

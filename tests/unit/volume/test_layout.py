@@ -51,7 +51,7 @@ def test_a_layout_names_one_manifest_and_links_every_blob(volume: Volume, tmp_pa
         assert not linked.is_symlink()
 
 
-def test_a_moved_tag_replaces_the_manifest_and_drops_what_is_not_its_own(
+def test_a_moved_tag_replaces_the_manifest_and_removes_other_blobs(
     volume: Volume, tmp_path: Path
 ) -> None:
     old = store(volume, b"manifest", b"config", b"layer")
@@ -76,7 +76,7 @@ def test_a_missing_layout_has_no_manifest(volume: Volume) -> None:
     assert layout_manifest(volume, TAGGED, AMD64) is None
 
 
-def test_symlinks_stand_in_where_the_filesystem_refuses_links(
+def test_symlinks_are_used_where_the_filesystem_refuses_hard_links(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = store(volume, b"manifest", b"config")

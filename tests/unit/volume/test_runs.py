@@ -1,4 +1,4 @@
-"""Runs of bytes, against a set that holds each of them."""
+"""Runs of bytes, compared with a set of single bytes."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ PIECES = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sort
 
 
 @given(PIECES, st.integers(0, SIZE), st.integers(0, SIZE))
-def test_runs_know_what_a_set_of_bytes_knows(pieces: list[list[int]], one: int, two: int) -> None:
+def test_runs_agree_with_a_set_of_bytes(pieces: list[list[int]], one: int, two: int) -> None:
     runs, there = Runs(), set[int]()
     for first, end in pieces:
         new = set(range(first, end)) - there

@@ -1,4 +1,4 @@
-"""A shelf: small blobs become durable together, or leave nothing behind."""
+"""The shelf: small blobs become durable together, and failures leave no files behind."""
 
 import errno
 import os
@@ -36,14 +36,14 @@ def put(volume: Volume, body: bytes = BODY) -> None:
 
 
 def given_ingest(volume: Volume) -> Ingest:
-    """An ingest of somebody else, with half of the bytes."""
+    """An ingest of another owner, with half of the bytes."""
     ingest = Ingest.begin(volume, DIGEST, len(BODY), "2", alive={"1"})
     ingest.write(BODY[:20])
     return ingest
 
 
 def before_each_link(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> list[str]:
-    """`act` comes between the writing of a file and its publication. The names that are linked."""
+    """Call `act` after a file is written and before it is published. Returns the linked names."""
     links: list[str] = []
     link = os.link
 
@@ -58,7 +58,7 @@ def before_each_link(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -
 
 @pytest.fixture
 def lasting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What was made durable, and what was published, in order."""
+    """The fsyncs and links, in order."""
     lasting: list[str] = []
     fsync, link = os.fsync, os.link
 
@@ -77,7 +77,7 @@ def lasting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_what_was_put_is_read_only_under_its_digest(
+def test_a_stored_blob_is_read_only_under_its_digest(
     volume: Volume, tmp_path: Path, algorithm: str
 ) -> None:
     digests = [Digest.of(body, algorithm) for body in BODIES]
@@ -92,10 +92,10 @@ def test_what_was_put_is_read_only_under_its_digest(
     assert list((tmp_path / "ingest" / algorithm).iterdir()) == []
 
 
-def test_a_file_is_durable_before_it_is_published_and_the_names_once_for_all(
+def test_each_file_is_durable_before_its_name_and_one_fsync_covers_all_names(
     volume: Volume, lasting: list[str]
 ) -> None:
-    store(volume, b"an earlier one makes the directories")
+    store(volume, b"an earlier blob makes the directories")
     lasting.clear()
     one, two, three = store(volume, *BODIES)
     assert lasting == [
@@ -109,7 +109,9 @@ def test_a_file_is_durable_before_it_is_published_and_the_names_once_for_all(
     ]
 
 
-def test_the_names_of_each_algorithm_are_made_durable(volume: Volume, lasting: list[str]) -> None:
+def test_settle_makes_the_names_of_every_algorithm_durable(
+    volume: Volume, lasting: list[str]
+) -> None:
     with Shelf(volume, "1") as shelf:
         shelf.put(Digest.of(BODY, "sha256"), BODY)
         shelf.put(Digest.of(BODY, "sha512"), BODY)
@@ -118,7 +120,7 @@ def test_the_names_of_each_algorithm_are_made_durable(volume: Volume, lasting: l
     assert lasting == ["fsync blobs/sha256", "fsync blobs/sha512"]
 
 
-def test_put_refuses_wrong_bytes_and_goes_on_with_the_next(volume: Volume, tmp_path: Path) -> None:
+def test_put_refuses_wrong_bytes_and_accepts_the_next_blob(volume: Volume, tmp_path: Path) -> None:
     with Shelf(volume, "1") as shelf:
         with pytest.raises(DigestMismatch, match="hash to sha256:"):
             shelf.put(DIGEST, b"not these bytes")
@@ -128,16 +130,14 @@ def test_put_refuses_wrong_bytes_and_goes_on_with_the_next(volume: Volume, tmp_p
     assert volume.read(DIGEST, len(BODY)) == BODY
 
 
-def test_a_write_that_is_cut_short_is_continued(
-    volume: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_short_write_is_continued(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, view: write(descriptor, view[:7]))
     put(volume)
     assert volume.read(DIGEST, len(BODY)) == BODY
 
 
-def test_a_blob_that_is_there_is_kept(volume: Volume, tmp_path: Path) -> None:
+def test_an_existing_blob_is_kept(volume: Volume, tmp_path: Path) -> None:
     put(volume)
     inode = blob(tmp_path, DIGEST).stat().st_ino
     put(volume)
@@ -175,10 +175,10 @@ def test_settle_stops_when_another_volume_is_mounted(
 
 
 @pytest.mark.parametrize("call", ["write", "fchmod", "fsync", "link"])
-def test_a_full_volume_keeps_no_half_of_a_blob(
+def test_a_full_volume_leaves_no_partial_blob(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    store(volume, b"an earlier one makes the directories")
+    store(volume, b"an earlier blob makes the directories")
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -193,7 +193,7 @@ def test_a_full_volume_keeps_no_half_of_a_blob(
     assert volume.read(DIGEST, len(BODY)) == BODY
 
 
-def test_a_failed_fsync_of_the_names_is_heard_of(
+def test_a_failed_fsync_of_the_names_is_raised(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: int) -> None:
@@ -206,7 +206,7 @@ def test_a_failed_fsync_of_the_names_is_heard_of(
             shelf.settle()
 
 
-def test_another_owner_who_commits_and_sweeps_in_between_is_survived(
+def test_put_succeeds_when_another_owner_commits_before_the_link(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = given_ingest(volume)
@@ -218,13 +218,13 @@ def test_another_owner_who_commits_and_sweeps_in_between_is_survived(
 
     links = before_each_link(monkeypatch, commit)
     put(volume)
-    # The shelf's own and, within it, the other's; the other's blob is kept.
+    # The shelf's link and, nested in it, the link of the other owner, whose blob is kept.
     assert links == [DIGEST.encoded] * 2
     assert volume.read(DIGEST, len(BODY)) == BODY
     assert ingest_names(tmp_path) == set()
 
 
-def test_a_directory_that_is_swept_once_is_made_again(
+def test_put_retries_when_its_directory_is_removed_once(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sweep_once() -> None:
@@ -238,7 +238,7 @@ def test_a_directory_that_is_swept_once_is_made_again(
     assert ingest_names(tmp_path) == set()
 
 
-def test_a_directory_that_is_swept_every_time_is_given_up(
+def test_put_gives_up_when_its_directory_is_removed_every_time(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "ingest" / "sha256" / DIGEST.encoded
@@ -248,9 +248,7 @@ def test_a_directory_that_is_swept_every_time_is_given_up(
     assert not blob(tmp_path, DIGEST).exists()
 
 
-def test_an_ingest_of_another_owner_is_neither_touched_nor_needed(
-    volume: Volume, tmp_path: Path
-) -> None:
+def test_an_ingest_of_another_owner_is_not_touched(volume: Volume, tmp_path: Path) -> None:
     other = given_ingest(volume)
     put(volume)
     assert volume.read(DIGEST, len(BODY)) == BODY

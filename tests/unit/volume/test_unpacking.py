@@ -1,4 +1,4 @@
-"""Unpacking: a layer's diff_id, however its bytes land and whoever takes the steps."""
+"""Unpacking: a layer's diff_id, however its bytes arrive and whichever thread decompresses."""
 
 import errno
 import gzip
@@ -50,15 +50,15 @@ def stored(volume: Volume, raw: bytes) -> Digest:
     ends=st.lists(st.integers(min_value=0, max_value=4000)),
     algorithm=st.sampled_from(["sha256", "sha512"]),
 )
-def test_how_far_the_bytes_have_come_does_not_matter(
+def test_the_diff_id_is_the_same_however_the_bytes_arrive(
     tar: bytes, made: Callable[[bytes], bytes], ends: list[int], algorithm: str
 ) -> None:
     raw = made(tar)
-    one = uncompressed(raw, algorithm)
+    step_by_step = uncompressed(raw, algorithm)
     for end in [*sorted(min(end, len(raw)) for end in ends), len(raw)]:
-        while one.step(reader(raw[:end]), end):
+        while step_by_step.step(reader(raw[:end]), end):
             pass
-    assert (one.diff_id, one.fault) == (Digest.of(tar, algorithm), None)
+    assert (step_by_step.diff_id, step_by_step.fault) == (Digest.of(tar, algorithm), None)
 
 
 def test_an_uncompressed_layer_is_not_hashed_again() -> None:
@@ -69,31 +69,31 @@ def test_an_uncompressed_layer_is_not_hashed_again() -> None:
         read.append(count)
         return raw[first : first + count]
 
-    one = uncompressed(raw)
-    while one.step(reads, len(raw)):
+    step_by_step = uncompressed(raw)
+    while step_by_step.step(reads, len(raw)):
         pass
-    assert one.diff_id == Digest.of(raw)
+    assert step_by_step.diff_id == Digest.of(raw)
     assert sum(read) < 10
 
 
-def test_a_step_is_small_whatever_the_bytes_are() -> None:
+def test_a_step_is_small_even_for_a_decompression_bomb() -> None:
     raw = zstd_bomb(256 * MIB)
-    one = uncompressed(raw)
+    step_by_step = uncompressed(raw)
     steps = 0
-    while one.step(reader(raw), len(raw)):
+    while step_by_step.step(reader(raw), len(raw)):
         steps += 1
     assert steps >= 1024
-    assert one.diff_id is not None
+    assert step_by_step.diff_id is not None
 
 
-def test_bytes_that_do_not_decompress_have_a_fault() -> None:
-    one = uncompressed(LAYER[:-1])
-    while one.step(reader(LAYER[:-1]), len(LAYER) - 1):
+def test_bytes_that_cannot_be_decompressed_have_a_fault() -> None:
+    step_by_step = uncompressed(LAYER[:-1])
+    while step_by_step.step(reader(LAYER[:-1]), len(LAYER) - 1):
         pass
-    assert (one.diff_id, one.fault) == (None, "its gzip stream is cut off")
+    assert (step_by_step.diff_id, step_by_step.fault) == (None, "its gzip stream is cut off")
 
 
-def test_a_read_that_failed_is_tried_again() -> None:
+def test_a_step_can_be_repeated_after_a_failed_read() -> None:
     failures = [OSError(errno.EIO, "gone")] * 3
 
     def flaky(first: int, count: int) -> bytes:
@@ -101,14 +101,14 @@ def test_a_read_that_failed_is_tried_again() -> None:
             raise failures.pop()
         return LAYER[first : first + count]
 
-    one = uncompressed(LAYER)
-    while one.diff_id is None:
+    step_by_step = uncompressed(LAYER)
+    while step_by_step.diff_id is None:
         with suppress(OSError):
-            one.step(flaky, len(LAYER))
-    assert one.diff_id == DIFF_ID
+            step_by_step.step(flaky, len(LAYER))
+    assert step_by_step.diff_id == DIFF_ID
 
 
-def test_what_lies_on_the_volume_is_unpacked(volume: Volume) -> None:
+def test_a_stored_blob_is_unpacked_from_the_volume(volume: Volume) -> None:
     unpacking = Unpacking(stored(volume, LAYER), len(LAYER), "sha256")
     beats: list[None] = []
     unpacking.finish(volume, lambda: beats.append(None))
@@ -116,7 +116,7 @@ def test_what_lies_on_the_volume_is_unpacked(volume: Volume) -> None:
     assert beats
 
 
-def test_a_beat_may_end_it(volume: Volume) -> None:
+def test_finish_ends_when_beat_raises(volume: Volume) -> None:
     raw = zstd_bomb(1024 * MIB)
     unpacking = Unpacking(stored(volume, raw), len(raw), "sha256")
 
@@ -128,7 +128,7 @@ def test_a_beat_may_end_it(volume: Volume) -> None:
     assert unpacking.diff_id is None
 
 
-def test_a_layer_is_unpacked_while_it_lands(volume: Volume) -> None:
+def test_a_layer_is_unpacked_during_its_download(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
@@ -139,7 +139,7 @@ def test_a_layer_is_unpacked_while_it_lands(volume: Volume) -> None:
             writer = ingest.writer(first)
             writer.write(LAYER[first : first + 10_000])
             writer.close()
-        # The thread alone gets there: nothing is committed yet.
+        # The thread unpacks all of it: nothing is committed yet.
         wait_until(lambda: unpacking.is_over)
         ingest.commit()
     unpacking.finish(volume, lambda: pytest.fail("nothing is left"))
@@ -160,7 +160,7 @@ def test_what_the_thread_did_not_reach_is_finished_from_the_volume(volume: Volum
     assert unpacking.diff_id == DIFF_ID
 
 
-def test_an_ingest_that_starts_over_is_unpacked_anew(volume: Volume) -> None:
+def test_an_ingest_that_starts_over_is_unpacked_again(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
@@ -173,7 +173,7 @@ def test_an_ingest_that_starts_over_is_unpacked_anew(volume: Volume) -> None:
         ingest.commit()
 
 
-def test_a_thread_that_cannot_read_leaves_it_to_who_finishes(volume: Volume) -> None:
+def test_finish_continues_after_a_thread_that_cannot_read(volume: Volume) -> None:
     unpacking = Unpacking(stored(volume, LAYER), len(LAYER), "sha256")
 
     def broken(_first: int, _count: int) -> bytes:
@@ -184,7 +184,7 @@ def test_a_thread_that_cannot_read_leaves_it_to_who_finishes(volume: Volume) -> 
     assert unpacking.diff_id == DIFF_ID
 
 
-def test_a_thread_that_errs_is_begun_anew_by_who_finishes(volume: Volume) -> None:
+def test_finish_starts_over_after_an_unexpected_error_in_the_thread(volume: Volume) -> None:
     unpacking = Unpacking(stored(volume, LAYER), len(LAYER), "sha256")
     reads: list[int] = []
 
@@ -200,7 +200,7 @@ def test_a_thread_that_errs_is_begun_anew_by_who_finishes(volume: Volume) -> Non
     assert unpacking.diff_id == DIFF_ID
 
 
-def test_a_blob_that_is_gone_is_the_volumes_trouble(
+def test_a_missing_blob_raises_volume_unavailable(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.volume.store._VISIBLE_AFTER_SECONDS", 0)

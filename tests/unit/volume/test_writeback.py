@@ -1,4 +1,4 @@
-"""Writeback: starts the disk early where the system can, and is no bother where it cannot."""
+"""Writeback: starts disk writes early where the system can, and does nothing where it cannot."""
 
 import threading
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from tests.waiting import wait_until
 
 
 class Disk:
-    """Takes note of what it is told, and blocks while `may` is not set."""
+    """Stands in for `sync_file_range`: records its calls, and blocks while `may` is not set."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, int, int, int]] = []
+        self.calls: list[tuple[int, int, int, int]] = []
         self.may = threading.Event()
         self.may.set()
 
     def __call__(self, *arguments: int) -> int:
         first, second, third, fourth = arguments
-        self.told.append((first, second, third, fourth))
+        self.calls.append((first, second, third, fourth))
         self.may.wait()
-        # An error is the fsync's to report.
+        # Errors must be ignored: the fsync reports them.
         return -1
 
 
@@ -38,38 +38,38 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     disk.may.set()
 
 
-def test_the_disk_is_told_now_and_then_to_write_and_never_to_wait(disk: Disk) -> None:
-    one = Writeback(7)
-    one.wrote(15 * MIB)
-    one.wrote(MIB)
-    wait_until(lambda: disk.told)
-    one.stop()
+def test_every_16_mib_a_write_of_the_whole_file_is_started(disk: Disk) -> None:
+    writeback_of_file = Writeback(7)
+    writeback_of_file.wrote(15 * MIB)
+    writeback_of_file.wrote(MIB)
+    wait_until(lambda: disk.calls)
+    writeback_of_file.stop()
     # From byte 0 to the end, SYNC_FILE_RANGE_WRITE alone.
-    assert disk.told == [(7, 0, 0, 2)]
+    assert disk.calls == [(7, 0, 0, 2)]
 
 
-def test_a_disk_that_is_slow_blocks_no_writer(disk: Disk) -> None:
+def test_a_slow_disk_does_not_block_writers(disk: Disk) -> None:
     disk.may.clear()
-    one = Writeback(7)
-    one.wrote(16 * MIB)
-    wait_until(lambda: disk.told)
+    writeback_of_file = Writeback(7)
+    writeback_of_file.wrote(16 * MIB)
+    wait_until(lambda: disk.calls)
     for _ in range(10):
-        one.wrote(16 * MIB)
+        writeback_of_file.wrote(16 * MIB)
     disk.may.set()
-    one.stop()
-    assert 1 <= len(disk.told) <= 2
+    writeback_of_file.stop()
+    assert 1 <= len(disk.calls) <= 2
 
 
-def test_after_a_stop_the_descriptor_is_left_alone(disk: Disk) -> None:
-    one = Writeback(7)
-    one.stop()
-    one.wrote(100 * MIB)
-    one.stop()
-    assert disk.told == []
+def test_after_a_stop_the_descriptor_is_not_used(disk: Disk) -> None:
+    writeback_of_file = Writeback(7)
+    writeback_of_file.stop()
+    writeback_of_file.wrote(100 * MIB)
+    writeback_of_file.stop()
+    assert disk.calls == []
     assert not any(thread.name == "writeback" for thread in threading.enumerate())
 
 
-def test_an_ingest_is_whole_where_the_system_has_no_such_call(
+def test_an_ingest_works_where_the_system_has_no_sync_file_range(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writeback, "_sync_file_range", None)
@@ -89,10 +89,12 @@ def test_no_thread_outlives_the_ingest(volume: Volume, disk: Disk) -> None:
         ingest.release()
         names = {thread.name for thread in threading.enumerate()}
         assert names.isdisjoint({"hash", "writeback"})
-    assert disk.told == []
+    assert disk.calls == []
 
 
-def test_what_starts_over_is_hashed_behind_again(volume: Volume, tmp_path: Path) -> None:
+def test_a_restarted_ingest_is_hashed_in_the_background_again(
+    volume: Volume, tmp_path: Path
+) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(BODY), "1")
     with ingest.in_background():
         ingest.write(bytes(len(BODY)))
