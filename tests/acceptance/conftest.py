@@ -10,13 +10,13 @@ from tests.fakes.registry import FakeRegistry
 from tests.services import with_driver
 from workers.preparing import prepare_fleet
 
-# A download that a test holds is held for as long as that takes, on a busy machine, too.
+# A download that a test stops must not count as stalled, even on a busy machine.
 _SETTINGS = {"TOWLINE_STALL_TIMEOUT_SECONDS": "120"}
 
 
 @pytest.fixture
 def fleet(migrated_url: str, redis_url: str, volume_path: Path, tmp_path: Path) -> Iterator[Fleet]:
-    """No worker yet."""
+    """A fleet without workers."""
     prepare_fleet(with_driver(migrated_url), volume_path)
     fleet = Fleet(migrated_url, redis_url, volume_path, tmp_path, dict(_SETTINGS))
     yield fleet
@@ -26,6 +26,6 @@ def fleet(migrated_url: str, redis_url: str, volume_path: Path, tmp_path: Path) 
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    """A registry that does as it is told."""
+    """A registry whose faults the test decides."""
     with FakeRegistry() as registry:
         yield registry

@@ -33,25 +33,25 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it consumes. Fails the test when it died instead."""
+        """Whether it consumes messages. Fails the test if the worker has ended."""
         assert self.process.poll() is None, self.log.read_text()
         return " ready." in self.log.read_text()
 
     def kill(self) -> None:
-        """kill -9, children and all."""
+        """SIGKILL, for its children as well."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def freeze(self) -> None:
-        """Let it stand still, children and all."""
+        """SIGSTOP, for its children as well."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on as if nothing had been."""
+        """SIGCONT, for its children as well."""
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """Let it end, then make sure."""
+        """SIGTERM, and SIGKILL if it has not ended after five seconds."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -72,15 +72,15 @@ class Fleet:
     workers: list[Worker] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     loglevel: str = "INFO"
-    # What comes behind `python -m`; or `workers.cli worker`.
+    # The arguments of `python -m`. The other way is `workers.cli worker`.
     worker_command: str = "celery -A workers.app worker"
     python: str = sys.executable
-    # What comes before the whole command, such as `unshare --mount`.
+    # A command that runs the whole command, such as `unshare --mount`.
     prefix: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process of this fleet is started with."""
+        """The environment of every process of this fleet."""
         return {
             **os.environ,
             "TOWLINE_DATABASE_URL": self.database_url,
@@ -90,7 +90,7 @@ class Fleet:
         }
 
     def towline(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line to its end."""
+        """Run `towline` with these arguments until it ends."""
         result = subprocess.run(
             [sys.executable, "-m", "workers.cli", *arguments],
             env=self.environment | environment,
@@ -103,18 +103,18 @@ class Fleet:
         return result
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the database answers."""
+        """The rows that the database answers."""
         with psycopg.connect(self.database_url) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
     def start_worker(self, pool: str = "threads", **environment: str) -> Worker:
-        """One more worker, consuming."""
+        """Start one more worker, and wait until it consumes."""
         worker = self.launch_worker(pool, **environment)
         wait_until(lambda: worker.ready, timeout=90)
         return worker
 
     def launch_worker(self, pool: str = "threads", **environment: str) -> Worker:
-        """One more worker, that is not ready yet."""
+        """Start one more worker without waiting for it."""
         name = f"worker-{len(self.workers)}"
         options = ["-P", pool, "-c", "4", "-n", f"{name}@test", f"--loglevel={self.loglevel}"]
         command = ["-m", *self.worker_command.split(), "-E", *options]
@@ -125,7 +125,7 @@ class Fleet:
     def spawn(
         self, name: str, command: list[str], environment: dict[str, str] | None = None
     ) -> tuple[subprocess.Popen[bytes], Path]:
-        """A Python process of this fleet in a session of its own, and its log."""
+        """Start a Python process of this fleet in its own session. The process and its log."""
         log = self.logs / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -139,7 +139,7 @@ class Fleet:
 
     @contextmanager
     def client(self) -> Iterator["Client"]:
-        """Somebody else's service: a Celery app that imports nothing of ours."""
+        """Another service: a Celery app that imports nothing of ours."""
         app = Celery(broker=self.redis_url, backend=self.redis_url, set_as_current=False)
         client = Client(app)
         try:
@@ -153,7 +153,7 @@ class Fleet:
             worker.stop()
 
     def leaks(self) -> list[str]:
-        """Where a secret of the tests stands in what this fleet has left behind or said."""
+        """Every place in the fleet's output, files, catalog and Redis that shows a secret."""
         passwords = passwords_in(self.database_url, self.redis_url)
         return [
             *leaks_in("\n".join(self.told), "Command line: ", passwords),
@@ -179,15 +179,15 @@ class Client:
         return sent
 
     def answer(self, task_id: str, timeout: float = 10) -> Any:
-        """What stands under an id, whoever sent it: a result, or the error it failed with."""
+        """The result under this id, whichever client sent it: a value or an error."""
         sent = AsyncResult(task_id, app=self.app)
         self.pulls.append(sent)
-        # A look; without it, one that is there would be waited for, too.
+        # Reads the result first: `get` would wait even for one that is there.
         sent.ready()
         return sent.get(timeout=timeout, propagate=False)
 
     def close(self) -> None:
-        """Let go of Redis. A result that outlives it would look for it when it is collected."""
+        """Close the connections to Redis. The results must not use them when they are collected."""
         for sent in self.pulls:
             self.app.backend.remove_pending_result(sent)
             sent.backend = None

@@ -1,4 +1,4 @@
-"""What a caller sends along with a pull: headers, callbacks, an expiry. And what is left of it."""
+"""What a caller sends with a pull: headers, callbacks, an expiry; and what remains in Redis."""
 
 import json
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.acceptance
 LAYERS = [os.urandom(300_000), b"small"]
 GONE = b"a layer that its registry does not have"
 
-# Another service, with a worker of its own.
+# Another service, with its own worker.
 _USER = """
 import os
 from celery import Celery
@@ -73,13 +73,13 @@ def signature(client: Client, kwargs: dict[str, Any]) -> Signature:
 
 
 def send_with_header(client: Client, kwargs: dict[str, Any], header: str) -> AsyncResult:
-    """Send a pull as clients of several versions do."""
+    """Send a pull with the header `ignore_result` of various versions of Celery."""
     app, pull_id = client.app, uuid()
     app.conf.task_protocol = 1 if header == "protocol 1" else 2
     message = app.amqp.create_task_message(pull_id, "towline.pull_image", kwargs=kwargs)
-    told = {"false": False, "true": True, "null": None}
-    if header in told:
-        message.headers["ignore_result"] = told[header]
+    values = {"false": False, "true": True, "null": None}
+    if header in values:
+        message.headers["ignore_result"] = values[header]
     else:
         message.headers.pop("ignore_result", None)
     with app.producer_or_acquire() as producer:
@@ -90,7 +90,7 @@ def send_with_header(client: Client, kwargs: dict[str, Any], header: str) -> Asy
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_no_header_of_a_sender_makes_the_coordinators_end_the_answer(
+def test_no_header_of_a_sender_makes_the_coordinators_result_the_answer(
     fleet: Fleet,
     registry: FakeRegistry,
     images: dict[str, dict[str, Any]],
@@ -105,7 +105,7 @@ def test_no_header_of_a_sender_makes_the_coordinators_end_the_answer(
     good = [send_with_header(client, images["good"], header) for header in headers]
     coordinated = "SELECT count(*) FROM pulls WHERE state = 'fetching'"
     wait_until(lambda: fleet.sql(coordinated) == [(len(good),)], timeout=30)
-    # The message of each coordinator is acknowledged; that of the held layer is not.
+    # The coordinators' messages are acknowledged; the message of the stalled layer is not.
     wait_until(lambda: store.llen("towline.pulls") == 0 and store.hlen("unacked") == 1, timeout=30)
     assert [store.get(f"celery-task-meta-{pull.id}") for pull in good] == [None] * len(good)
     held.set()
@@ -148,7 +148,7 @@ def test_callbacks_run_when_the_pull_is_answered(
     receipts = [pull.get(timeout=30) for pull in joined.parent]
     assert joined.get(timeout=30) == {"after": receipts}
 
-    # Without a queue of its own it goes where Celery sends what has none.
+    # A callback without a queue goes to Celery's default queue.
     linked = client.app.signature("user.after", task_id=uuid())
     pull = good.clone().apply_async(link=linked)
     client.pulls.append(pull)
@@ -176,18 +176,18 @@ def test_a_cancelled_pull_calls_its_errback_without_a_worker(
     pull = signature(client, images["good"]).apply_async(link_error=errback)
     client.pulls.append(pull)
     wait_until(lambda: fleet.sql("SELECT 1 FROM pulls"), timeout=30)
-    told = fleet.towline("status", pull.id, "--json").stdout
+    status = fleet.towline("status", pull.id, "--json").stdout
     cancelled = fleet.towline("cancel", pull.id)
     assert (cancelled.returncode, cancelled.stderr) == (0, "")
     assert type(pull.get(timeout=30, propagate=False)).__name__ == "PullCancelled"
     (message,) = [json.loads(raw) for raw in store.lrange("user", 0, -1)]
     assert message["headers"]["task"] == "user.failed"
-    # What a caller hands to its own tasks is shown nowhere.
+    # The arguments of a caller's own tasks are shown nowhere.
     logs = [worker.log.read_text() for worker in fleet.workers]
-    assert not any("hidden-words" in text for text in (told, cancelled.stdout, *logs))
+    assert not any("hidden-words" in text for text in (status, cancelled.stdout, *logs))
 
 
-def test_what_cannot_be_kept_is_refused(
+def test_callbacks_that_cannot_be_kept_are_refused(
     fleet: Fleet, images: dict[str, dict[str, Any]], client: Client
 ) -> None:
     fleet.start_worker()
@@ -202,11 +202,11 @@ def test_what_cannot_be_kept_is_refused(
 
 
 def keys_of_results(store: redis.Redis) -> dict[str, int]:
-    """Each key of a result or a chord, and how many seconds it stands yet."""
+    """The keys of results and chords, with the seconds until they expire."""
     return {key.decode(): store.ttl(key) for key in store.scan_iter("celery-task*")}
 
 
-def test_a_pull_that_is_over_leaves_one_key(
+def test_a_pull_that_has_ended_leaves_one_key_in_redis(
     fleet: Fleet, registry: FakeRegistry, client: Client, store: redis.Redis
 ) -> None:
     layers = [os.urandom(150_000 if number < 10 else 1000) for number in range(40)]
@@ -233,12 +233,12 @@ def test_a_pull_that_is_over_leaves_one_key(
     assert all(store.ttl(key) <= 6 * 3600 for key in lasting)
     ((receipt,),) = fleet.sql("SELECT receipt FROM pulls WHERE id = %s", ids[0])
     assert store.strlen(f"celery-task-meta-{ids[0]}") <= 1.2 * len(json.dumps(receipt))
-    # Sent again after its answer is gone, an id is answered again.
+    # If the id is sent again after its answer has expired, it is answered again.
     store.delete(*lasting)
     assert client.pull(task_id=ids[0], reference="any").get(timeout=30) == receipt
 
 
-def test_a_pull_that_expires_in_the_queue_is_told_so(
+def test_a_pull_that_expires_in_the_queue_is_answered_only_without_a_row(
     fleet: Fleet, images: dict[str, dict[str, Any]], client: Client
 ) -> None:
     kwargs = images["good"]
@@ -258,28 +258,28 @@ def test_a_pull_that_expires_in_the_queue_is_told_so(
     error = expired[0].get(timeout=30, propagate=False)
     assert (type(error).__name__, str(error)) == ("TaskRevokedError", "expired")
     assert fleet.sql("SELECT id FROM pulls") == [(recorded,)]
-    # A row stands, so it decides how the pull ends.
+    # This pull has a row, which decides how it ends.
     assert expired[1].get(timeout=30)["pull_id"] == recorded
 
 
-def test_an_unforeseen_error_before_the_row_stands_loses_no_pull(
+def test_an_unexpected_error_before_the_row_is_written_loses_no_pull(
     fleet: Fleet, images: dict[str, dict[str, Any]], client: Client, store: redis.Redis
 ) -> None:
     with psycopg.connect(fleet.database_url) as connection:
         connection.execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'not foreseen'; END $$; "
+            "$$ BEGIN RAISE EXCEPTION 'no such error is known'; END $$; "
             "CREATE TRIGGER refuse BEFORE INSERT ON pulls EXECUTE FUNCTION refuse()"
         )
     worker = fleet.start_worker()
     after = client.app.signature("user.after", queue="user", kwargs={"secret": "hidden-words"})
     pull = signature(client, images["good"]).apply_async(link=after)
     client.pulls.append(pull)
-    wait_until(lambda: "not foreseen" in worker.log.read_text(), timeout=30)
+    wait_until(lambda: "no such error is known" in worker.log.read_text(), timeout=30)
     with psycopg.connect(fleet.database_url) as connection:
         connection.execute("DROP TRIGGER refuse ON pulls")
     assert pull.get(timeout=60)["pull_id"] == pull.id
-    # The link came along with the message that was sent again.
+    # The message that was sent again has kept its link.
     wait_until(lambda: store.llen("user") == 1)
     assert "hidden-words" not in worker.log.read_text()
 

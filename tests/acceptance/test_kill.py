@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a layer loses less than a chunk."""
+"""A worker that is killed during a layer loses less than one chunk of it."""
 
 import os
 import threading
@@ -19,10 +19,10 @@ LAYER = os.urandom(24 * MIB)
 
 
 @pytest.mark.parametrize("kills", [1, 3])
-def test_a_killed_worker_continues_by_range_when_the_same_id_is_sent_again(
+def test_a_killed_download_is_continued_by_range_when_the_same_id_is_sent_again(
     fleet: Fleet, registry: FakeRegistry, kills: int
 ) -> None:
-    # One connection: several, and whole chunks of each, are tests/integration/test_swarm.py's.
+    # With one connection only: tests/integration/test_swarm.py has several.
     fleet.settings |= {"TOWLINE_LEASE_SECONDS": "2", "TOWLINE_LAYER_CONNECTIONS": "1"}
     registry.put_image("a", "1", [LAYER])
     digest = digest_of(LAYER)
@@ -32,7 +32,7 @@ def test_a_killed_worker_continues_by_range_when_the_same_id_is_sent_again(
         for _ in range(kills):
             before = _bytes_on_disk(fleet, digest)
             hold = threading.Event()
-            # The registry falls silent after 6 MiB more; the worker is killed there.
+            # The registry stops sending after 6 MiB more, and the worker is killed there.
             registry.fail(Stall(path=digest, after_bytes=6 * MIB, times=1, until=hold))
             worker = fleet.start_worker()
             pull = client.pull(task_id=pull_id, **asked)
@@ -45,9 +45,10 @@ def test_a_killed_worker_continues_by_range_when_the_same_id_is_sent_again(
 
     requests = registry.asked(digest)
     assert requests[0].range is None
-    assert all(one.range and one.range.endswith(f"-{len(LAYER) - 1}") for one in requests[1:])
-    handed_out = sum(one.sent for one in requests)
-    assert handed_out - len(LAYER) < kills * Settings.read().chunk_bytes / 4
+    last = len(LAYER) - 1
+    assert all(request.range and request.range.endswith(f"-{last}") for request in requests[1:])
+    sent = sum(request.sent for request in requests)
+    assert sent - len(LAYER) < kills * Settings.read().chunk_bytes / 4
     blob = fleet.volume / "blobs" / "sha256" / digest.partition(":")[2]
     assert blob.read_bytes() == LAYER
     assert receipt["layers"][0]["source"] == "resumed"

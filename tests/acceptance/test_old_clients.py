@@ -1,7 +1,7 @@
-"""Services with other versions of Celery than ours get the receipt, or the failure.
+"""Services with other versions of Celery than ours get the receipt or the failure.
 
-`TOWLINE_TEST_CLIENTS`: Python interpreters with Celery, separated by `:`; without it, one
-environment is made with Celery 5.3, which sends headers that ours no longer does.
+`TOWLINE_TEST_CLIENTS`: Python interpreters with Celery, separated by `:`. Without it, the test
+creates an environment with Celery 5.3, which sends headers that our version does not.
 """
 
 import json
@@ -56,13 +56,13 @@ def interpreters(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         for step in steps:
             subprocess.run(step, capture_output=True, text=True, check=True, timeout=120)
     except (OSError, subprocess.SubprocessError) as error:
-        # Also in CI: whether a package can be had is not in our hands.
-        pytest.skip(f"Celery 5.3 cannot be had: {error}")
+        # In CI as well: we cannot rely on the package index.
+        pytest.skip(f"Celery 5.3 cannot be installed: {error}")
     return [python]
 
 
 def run(python: str, fleet: Fleet, asked: list[dict[str, Any]], tmp_path: Path) -> list[Any]:
-    """What the client got for each."""
+    """Send these pulls with this interpreter's Celery. The receipt or failure of each."""
     script = tmp_path / "client.py"
     script.write_text(_CLIENT)
     command = [python, str(script), fleet.redis_url, json.dumps(asked)]

@@ -1,4 +1,4 @@
-"""Somebody else's service enqueues by name and gets the end of the pull, good or bad."""
+"""Another service sends a pull by name and gets its receipt or its failure."""
 
 import os
 from threading import Event
@@ -54,7 +54,7 @@ def test_every_failure_reaches_the_client_with_its_class_and_one_sentence(
         Corrupt(path=corrupt), CutAt(path=cut, byte=50), Status(path="/refused/", status=403)
     )
     with FakeRegistry() as gone:
-        away = gone.host
+        unreachable = gone.host
     here = registry.host
     expected: list[tuple[dict[str, Any], str]] = [
         ({"reference": "NOT a reference"}, "InvalidReference"),
@@ -65,7 +65,7 @@ def test_every_failure_reaches_the_client_with_its_class_and_one_sentence(
         ({"reference": f"{here}/refused:1"}, "Forbidden"),
         ({"reference": f"{here}/corrupt:1"}, "DigestMismatch"),
         ({"reference": f"{here}/cut:1"}, "BlobTruncated"),
-        ({"reference": f"{away}/a:1"}, "RegistryUnavailable"),
+        ({"reference": f"{unreachable}/a:1"}, "RegistryUnavailable"),
     ]
     with lasting_fleet.client() as client:
         pulls = [client.pull(**{"platform": "linux/amd64"} | kwargs) for kwargs, _ in expected]
@@ -95,14 +95,14 @@ def test_a_worker_that_does_not_know_the_schema_loses_no_pull(
     ((known,),) = fleet.sql("SELECT version_num FROM alembic_version")
     fleet.sql("UPDATE alembic_version SET version_num = '9999' RETURNING 1")
     with fleet.client() as client:
-        # Its first task: it looks at the schema again.
+        # The worker's first task checks the schema again.
         pull = client.pull(reference=f"{registry.host}/a:1", platform="linux/amd64")
         wait_until(lambda: "9999" in worker.log.read_text(), timeout=20)
         fleet.sql(f"UPDATE alembic_version SET version_num = '{known}' RETURNING 1")
         assert pull.get(timeout=30)["pull_id"] == pull.id
 
 
-def test_one_failed_layer_fails_the_pull_before_its_sisters_end(
+def test_one_failed_layer_fails_the_pull_before_the_other_layers_end(
     fleet: Fleet, registry: FakeRegistry
 ) -> None:
     slow = Event()

@@ -1,4 +1,4 @@
-"""A registry that says "too many requests" holds the whole fleet back, and is not asked on."""
+"""A registry that answers 429 holds the whole fleet back: it gets no further requests."""
 
 import os
 
@@ -18,13 +18,13 @@ UNTIL = "SELECT min((waiting_for ->> 'until')::timestamptz) > now() FROM pulls"
 STATES = "SELECT state, count(*)::int FROM pulls GROUP BY 1"
 
 
-def test_all_workers_wait_for_a_registry_that_one_of_them_was_refused_by(
+def test_all_workers_wait_for_a_registry_that_has_refused_one_of_them(
     fleet: Fleet, registry: FakeRegistry
 ) -> None:
     for number in range(PULLS):
         registry.put_image(f"app-{number}", "1", [os.urandom(50_000)])
     registry.fail(Status(path="/v2/", status=429, headers={"Retry-After": "3"}))
-    # Two nodes: two hosts would not see more of each other than this database and this Redis.
+    # Two workers stand for two nodes, which share nothing but the database and Redis either.
     for _ in range(WORKERS):
         fleet.start_worker("threads")
     board = redis.Redis.from_url(fleet.redis_url, decode_responses=True)
@@ -35,8 +35,8 @@ def test_all_workers_wait_for_a_registry_that_one_of_them_was_refused_by(
         ]
         wait_until(lambda: fleet.sql(STATES) and fleet.sql(CAUSES) == [("rate_limit",)], 20)
         assert fleet.sql(UNTIL) == [(True,)]
-        # Whatever was on its way when the first was refused; then one request each time the
-        # registry's own time is over, of the whole fleet.
+        # The requests that were on their way at the first refusal. After that the whole fleet sends
+        # one request each time the registry's time to wait is over.
         wait_until(lambda: int(board.hget(f"towline:registry:{registry.host}", "holds") or 0) >= 3)
         refused = len(registry.requests)
         holds = int(board.hget(f"towline:registry:{registry.host}", "holds") or 0)
@@ -45,5 +45,5 @@ def test_all_workers_wait_for_a_registry_that_one_of_them_was_refused_by(
         receipts = [pull.get(timeout=30) for pull in pulls]
     assert [receipt["bytes_fetched"] for receipt in receipts] == [50_000] * PULLS
     assert fleet.sql(STATES) == [("complete", PULLS)]
-    # Nobody who was held back used up a try.
+    # Pulls that were held back have not used up a try.
     assert fleet.sql("SELECT count(*) FROM pulls WHERE failures > 2") == [(0,)]

@@ -1,4 +1,4 @@
-"""Debian's registry on one side, skopeo and umoci on the other: real tools, real formats."""
+"""From Debian's docker-registry through the fleet to skopeo and umoci: real tools and formats."""
 
 import hashlib
 import json

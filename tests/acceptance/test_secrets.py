@@ -1,4 +1,4 @@
-"""What a fleet is told in confidence stands nowhere afterwards, however much its workers log."""
+"""No secret of a fleet is found anywhere afterwards, even if its workers log everything."""
 
 import base64
 import json
@@ -19,12 +19,12 @@ from workers.stack.servers import free_port
 pytestmark = pytest.mark.acceptance
 
 PASSWORD = secret("login")
-# Longer than a first page of anything.
+# The API needs a limit: its first page would not show every task.
 FLOWER_PAGES = ("api/tasks?limit=1000", "api/workers?refresh=true", "tasks", "workers", "broker")
 
 
 class Flower:
-    """Flower beside a fleet, with a login of its own."""
+    """A Flower for a fleet, with its own login."""
 
     def __init__(self, fleet: Fleet) -> None:
         login = f"ops:{secret('flower')}"
@@ -37,7 +37,7 @@ class Flower:
         )
 
     def page(self, path: str) -> str:
-        """What it shows, "" while it does not answer."""
+        """The text of a page; "" while Flower does not answer."""
         try:
             with urlopen(Request(f"{self._url}/{path}", headers=self._headers)) as answer:
                 return str(answer.read().decode())
@@ -47,7 +47,7 @@ class Flower:
 
 @pytest.fixture
 def confided(fleet: Fleet, tmp_path: Path, registry: FakeRegistry) -> Fleet:
-    """A fleet that knows a password, with a worker that logs whatever it can."""
+    """A fleet that knows a password, and whose workers log at DEBUG level."""
     registry.auth = Auth("bearer", users={"ci": PASSWORD})
     auths = {registry.host: {"username": "ci", "password": PASSWORD}}
     (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
@@ -73,19 +73,19 @@ def test_no_secret_is_left_anywhere(
         for name, layer in (("good", b"layer"), ("cut", b"another"), ("none", b"third")):
             registry.put_image(f"team/{name}", "1", [layer])
             storage.put_image(f"team/{name}", "1", [layer])
-        # A signed redirect that works, one that is refused, one that leads nowhere.
+        # Three signed redirects: one works, one is refused, and one leads to a closed port.
         registry.fail(Redirect(path="team/good/blobs", host=storage.host))
         registry.fail(Redirect(path="team/cut/blobs", host=closed.host))
-        said = (
+        answer = (
             "<Error><Code>SignatureDoesNotMatch</Code><Message>No.</Message>"
             f"<SignatureProvided>{secret('signature')}</SignatureProvided></Error>"
         )
-        closed.fail(Status(path="/", status=403, body=said.encode()))
+        closed.fail(Status(path="/", status=403, body=answer.encode()))
         with FakeRegistry() as gone:
             registry.fail(Redirect(path="team/none/blobs", host=gone.host))
-        # A registry, and a token service, that repeat what they were told.
-        says = f"see https://s.example/x?sig={secret('y')} or Bearer {secret('z')}"
-        body = json.dumps({"errors": [{"code": "DENIED", "message": says}]}).encode()
+        # A registry and a token service that repeat secrets in their errors.
+        text = f"see https://s.example/x?sig={secret('y')} or Bearer {secret('z')}"
+        body = json.dumps({"errors": [{"code": "DENIED", "message": text}]}).encode()
         registry.fail(Status(path="team/gossip/manifests", status=403, body=body))
 
         for name, status in (("good", 0), ("cut", 1), ("none", 1), ("gossip", 1)):
@@ -109,7 +109,7 @@ def test_no_secret_is_left_anywhere(
     shown = "\n".join(map(flower.page, FLOWER_PAGES))
     passwords = passwords_in(confided.database_url, confided.redis_url)
     assert leaks_in(shown, "Flower: ", passwords) == []
-    # Everything else is searched when the fleet is gone (`fleet` in conftest.py).
+    # The fixture `fleet` (conftest.py) searches everything else when the fleet has ended.
 
 
 def reference(registry: FakeRegistry, name: str) -> str:

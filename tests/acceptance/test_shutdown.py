@@ -1,4 +1,4 @@
-"""A worker that is told to end hands its layers over, whatever its pool, and loses no byte."""
+"""An ending worker hands its layers over to others, in every pool, and loses no byte."""
 
 import base64
 import json
@@ -48,7 +48,7 @@ def broker(fleet: Fleet) -> Iterator[Redis]:
 
 @contextmanager
 def held(registry: FakeRegistry, path: str, times: int | None = None) -> Iterator[None]:
-    """Downloads that stand still after some bytes, until the end."""
+    """Let downloads stall after some bytes, until the block ends."""
     hold = threading.Event()
     registry.fail(Stall(path=path, after_bytes=REACHED, times=times, until=hold))
     yield
@@ -56,17 +56,17 @@ def held(registry: FakeRegistry, path: str, times: int | None = None) -> Iterato
 
 
 def queued(broker: Redis) -> list[str]:
-    """The digests of the layers that wait, the next one first."""
-    # Sent on the left, received from the right.
-    messages = [json.loads(message) for message in reversed(broker.lrange(LAYERS, 0, -1))]
-    return [json.loads(base64.b64decode(one["body"]))[1]["digest"] for one in messages]
+    """The digests of the queued layers, the next one to be received first."""
+    # Messages are sent on the left and received from the right.
+    messages = [json.loads(raw) for raw in reversed(broker.lrange(LAYERS, 0, -1))]
+    return [json.loads(base64.b64decode(message["body"]))[1]["digest"] for message in messages]
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_sigterm_lets_go_after_the_grace_time_and_another_worker_continues(
+def test_sigterm_stops_downloads_after_the_grace_time_and_another_worker_continues(
     fleet: Fleet, registry: FakeRegistry, pool: str
 ) -> None:
-    # The default lease: what goes on within it was handed over, not recovered.
+    # With the default lease: a layer that continues sooner was handed over, not recovered.
     fleet.settings["TOWLINE_GRACE_SECONDS"] = "1"
     registry.put_image("a", "1", [LAYER])
     worker = fleet.start_worker(pool)
@@ -88,7 +88,7 @@ def test_sigterm_lets_go_after_the_grace_time_and_another_worker_continues(
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 @pytest.mark.parametrize("tell", [sigterm_twice, sigquit, remote_control])
-def test_however_a_worker_is_told_to_end_its_layers_are_the_next_to_be_fetched(
+def test_the_layers_of_an_ending_worker_are_the_next_to_be_fetched(
     fleet: Fleet, registry: FakeRegistry, broker: Redis, pool: str, tell: Tell
 ) -> None:
     fleet.settings["TOWLINE_GRACE_SECONDS"] = "1"
@@ -108,13 +108,13 @@ def test_however_a_worker_is_told_to_end_its_layers_are_the_next_to_be_fetched(
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_an_idle_worker_ends_at_once_and_gives_back_what_waits_in_its_memory(
+def test_an_idle_worker_ends_at_once_and_gives_back_messages_in_its_memory(
     fleet: Fleet, broker: Redis, pool: str
 ) -> None:
     fleet.settings["TOWLINE_GRACE_SECONDS"] = "600"
     worker = fleet.start_worker(pool)
     with fleet.client() as client:
-        # As a retry with a countdown: received, but not due.
+        # Like a retry with a countdown: received by the worker, but not due.
         client.pulls.append(
             client.app.send_task(
                 "towline.pull_image",

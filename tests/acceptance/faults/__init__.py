@@ -1,13 +1,14 @@
-"""Every fault that a fleet meets, with real processes, and what has to hold after each.
+"""Every fault that a fleet may meet, with real processes, and what must hold after each.
 
-    servers.py      a PostgreSQL and a Redis that one test owns alone, to be killed and frozen
-    mounts.py       a filesystem of one's own, of any size
-    separate_node.py  a node with a mount and limits of its own, for troubles that are its alone
-    processes.py    who is whose child
-    fleet.py        workers and reconcilers that can be struck
-    load.py         what is under way when the fault strikes, and waiting for its end
-    invariants.py   nothing lost, nothing stuck, nothing twice, nothing corrupt
+    servers        a PostgreSQL and a Redis of a single test, which may kill and freeze them
+    mounts         a filesystem of any size
+    separate_node  a node with its own mount and limits, so that it alone can be in trouble
+    processes      the process tree, and signals to it
+    fleet          workers and reconcilers that a test can kill, freeze and end
+    load           the pulls that are under way during a fault, and waiting until they have ended
+    apps           many images that share a base
+    invariants     nothing lost, nothing stuck, nothing fetched twice, nothing corrupt
 
-Each fault is tried once. `TOWLINE_TRIALS=10 pytest tests/acceptance/faults` tries it ten times, and
-with `-s` prints how many bytes were fetched twice.
+Each fault is tried once. `TOWLINE_TRIALS=10 pytest tests/acceptance/faults` tries each ten times;
+with `-s` it also prints how many bytes were fetched twice.
 """

@@ -1,4 +1,4 @@
-"""Many images of one base."""
+"""Many images that share a base."""
 
 import os
 
@@ -6,7 +6,7 @@ from tests.acceptance.faults.load import Load
 
 
 def add_apps(load: Load, count: int, base_bytes: int) -> list[str]:
-    """Images with a base in common and a small layer of their own. Their repositories."""
+    """Add images with a common base and one small layer each. Their repositories."""
     base = os.urandom(base_bytes)
     names = [f"app{number}" for number in range(count)]
     for name in names:

@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Try each fault more than once where that is asked for."""
+    """Repeat each fault `TOWLINE_TRIALS` times."""
     if TRIALS > 1:
         metafunc.fixturenames.append("trial")
         metafunc.parametrize("trial", range(1, TRIALS + 1), ids="trial-{}".format)
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def fleet(
     migrated_url: str, redis_url: str, volume_path: Path, tmp_path: Path
 ) -> Iterator[FaultyFleet]:
-    """No worker and no reconciler yet."""
+    """A fleet without workers and reconcilers."""
     prepare_fleet(with_driver(migrated_url), volume_path)
     fleet = FaultyFleet(migrated_url, redis_url, volume_path, tmp_path, dict(SETTINGS))
     yield fleet
@@ -44,7 +44,7 @@ def fleet(
 
 @pytest.fixture
 def load(fleet: FaultyFleet, registry: FakeRegistry) -> Load:
-    """Three images that share their base, none of them asked for yet."""
+    """Three images that share their base. No pull has been sent yet."""
     return standard_load(fleet, registry)
 
 

@@ -1,4 +1,4 @@
-"""A fleet whose workers and reconcilers can be struck."""
+"""A fleet whose workers and reconcilers a test can kill, freeze and end."""
 
 import os
 import signal
@@ -19,14 +19,14 @@ class Reconciler(Worker):
 
     @property
     def ready(self) -> bool:
-        """Whether it watches. Fails the test when it died instead."""
+        """Whether it runs rounds. Fails the test if the process has ended."""
         assert self.process.poll() is None, self.log.read_text()
         return "The reconciler has started." in self.log.read_text()
 
 
 @dataclass
 class FaultyFleet(Fleet):
-    """See the module."""
+    """A fleet with reconcilers, which is killed at once when its test ends."""
 
     reconcilers: list[Reconciler] = field(default_factory=list)
     _connection: psycopg.Connection[Any] | None = None
@@ -35,24 +35,24 @@ class FaultyFleet(Fleet):
         """Start all of these at once, and wait until they are ready."""
         started = [self.launch_worker(pool) for _ in range(workers)]
         started += [self.launch_reconciler() for _ in range(reconcilers)]
-        for one in started:
-            wait_until(lambda one=one: one.ready, timeout=90)
+        for process in started:
+            wait_until(lambda process=process: process.ready, timeout=90)
 
     def start_reconciler(self) -> Reconciler:
-        """One more reconciler, watching."""
+        """Start one more reconciler, and wait until it runs rounds."""
         reconciler = self.launch_reconciler()
         wait_until(lambda: reconciler.ready, timeout=90)
         return reconciler
 
     def launch_reconciler(self) -> Reconciler:
-        """One more reconciler, that is not ready yet."""
+        """Start one more reconciler without waiting for it."""
         name = f"reconciler-{len(self.reconcilers)}"
         reconciler = Reconciler(*self.spawn(name, ["-m", "workers.cli", "reconcile"]))
         self.reconcilers.append(reconciler)
         return reconciler
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the database answers, over one connection for as long as it lasts."""
+        """The rows that the database answers, over one connection while that lasts."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(self.database_url, autocommit=True)
         try:
@@ -62,22 +62,22 @@ class FaultyFleet(Fleet):
             return super().sql(statement, *values)
 
     def owns(self, worker: Worker) -> bool:
-        """Whether a process of this worker is at work on a layer."""
+        """Whether a process of this worker holds the lease of a layer."""
         owners = self.sql("SELECT owner FROM leases WHERE owner IS NOT NULL")
         pids = {int(owner.rpartition(":")[2]) for (owner,) in owners}
         return not pids.isdisjoint(tree(worker.process.pid))
 
-    def in_office(self, reconciler: Reconciler) -> bool:
-        """Whether this reconciler is the one in office."""
-        office = "SELECT 1 FROM step_leases WHERE name = 'reconciler' AND owner LIKE %s"
-        return bool(self.sql(office, f"%:{reconciler.process.pid}"))
+    def is_leader(self, reconciler: Reconciler) -> bool:
+        """Whether this reconciler is the leader."""
+        lease = "SELECT 1 FROM step_leases WHERE name = 'reconciler' AND owner LIKE %s"
+        return bool(self.sql(lease, f"%:{reconciler.process.pid}"))
 
     def stop(self) -> None:
-        """End everything at once: what a test wanted to see of an end, it has seen."""
-        for one in [*self.workers, *self.reconcilers]:
-            if one.process.poll() is None:
+        """Kill every process. A test of how processes end does that itself before."""
+        for member in [*self.workers, *self.reconcilers]:
+            if member.process.poll() is None:
                 with suppress(ProcessLookupError):
-                    os.killpg(one.process.pid, signal.SIGKILL)
-                one.process.wait()
+                    os.killpg(member.process.pid, signal.SIGKILL)
+                member.process.wait()
         if self._connection is not None:
             self._connection.close()

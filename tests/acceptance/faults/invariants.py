@@ -1,4 +1,4 @@
-"""What holds after every fault, seen from outside: SQL, files, the registry's log, the answers."""
+"""What must hold after every fault, as seen in SQL, files, the registry's log and the answers."""
 
 import hashlib
 from collections import Counter
@@ -8,12 +8,14 @@ from tests.acceptance.faults.load import PLATFORM, Load
 from tests.waiting import wait_until
 
 MIB = 1024 * 1024
-# What one kill may cost: the chunk that was under way.
+# What one kill may cost: the chunk that was being fetched.
 CHUNK_BYTES = 16 * MIB
 
 
 def check(load: Load, *, kills: int = 0) -> None:
-    """Everything has ended complete and is as if no fault had been, but for `kills` chunks."""
+    """Every pull is complete, and everything is as without a fault, except that one chunk may have
+    been fetched twice for each of these kills.
+    """
     every_pull_is_complete(load)
     every_name_hashes_to_itself(load)
     rows_and_files_agree(load)
@@ -59,12 +61,12 @@ def every_answer_is_the_receipt(load: Load) -> None:
     with load.fleet.client() as client:
         for pull_id in load.pulls:
             assert client.answer(pull_id) == receipts[pull_id]
-    # When Redis has lost everything, answers are given twice.
+    # If Redis has lost everything, pulls are answered twice: wait for the second answers.
     load.settle()
 
 
 def nothing_is_left_over(load: Load) -> None:
-    # Whoever was overtaken may need a moment to see it.
+    # A worker that has lost its lease may need a moment to notice it.
     held = "SELECT 1 FROM leases WHERE owner IS NOT NULL"
     wait_until(lambda: not load.fleet.sql(held) and not ingests_of_stored(load))
 

@@ -1,4 +1,4 @@
-"""What is under way when a fault strikes, and waiting until it has ended by itself."""
+"""The pulls that are under way during a fault, and waiting until they have ended by themselves."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.waiting import wait_until
 
 PLATFORM = "linux/amd64"
 LAYER_BYTES = 2_500_000
-# Two and a half seconds a layer.
+# Two and a half seconds per layer.
 PACE = Throttle(bytes_per_second=1_000_000)
 
 # Everything ends within this time after the last fault.
@@ -21,9 +21,10 @@ SETTLED_SECONDS = 60
 
 @dataclass
 class Load:
-    """Pulls of images that the registry holds.
+    """Pulls of images in the registry.
 
-    `images`: the digests of each image's layers, by repository. `sizes`: of each distinct layer.
+    `images`: the digests of each image's layers, by repository. `sizes`: the size of each distinct
+    layer, by digest. `pulls`: the ids of all pulls that were sent.
     """
 
     fleet: FaultyFleet
@@ -33,33 +34,33 @@ class Load:
     pulls: list[str] = field(default_factory=list)
 
     def add(self, repository: str, layers: Sequence[bytes]) -> None:
-        """One more image that can be asked for."""
+        """Put one more image into the registry."""
         self.images[repository] = [digest_of(raw) for raw in layers]
         self.sizes |= zip(self.images[repository], map(len, layers), strict=True)
         self.registry.put_image(repository, "1", layers)
 
     def reference(self, repository: str) -> str:
-        """How a pull names this image."""
+        """The reference of this image."""
         return f"{self.registry.host}/{repository}:1"
 
     def ask(self, *repositories: str, **more: Any) -> list[str]:
-        """Send a message for each of these images. The pulls' ids."""
+        """Send a pull of each of these images by name. The pulls' ids."""
         with self.fleet.client() as client:
             sent = [
-                client.pull(reference=self.reference(one), platform=PLATFORM, **more).id
-                for one in repositories
+                client.pull(reference=self.reference(repository), platform=PLATFORM, **more).id
+                for repository in repositories
             ]
         self.pulls += sent
         return sent
 
     def send(self, *repositories: str, **more: Any) -> list[str]:
-        """Ask for these images, and wait until each pull stands in the catalog. Their ids."""
+        """Send pulls of these images, and wait until all are recorded. Their ids."""
         sent = self.ask(*repositories, **more)
         self.recorded()
         return sent
 
     def detach(self, *repositories: str) -> list[str]:
-        """Ask from the command line, which writes the rows itself. The pulls' ids."""
+        """Send pulls with `towline pull`, which writes the rows itself. Their ids."""
         references = map(self.reference, repositories)
         result = self.fleet.towline("pull", "--detach", "--platform", PLATFORM, *references)
         assert result.returncode == 0, result.stderr
@@ -68,28 +69,30 @@ class Load:
         return sent
 
     def recorded(self) -> None:
-        """Wait until each pull stands in the catalog."""
+        """Wait until all pulls are recorded."""
         count = "SELECT count(*) FROM pulls"
         wait_until(lambda: self.fleet.sql(count) == [(len(self.pulls),)], timeout=30)
 
     def under_way(self, layers: int = 2) -> None:
-        """Wait until bytes of this many layers have been written down."""
+        """Wait until the leases of this many layers show bytes on the volume."""
         reached = "SELECT 1 FROM leases WHERE bytes_done > 0 AND owner IS NOT NULL"
         wait_until(lambda: len(self.fleet.sql(reached)) >= layers, timeout=30)
 
     def settle(self, seconds: float = SETTLED_SECONDS) -> None:
-        """Wait until every pull has ended and was answered."""
-        still = "SELECT 1 FROM pulls WHERE answered_at IS NULL LIMIT 1"
-        wait_until(lambda: not self.fleet.sql(still), timeout=seconds)
+        """Wait until every pull has ended and is answered."""
+        unanswered = "SELECT 1 FROM pulls WHERE answered_at IS NULL LIMIT 1"
+        wait_until(lambda: not self.fleet.sql(unanswered), timeout=seconds)
 
     def unique_bytes(self) -> int:
-        """Bytes of the distinct layers of what was asked for."""
-        asked = {one for (one,) in self.fleet.sql("SELECT reference FROM pulls")}
-        images = [digests for name, digests in self.images.items() if self.reference(name) in asked]
+        """Bytes of the distinct layers of all images that were pulled."""
+        pulled = {reference for (reference,) in self.fleet.sql("SELECT reference FROM pulls")}
+        images = [
+            digests for name, digests in self.images.items() if self.reference(name) in pulled
+        ]
         return sum(self.sizes[digest] for digest in set().union(*images))
 
     def handed_out(self) -> int:
-        """Bytes of layers that the registry has sent."""
+        """Bytes of these layers that the registry has sent."""
         return sum(
             request.sent
             for request in self.registry.asked("/blobs/")
@@ -98,7 +101,7 @@ class Load:
 
 
 def standard_load(fleet: FaultyFleet, registry: FakeRegistry) -> Load:
-    """Three images that share their base; a layer takes a few seconds."""
+    """Three images that share their base. Each layer takes a few seconds."""
     registry.fail(PACE)
     load = Load(fleet, registry)
     base = os.urandom(LAYER_BYTES)

@@ -1,4 +1,4 @@
-"""A filesystem of a test's own, of the size that it asks for."""
+"""A filesystem for one test, of the size that it needs."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.services import missing
 
 @contextmanager
 def small_filesystem(path: Path, size_bytes: int) -> Iterator[Path]:
-    """Mounted at `path` while this lasts. Skips the test, or fails it in CI, without root."""
+    """Mount a tmpfs at `path` during the block. Without root, skips the test, or fails it in CI."""
     path.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(path)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)

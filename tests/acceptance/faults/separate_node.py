@@ -1,4 +1,4 @@
-"""A worker on a node of its own: a mount of the volume and limits that no other worker has."""
+"""A worker that is a node by itself: it has its own mount of the volume and its own limits."""
 
 import resource
 import subprocess
@@ -12,43 +12,44 @@ from tests.acceptance.fleet import Worker
 from tests.services import missing
 from tests.waiting import wait_until
 
-# What a process may still take after it was limited: less than a thread's stack.
+# Address space that a process may still take after it was limited: less than a thread's stack.
 _SPARE_BYTES = 15 * 2**19
-# Without any Celery itself ends the worker at its next connection.
+# Files that it may still open. Without any, Celery itself would end the worker at its next
+# connection.
 _SPARE_FILES = 12
 
 
 @dataclass(frozen=True)
 class SeparateNode:
-    """A node, and its worker's name in Celery. Each trouble ends with `heal()`."""
+    """A node. `name`: of its worker in Celery. `heal()` ends every trouble."""
 
     fleet: FaultyFleet
     worker: Worker
     name: str
 
     def make_read_only(self) -> None:
-        """Its mount of the volume takes no writes any more."""
-        # What is open for writing at this moment would refuse it.
+        """Make its mount of the volume read-only."""
+        # Fails while a file is open for writing.
         wait_until(lambda: self._mount("-o", "remount,bind,ro"))
 
     def lose_volume(self) -> None:
-        """Another filesystem, an empty one, is mounted where its volume was."""
+        """Mount an empty filesystem over its volume."""
         assert self._mount("-t", "tmpfs", "tmpfs")
 
     def lose_threads(self) -> None:
-        """Its processes have no address space left for one more thread."""
+        """Leave its processes too little address space for one more thread."""
         for pid in tree(self.worker.process.pid):
             limit = _least_size_bytes(pid) + _SPARE_BYTES
             resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
     def lose_descriptors(self, *pids: int) -> None:
-        """Its processes, or these, may open a few more files, but not what a layer takes."""
+        """Let its processes, or only these, open fewer files than a layer takes."""
         for pid in pids or tree(self.worker.process.pid):
-            highest = max(int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir())
+            highest = max(int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir())
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + _SPARE_FILES, 4096))
 
     def heal(self) -> None:
-        """Whatever it has lost is there again."""
+        """Give it back whatever it has lost."""
         for pid in tree(self.worker.process.pid):
             unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
             resource.prlimit(pid, resource.RLIMIT_AS, unlimited)
@@ -58,19 +59,19 @@ class SeparateNode:
         assert self._mount("-o", "remount,bind,rw")
 
     def state(self) -> tuple[str, str | None] | None:
-        """State and reason of its row."""
+        """State and reason in its row; None without a row."""
         rows = self.fleet.sql("SELECT state, reason FROM nodes WHERE name = %s", self.name)
         return rows[0] if rows else None
 
     def is_sick(self) -> bool:
-        """Whether its row says so."""
+        """Whether its row says that it is sick."""
         return (self.state() or ("", None))[0] == "sick"
 
     def queues(self) -> list[str]:
-        """What it consumes, as Celery tells."""
+        """The queues that it consumes, according to Celery."""
         with self.fleet.client() as client:
-            told = client.app.control.inspect([self.name], timeout=3).active_queues() or {}
-        return [queue["name"] for queue in told.get(self.name, [])]
+            active = client.app.control.inspect([self.name], timeout=3).active_queues() or {}
+        return [queue["name"] for queue in active.get(self.name, [])]
 
     def _mount(self, *options: str) -> bool:
         return self._run("mount", *options, str(self.fleet.volume)).returncode == 0
@@ -81,10 +82,10 @@ class SeparateNode:
 
 
 def start_separately(fleet: FaultyFleet, pool: str = "threads", **environment: str) -> SeparateNode:
-    """A worker in a mount namespace of its own. Skips the test, or fails it in CI, without root."""
+    """Start a worker in a new mount namespace. Without root, skips the test, or fails it in CI."""
     probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
     if probe.returncode != 0:
-        missing(f"A mount namespace cannot be made: {probe.stderr.decode().strip()}")
+        missing(f"A mount namespace cannot be created: {probe.stderr.decode().strip()}")
     bound = f'mount --bind "{fleet.volume}" "{fleet.volume}" && exec "$@"'
     fleet.prefix = ("unshare", "--mount", "sh", "-c", bound, "sh")
     name = f"worker-{len(fleet.workers)}@test"
@@ -97,8 +98,8 @@ def start_separately(fleet: FaultyFleet, pool: str = "threads", **environment: s
 
 
 def _least_size_bytes(pid: int) -> int:
-    """Address space of a process, its least of a second: at some moments its own look at the node
-    has a dozen threads more.
+    """The smallest address space of a process within a second: while it probes its node, it has a
+    dozen more threads.
     """
     sizes = []
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""A PostgreSQL or Redis that one test owns alone: killed, frozen, started again on its port."""
+"""A PostgreSQL or Redis of a single test, which may kill it, freeze it and start it again."""
 
 import shutil
 import signal
@@ -19,7 +19,7 @@ _RESTART_SECONDS = 30
 
 
 class OwnServer:
-    """What can be done to a server. `pid_of`: asks it for its main process."""
+    """A server that a test may break. `pid_of`: asks it for the id of its main process."""
 
     def __init__(self, server: PostgresServer | RedisServer, pid_of: Callable[[str], int]) -> None:
         self._server = server
@@ -28,22 +28,22 @@ class OwnServer:
         self._pid = pid_of(self.url)
 
     def freeze(self) -> None:
-        """Let it stand still: connections stay, nothing is answered."""
+        """SIGSTOP: connections stay open, and nothing is answered."""
         send(tree(self._pid), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """SIGCONT."""
         send(tree(self._pid), signal.SIGCONT)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it: at once, or as the signal tells it."""
+        """Send it this signal, and wait until it has ended."""
         child = self._server.child
         assert child is not None
         send([self._pid], number)
         wait_until(lambda: not child.alive, timeout=_RESTART_SECONDS)
 
     def start_again(self) -> None:
-        """Start it on the port that everybody knows."""
+        """Start it again on the same port."""
         port = urlsplit(self.url).port
         with patch("workers.stack.servers.free_port", return_value=port):
             self._server.launch()
@@ -53,12 +53,12 @@ class OwnServer:
 
 
 class OwnPostgres(OwnServer):
-    """A PostgreSQL of one's own."""
+    """A PostgreSQL of a single test. What it commits survives its end."""
 
     def __init__(self, server: PostgresServer) -> None:
         super().__init__(server, _postmaster)
         with psycopg.connect(self.url, autocommit=True) as connection:
-            # The suite's servers forget; what one has committed here must outlive its end.
+            # The suite's servers run without it, for speed.
             connection.execute("ALTER SYSTEM SET synchronous_commit = on")
             connection.execute("SELECT pg_reload_conf()")
 
@@ -79,7 +79,7 @@ class OwnPostgres(OwnServer):
 
 
 class OwnRedis(OwnServer):
-    """A Redis of one's own, with an append-only file."""
+    """A Redis of a single test, with an append-only file."""
 
     def __init__(self, server: RedisServer) -> None:
         super().__init__(server, _redis_process)
@@ -87,11 +87,11 @@ class OwnRedis(OwnServer):
             self._data = Path(client.config_get("dir")["dir"])
 
     def client(self) -> "redis.Redis[Any]":
-        """To do something to what it knows."""
+        """A client, for a test that changes its data."""
         return redis.Redis.from_url(self.url, decode_responses=True)
 
     def forget(self) -> None:
-        """Lose what is on disk, as one without an append-only file would, while it is down."""
+        """Delete its data on disk while it is down, as if it had no append-only file."""
         shutil.rmtree(self._data)
 
 

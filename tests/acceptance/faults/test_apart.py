@@ -1,4 +1,4 @@
-"""Workers that resolve and link, and workers that fetch layers, apart as in `deploy/`."""
+"""Separate workers for resolving and linking, and for layers, as in `deploy/`."""
 
 import pytest
 import redis
@@ -16,16 +16,16 @@ LAYERS = "towline.layers"
 
 
 def start_apart(fleet: FaultyFleet, *, pulls: int = 1, layers: int = 1) -> list[Worker]:
-    """So many of each, consuming: first those for pulls."""
+    """Start workers of both kinds, and wait until they consume. Those for pulls come first."""
     started = [launch(fleet, PULLS, "threads") for _ in range(pulls)]
     started += [launch(fleet, LAYERS, "prefork") for _ in range(layers)]
-    for one in started:
-        wait_until(lambda one=one: one.ready, timeout=30)
+    for worker in started:
+        wait_until(lambda worker=worker: worker.ready, timeout=30)
     return started
 
 
 def launch(fleet: FaultyFleet, queues: str, pool: str) -> Worker:
-    """One more worker for these queues alone, that is not ready yet."""
+    """Start one more worker for these queues only, without waiting for it."""
     name = f"worker-{len(fleet.workers)}"
     options = ["-P", pool, "-c", "4", "-n", f"{name}@test", "-Q", queues, "--loglevel=INFO"]
     worker = Worker(*fleet.spawn(name, ["-m", "celery", "-A", "workers.app", "worker", *options]))
@@ -33,7 +33,7 @@ def launch(fleet: FaultyFleet, queues: str, pool: str) -> Worker:
     return worker
 
 
-def test_layers_go_on_while_nobody_links(fleet: FaultyFleet, load: Load) -> None:
+def test_layers_are_fetched_while_no_worker_links(fleet: FaultyFleet, load: Load) -> None:
     for_pulls, _ = start_apart(fleet)
     fleet.start_reconciler()
     load.send(*"abca")
@@ -47,7 +47,7 @@ def test_layers_go_on_while_nobody_links(fleet: FaultyFleet, load: Load) -> None
     invariants.check(load)
 
 
-def test_layers_wait_for_a_worker_and_go_on(fleet: FaultyFleet, load: Load) -> None:
+def test_layers_wait_for_a_worker_of_their_queue(fleet: FaultyFleet, load: Load) -> None:
     _, for_layers = start_apart(fleet)
     fleet.start_reconciler()
     load.send(*"abca")
@@ -58,14 +58,14 @@ def test_layers_wait_for_a_worker_and_go_on(fleet: FaultyFleet, load: Load) -> N
     invariants.check(load, kills=4)
 
 
-def test_a_layer_s_message_that_was_handed_to_a_dead_worker_is_sent_again(
+def test_a_message_for_a_layer_that_a_dead_worker_received_is_sent_again(
     fleet: FaultyFleet, load: Load
 ) -> None:
     start_apart(fleet, layers=0)
     load.send("a")
     with redis.Redis.from_url(fleet.redis_url) as client:
         wait_until(lambda: client.llen(LAYERS) == 2)
-        # As Redis does for whoever waits inside it, be he dead or not.
+        # As when Redis answers the blocking read of a worker that has just died.
         assert client.rpop(LAYERS)
     start_apart(fleet, pulls=0)
     fleet.start_reconciler()
@@ -73,15 +73,15 @@ def test_a_layer_s_message_that_was_handed_to_a_dead_worker_is_sent_again(
     invariants.check(load)
 
 
-def test_a_pull_s_message_that_was_handed_to_a_dead_worker_may_be_sent_again_by_its_client(
+def test_a_pull_whose_message_a_dead_worker_received_may_be_sent_again_by_its_client(
     fleet: FaultyFleet, load: Load
 ) -> None:
     (pull_id,) = load.ask("a")
     with redis.Redis.from_url(fleet.redis_url) as client:
         assert client.rpop("towline.pulls")
     start_apart(fleet)
-    with fleet.client() as somebody:
-        somebody.pull(task_id=pull_id, reference=load.reference("a"), platform=PLATFORM)
+    with fleet.client() as service:
+        service.pull(task_id=pull_id, reference=load.reference("a"), platform=PLATFORM)
     load.recorded()
     load.settle()
     invariants.check(load)

@@ -1,4 +1,4 @@
-"""A cancel reaches a running download, and only what nobody else wants."""
+"""A cancel stops running downloads, except those that another pull wants."""
 
 import pytest
 
@@ -16,11 +16,11 @@ CANCEL_SECONDS = 2
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["flowing", "silent"])
-def test_a_cancelled_download_lets_go_within_two_seconds(
+def test_a_cancelled_download_stops_within_two_seconds(
     fleet: FaultyFleet, load: Load, registry: FakeRegistry, silent: bool
 ) -> None:
     if silent:
-        registry.fail(*(Stall(path=one, after_bytes=100_000) for one in load.images["a"]))
+        registry.fail(*(Stall(path=digest, after_bytes=100_000) for digest in load.images["a"]))
     fleet.start(workers=1)
     (pull_id,) = load.send("a")
     load.under_way(2)
@@ -50,7 +50,7 @@ def test_a_layer_that_another_pull_wants_goes_on(
 
 
 def cancel(fleet: FaultyFleet, pull_id: str) -> None:
-    """Ask for the end of a pull, as any service would."""
+    """Cancel a pull by name, as any service can."""
     with fleet.client() as client:
         sent = client.app.send_task(
             contract.CANCEL_PULL, kwargs={"pull_id": pull_id}, queue=contract.CONTROL

@@ -1,4 +1,4 @@
-"""Messages that come twice, or never."""
+"""Messages that are delivered twice, or never."""
 
 import os
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.acceptance
 QUEUES = ("towline.pulls", "towline.layers")
 
 
-def test_every_message_comes_twice(fleet: FaultyFleet, load: Load) -> None:
+def test_every_message_is_delivered_twice(fleet: FaultyFleet, load: Load) -> None:
     load.add("many", [os.urandom(1_000_000) for _ in range(12)])
     load.ask("a", "b", "c", "a", "many")
     with redis.Redis.from_url(fleet.redis_url) as client:
@@ -28,14 +28,14 @@ def test_every_message_comes_twice(fleet: FaultyFleet, load: Load) -> None:
 
 
 def copy_messages(client: "redis.Redis[bytes]") -> int:
-    """Put a copy of each waiting message beside it. How many."""
+    """Queue a copy of each waiting message. How many there were."""
     waiting = [(queue, raw) for queue in QUEUES for raw in client.lrange(queue, 0, -1)]
     for queue, raw in waiting:
         client.lpush(queue, raw)
     return len(waiting)
 
 
-def test_a_message_is_lost_before_any_worker_saw_it(fleet: FaultyFleet, load: Load) -> None:
+def test_a_message_is_lost_before_a_worker_receives_it(fleet: FaultyFleet, load: Load) -> None:
     load.detach("a", "b", "c")
     with redis.Redis.from_url(fleet.redis_url) as client:
         assert client.delete("towline.pulls") == 1

@@ -1,4 +1,4 @@
-"""A node whose own trouble keeps it from working takes itself out, and costs no pull."""
+"""A node that cannot work because of its own trouble takes itself out, and costs no pull."""
 
 import os
 from collections.abc import Callable
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.acceptance
 
 Trouble = Callable[[SeparateNode], None]
 
-# It works again once it has been well for some seconds.
+# A node works again once it has been well for some seconds.
 BACK_SECONDS = 90
 
 
 @pytest.fixture
 def load(fleet: FaultyFleet, registry: FakeRegistry) -> Load:
-    """Twelve images of three layers each, that nothing holds up."""
+    """Twelve images of three layers, which the registry serves at full speed."""
     load = Load(fleet, registry)
     for number in range(12):
         load.add(f"image-{number}", [os.urandom(300_000) for _ in range(3)])
@@ -97,7 +97,9 @@ def test_pulls_wait_while_every_node_is_sick_and_go_on_by_themselves(
     assert nothing_was_counted(fleet)
 
 
-def test_a_child_that_alone_is_in_trouble_is_replaced(fleet: FaultyFleet, load: Load) -> None:
+def test_a_child_process_with_a_trouble_of_its_own_is_replaced(
+    fleet: FaultyFleet, load: Load
+) -> None:
     fleet.start(workers=0, reconcilers=1)
     node = start_separately(fleet, "prefork")
     child = children(node.worker.process.pid)[0]
@@ -120,7 +122,7 @@ def test_a_worker_removes_its_row_when_it_ends(fleet: FaultyFleet) -> None:
     assert fleet.sql(rows) == []
 
 
-def test_a_file_says_that_a_worker_is_well_and_no_longer_when_it_is_sick(
+def test_the_alive_file_is_touched_only_while_the_worker_is_well(
     fleet: FaultyFleet, tmp_path: Path
 ) -> None:
     alive = tmp_path / "alive"
@@ -134,7 +136,7 @@ def test_a_file_says_that_a_worker_is_well_and_no_longer_when_it_is_sick(
     wait_until(lambda: node.queues() == [])
     alive.unlink()
     node.heal()
-    # It stays away for as long as the node is sick.
+    # The file is not created again while the node is sick.
     while node.is_sick():
         assert not alive.exists() or not node.is_sick()
     wait_until(alive.exists)

@@ -1,4 +1,4 @@
-"""A PostgreSQL that ends at once or stands still under running layers."""
+"""A PostgreSQL that is shut down, frozen or read-only during downloads."""
 
 import json
 import signal
@@ -33,30 +33,30 @@ TWENTY = "abcabcabcabcabcabcab"
 
 @pytest.fixture
 def migrated_url(own_postgres: OwnPostgres) -> str:
-    """The fleet's own fixture makes it one."""
+    """The database of this test's server. The fixture `fleet` migrates it."""
     return own_postgres.url
 
 
 @pytest.fixture
 def under_way(fleet: FaultyFleet, load: Load) -> Load:
-    """The standard load in the middle of its layers."""
+    """The standard load, while its layers are being fetched."""
     fleet.start(workers=2, reconcilers=2)
     load.send("a", "b", "c", "a")
     load.under_way()
     return load
 
 
-def test_postgres_ends_at_once_and_is_started_again(
+def test_postgres_is_shut_down_immediately_and_started_again(
     under_way: Load, own_postgres: OwnPostgres
 ) -> None:
-    # An immediate shutdown: sessions are cut, nothing is written, the log is replayed.
+    # An immediate shutdown: sessions are cut, nothing is flushed, and the start replays the log.
     own_postgres.end(signal.SIGQUIT)
     own_postgres.start_again()
     under_way.settle()
     invariants.check(under_way)
 
 
-def test_postgres_stands_still_for_a_while(under_way: Load, own_postgres: OwnPostgres) -> None:
+def test_postgres_is_frozen_for_a_while(under_way: Load, own_postgres: OwnPostgres) -> None:
     own_postgres.freeze()
     time.sleep(OUTAGE_SECONDS)
     own_postgres.thaw()
@@ -70,7 +70,7 @@ def alter_system(url: str, what: str) -> None:
         connection.execute("SELECT pg_reload_conf()")
 
 
-def test_pulls_sent_to_a_read_only_database_are_recorded_once_it_takes_writes(
+def test_pulls_that_are_sent_while_the_database_is_read_only_are_recorded_later(
     under_way: Load, fleet: FaultyFleet
 ) -> None:
     alter_system(fleet.database_url, "SET default_transaction_read_only = on")
@@ -95,7 +95,7 @@ def test_pulls_sent_to_a_standby_are_recorded_once_it_is_promoted(
     invariants.check(under_way)
 
 
-def test_workers_that_stand_still_for_longer_than_a_transaction_may_lose_nothing(
+def test_workers_that_are_frozen_for_longer_than_a_transaction_may_take_lose_nothing(
     under_way: Load, fleet: FaultyFleet
 ) -> None:
     for worker in fleet.workers:
@@ -106,8 +106,8 @@ def test_workers_that_stand_still_for_longer_than_a_transaction_may_lose_nothing
         worker.thaw()
     under_way.recorded()
     under_way.settle()
-    # Their leases ran out. Which worker goes on first is chance, and what the other one's sockets
-    # still held is asked for again.
+    # Their leases expired. Either worker may continue a layer first, and bytes that are left in the
+    # other one's sockets are requested again.
     invariants.check(under_way, kills=len(fleet.workers))
     assert fleet.sql("SELECT count(*) FROM pulls WHERE state <> 'complete'") == [(0,)]
 
@@ -116,7 +116,7 @@ def test_workers_that_stand_still_for_longer_than_a_transaction_may_lose_nothing
 def pulling(
     fleet: FaultyFleet, registry: FakeRegistry, patience_seconds: int
 ) -> Iterator[tuple["subprocess.Popen[str]", threading.Event]]:
-    """`towline pull --json` in the middle of a layer that stands still until the event is set."""
+    """`towline pull --json`, while its layer stalls until the event is set."""
     hold = threading.Event()
     layer = b"x" * 1_000_000
     registry.put_image("a", "1", [layer])
@@ -164,10 +164,10 @@ def test_a_command_that_gives_up_says_how_to_watch_the_pull(
         assert command.stderr is not None
         pull_id = command.stderr.readline().split()[1].rstrip(":")
         own_postgres.end(signal.SIGINT)
-        out, told = command.communicate(timeout=90)
+        out, messages = command.communicate(timeout=90)
         own_postgres.start_again()
     assert (command.returncode, out) == (3, "")
-    waiting, watch, gave_up = told.splitlines()
+    waiting, watch, gave_up = messages.splitlines()
     assert waiting.endswith("Waiting up to 1 s.")
     assert watch.endswith(f"towline watch {pull_id}")
     assert gave_up.startswith("towline: The database at ")

@@ -1,4 +1,4 @@
-"""How soon what a dead worker left goes on elsewhere."""
+"""How soon another worker continues what a dead one has left."""
 
 import threading
 
@@ -14,17 +14,17 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-# A lease of three seconds, and six more to notice, send and begin.
+# A lease of three seconds, and six more to notice it, send the message and start.
 RECOVERED_SECONDS = 9
 
 
-def test_a_killed_worker_s_layers_move_again_within_a_lease_and_six_seconds(
+def test_the_layers_of_a_killed_worker_continue_within_a_lease_and_six_seconds(
     fleet: FaultyFleet, load: Load
 ) -> None:
     fleet.start(workers=2)
     load.send(*"abca")
     load.under_way(4)
-    dying = next(one for one in fleet.workers if fleet.owns(one))
+    dying = next(worker for worker in fleet.workers if fleet.owns(worker))
     pids = tree(dying.process.pid)
     dying.kill()
     left = {

@@ -1,4 +1,4 @@
-"""A Redis that dies, forgets, freezes or fills up under running and queued layers."""
+"""A Redis that dies, loses its data, freezes or fills up during downloads and with a queue."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def pool() -> str:
 
 @pytest.fixture
 def under_way(fleet: FaultyFleet, load: Load, own_redis: OwnRedis, pool: str) -> Load:
-    """More layers than two workers can fetch at once: some run, some stand in the queue."""
+    """More layers than two workers can fetch at once: some are being fetched, some are queued."""
     load.add("many", [os.urandom(1_000_000) for _ in range(12)])
     fleet.start(workers=2, pool=pool)
     load.send("a", "b", "c", "a", "many")
@@ -63,7 +63,7 @@ def test_redis_is_flushed(under_way: Load, own_redis: OwnRedis) -> None:
     invariants.check(under_way)
 
 
-def test_redis_stands_still_for_a_while(under_way: Load, own_redis: OwnRedis) -> None:
+def test_redis_is_frozen_for_a_while(under_way: Load, own_redis: OwnRedis) -> None:
     own_redis.freeze()
     time.sleep(OUTAGE_SECONDS)
     own_redis.thaw()
@@ -74,11 +74,11 @@ def test_redis_stands_still_for_a_while(under_way: Load, own_redis: OwnRedis) ->
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_redis_is_full_for_a_while(under_way: Load, own_redis: OwnRedis) -> None:
     with own_redis.client() as client:
-        # Less than it holds at rest: every write is refused.
+        # Less than it holds when idle: it refuses every write.
         client.config_set("maxmemory", "1mb")
         time.sleep(OUTAGE_SECONDS)
         client.config_set("maxmemory", "0")
-    # Every slot works again, but for the one that is kept for urgent pulls.
+    # Every slot works again, except the one that is reserved for urgent pulls.
     under_way.add("after", [os.urandom(LAYER_BYTES) for _ in range(8)])
     under_way.send("after")
     under_way.under_way(7)

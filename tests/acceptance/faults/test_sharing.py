@@ -1,4 +1,4 @@
-"""Single flight: what many want is fetched once."""
+"""Single flight: a layer that many pulls want is fetched once."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_a_hundred_pulls_fetch_their_common_base_once(
     fleet.start(workers=2)
     load.send(*names)
     load.settle()
-    # Without a kill: handed out ÷ unique = 1.00, to the byte.
+    # Without a kill, the registry has sent exactly the unique bytes.
     invariants.check(load)
     (requests,) = {len(registry.asked(digest)) for digest in load.sizes}
     assert requests == 1

@@ -1,5 +1,5 @@
-"""An image of many small layers: few tasks fetch them, every one of them ends, and a worker that is
-killed among them costs no more than its lease.
+"""An image of many small layers: few tasks fetch them, and every task ends. If the worker is killed
+in between, that costs no more than its leases.
 """
 
 import threading
@@ -19,7 +19,7 @@ LAYERS = [bytes([number]) * 3_000 for number in range(30)]
 
 @pytest.fixture
 def reference(fleet: FaultyFleet, registry: FakeRegistry) -> str:
-    """An image of thirty small layers, for a fleet that knows that it has four slots."""
+    """An image of thirty small layers, in a fleet with four known slots."""
     registry.put_image("many", "1", LAYERS)
     fleet.sql("UPDATE fleet SET layer_slots = 4 RETURNING 1")
     return f"{registry.host}/many:1"
@@ -30,14 +30,14 @@ def assert_set(event: threading.Event) -> None:
 
 
 def is_empty(store: redis.Redis) -> bool:
-    """Whether no message stands in a queue or in a worker's hands."""
+    """Whether no message is queued or unacknowledged."""
     return not any(store.exists(f"towline.{name}") for name in ("layers", "pulls")) and not (
         store.exists("unacked")
     )
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_small_layers_come_together_and_every_task_ends(
+def test_small_layers_are_fetched_together_and_every_task_ends(
     fleet: FaultyFleet, registry: FakeRegistry, reference: str, redis_url: str, pool: str
 ) -> None:
     fleet.start_worker(pool)
@@ -55,7 +55,7 @@ def test_small_layers_come_together_and_every_task_ends(
     assert "Traceback" not in log
 
 
-def test_a_worker_that_is_killed_among_them_loses_none(
+def test_a_worker_that_is_killed_during_small_layers_loses_none(
     fleet: FaultyFleet, registry: FakeRegistry, reference: str
 ) -> None:
     hold = threading.Event()

@@ -1,4 +1,4 @@
-"""Whose turn it is, with a fleet that has far too much to do."""
+"""The order of pulls in a fleet that has far too much to do."""
 
 import os
 
@@ -11,7 +11,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-# Half a second a layer.
+# At the pace of the registry, half a second per layer.
 SMALL_BYTES = 500_000
 COMPLETE = "SELECT count(*) FROM pulls WHERE state = 'complete'"
 
@@ -46,7 +46,7 @@ def test_an_urgent_pull_overtakes_a_backlog(fleet: FaultyFleet, load: Load) -> N
     assert fleet.sql(done)
 
 
-def test_one_requester_s_flood_does_not_starve_another(fleet: FaultyFleet, load: Load) -> None:
+def test_many_pulls_of_one_requester_do_not_starve_another(fleet: FaultyFleet, load: Load) -> None:
     flood = add_images(load, "flood", 200)
     few = add_images(load, "few", 4)
     load.ask(*flood, requested_by="flood")

@@ -1,4 +1,4 @@
-"""A volume without room, from the start or under running layers, whatever was reserved."""
+"""A volume without space, from the beginning or during downloads, in spite of reservations."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def volume_path(tmp_path: Path, volume_bytes: int) -> Iterator[Path]:
         yield path
 
 
-def test_a_pull_waits_for_room_and_completes_when_there_is_some(
+def test_a_pull_waits_for_space_and_completes_when_there_is_some(
     fleet: FaultyFleet, load: Load, volume_bytes: int
 ) -> None:
     ballast = fleet.volume / "ballast"
@@ -43,7 +43,7 @@ def test_a_pull_waits_for_room_and_completes_when_there_is_some(
 
 
 @pytest.mark.parametrize("volume_bytes", [6 * LAYER_BYTES])
-def test_a_disk_that_fills_up_under_running_layers_loses_no_byte_of_them(
+def test_a_disk_that_fills_up_during_downloads_loses_no_byte(
     fleet: FaultyFleet, load: Load
 ) -> None:
     fleet.start(workers=2)
@@ -59,7 +59,7 @@ def test_a_disk_that_fills_up_under_running_layers_loses_no_byte_of_them(
 
 
 def fill(path: Path) -> None:
-    """Write until nothing more goes in."""
+    """Write to this file until the disk is full."""
     with path.open("wb", buffering=0) as file:
         try:
             while file.write(b"x" * 4096):

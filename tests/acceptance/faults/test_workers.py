@@ -1,4 +1,4 @@
-"""Workers that die, end or stand still in the middle of their layers."""
+"""Workers that are killed, ended or frozen while they fetch layers."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.acceptance
 PULLS = "abca"
 
 
-def test_a_killed_child_costs_its_pulls_nothing(fleet: FaultyFleet, load: Load) -> None:
+def test_pulls_complete_though_a_child_process_is_killed(fleet: FaultyFleet, load: Load) -> None:
     fleet.start(workers=1, pool="prefork")
     load.send(*PULLS)
     load.under_way()
@@ -30,16 +30,16 @@ def test_a_killed_child_costs_its_pulls_nothing(fleet: FaultyFleet, load: Load) 
     invariants.check(load, kills=1)
 
 
-def test_a_killed_worker_s_layers_go_on_elsewhere(fleet: FaultyFleet, load: Load) -> None:
+def test_the_layers_of_a_killed_worker_continue_on_another(fleet: FaultyFleet, load: Load) -> None:
     fleet.start(workers=2)
     load.send(*PULLS)
     load.under_way(4)
-    next(one for one in fleet.workers if fleet.owns(one)).kill()
+    next(worker for worker in fleet.workers if fleet.owns(worker)).kill()
     load.settle()
     invariants.check(load, kills=4)
 
 
-def test_all_workers_are_killed_and_others_come_later(fleet: FaultyFleet, load: Load) -> None:
+def test_all_workers_are_killed_and_others_start_later(fleet: FaultyFleet, load: Load) -> None:
     fleet.start(workers=2)
     load.send(*PULLS)
     load.under_way()
@@ -54,15 +54,15 @@ def test_a_node_dies_with_its_worker_and_its_reconciler(fleet: FaultyFleet, load
     fleet.start(workers=2, reconcilers=2)
     load.send(*PULLS)
     load.under_way(4)
-    in_office = next(one for one in fleet.reconcilers if fleet.in_office(one))
-    in_office.kill()
-    next(one for one in fleet.workers if fleet.owns(one)).kill()
+    leader = next(reconciler for reconciler in fleet.reconcilers if fleet.is_leader(reconciler))
+    leader.kill()
+    next(worker for worker in fleet.workers if fleet.owns(worker)).kill()
     load.settle()
     invariants.check(load, kills=4)
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_a_zombie_that_wakes_up_behind_its_successor_is_harmless(
+def test_a_worker_that_wakes_up_after_its_leases_were_taken_is_harmless(
     fleet: FaultyFleet, load: Load, pool: str
 ) -> None:
     fleet.start(workers=1, pool=pool)
@@ -74,7 +74,7 @@ def test_a_zombie_that_wakes_up_behind_its_successor_is_harmless(
     ((before,),) = fleet.sql(fences)
     fleet.start_worker(pool)
     wait_until(lambda: fleet.sql(f"SELECT 1 WHERE ({fences}) > %s", before), timeout=30)
-    # Awake while the other is in the middle of the same layers.
+    # It continues while the other worker fetches the same layers.
     zombie.thaw()
     load.settle()
     invariants.check(load, kills=4)
@@ -86,7 +86,7 @@ def test_sigterm_hands_the_layers_over(fleet: FaultyFleet, load: Load) -> None:
     fleet.start(workers=2)
     load.send(*PULLS)
     load.under_way(4)
-    leaving = next(one for one in fleet.workers if fleet.owns(one))
+    leaving = next(worker for worker in fleet.workers if fleet.owns(worker))
     leaving.process.terminate()
     load.settle()
     invariants.check(load, kills=4)
@@ -99,7 +99,7 @@ def test_sigquit_loses_nothing(fleet: FaultyFleet, load: Load, pool: str) -> Non
     fleet.start(workers=2, pool=pool)
     load.send(*PULLS)
     load.under_way(4)
-    leaving = next(one for one in fleet.workers if fleet.owns(one))
+    leaving = next(worker for worker in fleet.workers if fleet.owns(worker))
     leaving.process.send_signal(signal.SIGQUIT)
     load.settle()
     invariants.check(load, kills=4)
@@ -112,9 +112,9 @@ def test_a_worker_that_is_killed_while_it_ends_loses_nothing(
     fleet.start(workers=2)
     load.send(*PULLS)
     load.under_way(4)
-    leaving = next(one for one in fleet.workers if fleet.owns(one))
+    leaving = next(worker for worker in fleet.workers if fleet.owns(worker))
     leaving.process.terminate()
-    # What a supervisor does whose patience is a second; the default grace time is 25.
+    # Like a supervisor that waits for one second only; the default grace time is 25.
     with pytest.raises(subprocess.TimeoutExpired):
         leaving.process.wait(timeout=1)
     leaving.kill()
@@ -135,16 +135,16 @@ def test_a_wrong_clock_on_one_worker_changes_nothing(
     fleet.start_worker(PYTHONPATH=str(shifted))
     load.send(*PULLS)
     # One worker alone may have taken the first four.
-    wait_until(lambda: all(fleet.owns(one) for one in fleet.workers))
+    wait_until(lambda: all(fleet.owns(worker) for worker in fleet.workers))
     load.settle()
     invariants.check(load)
 
 
-def test_a_layer_that_kills_whoever_fetches_it_fails_its_pulls_only(
+def test_a_layer_that_kills_its_workers_fails_its_own_pulls_only(
     fleet: FaultyFleet, load: Load, registry: FakeRegistry
 ) -> None:
     fleet.settings["TOWLINE_LEASE_SECONDS"] = "1"
-    # Silent from its first byte, so that no death leaves progress behind.
+    # Stalls at its first byte, so that no killed worker leaves progress behind.
     poison = load.images["a"][1]
     registry.fail(Stall(path=poison))
     fleet.start(workers=1, pool="prefork")
@@ -162,9 +162,9 @@ def test_a_layer_that_kills_whoever_fetches_it_fails_its_pulls_only(
     wait_until(failed, timeout=60)
     load.settle()
     ends = fleet.sql("SELECT id, state, error_class FROM pulls")
-    expected = [(one, "complete", None) for one in others]
+    expected = [(other, "complete", None) for other in others]
     assert sorted(ends) == sorted([(doomed, "failed", "PoisonLayer"), *expected])
     with fleet.client() as client:
         assert type(client.answer(doomed)).__name__ == "PoisonLayer"
-    # The sixth owner in a row finds five dead before it.
+    # The pull fails once more than five owners in a row have died.
     assert len(killed) >= 5
