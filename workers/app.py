@@ -7,7 +7,7 @@ from celery.signals import celeryd_init, worker_process_shutdown
 
 from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.settings import Settings
-from workers import broker, handover, logs, memory, results
+from workers import broker, handover, logs, memory, results, unreadable
 from workers.config import make_app
 from workers.health import gate
 from workers.resources import close_resources, resources
@@ -31,6 +31,7 @@ app = make_app(_settings())
 app.conf.include = ["workers.tasks"]
 app.set_default()
 handover.install(app)
+unreadable.install(app)
 gate.install(app)
 results.install(app)
 logs.install(_settings().log_format)

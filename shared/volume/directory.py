@@ -54,13 +54,6 @@ class Directory:
         # `Volume.check()` may replace a root that other threads still use: the last one closes it.
         self.close()
 
-    def is_same(self, other: "Directory") -> bool:
-        """Whether both are the same directory of the same filesystem; False if stat() fails."""
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), os.fstat(other._descriptor))
-        except OSError:
-            return False
-
     def __enter__(self) -> "Directory":
         return self
 

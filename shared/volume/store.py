@@ -59,12 +59,11 @@ class Volume:
     def check(self) -> None:
         """Raises VolumeUnavailable unless the catalog's volume is mounted here.
 
-        If the volume was mounted again, it is used from now on: the old root descriptor leads to
-        a crashed or detached filesystem.
+        From now on the root is what is mounted here now. The one before may lead to a crashed, a
+        detached or a read-only mount, even of the same directory: device and inode do not tell
+        mounts apart.
         """
-        root = self._opened()
-        if not root.is_same(self.root):
-            self.root = root
+        self.root = self._opened()
 
     def look(self) -> Space:
         """The free space, after a check that a new process could use the volume now.

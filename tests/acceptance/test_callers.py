@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -114,6 +115,56 @@ def test_no_header_of_a_sender_makes_the_coordinators_result_the_answer(
     for header in headers:
         pull = send_with_header(client, images["bad"], header)
         assert type(pull.get(timeout=30, propagate=False)).__name__ == "BlobUnknown"
+
+
+# Bodies that a worker refuses to read, or cannot read, and their content types.
+UNREADABLE = {
+    "pickle": (pickle.dumps(((), {}, {})), "application/x-python-serialize", "binary"),
+    "yaml": (b"[[], {}, {}]", "application/x-yaml", "utf-8"),
+    "broken JSON": (b"[[], {", "application/json", "utf-8"),
+}
+
+
+def send_unreadable(client: Client, kwargs: dict[str, Any], kind: str, pull_id: str) -> None:
+    """Send a pull with readable headers and an unreadable body."""
+    body, content_type, encoding = UNREADABLE[kind]
+    message = client.app.amqp.create_task_message(pull_id, "towline.pull_image", kwargs=kwargs)
+    with client.app.producer_or_acquire() as producer:
+        producer.publish(
+            body,
+            content_type=content_type,
+            content_encoding=encoding,
+            headers=message.headers,
+            routing_key="towline.pulls",
+            exchange="towline.pulls",
+            declare=[client.app.amqp.queues["towline.pulls"]],
+        )
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_message_that_no_worker_can_read_is_answered(
+    fleet: Fleet, client: Client, store: redis.Redis, images: dict[str, dict[str, Any]], kind: str
+) -> None:
+    fleet.start_worker("threads")
+    pull_id = uuid()
+    send_unreadable(client, images["good"], kind, pull_id)
+    wait_until(lambda: store.exists(f"celery-task-meta-{pull_id}") == 1, timeout=30)
+    error = client.answer(pull_id)
+    assert type(error).__name__ == "InvalidArgument"
+    assert "send it as JSON" in str(error)
+    assert fleet.sql("SELECT count(*) FROM pulls") == [(0,)]
+    wait_until(lambda: not store.exists("unacked", "towline.pulls"))
+
+
+def test_a_message_that_cannot_be_read_changes_no_answer(
+    fleet: Fleet, client: Client, store: redis.Redis, images: dict[str, dict[str, Any]]
+) -> None:
+    fleet.start_worker("threads")
+    sent = client.pull(**images["good"])
+    receipt = sent.get(timeout=30)
+    send_unreadable(client, images["bad"], "pickle", sent.id)
+    wait_until(lambda: not store.exists("unacked", "towline.pulls"))
+    assert client.answer(sent.id) == receipt
 
 
 @pytest.fixture
