@@ -49,8 +49,8 @@ class AllOwners(set[str]):
         return True
 
 
-def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def given_ingest(volume: Volume, owner: str, count: int) -> Ingest:
