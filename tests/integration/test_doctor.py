@@ -136,7 +136,7 @@ def test_the_leading_reconciler_is_named(patient: Patient, catalog: Catalog) -> 
 def test_an_unreachable_database_is_the_only_problem_of_the_catalog(
     settings: Settings, app: Celery
 ) -> None:
-    catalog = Catalog("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    catalog = Catalog("postgresql+psycopg://guest@127.0.0.1:1/none")
     found = by_check(Patient(settings, catalog, app))
     catalog.close()
     assert found["database"].level == "problem"
