@@ -203,8 +203,8 @@ def _run(fleet: Fleet, command: Command) -> Run:
         process.stderr.readline()
         time.sleep(_LASTS_SECONDS)
         os.killpg(process.pid, signal.SIGINT)
-    told, _ = process.communicate()
-    processor_seconds, peak_bytes = map(float, told.split())
+    output, _ = process.communicate()
+    processor_seconds, peak_bytes = map(float, output.split())
     return Run(time.monotonic() - began, processor_seconds, peak_bytes / _MB)
 
 

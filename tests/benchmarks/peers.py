@@ -58,14 +58,14 @@ def main() -> int:
     print_scores(faults, scores)
     if options.write:
         kept = read_scores(DOCUMENT.read_text()) if DOCUMENT.exists() else {}
-        new = {title: {**kept.get(title, {}), **told} for title, told in scores.items()}
+        new = {title: {**kept.get(title, {}), **verdicts} for title, verdicts in scores.items()}
         DOCUMENT.write_text(render(kept | new))
     return int(any(verdict != OK for verdict in scores["towline"].values()))
 
 
 def of_towline(faults: list[Misbehaviour], directory: Path, made: Certificates) -> dict[str, str]:
     """Whole pulls, one after the other. A wait that a step asks for is recorded, not waited for."""
-    told = {}
+    verdicts = {}
     os.environ["DOCKER_CONFIG"] = str(directory)
     volume = directory / "volume"
     volume.mkdir()
@@ -75,9 +75,9 @@ def of_towline(faults: list[Misbehaviour], directory: Path, made: Certificates) 
         driving(url, volume, **SETTINGS) as fleet,
     ):
         for fault in faults:
-            told[fault.name] = _towline(fault, fleet, directory, made)
-            print(f"towline {fault.name}: {told[fault.name]}", file=sys.stderr)
-    return told
+            verdicts[fault.name] = _towline(fault, fleet, directory, made)
+            print(f"towline {fault.name}: {verdicts[fault.name]}", file=sys.stderr)
+    return verdicts
 
 
 def _towline(fault: Misbehaviour, fleet: Driver, directory: Path, made: Certificates) -> str:
@@ -132,9 +132,9 @@ def print_scores(faults: list[Misbehaviour], scores: dict[str, dict[str, str]]) 
     width = max(len(fault.name) for fault in faults)
     print(f"{'':<{width}}  " + "".join(f"{title:<24}" for title in scores))
     for fault in faults:
-        cells = "".join(f"{told[fault.name]:<24}" for told in scores.values())
+        cells = "".join(f"{verdicts[fault.name]:<24}" for verdicts in scores.values())
         print(f"{fault.name:<{width}}  {cells}")
-    counts = (sum(verdict == OK for verdict in told.values()) for told in scores.values())
+    counts = (sum(verdict == OK for verdict in verdicts.values()) for verdicts in scores.values())
     print(f"{'ok of ' + str(len(faults)):<{width}}  " + "".join(f"{n:<24}" for n in counts))
 
 

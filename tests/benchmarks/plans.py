@@ -72,18 +72,18 @@ class Plans:
         """The statements that were run since the last call."""
         with self._server.log.open("rb") as log:
             log.seek(self._read)
-            told = log.read()
-        self._read += len(told)
+            content = log.read()
+        self._read += len(content)
         return [
             _explained(float(milliseconds), json.loads(plan))
-            for milliseconds, plan in _PLAN.findall(told.decode(errors="replace"))
+            for milliseconds, plan in _PLAN.findall(content.decode(errors="replace"))
         ]
 
 
-def _explained(milliseconds: float, told: Mapping[str, Any]) -> Explained:
-    steps = [step for node in _nodes(told["Plan"]) if (step := _step(node)) is not None]
+def _explained(milliseconds: float, document: Mapping[str, Any]) -> Explained:
+    steps = [step for node in _nodes(document["Plan"]) if (step := _step(node)) is not None]
     worst = max(steps, key=lambda step: step.rows, default=None)
-    return Explained(" ".join(told["Query Text"].split()), milliseconds, worst)
+    return Explained(" ".join(document["Query Text"].split()), milliseconds, worst)
 
 
 def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -109,8 +109,8 @@ class Traffic:
         ended = {"complete", "failed", "cancelled"}
         for pull_id in self.pulls:
             if rows.get(pull_id, {}).get("state") != "complete":
-                told = self._sql("SELECT to_jsonb(pulls) FROM pulls WHERE id = %s", pull_id)
-                print(f"not complete: {told or pull_id}", file=sys.stderr)
+                row = self._sql("SELECT to_jsonb(pulls) FROM pulls WHERE id = %s", pull_id)
+                print(f"not complete: {row or pull_id}", file=sys.stderr)
         corrupt = self._corrupt()
         return Verdict(
             {

@@ -79,7 +79,7 @@ def attended(patient: Patient) -> Finding:
 
 
 def by_check(patient: Patient) -> dict[str, Finding]:
-    return {one.check: one for one in examine(patient)}
+    return {finding.check: finding for finding in examine(patient)}
 
 
 def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
@@ -90,8 +90,8 @@ def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
         nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
     tx.exec_driver_sql(f"UPDATE nodes SET seen_at = {LONG_AGO} WHERE name = 'd'")
     tx.commit()
-    found = [one for one in examine(patient) if one.check == "nodes"]
-    assert [one.level for one in found] == ["problem", "problem", "ok"]
+    found = [finding for finding in examine(patient) if finding.check == "nodes"]
+    assert [finding.level for finding in found] == ["problem", "problem", "ok"]
     assert "b is sick: " + sick in found[0].sentence
     assert "d was last seen at" in found[1].sentence
     assert (found[2].sentence, found[2].details) == ("2 nodes are well.", ["a", "c"])
@@ -120,8 +120,11 @@ def test_without_workers_and_reconciler_these_are_the_only_problems(
     patient: Patient,
 ) -> None:
     found = list(examine(patient))
-    assert {one.check for one in found if one.level == "problem"} == {"workers", "reconciler"}
-    sentences = " ".join(one.sentence for one in found if one.level == "problem")
+    assert {finding.check for finding in found if finding.level == "problem"} == {
+        "workers",
+        "reconciler",
+    }
+    sentences = " ".join(finding.sentence for finding in found if finding.level == "problem")
     assert "celery -A workers.app worker -Q towline.layers" in sentences
     assert "towline reconcile" in sentences
 
@@ -178,9 +181,9 @@ def test_a_redis_that_may_evict_messages_is_a_problem(patient: Patient, redis_ur
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            harmless = {one.check: one for one in queue_checks.answers(patient.app)}
+            harmless = {finding.check: finding for finding in queue_checks.answers(patient.app)}
             client.config_set("maxmemory", 10_000_000_000)
-            harmful = {one.check: one for one in queue_checks.answers(patient.app)}
+            harmful = {finding.check: finding for finding in queue_checks.answers(patient.app)}
         finally:
             client.config_set("maxmemory", 0)
             client.config_set("maxmemory-policy", "noeviction")
@@ -194,7 +197,7 @@ def test_a_redis_without_persistence_is_a_warning(patient: Patient, redis_url: s
         before = client.config_get("appendonly")["appendonly"]
         client.config_set("appendonly", "no")
         try:
-            found = {one.check: one for one in queue_checks.answers(patient.app)}
+            found = {finding.check: finding for finding in queue_checks.answers(patient.app)}
         finally:
             client.config_set("appendonly", before)
     assert found["persistence"].level == "warning"
@@ -324,7 +327,7 @@ def test_clocks_that_differ_are_a_warning(
 
 
 def test_rate_limited_registries_and_excluded_mirrors_are_named(settings: Settings) -> None:
-    assert [one.level for one in registry_checks.troubles(settings)] == ["ok"]
+    assert [finding.level for finding in registry_checks.troubles(settings)] == ["ok"]
     client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
     governor = Governor(client, Limits(connections=9))
     governor.enter("busy.example").hold(100)

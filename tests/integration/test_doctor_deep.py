@@ -36,24 +36,26 @@ def examine(driver: Driver) -> dict[str, Finding]:
         *deep.rows(resources.catalog, CHUNK_BYTES),
         *deep.bytes_and_rows(resources.volume, resources.catalog, lambda _done, _total: None),
     ]
-    return {one.check: one for one in found}
+    return {finding.check: finding for finding in found}
 
 
 def broken(driver: Driver) -> dict[str, str]:
-    return {name: one.level for name, one in examine(driver).items() if one.level != "ok"}
+    return {
+        name: finding.level for name, finding in examine(driver).items() if finding.level != "ok"
+    }
 
 
 def test_a_sound_volume_has_no_findings_and_every_byte_was_read(driver: Driver) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     deep_checks = deep.bytes_and_rows(
         driver.resources.volume,
         driver.resources.catalog,
-        lambda done, total: told.append((done, total)),
+        lambda done, total: reported.append((done, total)),
     )
-    assert {one.level for one in deep_checks} == {"ok"}
+    assert {finding.level for finding in deep_checks} == {"ok"}
     total = sum(len(raw) for raw in driver.blobs().values())
-    assert told[0] == (0, total)
-    assert told[-1] == (total, total)
+    assert reported[0] == (0, total)
+    assert reported[-1] == (total, total)
     assert broken(driver) == {}
 
 

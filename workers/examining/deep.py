@@ -174,7 +174,7 @@ def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, Finding]
             "files",
             "warning",
             f"{counted(left.count, 'file')} ({counted(left.total_bytes, 'byte')}) under blobs/ "
-            "without a row or a lease, left by workers that died before they wrote the row: pull "
+            "without a row or a lease, left by pulls that ended before the row was written: pull "
             "the image again, which adopts them, or remove them.",
             left.details,
         )
@@ -204,7 +204,7 @@ def _without_row(page: Sequence[BlobFile], catalog: Catalog) -> list[BlobFile]:
 def _at_work(catalog: Catalog, digests: Iterable[Digest | None]) -> tuple[set[Digest], bool]:
     """Which of these have a lease, and whether any pull may be writing a document.
 
-    Documents (indexes, manifests, configs) are written without a lease.
+    Documents (indexes, manifests, configs) are written without a lease on the blob.
     """
     with catalog.begin() as tx:
         return inventory.leased(tx, filter(None, digests)), inventory.is_resolving(tx)

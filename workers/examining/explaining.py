@@ -21,7 +21,10 @@ _START_WORKER = "celery -A workers.app worker -Q {}"
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`cause` None: it moves. `takes`: what would unblock it; None if it only has to wait."""
+    """Why a pull or a layer does not move; `cause` is None if it does.
+
+    `takes` says what would unblock it, and is None if it only has to wait.
+    """
 
     cause: str | None
     sentence: str
@@ -62,8 +65,8 @@ def explain(facts: Facts) -> Story:
     layers = [_layer_story(facts, layer) for layer in facts.layers if not layer.stored]
     reason = _of_layers(facts, layers) if pull.state == "fetching" else _of_pull(facts)
     reasons = [reason, *(layer.reason for layer in layers)]
-    untils = [each.until for each in reasons if each.until]
-    takes = [each.takes for each in reasons if each.takes]
+    untils = [part.until for part in reasons if part.until]
+    takes = [part.takes for part in reasons if part.takes]
     if facts.office is None or not facts.office.alive:
         takes.append(
             "no reconciler is running, so nothing that is lost is sent again: start "
