@@ -30,7 +30,7 @@ _SHOWN_ALIKE = 4
 @click.argument("pull_id", metavar="PULL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def explain_command(pull_id: str, *, as_json: bool) -> None:
-    """Explain why a pull waits, until when, and what would unblock it.
+    """Say why a pull waits, until when, and what would unblock it.
 
     If layers are being fetched, this takes some seconds to measure their speed.
     """

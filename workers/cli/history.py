@@ -24,7 +24,7 @@ from workers.cli.tables import (
 @limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def history_command(reference: str, platform: str | None, limit: int, *, as_json: bool) -> None:
-    """List the manifests that a tag has named since its first pull, newest first."""
+    """List the manifests that a tag has named, newest first."""
     parsed = Reference.parse(reference)
     wanted = str(Platform.parse(platform)) if platform else None
     with open_session() as session:

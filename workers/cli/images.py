@@ -43,7 +43,7 @@ def ls_command(limit: int, *, as_json: bool) -> None:
 @click.option("--platform", help="os/arch[/variant]. Default: all platforms on the volume.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> None:
-    """Show the manifest of an image, and its layers in order, with their files."""
+    """Show an image: its manifest, and its layers with their files."""
     name = str(Reference.parse(reference))
     wanted = str(Platform.parse(platform)) if platform else None
     with open_session() as session, session.catalog.begin() as tx:

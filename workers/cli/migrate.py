@@ -9,7 +9,11 @@ from workers.preparing import prepare_fleet
 
 @click.command("migrate")
 def migrate_command() -> None:
-    """Migrate the database to this version's schema, and bind the volume to the database."""
+    """Migrate the database, and bind the volume to it.
+
+    The database gets the schema of this version. On the first run, the volume gets an identity that
+    the database records, so that no worker writes to another volume.
+    """
     settings = Settings.read()
     if settings.embedded:
         # Starting the embedded stack migrates its database.

@@ -53,10 +53,10 @@ def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
 def pause_command(
     registry: str | None, requester: str | None, *, as_json: bool, only_list: bool
 ) -> None:
-    """Pause the fleet, or one registry or requester, until `towline resume`.
+    """Pause the fleet, one registry or one requester.
 
-    No pull starts. Running downloads stop within two seconds, unless a pull that is not paused
-    wants the same layer. Their bytes are kept. New pulls are recorded and wait.
+    Until `towline resume`, no pull starts. Running downloads stop within two seconds, unless a pull
+    that is not paused wants the same layer. Their bytes are kept. New pulls are recorded and wait.
     """
     scope = scope_of(registry, requester)
     with open_session() as session, session.catalog.begin() as tx:
@@ -77,7 +77,7 @@ def pause_command(
 @click.command("resume")
 @_scoped
 def resume_command(registry: str | None, requester: str | None, *, as_json: bool) -> None:
-    """End the pause of the fleet, or of one registry or requester.
+    """End the pause of the fleet, one registry or one requester.
 
     Downloads continue within seconds, from the bytes that are on the volume.
     """

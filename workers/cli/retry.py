@@ -29,10 +29,11 @@ from workers.pulling.known import known
 def retry_command(
     pull_ids: tuple[str, ...], error_class: str | None, *, all_failed: bool, as_json: bool
 ) -> int:
-    """Retry pulls that failed or were cancelled, and print the ids of the new pulls.
+    """Retry pulls that failed or were cancelled.
 
-    Each becomes a new pull that names the old one. Bytes on the volume are not fetched again. If a
-    pull cannot be retried, the exit status is 2, and the other pulls are still retried.
+    Each becomes a new pull that names the old one, and whose id is printed. Bytes on the volume are
+    not fetched again. If a pull cannot be retried, the exit status is 2, and the other pulls are
+    still retried.
     """
     if bool(pull_ids) == all_failed:
         raise click.UsageError("Name pulls, or use --failed for all failed pulls.")

@@ -8,5 +8,9 @@ from workers.stack.foreground import up
 
 @click.command("up")
 def up_command() -> None:
-    """Run the embedded stack until Ctrl-C: database, queue, worker, reconciler and Flower."""
+    """Run the embedded stack until Ctrl-C.
+
+    It consists of a database, a queue, a worker, a reconciler and Flower. Other commands with the
+    same `TOWLINE_HOME` share it.
+    """
     up(Settings.read())

@@ -13,8 +13,9 @@ from workers.consuming import consume
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def worker_command(options: tuple[str, ...]) -> None:
-    """Run a worker: `celery -A workers.app worker`, with less memory and a faster start.
+    """Run a worker of the fleet.
 
-    It takes the options of Celery's worker, and `--alive FILE`.
+    This is `celery -A workers.app worker`, with less memory and a faster start. It takes the
+    options of Celery's worker, and `--alive FILE`.
     """
     consume(options)
