@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: a clean environment, and real servers started once."""
+"""Fixtures of the whole test suite: a clean environment, and real servers that are started once."""
 
 import os
 from collections.abc import Iterator
@@ -21,12 +21,13 @@ from tests.services import (
 from workers.stack.binaries import WORLD_VARIABLE
 from workers.stack.servers import PostgresServer, RedisServer
 
-# The same examples in every run; `--hypothesis-profile=hunt` looks for new ones.
+# The same examples in every run; `--hypothesis-profile=hunt` generates new ones.
 settings.register_profile("towline", derandomize=True, deadline=None)
 settings.register_profile("hunt", deadline=None, max_examples=20_000)
 settings.load_profile("towline")
 
-# Whoever uses one of these is tried with the servers of both worlds.
+# CI runs the tests that use one of these fixtures with both sets of servers: those of Debian and
+# those of the wheels.
 _SERVERS = {"postgres_server", "redis_server"}
 
 _MOST_PROCESSES = 8
@@ -35,10 +36,10 @@ _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """How many processes share the tests, each with servers of its own.
+    """How many processes share the tests, each with separate servers.
 
     One more than there are processors, since most tests wait most of the time. Files and tests that
-    are asked for by name run one after another, in this process.
+    are named on the command line run one after the other, in this process.
     """
     if all(".py" in argument for argument in config.args):
         return 0
@@ -47,7 +48,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server. Who starts servers without these fixtures is marked by hand."""
+    """Mark the tests that need a server. Tests that start servers without these fixtures are marked
+    by hand.
+    """
     for item in items:
         if not _SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("servers")
@@ -55,12 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting, credential or proxy of whoever runs the suite reaches a test."""
+    """Keep the settings, credentials and proxies of the user's environment away from the tests."""
     for name in list(os.environ):
         if name.startswith("TOWLINE_") or name == "DOCKER_CONFIG" or name.lower() in _PROXIES:
             monkeypatch.delenv(name)
     if WORLD:
-        # Who is not marked finds no servers, since he would be left out of one of the worlds.
+        # A test without the mark must not find servers: CI would run it with only one set of them.
         is_marked = request.node.get_closest_marker("servers") is not None
         monkeypatch.setenv(WORLD_VARIABLE, WORLD if is_marked else "none: not marked")
 
@@ -79,7 +82,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: PostgresServer) -> Iterator[str]:
-    """The name of a migrated database that nobody is connected to."""
+    """The name of a migrated database without connections, from which others are created."""
     with fresh_database(postgres_server) as url:
         migrate(with_driver(url))
         yield database_name(url)

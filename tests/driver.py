@@ -1,4 +1,4 @@
-"""A pull without Celery: the use cases in their order, in this process, without waiting."""
+"""A pull without Celery: the use cases in order, in this process, without waiting."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass
 class Driver:
-    """Drives pulls; `delays`: what the steps asked to wait before they are tried again."""
+    """Drives pulls. `delays`: the seconds that steps asked to wait before their next try."""
 
     resources: Context
     volume: Path
@@ -48,7 +48,7 @@ class Driver:
     sickness: Sickness = field(default_factory=Sickness)
 
     def pull(self, reference: str, pull_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """A whole pull. Its receipt; raises what the pull failed with."""
+        """Run a whole pull. Returns its receipt, or raises the error that the pull failed with."""
         pull_id = pull_id or str(uuid4())
         kwargs = {"reference": reference, "platform": "linux/amd64", **kwargs}
         plan = self.again(lambda: self.plan(pull_id, kwargs))
@@ -60,7 +60,7 @@ class Driver:
         return receipt
 
     def fetch(self, pull_id: str, digest: Digest) -> None:
-        """One layer, tried as often as the step asks."""
+        """Fetch one layer, with as many tries as the step asks for."""
 
         def silent(_offset: int, _size: int) -> None:
             pass
@@ -68,13 +68,13 @@ class Driver:
         self.again(lambda: fetch_layer(self.resources, pull_id, digest, silent, self.outbox))
 
     def plan(self, pull_id: str, kwargs: Mapping[str, Any], *args: Any) -> Plan | None:
-        """The coordinator's two steps, once."""
+        """Run the coordinator's two steps once."""
         if not accept_pull(self.resources, pull_id, args, kwargs, self.outbox):
             return None
         return plan_pull(self.resources, pull_id, self.outbox)
 
     def link(self, pull_id: str) -> dict[str, Any] | None:
-        """The last step, once."""
+        """Run the last step once."""
         return link_image(self.resources, pull_id, self.outbox)
 
     def again(self, step: Callable[[], T]) -> T:
@@ -86,7 +86,7 @@ class Driver:
                 self.delays.append(again.delay_seconds)
 
     def row(self, pull_id: str) -> Pull:
-        """The pull as it stands."""
+        """The current row of the pull."""
         with self.resources.catalog.begin() as tx:
             pull = pulls.get(tx, pull_id)
         assert pull is not None
@@ -98,28 +98,28 @@ class Driver:
             return pulls.recent(tx)[0]
 
     def layers(self, pull_id: str) -> list[PullLayer]:
-        """Its layers."""
+        """The layers of the pull."""
         registry = Reference.parse(self.row(pull_id).reference).registry
         with self.resources.catalog.begin() as tx:
             return pull_layers.of_pull(tx, pull_id, registry)
 
     def blob(self, digest: str) -> Path:
-        """Where a blob lies."""
+        """The path of a blob."""
         algorithm, _, encoded = digest.partition(":")
         return self.volume / "blobs" / algorithm / encoded
 
     def blobs(self) -> dict[str, bytes]:
-        """Every file under blobs/, by its digest as named."""
+        """The bytes of every file under blobs/, by the digest in its name."""
         files = (self.volume / "blobs").glob("*/*")
         return {f"{path.parent.name}:{path.name}": path.read_bytes() for path in files}
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        """What the database answers."""
+        """The rows that a query returns."""
         with self.resources.catalog.begin() as tx:
             return [tuple(row) for row in tx.exec_driver_sql(statement)]
 
     def change(self, statement: str) -> None:
-        """Change a row behind everybody's back."""
+        """Change a row directly in the database."""
         with self.resources.catalog.begin() as tx:
             tx.exec_driver_sql(statement)
 
@@ -128,8 +128,8 @@ class Driver:
 def driving(
     url: str, volume: Path, redis_url: str | None = None, **settings: Any
 ) -> Iterator[Driver]:
-    """A driver on a database and a volume, both made ready; with a governor where Redis is given,
-    else nobody is ever held back.
+    """A driver on a prepared database and volume. It has a rate limiter if a Redis URL is given;
+    otherwise no request is held back.
     """
     migrate(with_driver(url))
     catalog = Catalog(with_driver(url))

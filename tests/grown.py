@@ -1,4 +1,4 @@
-"""A catalog that has grown for a year: most rows are of pulls that are over. Made by SQL."""
+"""A catalog that has grown for a year, made by SQL: most of its rows belong to ended pulls."""
 
 import hashlib
 import re
@@ -12,14 +12,14 @@ import psycopg
 from psycopg import sql
 
 TAG = "registry.example/team0/moving:1"
-# One that is complete, whatever the size; and what few have failed with.
+# The id of a pull that is complete at every size, and the class that few pulls failed with.
 PULL = str(UUID(hashlib.md5(b"pull 1").hexdigest()))
 RARE_FAILURE = "RateLimited"
 LAYERS = 5
 _BASES = 20
 _NAMINGS = 50
 
-# What grows with all that ever was pulled; a question that reads one of them whole gets slower.
+# Tables that grow with every pull. A query that reads one of them completely gets slower over time.
 GROWING = frozenset(
     {
         "blobs",
@@ -40,8 +40,8 @@ GROWING = frozenset(
 
 @dataclass(frozen=True)
 class Size:
-    """How many rows. Each pull is of one of the images, and lists five layers, the lowest of which
-    many share.
+    """How many rows to create. Each pull is of one of the images, and lists five layers, the lowest
+    of which many images share.
     """
 
     pulls: int = 1_000_000
@@ -49,7 +49,7 @@ class Size:
 
     @property
     def values(self) -> Mapping[str, int]:
-        """What the statements name."""
+        """The parameters of the statements."""
         return {"pulls": self.pulls, "images": self.images, "bases": _BASES, "namings": _NAMINGS}
 
 
@@ -66,7 +66,7 @@ _FUNCTIONS = """
             ELSE 'registry.example/team' || image % 500 || '/app' || image || ':1' END $$;
 """
 
-# Of forty pulls two fail, one of which is tried again, and one is cancelled.
+# Of forty pulls two fail, of which one is retried, and one is cancelled.
 _STATEMENTS = (
     """
     INSERT INTO blobs (digest, size_bytes, stored_at, verified_at)
@@ -164,9 +164,9 @@ _SEQUENCES = ("configs", "layers", "manifests")
 
 
 def grow(url: str, size: Size) -> None:
-    """Fill a migrated database, and let PostgreSQL count what is in it."""
+    """Fill a migrated database, and let PostgreSQL analyse it."""
     with psycopg.connect(url, autocommit=True) as connection:
-        # No trigger runs, those of foreign keys among them: the rows are right as they are.
+        # No triggers run, not even those of foreign keys: the rows are valid as they are.
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET maintenance_work_mem = '512MB'")
         with _without_indexes(connection):
@@ -185,7 +185,9 @@ def _filled(statement: str, size: Size) -> Any:
 
 @contextmanager
 def _without_indexes(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Those that no constraint needs are made at the end, which takes a fraction of the time."""
+    """Drop the indexes that no constraint needs, and create them at the end, which takes a fraction
+    of the time.
+    """
     found = connection.execute(
         """
         SELECT indexname, indexdef FROM pg_indexes

@@ -1,4 +1,4 @@
-"""Towline before a scene of `tests/fakes/misbehaviour/`, told what it needs to know of it."""
+"""Runs towline against a scene of `tests/fakes/misbehaviour/`, with its credentials and trust."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from tests.fakes.certificates import Certificates
 from tests.fakes.misbehaviour.scene import Scene
 from tests.fakes.registry import digest_of
 
-# Short, so that a fault that takes time takes little of ours; and few tries.
+# Short time-outs and few tries, so that slow faults do not make the tests slow.
 SETTINGS: dict[str, Any] = {
     "stall_timeout_seconds": 0.5,
     "connect_timeout_seconds": 1,
@@ -26,9 +26,9 @@ SETTINGS: dict[str, Any] = {
 def driver_before(
     scene: Scene, fleet: Driver, directory: Path, authority: Certificates
 ) -> Iterator[Driver]:
-    """A driver with the fleet's catalog and volume, and a registry client of its own.
+    """A driver with the fleet's catalog and volume, and a separate registry client.
 
-    `directory`: where DOCKER_CONFIG points.
+    `directory`: the value of DOCKER_CONFIG.
     """
     (directory / "config.json").write_text(json.dumps(login_file(scene)))
     trust = f'[registries."{scene.registry.host}"]\nca_file = "{authority.authority}"\n'
@@ -43,7 +43,7 @@ def driver_before(
 
 
 def login_file(scene: Scene) -> dict[str, Any]:
-    """What `docker login` would have written."""
+    """Write what `docker login` would have written."""
     if scene.login is None:
         return {}
     user, secret = scene.login
@@ -59,7 +59,7 @@ def _auth(user: str, secret: str) -> str:
 
 
 def has_all(driver: Driver, scene: Scene) -> bool:
-    """Whether each layer of the scene is on the volume, with the very bytes."""
+    """Whether each layer of the scene is on the volume with the right bytes."""
     return all(layer in _stored(driver, layer) for layer in scene.layers)
 
 

@@ -1,7 +1,7 @@
-"""The secrets that tests use, and the search for them wherever towline leaves something behind.
+"""The secrets that tests use, and the search for them wherever towline leaves data.
 
-Every password, token and signature that a test hands to towline is made by `secret(name)`, so that
-one mark finds all of them: as they are, and within base64, as logins and Celery's messages are.
+Tests make every password, token and signature with `secret(name)`, so one mark finds all of them:
+in plain text, and inside base64, as in logins and in Celery's messages.
 """
 
 import base64
@@ -28,12 +28,12 @@ def secret(name: str) -> str:
 
 
 def _spellings() -> Iterator[str]:
-    """The mark as it is, and within base64, where three neighbours are possible."""
+    """The mark in plain text, and inside base64, where it has three possible alignments."""
     yield _MARK
     for before in range(3):
-        # Of letters, digits and this hyphen, the two alphabets of base64 spell no part differently.
+        # Letters, digits and this hyphen are encoded the same in both alphabets of base64.
         encoded = base64.b64encode(b"x" * before + _MARK.encode()).decode()
-        # The ends depend on what stands beside the mark.
+        # The first and last characters depend on the text around the mark.
         yield encoded[4 if before else 0 : -4]
 
 
@@ -41,9 +41,9 @@ _NEEDLES = re.compile("|".join(map(re.escape, _spellings())))
 
 
 def leaks_in(text: str, place: str = "", also: Iterable[str] = ()) -> list[str]:
-    """Where a secret of the tests stands in a text, each with a little of what is around it.
+    """Where a secret of the tests occurs in a text, each with some of the text around it.
 
-    `also`: secrets that were not made here, such as a server's own password.
+    `also`: secrets that were not made here, such as a server's password.
     """
     needles = re.compile("|".join([_NEEDLES.pattern, *map(re.escape, also)]))
     return [
@@ -53,7 +53,7 @@ def leaks_in(text: str, place: str = "", also: Iterable[str] = ()) -> list[str]:
 
 
 def leaks_in_files(directory: Path, pattern: str = "*.log", also: Iterable[str] = ()) -> list[str]:
-    """In the files below a directory."""
+    """Leaks in the files below a directory."""
     files = (path for path in sorted(directory.rglob(pattern)) if path.is_file())
     return [
         leak
@@ -63,12 +63,12 @@ def leaks_in_files(directory: Path, pattern: str = "*.log", also: Iterable[str] 
 
 
 def passwords_in(*urls: str) -> list[str]:
-    """The passwords of servers, as their URLs spell them."""
+    """The passwords of servers, as their URLs contain them."""
     return [password for url in urls if (password := urlsplit(url).password)]
 
 
 def leaks_in_catalog(url: str) -> list[str]:
-    """In every row of every table, read as text. Nothing where the database is away."""
+    """Leaks in every row of every table, read as text. Empty if the database is unreachable."""
     tables = (
         "SELECT schemaname, tablename FROM pg_tables "
         "WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
@@ -88,7 +88,7 @@ def leaks_in_catalog(url: str) -> list[str]:
 
 
 def leaks_in_redis(url: str) -> list[str]:
-    """In every key and value. Nothing where Redis is away."""
+    """Leaks in every key and value. Empty if Redis is unreachable."""
     patience = {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS}
     try:
         with redis.Redis.from_url(url, **patience) as client:
@@ -110,7 +110,7 @@ def _value(client: "redis.Redis[Any]", key: bytes) -> Any:
         b"zset": lambda: client.zrange(key, 0, -1),
         b"stream": lambda: client.xrange(key),
     }
-    # A key that went away meanwhile is of the kind `none`.
+    # A key that has expired in between has the type `none`.
     return read.get(client.type(key), str)()
 
 
@@ -119,7 +119,7 @@ def _text(value: Any) -> str:
 
 
 class _Listener(logging.Handler):
-    """Keeps every line, tracebacks and all."""
+    """Keeps every log line, including tracebacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _Listener(logging.Handler):
 
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """What this process logs meanwhile about pulls, down to the smallest detail."""
+    """Everything that this process logs about pulls during the block, at every level."""
     listener = _Listener()
     loggers = {name: logging.getLogger(name) for name in _LOGGERS}
     levels = {name: logger.level for name, logger in loggers.items()}

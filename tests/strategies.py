@@ -1,4 +1,4 @@
-"""What strangers may send: any JSON, and documents that are right but for one place."""
+"""What untrusted registries may send: any JSON, and documents with one invalid place."""
 
 import copy
 import json
@@ -49,7 +49,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 def descriptor(media_type: str, seed: str, **more: Any) -> dict[str, Any]:
-    """A descriptor of nothing in particular."""
+    """A descriptor with arbitrary valid values."""
     digest = str(Digest.of(seed.encode()))
     return {"mediaType": media_type, "digest": digest, "size": 7, **more}
 
@@ -115,7 +115,7 @@ CONFIG = {
 
 
 def places(document: Any) -> Iterator[Sequence[Any]]:
-    """The way to every value in a document."""
+    """The path to every value in a document."""
     children = document.items() if isinstance(document, dict) else enumerate(document)
     for key, child in children:
         yield (key,)
@@ -125,7 +125,7 @@ def places(document: Any) -> Iterator[Sequence[Any]]:
 
 @st.composite
 def nearly(draw: st.DrawFn, document: Any) -> Any:
-    """The document, with one value changed, gone or joined by another."""
+    """The document with one value changed, removed or added."""
     mutant = copy.deepcopy(document)
     *way, last = draw(st.sampled_from(list(places(document))))
     parent = mutant
@@ -146,7 +146,7 @@ def nearly(draw: st.DrawFn, document: Any) -> Any:
 
 @st.composite
 def spoilt(draw: st.DrawFn, document: Any) -> bytes:
-    """The document's bytes, of which some are others, gone or cut off."""
+    """The document's bytes with some changed, removed or cut off."""
     raw = bytearray(json.dumps(document).encode())
     at = draw(st.integers(0, len(raw) - 1))
     length = draw(st.integers(0, 4))

@@ -1,4 +1,4 @@
-"""The command line: what it prints, where, and with which status it ends."""
+"""The command line: what it prints, to which stream, and its exit status."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def served(fleet: Fleet, registry: FakeRegistry) -> Iterator[Fleet]:
     return fleet
 
 
-def test_pull_says_what_it_did_and_the_catalog_commands_show_it(
+def test_pull_prints_a_summary_and_other_commands_show_the_image(
     served: Fleet, registry: FakeRegistry
 ) -> None:
     name = f"{registry.host}/team/app:1"
@@ -52,11 +52,11 @@ def test_pull_says_what_it_did_and_the_catalog_commands_show_it(
     assert (served.volume / inspected["layers"][0]["path"]).read_bytes() == LAYER
     (pull,) = json.loads(served.towline("status", "--json").stdout)
     assert pull["state"] == "complete"
-    one = served.towline("status", pull["pull_id"])
-    assert digest_of(LAYER) in one.stdout
+    shown = served.towline("status", pull["pull_id"])
+    assert digest_of(LAYER) in shown.stdout
 
 
-def test_json_is_one_document_in_the_order_asked_with_the_highest_status(
+def test_json_lists_the_pulls_as_requested_and_the_highest_exit_status_wins(
     served: Fleet, registry: FakeRegistry
 ) -> None:
     names = [f"{registry.host}/team/app:{tag}" for tag in ("none", "1")]
@@ -82,19 +82,21 @@ def test_lists_show_a_page_and_say_how_many_more_there_are(fleet: Fleet) -> None
         assert "more: `--limit 0`" in page.stderr
     everything = fleet.towline("ls", "--limit", "0", "--json")
     assert (len(json.loads(everything.stdout)), everything.stderr) == (600, "")
-    # Of all images the last by name, and so on no page.
+    # The last image by name, which is on none of the pages above.
     (inspected,) = json.loads(fleet.towline("inspect", LAST, "--json").stdout)
     assert (inspected["reference"], len(inspected["layers"])) == (LAST, 5)
 
 
 @pytest.mark.parametrize("command", ["status", "cancel"])
-def test_bytes_that_are_no_text_are_no_pull(fleet: Fleet, command: str) -> None:
+def test_an_id_of_bytes_that_are_not_text_is_an_unknown_pull(fleet: Fleet, command: str) -> None:
     result = fleet.towline(command, os.fsdecode(b"\xff\xfe"))
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     assert result.stderr.startswith("towline: There is no pull ")
 
 
-def test_detach_prints_the_id_of_a_pull_that_goes_on(served: Fleet, registry: FakeRegistry) -> None:
+def test_detach_prints_the_id_of_a_pull_that_continues(
+    served: Fleet, registry: FakeRegistry
+) -> None:
     options = ("--platform", "linux/amd64", "--priority", "9", "--label", "a=b")
     result = served.towline("pull", "--detach", *options, f"{registry.host}/team/app:1")
     assert result.returncode == 0
@@ -171,7 +173,7 @@ PROCESSES = [
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=" ".join)
-def test_every_process_refuses_a_setting_that_cannot_work_with_one_sentence(
+def test_every_process_refuses_an_unusable_setting_with_one_sentence(
     fleet: Fleet, process: list[str]
 ) -> None:
     url = f"redis://:12#{SECRET}@h/0"
@@ -190,7 +192,9 @@ def test_every_process_refuses_a_setting_that_cannot_work_with_one_sentence(
 
 
 @pytest.mark.parametrize("command", ["status", "up"])
-def test_a_home_that_cannot_be_made_is_one_sentence(tmp_path: Path, command: str) -> None:
+def test_a_home_that_cannot_be_created_is_reported_in_one_sentence(
+    tmp_path: Path, command: str
+) -> None:
     (tmp_path / "file").write_text("")
     result = subprocess.run(
         [sys.executable, "-m", "workers.cli", command],
@@ -212,7 +216,7 @@ def test_a_home_that_cannot_be_made_is_one_sentence(tmp_path: Path, command: str
         ("USER@HOST/nothing", 'database "nothing" does not exist'),
     ],
 )
-def test_what_postgresql_says_to_a_wrong_login_is_told(
+def test_the_answer_of_postgresql_to_a_wrong_login_is_shown(
     fleet: Fleet, url: str, sentence: str
 ) -> None:
     user, _, rest = fleet.database_url.removeprefix("postgresql://").partition("@")
@@ -229,7 +233,7 @@ def test_what_postgresql_says_to_a_wrong_login_is_told(
     assert SECRET not in result.stderr
 
 
-def test_a_right_that_is_missing_in_the_database_is_one_sentence(fleet: Fleet) -> None:
+def test_a_missing_right_in_the_database_is_reported_in_one_sentence(fleet: Fleet) -> None:
     guest = f"guest_{os.getpid()}"
     _, _, where = fleet.database_url.partition("@")
     with psycopg.connect(fleet.database_url, autocommit=True) as owner:
@@ -244,7 +248,7 @@ def test_a_right_that_is_missing_in_the_database_is_one_sentence(fleet: Fleet) -
     assert result.stderr.count("\n") == 1
 
 
-def test_a_schema_that_is_not_ours_names_the_command_to_run_and_that_makes_it_ours(
+def test_a_database_without_our_schema_names_the_command_that_creates_it(
     database_url: str, redis_url: str, volume_path: Path, tmp_path: Path
 ) -> None:
     fleet = Fleet(database_url, redis_url, volume_path, tmp_path)
@@ -261,7 +265,7 @@ def test_a_schema_that_is_not_ours_names_the_command_to_run_and_that_makes_it_ou
     assert fleet.leaks() == []
 
 
-def test_an_interrupted_pull_goes_on_in_the_fleet(served: Fleet, registry: FakeRegistry) -> None:
+def test_an_interrupted_pull_continues_in_the_fleet(served: Fleet, registry: FakeRegistry) -> None:
     hold = threading.Event()
     registry.fail(Stall(path=digest_of(LAYER), after_bytes=1000, until=hold, times=1))
     command = [sys.executable, "-m", "workers.cli", "pull", "--platform", "linux/amd64"]
@@ -274,10 +278,10 @@ def test_an_interrupted_pull_goes_on_in_the_fleet(served: Fleet, registry: FakeR
     ) as process:
         wait_until(lambda: registry.asked(digest_of(b"small")), timeout=30)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        _, printed = process.communicate(timeout=30)
     assert process.returncode == 130
-    pull_id = told.strip().rpartition(" ")[2]
-    assert f"towline watch {pull_id}" in told
+    pull_id = printed.strip().rpartition(" ")[2]
+    assert f"towline watch {pull_id}" in printed
     hold.set()
 
     def state() -> str:

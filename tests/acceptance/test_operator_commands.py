@@ -1,4 +1,4 @@
-"""The commands of whoever operates a fleet, with real workers and a real reconciler."""
+"""The commands of operators, with real workers and a real reconciler."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def manned(fleet: Fleet, registry: FakeRegistry) -> Fleet:
     registry.put_image("b", "1", [LAYER])
     fleet.start_worker()
     fleet.workers.append(Worker(*fleet.spawn("reconciler", ["-m", "workers.cli", "reconcile"])))
-    office = "SELECT owner FROM step_leases WHERE name = 'reconciler'"
-    wait_until(lambda: fleet.sql(office), timeout=30)
+    leader = "SELECT owner FROM step_leases WHERE name = 'reconciler'"
+    wait_until(lambda: fleet.sql(leader), timeout=30)
     return fleet
 
 
 @pytest.fixture
 def hold(registry: FakeRegistry) -> Iterator[threading.Event]:
-    """Set, it lets the registry go on; until then the layer stops at its half."""
+    """The registry stops in the middle of the layer until this event is set."""
     hold = threading.Event()
     registry.fail(Stall(path=DIGEST, after_bytes=len(LAYER) // 2, times=1, until=hold))
     yield hold
@@ -60,7 +60,7 @@ def pull(fleet: Fleet, registry: FakeRegistry, *options: str, image: str = "a:1"
 
 
 def half_way(fleet: Fleet, registry: FakeRegistry, *options: str) -> str:
-    """A pull in the middle of its layer."""
+    """A pull that has fetched half of its layer."""
     pull_id = pull(fleet, registry, *options)
     half = "SELECT count(*) FROM leases WHERE bytes_done = %s"
     wait_until(lambda: fleet.sql(half, len(LAYER) // 2) == [(1,)], timeout=30)
@@ -79,7 +79,7 @@ def document(result: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(result.stdout)
 
 
-def test_cancel_stops_the_download_and_tells_whoever_waits(
+def test_cancel_stops_the_download_and_answers_the_caller(
     manned: Fleet, registry: FakeRegistry, hold: threading.Event
 ) -> None:
     pull_id = half_way(manned, registry)
@@ -104,28 +104,30 @@ def test_cancel_spares_a_layer_that_another_pull_wants(
     assert len(registry.asked(DIGEST)) == 1
     hold.set()
     assert manned.towline("watch", second).returncode == 0
-    assert sum(one.sent for one in registry.asked(DIGEST)) == len(LAYER)
+    assert sum(request.sent for request in registry.asked(DIGEST)) == len(LAYER)
 
 
-def test_cancel_leaves_what_has_ended_and_says_so(manned: Fleet, registry: FakeRegistry) -> None:
+def test_cancel_does_not_change_a_pull_that_has_ended(
+    manned: Fleet, registry: FakeRegistry
+) -> None:
     pull_id = pull(manned, registry)
     assert manned.towline("watch", pull_id).returncode == 0
     result = manned.towline("cancel", pull_id)
     assert result.returncode == 1
-    assert f"{pull_id} complete: it had ended before" in result.stdout
+    assert f"{pull_id} complete: it had already ended" in result.stdout
     unknown = manned.towline("cancel", ID)
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert f"There is no pull {ID}" in unknown.stderr
 
 
 def test_cancel_needs_no_queue(manned: Fleet, registry: FakeRegistry) -> None:
-    # Nothing that ends by itself, however long a command takes to start.
+    # This pull does not end by itself, however long the command takes to start.
     registry.fail(Status(status=429, headers={"Retry-After": "600"}))
     pull_id = pull(manned, registry)
     result = manned.towline("cancel", pull_id, TOWLINE_BROKER_URL="redis://127.0.0.1:1/0")
     assert (result.returncode, result.stdout) == (0, f"{pull_id} cancelled\n")
-    assert "The queue is away" in result.stderr
-    # The reconciler answers in its place.
+    assert "The queue cannot be reached" in result.stderr
+    # The reconciler answers instead of the command.
     wait_until(
         lambda: manned.sql("SELECT answered_at IS NOT NULL FROM pulls") == [(True,)], timeout=30
     )
@@ -149,7 +151,7 @@ def test_retry_makes_a_new_pull_that_names_the_old_one(
     assert "only one that failed or was cancelled is retried" in refused.stderr
 
 
-def test_retry_of_all_that_failed_takes_each_once_and_by_class(
+def test_retry_failed_retries_each_pull_once_and_can_select_by_class(
     manned: Fleet, registry: FakeRegistry
 ) -> None:
     registry.put_image("c", "1", [b"c"])
@@ -159,26 +161,26 @@ def test_retry_of_all_that_failed_takes_each_once_and_by_class(
         assert manned.towline("watch", pull_id).returncode == 1
     registry.heal()
     first = document(manned.towline("retry", "--failed", "--error-class", "Forbidden", "--json"))
-    assert [one["retry_of"] for one in first] == [forbidden]
+    assert [pulled["retry_of"] for pulled in first] == [forbidden]
     second = document(manned.towline("retry", "--failed", "--json"))
-    assert [one["retry_of"] for one in second] == [blob_unknown]
+    assert [pulled["retry_of"] for pulled in second] == [blob_unknown]
     third = manned.towline("retry", "--failed", "--json")
     assert (third.returncode, document(third)) == (0, [])
-    for one in (*first, *second):
-        assert manned.towline("watch", one["pull_id"]).returncode == 0
+    for pulled in (*first, *second):
+        assert manned.towline("watch", pulled["pull_id"]).returncode == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["retry"], "Name pulls, or --failed"),
-        (["retry", ID, "--failed"], "Name pulls, or --failed"),
-        (["retry", "--failed", "--error-class", "Nonsense"], "is no error class"),
+        (["retry"], "Name pulls, or use --failed"),
+        (["retry", ID, "--failed"], "Name pulls, or use --failed"),
+        (["retry", "--failed", "--error-class", "Nonsense"], "is not an error class"),
         (["retry", ID], f"There is no pull {ID}"),
         (["explain", ID], f"There is no pull {ID}"),
         (["watch", ID], f"There is no pull {ID}"),
         (["pause", "--registry", "a", "--requester", "b"], "two pauses"),
-        (["pause", "--registry", "alpine"], "is no registry"),
+        (["pause", "--registry", "alpine"], "is not a registry"),
         (["history", "alpine"], "has no history"),
     ],
     ids=str,
@@ -192,32 +194,34 @@ def test_wrong_usage_of_an_operator_ends_with_2(
     assert "Traceback" not in result.stderr
 
 
-def test_pause_lets_downloads_go_and_resume_continues_from_their_bytes(
+def test_pause_stops_downloads_and_resume_continues_from_their_bytes(
     manned: Fleet, registry: FakeRegistry, hold: threading.Event
 ) -> None:
     pull_id = half_way(manned, registry)
     paused = manned.towline("pause")
     assert paused.returncode == 0
-    assert "`towline resume` ends that" in paused.stdout
+    assert "To end the pause: `towline resume`" in paused.stdout
     wait_until(lambda: is_let_go(manned))
-    told = document(manned.towline("explain", pull_id, "--json"))
-    assert told["cause"] == "paused"
-    assert told["takes"] == ["`towline resume`"]
+    printed = document(manned.towline("explain", pull_id, "--json"))
+    assert printed["cause"] == "paused"
+    assert printed["takes"] == ["run `towline resume`"]
     listed = document(manned.towline("pause", "--list", "--json"))
-    assert [one["scope"] for one in listed["paused"]] == ["fleet"]
-    assert "was paused already" in manned.towline("pause").stdout
+    assert [pause["scope"] for pause in listed["paused"]] == ["fleet"]
+    assert "was already paused" in manned.towline("pause").stdout
 
-    assert manned.towline("resume").stdout == "The fleet goes on.\n"
+    assert manned.towline("resume").stdout == "The fleet is resumed.\n"
     assert manned.towline("watch", pull_id).returncode == 0
     half = len(LAYER) // 2
-    assert [one.range for one in registry.asked(DIGEST)] == [
+    assert [request.range for request in registry.asked(DIGEST)] == [
         None,
         f"bytes={half}-{len(LAYER) - 1}",
     ]
     assert manned.towline("resume").stdout == "The fleet was not paused.\n"
 
 
-def test_pause_of_a_requester_holds_nobody_else(manned: Fleet, registry: FakeRegistry) -> None:
+def test_pause_of_a_requester_does_not_affect_other_requesters(
+    manned: Fleet, registry: FakeRegistry
+) -> None:
     assert manned.towline("pause", "--requester", "ci").returncode == 0
     held = pull(manned, registry, "--requested-by", "ci")
     free = pull(manned, registry, "--requested-by", "web", image="b:1")
@@ -227,20 +231,20 @@ def test_pause_of_a_requester_holds_nobody_else(manned: Fleet, registry: FakeReg
     assert manned.towline("watch", held).returncode == 0
 
 
-def test_explain_follows_a_layer_to_whoever_fetches_it(
+def test_explain_names_the_pull_that_is_fetching_a_shared_layer(
     manned: Fleet, registry: FakeRegistry, hold: threading.Event
 ) -> None:
     leader = half_way(manned, registry)
     joined = pull(manned, registry, image="b:1")
     wait_until(lambda: state(manned, joined) == "fetching", timeout=30)
-    told = document(manned.towline("explain", joined, "--json"))
-    assert (told["cause"], told["pull"]) == ("pull", leader)
-    (layer,) = told["layers"]
+    printed = document(manned.towline("explain", joined, "--json"))
+    assert (printed["cause"], printed["pull"]) == ("pull", leader)
+    (layer,) = printed["layers"]
     assert layer["pull"]["reference"] == f"{registry.host}/a:1"
     assert layer["bytes_done"] == len(LAYER) // 2
     plain = manned.towline("explain", joined).stdout
     assert f"the pull {leader} of {registry.host}/a:1" in plain
-    assert "nobody can tell" in plain
+    assert "no estimate: " in plain
     shown = manned.towline("status", joined).stdout
     assert "joined, fetched by" in shown
 
@@ -248,12 +252,12 @@ def test_explain_follows_a_layer_to_whoever_fetches_it(
 def test_explain_names_the_worker_that_is_missing(fleet: Fleet, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [LAYER])
     pull_id = pull(fleet, registry, "--platform", "linux/amd64")
-    told = document(fleet.towline("explain", pull_id, "--json"))
-    assert told["cause"] == "turn"
-    assert any("towline reconcile" in each for each in told["takes"])
+    printed = document(fleet.towline("explain", pull_id, "--json"))
+    assert printed["cause"] == "turn"
+    assert any("towline reconcile" in action for action in printed["takes"])
 
 
-def test_watch_tells_each_change_as_a_document_and_ends_with_the_pull(
+def test_watch_prints_each_change_as_a_document_and_ends_with_the_pull(
     manned: Fleet, registry: FakeRegistry, hold: threading.Event
 ) -> None:
     pull_id = half_way(manned, registry)
@@ -273,7 +277,7 @@ def test_watch_tells_each_change_as_a_document_and_ends_with_the_pull(
     assert lines[-1]["bytes_total"] == len(LAYER) + 5
 
 
-def test_watch_of_the_fleet_tells_what_begins_and_what_ends_until_it_is_interrupted(
+def test_watch_of_the_fleet_prints_starts_and_ends_until_it_is_interrupted(
     manned: Fleet, registry: FakeRegistry, hold: threading.Event
 ) -> None:
     command = [sys.executable, "-m", "workers.cli", "watch", "--json"]
@@ -293,19 +297,19 @@ def test_watch_of_the_fleet_tells_what_begins_and_what_ends_until_it_is_interrup
         while not states or states[-1] != "complete":
             states.append(json.loads(process.stdout.readline())["state"])
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
-    assert (process.returncode, told.strip()) == (130, "")
+        _, printed = process.communicate(timeout=30)
+    assert (process.returncode, printed.strip()) == (130, "")
     assert first["pull_id"] == pull_id
 
 
-def test_watch_prints_plain_lines_where_nobody_looks(manned: Fleet, registry: FakeRegistry) -> None:
+def test_watch_prints_plain_lines_in_a_pipe(manned: Fleet, registry: FakeRegistry) -> None:
     result = manned.towline("watch", pull(manned, registry))
     assert result.returncode == 0
     assert f"✓ {registry.host}/a:1" in result.stdout
     assert "\x1b" not in result.stdout
 
 
-def test_a_pull_whose_queue_breaks_off_is_sent_by_the_reconciler(
+def test_a_pull_that_the_queue_refuses_is_sent_by_the_reconciler(
     manned: Fleet, registry: FakeRegistry
 ) -> None:
     with redis.Redis.from_url(manned.redis_url) as client:
@@ -339,16 +343,14 @@ def test_history_lists_what_a_tag_has_named(manned: Fleet, registry: FakeRegistr
     assert moved in manned.towline("history", name).stdout
 
 
-def test_doctor_finds_nothing_wrong_with_a_fleet_that_is_sound(
-    manned: Fleet, registry: FakeRegistry
-) -> None:
+def test_doctor_finds_no_problem_in_a_sound_fleet(manned: Fleet, registry: FakeRegistry) -> None:
     assert manned.towline("pull", f"{registry.host}/a:1").returncode == 0
     result = manned.towline("doctor", "--deep", "--json")
-    told = document(result)
-    assert [one for one in told["checks"] if one["level"] == "problem"] == []
-    assert (result.returncode, told["healthy"], result.stderr) == (0, True, "")
+    printed = document(result)
+    assert [check for check in printed["checks"] if check["level"] == "problem"] == []
+    assert (result.returncode, printed["healthy"], result.stderr) == (0, True, "")
     assert {"database", "queue", "workers", "reconciler", "bytes", "layouts"} <= {
-        one["check"] for one in told["checks"]
+        check["check"] for check in printed["checks"]
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run one, with what is left of the command line. Exit status 1 where a goal is missed."""
+    """Run one measurement with the rest of the command line. Exit status 1 if it misses a goal."""
     found = measurements()
     width = max(map(len, found))
     parser = argparse.ArgumentParser(
@@ -21,15 +21,17 @@ def main() -> int:
         epilog="\n".join(f"{name:<{width}}  {line}" for name, line in found.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=found, metavar="NAME", help="one of those below")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="its own; --help names them")
+    parser.add_argument("name", choices=found, metavar="NAME", help="one of the measurements below")
+    parser.add_argument(
+        "options", nargs=argparse.REMAINDER, help="options of the measurement; --help lists them"
+    )
     arguments = parser.parse_args()
     sys.argv = [f"python -m tests.benchmarks {arguments.name}", *arguments.options]
     return import_module(f"tests.benchmarks.{arguments.name}").main() or 0
 
 
 def measurements() -> dict[str, str]:
-    """Every module here that has a `main`, and the first line of what it says about itself."""
+    """Every module here with a function `main`, and the first line of its docstring."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path == Path(__file__):

@@ -1,13 +1,16 @@
-"""(h) Ten thousand queued pulls: what each costs, first to last, and whether any is lost.
+"""(h) Ten thousand queued pulls: the cost of each, from first to last, and whether any is lost.
 
     uv run python -m tests.benchmarks backlog [--rounds 5] [--pulls 10000] [--images 200]
 
-Two workers (threads, four slots each), a reconciler, a registry of small images that share their
-base; several requesters and priorities. The fleet is paused, and all pulls are sent by a plain
-Celery client while its processes stand still. Then they record them, and once the fleet is resumed,
-pull; a line of a table is a thousand pulls. `--images` of the pulls are of an image that is new to
-the fleet. First a tenth of the pulls, for its cost per pull; then all; then a tenth again, each of
-a new image; then all of them before workers that were never paused and meet the queue in Redis.
+Two workers (threads, four slots each), a reconciler, and a registry of small images that share
+their base; several requesters and priorities. The fleet is paused and its processes are stopped,
+and a plain Celery client sends all pulls. The processes then record the pulls, and fetch them once
+the fleet is resumed. One line of a table is a thousand pulls. `--images` of the pulls are of an
+image that is new to the fleet.
+
+There are four runs: a tenth of the pulls, for its cost per pull; all pulls; a tenth again, each of
+a new image; and all pulls sent before the workers start, which were never paused and find the queue
+in Redis.
 """
 
 import itertools
@@ -45,8 +48,8 @@ _HEAD = [
 
 @dataclass
 class Run:
-    """What one backlog took. `queued_bytes`, `kept_bytes`: of Redis, for each pull, while all of
-    them wait in it, and when all are complete.
+    """The cost of one backlog. `queued_bytes` and `kept_bytes` are bytes of Redis per pull: while
+    all pulls are queued, and after all are complete.
     """
 
     recorded: list[Line] = field(default_factory=list)
@@ -64,7 +67,9 @@ def main() -> int:
     parser = options_of(__doc__, rounds=1)
     parser.add_argument("--pulls", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=200, help="new ones, among these pulls")
-    parser.add_argument("--statements", action="store_true", help="print the dearest ones, too")
+    parser.add_argument(
+        "--statements", action="store_true", help="also print the most expensive statements"
+    )
     options = parser.parse_args()
     pulls, images = options.pulls, options.images
     runs = {
@@ -92,7 +97,7 @@ def main() -> int:
 
 
 def drain(bench: Bench, pulls: int, images: int, *, paused: bool) -> Run:
-    """Queue up, pull, count."""
+    """Queue the pulls, let the fleet pull them, and count."""
     found = Run()
     if paused:
         assert bench.fleet.towline("pause").returncode == 0
@@ -132,7 +137,7 @@ def _row(name: str, line: Line) -> list[str]:
 
 
 def whole(lines: Sequence[Line]) -> Line:
-    """All of them as one."""
+    """The sum of all lines."""
     count = sum(line.count for line in lines)
     total = sum((line.each.times(line.count) for line in lines), Costs())
     return Line(
@@ -145,12 +150,12 @@ def whole(lines: Sequence[Line]) -> Line:
 
 def _middle(lines: Sequence[Line]) -> Line:
     """The median of each figure."""
-    costs = map(statistics.median, zip(*(astuple(one.each) for one in lines), strict=True))
+    costs = map(statistics.median, zip(*(astuple(line.each) for line in lines), strict=True))
     return Line(
         lines[0].count,
-        statistics.median(one.seconds for one in lines),
+        statistics.median(line.seconds for line in lines),
         Costs(*costs),
-        int(statistics.median(one.redis_peak_bytes for one in lines)),
+        int(statistics.median(line.redis_peak_bytes for line in lines)),
     )
 
 
@@ -158,7 +163,7 @@ def _print_medians(rounds: Sequence[Round]) -> None:
     print(f"\nmedians of {len(rounds)} rounds\n")
     rows = []
     for name in rounds[0]:
-        runs = [one[name] for one in rounds]
+        runs = [one_round[name] for one_round in rounds]
         steps = {"recorded": [run.recorded for run in runs], "pulled": [run.pulled for run in runs]}
         for step, taken in steps.items():
             if all(taken):
@@ -169,9 +174,9 @@ def _print_medians(rounds: Sequence[Round]) -> None:
 
 def _plot(directory: Path | None, rounds: Sequence[Round]) -> None:
     shown = {
-        "recorded": [one[ALL].recorded for one in rounds],
-        "pulled": [one[ALL].pulled for one in rounds],
-        MET: [one[MET].pulled for one in rounds],
+        "recorded": [one_round[ALL].recorded for one_round in rounds],
+        "pulled": [one_round[ALL].pulled for one_round in rounds],
+        MET: [one_round[MET].pulled for one_round in rounds],
     }
     title, units = "Queued pulls, thousand by thousand", ("pulls so far", "processor ms of each")
     lines = {name: _by_pulls_so_far(taken) for name, taken in shown.items()}
@@ -181,20 +186,22 @@ def _plot(directory: Path | None, rounds: Sequence[Round]) -> None:
 def _by_pulls_so_far(taken: Sequence[Sequence[Line]]) -> dict[float, list[float]]:
     found: dict[float, list[float]] = {}
     for lines in taken:
-        for end, line in zip(itertools.accumulate(one.count for one in lines), lines, strict=True):
-            # A line ends at the first look after its thousand.
+        for end, line in zip(
+            itertools.accumulate(part.count for part in lines), lines, strict=True
+        ):
+            # A line ends at the first poll after its thousand.
             found.setdefault(round(end, -3), []).append(1000 * line.each.cpu)
     return dict(sorted(found.items()))
 
 
 def _goals(rounds: Sequence[Round]) -> list[Goal]:
-    growths = [_growth(one) for one in rounds]
+    growths = [_growth(one_round) for one_round in rounds]
     goals = [
-        Goal(name, statistics.median(one[name] for one in growths), _MOST_GROWTH)
+        Goal(name, statistics.median(growth[name] for growth in growths), _MOST_GROWTH)
         for name in growths[0]
     ]
     queued, kept = (
-        statistics.median(getattr(one[ALL], name) for one in rounds)
+        statistics.median(getattr(one_round[ALL], name) for one_round in rounds)
         for name in ("queued_bytes", "kept_bytes")
     )
     return [
@@ -202,19 +209,19 @@ def _goals(rounds: Sequence[Round]) -> list[Goal]:
         Goal("bytes of Redis for each queued pull", queued, _MOST_REDIS_BYTES),
         Goal("bytes of Redis for each complete pull", kept, _MOST_REDIS_BYTES),
         Goal(
-            "kinds of things that are wrong, all rounds",
-            sum(len(run.wrong) for one in rounds for run in one.values()),
+            "kinds of errors, all rounds",
+            sum(len(run.wrong) for one_round in rounds for run in one_round.values()),
             0,
         ),
     ]
 
 
 def _growth(one: Round) -> dict[str, float]:
-    """What a pull of a long backlog costs over what one of a short one does, by figure."""
+    """The cost of a pull in a long backlog, divided by its cost in a short one, for each figure."""
     recorded = one[ALL].recorded
-    # To record a pull costs the same whatever its image is, and a tenth takes two seconds.
+    # Recording a pull costs the same for every image, and a tenth takes two seconds.
     tenth = [*one[TENTH].recorded, *one[NEW].recorded]
-    # New images come in lumps: of the pulled ones, a half has more of them than the other.
+    # New images are not evenly distributed: one half of the pulls has more of them than the other.
     first, second = recorded[: len(recorded) // 2], recorded[len(recorded) // 2 :]
     pairs = {
         "recorded, all ÷ those of a tenth": (recorded, tenth),
@@ -226,7 +233,7 @@ def _growth(one: Round) -> dict[str, float]:
         f"{what}, {name}": getattr(whole(more).each, what) / least
         for name, (more, less) in pairs.items()
         for what in ("statements", "commands", "cpu")
-        # Not every PostgreSQL counts statements.
+        # Not every PostgreSQL can count statements.
         if (least := getattr(whole(less).each, what))
     }
 

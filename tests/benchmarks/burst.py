@@ -1,13 +1,14 @@
-"""Thousands of pulls of one new image at once, and an urgent one among them.
+"""Thousands of pulls of one new image at once, and an urgent pull among them.
 
     uv run python -m tests.benchmarks burst [--pulls 4000] [--layers 40] [--bytes-per-second 20e6]
 
-Four workers of four slots each at default settings, a reconciler, and a registry that gives so many
-bytes a second in all. A plain Celery client sends all pulls of an image of 1 MiB layers, and right
-behind them one of priority 9: another image, of three layers of 1 MiB. Watched five times a second:
-messages for layers (queued and unacknowledged), all messages, Redis' memory. Counted: SQL
-statements, bytes that the registry handed out. The time of an urgent pull is compared with that of
-one before which nothing stands.
+Four workers of four slots each with default settings, a reconciler, and a registry with a limit on
+its total bytes per second. A plain Celery client sends all pulls of an image with layers of 1 MiB,
+and directly after them a pull of priority 9: another image, with three layers of 1 MiB.
+
+Polled five times a second: messages for layers (queued and unacknowledged), all messages, the
+memory of Redis. Counted: SQL statements, and bytes that the registry served. The time of the urgent
+pull is compared with that of an urgent pull in an idle fleet.
 """
 
 import json
@@ -41,7 +42,7 @@ _QUIET, _URGENT = "quiet", "urgent"
 
 @dataclass
 class Peaks:
-    """The most that was seen at once."""
+    """The highest values that were seen."""
 
     layers: int = 0
     messages: int = 0
@@ -81,13 +82,12 @@ def main() -> int:
             ):
                 source.served()
                 goals += _round(fleet, meter, between.host, options.pulls, number)
-                layers = [one for one in source.served() if one.is_layer]
+                layers = [served for served in source.served() if served.is_layer]
                 handed_out, size = (
-                    sum(getattr(one, name) for one in layers) for name in ("handed_out", "size")
+                    sum(getattr(served, name) for served in layers)
+                    for name in ("handed_out", "size")
                 )
-                goals.append(
-                    Goal("bytes of layers handed out ÷ their size", handed_out / size, 1.0)
-                )
+                goals.append(Goal("bytes of layers served ÷ their size", handed_out / size, 1.0))
     return judge(goals)
 
 
@@ -97,8 +97,8 @@ def _round(fleet: Fleet, meter: Meter, host: str, pulls: int, number: int) -> li
         before, peaks = meter.read(), Peaks()
         with _watched(board, peaks):
             began = time.monotonic()
-            for one in range(pulls):
-                client.pull(task_id=f"pull-{one}", reference=f"{host}/burst:1")
+            for index in range(pulls):
+                client.pull(task_id=f"pull-{index}", reference=f"{host}/burst:1")
             sent_seconds = time.monotonic() - began
             urgent_at = time.time()
             urgent = _timed(client, fleet, f"{host}/{_URGENT}:1", "urgent")

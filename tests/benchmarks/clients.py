@@ -1,5 +1,5 @@
-"""Other clients that pull images, each with the options that make it like towline: three tries
-where it can, the same login, the same trust, one platform, bytes that can be looked at afterwards.
+"""Other clients that pull images, with options that make them comparable to towline: three tries if
+possible, the same login, the same trust, one platform, and bytes that can be checked afterwards.
 """
 
 import hashlib
@@ -19,7 +19,9 @@ from tests.waiting import wait_until
 
 @dataclass(frozen=True)
 class Errand:
-    """One pull. `directory` is its own; `trust`: a directory with the authority as `ca.crt`."""
+    """One pull. `directory` is used by this pull alone; `trust`: a directory with the CA as
+    `ca.crt`.
+    """
 
     scene: Scene
     directory: Path
@@ -27,7 +29,7 @@ class Errand:
 
     @property
     def login(self) -> Path:
-        """The Docker client's config.json."""
+        """Write the Docker client's config.json."""
         file = self.directory / "config.json"
         file.write_text(json.dumps(login_file(self.scene)))
         return file
@@ -39,7 +41,7 @@ _Beside = Callable[[Errand], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a client ended: its status, None where it had to be killed, and what it printed."""
+    """How a client ended: its exit status (None if it had to be killed), and its output."""
 
     status: int | None
     said: str
@@ -47,8 +49,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class Client:
-    """`command`: the pull. `keeps`: where in the errand's directory it leaves bytes. `beside`: what
-    has to run meanwhile.
+    """`command`: the command that pulls. `keeps`: where in the directory the client leaves the
+    bytes. `beside`: a process that has to run during the pull.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Client:
     beside: _Beside
 
     def pull(self, errand: Errand, seconds: float) -> Ended:
-        """Run it to its end, or for so long."""
+        """Run the client until it ends, or until the time limit."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(errand.directory),
@@ -85,7 +87,7 @@ class Client:
             return Ended(process.returncode, said)
 
     def has_all(self, errand: Errand) -> bool:
-        """Whether every layer, or the file in it, is among the bytes that it left."""
+        """Whether every layer, or the file in it, is among the bytes that the client left."""
         found = set()
         for path in (errand.directory / self.keeps).rglob("*"):
             if path.is_file():
@@ -100,12 +102,12 @@ def _hash(raw: bytes) -> bytes:
 
 
 def installed() -> list[Client]:
-    """Those that are there."""
+    """The clients that are installed."""
     known: tuple[tuple[str, _Command, str, _Beside], ...] = (
         ("skopeo", _skopeo, "out", nullcontext),
         ("podman", _podman, "storage", nullcontext),
         ("crane", _crane, "out", nullcontext),
-        # One containerd for each: a leftover of one pull must not hold the next one up.
+        # A new containerd for each pull: leftovers of one must not delay the next.
         ("ctr", _ctr, "root/io.containerd.content.v1.content/blobs", _containerd),
     )
     return [

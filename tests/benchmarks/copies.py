@@ -1,4 +1,4 @@
-"""Others that bring a large layer here: seconds for one copy into a new target."""
+"""Other programs that copy a large layer: seconds for one copy into a new target."""
 
 import ctypes
 import hashlib
@@ -22,7 +22,9 @@ Copy = Callable[[int], float]
 
 
 def loop(url: str, directory: Path, *, durable: bool) -> Copy:
-    """The plainest Python that verifies: read, hash, write; durable: have it written, fsync."""
+    """The simplest Python that verifies: read, hash, write. Durable: start writeback early, and
+    fsync.
+    """
 
     def copy(_: int) -> float:
         path = directory / "loop"
@@ -60,15 +62,15 @@ def _start_writing(file: int, first: int) -> None:
 
 
 def curl(url: str, directory: Path) -> Copy:
-    """To a file: not verified, not durable."""
+    """curl to a file: not verified, not durable."""
     return _command(["curl", "-fsS", "-o", f"{directory}/{{}}/file", url], directory)
 
 
 def others(reference: str, directory: Path) -> dict[str, Copy]:
-    """Clients of registries that are installed."""
+    """The registry clients that are installed."""
     found: dict[str, Copy] = {}
     for kind in ("oci", "dir") if shutil.which("skopeo") else ():
-        # Else it would compress what is not.
+        # Without this option skopeo compresses uncompressed layers.
         as_it_is = ["--dest-oci-accept-uncompressed-layers"] if kind == "oci" else []
         skopeo = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", *as_it_is]
         target = f"{kind}:{directory}/{{}}/image" + (":1" if kind == "oci" else "")
@@ -82,7 +84,7 @@ def others(reference: str, directory: Path) -> dict[str, Copy]:
 
 
 def _command(command: list[str], directory: Path) -> Copy:
-    """`{}` in it: the name of a new directory."""
+    """A command; `{}` in it is the name of a new directory."""
 
     def copy(_: int) -> float:
         with tempfile.TemporaryDirectory(dir=directory) as target:

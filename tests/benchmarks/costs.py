@@ -1,8 +1,8 @@
-"""What a fleet has cost so far: SQL, Redis commands, processor time, by who caused it.
+"""The cost of a fleet so far: SQL, Redis commands and processor time, by process.
 
-PostgreSQL counts statements itself where it has pg_stat_statements; workers, reconcilers and the
-measurement come as roles of their own, so that it can tell them apart. Processor time is the
-kernel's, of whole trees of processes, children that have ended included.
+PostgreSQL counts statements itself if it has pg_stat_statements. Workers, reconcilers and the
+measurement connect as different roles, so that it can tell them apart. Processor time is that of
+the kernel, for whole process trees, including children that have ended.
 """
 
 import os
@@ -43,7 +43,7 @@ _DEAREST = f"""
 
 @dataclass(frozen=True)
 class Costs:
-    """Sums since the fleet began; times in seconds. Statements without BEGIN and COMMIT."""
+    """Sums since the fleet began; times in seconds. `statements` excludes BEGIN and COMMIT."""
 
     statements: float = 0
     transactions: float = 0
@@ -56,19 +56,21 @@ class Costs:
 
     @property
     def cpu(self) -> float:
-        """Of the fleet and its stores."""
+        """Processor seconds of the fleet and its stores."""
         return self.postgres_cpu + self.redis_cpu + self.worker_cpu + self.reconciler_cpu
 
     def since(self, before: "Costs", count: int) -> "Costs":
-        """For each of `count` things that have happened since."""
+        """The difference to an earlier reading, per item of `count`."""
         return (self + before.times(-1)).times(1 / count)
 
     def times(self, factor: float) -> "Costs":
-        """So much more."""
-        return Costs(*(factor * getattr(self, one.name) for one in fields(Costs)))
+        """These costs, multiplied."""
+        return Costs(*(factor * getattr(self, figure.name) for figure in fields(Costs)))
 
     def __add__(self, other: "Costs") -> "Costs":
-        return Costs(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Costs)))
+        return Costs(
+            *(getattr(self, figure.name) + getattr(other, figure.name) for figure in fields(Costs))
+        )
 
 
 class Meter:
@@ -89,13 +91,13 @@ class Meter:
             start(under.postgres)
 
     def environment(self, fleet: Fleet, role: str) -> dict[str, str]:
-        """What makes a process of the fleet come as this role."""
+        """The environment variables that make a process connect as this role."""
         url = urlsplit(fleet.database_url)
         netloc = f"{role}:{self._passwords[role]}@{url.hostname}:{url.port}"
         return {"TOWLINE_DATABASE_URL": urlunsplit(url._replace(netloc=netloc))}
 
     def attach(self, fleet: Fleet, processes: Mapping[str, list[int]]) -> None:
-        """From here on these are looked at. `processes`: pids by role."""
+        """Start to count. `processes`: pids by role."""
         self._processes = processes
         self._commands_of_its_own = 0
         self._board = redis.Redis.from_url(fleet.redis_url)
@@ -105,22 +107,22 @@ class Meter:
         self._postmaster = _parent(self._sql.info.backend_pid)
 
     def detach(self) -> None:
-        """Let go of both stores."""
+        """Close the connections to both stores."""
         self._board.close()
         self._sql.close()
 
     def count(self, pulls: str) -> int:
-        """The pulls of which this is true."""
+        """The number of pulls that match this condition."""
         ((count,),) = self._sql.execute(f"SELECT count(*) FROM pulls WHERE {pulls}").fetchall()
         return int(count)
 
     def redis_bytes(self) -> int:
-        """In use now."""
+        """Memory of Redis in use now."""
         self._commands_of_its_own += 1
         return int(self._board.info("memory")["used_memory"])
 
     def read(self) -> Costs:
-        """Everything, now."""
+        """All counters, now."""
         found = self._sql.execute(_COUNT) if self.counts_sql else ()
         counted = {role: (float(all_ or 0), float(begun or 0)) for role, all_, begun in found}
         by_worker, by_reconciler = (counted.get(role, (0, 0)) for role in (WORKER, RECONCILER))
@@ -138,7 +140,7 @@ class Meter:
         )
 
     def dearest(self) -> list[str]:
-        """The statements that took PostgreSQL the most time, a line each."""
+        """The statements that took PostgreSQL the most time, one per line."""
         if not self.counts_sql:
             return []
         return [
@@ -153,11 +155,13 @@ def _parent(pid: int) -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process, of all below it, and of those it has seen the end of."""
+    """User and system time of a process, of all of its descendants, and of its children that have
+    ended.
+    """
     ticks = 0
-    for one in tree(pid):
+    for member in tree(pid):
         with suppress(OSError):
             ticks += sum(
-                map(int, Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:15])
+                map(int, Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()[11:15])
             )
     return ticks * _TICK_SECONDS

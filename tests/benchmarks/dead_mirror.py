@@ -1,10 +1,11 @@
-"""What a dead mirror costs: the first pull that meets it, and every later one on any node.
+"""The cost of a dead mirror, for the first pull that meets it and for later ones on any node.
 
     uv run python -m tests.benchmarks.dead_mirror --trials 5
 
-One node after another pulls a new tag of a small image: without a mirror, with one whose port is
-closed, with one that swallows every packet. The nodes share a Redis, so that the second one is
-told. Each line: medians in milliseconds, and what that is above the pull without a mirror.
+One node after the other pulls a new tag of a small image: without a mirror, with a mirror whose
+port is closed, and with a mirror that drops every packet. The nodes share a Redis, so the second
+node knows what the first found out. Each line shows medians in milliseconds, and the difference to
+the pull without a mirror.
 """
 
 import argparse
@@ -30,7 +31,7 @@ _FIRST_MS, _LATER_MS = 2000.0, 100.0
 
 
 def main() -> int:
-    """Pull, in turns, and print. Exit status 1 where a dead mirror costs more than it may."""
+    """Pull in turns, and print. Exit status 1 if a dead mirror costs more than it may."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=5)
     trials = parser.parse_args().trials
@@ -45,7 +46,7 @@ def main() -> int:
         mirrors = {"none": None, "refused": f"127.0.0.1:{free_port()}", "blackholed": hole}
         for trial in range(trials):
             for kind, mirror in mirrors.items():
-                # A mirror that the fleet knows nothing of.
+                # A mirror that the fleet has no record of yet.
                 with redis.Redis.from_url(broker.url) as client:
                     client.flushdb()
                 for node in ("first", "later"):
@@ -68,7 +69,7 @@ def main() -> int:
 
 def _print(times: dict[str, list[float]]) -> int:
     medians = {name: statistics.median(taken) for name, taken in times.items()}
-    print(f"{'mirror':<12}{'pull':<8}{'ms':>8}{'above none':>12}")
+    print(f"{'mirror':<12}{'pull':<8}{'ms':>8}{'vs none':>12}")
     wrong = False
     for name, median in medians.items():
         kind, node = name.split()
@@ -89,15 +90,15 @@ def _registries_file(folder: Path, registry: FakeRegistry, mirror: str | None) -
 
 @contextmanager
 def swallowing() -> Iterator[str]:
-    """An address that never answers: its line of waiting connections is full."""
+    """An address that never answers: its queue of pending connections is full."""
     with ExitStack() as open_sockets, socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
         for _ in range(8):
-            one = open_sockets.enter_context(socket.socket())
-            one.setblocking(False)
-            one.connect_ex(address)
+            waiting = open_sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
         yield f"127.0.0.1:{address[1]}"
 
 

@@ -1,10 +1,10 @@
-"""(k) What it costs to verify a diff_id: one compressed layer, with the setting off and on.
+"""(k) The cost of verifying a diff_id: one compressed layer, with the setting off and on.
 
     uv run python -m tests.benchmarks diff_ids --rounds 5
 
-A layer of files as they stand below the Python and /usr of this machine, from Debian's
-docker-registry on loopback. `off`: from lease to committed; `on`: until its diff_id is known, too.
-`decompressing alone`: `gzip -dc` or `zstd -dc` of the same file into sha256sum, no download.
+A layer of files from the Python installation and /usr of this machine, served by Debian's
+docker-registry on loopback. `off`: from lease to commit; `on`: until its diff_id is known as well.
+`decompressing alone`: `gzip -dc` or `zstd -dc` of the same file into sha256sum, without a download.
 """
 
 import os
@@ -89,7 +89,7 @@ def _files() -> Iterator[Path]:
 
 
 def _collect(tar: Path, size: int) -> str:
-    """So many bytes of files, one behind the other. Their digest."""
+    """Write a tar of this many bytes of files. Returns its digest."""
     left = size
     with tar.open("wb") as file:
         for path in _files():

@@ -1,4 +1,4 @@
-"""What has to hold once a backlog has drained, seen from outside: SQL, Redis, the answers."""
+"""What must hold once a backlog has drained, checked from outside: SQL, Redis, the answers."""
 
 import json
 from collections import Counter
@@ -12,8 +12,8 @@ from tests.acceptance.fleet import Fleet
 
 _QUEUES = ("towline.pulls", "towline.layers", "towline.control", "towline.housekeeping")
 _RESULT = "celery-task-meta-"
-# What stands in Redis whether there are pulls or not: kombu's bindings, Redis's epoch, and answers
-# to the reconciler's questions that came too late.
+# Keys that are in Redis even without pulls: kombu's bindings, the epoch of Redis, and answers to
+# the reconciler's control commands that came too late.
 _STANDING = (b"_kombu.binding", b"towline:epoch")
 _LATE = b".reply.celery.pidbox"
 _AT_ONCE = 500
@@ -34,14 +34,14 @@ class Order:
 
 
 def wrong(fleet: Fleet, orders: Sequence[Order]) -> list[str]:
-    """A line for each kind of thing that is not as it should be."""
+    """A line for each kind of error."""
     with redis.Redis.from_url(fleet.redis_url) as board:
         found = {
             "lost or not complete": _incomplete(fleet, orders),
             "not linked exactly once": _not_linked_once(fleet, orders),
             "not answered with its receipt": _unanswered(fleet, board),
             "left in a queue": _queued(board),
-            "left in Redis for ever": _left_for_ever(board),
+            "left in Redis forever": _left_for_ever(board),
             "left in the catalog": _left_over(fleet),
         }
     return [f"{len(all_)} {what}: {', '.join(all_[:5])}" for what, all_ in found.items() if all_]
@@ -58,7 +58,11 @@ def _not_linked_once(fleet: Fleet, orders: Sequence[Order]) -> list[str]:
     wanted = {order.reference for order in orders}
     linked = Counter(reference for (reference,) in fleet.sql("SELECT reference FROM images"))
     known = Counter(reference for (reference,) in fleet.sql("SELECT reference FROM image_history"))
-    return sorted(one for one in wanted | set(linked) if (linked[one], known[one]) != (1, 1))
+    return sorted(
+        reference
+        for reference in wanted | set(linked)
+        if (linked[reference], known[reference]) != (1, 1)
+    )
 
 
 def _unanswered(fleet: Fleet, board: redis.Redis) -> list[str]:
@@ -88,7 +92,7 @@ def _left_for_ever(board: redis.Redis) -> list[str]:
 
 
 def _keys(board: redis.Redis) -> Iterator[bytes]:
-    """Those without an end."""
+    """The keys that never expire."""
     for some in _slices(list(board.scan_iter(count=_AT_ONCE))):
         lives = board.pipeline(transaction=False)
         for key in some:

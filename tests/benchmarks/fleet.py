@@ -2,16 +2,19 @@
 
     uv run python -m tests.benchmarks fleet --rounds 5
 
-For 1, 2 and 4 worker processes (threads, four slots each) and a reconciler, each time on a new
-volume and catalog, so many images for each worker, all enqueued at once: from the first message to
-the last receipt. Each image has layers of its own, too small for a second connection, so that a
-slot holds one; a proxy gives it so much a second, after a latency. `÷ wire`: of what as many
-connections as there are slots can carry. What is missing there is coordination, and the end, when
-there are fewer layers than slots. `processors`: how busy the machine was, others included; near
-1.00 that is what is measured. Efficiency: images per minute ÷ (workers * those of one).
+Runs 1, 2 and 4 worker processes (threads, four slots each) and a reconciler, each time on a new
+volume and catalog. For each worker there is the same number of images, all enqueued at once. Time
+is measured from the first message to the last receipt. No two images share a layer, and every layer
+is too small for a second connection, so a slot uses one connection. A proxy limits its bytes per
+second, after a latency.
 
-All settings are the defaults, unless `--reserved-slots` says otherwise: a fleet of eight slots and
-more keeps one for urgent pulls, so that two workers reach 7/8 of the wire at most, and four 15/16.
+`÷ wire`: divided by what as many connections as there are slots can carry. The difference to 1 is
+coordination, and the end of the run, when there are fewer layers than slots. `processors`: how busy
+the machine was, including other processes; near 1.00 the processors are the limit. Efficiency:
+images per minute ÷ (workers * those of one).
+
+All settings are defaults, unless `--reserved-slots` is given: a fleet of eight or more slots
+reserves one for urgent pulls, so that two workers reach at most 7/8 of the wire, and four 15/16.
 """
 
 import random
@@ -80,7 +83,7 @@ def main() -> int:
 
 
 def _images(count: int) -> dict[str, list[Piece]]:
-    """By repository. The same sizes each time; no layer twice."""
+    """Layers by repository. The same sizes each time; no layer occurs twice."""
     dice = random.Random(count)
     return {
         f"image-{number}": [
@@ -92,7 +95,7 @@ def _images(count: int) -> dict[str, list[Piece]]:
 
 
 def _warm(fleet: Fleet, host: str, workers: int) -> None:
-    """A fleet that runs has its connections, and its slots are counted."""
+    """Let the fleet open its connections and count its slots."""
     deadline = time.monotonic() + _WARMED_WITHIN_SECONDS
     while fleet.sql("SELECT layer_slots FROM fleet") != [(SLOTS * workers,)]:
         pull_all(fleet, [f"{host}/{name}:1" for name in _WARM])
@@ -104,7 +107,7 @@ def _name(workers: int) -> str:
 
 
 def _processor_ticks() -> tuple[int, int]:
-    """Of all processors since the machine began: idle ones, and all."""
+    """Ticks of all processors since boot: idle, and total."""
     fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
     ticks = [int(field) for field in fields]
     return ticks[3] + ticks[4], sum(ticks)

@@ -1,4 +1,4 @@
-"""Fleets of their own for measurements, on stores that are as durable as in production."""
+"""Separate fleets for measurements, on stores that are as durable as in production."""
 
 import tempfile
 import time
@@ -17,13 +17,13 @@ from tests.waiting import wait_until
 from workers.preparing import prepare_fleet
 from workers.stack.servers import PostgresServer, RedisServer
 
-# Of each worker, as `Fleet.launch_worker` starts it.
+# Slots of each worker, as `Fleet.launch_worker` starts it.
 SLOTS = 4
 
 
 @dataclass(frozen=True)
 class Stores:
-    """What a fleet stands on."""
+    """The servers and directories that a fleet needs."""
 
     postgres: PostgresServer
     broker: RedisServer
@@ -31,7 +31,7 @@ class Stores:
 
 @contextmanager
 def stores() -> Iterator[Stores]:
-    """A PostgreSQL that does fsync, unlike the one of the tests, and a Redis."""
+    """A Redis, and a PostgreSQL with fsync, unlike that of the tests."""
     with running_postgres() as postgres, running_redis() as broker:
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):
@@ -42,7 +42,7 @@ def stores() -> Iterator[Stores]:
 
 @contextmanager
 def new_fleet(under: Stores, **settings: str) -> Iterator[Fleet]:
-    """Without a process; its database, Redis and volume are empty."""
+    """A fleet without a process, with an empty database, Redis and volume."""
     with redis.Redis.from_url(under.broker.url) as client:
         client.flushall()
     with (
@@ -59,7 +59,9 @@ def new_fleet(under: Stores, **settings: str) -> Iterator[Fleet]:
 
 
 def start(fleet: Fleet, workers: int, pool: str = "threads") -> None:
-    """So many workers that consume, and then a reconciler, so that it counts all of them."""
+    """Start workers, wait until they consume, and then start a reconciler, so that it counts them
+    all.
+    """
     started = [fleet.launch_worker(pool) for _ in range(workers)]
     for worker in started:
         wait_until(lambda worker=worker: worker.ready, timeout=60)
@@ -67,28 +69,30 @@ def start(fleet: Fleet, workers: int, pool: str = "threads") -> None:
 
 
 def start_reconciler(fleet: Fleet) -> None:
-    """For workers that consume already."""
+    """Start a reconciler for workers that already consume."""
     command = ["-m", "workers.cli", "reconcile"]
     fleet.workers.append(Worker(*fleet.spawn("reconciler", command)))
 
 
 def pull(fleet: Fleet, reference: str, seconds: float = 600) -> None:
-    """One pull, as any Celery client asks for it, to its receipt."""
+    """One pull, sent as any Celery client does; waits for its receipt."""
     pull_all(fleet, [reference], seconds)
 
 
 def pull_all(fleet: Fleet, references: Sequence[str], seconds: float = 600) -> float:
-    """All of them at once; seconds from the first that was sent to the last receipt."""
+    """Send all pulls at once. Seconds from the first message to the last receipt."""
     with fleet.client() as client:
         client.app.connection_for_write().ensure_connection()
         began = time.monotonic()
-        for sent in [client.pull(reference=one, platform="linux/amd64") for one in references]:
+        for sent in [
+            client.pull(reference=reference, platform="linux/amd64") for reference in references
+        ]:
             sent.get(timeout=seconds)
         return time.monotonic() - began
 
 
 def peak_rss_bytes(worker: Worker) -> int:
-    """Of the largest process of a worker, since it began."""
+    """Peak memory (VmHWM) of the largest process of a worker."""
     peaks = [0]
     for pid in tree(worker.process.pid):
         with suppress(OSError):

@@ -1,6 +1,6 @@
-"""A GlusterFS volume of one brick, served by a node of its own and mounted wherever it is wanted.
+"""A GlusterFS volume of one brick, served by a separate node and mounted on other nodes.
 
-To be used in a world of `namespaces.py`: what GlusterFS writes below /var stays in it.
+It must be used inside `namespaces.enter_world()`: what GlusterFS writes below /var stays in there.
 """
 
 import shutil
@@ -19,13 +19,13 @@ _PING_TIMEOUT_SECONDS = 5
 
 
 def need_glusterfs() -> None:
-    """Exits with a sentence where it is not installed."""
+    """Exits with a sentence if GlusterFS is not installed."""
     if any(shutil.which(tool) is None for tool in ("glusterd", "gluster", "mount.glusterfs")):
         sys.exit("Install GlusterFS first: apt install glusterfs-server glusterfs-client")
 
 
 def hide_state(home: Path) -> None:
-    """Keep GlusterFS's own files below `home`. Before any node starts: nodes inherit mounts."""
+    """Keep GlusterFS's files below `home`. Call it before any node starts: nodes inherit mounts."""
     for path in map(Path, _STATE):
         own = home / path.name
         own.mkdir(parents=True)
@@ -34,7 +34,7 @@ def hide_state(home: Path) -> None:
 
 
 def serve(node: Node, brick: Path) -> None:
-    """A volume at rest settings, but for a shorter patience with a brick that is silent."""
+    """A volume with default options, except for a shorter time-out for a silent brick."""
     brick.mkdir(parents=True)
     subprocess.Popen(node.inside("glusterd", "--no-daemon"), start_new_session=True)
     wait_until(lambda: _answers(node), timeout=_START_SECONDS)
@@ -44,7 +44,7 @@ def serve(node: Node, brick: Path) -> None:
 
 
 def mount(server: Node, path: Path, run: Run) -> None:
-    """Mount it at `path`, where `run` runs."""
+    """Mount the volume at `path`, on the node of `run`."""
     run("mount", "-t", "glusterfs", f"{server.address}:/{_NAME}", path)
 
 

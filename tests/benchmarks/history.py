@@ -1,13 +1,15 @@
-"""What commands and questions cost on a catalog of a million pulls that are over.
+"""The cost of commands and queries on a catalog of a million ended pulls.
 
     uv run python -m tests.benchmarks history [--pulls 1000000] [--images 200000] [--rounds 3]
 
-Two catalogs: one with a single image and its pull, one that has grown. First every command on both
-in turn: seconds, and peak memory, the least of the rounds. Then once more with the plan of every
-statement logged, those of a worker, a reconciler and a pull among them: which step reads the most
-rows of a table that grows. `work`: seconds of the command's own processor and in PostgreSQL. Needs
-PostgreSQL's auto_explain, and 10 GB of disk. Status 1 where a statement reads too many rows, or
-where a command takes half a second of work or 70 MB more than on the small catalog.
+There are two catalogs: one with a single image and its pull, and one that has grown. First, every
+command runs on both in turn; recorded are seconds and peak memory, the minimum of the rounds. Then
+everything runs once more, with the plan of every statement logged, including those of a worker, a
+reconciler and a pull: which step reads the most rows of a table that grows.
+
+`work`: seconds of the command's own processor time and in PostgreSQL. The measurement needs
+PostgreSQL's auto_explain, and 10 GB of disk. Exit status 1 if a statement reads too many rows, or
+if a command takes half a second of work or 70 MB more than on the small catalog.
 """
 
 import os
@@ -42,8 +44,8 @@ _SHOWN_STATEMENTS, _SHOWN_CHARACTERS = 30, 90
 
 @dataclass(frozen=True)
 class Command:
-    """A command line. `before`: what has to be run first. `lasts`: until it is interrupted.
-    `reads_all`: it is meant to, so that only its memory is judged.
+    """A command line. `before`: a command to run first. `lasts`: it runs until it is interrupted.
+    `reads_all`: it is meant to read everything, so only its memory is judged.
     """
 
     arguments: tuple[str, ...]
@@ -77,7 +79,7 @@ def _commands() -> list[Command]:
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds on the clock and of the command's processor; its memory in MB of 10^6 bytes."""
+    """Elapsed seconds, processor seconds of the command, and its memory in MB of 10^6 bytes."""
 
     seconds: float
     processor_seconds: float
@@ -86,36 +88,36 @@ class Run:
 
 @dataclass
 class Taken:
-    """What a command took, run by run; `plans`: of one run more."""
+    """The costs of a command, run by run; `plans`: those of one more run."""
 
     runs: list[Run] = field(default_factory=list)
     plans: list[Explained] = field(default_factory=list)
 
-    # The least of each: what else a machine does makes a command slower, never faster.
+    # The minimum of each: other load on the machine makes a command slower, never faster.
     @property
     def seconds(self) -> float:
-        return min(one.seconds for one in self.runs)
+        return min(run.seconds for run in self.runs)
 
     @property
     def megabytes(self) -> float:
-        return min(one.megabytes for one in self.runs)
+        return min(run.megabytes for run in self.runs)
 
     @property
     def work_seconds(self) -> float:
-        """Of the command's processor and in PostgreSQL: steadier than the clock."""
-        processor_seconds = min(one.processor_seconds for one in self.runs)
-        return processor_seconds + sum(one.milliseconds for one in self.plans) / 1000
+        """Processor time of the command and time in PostgreSQL: steadier than elapsed time."""
+        processor_seconds = min(run.processor_seconds for run in self.runs)
+        return processor_seconds + sum(plan.milliseconds for plan in self.plans) / 1000
 
     @property
     def most_rows(self) -> int:
-        return max((one.rows_read for one in self.plans), default=0)
+        return max((plan.rows_read for plan in self.plans), default=0)
 
 
 Measured = dict[Command, Taken]
 
 
 def main() -> int:
-    """Grow, measure, print."""
+    """Grow the catalog, measure, print."""
     parser = options_of(__doc__, rounds=3)
     parser.add_argument("--pulls", type=int, default=Size.pulls)
     parser.add_argument("--images", type=int, default=Size.images)
@@ -143,14 +145,14 @@ def main() -> int:
 
 @contextmanager
 def _fleet(postgres: PostgresServer, broker_url: str, size: Size) -> Iterator[Fleet]:
-    """Without a process, on a catalog of this size."""
+    """A fleet without a process, on a catalog of this size."""
     with fresh_database(postgres) as url, tempfile.TemporaryDirectory() as directory:
         volume = Path(directory, "volume")
         prepare_fleet(with_driver(url), volume)
         began = time.monotonic()
         grow(url, size)
         took = time.monotonic() - began
-        print(f"  {size.pulls:,} pulls are made in {took:.0f} s", file=sys.stderr, flush=True)
+        print(f"  {size.pulls:,} pulls are created in {took:.0f} s", file=sys.stderr, flush=True)
         settings = {"TOWLINE_MINIMUM_FREE_BYTES": "0", "TOWLINE_DEFAULT_PLATFORM": "linux/amd64"}
         fleet = Fleet(url, broker_url, volume, Path(directory), settings)
         try:
@@ -160,7 +162,7 @@ def _fleet(postgres: PostgresServer, broker_url: str, size: Size) -> Iterator[Fl
 
 
 def _measure(fleets: Sequence[Fleet], commands: Sequence[Command], rounds: int) -> list[Measured]:
-    """Each command on each of the fleets in turn, round by round."""
+    """Each command on both fleets in turn, round by round."""
     measured: list[Measured] = [{command: Taken() for command in commands} for _ in fleets]
     for number in range(rounds):
         for command in commands:
@@ -171,7 +173,7 @@ def _measure(fleets: Sequence[Fleet], commands: Sequence[Command], rounds: int) 
     return measured
 
 
-# A process of its own, since the peak of a new one begins with that of the one that forks it.
+# A small helper process, since the peak memory of a new process begins with that of its parent.
 _WATCHED = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGINT, lambda *_: None)
@@ -197,19 +199,21 @@ def _run(fleet: Fleet, command: Command) -> Run:
         start_new_session=True,
     )
     if process.stderr is not None:
-        # Its first look; then some more.
+        # Its first poll; then some more.
         process.stderr.readline()
         time.sleep(_LASTS_SECONDS)
         os.killpg(process.pid, signal.SIGINT)
-    told, _ = process.communicate()
-    processor_seconds, peak_bytes = map(float, told.split())
+    output, _ = process.communicate()
+    processor_seconds, peak_bytes = map(float, output.split())
     return Run(time.monotonic() - began, processor_seconds, peak_bytes / _MB)
 
 
 def _work(fleet: Fleet) -> None:
-    """A worker and a reconciler: a pull of a new image, one that is there, and some looks."""
+    """Run a worker and a reconciler: a pull of a new image, a pull of a present one, and some
+    rounds.
+    """
     with psycopg.connect(fleet.database_url, autocommit=True) as connection:
-        # What was tried again is of no registry that there is.
+        # The generated retries name a registry that does not exist.
         connection.execute(
             "UPDATE pulls SET state = 'cancelled', finished_at = now(), answered_at = now() "
             "WHERE state NOT IN ('complete', 'failed', 'cancelled')"
@@ -229,13 +233,13 @@ def _print(small: Measured, grown: Measured) -> None:
     rows = []
     for command, taken in grown.items():
         pair = (small[command], taken)
-        worst = max(taken.plans, key=lambda one: one.rows_read, default=None)
+        worst = max(taken.plans, key=lambda plan: plan.rows_read, default=None)
         rows.append(
             [
                 f"`{command}`",
-                *(f"{one.seconds:.2f}" for one in pair),
-                *(f"{one.work_seconds:.2f}" for one in pair),
-                *(f"{one.megabytes:.0f}" for one in pair),
+                *(f"{side.seconds:.2f}" for side in pair),
+                *(f"{side.work_seconds:.2f}" for side in pair),
+                *(f"{side.megabytes:.0f}" for side in pair),
                 str(worst.worst) if worst and worst.worst else "",
             ]
         )
@@ -244,19 +248,19 @@ def _print(small: Measured, grown: Measured) -> None:
 
 
 def _print_statements(taken: Sequence[Taken]) -> None:
-    """Those that read most, each at its worst."""
+    """The statements that read the most rows, each with its worst run."""
     worst: dict[str, Explained] = {}
-    for one in (each for some in taken for each in some.plans):
-        before = worst.get(one.statement)
-        if before is None or one.rows_read >= before.rows_read:
-            worst[one.statement] = one
-    print(f"{len(worst)} statements; those that read most:\n")
-    ordered = sorted(worst.values(), key=lambda one: one.rows_read, reverse=True)
+    for plan in (plan for command in taken for plan in command.plans):
+        before = worst.get(plan.statement)
+        if before is None or plan.rows_read >= before.rows_read:
+            worst[plan.statement] = plan
+    print(f"{len(worst)} statements; those that read the most:\n")
+    ordered = sorted(worst.values(), key=lambda plan: plan.rows_read, reverse=True)
     print_table(
         ["statement", "worst step, rows", "ms"],
         [
-            [f"`{one.statement[:_SHOWN_CHARACTERS]}`", str(one.worst), f"{one.milliseconds:.1f}"]
-            for one in ordered[:_SHOWN_STATEMENTS]
+            [f"`{plan.statement[:_SHOWN_CHARACTERS]}`", str(plan.worst), f"{plan.milliseconds:.1f}"]
+            for plan in ordered[:_SHOWN_STATEMENTS]
         ],
     )
 

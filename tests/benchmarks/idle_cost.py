@@ -1,9 +1,9 @@
-"""What a fleet costs its stores: Redis commands and SQL statements a second, at rest and at work.
+"""What a fleet costs its stores per second: Redis commands and SQL statements, at rest and at work.
 
     uv run python -m tests.benchmarks.idle_cost [--seconds 60]
 
-Redis counts its own commands (INFO commandstats), PostgreSQL logs every statement. BEGIN, COMMIT
-and the driver's pings are counted like any other.
+Redis counts its own commands (INFO commandstats), and PostgreSQL logs every statement. BEGIN,
+COMMIT and the driver's pings are counted like any other.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Cost:
     statements: float
 
     def minus(self, other: "Cost", count: int = 1) -> "Cost":
-        """What each of `count` things adds."""
+        """The cost of each of `count` things in addition to `other`."""
         return Cost(
             max(self.commands - other.commands, 0) / count,
             max(self.statements - other.statements, 0) / count,
@@ -51,14 +51,14 @@ class Cost:
 
 @dataclass
 class Meter:
-    """Counts what both stores are asked."""
+    """Counts the commands and statements that both stores receive."""
 
     fleet: Fleet
     log: Path
     seconds: float
 
     def measure(self) -> Cost:
-        """Over the whole time."""
+        """The cost per second over the whole time."""
         time.sleep(_SETTLE_SECONDS)
         before, since = self._counts(), time.monotonic()
         time.sleep(self.seconds)
@@ -69,7 +69,7 @@ class Meter:
         with redis.Redis.from_url(self.fleet.redis_url) as client:
             stats = client.info("commandstats")
         own = ("cmdstat_info", "cmdstat_hello", "cmdstat_auth", "cmdstat_client|setinfo")
-        commands = sum(one["calls"] for name, one in stats.items() if name not in own)
+        commands = sum(stat["calls"] for name, stat in stats.items() if name not in own)
         return commands, len(_STATEMENT.findall(self.log.read_bytes()))
 
 
@@ -84,7 +84,7 @@ def main() -> None:
             meter.fleet.start_worker(pool)
             _print(f"worker at rest, {pool}", meter.measure())
     with fleet_at_rest(seconds) as meter, reconciler(meter.fleet):
-        _print("reconciler at rest, in office", meter.measure())
+        _print("reconciler at rest, leader", meter.measure())
         with reconciler(meter.fleet):
             both = meter.measure()
         _print("two reconcilers at rest", both)
@@ -97,7 +97,7 @@ def _running_layers(meter: Meter, pool: str) -> None:
     fleet = meter.fleet
     fleet.start_worker(pool)
     rest = meter.measure()
-    # More than comes while it is measured.
+    # More bytes than arrive during the measurement.
     size = int(_BYTES_PER_SECOND * 3 * (_SETTLE_SECONDS + meter.seconds))
     with FakeRegistry() as registry, fleet.client() as client:
         registry.put_image("a", "1", [bytes([n]) * size for n in range(_LAYERS)])

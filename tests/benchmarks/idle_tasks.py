@@ -1,6 +1,6 @@
-"""The fleet's own app with two tasks that do nothing: the floor that Celery and Redis set.
+"""The fleet's Celery app with two tasks that do nothing: the minimum that Celery and Redis cost.
 
-`celery -A tests.benchmarks.idle_tasks worker` is a worker of towline that knows them, too.
+`celery -A tests.benchmarks.idle_tasks worker` is a towline worker that has these tasks as well.
 """
 
 from workers.app import app
@@ -10,7 +10,7 @@ NOTHING, END = "benchmarks.nothing", "benchmarks.end"
 
 @app.task(name=NOTHING)
 def nothing() -> str:
-    """A header task; what it returns is as long as a digest."""
+    """A header task. Its result is as long as a digest."""
     return "sha256:" + 64 * "0"
 
 

@@ -2,9 +2,9 @@
 
     uv run python -m tests.benchmarks killed --rounds 5
 
-A worker fetches the layer over eight connections, each throttled; it is killed, and another one,
-that the reconciler told, goes on. Bytes fetched twice are those that the proxy handed out beyond
-the layer's size: heads of answers, the manifest and the config are among them.
+A worker fetches the layer over eight throttled connections and is killed. Another worker continues,
+once the reconciler has sent the layer again. Bytes fetched twice are those that the proxy served
+beyond the layer's size, including the heads of responses, the manifest and the config.
 """
 
 import sys
@@ -50,7 +50,7 @@ def main() -> int:
 def _trial(
     under: Stores, source: Origin, size: int, throttle: float
 ) -> tuple[float, int, int, float]:
-    """Where it was killed, over how many connections, bytes fetched twice, seconds to the end."""
+    """When it was killed, its number of connections, bytes fetched twice, seconds until the end."""
     with (
         proxy(source.host, throttle) as between,
         new_fleet(under, **_SETTINGS) as fleet,
@@ -74,7 +74,7 @@ def _trial(
 
 
 def _start_beside(fleet: Fleet) -> Worker:
-    """Another worker, not waited for: it comes while the first one fetches."""
+    """Start a second worker, without waiting: it becomes ready while the first one fetches."""
     return fleet.launch_worker()
 
 

@@ -2,10 +2,10 @@
 
     uv run python -m tests.benchmarks layer_sizes --rounds 3
 
-Seconds from lease to committed over one connection and eight; a round trip of 20 ms before each
-request and for each handshake. `ideal` is eight connections at full speed from the fourth round
-trip on: a handshake and a request for the first one, the same for the others. `in vain` is what the
-proxy handed out beyond the layer over eight connections, heads of answers and all.
+Seconds from lease to commit over one connection and over eight, with a round trip of 20 ms before
+each request and for each handshake. `ideal` is eight connections at full speed from the fourth
+round trip on: a handshake and a request for the first one, and the same for the others. `in vain`
+is what the proxy served beyond the layer over eight connections, including the heads of responses.
 """
 
 import statistics
@@ -23,7 +23,7 @@ _CONNECTIONS = 8
 _ROUND_TRIPS = 4
 _MIB = 1024 * 1024
 _ONE, _MANY = "1 connection", f"{_CONNECTIONS} connections"
-# Of smaller ones a good part is over before it is known how many connections there are to be.
+# Much of a smaller layer has arrived before the number of connections is settled.
 _MIDDLE_BYTES = 64 * _MIB
 
 
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _rounds(options, source: Origin, volume: Target, throttle: float, size: int):  # type: ignore[no-untyped-def]
-    """Seconds of each contender, and how many bytes came in vain over many connections."""
+    """Seconds of each contender, and how many bytes were wasted over many connections."""
     vain: list[float] = []
 
     def transfer(connections: int) -> float:

@@ -1,4 +1,4 @@
-"""Whether images are linked as their registry has them: once, whole, in order, on the volume."""
+"""Whether images are linked as their registry has them: once, complete, in order, on the volume."""
 
 import json
 from collections import defaultdict
@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.fakes.registry import FakeRegistry
 
-# What a database answers to a statement and its values.
+# Runs a statement with its values, and returns the rows.
 Ask = Callable[..., list[tuple[Any, ...]]]
 
 _IMAGES = """
@@ -42,16 +42,19 @@ class _Held:
 
     @property
     def blobs(self) -> list[Path]:
-        """Where the store and a layout have them."""
+        """The paths of its blobs in the store and in a layout."""
         return [
-            Path("blobs", *one.split(":")) for one in (self.manifest, self.config, *self.layers)
+            Path("blobs", *digest.split(":"))
+            for digest in (self.manifest, self.config, *self.layers)
         ]
 
 
 def ill_linked(
     ask: Ask, volume: Path, registry: FakeRegistry, references: Collection[str]
 ) -> list[str]:
-    """Those of these references, as `host/repository:tag`, that are not. All have been pulled."""
+    """Those of these references (`host/repository:tag`) that are linked wrongly. All must have been
+    pulled.
+    """
     images, history, layers = (
         _grouped(ask(statement, list(references))) for statement in (_IMAGES, _HISTORY, _LAYERS)
     )
@@ -76,11 +79,11 @@ def _grouped(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]
 
 
 def _laid_out(volume: Path, name: Path, held: _Held) -> bool:
-    """Whether the image layout names this manifest alone and holds the store's own files."""
+    """Whether the image layout names only this manifest and holds the store's own files."""
     layout = volume / "images" / name / "linux-amd64"
     try:
         listed = json.loads((layout / "index.json").read_text())["manifests"]
-        return [one["digest"] for one in listed] == [held.manifest] and all(
+        return [entry["digest"] for entry in listed] == [held.manifest] and all(
             (layout / path).samefile(volume / path) for path in held.blobs
         )
     except OSError:

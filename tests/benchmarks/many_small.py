@@ -1,14 +1,15 @@
-"""(d) Many small layers, and pulls of what is there already, beside tasks that do nothing.
+"""(d) Many small layers, and pulls of images already there, compared with tasks that do nothing.
 
     uv run python -m tests.benchmarks many_small --rounds 5
 
-On one worker (threads, events on; --slots, else eight) beside a reconciler, in turns: a chord of 40
-tasks that do nothing; a pull of a new image of 40 layers of 64 KiB; skopeo's copy of that image;
-200 tasks that do nothing; 200 pulls of an image that is there. A pull is over before the messages
-of layers that came along with others: how long those take is noted, too, and nobody begins before
-they are consumed. Redis commands are counted over each contender, those of both processes at rest
-and of such messages included; the SQL statements of a pull are held by
-tests/integration/test_costs.py.
+On one worker (threads, events on, eight slots unless --slots is given) and a reconciler, in turns:
+a chord of 40 tasks that do nothing; a pull of a new image of 40 layers of 64 KiB; skopeo's copy of
+that image; 200 tasks that do nothing; 200 pulls of an image that is on the volume.
+
+A pull completes before the messages of its companion layers are consumed. The time until they are
+consumed is recorded as well, and the next contender waits for it. Redis commands are counted over
+each contender, including those of both processes at rest and of such messages. The number of SQL
+statements of a pull is checked by tests/integration/test_costs.py.
 """
 
 import os
@@ -43,13 +44,13 @@ class _Bench:
     fleet: Fleet
     registry: DockerRegistry
     directory: Path
-    # Of all contenders, its connections open: none of them is to pay for those.
+    # Shared by all contenders, with open connections, so that none of them pays for opening them.
     client: Client
     commands: dict[str, list[int]] = field(default_factory=dict)
     consumed: list[float] = field(default_factory=list)
 
     def counted(self, name: str, run: Callable[[int], float]) -> Callable[[int], float]:
-        """The same, with the Redis commands of it noted."""
+        """The same contender, with its Redis commands recorded."""
 
         def noting(number: int) -> float:
             with redis.Redis.from_url(self.fleet.redis_url) as board:
@@ -62,14 +63,14 @@ class _Bench:
         return noting
 
     def push(self, tag: str) -> str:
-        """A new image of small layers; its reference."""
+        """Push a new image of small layers. Returns its reference."""
         contents = [os.urandom(_LAYER_BYTES) for _ in range(_LAYERS)]
         layout = image_layout(self.directory / tag, tag, {"": Image("linux/amd64", contents)})
         self.registry.push(layout, tag, f"lab/small:{tag}")
         return f"{self.registry.host}/lab/small:{tag}"
 
     def chord(self, _number: int) -> float:
-        """Sent by the client, its end waited for."""
+        """A chord, sent by the client, which waits for its end."""
         header = group(self._signature(NOTHING, "towline.layers") for _ in range(_LAYERS))
         began = time.monotonic()
         chord(header, self._signature(END, "towline.pulls"), app=self.client.app)().get(timeout=60)
@@ -87,7 +88,7 @@ class _Bench:
         return took
 
     def skopeo(self, number: int) -> float:
-        """The same image, by another client."""
+        """The same image, copied by skopeo."""
         tag = f"cold-{number}"
         command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--quiet"]
         source = f"docker://{self.registry.host}/lab/small:{tag}"
@@ -97,7 +98,7 @@ class _Bench:
         return time.monotonic() - began
 
     def idle(self, _number: int) -> float:
-        """As many tasks as there are warm pulls."""
+        """As many idle tasks as there are warm pulls."""
         signature = self._signature(NOTHING, "towline.layers")
         began = time.monotonic()
         for sent in [signature.apply_async() for _ in range(_PULLS)]:

@@ -1,10 +1,10 @@
-"""(i) The peak memory of a worker process against the size of the layer that it fetches.
+"""(i) The peak memory of a worker process, by the size of the layer that it fetches.
 
     uv run python -m tests.benchmarks memory --rounds 5
 
-For each size a new worker, that has pulled a small image before, fetches one layer over eight
-throttled connections. VmHWM of its largest process, in MB of 10^6 bytes. The workers have an
-environment of their own, as a fleet has it: in that of the developers kombu would load their YAML.
+For each size, a new worker that has pulled a small image before fetches one layer over eight
+throttled connections. The figure is VmHWM of its largest process, in MB of 10^6 bytes. The workers
+run in a separate environment, as in a fleet: in a development environment kombu would load PyYAML.
 """
 
 import shutil
@@ -25,7 +25,7 @@ from tests.benchmarks.tables import Goal, judge, options_of, print_table, take_t
 _SMALL_BYTES = 100_000
 _SPARE_BYTES = 5_000_000_000
 _MB = 1e6
-# What comes behind `python -m`, by what people write.
+# The arguments of `python -m`, by the command that people type.
 _COMMANDS = {
     "towline worker": "workers.cli worker",
     "celery -A workers.app worker": "celery -A workers.app worker",
@@ -34,7 +34,7 @@ _COMMANDS = {
 
 @dataclass
 class _Series:
-    """One command. `peaks`: bytes by the size of the layer, a round after the other."""
+    """One command. `peaks`: bytes by the size of the layer, one round after the other."""
 
     python: str
     command: str
@@ -57,12 +57,12 @@ class _Series:
 
     @property
     def growth(self) -> float:
-        """From the least median to the most."""
+        """The difference between the smallest and the largest median."""
         middle = [statistics.median(taken) for taken in self.peaks.values()]
         return max(middle) - min(middle)
 
     def rows(self) -> list[list[str]]:
-        """For the table."""
+        """The rows of the table."""
         small = [self.command, "a small image only", "", *_row(self.at_rest)]
         return [small] + [
             [self.command, f"{size / 1e9:g} GB", str(self.connections[size]), *_row(taken)]
@@ -92,40 +92,45 @@ def main() -> int:
         take_turns(
             options.rounds,
             {
-                f"{one.command}, {size / 1e9:g} GB": partial(
-                    lambda one, size, _: one.measure(under, source.host, size, options.throttle),
-                    one,
+                f"{entry.command}, {size / 1e9:g} GB": partial(
+                    lambda entry, size, _: entry.measure(
+                        under, source.host, size, options.throttle
+                    ),
+                    entry,
                     size,
                 )
                 for size in sizes
-                for one in series
+                for entry in series
             },
         )
     print_table(
         ["worker", "layer", "connections, last round", "median peak MB", "min", "max"],
-        [row for one in series for row in one.rows()],
+        [row for entry in series for row in entry.rows()],
     )
     plot_growth(
         options.plots,
         "memory",
         f"Peak memory of a worker process ({options.pool})",
         ("MB of the layer", "MB of memory"),
-        {one.command: {size / 1e6: taken for size, taken in one.peaks.items()} for one in series},
+        {
+            entry.command: {size / 1e6: taken for size, taken in entry.peaks.items()}
+            for entry in series
+        },
     )
     return judge(
         [
             goal
-            for one in series
+            for entry in series
             for goal in (
-                Goal(f"{one.command}: MB from the least median to the most", one.growth, 10),
-                Goal(f"{one.command}: most MB", max(map(max, one.peaks.values())), 120),
+                Goal(f"{entry.command}: MB from the least median to the most", entry.growth, 10),
+                Goal(f"{entry.command}: most MB", max(map(max, entry.peaks.values())), 120),
             )
         ]
     )
 
 
 def _installed(environment: Path) -> str:
-    """The Python of a new environment with this towline, and what it needs, in it."""
+    """The Python of a new environment with this towline and its dependencies."""
     python, root = str(environment / "bin" / "python"), Path(__file__).parents[2]
     subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, environment], check=True)
     subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, root], check=True)

@@ -1,8 +1,9 @@
-"""A world of a script's own, made of Linux namespaces, and nodes on a network in it.
+"""An isolated environment for a script, made of Linux namespaces, with nodes on a network inside
+it.
 
 The script starts itself again as the first process of a network, a mount and a PID namespace.
-Whatever ends it, Ctrl-C or kill -9, no link, rule, mount or process is left on the machine, and a
-firewall that the machine has for its own bridges (Docker's) does not see this one.
+However it ends, by Ctrl-C or kill -9, no link, rule, mount or process is left on the machine. A
+firewall of the machine for its own bridges (Docker's) does not see this one.
 
     bridge 10.203.0.1 ─┬─ node 10.203.0.2     the servers on the script's loopback are reached
                        ├─ node 10.203.0.3     at 10.203.0.1 under the same ports
@@ -28,19 +29,19 @@ _TOOLS = {"ip": "iproute2", "iptables": "iptables", "nsenter": "util-linux"}
 
 
 def enter_world() -> None:
-    """Return in a world of the script's own. Exits with a sentence where there can be none."""
+    """Return inside the namespaces. Exits with a sentence if they cannot be created."""
     if os.environ.pop(_INSIDE, None) is None:
         _start_again()
-    # The first process of a PID namespace ignores what it has no handler for.
+    # The first process of a PID namespace ignores signals without a handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    # Lock files, pid files and control sockets of the tools used here.
+    # For lock files, pid files and control sockets of the tools used here.
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
     run("ip", "link", "set", "lo", "up")
     run("ip", "link", "add", _BRIDGE, "type", "bridge")
     run("ip", "address", "add", f"{BRIDGE_ADDRESS}/24", "dev", _BRIDGE)
     run("ip", "link", "set", _BRIDGE, "up")
-    # Servers that bind 127.0.0.1 are at the bridge's address, too: for nodes and for the script.
+    # Nodes and the script reach servers that bind 127.0.0.1 at the bridge's address as well.
     Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1")
     for chain in ("PREROUTING", "OUTPUT"):
         rule = ("-d", BRIDGE_ADDRESS, "-p", "tcp", "-j", "DNAT", "--to-destination", "127.0.0.1")
@@ -49,30 +50,30 @@ def enter_world() -> None:
 
 def _start_again() -> NoReturn:
     if os.geteuid() != 0:
-        sys.exit("Run this as root: it makes network namespaces.")
+        sys.exit("Run this as root: it creates network namespaces.")
     for tool, package in _TOOLS.items():
         if shutil.which(tool) is None:
-            sys.exit(f"Install {package} first: there is no {tool}.")
+            sys.exit(f"Install {package} first: {tool} is missing.")
     os.environ[_INSIDE] = "1"
     namespaces = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     os.execvp("unshare", ["unshare", *namespaces, sys.executable, *sys.orig_argv[1:]])
 
 
 def run(*command: str | Path) -> None:
-    """Run a tool to its end. Exits with what it says when it fails."""
+    """Run a tool to its end. Exits with its output if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         sys.exit(f"{' '.join(map(str, command))} failed: {said}")
 
 
-# `run`, somewhere.
+# `run`, on some node or on the host.
 Run = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Node:
-    """A host name, an address and mounts of its own, held by a process that sleeps."""
+    """A separate host name, address and mount namespace, held by a process that sleeps."""
 
     name: str
     address: str
@@ -80,7 +81,7 @@ class Node:
 
     @classmethod
     def start(cls, number: int, name: str) -> "Node":
-        """The node with this number as the last part of its address."""
+        """Start the node with this number as the last part of its address."""
         held = f"hostname {name} && echo && exec sleep infinity"
         holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--uts", "sh", "-c", held],
@@ -103,22 +104,22 @@ class Node:
             self.run("ip", "link", "set", link, "up")
 
     def inside(self, *command: str | Path) -> list[str | Path]:
-        """A command that is run on this node, in the same directory."""
+        """A command line that runs on this node, in the same directory."""
         entered = ("--net", "--mount", "--uts", f"--wd={Path.cwd()}")
         return ["nsenter", f"--target={self.pid}", *entered, "--", *command]
 
     def run(self, *command: str | Path) -> None:
-        """Run a tool on this node. Exits with what it says when it fails."""
+        """Run a tool on this node. Exits with its output if it fails."""
         run(*self.inside(*command))
 
     def cut_off(self, end: "End | None" = None) -> None:
-        """From here on every packet to and from this end, or any, vanishes."""
+        """From now on, drop every packet to and from this end, or every packet at all."""
         incoming, outgoing = (["!", "-i", "lo"], ["!", "-o", "lo"]) if end is None else end.matches
         self.run("iptables", "-w", "-A", "INPUT", *incoming, "-j", "DROP")
         self.run("iptables", "-w", "-A", "OUTPUT", *outgoing, "-j", "DROP")
 
     def heal(self) -> None:
-        """Plug it in again."""
+        """Restore the network."""
         self.run("iptables", "-w", "-F")
 
 
@@ -131,7 +132,7 @@ class End:
 
     @property
     def matches(self) -> tuple[list[str], list[str]]:
-        """How iptables knows what comes from here and what goes here."""
+        """The iptables options that match packets from and to this end."""
         incoming, outgoing = ["-s", self.address], ["-d", self.address]
         if self.port is not None:
             incoming += ["-p", "tcp", "--sport", str(self.port)]

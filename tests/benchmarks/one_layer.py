@@ -1,10 +1,10 @@
-"""(a) One large layer from a registry on loopback, beside everybody else who is installed.
+"""(a) One large layer from a registry on loopback, by towline and by every other client installed.
 
     uv run python -m tests.benchmarks one_layer --rounds 5
 
-An uncompressed layer, from Debian's docker-registry, which has it in its page cache; every target
-is new. `transfer`: from lease to committed. `enqueue to linked`: a plain Celery client sends a pull
-to a running fleet and waits for the receipt.
+An uncompressed layer from Debian's docker-registry, which has it in its page cache. Every target is
+new. `transfer`: from lease to commit. `enqueue to linked`: a plain Celery client sends a pull to a
+running fleet and waits for the receipt.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def _goals(times: Times, skopeos: list[str]) -> list[Goal]:
 def _enqueue_to_linked(under: Stores, host: str) -> float:
     with new_fleet(under) as fleet:
         fleet.start_worker()
-        # A fleet that runs has its connections.
+        # A running fleet has open connections.
         pull(fleet, f"{host}/small:1")
         with fleet.client() as client:
             client.app.connection_for_write().ensure_connection()
@@ -105,7 +105,9 @@ def registry(directory: Path, size: int) -> Iterator[tuple[str, str]]:
 def write_layout(
     directory: Path, raw: bytes, kind: str = "layer.v1.tar", diff_id: str | None = None
 ) -> str:
-    """An image of one layer, uncompressed unless its diff_id is given; named `1`. Its digest."""
+    """An image of one layer with the tag `1`, uncompressed unless its diff_id is given. Returns the
+    layer's digest.
+    """
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 

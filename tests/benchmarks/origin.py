@@ -1,8 +1,8 @@
-"""An origin that costs next to nothing: images of any size, without a file on disk.
+"""A registry that costs almost no processor time: images of any size, without a file on disk.
 
-Every layer is a piece of one random block of 64 MiB, or that block over and over, from memory by
-sendfile: a blob of 10 GB needs neither 10 GB of disk nor of memory, and nothing on its way can
-compress it. A process of its own (`origin_server.py`), which counts what it hands out.
+Every layer is a part of one random block of 64 MiB, or that block repeated, sent from memory by
+sendfile. A blob of 10 GB needs neither 10 GB of disk nor of memory, and nothing on its way can
+compress it. It is a separate process (`origin_server.py`), which counts what it serves.
 
     with origin(1000) as source: ...                               # layer-1000:1
     with serving({"app": [(0, 1000), (1000, 50)]}) as source: ...  # app:1, of two layers
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from tests.benchmarks import origin_server
 
-# Where in the block a layer begins, and its size in bytes; the same piece is the same layer.
+# Where in the block a layer begins, and its size in bytes. The same part is the same layer.
 Piece = tuple[int, int]
 
 
@@ -25,7 +25,7 @@ Piece = tuple[int, int]
 class Served:
     """A manifest, config or layer at one path; one that two repositories share has two.
 
-    `gets`: how often it was asked for. `handed_out`: bytes of the answers, without their heads.
+    `gets`: the number of GET requests. `handed_out`: bytes of the responses, without their heads.
     """
 
     path: str
@@ -36,25 +36,27 @@ class Served:
 
     @property
     def is_blob(self) -> bool:
-        """A layer or a config."""
+        """Whether it is a layer or a config."""
         return "/blobs/" in self.path
 
     @property
     def digest(self) -> str:
-        """Or the tag, where a manifest is asked for by it."""
+        """The digest, or the tag if a manifest is requested by tag."""
         return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A running one. `digests`: of the layers that `origin()` was asked for, by size in bytes."""
+    """A running origin. `digests`: of the layers that `origin()` created, by size in bytes."""
 
     host: str
     digests: dict[int, str]
     _process: subprocess.Popen[str]
 
     def served(self) -> list[Served]:
-        """All that there is, also what nobody has asked for, since the last time."""
+        """Everything that is served, with the counts since the last call; also what was never
+        requested.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -64,14 +66,14 @@ class Origin:
 
 @contextmanager
 def origin(*sizes: int) -> Iterator[Origin]:
-    """One that serves `layer-<bytes>:1`, an image of one layer, for each of these sizes."""
+    """An origin that serves `layer-<bytes>:1`, an image of one layer, for each of these sizes."""
     with serving({f"layer-{size}": [(0, size)] for size in sizes}) as source:
         yield source
 
 
 @contextmanager
 def serving(images: Mapping[str, Sequence[Piece]]) -> Iterator[Origin]:
-    """One that serves these images, by repository; the tag is `1`."""
+    """An origin that serves these images, by repository; the tag is `1`."""
     with subprocess.Popen(
         [sys.executable, "-m", origin_server.__name__],
         stdin=subprocess.PIPE,

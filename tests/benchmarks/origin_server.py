@@ -1,5 +1,5 @@
-"""The process behind `origin.py`. It is told the images in a line of JSON; each line after that is
-answered with what was asked for since the one before.
+"""The process behind `origin.py`. It reads the images from a line of JSON. It answers each line
+after that with the counts since the line before.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d+)$")
 
 
 class _Images:
-    """What is served, by path: `documents` with their media type; `layers` as where in the block
-    they begin and how long they are.
+    """What is served, by path: `documents` with their media type; `layers` as their offset in the
+    block and their length.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Images:
         self._handed_out: Counter[str] = Counter()
 
     def add(self, repository: str, pieces: list[list[int]]) -> list[str]:
-        """An image. The layers' digests."""
+        """Add an image. Returns the digests of its layers."""
         name, digests = f"/v2/{repository}", []
         for first, size in pieces:
             digests.append(self._digest(first, size))
@@ -56,13 +56,13 @@ class _Images:
         return digests
 
     def count(self, path: str, gets: int = 0, handed_out: int = 0) -> None:
-        """So much was asked for, and answered."""
+        """Count a request and the bytes of its response."""
         with self._lock:
             self._gets[path] += gets
             self._handed_out[path] += handed_out
 
     def counted(self) -> list[tuple[str, int, int, int, bool]]:
-        """Of all that there is: path, size, GETs and bytes handed out since the last time, and
+        """For everything that is served: path, size, GETs and bytes served since the last call, and
         whether it is a layer.
         """
         sizes = {path: len(raw) for path, (_, raw) in self.documents.items()}
@@ -139,21 +139,23 @@ def _handler(images: _Images) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Suppress the log."""
 
     return Handler
 
 
 class _Server(ThreadingHTTPServer):
-    # Everybody may come at once.
+    # All clients may connect at once.
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up in the middle of a body is what some of this is about."""
+        """Ignore clients that hang up in the middle of a body: some measurements do that on
+        purpose.
+        """
 
 
 def serve() -> None:
-    """Until standard input ends."""
+    """Serve until standard input ends."""
     images = _Images()
     digests = []
     for repository, pieces in json.loads(sys.stdin.readline()).items():

@@ -1,20 +1,20 @@
-"""A node that is cut off in the middle of a layer, and comes back.
+"""A node that is cut off in the middle of a layer, and is connected again.
 
     sudo python -m tests.benchmarks.partition --trials 3
     sudo python -m tests.benchmarks.partition --trials 3 --glusterfs
     sudo python -m tests.benchmarks.partition --trials 3 --only redis --seconds 40
 
-Two nodes, each a network namespace; the stores and the registry are a third machine to them. In
-each trial one node loses every packet while a worker of it fetches a layer. The other has to finish
-everything alone; then the first is let back, and has to work again. The nodes take turns, so that
-the reconciler in office is cut off, too. With `--glusterfs` the volume is a GlusterFS volume, whose
-brick is lost as well; without, both see one local directory. With `--only` the node loses one end
-and keeps the others.
+There are two nodes, each a network namespace; the stores and the registry are a third machine to
+them. In each trial one node loses every packet while one of its workers fetches a layer. The other
+node has to finish all pulls alone. Then the first node is connected again, and has to work again.
+The nodes take turns, so that the leading reconciler is cut off as well. With `--glusterfs` the
+volume is a GlusterFS volume, whose brick is lost as well; otherwise both nodes see one local
+directory. With `--only` the node loses one end and keeps the others.
 
-One line a trial. `held`: layers that the node was fetching when it was cut off. `done`: seconds
-from there to the end of its pulls. `back`: seconds until each worker of the node fetched again.
-`ended`: workers and reconcilers that did not survive. The other figures are the soak's. Exit status
-1 if one that has to be 0 is not, or if `held`, `done` or `back` never came.
+One line per trial. `held`: layers that the node was fetching when it was cut off. `done`: seconds
+from then to the end of its pulls. `back`: seconds until each worker of the node fetched again.
+`ended`: workers and reconcilers that did not survive. The other figures are those of the soak. Exit
+status 1 if a figure that has to be 0 is not, or if `held`, `done` or `back` did not happen.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from tests.services import running_postgres, running_redis, with_driver
 from workers.preparing import prepare_fleet
 
 _PULLS = 6
-# Five seconds a base, one a layer of its own.
+# Five seconds for a base, one second for a layer of a single image.
 _PACE = Throttle(bytes_per_second=400_000)
 _LONGEST_DELAY_SECONDS = 2.0
 _PATIENCE_SECONDS = 90.0
@@ -63,12 +63,12 @@ Row = dict[str, float | None]
 
 
 def main() -> int:
-    """Cut off, let back, count, print."""
+    """Cut off, connect again, count, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=3)
-    parser.add_argument("--glusterfs", action="store_true", help="a volume that is on the network")
+    parser.add_argument("--glusterfs", action="store_true", help="put the volume on the network")
     parser.add_argument("--seconds", type=float, default=15, help="how long, at least")
-    parser.add_argument("--only", choices=_ENDS, help="the one end that is lost")
+    parser.add_argument("--only", choices=_ENDS, help="the end that is lost")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--logs", type=Path, help="a directory to keep the workers' logs in")
     options = parser.parse_args()
@@ -101,14 +101,14 @@ def _is_right(row: Row) -> bool:
 
 @dataclass
 class SpreadFleet(FaultyFleet):
-    """A fleet over several nodes: what is started next starts on `node`."""
+    """A fleet over several nodes: the next process starts on `node`."""
 
     node: Node | None = None
 
     def spawn(
         self, name: str, command: list[str], environment: dict[str, str] | None = None
     ) -> tuple[subprocess.Popen[bytes], Path]:
-        """See the class."""
+        """Start a process on `node`."""
         assert self.node is not None
         log = self.logs / f"{self.node.name}-{name}.log"
         with log.open("wb") as file:
@@ -133,7 +133,7 @@ class Partition:
     ends: dict[str, End]
 
     def trial(self, only: str | None, seconds: float) -> Row:
-        """One partition and what became of its pulls. `only`: the one of `ends` that is lost."""
+        """One partition, and what happened to its pulls. `only`: the one of `ends` that is lost."""
         self.traffic.begin()
         self.traffic.registry.heal()
         self.traffic.registry.fail(_PACE)
@@ -149,17 +149,17 @@ class Partition:
         back = self._seconds_until_back()
         verdict = self.traffic.settle()
         processes = [*self.fleet.workers, *self.fleet.reconcilers]
-        ended = sum(one.process.poll() is not None for one in processes)
+        ended = sum(process.process.poll() is not None for process in processes)
         self.node, self.other = self.other, self.node
         return {**verdict.figures, "ended": ended, "held": held, "done": done, "back": back}
 
     def tell_what_is_wrong(self) -> None:
-        """The pulls that did not end well, and the ends of processes."""
+        """Print the pulls that did not end well, and the processes that ended."""
         for row in self.fleet.sql(_UNSOUND, list(self.traffic.pulls)):
             print(*row, file=sys.stderr)
-        for one in [*self.fleet.workers, *self.fleet.reconcilers]:
-            if one.process.poll() is not None:
-                print(one.log.name, "ended with", one.process.returncode, file=sys.stderr)
+        for process in [*self.fleet.workers, *self.fleet.reconcilers]:
+            if process.process.poll() is not None:
+                print(process.log.name, "ended with", process.process.returncode, file=sys.stderr)
 
     def _is_recorded(self) -> bool:
         recorded = "SELECT 1 FROM pulls WHERE id = ANY(%s)"
@@ -170,12 +170,14 @@ class Partition:
         return len(self.fleet.sql(finished, list(self.traffic.pulls))) == _PULLS
 
     def _held(self) -> int:
-        """Layers that the node is in the middle of."""
+        """The number of layers that the node is fetching."""
         held = "SELECT 1 FROM leases WHERE owner LIKE %s AND bytes_done > 0"
         return len(self.fleet.sql(held, f"{self.node.name}:%"))
 
     def _seconds_until_back(self) -> float | None:
-        """Go on asking until each worker of the node has fetched something that was asked since."""
+        """Send pulls until each worker of the node has fetched a layer that was requested after the
+        cut.
+        """
         known = set(self.traffic.layers)
         pids = {
             worker.log: set(tree(worker.process.pid))
@@ -200,7 +202,7 @@ class Partition:
 
 
 def _seconds_until(condition: Callable[[], object]) -> float | None:
-    """How long it took, None when it did not come to hold."""
+    """How long it took until the condition held; None if it did not."""
     began = time.monotonic()
     while time.monotonic() - began < _PATIENCE_SECONDS:
         if condition():
@@ -264,7 +266,7 @@ def _registries_file(directory: Path, registry: FakeRegistry) -> Path:
 
 
 def _let_in(url: str) -> None:
-    """PostgreSQL takes passwords from loopback only, unless it is told otherwise."""
+    """Allow PostgreSQL logins with a password from the nodes, not only from loopback."""
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute("SHOW hba_file").fetchone()
         assert row is not None

@@ -1,10 +1,11 @@
-"""What towline and other clients make of a registry that misbehaves.
+"""What towline and other clients do when a registry misbehaves.
 
     sudo uv run python -m tests.benchmarks.peers --write
     sudo uv run python -m tests.benchmarks.peers --faults body-cut,range-lies --clients skopeo,ctr
 
-Each fault is played once for each client, in a network of the script's own, where nobody answers
-at 169.254.169.254 but a witness. `--write` puts the result into `docs/registry-faults.md`.
+Each fault is played once for each client, in a separate network. At 169.254.169.254, the address of
+cloud metadata services, only a recorder listens. `--write` writes the result into
+`docs/registry-faults.md`.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from tests.services import fresh_database, passable_directory, running_postgres
 
 _AT_ONCE = 4
 _INSIDE = "TOWLINE_INSIDE_ITS_WORLD"
-# There is one metadata service for everybody.
+# All clients share one recorder at the address of the metadata service.
 _metadata = threading.Lock()
 
 
@@ -39,7 +40,9 @@ def main() -> int:
     """Run, print, and write. Exit status 1 if towline broke a promise."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--faults", default=",".join(BY_NAME), help="names, comma-separated")
-    parser.add_argument("--clients", default="skopeo,podman,crane,ctr", help="beside towline")
+    parser.add_argument(
+        "--clients", default="skopeo,podman,crane,ctr", help="in addition to towline"
+    )
     parser.add_argument("--write", action="store_true", help="into docs/registry-faults.md")
     options = parser.parse_args()
     enter_world()
@@ -55,14 +58,14 @@ def main() -> int:
     print_scores(faults, scores)
     if options.write:
         kept = read_scores(DOCUMENT.read_text()) if DOCUMENT.exists() else {}
-        new = {title: {**kept.get(title, {}), **told} for title, told in scores.items()}
+        new = {title: {**kept.get(title, {}), **verdicts} for title, verdicts in scores.items()}
         DOCUMENT.write_text(render(kept | new))
     return int(any(verdict != OK for verdict in scores["towline"].values()))
 
 
 def of_towline(faults: list[Misbehaviour], directory: Path, made: Certificates) -> dict[str, str]:
-    """Whole pulls, one after another; what a step asks to wait is noted instead of waited."""
-    told = {}
+    """Whole pulls, one after the other. A wait that a step asks for is recorded, not waited for."""
+    verdicts = {}
     os.environ["DOCKER_CONFIG"] = str(directory)
     volume = directory / "volume"
     volume.mkdir()
@@ -72,9 +75,9 @@ def of_towline(faults: list[Misbehaviour], directory: Path, made: Certificates) 
         driving(url, volume, **SETTINGS) as fleet,
     ):
         for fault in faults:
-            told[fault.name] = _towline(fault, fleet, directory, made)
-            print(f"towline {fault.name}: {told[fault.name]}", file=sys.stderr)
-    return told
+            verdicts[fault.name] = _towline(fault, fleet, directory, made)
+            print(f"towline {fault.name}: {verdicts[fault.name]}", file=sys.stderr)
+    return verdicts
 
 
 def _towline(fault: Misbehaviour, fleet: Driver, directory: Path, made: Certificates) -> str:
@@ -96,7 +99,7 @@ def _towline(fault: Misbehaviour, fleet: Driver, directory: Path, made: Certific
 def of_client(
     client: Client, faults: list[Misbehaviour], directory: Path, made: Certificates
 ) -> dict[str, str]:
-    """Pulls by another client, some at once: most of the time they wait."""
+    """Pulls by another client, several at once, since most of them wait most of the time."""
 
     def one(fault: Misbehaviour) -> str:
         verdict, said = _other(client, fault, directory, made)
@@ -125,18 +128,20 @@ def _other(
 
 
 def print_scores(faults: list[Misbehaviour], scores: dict[str, dict[str, str]]) -> None:
-    """A table: faults down, clients across."""
+    """A table: one row per fault, one column per client."""
     width = max(len(fault.name) for fault in faults)
     print(f"{'':<{width}}  " + "".join(f"{title:<24}" for title in scores))
     for fault in faults:
-        cells = "".join(f"{told[fault.name]:<24}" for told in scores.values())
+        cells = "".join(f"{verdicts[fault.name]:<24}" for verdicts in scores.values())
         print(f"{fault.name:<{width}}  {cells}")
-    counts = (sum(verdict == OK for verdict in told.values()) for told in scores.values())
+    counts = (sum(verdict == OK for verdict in verdicts.values()) for verdicts in scores.values())
     print(f"{'ok of ' + str(len(faults)):<{width}}  " + "".join(f"{n:<24}" for n in counts))
 
 
 def enter_world() -> None:
-    """Return in a network that reaches nobody. Exits with a sentence where there can be none."""
+    """Return inside a network that reaches no other host. Exits with a sentence if it cannot be
+    created.
+    """
     if os.environ.pop(_INSIDE, None) is None:
         _start_again()
     for words in (("link", "set", "lo", "up"), ("address", "add", METADATA_HOST, "dev", "lo")):
@@ -145,7 +150,7 @@ def enter_world() -> None:
 
 def _start_again() -> NoReturn:
     if os.geteuid() != 0:
-        sys.exit("Run this as root: it makes a network of its own.")
+        sys.exit("Run this as root: it creates a separate network.")
     os.environ[_INSIDE] = "1"
     namespaces = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     os.execvp("unshare", ["unshare", *namespaces, sys.executable, *sys.orig_argv[1:]])

@@ -1,4 +1,4 @@
-"""The plans of whatever statements PostgreSQL runs, of any process, as auto_explain logs them."""
+"""The plans of all statements that PostgreSQL runs, for any process, as auto_explain logs them."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import psycopg
 from tests.grown import GROWING
 from workers.stack.servers import PostgresServer
 
-# Of each session that begins from then on. Times of single steps would cost more than most take.
+# For each new session. Timing single steps would cost more than most steps take.
 _SETTINGS = {
     "session_preload_libraries": "'auto_explain'",
     "auto_explain.log_min_duration": "0",
@@ -19,13 +19,13 @@ _SETTINGS = {
     "auto_explain.log_timing": "off",
     "auto_explain.log_format": "json",
 }
-# A message; its further lines begin with a tab.
+# A message of the log; its continuation lines begin with a tab.
 _PLAN = re.compile(r"duration: ([0-9.]+) ms  plan:\n((?:\t.*\n)+)")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a plan that reads a table: how many rows of it, in all its loops."""
+    """A step of a plan that reads a table, and how many of its rows, over all loops."""
 
     kind: str
     table: str
@@ -37,7 +37,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Explained:
-    """A statement that was run. `worst`: where it reads the most of what grows, if anything."""
+    """A statement that was run. `worst`: the step that reads the most rows of a growing table, if
+    any.
+    """
 
     statement: str
     milliseconds: float
@@ -45,12 +47,12 @@ class Explained:
 
     @property
     def rows_read(self) -> int:
-        """By that step."""
+        """The rows that the worst step reads."""
         return self.worst.rows if self.worst else 0
 
 
 class Plans:
-    """What a server logs, from `switch_on` on."""
+    """What a server logs after `switch_on`."""
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
@@ -59,7 +61,7 @@ class Plans:
     def switch_on(self) -> None:
         """Log the plan of every statement of new sessions."""
         with psycopg.connect(self._server.url, autocommit=True) as connection:
-            # Or the names of its settings would be unknown.
+            # Otherwise the names of its settings would be unknown.
             connection.execute("LOAD 'auto_explain'")
             for name, value in _SETTINGS.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = {value}")
@@ -67,32 +69,32 @@ class Plans:
         self._read = self._server.log.stat().st_size
 
     def new(self) -> list[Explained]:
-        """The statements that were run since this was asked last."""
+        """The statements that were run since the last call."""
         with self._server.log.open("rb") as log:
             log.seek(self._read)
-            told = log.read()
-        self._read += len(told)
+            content = log.read()
+        self._read += len(content)
         return [
             _explained(float(milliseconds), json.loads(plan))
-            for milliseconds, plan in _PLAN.findall(told.decode(errors="replace"))
+            for milliseconds, plan in _PLAN.findall(content.decode(errors="replace"))
         ]
 
 
-def _explained(milliseconds: float, told: Mapping[str, Any]) -> Explained:
-    steps = [step for node in _nodes(told["Plan"]) if (step := _step(node)) is not None]
+def _explained(milliseconds: float, document: Mapping[str, Any]) -> Explained:
+    steps = [step for node in _nodes(document["Plan"]) if (step := _step(node)) is not None]
     worst = max(steps, key=lambda step: step.rows, default=None)
-    return Explained(" ".join(told["Query Text"].split()), milliseconds, worst)
+    return Explained(" ".join(document["Query Text"].split()), milliseconds, worst)
 
 
 def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield node
     below: Sequence[Mapping[str, Any]] = node.get("Plans", ())
-    for each in below:
-        yield from _nodes(each)
+    for child in below:
+        yield from _nodes(child)
 
 
 def _step(node: Mapping[str, Any]) -> Step | None:
-    # Views and common table expressions have no name of a relation, writes read nothing.
+    # Scans of views and common table expressions have no relation name, and writes read nothing.
     if node.get("Relation Name") not in GROWING or node["Node Type"] == "ModifyTable":
         return None
     left_out = ("Rows Removed by Filter", "Rows Removed by Index Recheck")

@@ -1,4 +1,4 @@
-"""Plots of measurements, as PNG: `uv run --group bench …`, which brings matplotlib."""
+"""Plots of measurements, as PNG: `uv run --group bench …`, which installs matplotlib."""
 
 import statistics
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 def plot_rounds(
     directory: Path | None, name: str, title: str, unit: str, values: Mapping[str, Sequence[float]]
 ) -> None:
-    """A line for each contender: a dot a round, a bar up to the median."""
+    """A row for each contender: a dot per round, and a bar up to the median."""
     axes = _axes(directory, title)
     if axes is None:
         return
@@ -35,7 +35,7 @@ def plot_growth(
     lines: Mapping[str, Mapping[float, Sequence[float]]],
     scale: str = "log",
 ) -> None:
-    """A line for each contender through its medians; `scale` is the horizontal axis's."""
+    """A line for each contender through its medians; `scale` is that of the horizontal axis."""
     axes = _axes(directory, title)
     if axes is None:
         return
@@ -54,13 +54,13 @@ def plot_growth(
 
 
 def _axes(directory: Path | None, title: str) -> Any:
-    """None where no plot is wanted, or none can be drawn."""
+    """None if no plot is wanted, or if matplotlib is missing."""
     if directory is None:
         return None
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - of another dependency group
+        from matplotlib.figure import Figure  # noqa: PLC0415 - in another dependency group
     except ImportError:
-        print("No plot without matplotlib: uv run --group bench …", file=sys.stderr)
+        print("No plot, since matplotlib is missing: uv run --group bench …", file=sys.stderr)
         return None
     axes = Figure(figsize=(8, 4), layout="constrained").subplots()
     axes.set_title(title)

@@ -1,8 +1,9 @@
-"""A proxy between towline and an origin: so many bytes a second for each connection, so long before
-each request is forwarded (and as long for a new connection's handshake), one connection in so many
-slower than the others. It counts what it hands out. A process of its own; the answers go from
-socket to socket through a pipe (splice), not through Python, so that it takes little of the
-processors that are measured.
+"""A proxy between towline and an origin, which throttles.
+
+It limits the bytes per second of each connection, delays each request (and each new connection's
+handshake) by a latency, and makes one of every few connections slower than the others. It counts
+what it forwards. It is a separate process. Responses go from socket to socket through a pipe
+(splice), not through Python, so it uses little of the processors that are measured.
 
     with proxy("127.0.0.1:5000", bytes_per_second=40_000_000) as between: ...
 """
@@ -22,21 +23,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _PIPE_BYTES = 1024 * 1024
-# A throttled connection gets its bytes in so many portions a second, and none is smaller than what
-# a slow network brings at once: less would measure how often a reader wakes up.
+# A throttled connection gets its bytes in this many portions per second. A portion is no smaller
+# than what a slow network delivers at once; less would measure how often a reader wakes up.
 _PORTIONS_PER_SECOND = 100
 _LEAST_PORTION_BYTES = 64 * 1024
 
 
 @dataclass
 class Proxy:
-    """A running one. `host`: where it listens."""
+    """A running proxy. `host`: where it listens."""
 
     host: str
     _process: subprocess.Popen[str]
 
     def counted(self) -> tuple[int, int]:
-        """Bytes handed out, heads of answers and all; connections accepted."""
+        """Bytes served, including the heads of responses, and connections accepted."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -55,9 +56,10 @@ def proxy(
     slow_bytes_per_second: float = 0,
     total_bytes_per_second: float = 0,
 ) -> Iterator[Proxy]:
-    """Of connections 0, 1, 2 … those are slow whose number modulo `slow_every` is `slow_phase`.
+    """Start one. Of connections 0, 1, 2 … those are slow whose number modulo `slow_every` is
+    `slow_phase`.
 
-    `total_bytes_per_second`: of all connections together.
+    `total_bytes_per_second`: the limit of all connections together.
     """
     options = [upstream, bytes_per_second, latency_seconds, slow_every, slow_phase]
     options += [slow_bytes_per_second, total_bytes_per_second]
@@ -71,7 +73,7 @@ def proxy(
 
 
 class _Link:
-    """What all connections share: a portion is handed out when its turn has come."""
+    """The limit that all connections share: a portion is sent when its turn has come."""
 
     def __init__(self, bytes_per_second: float) -> None:
         self.bytes_per_second = bytes_per_second
@@ -89,14 +91,14 @@ class _Link:
 
 
 class _Connection:
-    """One client's, and ours to the origin."""
+    """A client's connection, and ours to the origin."""
 
     def __init__(self, client: socket.socket, origin: socket.socket, link: _Link) -> None:
         self._link = link
         self.handed_out = 0
         self._client = client
         self._origin = origin
-        # When the next portion may be handed out. Nothing is saved up while nobody asks.
+        # When the next portion may be sent. Idle time does not accumulate.
         self._due = 0.0
 
     def start(self, latency_seconds: float, bytes_per_second: float) -> None:
@@ -111,9 +113,9 @@ class _Connection:
     def _until_closed(self, target, argument: float) -> None:  # type: ignore[no-untyped-def]
         with suppress(OSError):
             target(argument)
-        for one in (self._client, self._origin):
+        for end in (self._client, self._origin):
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                end.shutdown(socket.SHUT_RDWR)
 
     def _requests(self, latency_seconds: float) -> None:
         time.sleep(latency_seconds)
@@ -138,7 +140,7 @@ class _Connection:
                 self.handed_out += count
                 self._link.wait(count)
                 if bytes_per_second:
-                    # Only a sleep that took too long is made up for.
+                    # Compensate only for a sleep that took too long.
                     self._due = max(self._due, time.monotonic() - 0.05) + count / bytes_per_second
                     time.sleep(max(0.0, self._due - time.monotonic()))
         finally:
@@ -147,7 +149,7 @@ class _Connection:
 
 
 def serve() -> None:
-    """Until standard input ends; each line of it is answered with what was counted."""
+    """Serve until standard input ends. Answers each line of it with the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("upstream")
     for name in ("bytes_per_second", "latency_seconds"):
@@ -166,8 +168,8 @@ def serve() -> None:
         for number in itertools.count():
             client, _ = listener.accept()
             origin = socket.create_connection((host, int(port)))
-            for one in (client, origin):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for end in (client, origin):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = _Connection(client, origin, link)
             connections.append(connection)
             every = options.slow_every
@@ -178,7 +180,7 @@ def serve() -> None:
     threading.Thread(target=accept, daemon=True).start()
     print(json.dumps(f"127.0.0.1:{listener.getsockname()[1]}"), flush=True)
     for _ in sys.stdin:
-        counted = sum(one.handed_out for one in connections), len(connections)
+        counted = sum(connection.handed_out for connection in connections), len(connections)
         print(json.dumps(counted), flush=True)
 
 

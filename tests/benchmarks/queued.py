@@ -1,4 +1,4 @@
-"""A fleet before which pulls queue up, and what each thousand of them costs."""
+"""A fleet with queued pulls, and the cost of each thousand of them."""
 
 import random
 import sys
@@ -26,7 +26,7 @@ _LONGEST_SECONDS = 1800
 
 @dataclass(frozen=True)
 class Line:
-    """So many pulls got further, in so many seconds, at this cost for each."""
+    """A number of pulls that made progress, the seconds it took, and the cost per pull."""
 
     count: int
     seconds: float
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass
 class Bench:
-    """A fleet that has pulled a little, and its registry. `workers`: with the reconciler."""
+    """A warmed-up fleet and its registry. `workers`: including the reconciler."""
 
     fleet: Fleet
     registry: FakeRegistry
@@ -45,20 +45,20 @@ class Bench:
     orders: list[Order] = field(default_factory=list)
 
     def send(self, orders: Sequence[Order]) -> None:
-        """By name, as any service does that does not wait."""
+        """Send by name, like a service that does not wait."""
         self.orders += orders
         with self.fleet.client() as client:
             for order in orders:
                 client.pull(task_id=order.pull_id, **order.arguments)
 
     def send_to_a_standstill(self, orders: Sequence[Order]) -> None:
-        """While no process of the fleet does anything."""
+        """Send while all processes of the fleet are stopped."""
         for worker in self.workers:
             worker.freeze()
         self.send(orders)
 
     def follow(self, reached: str, count: int) -> list[Line]:
-        """Until `count` pulls more than those of the warm-up are so far."""
+        """Wait until `count` pulls, not counting the warm-up, have reached this state."""
         lines = []
         began, before = time.monotonic(), self.meter.read()
         done, peak = 0, self.meter.redis_bytes()
@@ -82,8 +82,8 @@ class Bench:
 
 @contextmanager
 def warmed_up(under: Stores, meter: Meter, images: int) -> Iterator[Bench]:
-    """Workers and a reconciler that have pulled a few hundred times, so that nothing is new to
-    them; `images` more stand in the registry.
+    """Workers and a reconciler after a few hundred pulls, so that caches and connections are warm.
+    The registry has `images` more.
     """
     with (
         new_fleet(under, TOWLINE_MINIMUM_FREE_BYTES="0") as fleet,
@@ -98,18 +98,18 @@ def warmed_up(under: Stores, meter: Meter, images: int) -> Iterator[Bench]:
 
 @contextmanager
 def start_watched(fleet: Fleet, meter: Meter, count: int) -> Iterator[None]:
-    """Workers of four slots each and a reconciler, whose costs are counted."""
+    """Start workers of four slots each and a reconciler, whose costs are counted."""
     workers = [_start_worker(fleet, meter, number) for number in range(count)]
     command = ["-m", "workers.cli", "reconcile"]
     reconciler = Reconciler(
         *fleet.spawn("reconciler", command, meter.environment(fleet, RECONCILER))
     )
     fleet.workers += [*workers, reconciler]
-    for one in fleet.workers:
-        _await(one)
+    for worker in fleet.workers:
+        _await(worker)
     meter.attach(
         fleet,
-        {WORKER: [one.process.pid for one in workers], RECONCILER: [reconciler.process.pid]},
+        {WORKER: [worker.process.pid for worker in workers], RECONCILER: [reconciler.process.pid]},
     )
     try:
         yield
@@ -118,8 +118,8 @@ def start_watched(fleet: Fleet, meter: Meter, count: int) -> Iterator[None]:
 
 
 def orders(bench: Bench, pulls: int, images: int) -> list[Order]:
-    """Pulls in the order of sending: so many of images that are new to the fleet, which come at one
-    rate whatever their priority; the others of those that it pulled when it warmed up.
+    """Pulls in the order of sending. Some are of images that are new to the fleet, at a constant
+    rate whatever their priority; the others are of images that it pulled when it warmed up.
     """
     dice = random.Random(pulls)
     priorities = [dice.choice(_PRIORITIES) for _ in range(pulls)]
@@ -127,10 +127,10 @@ def orders(bench: Bench, pulls: int, images: int) -> list[Order]:
     newest = -1
     for place, number in enumerate(sorted(range(pulls), key=lambda one: -priorities[one])):
         due = place * images // pulls
-        # Not of those that were new a moment ago: how many of them are there is a matter of luck.
+        # Not of images that were new a moment ago: whether they are complete yet depends on chance.
         image = _WARM_UP_IMAGES + due if due > newest else dice.randrange(_WARM_UP_IMAGES)
         newest = max(newest, due)
-        # All of them as often, or the line of one would be over before the others'.
+        # Each equally often, or the pulls of one requester would be done before the others'.
         requester = _REQUESTERS[place % len(_REQUESTERS)]
         found[number] = _order(
             bench.registry,
@@ -143,7 +143,7 @@ def orders(bench: Bench, pulls: int, images: int) -> list[Order]:
 
 
 def _warm_up(bench: Bench) -> None:
-    """Each of the first images a few times."""
+    """Pull each of the first images a few times."""
     numbers = range(_WARM_UP)
     bench.send([_order(bench.registry, f"warm-up-{n}", n % _WARM_UP_IMAGES) for n in numbers])
     answered = "answered_at IS NOT NULL"

@@ -2,19 +2,19 @@
 
     uv run python -m tests.benchmarks shared_bases --rounds 3
 
-Five stacks of three or four layers, some larger than a chunk; each image stands on one of them and
-has one to three layers of its own, in a repository of its own. All are enqueued at once, on a new
-fleet of three workers (four slots each; threads, then prefork) and a reconciler, with every setting
-at its default, and once with one connection a layer. Each connection is throttled, so that images
-meet on layers that are under way.
+There are five bases of three or four layers, some larger than a chunk. Each image has one of them
+and one to three more layers, in a separate repository. All are enqueued at once, on a new fleet of
+three workers (four slots each; threads, then prefork) and a reconciler, with default settings, and
+once with one connection per layer. Each connection is throttled, so that images meet on layers in
+flight.
 
-MB: bodies that the origin sent for GETs of blobs, layers and configs. Unique: every blob once.
-Where a connection is hung up in the middle of a body, what stood in buffers counts as sent; `on the
-wire` leaves that out, and has the heads of answers and the manifests in it. Documents asked again:
-GETs of manifests and configs beyond one for each.
+MB: bodies that the origin sent for GETs of blobs, layers and configs. Unique: every blob once. If a
+connection is closed in the middle of a body, bytes in buffers count as sent; `on the wire` excludes
+these, but includes the heads of responses and the manifests. Documents asked again: GETs of
+manifests and configs beyond the first.
 
-Beside it what pullers fetch that know nothing of each other: the sum of all images' sizes, and,
-where it is installed, skopeo copying each image to a directory of its own.
+For comparison: what independent clients fetch, that is, the sum of all images' sizes, and, if it is
+installed, skopeo copying each image to a separate directory.
 """
 
 import itertools
@@ -47,7 +47,7 @@ _MB = 1e6
 
 @dataclass(frozen=True)
 class _Account:
-    """Of one round. Bytes, but for `again`: GETs of documents beyond the first of each.
+    """The counts of one round, in bytes, except `again`: GETs of documents beyond the first.
 
     `sent`: by the origin. `came`: through the proxy.
     """
@@ -71,7 +71,7 @@ class _Bench:
     accounts: dict[str, list[_Account]]
 
     def counted(self, name: str, copy: Callable[[str], None]) -> Callable[[int], float]:
-        """The ratio of a contender that is told the origin's host."""
+        """The ratio of a contender, which gets the origin's host."""
 
         def run(_number: int) -> float:
             self.source.served()
@@ -85,7 +85,7 @@ class _Bench:
         return run
 
     def towline(self, pool: str, **settings: str) -> Callable[[str], None]:
-        """All at once."""
+        """All images at once."""
 
         def copy(host: str) -> None:
             with new_fleet(self.under, **settings) as fleet:
@@ -95,7 +95,7 @@ class _Bench:
         return copy
 
     def skopeo(self, host: str) -> None:
-        """One after the other; each keeps what it copies for as long as it runs."""
+        """One image after the other; each copy is kept until it is complete."""
         command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--quiet"]
         for name in self.names:
             with tempfile.TemporaryDirectory() as directory:
@@ -135,12 +135,12 @@ def main() -> int:
 
 
 def _images(count: int) -> dict[str, list[Piece]]:
-    """By repository; the same each time."""
+    """Layers by repository; the same each time."""
     dice = random.Random(count)
     places = itertools.count(step=4096)
 
     def stack(layers: int, sizes: tuple[int, int]) -> list[Piece]:
-        # As often small as large: the logarithm of the size is drawn.
+        # Small as often as large: draw the logarithm of the size.
         least, most = map(math.log, sizes)
         return [(next(places), int(math.exp(dice.uniform(least, most)))) for _ in range(layers)]
 
@@ -152,22 +152,22 @@ def _images(count: int) -> dict[str, list[Piece]]:
 
 
 def _account(served: Sequence[Served], came: int) -> _Account:
-    blobs = [one for one in served if one.is_blob]
-    unique = {one.digest: one.size for one in blobs}
-    again = sum(max(0, one.gets - 1) for one in served if not one.is_layer)
-    sent = sum(one.handed_out for one in blobs)
+    blobs = [file for file in served if file.is_blob]
+    unique = {file.digest: file.size for file in blobs}
+    again = sum(max(0, file.gets - 1) for file in served if not file.is_layer)
+    sent = sum(file.handed_out for file in blobs)
     return _Account(sent, came, sum(unique.values()), again)
 
 
 def _row(name: str, taken: Sequence[_Account]) -> list[str]:
-    ratios = sorted(one.ratio for one in taken)
+    ratios = sorted(account.ratio for account in taken)
     figures = (statistics.median(ratios), ratios[0], ratios[-1])
     return [
         name,
-        f"{statistics.median(one.sent for one in taken) / _MB:.1f}",
+        f"{statistics.median(account.sent for account in taken) / _MB:.1f}",
         *(f"{ratio:.4f}" for ratio in figures),
-        f"{statistics.median(one.came / one.unique for one in taken):.4f}",
-        f"{max(one.again for one in taken)}",
+        f"{statistics.median(account.came / account.unique for account in taken):.4f}",
+        f"{max(account.again for account in taken)}",
     ]
 
 

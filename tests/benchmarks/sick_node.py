@@ -1,10 +1,11 @@
-"""One sick node of two: what becomes of forty pulls that both could take.
+"""One sick node of two: what happens to forty pulls that both nodes could take.
 
     sudo uv run python -m tests.benchmarks.sick_node [--trials 3] [--only threads,volume-gone]
 
-Each trial is a fleet of its own: a worker on a well node, one with a mount and limits of its own,
-which falls sick before the pulls are sent or while they are under way, and a reconciler. Forty
-pulls of three layers; all have to complete, and no try may be counted. As root.
+Each trial is a new fleet: a worker on a healthy node, a worker on a node with separate mounts and
+limits, and a reconciler. The second node falls sick before the pulls are sent, or while they run.
+Forty pulls of three layers are sent; all have to complete, and no try may be counted. Run it as
+root.
 """
 
 import argparse
@@ -52,7 +53,7 @@ _HEAD = (
 
 @dataclass
 class Outcome:
-    """Of the trials of one sickness in one pool."""
+    """The sums over the trials of one sickness in one pool."""
 
     trials: int = 0
     complete: int = 0
@@ -67,7 +68,7 @@ class Outcome:
 
 
 def main() -> int:
-    """Try each, and print the table. Exit status 1 where a pull was lost or a try was counted."""
+    """Run the trials and print the table. Exit status 1 if a pull was lost or a try counted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""(c) One layer from an origin with one slow front end in eight, beside one with none.
+"""(c) One layer from an origin with one slow front end in eight, compared with none.
 
     uv run python -m tests.benchmarks slow_front_end --rounds 8
 
-Every connection gets 40 MB/s; with a slow front end every eighth gets 2 MB/s, in each round another
-one: the first connection, the second … Seconds from lease to committed.
+Every connection gets 40 MB/s. With a slow front end, every eighth gets 2 MB/s; each round moves it:
+the first connection, the second, and so on. Seconds from lease to commit.
 """
 
 import sys

@@ -1,13 +1,13 @@
-"""Faults upon faults over a fleet that pulls all the time, and a count of what went wrong.
+"""Faults upon faults in a fleet that pulls all the time, and a count of what went wrong.
 
     uv run python -m tests.benchmarks.soak --minutes 20 --results soak.jsonl
     uv run python -m tests.benchmarks.soak --trials 10 --results trials.jsonl
     uv run python -m tests.benchmarks.soak --trials 10 --faults kill_worker,redis_flushed
 
-With `--minutes` a random fault strikes every few seconds, whatever the last one left behind. With
-`--trials` each fault strikes alone, that often, and the fleet has to settle in between. Each line
-of the results file is one soak or trial; the file is appended to, and the table at the end is made
-of all of it, so many hours may be done in pieces. Exit status 1 if anything is not 0.
+With `--minutes`, a random fault is injected every few seconds, whatever the effects of the last
+one. With `--trials`, each fault is injected alone, that many times, and the fleet has to settle in
+between. Each line of the results file is one soak or trial. The file is appended to, and the table
+at the end covers all of it, so a long run may be split. Exit status 1 if anything is not 0.
 """
 
 import argparse
@@ -38,13 +38,13 @@ _COLUMNS = ("trials", "pulls", *_WRONG, "kills", "refetched", "s")
 
 
 def main() -> int:
-    """Strike, count, print."""
+    """Inject, count, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, help="mixed faults for so long")
-    parser.add_argument("--trials", type=int, help="each fault alone, so often")
+    parser.add_argument("--minutes", type=float, help="inject mixed faults for this long")
+    parser.add_argument("--trials", type=int, help="inject each fault alone, this many times")
     parser.add_argument("--faults", default=",".join(STRIKES), help="names, comma-separated")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--logs", type=Path, help="a directory to leave the logs in")
+    parser.add_argument("--logs", type=Path, help="a directory for the logs")
     parser.add_argument("--results", type=Path, help="a file of JSON lines to append to")
     options = parser.parse_args()
     names = options.faults.split(",")
@@ -70,7 +70,7 @@ def main() -> int:
 def trials(
     target: Target, traffic: Traffic, names: list[str], count: int
 ) -> Iterator[dict[str, Any]]:
-    """Each fault alone: pulls, strike, settle, count."""
+    """Each fault alone: send pulls, inject, settle, count."""
     for name in names:
         for _ in range(count):
             began, kills = time.monotonic(), target.kills
@@ -106,21 +106,21 @@ def soak(
 
 
 def report(rows: list[dict[str, Any]]) -> int:
-    """The table, and whether everything that has to be 0 is."""
+    """Print the table. Whether everything that has to be 0 is 0."""
     sums: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(_COLUMNS, 0.0))
     for row in rows:
-        one = sums[row["fault"]]
+        counts = sums[row["fault"]]
         for column in _COLUMNS[1:-1]:
-            one[column] += row[column]
-        one["trials"] += row.get("strikes", 1)
-        one["s"] = max(one["s"], row["settled_seconds"])
+            counts[column] += row[column]
+        counts["trials"] += row.get("strikes", 1)
+        counts["s"] = max(counts["s"], row["settled_seconds"])
     print(f"{'fault':<28}" + "".join(f"{column:>12}" for column in _COLUMNS))
-    for name, one in sums.items():
-        figures = "".join(f"{one[column]:>12,.0f}" for column in _COLUMNS[:-1])
-        print(f"{name:<28}{figures}{one['s']:>12.1f}")
+    for name, counts in sums.items():
+        figures = "".join(f"{counts[column]:>12,.0f}" for column in _COLUMNS[:-1])
+        print(f"{name:<28}{figures}{counts['s']:>12.1f}")
     print("twice: images not linked exactly once; kills: layers cut off, at most;")
-    print("refetched: bytes of layers handed out more than once; s: the longest time to settle.")
-    return 1 if any(one[column] for one in sums.values() for column in _WRONG) else 0
+    print("refetched: bytes of layers served more than once; s: the longest time to settle.")
+    return 1 if any(counts[column] for counts in sums.values() for column in _WRONG) else 0
 
 
 def _row(
@@ -137,14 +137,14 @@ def _row(
 
 @contextmanager
 def struck_fleet(dice: random.Random, logs: Path | None = None) -> Iterator[tuple[Target, Traffic]]:
-    """Three workers, two reconcilers, servers of their own."""
+    """Three workers and two reconcilers, on separate servers."""
     with (
         running_postgres() as postgres,
         running_redis() as broker,
         tempfile.TemporaryDirectory() as directory,
         FakeRegistry() as registry,
     ):
-        # Its one database: a server that was killed drops none.
+        # Its only database: a killed server cannot drop one.
         url, volume = postgres.url, Path(directory, "volume")
         prepare_fleet(with_driver(url), volume)
         settings = {**SETTINGS, "TOWLINE_GRACE_SECONDS": "1"}

@@ -1,4 +1,4 @@
-"""The faults of the soak, each a function that strikes a fleet and leaves it able to go on."""
+"""The faults of the soak: functions that inject one and leave a fleet that can continue."""
 
 import os
 import random
@@ -19,13 +19,15 @@ from tests.acceptance.fleet import Worker
 
 _OUTAGE_SECONDS = 5.0
 _READ_ONLY_SECONDS = 10.0
-# Longer than the server lets a transaction stand still.
+# Longer than the server's idle_in_transaction_session_timeout.
 _STANDSTILL_SECONDS = 14.0
 
 
 @dataclass
 class Target:
-    """What can be struck. `kills`: layers that were cut off, at most; each may cost a chunk."""
+    """What faults can be injected into. `kills`: an upper bound of the layers that were cut off;
+    each may cost a chunk.
+    """
 
     fleet: FaultyFleet
     postgres: OwnPostgres
@@ -35,8 +37,8 @@ class Target:
 
     @property
     def workers(self) -> list[Worker]:
-        """The living ones."""
-        return [one for one in self.fleet.workers if one.process.poll() is None]
+        """The workers that are alive."""
+        return [worker for worker in self.fleet.workers if worker.process.poll() is None]
 
     def cut_off(self, worker: Worker) -> None:
         """Count the layers that this worker is about to lose."""
@@ -45,7 +47,7 @@ class Target:
         self.kills += sum(int(owner.rpartition(":")[2]) in pids for (owner,) in owners)
 
     def replace(self, pool: str = "threads") -> None:
-        """One more worker, in place of one that is gone."""
+        """Start a worker in place of one that is gone."""
         self.fleet.launch_worker(pool)
 
 
@@ -54,7 +56,7 @@ def kill_child(target: Target) -> None:
     at_work = {int(owner.rpartition(":")[2]) for (owner,) in owners}
     for worker in target.workers:
         pids = children(worker.process.pid)
-        # One in the middle of a layer, if there is one.
+        # Prefer a child in the middle of a layer.
         for pid in [*sorted(at_work & set(pids)), *pids][:1]:
             target.kills += pid in at_work
             with suppress(ProcessLookupError):
@@ -103,7 +105,7 @@ def freeze_workers_long(target: Target) -> None:
 
 
 def sick_node(target: Target) -> None:
-    """One more worker, whose node is in trouble for some seconds."""
+    """Start a worker whose node is sick for some seconds."""
     node = start_separately(target.fleet, target.dice.choice(["threads", "prefork"]))
     fall_sick = target.dice.choice(
         [SeparateNode.make_read_only, SeparateNode.lose_volume, SeparateNode.lose_threads]
@@ -111,7 +113,7 @@ def sick_node(target: Target) -> None:
     fall_sick(node)
     time.sleep(_OUTAGE_SECONDS)
     node.heal()
-    # Its mounts are its own, and go with it.
+    # Its mounts are private and disappear with it.
     node.worker.process.terminate()
 
 

@@ -12,7 +12,7 @@ Times = dict[str, list[float]]
 
 
 def options_of(module: str, rounds: int = 5) -> argparse.ArgumentParser:
-    """What every measurement takes, explained by its own docstring."""
+    """A parser with the options of every measurement, described by the measurement's docstring."""
     parser = argparse.ArgumentParser(
         description=module, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -22,11 +22,11 @@ def options_of(module: str, rounds: int = 5) -> argparse.ArgumentParser:
 
 
 def take_turns(rounds: int, contenders: Mapping[str, Callable[[int], float]]) -> Times:
-    """Each contender once in every round, in order; it is given the round's number, from 0."""
+    """Run each contender once per round, in order, with the number of the round, from 0."""
     times: Times = {name: [] for name in contenders}
     for number in range(rounds):
         for name, contender in contenders.items():
-            # What the one before left dirty is not for the next one to write.
+            # Write dirty pages now, so that the next contender does not pay for them.
             os.sync()
             times[name].append(contender(number))
             print(f"  round {number + 1}: {name}: {times[name][-1]:.2f}", file=sys.stderr)
@@ -34,12 +34,14 @@ def take_turns(rounds: int, contenders: Mapping[str, Callable[[int], float]]) ->
 
 
 def medians(times: Times) -> dict[str, float]:
-    """By contender."""
+    """The median of each contender."""
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def print_times(times: Times, baselines: Sequence[str]) -> None:
-    """Median, least and most seconds of each, and its median over that of each baseline."""
+    """Print the median, minimum and maximum seconds of each, and its median divided by each
+    baseline's.
+    """
     middle = medians(times)
     rows = [
         [
@@ -51,18 +53,18 @@ def print_times(times: Times, baselines: Sequence[str]) -> None:
         ]
         for name, taken in times.items()
     ]
-    print_table(["", "median s", "min", "max", *(f"÷ {one}" for one in baselines)], rows)
+    print_table(["", "median s", "min", "max", *(f"÷ {baseline}" for baseline in baselines)], rows)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """As Markdown."""
+    """Print as Markdown."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     print("\n".join(f"| {' | '.join(line)} |" for line in lines), flush=True)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure has to be, at most or at least."""
+    """A bound of a figure, at most or at least."""
 
     what: str
     figure: float
@@ -75,7 +77,7 @@ class Goal:
 
 
 def judge(goals: Sequence[Goal]) -> int:
-    """Print each goal and how it went. Exit status 1 where one was missed."""
+    """Print each goal and whether it was met. Exit status 1 if one was missed."""
     print()
     for goal in goals:
         sign = "≥" if goal.at_least else "≤"

@@ -2,8 +2,8 @@
 
     uv run python -m tests.benchmarks throttled --rounds 5
 
-MB/s from lease to committed, through a proxy that gives each connection so much; `link` is curl,
-which keeps nothing, through the same proxy without a throttle.
+MB/s from lease to commit, through a proxy that limits each connection. `link` is curl, which
+discards the bytes, through the same proxy without a throttle.
 """
 
 import statistics

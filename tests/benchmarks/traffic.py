@@ -1,4 +1,4 @@
-"""Pulls that go on whatever strikes the fleet, and what became of them."""
+"""Pulls that continue whatever fault is injected, and what happened to them."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ _ANSWER_SECONDS = 30.0
 
 @dataclass
 class Verdict:
-    """What went wrong; every figure but `pulls` and `refetched` has to be 0."""
+    """What went wrong. Every figure except `pulls` and `refetched` has to be 0."""
 
     figures: dict[str, int]
 
@@ -50,7 +50,7 @@ class Traffic:
     _requests: int = 0
 
     def begin(self) -> None:
-        """A new account: new bases that nobody has yet."""
+        """Start a new count, with new bases that have not been pulled."""
         self.registry.heal()
         self.registry.fail(_PACE)
         self.pulls.clear()
@@ -59,7 +59,7 @@ class Traffic:
         self._requests = len(self.registry.requests)
 
     def send(self, count: int) -> None:
-        """Ask for so many images: some bases, and one layer of their own."""
+        """Send pulls of this many images: some bases, and one distinct layer each."""
         for _ in range(count):
             name = f"app-{uuid4().hex}"
             layers = [*self.dice.sample(self._bases, 2), os.urandom(_TOP_BYTES)]
@@ -70,7 +70,7 @@ class Traffic:
             self._send(pull_id)
 
     def under_way(self) -> None:
-        """Wait until bytes of a layer or two have come."""
+        """Wait until bytes of a layer or two have arrived."""
         deadline = time.monotonic() + _ANSWER_SECONDS
         while time.monotonic() < deadline:
             if len(self._sql("SELECT 1 FROM leases WHERE bytes_done > 0")) >= 2:
@@ -97,7 +97,7 @@ class Traffic:
             thread.join()
 
     def settle(self) -> Verdict:
-        """Wait for the end of everything, then count."""
+        """Wait until all pulls have ended, then count."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
             self._send_unrecorded()
@@ -109,8 +109,8 @@ class Traffic:
         ended = {"complete", "failed", "cancelled"}
         for pull_id in self.pulls:
             if rows.get(pull_id, {}).get("state") != "complete":
-                told = self._sql("SELECT to_jsonb(pulls) FROM pulls WHERE id = %s", pull_id)
-                print(f"not complete: {told or pull_id}", file=sys.stderr)
+                row = self._sql("SELECT to_jsonb(pulls) FROM pulls WHERE id = %s", pull_id)
+                print(f"not complete: {row or pull_id}", file=sys.stderr)
         corrupt = self._corrupt()
         return Verdict(
             {
@@ -128,14 +128,14 @@ class Traffic:
         )
 
     def _send(self, pull_id: str) -> None:
-        # A send that fails is sent again as long as the pull does not show in the catalog.
+        # Send again after a failed send, until the pull is in the catalog.
         with suppress(Exception), self._client() as client:
             client.send_task(
                 "towline.pull_image",
                 kwargs={"reference": self.pulls[pull_id], "platform": "linux/amd64"},
                 queue="towline.pulls",
                 task_id=pull_id,
-                # Every other caller is a client of Celery 5.2 to 5.6, which says so each time.
+                # Every other caller imitates Celery 5.2 to 5.6, which always sends this header.
                 **self.dice.choice([{}, {"ignore_result": False}]),
             )
 
@@ -158,7 +158,7 @@ class Traffic:
             app.close()
 
     def _sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What the database answers, as soon as it does."""
+        """The result of a query; waits until the database answers."""
         deadline = time.monotonic() + _ANSWER_SECONDS
         while True:
             try:
@@ -178,7 +178,7 @@ class Traffic:
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
     def _linked_wrongly(self, rows: dict[str, dict[str, Any]]) -> int:
-        """Images of complete pulls that do not stand once, whole and in order."""
+        """Images of complete pulls that are not linked once, complete and in order."""
         complete = {
             self.pulls[pull_id] for pull_id, row in rows.items() if row["state"] == "complete"
         }
@@ -188,7 +188,7 @@ class Traffic:
         return len(wrong)
 
     def _corrupt(self) -> int:
-        """Files that are not what their name says, rows without a file, files without a row."""
+        """Files that do not hash to their name, rows without a file, files without a row."""
         paths = {
             f"{path.parent.name}:{path.name}": path
             for path in (self.fleet.volume / "blobs").glob("*/*")
@@ -204,7 +204,7 @@ class Traffic:
         return wrong + len(rows ^ set(paths))
 
     def _unanswered(self, rows: dict[str, dict[str, Any]]) -> int:
-        """Complete pulls whose receipt nobody can get by their id."""
+        """Complete pulls whose receipt cannot be read by their id."""
         wrong = 0
         with self._client() as client:
             for pull_id, row in rows.items():

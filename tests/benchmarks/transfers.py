@@ -1,4 +1,4 @@
-"""One layer by towline's own engine, without a fleet: from a lease to the committed blob."""
+"""One layer by towline's download engine, without a fleet: from a lease to the committed blob."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from shared.volume.unpacking import Unpacking
 
 @dataclass
 class Target:
-    """A volume; after each transfer it is empty again."""
+    """A volume that is emptied after each transfer."""
 
     path: Path
     volume: Volume
@@ -34,8 +34,8 @@ class Target:
         connections: int | None = None,
         unpacking: Unpacking | None = None,
     ) -> float:
-        """Seconds, durable and verified, by a client that has no connection yet; until its diff_id
-        is known where it is unpacked.
+        """Seconds of a durable, verified transfer by a client without an open connection. With
+        verification of diff_ids, until the diff_id is known.
         """
         settings = Settings()
         named, wanted = Reference.parse(reference), Digest.parse(digest)

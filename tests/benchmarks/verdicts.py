@@ -1,4 +1,4 @@
-"""Whether a client did what is owed to its user: one rule for towline and for everybody else.
+"""Whether a client did what it owes its user: one rule for towline and for every other client.
 
 1. It ends within the time limit.
 2. No credentials reach a host that they are not for; a metadata service is never asked.
@@ -6,7 +6,7 @@
 4. What it says it pulled is there, byte for byte.
 5. It pulls what can be pulled, and refuses what must be refused. Where the specifications leave
    that open (`Promise.is_choice`), it may do either.
-6. It waits as long as it was asked to, and fetches no more twice than it has to.
+6. It waits as long as it was asked to, and fetches no more bytes twice than necessary.
 """
 
 from tests.benchmarks.clients import Ended
@@ -18,12 +18,12 @@ OK = "ok"
 
 # The time limit.
 SECONDS = 20
-# Where it is silent or always busy: nobody but towline can be told how much is too much.
+# For a silent or permanently busy registry: only towline has a setting for how long to wait.
 PATIENT_SECONDS = 90
 
 
 def judge(fault: Misbehaviour, scene: Scene, ended: Ended, *, is_whole: bool, waited: float) -> str:
-    """`ok`, or in a few words what was wrong first. `waited`: seconds after a 429 or 503."""
+    """`ok`, or what went wrong first, in a few words. `waited`: seconds after a 429 or 503."""
     promise = fault.promise
     complete = ended.status == 0
     as_promised = complete is (promise.error is None) or promise.is_choice
@@ -41,10 +41,10 @@ def judge(fault: Misbehaviour, scene: Scene, ended: Ended, *, is_whole: bool, wa
 
 
 def waited_seconds(scene: Scene) -> float:
-    """How long after a 429 or 503 the same thing was asked for again."""
+    """Seconds between a 429 or 503 and the next request for the same path."""
     for index, request in enumerate(requests := scene.registry.requests):
         if request.status in {429, 503}:
             path = request.path.partition("?")[0]
-            again = [one for one in requests[index + 1 :] if one.path.startswith(path)]
+            again = [request for request in requests[index + 1 :] if request.path.startswith(path)]
             return again[0].at - request.at if again else 0.0
     return float("inf")

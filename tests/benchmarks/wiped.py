@@ -1,12 +1,12 @@
-"""Redis loses everything under running and queued pulls, and nobody does anything about it.
+"""Redis loses everything under running and queued pulls, and the fleet recovers without help.
 
     uv run python -m tests.benchmarks.wiped
     uv run python -m tests.benchmarks.wiped --running 100 --queued 1000 --trials 10
 
-The images share their base. Redis is flushed as soon as so many pulls run and so many others stand
-in their line; then everything has to end complete. One line a trial: what was under way at the
-flush, how long it took from there, and how many bytes of layers were handed out for each that was
-wanted. Exit status 1, and what is wrong, if an invariant of the fault tests does not hold.
+The images share their base. Redis is flushed as soon as enough pulls run and enough others wait for
+admission; then all of them have to complete. One line per trial: what was in flight at the flush,
+how long it took from there, and how many bytes of layers were served for each byte that was wanted.
+Exit status 1, with the reason, if an invariant of the fault tests does not hold.
 """
 
 import argparse
@@ -35,9 +35,9 @@ from workers.preparing import prepare_fleet
 _WORKERS = 3
 _BASE_BYTES = 4_000_000
 _TOP_BYTES = 500_000
-# A slot has up to four messages waiting for it, each another pull that runs.
+# Up to four messages wait for each slot, each of another running pull.
 _RUNNING_PER_SLOT = 2
-# How many times those that run are out of the line: as many as can, and those that end meanwhile.
+# Send this many times the running pulls: those that are admitted, and those that end before.
 _OUT_OF_LINE = 3
 _START_SECONDS = 120
 _END_SECONDS = 1800
@@ -45,7 +45,7 @@ _COLUMNS = ("running", "queued", "pulls", "seconds", "handed out")
 
 
 def main() -> int:
-    """Wipe, wait, count, print."""
+    """Flush, wait, count, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--running", type=int, default=100)
     parser.add_argument("--queued", type=int, default=1000)
@@ -69,7 +69,7 @@ def _trial(load: Load, running: int, queued: int) -> None:
     with redis.Redis.from_url(load.fleet.redis_url) as client:
         client.flushall()
     began = time.monotonic()
-    assert under_way[1] >= queued, f"Only {under_way[1]} stood in line."
+    assert under_way[1] >= queued, f"Only {under_way[1]} were waiting."
     load.settle(_END_SECONDS)
     took = time.monotonic() - began
     invariants.check(load)
@@ -85,7 +85,7 @@ def _count(load: Load, state: str) -> int:
 
 @contextmanager
 def loaded_fleet(running: int, queued: int) -> Iterator[Load]:
-    """Workers, reconcilers, and a registry with enough images, none of them asked for yet."""
+    """Workers, reconcilers, and a registry with enough images, none of which was pulled yet."""
     with (
         running_postgres() as postgres,
         running_redis() as broker,

@@ -1,4 +1,4 @@
-"""The doctor on a real PostgreSQL and Redis: each thing that is wrong is found, and named."""
+"""`towline doctor` on a real PostgreSQL and Redis: it finds and names everything that is wrong."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 SECRET = secret("login")
 LONG_AGO = "now() - interval '5 minutes'"
-# A reason that ran out, and nobody renewed.
+# A reason to wait that has expired and was not renewed.
 RAN_OUT = (
     f"created_at = {LONG_AGO}, waiting_for = jsonb_build_object('cause', 'turn', 'detail', 'x', "
     f"'until', {LONG_AGO})"
@@ -63,7 +63,7 @@ def patient(settings: Settings, catalog: Catalog, app: Celery) -> Patient:
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is between two hands here, and no worker answers late."""
+    """No second look and no slow worker: nothing changes hands in these tests."""
     monkeypatch.setattr(catalog_checks, "_SECOND_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(queue_checks, "_ANSWER_SECONDS", (0.2,))
 
@@ -79,7 +79,7 @@ def attended(patient: Patient) -> Finding:
 
 
 def by_check(patient: Patient) -> dict[str, Finding]:
-    return {one.check: one for one in examine(patient)}
+    return {finding.check: finding for finding in examine(patient)}
 
 
 def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
@@ -90,14 +90,14 @@ def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
         nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
     tx.exec_driver_sql(f"UPDATE nodes SET seen_at = {LONG_AGO} WHERE name = 'd'")
     tx.commit()
-    found = [one for one in examine(patient) if one.check == "nodes"]
-    assert [one.level for one in found] == ["problem", "problem", "ok"]
+    found = [finding for finding in examine(patient) if finding.check == "nodes"]
+    assert [finding.level for finding in found] == ["problem", "problem", "ok"]
     assert "b is sick: " + sick in found[0].sentence
-    assert "d was not seen since" in found[1].sentence
-    assert (found[2].sentence, found[2].details) == ("2 nodes well.", ["a", "c"])
+    assert "d was last seen at" in found[1].sentence
+    assert (found[2].sentence, found[2].details) == ("2 nodes are well.", ["a", "c"])
 
 
-def test_a_database_that_takes_no_writes_is_named(catalog: Catalog) -> None:
+def test_a_read_only_database_is_a_problem(catalog: Catalog) -> None:
     try:
         with catalog.begin() as tx:
             _make_read_only(tx, "on")
@@ -116,27 +116,30 @@ def _make_read_only(tx: Connection, value: str) -> None:
     tx.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}')
 
 
-def test_a_fleet_without_workers_and_reconciler_has_those_problems_and_no_other(
+def test_without_workers_and_reconciler_these_are_the_only_problems(
     patient: Patient,
 ) -> None:
     found = list(examine(patient))
-    assert {one.check for one in found if one.level == "problem"} == {"workers", "reconciler"}
-    sentences = " ".join(one.sentence for one in found if one.level == "problem")
+    assert {finding.check for finding in found if finding.level == "problem"} == {
+        "workers",
+        "reconciler",
+    }
+    sentences = " ".join(finding.sentence for finding in found if finding.level == "problem")
     assert "celery -A workers.app worker -Q towline.layers" in sentences
     assert "towline reconcile" in sentences
 
 
-def test_a_reconciler_in_office_is_named(patient: Patient, catalog: Catalog) -> None:
+def test_the_leading_reconciler_is_named(patient: Patient, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         step_leases.take(tx, step_leases.RECONCILER, "host:1", 30)
     found = catalog_checks.reconciler(catalog)
     assert (found.level, "host:1" in found.sentence) == ("ok", True)
 
 
-def test_a_database_that_is_away_is_the_one_problem_of_the_catalog(
+def test_an_unreachable_database_is_the_only_problem_of_the_catalog(
     settings: Settings, app: Celery
 ) -> None:
-    catalog = Catalog("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    catalog = Catalog("postgresql+psycopg://guest@127.0.0.1:1/none")
     found = by_check(Patient(settings, catalog, app))
     catalog.close()
     assert found["database"].level == "problem"
@@ -156,33 +159,31 @@ def test_a_database_without_a_schema_names_the_command(
     assert "pulls" not in found
 
 
-def test_a_queue_that_is_away_is_a_problem_and_the_rest_is_looked_at(
+def test_an_unreachable_queue_is_a_problem_and_the_rest_is_still_checked(
     settings: Settings, catalog: Catalog
 ) -> None:
-    nobody = settings.model_copy(
+    unreachable = settings.model_copy(
         update={
             "broker_url": Settings.read(
                 broker_url=f"redis://:{SECRET}@127.0.0.1:1/0", database_url="postgresql://h/d"
             ).broker_url
         }
     )
-    app = make_app(nobody)
-    found = by_check(Patient(nobody, catalog, app))
+    app = make_app(unreachable)
+    found = by_check(Patient(unreachable, catalog, app))
     app.close()
     assert found["queue"].level == "problem"
     assert SECRET not in found["queue"].sentence
     assert found["pulls"].level == "ok"
 
 
-def test_a_redis_that_may_throw_messages_away_is_a_problem(
-    patient: Patient, redis_url: str
-) -> None:
+def test_a_redis_that_may_evict_messages_is_a_problem(patient: Patient, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            harmless = {one.check: one for one in queue_checks.answers(patient.app)}
+            harmless = {finding.check: finding for finding in queue_checks.answers(patient.app)}
             client.config_set("maxmemory", 10_000_000_000)
-            harmful = {one.check: one for one in queue_checks.answers(patient.app)}
+            harmful = {finding.check: finding for finding in queue_checks.answers(patient.app)}
         finally:
             client.config_set("maxmemory", 0)
             client.config_set("maxmemory-policy", "noeviction")
@@ -191,12 +192,12 @@ def test_a_redis_that_may_throw_messages_away_is_a_problem(
     assert "set maxmemory-policy to noeviction" in harmful["eviction"].sentence
 
 
-def test_a_redis_that_forgets_is_a_warning(patient: Patient, redis_url: str) -> None:
+def test_a_redis_without_persistence_is_a_warning(patient: Patient, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         before = client.config_get("appendonly")["appendonly"]
         client.config_set("appendonly", "no")
         try:
-            found = {one.check: one for one in queue_checks.answers(patient.app)}
+            found = {finding.check: finding for finding in queue_checks.answers(patient.app)}
         finally:
             client.config_set("appendonly", before)
     assert found["persistence"].level == "warning"
@@ -211,7 +212,7 @@ def test_another_volume_is_a_problem(patient: Patient, volume_path: Path) -> Non
     assert "Another volume" in found["volume"].sentence
 
 
-def test_a_volume_that_is_not_mounted_here_is_not_looked_at(patient: Patient) -> None:
+def test_a_volume_that_is_not_mounted_here_is_not_checked(patient: Patient) -> None:
     elsewhere = patient.settings.model_copy(update={"volume": None})
     found = by_check(Patient(elsewhere, patient.catalog, patient.app))
     assert found["volume"].level == "information"
@@ -223,7 +224,7 @@ def test_too_little_free_space_is_a_problem(patient: Patient) -> None:
     assert found["space"].level == "problem"
 
 
-def test_a_pull_that_nobody_is_at_is_found(patient: Patient, catalog: Catalog) -> None:
+def test_an_unattended_pull_is_found(patient: Patient, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, "lost")
         change(tx, "lost", RAN_OUT)
@@ -233,13 +234,13 @@ def test_a_pull_that_nobody_is_at_is_found(patient: Patient, catalog: Catalog) -
     assert found.details[0].startswith("lost queued ")
 
 
-def test_a_pull_with_a_reason_that_holds_is_attended(patient: Patient, catalog: Catalog) -> None:
+def test_a_pull_with_a_valid_reason_is_attended(patient: Patient, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, "waiting")
     assert attended(patient).level == "ok"
 
 
-def test_a_pull_whose_message_is_on_its_way_is_attended(patient: Patient, catalog: Catalog) -> None:
+def test_a_pull_whose_message_is_queued_is_attended(patient: Patient, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, "sent")
         change(tx, "sent", RAN_OUT)
@@ -255,7 +256,7 @@ def test_a_pull_that_is_being_resolved_is_attended(patient: Patient, catalog: Ca
     assert attended(patient).level == "ok"
 
 
-def test_a_pull_whose_layer_somebody_fetches_is_attended_until_that_lease_ends(
+def test_a_pull_whose_layer_is_being_fetched_is_attended_until_that_lease_ends(
     patient: Patient, catalog: Catalog
 ) -> None:
     with catalog.begin() as tx:
@@ -267,21 +268,21 @@ def test_a_pull_whose_layer_somebody_fetches_is_attended_until_that_lease_ends(
     assert attended(patient).level == "problem"
 
 
-def test_a_pull_that_moves_between_two_looks_is_not_lost(
+def test_a_pull_that_moves_between_two_checks_is_not_lost(
     patient: Patient, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with catalog.begin() as tx:
         admitted(tx, "moving")
 
-    def sent_meanwhile(_seconds: float) -> None:
+    def send_again(_seconds: float) -> None:
         with catalog.begin() as tx:
             change(tx, "moving", "generation = generation + 1")
 
-    monkeypatch.setattr(catalog_checks.time, "sleep", sent_meanwhile)
+    monkeypatch.setattr(catalog_checks.time, "sleep", send_again)
     assert attended(patient).level == "ok"
 
 
-def test_an_end_that_nobody_was_told_of_is_found(catalog: Catalog) -> None:
+def test_a_pull_that_ended_without_an_answer_is_found(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for pull_id in ("young", "old"):
             record(tx, pull_id)
@@ -299,10 +300,10 @@ def test_failed_pulls_are_counted_by_class_unless_they_were_tried_again(catalog:
         record(tx, "again", retry_of="c")
     (found,) = catalog_checks.failures(catalog)
     assert found.level == "information"
-    assert found.sentence.startswith("2 pulls failed with Forbidden: `towline retry --failed ")
+    assert found.sentence.startswith("2 pulls failed with Forbidden: once the cause is gone, run ")
 
 
-def test_what_is_paused_is_remembered(catalog: Catalog) -> None:
+def test_a_pause_is_a_warning_with_the_command_that_ends_it(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         pauses.pause(tx, "registry", "ghcr.io")
     (found,) = catalog_checks.pauses_standing(catalog)
@@ -325,8 +326,8 @@ def test_clocks_that_differ_are_a_warning(
     assert (found.level, "90.0 s apart" in found.sentence) == ("warning", True)
 
 
-def test_registries_that_nobody_asks_are_named(settings: Settings) -> None:
-    assert [one.level for one in registry_checks.troubles(settings)] == ["ok"]
+def test_rate_limited_registries_and_excluded_mirrors_are_named(settings: Settings) -> None:
+    assert [finding.level for finding in registry_checks.troubles(settings)] == ["ok"]
     client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
     governor = Governor(client, Limits(connections=9))
     governor.enter("busy.example").hold(100)
@@ -334,7 +335,7 @@ def test_registries_that_nobody_asks_are_named(settings: Settings) -> None:
     busy, dead = registry_checks.troubles(settings)
     governor.close()
     assert busy.level == "information"
-    assert "busy.example asked to be left alone" in busy.sentence
+    assert "busy.example asked the fleet to wait" in busy.sentence
     assert dead.level == "warning"
     assert "The mirror dead.example:5000 did not answer" in dead.sentence
 

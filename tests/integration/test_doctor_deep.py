@@ -1,4 +1,4 @@
-"""`doctor --deep`: each invariant is broken on purpose, and found; nothing is changed."""
+"""`doctor --deep` finds every broken invariant, and changes nothing."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ CHUNK_BYTES = 16 * 1024 * 1024
 def driver(
     migrated_url: str, volume_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Driver]:
-    """A volume with one image; nobody is at work on it, so a second look need not wait."""
+    """A volume with one image. No worker is running, so the second check need not wait."""
     monkeypatch.setattr(deep, "_SECOND_LOOK_SECONDS", 0.0)
     with FakeRegistry() as registry, driving(migrated_url, volume_path) as driver:
         registry.put_image("a", "1", [LAYER, b"small"])
@@ -36,24 +36,26 @@ def examine(driver: Driver) -> dict[str, Finding]:
         *deep.rows(resources.catalog, CHUNK_BYTES),
         *deep.bytes_and_rows(resources.volume, resources.catalog, lambda _done, _total: None),
     ]
-    return {one.check: one for one in found}
+    return {finding.check: finding for finding in found}
 
 
 def broken(driver: Driver) -> dict[str, str]:
-    return {name: one.level for name, one in examine(driver).items() if one.level != "ok"}
+    return {
+        name: finding.level for name, finding in examine(driver).items() if finding.level != "ok"
+    }
 
 
-def test_a_sound_volume_is_sound_and_every_byte_was_read(driver: Driver) -> None:
-    told: list[tuple[int, int]] = []
+def test_a_sound_volume_has_no_findings_and_every_byte_was_read(driver: Driver) -> None:
+    reported: list[tuple[int, int]] = []
     deep_checks = deep.bytes_and_rows(
         driver.resources.volume,
         driver.resources.catalog,
-        lambda done, total: told.append((done, total)),
+        lambda done, total: reported.append((done, total)),
     )
-    assert {one.level for one in deep_checks} == {"ok"}
+    assert {finding.level for finding in deep_checks} == {"ok"}
     total = sum(len(raw) for raw in driver.blobs().values())
-    assert told[0] == (0, total)
-    assert told[-1] == (total, total)
+    assert reported[0] == (0, total)
+    assert reported[-1] == (total, total)
     assert broken(driver) == {}
 
 
@@ -80,13 +82,13 @@ def test_a_file_of_another_size_than_its_row_is_found(driver: Driver) -> None:
 
 
 def test_a_file_without_a_row_is_found(driver: Driver) -> None:
-    raw = b"nobody's"
+    raw = b"no owner"
     driver.blob(digest_of(raw)).write_bytes(raw)
     assert broken(driver) == {"files": "warning"}
     assert "8 bytes" in examine(driver)["files"].sentence
 
 
-def test_a_file_that_is_landing_is_nobodys_leftover(driver: Driver) -> None:
+def test_a_file_with_a_lease_is_not_reported(driver: Driver) -> None:
     raw = b"about to land"
     driver.blob(digest_of(raw)).write_bytes(raw)
     driver.change(
@@ -96,20 +98,20 @@ def test_a_file_that_is_landing_is_nobodys_leftover(driver: Driver) -> None:
     assert broken(driver) == {}
 
 
-def test_a_name_that_is_no_digest_is_found(driver: Driver) -> None:
+def test_a_file_name_that_is_not_a_digest_is_found(driver: Driver) -> None:
     (driver.volume / "blobs" / "sha256" / "notes.txt").write_text("hello")
     (driver.volume / "blobs" / "stray").write_text("hello")
     assert broken(driver) == {"files": "warning", "bytes": "problem"}
 
 
-def test_a_download_that_nobody_owns_is_listed_with_its_bytes(driver: Driver) -> None:
+def test_a_download_without_an_owner_is_listed_with_its_bytes(driver: Driver) -> None:
     digest = digest_of(b"begun")
     directory = driver.volume / "ingest" / "sha256" / digest.partition(":")[2]
     directory.mkdir(parents=True)
     (directory / "00000000000000000001").write_bytes(b"beg")
     assert broken(driver) == {"ingests": "warning"}
     assert examine(driver)["ingests"].details[0].endswith(": 3 bytes")
-    # Whoever released a lease has left a row that tells of it.
+    # A released lease leaves a row that says so.
     driver.change(
         "INSERT INTO leases (registry, digest, owner, fence, expires_at, bytes_total) VALUES "
         f"('h', '{digest}', NULL, 1, now(), 5)"
@@ -123,29 +125,29 @@ def test_a_layout_that_names_another_manifest_is_found(driver: Driver) -> None:
     assert broken(driver) == {"layouts": "problem"}
 
 
-def test_an_image_that_points_at_what_is_not_stored_is_found(driver: Driver) -> None:
+def test_an_image_with_a_blob_that_is_not_stored_is_found(driver: Driver) -> None:
     driver.change(f"UPDATE blobs SET stored_at = NULL WHERE digest = '{digest_of(LAYER)}'")
     found = broken(driver)
     assert found["images"] == "problem"
     assert digest_of(LAYER) in examine(driver)["images"].details[0]
 
 
-def test_bytes_fetched_more_often_than_starts_explain_are_found(driver: Driver) -> None:
+def test_more_fetched_bytes_than_the_starts_explain_are_found(driver: Driver) -> None:
     driver.change(
         f"UPDATE pull_layers SET bytes_fetched = {2 * len(LAYER) + CHUNK_BYTES} "
         f"WHERE digest = '{digest_of(LAYER)}'"
     )
     assert broken(driver) == {"traffic": "warning"}
-    # A start more explains a chunk more.
+    # One more start explains one more chunk.
     driver.change("UPDATE pull_layers SET attempts = attempts + 1")
     assert broken(driver) == {}
 
 
-def test_what_is_fetched_once_is_fetched_one_time(driver: Driver) -> None:
+def test_a_layer_that_was_fetched_once_counts_one_time(driver: Driver) -> None:
     assert "1.000 times" in examine(driver)["traffic"].sentence
 
 
-def test_an_image_that_claims_another_diff_id_than_was_verified_is_found(driver: Driver) -> None:
+def test_an_image_whose_claim_contradicts_the_verified_diff_id_is_found(driver: Driver) -> None:
     digest = digest_of(LAYER)
     driver.change(f"UPDATE layers SET diff_id = '{digest}' WHERE digest = '{digest}'")
     assert broken(driver) == {}
@@ -154,13 +156,13 @@ def test_an_image_that_claims_another_diff_id_than_was_verified_is_found(driver:
     assert broken(driver) == {"diff_ids": "warning"}
     (detail,) = examine(driver)["diff_ids"].details
     assert detail.endswith(f"linux/amd64 {digest}: {actual} instead of {digest}")
-    # Another algorithm says nothing about it.
+    # A diff_id in another algorithm does not contradict the claim.
     other = digest_of(LAYER, "sha512")
     driver.change(f"UPDATE layers SET diff_id = '{other}' WHERE digest = '{digest}'")
     assert broken(driver) == {}
 
 
-def test_nothing_is_changed_by_being_examined(driver: Driver) -> None:
+def test_the_checks_change_nothing(driver: Driver) -> None:
     driver.blob(digest_of(LAYER)).unlink()
     driver.blob(digest_of(b"x")).write_bytes(b"y")
 

@@ -1,4 +1,4 @@
-"""What `towline explain` and its neighbours read from a real catalog."""
+"""What `towline explain`, `watch` and `history` read from a real catalog."""
 
 import pytest
 
@@ -26,7 +26,9 @@ from workers.examining.facts import look
 pytestmark = pytest.mark.integration
 
 
-def test_the_place_in_the_line_is_the_order_of_admission(catalog: Catalog) -> None:
+def test_the_place_of_a_waiting_pull_is_its_place_in_the_order_of_admission(
+    catalog: Catalog,
+) -> None:
     with catalog.begin() as tx:
         fleet.count_slots(tx, 4, 4)
         for number in range(12):
@@ -36,17 +38,17 @@ def test_the_place_in_the_line_is_the_order_of_admission(catalog: Catalog) -> No
         for number in range(3):
             record(tx, f"first-{number}", age_minutes=number, priority=7)
         ids = [pull.id for pull in pulls.open_pulls(tx, 100)]
-        places = {each: chains.place(tx, each) for each in ids}
+        places = {pull_id: chains.place(tx, pull_id) for pull_id in ids}
     assert all(place is not None and place.waiting == 21 for place in places.values())
-    before = {each: place.before for each, place in places.items() if place}
+    before = {pull_id: place.before for pull_id, place in places.items() if place}
     assert sorted(before.values()) == list(range(21))
     with catalog.begin() as tx:
-        chosen = [one.pull_id for one in admission.admit(tx)]
+        chosen = [pull.pull_id for pull in admission.admit(tx)]
     assert len(chosen) == 16
-    assert {before[each] for each in chosen} == set(range(16))
+    assert {before[pull_id] for pull_id in chosen} == set(range(16))
 
 
-def test_who_is_admitted_or_paused_has_no_place(catalog: Catalog) -> None:
+def test_a_pull_that_is_admitted_or_paused_has_no_place(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         fetching(tx, "a")
         record(tx, "b")
@@ -61,7 +63,7 @@ def test_a_pull_that_joined_is_explained_by_the_pull_that_fetches(catalog: Catal
         fetching(tx, "p", [BASE, TOP])
         reach(tx, 60, owner="host:77", pull_id="leader")
     story = explain(look(catalog, "p"))
-    causes = {str(one.layer.digest): one.reason for one in story.layers}
+    causes = {str(layer.layer.digest): layer.reason for layer in story.layers}
     assert causes[str(BASE)].pull_id == "leader"
     assert "host:77" in causes[str(BASE)].sentence
     assert causes[str(TOP)].cause == "turn"
@@ -71,15 +73,15 @@ def test_a_pull_that_joined_is_explained_by_the_pull_that_fetches(catalog: Catal
     assert leader.layers[0].layer.bytes_done == 60
 
 
-def test_an_owner_that_died_is_told_from_one_that_lives(catalog: Catalog) -> None:
+def test_an_expired_lease_is_not_shown_as_a_running_download(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         fetching(tx, "p")
         reach(tx, 60, owner="host:77")
         expire(tx)
-    assert "host:77 fell silent" in explain(look(catalog, "p")).reason.sentence
+    assert "the lease of host:77 expired" in explain(look(catalog, "p")).reason.sentence
 
 
-def test_whoever_resolves_and_whoever_is_in_office_is_seen(catalog: Catalog) -> None:
+def test_the_worker_that_resolves_and_the_leading_reconciler_are_seen(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, "p")
         change(tx, "p", "state = 'resolving', started_at = now(), admitted_at = now()")
@@ -88,7 +90,7 @@ def test_whoever_resolves_and_whoever_is_in_office_is_seen(catalog: Catalog) -> 
     facts = look(catalog, "p")
     assert facts.office is not None
     assert facts.office.alive
-    assert explain(facts).reason.sentence == "host:8 resolves the reference"
+    assert explain(facts).reason.sentence == "host:8 is resolving the reference"
 
 
 def test_an_unknown_pull_names_the_command_that_lists_them(catalog: Catalog) -> None:
@@ -96,7 +98,7 @@ def test_an_unknown_pull_names_the_command_that_lists_them(catalog: Catalog) -> 
         look(catalog, "nothing")
 
 
-def test_where_nothing_moves_nothing_is_measured(catalog: Catalog) -> None:
+def test_nothing_is_measured_where_nothing_moves(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         fetching(tx, "p")
     assert measure(catalog, "p") == {}

@@ -1,4 +1,4 @@
-"""A text that says to run `towline …` names a command that exists, and options that it has."""
+"""Every text that names a command `towline …` names one that exists, with options that it has."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ TEXTS = [
     ROOT / "compose.yaml",
 ]
 
-# In backticks, behind a prompt, behind `run` or `exec`, or as the end of a sentence of our own.
+# In backticks, after a prompt, after `run` or `exec`, or at the end of one of our messages.
 _NAMED = re.compile(
     r"(?:`|\$ |\$ docker compose [^\n`]*? |uv run |Watch it: |[Rr]un: ?)towline ([a-z][a-z-]*)"
     r"([^`\n#|]*)"
@@ -29,9 +29,9 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
 def named() -> Iterator[tuple[str, str, str]]:
-    """Each mention: where, which command, what stands behind it."""
+    """Each mention: the file, the command, and the text after it."""
     for path in TEXTS:
-        # A string of Python may go on in the next line.
+        # A Python string may continue on the next line.
         text = re.sub(r'"\n\s*f?"', "", path.read_text())
         for found in _NAMED.finditer(text):
             yield str(path.relative_to(ROOT)), found[1], found[2]
@@ -46,18 +46,18 @@ def options(name: str) -> set[str]:
 
 def test_every_command_that_a_text_names_exists() -> None:
     commands = set(cli.list_commands(click.Context(cli)))
-    assert [one for one in named() if one[1] not in commands] == []
+    assert [mention for mention in named() if mention[1] not in commands] == []
 
 
 @pytest.mark.parametrize("command", sorted({command for _, command, _ in named()} - {"worker"}))
 def test_every_option_that_a_text_names_exists(command: str) -> None:
-    # Every option of `worker` is Celery's.
+    # `worker` is left out: its options are Celery's.
     known = options(command) | {"--help"}
     wrong = [
         (where, option)
-        for where, one, behind in named()
-        if one == command
-        for option in _OPTION.findall(behind)
+        for where, mentioned, following in named()
+        if mentioned == command
+        for option in _OPTION.findall(following)
         if option not in known
     ]
     assert wrong == []

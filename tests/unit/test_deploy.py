@@ -1,4 +1,4 @@
-"""The deployment's files agree with the settings, the queues and each other."""
+"""The files of the deployment agree with the settings, the queues and each other."""
 
 import os
 import re
@@ -21,7 +21,7 @@ WORKERS = {
 }
 SECRETS = {"REDIS_PASSWORD": "r", "POSTGRES_PASSWORD": "p", "FLOWER_BASIC_AUTH": "u:p"}
 
-# The table of the contract: these names are promised to operators.
+# These names are promised to operators and must not disappear.
 CONTRACT = {
     "TOWLINE_BROKER_URL",
     "TOWLINE_RESULT_URL",
@@ -48,7 +48,7 @@ CONTRACT = {
 
 
 def example() -> dict[str, str]:
-    """The assignments of deploy/env.example, those behind a `#` (the defaults) included."""
+    """The assignments of deploy/env.example, including those in comments (the defaults)."""
     text = (ROOT / "deploy" / "env.example").read_text()
     return dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
@@ -69,7 +69,7 @@ def seconds(duration: str) -> float:
 def compose_config(
     client: dict[str, str], tmp_path: Path, **variables: str
 ) -> CompletedProcess[str]:
-    # Without this an operator's own `.env` would fill what the test leaves out.
+    # Without this, the operator's `.env` would supply what the test leaves out.
     (tmp_path / "empty.env").touch()
     return subprocess.run(
         ["docker", "compose", "--env-file", str(tmp_path / "empty.env"), "config", "-q"],
@@ -85,7 +85,8 @@ def compose_config(
 def client() -> dict[str, str]:
     """The environment of a Docker client with its compose plugin; `config` needs no daemon.
 
-    Taken before the suite cleans it for each test: DOCKER_CONFIG may hold the plugin.
+    Copied before the test suite cleans the environment for each test: DOCKER_CONFIG may contain
+    the plugin.
     """
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     try:
@@ -99,7 +100,7 @@ def client() -> dict[str, str]:
     return environment
 
 
-def test_the_settings_class_has_every_name_of_the_contract() -> None:
+def test_the_settings_class_has_every_promised_name() -> None:
     assert settings_variables() >= CONTRACT
 
 
@@ -117,7 +118,7 @@ def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
     assert Settings.read() == defaults
 
 
-def test_the_example_writes_out_every_default_that_has_a_value() -> None:
+def test_the_example_shows_a_value_for_every_default_that_has_one() -> None:
     written = {name for name, value in example().items() if value}
     with_value = {
         f"TOWLINE_{name}".upper()
@@ -127,28 +128,28 @@ def test_the_example_writes_out_every_default_that_has_a_value() -> None:
     assert with_value <= written
 
 
-def test_the_example_holds_no_secret() -> None:
+def test_the_example_contains_no_secret() -> None:
     assert {name: example()[name] for name in SECRETS} == dict.fromkeys(SECRETS, "")
 
 
 @pytest.mark.parametrize("name", ["migrate", "pulls", "layers", "flower"])
-def test_every_setting_reaches_every_role(name: str) -> None:
+def test_every_setting_is_passed_to_every_role(name: str) -> None:
     passed = SERVICES[name]["environment"]
     assert set(passed) >= settings_variables()
     fixed = {"TOWLINE_BROKER_URL", "TOWLINE_DATABASE_URL", "TOWLINE_HOME", "TOWLINE_VOLUME"}
     for variable in settings_variables() - fixed:
-        # Empty means the default of the settings class; a second default here would drift.
+        # Empty means the default of the settings class; a second default here could differ.
         assert passed[variable] == f"${{{variable}:-}}"
 
 
-def test_no_port_is_open_to_the_world() -> None:
+def test_no_port_is_open_to_other_hosts() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert list(published) == ["flower"]
     assert all(port.startswith("127.0.0.1:") for port in published["flower"])
     assert all("network_mode" not in service for service in SERVICES.values())
 
 
-def test_the_stores_are_on_a_network_without_a_way_out() -> None:
+def test_the_stores_are_on_an_internal_network() -> None:
     assert SERVICES["redis"]["networks"] == SERVICES["postgres"]["networks"] == ["stores"]
     assert COMPOSE["networks"]["stores"]["internal"] is True
 
@@ -173,23 +174,24 @@ def test_workers_can_be_scaled() -> None:
         assert option(service, "-n") == f"{name}@%h"
 
 
-def test_every_worker_works_on_the_one_volume() -> None:
+def test_every_worker_mounts_the_same_volume() -> None:
     for name in ("migrate", *WORKERS):
         assert SERVICES[name]["volumes"] == ["volume:/var/lib/towline"]
         assert SERVICES[name]["environment"]["TOWLINE_VOLUME"] == "/var/lib/towline"
 
 
-def test_layers_in_flight_are_given_back_before_docker_kills() -> None:
+def test_layers_in_flight_are_given_back_before_docker_kills_the_worker() -> None:
     layers = SERVICES["layers"]
     # Without an init, PID 1 ignores signals until Celery has installed its handlers.
     assert layers["init"] is True
-    # SIGTERM stays what it is: workers/shutdown.py lets go after the grace time, in every pool.
+    # SIGTERM keeps its meaning: workers/shutdown.py stops downloads after the grace time, in every
+    # pool.
     assert "REMAP_SIGTERM" not in layers["environment"]
-    # Stopping the pool and requeueing took under 4 s where it was measured.
+    # Stopping the pool and giving messages back took less than 4 s when it was measured.
     assert seconds(layers["stop_grace_period"]) >= Settings().grace_seconds + 15
 
 
-def test_everything_that_runs_has_a_health_check() -> None:
+def test_every_service_that_keeps_running_has_a_health_check() -> None:
     assert [name for name in SERVICES if "healthcheck" not in SERVICES[name]] == ["migrate"]
 
 
@@ -199,12 +201,12 @@ def test_a_health_check_reads_the_file_that_the_process_touches(name: str) -> No
     assert option(service, "--alive") == "/tmp/alive"
     (_, check) = service["healthcheck"]["test"]
     assert check == 'test -n "$$(find /tmp/alive -mmin -1)"'
-    # A read-only root has no other place to write to.
+    # The root file system is read-only.
     assert "/tmp" in service["tmpfs"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
+def test_a_container_has_no_unneeded_privileges(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -213,7 +215,7 @@ def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
     assert "privileged" not in service
 
 
-def test_redis_keeps_what_it_is_given() -> None:
+def test_redis_persists_messages_and_never_evicts_them() -> None:
     text = (ROOT / "deploy" / "redis.conf").read_text()
     directives = dict(re.findall(r"^(\S+) (.+)$", text, re.MULTILINE))
     assert directives["appendonly"] == "yes"
@@ -222,14 +224,14 @@ def test_redis_keeps_what_it_is_given() -> None:
     assert directives["protected-mode"] == "yes"
 
 
-def test_the_image_does_not_run_as_root_and_leaves_the_command_to_the_service() -> None:
+def test_the_image_does_not_run_as_root_and_has_no_entrypoint() -> None:
     final = (ROOT / "deploy" / "Dockerfile").read_text().split("\nFROM ")[-1]
     instructions = dict(re.findall(r"^([A-Z]+) (.+)$", final, re.MULTILINE))
     assert instructions["USER"] == "10001:10001"
     assert instructions["ENTRYPOINT"] == "[]"
 
 
-def test_only_what_is_built_from_enters_the_build() -> None:
+def test_the_build_context_contains_only_what_the_build_needs() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert next(line for line in lines if not line.startswith("#")) == "*"
     allowed = {line.removeprefix("!") for line in lines if line.startswith("!")}
@@ -250,7 +252,7 @@ def test_the_fleet_refuses_to_start_without_its_passwords(
     assert f"required variable {missing} is missing a value" in result.stderr
 
 
-# What others print: Compose, Docker, Redis and PostgreSQL.
+# Messages of other programs: Compose, Docker, Redis and PostgreSQL.
 OF_OTHERS = {
     "required variable",
     "is missing a value",
@@ -262,9 +264,9 @@ OF_OTHERS = {
 }
 
 
-def test_the_table_of_failures_quotes_what_is_really_printed() -> None:
+def test_the_table_of_common_failures_quotes_real_messages() -> None:
     files = [path for room in ("shared", "workers") for path in (ROOT / room).rglob("*.py")]
-    # A string of Python may go on in the next line.
+    # A Python string may continue on the next line.
     printed = re.sub(r'"\n\s*f?"', "", "\n".join(path.read_text() for path in files))
     printed = printed.replace("`", "")
     table = (ROOT / "deploy/README.md").read_text().partition("## Common failures")[2]
@@ -277,6 +279,6 @@ def test_the_table_of_failures_quotes_what_is_really_printed() -> None:
 
 
 def split(quoted: str) -> list[str]:
-    """The pieces of a quotation around what differs each time."""
+    """The fixed parts of a quoted message, without what differs each time."""
     pieces = re.split(r"…|TOWLINE_\w+", quoted)
     return [piece.strip(" ().") for piece in pieces if piece.strip(" ().")]

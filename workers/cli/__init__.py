@@ -1,13 +1,41 @@
-"""The command line `towline`. Each command stands in the module of its noun.
+"""The command line `towline`.
 
-    pull.py, status.py, watch.py       asking for images, and seeing them come
-    explain.py, cancel.py, retry.py, pause.py, doctor.py      for whoever operates a fleet
-    images.py, history.py              what is here
-    migrate.py, worker.py, reconcile.py, up.py     what runs
+Commands that ask for images, and show their progress:
 
-    session.py, patience.py      the way to the fleet, and to one that is away for a moment
-    display.py, fleet_display.py   what moves on a terminal
-    watching.py  waiting for pulls          tables.py, branches.py, waiting.py   what stands still
+    pull            `towline pull`
+    status          `towline status`
+    watch           `towline watch`
+
+Commands for operators:
+
+    explain         `towline explain`
+    cancel          `towline cancel`
+    retry           `towline retry`
+    pause           `towline pause` and `towline resume`
+    doctor          `towline doctor`
+
+Commands that list what is on the volume:
+
+    images          `towline ls` and `towline inspect`
+    history         `towline history`
+
+Commands that prepare and run a fleet:
+
+    migrate         `towline migrate`
+    worker          `towline worker`
+    reconcile       `towline reconcile`
+    up              `towline up`
+
+What the commands share:
+
+    session         opens the catalog and the queue, of a fleet or of the embedded stack
+    patience        waits for a database that is unreachable for a moment
+    watching        polls pulls until they end
+    display         shows pulls that run: bars on a terminal, lines elsewhere
+    fleet_display   shows all open pulls: a live table, lines, or documents
+    tables          prints lists: tables, or one JSON document
+    branches        prints nested lines: a tree on a terminal
+    waiting         `waiting_for` as one line of text
 
 Exit status: 0 done; 1 a pull failed; 2 wrong usage or settings; 3 the fleet's own database or
 queue cannot be reached; 130 interrupted.
@@ -29,7 +57,8 @@ from workers.client import QueueUnavailable
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
-# The module of each command, imported when the command is used: `--help` need not wait for SQL.
+# The module of each command, imported only when the command is used: `--help` need not wait until
+# SQLAlchemy and Celery are imported.
 _MODULE_OF = {
     "pull": "workers.cli.pull",
     "status": "workers.cli.status",
@@ -51,7 +80,7 @@ _MODULE_OF = {
 
 
 class _Commands(click.Group):
-    """Click's own pattern for commands that load when they are needed."""
+    """Loads the module of a command when it is needed (click's pattern for lazy loading)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_MODULE_OF)
@@ -66,11 +95,11 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="towline")
 def cli() -> None:
-    """Bring container images onto a shared volume: once, verified, resumable."""
+    """Pull container images onto a shared volume: verified, resumable, each layer fetched once."""
 
 
 def main() -> None:
-    """Run the command line; every error is one sentence on stderr and an exit status."""
+    """Run the command line and exit. Every expected error is one sentence on stderr."""
     sys.exit(_status())
 
 
@@ -83,18 +112,18 @@ def _status() -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:
-        return _told(error)
+        return _report(error)
 
 
-def _told(error: Exception) -> int:
-    """The status for an error that has a sentence. Raises any other."""
+def _report(error: Exception) -> int:
+    """Print an expected error and return its exit status. Raises any other error again."""
     if isinstance(error, InvalidArgument | InvalidReference | InvalidPlatform):
         return _say(error, WRONG_USAGE)
     if isinstance(error, CatalogUnavailable | QueueUnavailable):
         return _say(error, UNREACHABLE)
     if isinstance(error, TowlineError):
         return _say(error, FAILED)
-    # Loaded only now: most errors are not PostgreSQL's.
+    # Imported only here: most commands end without an error of PostgreSQL.
     refused = import_module("shared.catalog.refusals").refusal(error)
     if refused is None:
         raise error

@@ -1,4 +1,4 @@
-"""`python -m workers.cli` is `towline`."""
+"""`python -m workers.cli` runs `towline`."""
 
 from workers.cli import main
 

@@ -1,4 +1,4 @@
-"""Nested lines: a tree on a terminal, indented plain lines in a pipe."""
+"""Nested lines: printed as a tree on a terminal, as indented plain lines in a pipe."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ from rich.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A line, and what belongs below it."""
+    """A line, and the lines nested below it."""
 
     line: Text
     below: Sequence["Branch"] = field(default_factory=list)
 
 
 def print_branch(top: Branch) -> None:
-    """Print it in the form that fits where the output goes."""
+    """Print to stdout, as a tree if that is a terminal."""
     if sys.stdout.isatty():
         Console(highlight=False).print(_tree(top))
         return
@@ -29,12 +29,12 @@ def print_branch(top: Branch) -> None:
 
 def _tree(branch: Branch) -> Tree:
     tree = Tree(branch.line, guide_style="dim")
-    for each in branch.below:
-        tree.children.append(_tree(each))
+    for child in branch.below:
+        tree.children.append(_tree(child))
     return tree
 
 
 def _lines(branch: Branch, indent: str) -> Iterator[str]:
     yield indent + branch.line.plain
-    for each in branch.below:
-        yield from _lines(each, indent + "  ")
+    for child in branch.below:
+        yield from _lines(child, indent + "  ")

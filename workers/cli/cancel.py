@@ -1,4 +1,4 @@
-"""`towline cancel`: the row ends at once; a worker that is at it finds out within two seconds."""
+"""`towline cancel`: ends the row at once; a worker that is fetching notices within two seconds."""
 
 import functools
 import json
@@ -21,14 +21,14 @@ _PAUSE_SECONDS = 0.2
 @click.argument("pull_ids", nargs=-1, required=True, metavar="PULL…")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
-    """End pulls that are on their way.
+    """Cancel pulls that have not ended.
 
-    A running download stops within two seconds, unless another pull wants the same layer; its
-    bytes are kept. Needs no queue, only the database. An id that is not there yet is waited for
-    during a few seconds.
+    A running download stops within two seconds, unless another pull wants the same layer. Its
+    bytes are kept. The command needs the database, but no queue. It waits a few seconds for a pull
+    whose id is not known yet.
 
-    Exit status: 0 when every pull is cancelled now, by this command or before; 1 when one had
-    ended otherwise, which stays as it is; 2 when one does not exist.
+    Exit status: 0 if all pulls are cancelled, by this command or before; 1 if a pull had already
+    completed or failed, and stays so; 2 if a pull does not exist.
     """
     distinct = dict.fromkeys(pull_ids)
     possible = [pull_id for pull_id in distinct if is_pull_id(pull_id)]
@@ -36,7 +36,10 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     with open_session() as session:
         ended, missing = _cancel(session.catalog, possible)
         if not answer_ended(session.app, session.catalog, ended):
-            click.echo("The queue is away: the reconciler tells the callers that wait.", err=True)
+            click.echo(
+                "The queue cannot be reached: the reconciler will answer the waiting callers.",
+                err=True,
+            )
     refused += map(nothing_to_cancel, missing)
     for error in refused:
         click.echo(f"towline: {error}", err=True)
@@ -51,7 +54,10 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
 
 
 def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str]]:
-    """Cancel each as soon as its row stands: those that have ended now, and those without a row."""
+    """Cancel each pull as soon as it has a row.
+
+    Returns the pulls that have ended now, and the ids that still have no row after the wait.
+    """
     ended: dict[str, Pull] = {}
     deadline = time.monotonic() + LATEST_ROW_SECONDS
     while True:
@@ -70,4 +76,4 @@ def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str
 def _line(pull: Pull) -> str:
     if pull.state == "cancelled":
         return f"{pull.id} cancelled"
-    return f"{pull.id} {pull.state}: it had ended before, and stays as it is"
+    return f"{pull.id} {pull.state}: it had already ended and was not changed"

@@ -1,4 +1,4 @@
-"""How pulls are shown while they run: bars on a terminal, plain lines elsewhere."""
+"""Shows pulls while they run: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -26,21 +26,21 @@ from workers.cli.watching import Snapshot, Watcher
 
 _LINE_INTERVAL_SECONDS = 5.0
 _SHORT_DIGEST_CHARACTERS = 12
-# Of a terminal: what the bars, bytes, speeds and times take. A line as wide as the terminal would
-# break where the terminal echoes ^C.
+# Columns of the terminal for bars, bytes, speeds and times, and a few more: a line as wide as the
+# terminal would wrap when the terminal echoes ^C.
 _OTHER_COLUMNS = 72
 _FEWEST_COLUMNS = 20
 
 
 class Display(Watcher, Protocol):
-    """A watcher that can also say a line."""
+    """A watcher that can also print a line."""
 
     def say(self, line: Text) -> None:
         """Print one line."""
 
 
 def display_for(stream: TextIO, *, quiet: bool) -> Display:
-    """The display that fits where the output goes."""
+    """Bars if the stream is a terminal, lines otherwise; with `quiet` nothing but `say`."""
     console = Console(file=stream, highlight=False, soft_wrap=True)
     if quiet:
         return Lines(console, quiet=True)
@@ -48,63 +48,64 @@ def display_for(stream: TextIO, *, quiet: bool) -> Display:
 
 
 def summary(pull: Pull) -> Text:
-    """How one pull ended, in a line."""
+    """One line about how a pull ended."""
     if pull.state != "complete" or pull.receipt is None:
         line = Text("✗ ", style="red").append(f"{pull.reference}: ", style="bold")
         return line.append(f"{pull.error_class or pull.state}: {pull.error_message or ''}", "")
     receipt = pull.receipt
-    took = (pull.finished_at - pull.created_at).total_seconds() if pull.finished_at else 0.0
+    seconds = (pull.finished_at - pull.created_at).total_seconds() if pull.finished_at else 0.0
     layers = len({layer["digest"] for layer in receipt["layers"]})
     line = Text("✓ ", style="green").append(pull.reference, style="bold")
     return line.append(
         f" {pull.platform} {receipt['manifest']}: {_layers(layers)}, "
         f"{decimal(receipt['bytes_total'])}, {decimal(receipt['bytes_fetched'])} fetched "
-        f"in {took:.1f} s",
+        f"in {seconds:.1f} s",
         "",
     )
 
 
 class Lines:
-    """A line whenever a pull changes its state, and a sign of life every few seconds."""
+    """A line when a pull changes its state, and every few seconds while it does not."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console
         self._quiet = quiet
-        self._said: dict[str, tuple[str, float]] = {}
+        # By pull id: the state that was printed last, and when.
+        self._printed: dict[str, tuple[str, float]] = {}
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Say what is new."""
-        for one in snapshots:
-            state, at = self._said.get(one.pull.id, ("", 0.0))
+        """Print a line for each pull that changed or was silent for too long."""
+        for snapshot in snapshots:
+            state, at = self._printed.get(snapshot.pull.id, ("", 0.0))
             due = time.monotonic() - at > _LINE_INTERVAL_SECONDS
-            if one.pull.final or self._quiet or (one.pull.state == state and not due):
+            if snapshot.pull.final or self._quiet or (snapshot.pull.state == state and not due):
                 continue
-            self._said[one.pull.id] = (one.pull.state, time.monotonic())
-            self.say(Text(f"{one.pull.reference}: {_phase(one)}"))
+            self._printed[snapshot.pull.id] = (snapshot.pull.state, time.monotonic())
+            self.say(Text(f"{snapshot.pull.reference}: {_phase(snapshot)}"))
 
     def say(self, line: Text) -> None:
         """Print one line."""
         self._console.print(line)
 
     def close(self) -> None:
-        """Nothing to leave behind."""
+        """Lines stay on the terminal: nothing to do."""
 
 
 class _Grouped(Progress):
-    """Bars in the order of their `place`, whenever they came."""
+    """Shows bars in the order of their `place`, whenever they were added."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """All of them, as one table."""
+        """All bars, as one table."""
         yield self.make_tasks_table(sorted(self.tasks, key=lambda task: task.fields["place"]))
 
 
 class Bars:
-    """One bar for each distinct layer, gone when its pull has ended."""
+    """One bar per distinct layer, below a bar of its pull; removed when the pull has ended."""
 
     def __init__(self, console: Console) -> None:
         self._progress = _Grouped(
             SpinnerColumn(finished_text="[green]✓"),
-            # It gives way: without room the bars would.
+            # This column shrinks on a narrow terminal; otherwise the bars would.
             TextColumn(
                 "{task.description}",
                 table_column=Column(
@@ -126,14 +127,14 @@ class Bars:
         self._progress.start()
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Move the bars."""
-        for number, one in enumerate(snapshots):
-            if one.pull.final:
-                self._clear(one.pull.id)
+        """Update the bars."""
+        for number, snapshot in enumerate(snapshots):
+            if snapshot.pull.final:
+                self._clear(snapshot.pull.id)
                 continue
-            self._head(one, (number, 0))
-            for position, layer in enumerate(one.layers, start=1):
-                self._bar(one.pull.id, layer, (number, position))
+            self._head(snapshot, (number, 0))
+            for position, layer in enumerate(snapshot.layers, start=1):
+                self._bar(snapshot.pull.id, layer, (number, position))
 
     def _clear(self, pull_id: str) -> None:
         ended = [key for key in self._bars if key[0] == pull_id]
@@ -143,27 +144,27 @@ class Bars:
         for bar in bars:
             self._progress.remove_task(bar)
 
-    def _head(self, one: Snapshot, place: tuple[int, int]) -> None:
-        description = f"[bold]{one.pull.reference}[/] {_phase(one, brief=True)}"
-        total = one.pull.bytes_total
-        done = sum(layer.bytes_done for layer in one.layers)
-        if one.pull.id not in self._heads:
-            self._heads[one.pull.id] = self._progress.add_task(
+    def _head(self, snapshot: Snapshot, place: tuple[int, int]) -> None:
+        description = f"[bold]{snapshot.pull.reference}[/] {_phase(snapshot, brief=True)}"
+        total = snapshot.pull.bytes_total
+        done = sum(layer.bytes_done for layer in snapshot.layers)
+        if snapshot.pull.id not in self._heads:
+            self._heads[snapshot.pull.id] = self._progress.add_task(
                 description, total=total, place=place
             )
-        if one.pull.id not in self._planned and total is not None:
-            # What was there before the plan is neither speed nor time.
-            self._planned.add(one.pull.id)
-            self._progress.reset(self._heads[one.pull.id], total=total, completed=done)
+        if snapshot.pull.id not in self._planned and total is not None:
+            # Bytes that were on disk before the plan must not count as speed.
+            self._planned.add(snapshot.pull.id)
+            self._progress.reset(self._heads[snapshot.pull.id], total=total, completed=done)
         self._progress.update(
-            self._heads[one.pull.id], description=description, total=total, completed=done
+            self._heads[snapshot.pull.id], description=description, total=total, completed=done
         )
 
     def _bar(self, pull_id: str, layer: PullLayer, place: tuple[int, int]) -> None:
         key, done = (pull_id, str(layer.digest)), layer.bytes_done
         description = f"  {layer.digest.encoded[:_SHORT_DIGEST_CHARACTERS]} {_note(pull_id, layer)}"
         if key not in self._bars:
-            # Preset on resume: what lay on disk before is neither speed nor time.
+            # Preset on resume: bytes that were on disk before must not count as speed.
             self._bars[key] = self._progress.add_task(
                 description, total=layer.size_bytes, completed=done, place=place
             )
@@ -179,7 +180,7 @@ class Bars:
 
 
 def _note(pull_id: str, layer: PullLayer) -> str:
-    """What else there is to say of a bar; `joined`: another pull fetches it for both."""
+    """The text behind a layer's digest. `joined`: another pull is fetching the layer for both."""
     if layer.stored:
         return ""
     if layer.leader is not None and layer.leader != pull_id:
@@ -188,19 +189,19 @@ def _note(pull_id: str, layer: PullLayer) -> str:
     return str(waiting.get("cause", "")) if waiting and layer.owner is None else ""
 
 
-def _phase(one: Snapshot, *, brief: bool = False) -> str:
-    if one.pull.waiting_for:
-        waiting = one.pull.waiting_for
+def _phase(snapshot: Snapshot, *, brief: bool = False) -> str:
+    if snapshot.pull.waiting_for:
+        waiting = snapshot.pull.waiting_for
         why = waiting.get("cause", "") if brief else waiting_sentence(waiting)
-        return f"{one.pull.state}, waits: {why}"
-    if one.pull.state == "fetching":
-        stored = sum(layer.stored for layer in one.layers)
-        done = sum(layer.bytes_done for layer in one.layers)
+        return f"{snapshot.pull.state}, waits: {why}"
+    if snapshot.pull.state == "fetching":
+        stored = sum(layer.stored for layer in snapshot.layers)
+        done = sum(layer.bytes_done for layer in snapshot.layers)
         return (
-            f"fetching, {stored} of {_layers(len(one.layers))}, "
-            f"{decimal(done)} of {decimal(one.pull.bytes_total or 0)}"
+            f"fetching, {stored} of {_layers(len(snapshot.layers))}, "
+            f"{decimal(done)} of {decimal(snapshot.pull.bytes_total or 0)}"
         )
-    return one.pull.state
+    return snapshot.pull.state
 
 
 def _layers(count: int) -> str:

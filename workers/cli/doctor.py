@@ -1,4 +1,4 @@
-"""`towline doctor`: is the fleet sound, and what is to be done where it is not."""
+"""`towline doctor`: checks the fleet, and says what to do about each problem."""
 
 import json
 import sys
@@ -32,13 +32,13 @@ _SHOWN_DETAILS = 5
 
 
 @click.command("doctor")
-@click.option("--deep", is_flag=True, help="Read every blob, compare every row and every file.")
+@click.option("--deep", is_flag=True, help="Also read every blob, and compare every row and file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def doctor_command(*, deep: bool, as_json: bool) -> int:
-    """Examine the fleet. Changes nothing.
+    """Check the fleet. Changes nothing.
 
-    Each check is ok, an information, a warning, or a problem, and says what to do. Exit status 1
-    when there is a problem.
+    The result of each check is ok, information, a warning or a problem, with what to do about it.
+    The exit status is 1 if there is a problem.
     """
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=as_json)
     findings: list[Finding] = []
@@ -46,9 +46,9 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
         patient = Patient(session.settings, session.catalog, session.app)
         if session.embedded:
             await_staff(patient)
-        for one in _round(patient, console, deep=deep):
-            findings.append(one)
-            _print(console, one)
+        for finding in _round(patient, console, deep=deep):
+            findings.append(finding)
+            _print(console, finding)
     if as_json:
         click.echo(json.dumps(_document(findings), indent=2))
     else:
@@ -57,23 +57,27 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
 
 
 def _round(patient: Patient, console: Console, *, deep: bool) -> Iterator[Finding]:
-    blind = False
-    for one in examine(patient):
-        blind |= one.check in {"database", "schema"} and one.level == "problem"
-        yield one
-    if not deep or blind:
+    # Without the catalog, the deep checks cannot run.
+    is_blind = False
+    for finding in examine(patient):
+        is_blind |= finding.check in {"database", "schema"} and finding.level == "problem"
+        yield finding
+    if not deep or is_blind:
         return
     with _bar(console) as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
-        def told(done: int, total: int) -> None:
+        def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=done < total)
 
-        yield from examine_deeply(patient, told)
+        yield from examine_deeply(patient, show)
 
 
 def _bar(console: Console) -> Progress:
-    """Below the findings, or on stderr where those go into a pipe; only where somebody looks."""
+    """A progress bar below the findings, or on stderr if those go into a pipe.
+
+    Disabled if neither is a terminal.
+    """
     where = console if sys.stdout.isatty() and not console.quiet else Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -87,16 +91,16 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _print(console: Console, one: Finding) -> None:
-    sign, style = _SIGNS[one.level]
-    lines = [one.sentence]
-    if one.level != "ok":
-        lines += one.details[:_SHOWN_DETAILS]
-        if len(one.details) > _SHOWN_DETAILS:
-            lines.append("… `--json` lists more")
+def _print(console: Console, finding: Finding) -> None:
+    sign, style = _SIGNS[finding.level]
+    lines = [finding.sentence]
+    if finding.level != "ok":
+        lines += finding.details[:_SHOWN_DETAILS]
+        if len(finding.details) > _SHOWN_DETAILS:
+            lines.append("… more with `--json`")
     if not console.is_terminal:
         for number, line in enumerate(lines):
-            head = f"{sign} {one.check:<{_CHECK_CHARACTERS}} "
+            head = f"{sign} {finding.check:<{_CHECK_CHARACTERS}} "
             console.print(Text(f"{head if number == 0 else ' ' * len(head)}{line}"))
         return
     grid = Table.grid(padding=(0, 1))
@@ -106,22 +110,22 @@ def _print(console: Console, one: Finding) -> None:
     for number, line in enumerate(lines):
         first = number == 0
         shown = Text(line, "" if first else "dim")
-        grid.add_row(sign if first else "", one.check if first else "", shown)
+        grid.add_row(sign if first else "", finding.check if first else "", shown)
     console.print(grid)
 
 
 def _conclusion(findings: Sequence[Finding]) -> Text:
     problems, warnings = _count(findings, "problem"), _count(findings, "warning")
     if problems:
-        told = f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}."
-        return Text(told, "bold red")
+        summary = f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}."
+        return Text(summary, "bold red")
     if warnings:
-        return Text(f"No problem, {counted(warnings, 'warning')}.", "bold yellow")
-    return Text("Nothing is wrong.", "bold green")
+        return Text(f"No problems, {counted(warnings, 'warning')}.", "bold yellow")
+    return Text("No problems found.", "bold green")
 
 
 def _count(findings: Sequence[Finding], level: str) -> int:
-    return sum(one.level == level for one in findings)
+    return sum(finding.level == level for finding in findings)
 
 
 def _document(findings: Sequence[Finding]) -> dict[str, object]:
@@ -129,11 +133,11 @@ def _document(findings: Sequence[Finding]) -> dict[str, object]:
         "healthy": not _count(findings, "problem"),
         "checks": [
             {
-                "check": one.check,
-                "level": one.level,
-                "sentence": one.sentence,
-                "details": list(one.details),
+                "check": finding.check,
+                "level": finding.level,
+                "sentence": finding.sentence,
+                "details": list(finding.details),
             }
-            for one in findings
+            for finding in findings
         ],
     }

@@ -1,4 +1,4 @@
-"""`towline explain`: why a pull does not move, until when, and what it would take."""
+"""`towline explain`: why a pull does not move, until when, and what would unblock it."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ from workers.examining.facts import Facts, look
 from workers.reconciling.backlog import Backlog, Messages
 
 _SHORT_DIGEST_CHARACTERS = 12
-# More than a handful of layers in the same case are one line.
+# If more layers than this wait for the same reason, only the first is shown, with a count.
 _SHOWN_ALIKE = 4
 
 
@@ -30,9 +30,9 @@ _SHOWN_ALIKE = 4
 @click.argument("pull_id", metavar="PULL")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def explain_command(pull_id: str, *, as_json: bool) -> None:
-    """Say why a pull waits, until when, and what it would take.
+    """Say why a pull waits, until when, and what would unblock it.
 
-    Looks for some seconds where bytes are coming, to tell how fast.
+    If layers are being fetched, this takes some seconds to measure their speed.
     """
     with open_session() as session:
         story = explain(_facts(session, pull_id))
@@ -65,7 +65,7 @@ def _messages(session: Session, facts: Facts) -> Messages | None:
 
 
 def _free_bytes(session: Session) -> int | None:
-    """Of the volume, where it is mounted here."""
+    """Free bytes of the volume; None if it is not mounted on this machine."""
     with session.catalog.begin() as tx:
         identity = volume_id(tx)
     if identity is None:
@@ -81,7 +81,7 @@ def _free_bytes(session: Session) -> int | None:
 
 
 def story_branch(story: Story) -> Branch:
-    """The story as nested lines."""
+    """The explanation as nested lines, for people."""
     below = [_reason_line(story)]
     stored = [layer for layer in story.facts.layers if layer.stored]
     if story.facts.layers and not story.facts.pull.final:
@@ -89,13 +89,15 @@ def story_branch(story: Story) -> Branch:
         total = sum(layer.size_bytes for layer in story.facts.layers)
         layers = f"{len(stored)} of {len(story.facts.layers)} layers stored"
         below.append(
-            Branch(Text(f"{layers}, {decimal(done)} of {decimal(total)} here"), _layer_lines(story))
+            Branch(Text(f"{layers}, {decimal(done)} of {decimal(total)}"), _layer_lines(story))
         )
     if story.facts.messages is None and not story.facts.pull.final:
-        below.append(Branch(Text("the queue cannot be asked what is on its way", "yellow")))
+        below.append(
+            Branch(Text("the queue cannot be reached, so its messages are not known", "yellow"))
+        )
     if story.takes:
-        takes = [Branch(Text(each)) for each in story.takes]
-        below.append(Branch(Text("what it would take", "bold"), takes))
+        takes = [Branch(Text(action)) for action in story.takes]
+        below.append(Branch(Text("what would unblock it", "bold"), takes))
     if story.estimate is not None:
         below.append(Branch(Text(_estimate_sentence(story))))
     return Branch(_head(story), below)
@@ -113,9 +115,9 @@ def _head(story: Story) -> Text:
             head.append(f" ({shown_seconds(seconds)})")
     head.append(f", priority {pull.priority}")
     if pull.requested_by:
-        head.append(f", for {pull.requested_by}")
+        head.append(f", requested by {pull.requested_by}")
     if pull.deadline_at is not None and not pull.final:
-        head.append(f", to be done by {shown_time(pull.deadline_at)}")
+        head.append(f", deadline {shown_time(pull.deadline_at)}")
     return head
 
 
@@ -127,7 +129,7 @@ def _reason_line(story: Story) -> Branch:
 def _why(facts: Facts, reason: Reason) -> Text:
     line = Text()
     if reason.cause is not None:
-        line.append(f"waits, {reason.cause}: ", "yellow")
+        line.append(f"waits ({reason.cause}): ", "yellow")
     return line.append(reason.sentence).append(_until(facts, reason.until))
 
 
@@ -142,41 +144,41 @@ def _layer_lines(story: Story) -> list[Branch]:
         if len(shown) < len(layers):
             total = sum(layer.layer.size_bytes for layer in layers[1:])
             lines.append(
-                Branch(Text(f"and {len(layers) - 1} more of {decimal(total)}, the same", "dim"))
+                Branch(Text(f"and {len(layers) - 1} more ({decimal(total)}): the same", "dim"))
             )
     return lines
 
 
-def _layer_line(story: Story, one: LayerStory) -> Text:
-    layer = one.layer
+def _layer_line(story: Story, layer_story: LayerStory) -> Text:
+    layer = layer_story.layer
     line = Text(layer.digest.encoded[:_SHORT_DIGEST_CHARACTERS], "bold")
     line.append(f"  {decimal(layer.bytes_done)} of {decimal(layer.size_bytes)}")
-    if one.bytes_per_second is not None:
-        line.append(f" at {decimal(int(one.bytes_per_second))}/s")
-    if one.seconds_left is not None:
-        line.append(f", {shown_seconds(one.seconds_left)} left")
-    if one.reason == story.reason:
-        # Said above.
-        return line.append(f": waits, {one.reason.cause}", "yellow")
-    return line.append(": ").append(_why(story.facts, one.reason))
+    if layer_story.bytes_per_second is not None:
+        line.append(f" at {decimal(int(layer_story.bytes_per_second))}/s")
+    if layer_story.seconds_left is not None:
+        line.append(f", {shown_seconds(layer_story.seconds_left)} left")
+    if layer_story.reason == story.reason:
+        # The line of the pull has the sentence already.
+        return line.append(f": waits ({layer_story.reason.cause})", "yellow")
+    return line.append(": ").append(_why(story.facts, layer_story.reason))
 
 
 def _until(facts: Facts, until: datetime | None) -> str:
     if until is None or until <= facts.now:
         return ""
     seconds = (until - facts.now).total_seconds()
-    return f"; until {until.astimezone():%H:%M:%S}, in {shown_seconds(seconds)}"
+    return f"; until {until.astimezone():%H:%M:%S}, {shown_seconds(seconds)} from now"
 
 
 def _estimate_sentence(story: Story) -> str:
     estimate = story.estimate
     if estimate is None or estimate.seconds is None:
-        return f"when it is done nobody can tell: {estimate.sentence}" if estimate else ""
+        return f"no estimate: {estimate.sentence}" if estimate else ""
     return f"about {shown_seconds(estimate.seconds)} {estimate.sentence}"
 
 
 def story_document(story: Story) -> dict[str, Any]:
-    """The story for `--json`."""
+    """The explanation as a document for `--json`."""
     pull, place = story.facts.pull, story.facts.place
     return {
         "pull_id": pull.id,

@@ -1,4 +1,4 @@
-"""How the open pulls of a fleet are shown: a live table, plain lines, or a document a line."""
+"""Shows the open pulls of a fleet: as a live table, as plain lines, or as JSON documents."""
 
 import json
 import time
@@ -27,10 +27,13 @@ _STYLES = {"resolving": "cyan", "fetching": "green", "linking": "magenta"}
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """The open pulls at one moment. Speeds in bytes a second; `speed` of all downloads."""
+    """The open pulls at one moment.
+
+    Speeds are bytes per second: `speeds` by pull id, `speed` of all downloads together.
+    """
 
     rows: Sequence[Pull]
-    # Since the last look.
+    # Pulls that ended since the last view.
     ended: Sequence[Pull]
     overview: Overview
     speeds: Mapping[str, float]
@@ -38,17 +41,17 @@ class FleetView:
 
 
 class FleetDisplay(Protocol):
-    """Whoever shows it."""
+    """Shows one view of the fleet after the other."""
 
     def show(self, view: FleetView) -> None:
-        """Show this."""
+        """Show this view."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
 
 
 def display_of_fleet(stream: TextIO, *, as_json: bool) -> FleetDisplay:
-    """The display that fits where the output goes."""
+    """Documents, or a table if the stream is a terminal, or lines."""
     if as_json:
         return FleetDocuments()
     console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
@@ -56,71 +59,71 @@ def display_of_fleet(stream: TextIO, *, as_json: bool) -> FleetDisplay:
 
 
 class FleetTable:
-    """A table that moves; what has ended scrolls by above it."""
+    """A live table; pulls that have ended are printed above it."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
 
     def show(self, view: FleetView) -> None:
-        """Draw it anew."""
+        """Redraw the table."""
         for pull in view.ended:
             self._live.console.print(summary(pull), soft_wrap=True)
         rows = max(self._live.console.size.height - _OTHER_LINES, 1)
         self._live.update(Group(fleet_table(view, rows), totals(view)), refresh=True)
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove the table."""
         self._live.stop()
 
 
 class FleetLines:
-    """A line whenever a pull changes its state or reason, and the totals from time to time."""
+    """A line when a pull changes its state or reason, and the totals every 30 seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said: dict[str, tuple[str, Any]] = {}
+        self._last: dict[str, tuple[str, Any]] = {}
         self._totals_at = float("-inf")
 
     def show(self, view: FleetView) -> None:
-        """Say what is new."""
+        """Print a line for each pull that has changed or ended."""
         for pull in view.ended:
             self._console.print(summary(pull))
-        said = {pull.id: (pull.state, _reason(pull)) for pull in view.rows}
+        current = {pull.id: (pull.state, _reason(pull)) for pull in view.rows}
         for pull in view.rows:
-            if self._said.get(pull.id) != said[pull.id]:
+            if self._last.get(pull.id) != current[pull.id]:
                 self._console.print(Text(f"{pull.id} {pull.reference}: {activity(pull).plain}"))
-        self._said = said
+        self._last = current
         if time.monotonic() - self._totals_at > _LINE_INTERVAL_SECONDS:
             self._totals_at = time.monotonic()
             self._console.print(totals(view))
 
     def close(self) -> None:
-        """Nothing to leave behind."""
+        """Lines stay on the terminal: nothing to do."""
 
 
 class FleetDocuments:
-    """A document a line for each pull that has changed."""
+    """One JSON document per line for each pull that has changed."""
 
     def __init__(self) -> None:
-        self._said: dict[str, dict[str, Any]] = {}
+        self._last: dict[str, dict[str, Any]] = {}
 
     def show(self, view: FleetView) -> None:
-        """Print what is new."""
+        """Print the pulls that have changed or ended."""
         for pull in view.ended:
             click.echo(json.dumps(fleet_document(pull, None)))
-        said = {pull.id: fleet_document(pull, None) for pull in view.rows}
+        current = {pull.id: fleet_document(pull, None) for pull in view.rows}
         for pull in view.rows:
-            if self._said.get(pull.id) != said[pull.id]:
+            if self._last.get(pull.id) != current[pull.id]:
                 click.echo(json.dumps(fleet_document(pull, view.speeds.get(pull.id))))
-        self._said = said
+        self._last = current
 
     def close(self) -> None:
-        """Nothing to leave behind."""
+        """Documents stay on stdout: nothing to do."""
 
 
 def fleet_document(pull: Pull, bytes_per_second: float | None) -> dict[str, Any]:
-    """A pull in a line."""
+    """One pull as a document. Without a speed it serves to tell whether the pull has changed."""
     return {
         "pull_id": pull.id,
         "reference": pull.reference,
@@ -137,9 +140,9 @@ def fleet_document(pull: Pull, bytes_per_second: float | None) -> dict[str, Any]
 
 
 def fleet_table(view: FleetView, rows: int) -> Table:
-    """The first `rows` open pulls."""
+    """A table of the first `rows` open pulls."""
     table = Table(box=None, pad_edge=False, expand=True)
-    # Ids are for other commands: whole or not at all.
+    # Ids are for copying into other commands, so they must not be cut.
     table.add_column("pull", no_wrap=True, overflow="ellipsis", max_width=36)
     table.add_column("reference", no_wrap=True, overflow="ellipsis", ratio=1, min_width=16)
     table.add_column("state, or cause", no_wrap=True, overflow="ellipsis", min_width=20)
@@ -163,7 +166,7 @@ def fleet_table(view: FleetView, rows: int) -> Table:
 
 
 def totals(view: FleetView) -> Text:
-    """The fleet in a line."""
+    """One line about the whole fleet."""
     states = view.overview.states
     if not view.overview.open:
         return Text("No pull is open.", "dim")
@@ -171,7 +174,7 @@ def totals(view: FleetView) -> Text:
     downloads = len(view.overview.downloads)
     words = "1 download" if downloads == 1 else f"{downloads} downloads"
     shown = min(len(view.rows), view.overview.open)
-    more = "" if shown == view.overview.open else f"; the first {shown} are shown"
+    more = "" if shown == view.overview.open else f"; showing the first {shown}"
     return Text(
         f"{view.overview.open:,} open: {', '.join(counts)}; {words} at "
         f"{decimal(int(view.speed))}/s{more}",
@@ -180,7 +183,7 @@ def totals(view: FleetView) -> Text:
 
 
 def activity(pull: Pull, *, brief: bool = False) -> Text:
-    """The state, or why it does not move."""
+    """The state of a pull, or what it waits for."""
     if pull.waiting_for:
         text = Text(f"{pull.state}, " if pull.state != "queued" else "")
         cause = str(pull.waiting_for.get("cause", ""))

@@ -1,4 +1,4 @@
-"""`towline history`: which manifests a tag has named."""
+"""`towline history`: the manifests that a tag has named."""
 
 import click
 
@@ -20,11 +20,11 @@ from workers.cli.tables import (
 
 @click.command("history")
 @click.argument("reference")
-@click.option("--platform", help="os/arch[/variant]; all of them where it is not given.")
+@click.option("--platform", help="os/arch[/variant]. Default: all platforms.")
 @limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def history_command(reference: str, platform: str | None, limit: int, *, as_json: bool) -> None:
-    """Show what a tag has named since its first pull, newest first."""
+    """List the manifests that a tag has named, newest first."""
     parsed = Reference.parse(reference)
     wanted = str(Platform.parse(platform)) if platform else None
     with open_session() as session:
@@ -44,13 +44,13 @@ def history_command(reference: str, platform: str | None, limit: int, *, as_json
 
 
 def _nothing(reference: Reference, platform: str | None) -> str:
-    here = f"{reference} for {platform}" if platform else str(reference)
+    image = f"{reference} for {platform}" if platform else str(reference)
     why = (
-        "a digest always names the same"
+        "a digest always names the same manifest"
         if reference.digest
-        else "it begins with the first pull that is complete"
+        else "its history begins with its first complete pull"
     )
-    return f"{here} has no history: {why}."
+    return f"{image} has no history: {why}."
 
 
 def _document(row: Naming) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`towline ls` and `towline inspect`: which images are here, and which files make one up."""
+"""`towline ls` and `towline inspect`: the images on the volume, and the files of an image."""
 
 import json
 from itertools import chain, islice
@@ -40,10 +40,10 @@ def ls_command(limit: int, *, as_json: bool) -> None:
 
 @click.command("inspect")
 @click.argument("reference")
-@click.option("--platform", help="os/arch[/variant]; all that are here where it is not given.")
+@click.option("--platform", help="os/arch[/variant]. Default: all platforms on the volume.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> None:
-    """Show an image: its manifest, and its layers in order with their files."""
+    """Show an image: its manifest, and its layers with their files."""
     name = str(Reference.parse(reference))
     wanted = str(Platform.parse(platform)) if platform else None
     with open_session() as session, session.catalog.begin() as tx:
@@ -52,8 +52,10 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
             for row in images.of_reference(tx, name, wanted)
         ]
     if not found:
-        here = f"{name} for {wanted}" if wanted else name
-        raise InvalidArgument(f"{here} is not on the volume: `towline ls` lists what is.")
+        missing = f"{name} for {wanted}" if wanted else name
+        raise InvalidArgument(
+            f"{missing} is not on the volume: `towline ls` lists the images that are."
+        )
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

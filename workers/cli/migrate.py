@@ -1,4 +1,4 @@
-"""`towline migrate`: what makes a database and a directory a fleet's."""
+"""`towline migrate`: prepares a database and a directory for a fleet."""
 
 import click
 
@@ -9,10 +9,14 @@ from workers.preparing import prepare_fleet
 
 @click.command("migrate")
 def migrate_command() -> None:
-    """Bring the database to this version's schema and make the volume one of its own."""
+    """Migrate the database, and bind the volume to it.
+
+    The database gets the schema of this version. On the first run, the volume gets an identity that
+    the database records, so that no worker writes to another volume.
+    """
     settings = Settings.read()
     if settings.embedded:
-        # Starting the embedded stack migrates it.
+        # Starting the embedded stack migrates its database.
         with open_session() as session:
             click.echo(f"The volume is {session.settings.volume_path}.")
         return

@@ -1,6 +1,6 @@
-"""Waiting out a database that is away for a moment, such as while it is started again.
+"""Waits for a database that is unreachable for a moment, such as during its restart.
 
-A command waits as long as a worker's lease lives, says so once on stderr, and can be interrupted.
+A command waits for at most one lease time, says so once on stderr, and can be interrupted.
 """
 
 import signal
@@ -19,24 +19,24 @@ _PAUSE_SECONDS = 0.2
 
 T = TypeVar("T")
 
-# Set while Ctrl-C is only noted.
+# The event that Ctrl-C sets; None while Ctrl-C raises KeyboardInterrupt as usual.
 _interrupted: threading.Event | None = None
 
 
 @contextmanager
 def interrupts_between_looks() -> Iterator[threading.Event]:
-    """Note Ctrl-C until the catalog was looked at; SIGTERM is one, and leaves a clean terminal.
+    """Make Ctrl-C and SIGTERM set an event, which the caller checks between two polls.
 
-    In the middle of a query the driver would turn it into a lost connection.
+    An exception in the middle of a query would look like a lost connection to the driver.
     """
     global _interrupted  # noqa: PLW0603 - signals belong to the whole process
-    noted = _interrupted = threading.Event()
+    event = _interrupted = threading.Event()
     before = {
-        number: signal.signal(number, lambda _number, _frame: noted.set())
+        number: signal.signal(number, lambda _number, _frame: event.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield noted
+        yield event
     finally:
         _interrupted = None
         for number, handler in before.items():
@@ -51,8 +51,9 @@ def _pause(seconds: float) -> None:
 
 
 class PatientCatalog(Catalog):
-    """A catalog whose transactions begin once the database answers, or fail after
-    `patience_seconds` without an answer; from then on at once, until it answers again.
+    """A catalog that retries to begin a transaction for `patience_seconds`, then fails.
+
+    After that it fails at once, without another wait, until the database has answered again.
     """
 
     def __init__(self, url: str, patience_seconds: float) -> None:
@@ -62,7 +63,7 @@ class PatientCatalog(Catalog):
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """See Catalog."""
+        """A transaction, as of Catalog. Raises CatalogUnavailable after the wait."""
         with ExitStack() as transaction:
             yield self._begun(transaction)
 
@@ -86,7 +87,10 @@ class PatientCatalog(Catalog):
 
 
 def patiently(catalog: Catalog, work: Callable[[], T]) -> T:
-    """Do work that may be done twice, once more where the database went away in the middle."""
+    """Run `work`, and again if the database became unreachable while it ran.
+
+    `work` must be safe to run twice. It is retried for the catalog's `patience_seconds`.
+    """
     patience_seconds = catalog.patience_seconds if isinstance(catalog, PatientCatalog) else 0.0
     deadline = time.monotonic() + patience_seconds
     while True:

@@ -1,4 +1,4 @@
-"""`towline pause` and `towline resume`: the fleet, a registry, or a requester."""
+"""`towline pause` and `towline resume`, for the fleet, a registry, or a requester."""
 
 import json
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from workers.cli.tables import print_table, shown_time
 from workers.examining.explaining import how_to_resume
 
 _WHAT_HAPPENS = (
-    "nothing new starts; running downloads let go within two seconds, and their bytes are kept"
+    "no pull starts, running downloads stop within two seconds, and their bytes are kept"
 )
 
 
 class Scope(NamedTuple):
-    """What is paused: the fleet (an empty name), a registry, or a requester."""
+    """What to pause: the fleet (an empty name), a registry, or a requester."""
 
     kind: str
     name: str
@@ -30,15 +30,17 @@ class Scope(NamedTuple):
         if self.kind == "fleet":
             return "the fleet"
         if not self.name:
-            return "pulls that name no requester"
+            return "pulls without a requester"
         return f"the {self.kind} {self.name}"
 
 
 def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that both commands take."""
+    """Add the options that both commands take."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
-        click.option("--requester", metavar="NAME", help="Its pulls; '' for those that name none."),
+        click.option(
+            "--requester", metavar="NAME", help="Pulls of this requester; '' for pulls without one."
+        ),
         click.option("--registry", metavar="HOST", help="Pulls from this registry."),
     ):
         command = option(command)
@@ -47,65 +49,71 @@ def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("pause")
 @_scoped
-@click.option("--list", "only_list", is_flag=True, help="What is paused; changes nothing.")
+@click.option("--list", "only_list", is_flag=True, help="List what is paused, and change nothing.")
 def pause_command(
     registry: str | None, requester: str | None, *, as_json: bool, only_list: bool
 ) -> None:
-    """Hold the fleet, or with an option one registry or requester, until `towline resume`.
+    """Pause the fleet, one registry or one requester.
 
-    Nothing new starts; running downloads let go within two seconds, unless a pull that is not
-    paused wants the same layer. Their bytes are kept, and new pulls are recorded and wait.
+    Until `towline resume`, no pull starts. Running downloads stop within two seconds, unless a pull
+    that is not paused wants the same layer. Their bytes are kept. New pulls are recorded and wait.
     """
     scope = scope_of(registry, requester)
     with open_session() as session, session.catalog.begin() as tx:
         changed = not only_list and pauses.pause(tx, *scope)
-        standing = pauses.listing(tx)
+        active = pauses.listing(tx)
     if as_json:
-        _print_json(standing, None if only_list else changed)
+        _print_json(active, None if only_list else changed)
     elif only_list:
-        _print_list(standing)
+        _print_list(active)
     else:
-        is_now = "is paused" if changed else "was paused already"
-        command = how_to_resume(next(one for one in standing if (one.scope, one.name) == scope))
-        click.echo(f"{_sentence(scope)} {is_now}: {_WHAT_HAPPENS}. `{command}` ends that.")
+        is_now = "is paused" if changed else "was already paused"
+        command = how_to_resume(
+            next(pause for pause in active if (pause.scope, pause.name) == scope)
+        )
+        click.echo(f"{_sentence(scope)} {is_now}: {_WHAT_HAPPENS}. To end the pause: `{command}`.")
 
 
 @click.command("resume")
 @_scoped
 def resume_command(registry: str | None, requester: str | None, *, as_json: bool) -> None:
-    """Let the fleet, or with an option one registry or requester, go on.
+    """End the pause of the fleet, one registry or one requester.
 
-    Everything continues from the bytes that are there, within seconds.
+    Downloads continue within seconds, from the bytes that are on the volume.
     """
     scope = scope_of(registry, requester)
     with open_session() as session:
         with session.catalog.begin() as tx:
             changed = pauses.resume(tx, *scope)
-            standing = pauses.listing(tx)
-            unattended = _is_unattended(tx)
+            active = pauses.listing(tx)
+            has_no_leader = _has_no_leader(tx)
         if changed:
             _go_on(session.catalog)
     if as_json:
-        _print_json(standing, changed)
+        _print_json(active, changed)
     else:
-        goes_on = "goes on" if changed else "was not paused"
-        click.echo(f"{_sentence(scope)} {goes_on}.")
-        for one in standing:
-            click.echo(f"Still paused: {Scope(one.scope, one.name)} (`{how_to_resume(one)}`).")
-    if changed and unattended:
-        click.echo("No reconciler is in office to send it: start `towline reconcile`.", err=True)
+        is_now = "is resumed" if changed else "was not paused"
+        click.echo(f"{_sentence(scope)} {is_now}.")
+        for pause in active:
+            click.echo(
+                f"Still paused: {Scope(pause.scope, pause.name)} (`{how_to_resume(pause)}`)."
+            )
+    if changed and has_no_leader:
+        click.echo(
+            "No reconciler is running to send the pulls again: start `towline reconcile`.", err=True
+        )
 
 
 def _go_on(catalog: Catalog) -> None:
-    """The pause is over, whatever comes of this."""
+    """Release the waiting pulls. The pause has ended, so an outage here only delays them."""
     try:
         pauses.go_on(catalog)
     except CatalogUnavailable:
-        click.echo("The database is busy: some pulls go on within a minute only.", err=True)
+        click.echo("The database is busy: some pulls continue only after up to a minute.", err=True)
 
 
 def scope_of(registry: str | None, requester: str | None) -> Scope:
-    """What the options name. Raises InvalidArgument."""
+    """The scope that the options name. Raises InvalidArgument."""
     if registry is not None and requester is not None:
         raise click.UsageError("--registry and --requester are two pauses: run the command twice.")
     if registry is not None:
@@ -116,13 +124,13 @@ def scope_of(registry: str | None, requester: str | None) -> Scope:
 
 
 def _canonical(registry: str) -> str:
-    """The name that references have it under: index.docker.io is docker.io."""
+    """The registry's name as references have it: index.docker.io is docker.io."""
     try:
         parsed = Reference.parse(f"{registry}/x")
     except InvalidReference:
         parsed = None
     if parsed is None or parsed.repository not in {"x", "library/x"}:
-        raise InvalidArgument(f"{registry!r} is no registry: write a host such as ghcr.io.")
+        raise InvalidArgument(f"{registry!r} is not a registry: write a host such as ghcr.io.")
     return parsed.registry
 
 
@@ -131,28 +139,28 @@ def _sentence(scope: Scope) -> str:
     return words[0].upper() + words[1:]
 
 
-def _is_unattended(tx: Connection) -> bool:
-    office = chains.office(tx)
-    return office is None or not office.alive
+def _has_no_leader(tx: Connection) -> bool:
+    leader = chains.office(tx)
+    return leader is None or not leader.alive
 
 
-def _print_json(standing: list[Pause], changed: bool | None) -> None:
+def _print_json(active: list[Pause], changed: bool | None) -> None:
     rows = [
-        {"scope": one.scope, "name": one.name, "paused_at": one.paused_at.isoformat()}
-        for one in standing
+        {"scope": pause.scope, "name": pause.name, "paused_at": pause.paused_at.isoformat()}
+        for pause in active
     ]
     document = {"paused": rows} if changed is None else {"changed": changed, "paused": rows}
     click.echo(json.dumps(document, indent=2))
 
 
-def _print_list(standing: list[Pause]) -> None:
-    if not standing:
+def _print_list(active: list[Pause]) -> None:
+    if not active:
         click.echo("Nothing is paused.")
         return
     print_table(
-        ("paused", "since", "ends with"),
+        ("paused", "since", "resume with"),
         [
-            (str(Scope(one.scope, one.name)), shown_time(one.paused_at), how_to_resume(one))
-            for one in standing
+            (str(Scope(pause.scope, pause.name)), shown_time(pause.paused_at), how_to_resume(pause))
+            for pause in active
         ],
     )

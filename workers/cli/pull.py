@@ -1,4 +1,4 @@
-"""`towline pull`: enqueue, then watch the catalog until every pull has ended."""
+"""`towline pull`: records and sends pulls, then polls the catalog until each has ended."""
 
 import functools
 import json
@@ -31,7 +31,7 @@ _RECEIPT_KEYS = (
 
 @click.command("pull")
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE…")
-@click.option("--platform", help="os/arch[/variant]; the fleet's default where it is not given.")
+@click.option("--platform", help="os/arch[/variant]. Default: that of the fleet.")
 @click.option(
     "--priority",
     type=click.IntRange(0, 9),
@@ -44,20 +44,22 @@ _RECEIPT_KEYS = (
     type=click.Choice(POLICIES),
     default="always",
     show_default=True,
-    help="if-missing: an image that is linked already is enough.",
+    help="if-missing: do not ask the registry if the image is on the volume.",
 )
-@click.option("--requested-by", metavar="NAME", help="Who asks; a label, not an identity.")
+@click.option(
+    "--requested-by", metavar="NAME", help="Name of the requester: a label, not an identity."
+)
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
 @click.option(
     "--deadline",
     "deadline_seconds",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Fail unless it is complete within so long; what came of it is kept.",
+    help="Fail if the pull takes longer; the bytes fetched so far are kept.",
 )
-@click.option("--detach", is_flag=True, help="Print the pull's id and do not wait.")
+@click.option("--detach", is_flag=True, help="Print the id of each pull, and do not wait.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress; only the result.")
+@click.option("--quiet", is_flag=True, help="Print only the result, no progress.")
 def pull_command(
     references: tuple[str, ...],
     labels: tuple[str, ...],
@@ -67,18 +69,24 @@ def pull_command(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Bring images onto the volume."""
+    """Pull images onto the volume.
+
+    Exit status: 0 if all pulls are complete; 1 if a pull failed.
+    """
     requests = [_request(reference, labels, options) for reference in references]
     if detach and Settings.read().embedded and not is_up(Settings.read()):
         raise InvalidArgument(
-            "--detach needs a fleet that outlives this command: run `towline up` in another "
-            "terminal, or leave --detach out."
+            "--detach needs a fleet that keeps running after this command: run `towline up` in "
+            "another terminal, or leave --detach out."
         )
     with open_session() as session:
         check_queue(session.app)
         queued = [_record(session.catalog, request, say=not detach) for request in requests]
         if not send_recorded(session.app, queued):
-            click.echo("The queue broke off: the reconciler sends what was recorded.", err=True)
+            click.echo(
+                "The queue cannot be reached any more: the reconciler sends what was recorded.",
+                err=True,
+            )
         if detach:
             return _detached(queued, as_json=as_json)
         display = display_for(sys.stderr if as_json else sys.stdout, quiet=quiet or as_json)
@@ -99,7 +107,7 @@ def _request(reference: str, labels: tuple[str, ...], options: dict[str, Any]) -
 
 
 def _record(catalog: Catalog, request: PullRequest, *, say: bool) -> Pull:
-    """Record a pull, and say its id while it can be said."""
+    """Record a pull. Print its id at once, so the caller has it even if the command is killed."""
     pull = patiently(catalog, functools.partial(record, catalog, request, str(uuid4())))
     if say:
         click.echo(f"pull {pull.id}: {pull.reference}", err=True)
@@ -126,9 +134,9 @@ def _report(ended: Sequence[Pull], display: Display, *, as_json: bool) -> int:
 
 
 def pull_document(pull: Pull) -> dict[str, Any]:
-    """A pull for `--json`: the receipt and the state, or the row of one without a receipt."""
+    """A pull for `--json`: its receipt and state, or its row if it has no receipt."""
     if pull.receipt is not None:
-        # jsonb forgets the order that the receipt was written in.
+        # jsonb does not keep the order of keys.
         ordered = {key: pull.receipt.get(key) for key in _RECEIPT_KEYS}
         return {**ordered, "state": pull.state}
     return {
@@ -155,14 +163,14 @@ def pull_document(pull: Pull) -> dict[str, Any]:
 def _interrupted(session: Session, queued: Sequence[Pull]) -> None:
     if session.embedded and not is_up(session.settings):
         again = shlex.join(["towline", *sys.argv[1:]])
-        click.echo(f"What is there is kept. Go on with: {again}", err=True)
+        click.echo(f"The bytes fetched so far are kept. To continue: {again}", err=True)
         return
     for pull in _still_open(session, queued):
-        click.echo(f"The pull goes on in the fleet. Watch it: towline watch {pull.id}", err=True)
+        click.echo(f"The pull continues in the fleet. Watch it: towline watch {pull.id}", err=True)
 
 
 def _still_open(session: Session, queued: Sequence[Pull]) -> list[Pull]:
-    """Those that have not ended; all of them where the database does not say."""
+    """The pulls that have not ended; all of them if the database cannot be reached."""
     try:
         with session.catalog.begin() as tx:
             now = [pulls.get(tx, pull.id) or pull for pull in queued]

@@ -1,4 +1,4 @@
-"""`towline reconcile`: the process that keeps the promise; any number of replicas."""
+"""`towline reconcile`: runs the reconciler; any number of replicas."""
 
 from pathlib import Path
 
@@ -15,15 +15,19 @@ from workers.reconciling.process import reconcile
     "--alive",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Touch this file at every look, for a health check.",
+    help="Touch FILE in every round, for a health check.",
 )
 def reconcile_command(alive: Path | None) -> None:
-    """Send again what was lost, link what is whole, answer what has ended. Runs until SIGTERM."""
+    """Run the reconciler until SIGTERM.
+
+    It sends lost messages again, links pulls whose layers are all stored, and answers and admits
+    pulls. Run any number of replicas: one is the leader, the others stand by.
+    """
     settings = Settings.read()
     if settings.embedded:
         raise InvalidArgument(
             "The embedded stack has its own reconciler: set TOWLINE_BROKER_URL and "
-            "TOWLINE_DATABASE_URL to watch over a fleet."
+            "TOWLINE_DATABASE_URL to run one for a fleet."
         )
     logs.log_to_stderr(settings.log_format)
     reconcile(settings, alive)

@@ -1,4 +1,4 @@
-"""`towline retry`: a new pull that asks for what one that failed or was cancelled asked for."""
+"""`towline retry`: for each failed or cancelled pull, a new pull with the same request."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -19,23 +19,30 @@ from workers.pulling.known import known
 
 @click.command("retry")
 @click.argument("pull_ids", nargs=-1, metavar="PULL…")
-@click.option("--failed", "all_failed", is_flag=True, help="Every failed pull not retried yet.")
-@click.option("--error-class", metavar="CLASS", help="With --failed: those of this class only.")
+@click.option(
+    "--failed", "all_failed", is_flag=True, help="Every failed pull that was not retried yet."
+)
+@click.option(
+    "--error-class", metavar="CLASS", help="With --failed: only pulls that failed with this class."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def retry_command(
     pull_ids: tuple[str, ...], error_class: str | None, *, all_failed: bool, as_json: bool
 ) -> int:
-    """Pull again what failed or was cancelled; prints the new pulls' ids.
+    """Retry pulls that failed or were cancelled.
 
-    Each becomes a new pull that names the old one; what is on the volume is not fetched again.
-    Exit status 2 for a pull that cannot be retried; the others are.
+    Each becomes a new pull that names the old one, and whose id is printed. Bytes on the volume are
+    not fetched again. If a pull cannot be retried, the exit status is 2, and the other pulls are
+    still retried.
     """
     if bool(pull_ids) == all_failed:
-        raise click.UsageError("Name pulls, or --failed for all that failed.")
+        raise click.UsageError("Name pulls, or use --failed for all failed pulls.")
     if error_class is not None and not all_failed:
-        raise click.UsageError("--error-class goes with --failed.")
+        raise click.UsageError("--error-class needs --failed.")
     if error_class is not None and not _is_error_class(error_class):
-        raise InvalidArgument(f"{error_class} is no error class: `towline doctor` counts by class.")
+        raise InvalidArgument(
+            f"{error_class} is not an error class: `towline doctor` lists those of failed pulls."
+        )
     with open_session() as session:
         check_queue(session.app)
         retrial = _Retrial(session)
@@ -47,14 +54,21 @@ def retry_command(
     for sentence in retrial.refused:
         click.echo(f"towline: {sentence}", err=True)
     if not retrial.sent:
-        click.echo("The queue broke off: the reconciler sends what was recorded.", err=True)
+        click.echo(
+            "The queue cannot be reached any more: the reconciler sends what was recorded.",
+            err=True,
+        )
     if all_failed and not retrial.count:
-        click.echo("Nothing failed that was not retried.", err=True)
+        click.echo("There is no failed pull that was not retried.", err=True)
     return 2 if retrial.refused else 0
 
 
 class _Retrial:
-    """What becomes of the pulls that are tried again. `sent`: the queue has taken all of them."""
+    """Retries pulls page by page, and collects the results.
+
+    `sent`: whether the queue has accepted all new pulls. `refused`: a sentence for each pull that
+    cannot be retried.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -63,7 +77,7 @@ class _Retrial:
         self.count = 0
 
     def again(self, page: Sequence[Pull]) -> list[Pull]:
-        """Record and send a new pull for each of these; the new ones."""
+        """Record and send a new pull for each of these. Returns the new pulls."""
         new = []
         for pull in page:
             try:
@@ -76,7 +90,10 @@ class _Retrial:
 
 
 def _failed(catalog: Catalog, error_class: str | None) -> Iterator[list[Pull]]:
-    """What has failed until now: a new pull that fails at once is not tried again and again."""
+    """Pages of the pulls that failed before now.
+
+    Without this bound, a new pull that fails at once would be retried by the same command.
+    """
     with catalog.begin() as tx:
         now = pulls.clock(tx)
 
@@ -87,7 +104,7 @@ def _failed(catalog: Catalog, error_class: str | None) -> Iterator[list[Pull]]:
 
 
 def _named(catalog: Catalog, pull_ids: Sequence[str], refused: list[str]) -> list[Pull]:
-    """These pulls; a sentence for each that is none."""
+    """The pulls with these ids. Adds a sentence to `refused` for each unknown id."""
     found = []
     with catalog.begin() as tx:
         for pull_id in dict.fromkeys(pull_ids):

@@ -1,4 +1,4 @@
-"""What a command works with: the configured fleet, or the embedded stack while it runs."""
+"""Opens the catalog and the queue for a command: of the configured fleet, or the embedded stack."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from workers.cli.patience import PatientCatalog
 from workers.config import make_app
 from workers.stack.joining import joined
 
-# Somebody sits in front of a command: it tries once, and leaves the rest to the reconciler.
+# A person waits for the command, so it tries once and leaves the rest to the reconciler.
 _HASTE = {
     "result_backend_always_retry": False,
     "result_backend_transport_options": {"retry_policy": {"max_retries": 1, "timeout": 5.0}},
@@ -23,7 +23,10 @@ _HASTY_TRANSPORT = {"socket_timeout": 5, "socket_connect_timeout": 3}
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open way to the fleet. `embedded`: it ends with this command unless `towline up` runs."""
+    """An open connection to a fleet.
+
+    `embedded`: it is the embedded stack, which ends with this command unless `towline up` runs.
+    """
 
     settings: Settings
     catalog: Catalog
@@ -33,13 +36,14 @@ class Session:
 
 @contextmanager
 def open_session(*, checked: bool = True) -> Iterator[Session]:
-    """Raises InvalidArgument for settings, CatalogUnavailable where the database stays away.
+    """Open the fleet, and start the embedded stack if no fleet is configured.
 
-    `checked` False: whatever state the database is in, for whoever examines that.
+    With `checked` False the schema is not checked, for `towline doctor`. Raises InvalidArgument for
+    settings that cannot be used, CatalogUnavailable if the database cannot be reached.
     """
     settings = Settings.read()
     if settings.embedded:
-        # A database that goes away there takes the stack with it.
+        # No patience: if the embedded database stops, the whole stack does.
         with joined(settings) as fleet, _session(fleet, 0.0, checked) as session:
             yield session
     else:

@@ -1,4 +1,4 @@
-"""`towline status`: what the fleet's pulls are doing."""
+"""`towline status`: the newest pulls, or one pull with its layers."""
 
 import json
 from itertools import chain, islice
@@ -30,11 +30,11 @@ _COLUMNS = ("pull", "reference", "platform", "state", "done", "total", "since", 
 @limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
-    """List the newest pulls, or show one with its layers."""
+    """List the newest pulls, or show one pull with its layers."""
     with open_session() as session:
         if pull_id is not None:
-            one = snapshot(session.catalog, pull_id)
-            _show_one(one, as_json=as_json)
+            shown_pull = snapshot(session.catalog, pull_id)
+            _show_one(shown_pull, as_json=as_json)
             return
         found = chain.from_iterable(pages(session.catalog, pulls.recent))
         rows = islice(found, limit or None)
@@ -58,7 +58,7 @@ def _row(pull: Pull) -> tuple[str, ...]:
     )
 
 
-def _show_one(one: Snapshot, *, as_json: bool) -> None:
+def _show_one(shown_pull: Snapshot, *, as_json: bool) -> None:
     layers = [
         {
             "digest": str(layer.digest),
@@ -70,19 +70,20 @@ def _show_one(one: Snapshot, *, as_json: bool) -> None:
             "owner": layer.owner,
             "waiting_for": layer.waiting_for,
         }
-        for layer in one.layers
+        for layer in shown_pull.layers
     ]
     if as_json:
-        document = {"layers": layers, **pull_document(one.pull)}
+        document = {"layers": layers, **pull_document(shown_pull.pull)}
         click.echo(json.dumps(document, indent=2))
         return
-    for key, value in pull_document(one.pull).items():
+    for key, value in pull_document(shown_pull.pull).items():
         if value is not None and key != "layers":
             shown = waiting_sentence(value) if key == "waiting_for" else value
             click.echo(f"{key:<14} {shown}")
     print_table(
         ("layer", "done", "size", "state", "attempts"),
-        [_layer(one.pull.id, layer) for layer in one.layers] or _receipt_layers(one.pull),
+        [_layer(shown_pull.pull.id, layer) for layer in shown_pull.layers]
+        or _receipt_layers(shown_pull.pull),
     )
 
 
@@ -97,7 +98,7 @@ def _layer(pull_id: str, layer: PullLayer) -> tuple[str, ...]:
 
 
 def _receipt_layers(pull: Pull) -> list[tuple[str, ...]]:
-    """Of a pull that found everything there, and so never listed what it takes."""
+    """The layers from the receipt: a pull whose image was unchanged has no rows of layers."""
     distinct = {layer["digest"]: layer for layer in (pull.receipt or {}).get("layers", ())}
     return [
         (
@@ -115,6 +116,6 @@ def _layer_state(pull_id: str, layer: PullLayer) -> str:
     if layer.stored:
         return layer.source or "stored"
     if layer.owner is not None:
-        who = f"by {layer.owner}"
-        return f"fetched {who}" if layer.leader == pull_id else f"joined, fetched {who}"
+        fetched = f"fetched by {layer.owner}"
+        return fetched if layer.leader == pull_id else f"joined, {fetched}"
     return waiting_sentence(layer.waiting_for) if layer.waiting_for else "open"

@@ -1,6 +1,7 @@
-"""Tables that fit: folded on a terminal, whole in a pipe, where other programs read them.
+"""Prints lists: as tables, or as one JSON document.
 
-A list may be long: it is printed as it comes, and says at its end how many more there are.
+Cells are folded on a terminal, and whole in a pipe, where other programs read them. A list may be
+long, so it is printed while it is read; its last line says how many more rows there are.
 """
 
 import json
@@ -19,9 +20,9 @@ from shared.catalog.database import Catalog, Connection
 
 Value = TypeVar("Value")
 
-# Rows that share their columns' widths.
+# Rows that are printed together, and so have the same column widths.
 _AT_ONCE = 500
-# What is not shown is counted up to here, which costs a list of any length the same.
+# Rows that are not shown are counted only up to this number, so the cost has a bound.
 _COUNTED = 10_000
 
 limit_option = click.option(
@@ -29,12 +30,12 @@ limit_option = click.option(
     default=100,
     show_default=True,
     type=click.IntRange(0),
-    help="At most this many; 0 for all.",
+    help="Show at most this many; 0 for all.",
 )
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of texts under their headings."""
+    """Print rows under their headings, in parts of 500 as they are read."""
     print_part = _print_folded if sys.stdout.isatty() else _print_whole
     heading: Sequence[str] | None = columns
     for part in _parts(rows):
@@ -43,7 +44,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _parts(rows: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
-    """At least one, so that an empty table has its heading."""
+    """The rows in parts. There is at least one part, so that an empty table has its heading."""
     left = iter(rows)
     part = list(islice(left, _AT_ONCE))
     yield part
@@ -56,7 +57,7 @@ def _print_folded(
 ) -> None:
     table = Table(box=None, pad_edge=False, show_header=heading is not None)
     for name in heading or [""] * columns:
-        # Cut digests and paths would be of no use.
+        # Digests and paths are useless when cut, so fold them.
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*row)
@@ -74,7 +75,7 @@ def _print_whole(
 
 
 def print_documents(documents: Iterable[Mapping[str, Any]]) -> None:
-    """Print one JSON document: a list, as it comes."""
+    """Print one JSON document, a list, while it is read."""
     before = "["
     for document in documents:
         click.echo(before)
@@ -86,9 +87,9 @@ def print_documents(documents: Iterable[Mapping[str, Any]]) -> None:
 def say_more(
     catalog: Catalog, limit: int, count: Callable[[Connection, int], int], *, as_json: bool
 ) -> None:
-    """The last line of a list: how many more there are than these.
+    """Print the last line of a list: how many more rows there are.
 
-    `count` is given how many to count at most. Beside a JSON document it goes to stderr.
+    `count` gets the number at which to stop counting. With JSON the line goes to stderr.
     """
     if not limit:
         return
@@ -101,5 +102,5 @@ def say_more(
 
 
 def shown_time(time: datetime) -> str:
-    """A time for people, in their zone."""
+    """A time for display, in the local zone."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"

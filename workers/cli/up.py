@@ -1,4 +1,4 @@
-"""`towline up`: the embedded stack for as long as the terminal is open."""
+"""`towline up`: runs the embedded stack in the foreground."""
 
 import click
 
@@ -8,5 +8,9 @@ from workers.stack.foreground import up
 
 @click.command("up")
 def up_command() -> None:
-    """Run the embedded stack in the foreground: database, queue, worker and Flower."""
+    """Run the embedded stack until Ctrl-C.
+
+    It consists of a database, a queue, a worker, a reconciler and Flower. Other commands with the
+    same `TOWLINE_HOME` share it.
+    """
     up(Settings.read())

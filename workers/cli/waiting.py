@@ -1,18 +1,18 @@
-"""`waiting_for` as people read it: the cause, why, and until when."""
+"""`waiting_for` as a line of text: the cause, the detail, and until when."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-# Seconds: an end further away is shown with its day.
+# An end that is further away is shown with its date.
 _DAY_SECONDS = 24 * 3600
 
 
 def waiting_sentence(waiting: Mapping[str, Any], now: datetime | None = None) -> str:
-    """One line of it."""
+    """For example `backoff: the registry answered 503 (until 12:00:40)`."""
     cause, detail = waiting.get("cause", ""), waiting.get("detail")
     if cause == "pull" and detail:
-        detail = f"{detail} fetches the same"
+        detail = f"{detail} is fetching the same layer"
     until = _until(waiting.get("until"), now or datetime.now(UTC))
     return f"{cause}{f': {detail}' if detail else ''}{until}"
 

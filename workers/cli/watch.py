@@ -1,4 +1,4 @@
-"""`towline watch`: one pull until it ends, or the whole fleet until Ctrl-C."""
+"""`towline watch`: shows one pull until it ends, or all open pulls until Ctrl-C."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ from workers.cli.session import open_session
 from workers.cli.watching import Snapshot, watch
 
 _LOOK_SECONDS = 1.0
-# Owners write down how far they are once a second, so a speed needs a longer look.
+# Workers report their progress once a second, so a speed is measured over several reports.
 _SPEED_SECONDS = 5.0
 _ENDED_AT_ONCE = 1000
 
@@ -33,13 +33,13 @@ Key = TypeVar("Key")
 
 @click.command("watch")
 @click.argument("pull_id", required=False, metavar="[PULL]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document a line, at each change.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document per line, at each change.")
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(1, 10_000))
 def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:
-    """Watch a pull until it ends, or every open pull until Ctrl-C.
+    """Watch a pull until it ends, or all open pulls until Ctrl-C.
 
-    With a PULL the exit status is 0 when it is complete and 1 when it is not; Ctrl-C, which leaves
-    the pull alone, is 130.
+    With a PULL the exit status is 0 if it completes and 1 if not. Ctrl-C ends the command with 130
+    and does not affect the pull.
     """
     with open_session() as session:
         if pull_id is None:
@@ -53,27 +53,27 @@ def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:
 
 
 class Documents:
-    """One JSON document a line whenever a pull or one of its layers has changed."""
+    """One JSON document per line when a pull or one of its layers has changed."""
 
     def __init__(self) -> None:
         self._last = ""
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Print what is new."""
-        for one in snapshots:
-            document = json.dumps(_document(one))
+        """Print the pulls that have changed."""
+        for snapshot in snapshots:
+            document = json.dumps(_document(snapshot))
             if document != self._last:
                 click.echo(document)
                 self._last = document
 
     def say(self, line: Text) -> None:
-        """Lines for people are none of its business."""
+        """Print nothing: stdout holds documents only."""
 
     def close(self) -> None:
-        """Nothing to leave behind."""
+        """Documents stay on stdout: nothing to do."""
 
 
-def _document(one: Snapshot) -> dict[str, Any]:
+def _document(snapshot: Snapshot) -> dict[str, Any]:
     layers = [
         {
             "digest": str(layer.digest),
@@ -81,22 +81,22 @@ def _document(one: Snapshot) -> dict[str, Any]:
             "bytes_done": layer.bytes_done,
             "stored": layer.stored,
             "owner": layer.owner,
-            "joined": layer.leader is not None and layer.leader != one.pull.id,
+            "joined": layer.leader is not None and layer.leader != snapshot.pull.id,
             "waiting_for": dict(layer.waiting_for) if layer.waiting_for else None,
         }
-        for layer in one.layers
+        for layer in snapshot.layers
     ]
-    return {"layers": layers, **pull_document(one.pull)}
+    return {"layers": layers, **pull_document(snapshot.pull)}
 
 
 class Speedometer:
-    """Units a second of whatever grows, over the last seconds."""
+    """Measures how fast amounts grow, per second, over the last five seconds."""
 
     def __init__(self) -> None:
         self._marks: dict[Any, deque[tuple[float, int]]] = {}
 
     def speeds(self, now: float, amounts: Mapping[Key, int]) -> dict[Key, float]:
-        """How fast each of these grows; what is not among them any more is forgotten."""
+        """The speed of each of these amounts. Forgets the history of all others."""
         self._marks = {key: self._marks.get(key, deque()) for key in amounts}
         return {key: self._speed(key, now, amount) for key, amount in amounts.items()}
 
@@ -130,7 +130,7 @@ def _watch_fleet(catalog: Catalog, display: FleetDisplay, limit: int) -> None:
                         look.rows,
                         look.ended,
                         look.overview,
-                        of_pulls.speeds(seconds, {one.id: one.bytes_done for one in look.rows}),
+                        of_pulls.speeds(seconds, {pull.id: pull.bytes_done for pull in look.rows}),
                         sum(of_downloads.speeds(seconds, look.overview.downloads).values()),
                     )
                 )

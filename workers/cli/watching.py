@@ -1,4 +1,4 @@
-"""Waiting for pulls: the catalog is asked, never the queue."""
+"""Polls pulls in the catalog until they end. The queue is never asked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,28 +26,31 @@ class Snapshot:
 
 
 class Watcher(Protocol):
-    """Whoever shows the snapshots."""
+    """Shows the snapshots."""
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Show these."""
+        """Show these snapshots."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
 
 
 def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[Pull]:
-    """Show the pulls until each has ended; how they ended, in the order of their ids."""
+    """Show the pulls until each has ended. Returns them as they ended, in the order of the ids.
+
+    Raises KeyboardInterrupt after Ctrl-C or SIGTERM, between two polls.
+    """
     pause_seconds = _SHORTEST_SECONDS
     try:
         with interrupts_between_looks() as interrupted:
             while True:
                 snapshots = patiently(catalog, lambda: _snapshots(catalog, pull_ids))
                 watcher.show(snapshots)
-                if all(one.pull.final for one in snapshots):
-                    return [one.pull for one in snapshots]
+                if all(snapshot.pull.final for snapshot in snapshots):
+                    return [snapshot.pull for snapshot in snapshots]
                 if interrupted.wait(pause_seconds):
                     raise KeyboardInterrupt
-                # Short pulls answer at once, long ones do not poll a database in a hurry.
+                # Poll often at first, for short pulls, then less often.
                 pause_seconds = min(pause_seconds * 1.2, _LONGEST_SECONDS)
     finally:
         watcher.close()
@@ -58,7 +61,7 @@ def _snapshots(catalog: Catalog, pull_ids: Sequence[str]) -> list[Snapshot]:
 
 
 def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:
-    """The pull as it stands. Raises InvalidArgument for an unknown id."""
+    """The pull and its layers now. Raises InvalidArgument for an unknown id."""
     with catalog.begin() as tx:
         pull = known(tx, pull_id)
         return Snapshot(pull, pull_layers.of_pull(tx, pull_id, _registry(pull)))
@@ -68,5 +71,5 @@ def _registry(pull: Pull) -> str:
     try:
         return Reference.parse(pull.reference).registry
     except InvalidReference:
-        # A pull that failed for it has no layers.
+        # A pull that failed because its reference cannot be parsed has no layers.
         return ""

@@ -1,4 +1,4 @@
-"""`towline worker`: Celery's own worker command, without what `celery` loads beside it."""
+"""`towline worker`: Celery's worker command, without the other commands that `celery` loads."""
 
 import click
 
@@ -7,14 +7,15 @@ from workers.consuming import consume
 
 @click.command(
     "worker",
-    # Every word is for Celery's command, `--help` included.
+    # Pass every argument to Celery's command, `--help` included.
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def worker_command(options: tuple[str, ...]) -> None:
-    """Run a worker: `celery -A workers.app worker`, smaller and sooner.
+    """Run a worker of the fleet.
 
-    Options: Celery's own, and `--alive FILE`.
+    This is `celery -A workers.app worker`, with less memory and a faster start. It takes the
+    options of Celery's worker, and `--alive FILE`.
     """
     consume(options)

@@ -1,14 +1,19 @@
-"""Questions about a fleet that is not touched by being asked. Free of click: `workers/cli/` shows
-the answers.
+"""What `towline explain` and `towline doctor` report. Reads only; `workers/cli/` prints it.
 
-    facts.py        everything that one pull waits for, looked up in one transaction
-    explaining.py   why a pull does not move, until when, what it would take, as sentences
-    estimating.py   when it may be done, and how fast its bytes come
+Explaining one pull:
 
-    finding.py      what an examination answers
-    examination.py  the doctor's round: which checks there are, and in which order
-    catalog.py      checks of the database, the reconciler and the promise about pulls
-    queue.py        checks of Redis and of the workers that consume from it
-    nodes.py        checks of the nodes: the sick and the silent
-    volume.py       checks of the volume; deep.py those that read every byte
+    facts           what the catalog knows of a pull, read in one transaction
+    estimating      when the pull may be done, and how fast its bytes arrive
+    explaining      from facts to sentences: why it waits, until when, what would unblock it
+
+Checking a fleet:
+
+    finding         the result of a check
+    catalog         checks of the database, the reconciler and the open pulls
+    queue           checks of Redis and of the workers that consume from it
+    registries      checks of the registries file, and of hosts that must not be asked now
+    nodes           checks of the nodes: which are sick, which are silent
+    volume          checks of the volume that cost little: identity and free space
+    deep            checks that compare every row and read every byte
+    examination     all checks, in the order in which they depend on each other
 """

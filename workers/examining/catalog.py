@@ -1,4 +1,4 @@
-"""Checks of the database, of the reconciler, and of the promise: no pull is lost or stuck."""
+"""Checks of the database, the reconciler, and the promise that no pull is lost or stuck."""
 
 import time
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ _OLDEST_SERVER = 150000
 _CLOCKS_APART_SECONDS = 2.0
 _UNANSWERED_SECONDS = 60.0
 
-# A reason that ran out is renewed within a round or two of the reconciler.
+# The reconciler renews an expired reason within a round or two.
 _REASON_GRACE_SECONDS = 10.0
-# Who finds a pull without anything looks once more: it may have been between two hands.
+# A pull that seems unattended is checked once more: it may have been changing hands.
 _SECOND_LOOK_SECONDS = 3.0
 
 
 def database(catalog: Catalog) -> Finding:
-    """Whether it answers, and is new enough."""
+    """Whether the database answers, accepts writes, and is new enough."""
     began = time.monotonic()
     try:
         with catalog.begin() as tx:
@@ -43,78 +43,81 @@ def database(catalog: Catalog) -> Finding:
         return Finding(
             "database",
             "problem",
-            f"{version} is read-only, so nothing goes on until it can be written to: promote the "
-            "standby that TOWLINE_DATABASE_URL leads to, name the primary there, or free its disk.",
+            f"{version} is read-only, so no pull continues. If TOWLINE_DATABASE_URL leads to a "
+            "standby, promote it or set the URL to the primary; if its disk is full, free it.",
         )
     return Finding("database", "ok", f"{version} answers in {milliseconds:.0f} ms.")
 
 
 def schema(catalog: Catalog) -> Finding:
-    """Whether this version knows it."""
+    """Whether this version of towline can work on the schema."""
     try:
         check(catalog)
     except (InvalidArgument, CatalogUnavailable) as error:
         return Finding("schema", "problem", str(error))
-    return Finding("schema", "ok", "The schema is one that this version knows.")
+    return Finding("schema", "ok", "This version can work on the schema.")
 
 
 def clock(catalog: Catalog) -> Finding:
-    """This machine's against the database's, which all leases go by."""
+    """This machine's clock against the database's, which decides when leases expire."""
     before = datetime.now(UTC)
     with catalog.begin() as tx:
-        theirs = inventory.server(tx).now
+        server_now = inventory.server(tx).now
     after = datetime.now(UTC)
-    # Theirs was read at some time between the two.
-    apart = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+    # The server read its clock at some time between the two.
+    apart = max((before - server_now).total_seconds(), (server_now - after).total_seconds(), 0.0)
     if apart > _CLOCKS_APART_SECONDS:
         return Finding(
             "clock",
             "warning",
-            f"This machine's clock and the database's are {apart:.1f} s apart: leases go by the "
-            "database's, but logs and certificates do not; synchronise them.",
+            f"This machine's clock and the database's are {apart:.1f} s apart. Leases use the "
+            "database's clock, but logs and certificates do not: synchronise the clocks.",
         )
     return Finding(
-        "clock", "ok", f"This machine's clock and the database's agree to {apart:.1f} s."
+        "clock", "ok", f"This machine's clock and the database's agree within {apart:.1f} s."
     )
 
 
 def reconciler(catalog: Catalog) -> Finding:
-    """Whether one is in office."""
+    """Whether a reconciler is running, that is, holds the leader's lease."""
     with catalog.begin() as tx:
-        office = chains.office(tx)
-    if office is None or not office.alive:
+        leader = chains.office(tx)
+    if leader is None or not leader.alive:
         return Finding(
             "reconciler",
             "problem",
-            "No reconciler is in office, so nothing that is lost is sent again: start "
+            "No reconciler is running, so nothing that is lost is sent again: start "
             "`towline reconcile`.",
         )
-    return Finding("reconciler", "ok", f"The reconciler {office.owner} is in office.")
+    return Finding("reconciler", "ok", f"The leading reconciler is {leader.owner}.")
 
 
 def pauses_standing(catalog: Catalog) -> Iterator[Finding]:
-    """What an operator has paused, and may have forgotten."""
+    """Everything that an operator has paused and may have forgotten."""
     with catalog.begin() as tx:
-        standing = pauses.listing(tx)
-    for one in standing:
-        named = "The fleet" if one.scope == "fleet" else f"The {one.scope} {one.name}"
+        active = pauses.listing(tx)
+    for pause in active:
+        paused = "The fleet" if pause.scope == "fleet" else f"The {pause.scope} {pause.name}"
         yield Finding(
             "pauses",
             "warning",
-            f"{named} is paused since {one.paused_at.astimezone():%Y-%m-%d %H:%M:%S}: "
-            f"`{how_to_resume(one)}` ends that.",
+            f"{paused} has been paused since "
+            f"{pause.paused_at.astimezone():%Y-%m-%d %H:%M:%S}: to resume, run "
+            f"`{how_to_resume(pause)}`.",
         )
 
 
 def attended(catalog: Catalog, app: Celery | None, settings: Settings) -> Finding:
-    """Every open pull has a living lease, a message, or a reason with a time. `app` None: the
-    queue cannot be asked.
+    """Whether every open pull has a live lease, a message, or a reason to wait with a time.
+
+    With `app` None the queue cannot be reached, and messages do not count.
     """
     lost = _lost(catalog, app)
     if lost:
         time.sleep(_SECOND_LOOK_SECONDS)
-        again = {(one.pull_id, one.generation) for one in _lost(catalog, app)}
-        lost = [one for one in lost if (one.pull_id, one.generation) in again]
+        # A pull that was sent again in between has another generation.
+        again = {(pull.pull_id, pull.generation) for pull in _lost(catalog, app)}
+        lost = [pull for pull in lost if (pull.pull_id, pull.generation) in again]
     with catalog.begin() as tx:
         total = inventory.count_open(tx)
     if lost:
@@ -122,18 +125,18 @@ def attended(catalog: Catalog, app: Celery | None, settings: Settings) -> Findin
         return finding(
             "pulls",
             "problem",
-            f"{counted(len(lost), 'open pull', most=inventory.MOST_PULLS)} {are} without a living "
-            "lease, a message or a reason that holds: a reconciler sends them again, start "
-            "`towline reconcile`.",
-            [f"{one.pull_id} {one.state} {one.reference}" for one in lost],
+            f"{counted(len(lost), 'open pull', most=inventory.MOST_PULLS)} {are} without a live "
+            "lease, a message or a valid reason to wait. The reconciler sends them again: start "
+            "`towline reconcile` if none is running.",
+            [f"{pull.pull_id} {pull.state} {pull.reference}" for pull in lost],
         )
     if not total:
         return Finding("pulls", "ok", "No pull is open.")
-    has = "has" if total == 1 else "have each"
+    has = "has" if total == 1 else "each have"
     return Finding(
         "pulls",
         "ok",
-        f"{counted(total, 'open pull')} {has} a living lease, a message or a reason with a time.",
+        f"{counted(total, 'open pull')} {has} a live lease, a message or a reason to wait.",
     )
 
 
@@ -143,25 +146,25 @@ def _lost(catalog: Catalog, app: Celery | None) -> list[Unattended]:
     if not found or app is None:
         return found
     backlog = Backlog(app)
-    digests = frozenset[str]().union(*(one.digests for one in found))
+    digests = frozenset[str]().union(*(pull.digests for pull in found))
     try:
-        messages = backlog.read({one.pull_id for one in found}, digests)
+        messages = backlog.read({pull.pull_id for pull in found}, digests)
     except QueueUnavailable:
         return found
     finally:
         backlog.close()
-    return [one for one in found if not _has_message(one, messages)]
+    return [pull for pull in found if not _has_message(pull, messages)]
 
 
 def _has_message(pull: Unattended, messages: Messages) -> bool:
     if pull.pull_id in messages.coordinators | messages.links:
         return True
-    # A layer's message of any pull is as good.
+    # A layer is fetched for every pull that wants it, whichever pull its message belongs to.
     return any(digest in pull.digests for _, digest in messages.layers)
 
 
 def answered(catalog: Catalog) -> Finding:
-    """The callers of the pulls that have ended were told."""
+    """Whether every pull that has ended was answered."""
     with catalog.begin() as tx:
         silent = inventory.unanswered(tx, _UNANSWERED_SECONDS)
     if silent:
@@ -170,26 +173,24 @@ def answered(catalog: Catalog) -> Finding:
             "answers",
             "problem",
             f"{counted(len(silent), 'pull', most=inventory.MOST_PULLS)} {have} ended more than a "
-            "minute ago, and their callers were not told: a reconciler answers, once Redis can be "
-            "written to.",
+            "minute ago without an answer to the caller. The reconciler answers once Redis accepts "
+            "writes: check Redis, and that `towline reconcile` runs.",
             silent,
         )
     return Finding("answers", "ok", "Every pull that has ended was answered.")
 
 
 def failures(catalog: Catalog) -> Iterator[Finding]:
-    """What failed, by class, and was not tried again."""
+    """Failed pulls that were not tried again, by error class."""
     with catalog.begin() as tx:
         classes = inventory.failures(tx)
-    looked_at = sum(one.count for one in classes)
-    newest = (
-        f"Of the newest {looked_at:,} failures: " if looked_at == inventory.MOST_FAILURES else ""
-    )
-    for one in classes:
+    total = sum(failure.count for failure in classes)
+    newest = f"Of the newest {total:,} failures: " if total == inventory.MOST_FAILURES else ""
+    for failure in classes:
         yield Finding(
             "failures",
             "information",
-            f"{newest}{counted(one.count, 'pull')} failed with {one.error_class}: `towline retry "
-            f"--failed --error-class {one.error_class}` once the cause is gone.",
-            [f"the last: {one.newest_message}"],
+            f"{newest}{counted(failure.count, 'pull')} failed with {failure.error_class}: once the "
+            f"cause is gone, run `towline retry --failed --error-class {failure.error_class}`.",
+            [f"the latest: {failure.newest_message}"],
         )

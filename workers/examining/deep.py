@@ -1,14 +1,14 @@
-"""The invariants, proved row by row and byte by byte. Reads only.
+"""The invariants of a fleet, checked row by row and byte by byte. Reads only.
 
-    every name under blobs/ hashes to itself
-    every stored row has its file with that size, and every file its row or a lease
+    every file under blobs/ hashes to its name
+    every stored row has a file of that size, and every file has a row or a lease
     every ingest has an owner
-    every image's layout names its manifest, and nothing points at what is not stored
-    no layer is known to uncompress to something else than an image claims
-    bytes fetched are at most the unique bytes and one chunk for every start
+    the layout of every image names its manifest, and every blob of an image is stored
+    no verified diff_id contradicts the claim of an image
+    the bytes fetched of a layer are at most its size and one chunk for every start
 
-A fleet at work changes while this looks, so what seems broken is looked at once more. Rows and
-files come in pages, and only the first of what is wrong is kept: a volume may hold millions.
+A working fleet changes during these checks, so what seems broken is checked a second time. Rows and
+files are read in pages, and only the first details are kept: a volume may hold millions of blobs.
 """
 
 import time
@@ -37,21 +37,21 @@ from shared.volume.layout import layout_manifest
 from shared.volume.store import Volume
 from workers.examining.finding import Evidence, Finding, counted, finding
 
-# As long as a step between a file and its row, or a layout and its row, takes.
+# Longer than a step takes between a file and its row, or between a layout and its row.
 _SECOND_LOOK_SECONDS = 1.0
 
 Progress = Callable[[int, int], None]
 Value = TypeVar("Value")
 
-# A pull finds the wrong file under the name then, and puts it into quarantine.
+# The next pull then finds the wrong file under the name, and moves it to quarantine.
 _FETCH_AGAIN = (
-    "run UPDATE blobs SET stored_at = NULL WHERE digest = '…' in the catalog for each, and pull "
-    "the images that hold it again"
+    "for each of them, run UPDATE blobs SET stored_at = NULL WHERE digest = '…' in the catalog, "
+    "and pull the images again that contain it"
 )
 
 
 def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[Finding]:
-    """What the catalog alone can tell."""
+    """The checks that need only the catalog."""
     unbacked, contradicted = Evidence(), Evidence()
     for page in pages(catalog, images.listing):
         with catalog.begin() as tx:
@@ -72,8 +72,8 @@ def _backing(unbacked: Evidence) -> Finding:
         return finding(
             "images",
             "problem",
-            f"{counted(unbacked.count, 'blob')} of images that are linked are not stored: pull "
-            "those images again.",
+            f"{counted(unbacked.count, 'blob')} of linked images {_is_or_are(unbacked.count)} not "
+            "stored: pull these images again.",
             unbacked.details,
         )
     return Finding("images", "ok", "Every blob of every image is stored.")
@@ -84,11 +84,12 @@ def _claims(contradicted: Evidence) -> Finding:
         return finding(
             "diff_ids",
             "warning",
-            f"{counted(contradicted.count, 'layer')} of images that were linked unverified: what "
-            "they uncompress to is not what the image's config claims, so the image is damaged.",
+            f"{counted(contradicted.count, 'layer')} of images that were linked without "
+            "verification: the diff_id is not the one that the image's config claims, so the image "
+            "is damaged. Pull it again once its publisher has repaired it.",
             contradicted.details,
         )
-    return Finding("diff_ids", "ok", "No diff_id that was verified contradicts an image.")
+    return Finding("diff_ids", "ok", "No verified diff_id contradicts an image.")
 
 
 def _traffic(catalog: Catalog, chunk_bytes: int) -> Finding:
@@ -96,24 +97,24 @@ def _traffic(catalog: Catalog, chunk_bytes: int) -> Finding:
     for page in pages(catalog, audit.pulled_digests):
         with catalog.begin() as tx:
             fetched = audit.fetched(tx, page)
-        total += sum(one.bytes_fetched for one in fetched)
-        sizes += sum({one.digest: one.size_bytes for one in fetched}.values())
-        for one in fetched:
-            if one.bytes_fetched > one.size_bytes + chunk_bytes * one.starts:
+        total += sum(layer.bytes_fetched for layer in fetched)
+        sizes += sum({layer.digest: layer.size_bytes for layer in fetched}.values())
+        for layer in fetched:
+            if layer.bytes_fetched > layer.size_bytes + chunk_bytes * layer.starts:
                 over.add(
-                    f"{one.digest} from {one.registry}: {one.bytes_fetched:,} bytes for "
-                    f"{one.size_bytes:,} in {counted(one.starts, 'start')}"
+                    f"{layer.digest} from {layer.registry}: {layer.bytes_fetched:,} bytes for "
+                    f"{layer.size_bytes:,} in {counted(layer.starts, 'start')}"
                 )
     if over.count:
         return finding(
             "traffic",
             "warning",
-            f"{counted(over.count, 'layer')} came with more bytes than its size and one chunk for "
-            "each start: its registry ignores ranges, served wrong bytes, or the blob was fetched "
-            "again after it was removed.",
+            f"{counted(over.count, 'layer')} with more fetched bytes than its size and one chunk "
+            "for each start. Either its registry ignores ranges or served wrong bytes, or the blob "
+            "was removed and fetched again.",
             over.details,
         )
-    ratio = f", {total / sizes:.3f} times" if sizes else ""
+    ratio = f" ({total / sizes:.3f} times)" if sizes else ""
     return Finding(
         "traffic",
         "ok",
@@ -122,7 +123,10 @@ def _traffic(catalog: Catalog, chunk_bytes: int) -> Finding:
 
 
 def bytes_and_rows(volume: Volume, catalog: Catalog, progress: Progress) -> Iterator[Finding]:
-    """The volume against the catalog. Raises VolumeUnavailable, CatalogUnavailable."""
+    """The checks that compare the volume with the catalog.
+
+    Raises VolumeUnavailable, CatalogUnavailable.
+    """
     yield _rows_without_files(volume, catalog)
     total_bytes, found = _files_without_rows(volume, catalog)
     yield found
@@ -135,31 +139,30 @@ def _rows_without_files(volume: Volume, catalog: Catalog) -> Finding:
     count, wrong = 0, Evidence()
     for page in pages(catalog, audit.stored_digests):
         count += len(page)
-        # A file comes before its row; a row that is removed goes before its file.
+        # A file is written before its row, and a row is removed before its file. So read the sizes
+        # first, and then compare only the rows that still exist.
         sizes = blob_sizes(volume, page)
         with catalog.begin() as tx:
             still = blobs.stored(tx, page)
         for digest, size in still.items():
             if sizes.get(digest) != size:
-                wrong.add(f"{digest}: {_there(sizes.get(digest), size)}")
+                wrong.add(f"{digest}: {_difference(sizes.get(digest), size)}")
     if wrong.count:
         return finding(
             "rows",
             "problem",
-            f"{counted(wrong.count, 'stored row')} without a file of that size: {_FETCH_AGAIN}.",
+            f"{counted(wrong.count, 'stored blob')} without a file of that size: {_FETCH_AGAIN}.",
             wrong.details,
         )
-    return Finding(
-        "rows", "ok", f"{counted(count, 'stored row')}, each with its file of that size."
-    )
+    return Finding("rows", "ok", f"{counted(count, 'stored blob')}, each with a file of that size.")
 
 
-def _there(size: int | None, expected: int) -> str:
+def _difference(size: int | None, expected: int) -> str:
     return "no file" if size is None else f"{size:,} bytes instead of {expected:,}"
 
 
 def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, Finding]:
-    """With the bytes of all files."""
+    """The bytes of all files, and the finding."""
     count, total_bytes, left = 0, 0, Evidence()
     for page in _in_pages(blob_files(volume)):
         count += len(page)
@@ -170,9 +173,9 @@ def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, Finding]
         return total_bytes, finding(
             "files",
             "warning",
-            f"{counted(left.count, 'file')} under blobs/ without a row or a lease, "
-            f"{counted(left.total_bytes, 'byte')}, of pulls that ended in between: pull their "
-            "image again, which adopts them, or remove them.",
+            f"{counted(left.count, 'file')} ({counted(left.total_bytes, 'byte')}) under blobs/ "
+            "without a row or a lease, left by pulls that ended before the row was written: pull "
+            "the image again, which adopts them, or remove them.",
             left.details,
         )
     return total_bytes, Finding(
@@ -199,7 +202,10 @@ def _without_row(page: Sequence[BlobFile], catalog: Catalog) -> list[BlobFile]:
 
 
 def _at_work(catalog: Catalog, digests: Iterable[Digest | None]) -> tuple[set[Digest], bool]:
-    """Which of these have a lease, and whether any pull may be writing a document."""
+    """Which of these have a lease, and whether any pull may be writing a document.
+
+    Documents (indexes, manifests, configs) are written without a lease on the blob.
+    """
     with catalog.begin() as tx:
         return inventory.leased(tx, filter(None, digests)), inventory.is_resolving(tx)
 
@@ -208,33 +214,35 @@ def _ingests(volume: Volume, catalog: Catalog) -> Finding:
     count, left = 0, Evidence()
     for page in _in_pages(ingest_files(volume)):
         count += len(page)
-        for one in _unowned(volume, catalog, page):
-            left.add(f"{one.path}: {one.size_bytes:,} bytes", one.size_bytes)
+        for ingest in _unowned(volume, catalog, page):
+            left.add(f"{ingest.path}: {ingest.size_bytes:,} bytes", ingest.size_bytes)
     if left.count:
         return finding(
             "ingests",
             "warning",
-            f"{counted(left.count, 'download')} under ingest/ without an owner, "
-            f"{counted(left.total_bytes, 'byte')}: harmless, and continued when the blob is wanted "
-            "again; else remove them.",
+            f"{counted(left.count, 'download')} ({counted(left.total_bytes, 'byte')}) under "
+            "ingest/ without an owner. They are harmless, and the next pull that wants the blob "
+            "continues them: remove those that will not be wanted.",
             left.details,
         )
     return Finding(
-        "ingests", "ok", f"{counted(count, 'download')} under ingest/, each with its lease."
+        "ingests", "ok", f"{counted(count, 'download')} under ingest/, each with a lease."
     )
 
 
 def _unowned(volume: Volume, catalog: Catalog, page: Sequence[IngestFiles]) -> list[IngestFiles]:
-    leased, resolving = _at_work(catalog, [one.digest for one in page])
+    leased, resolving = _at_work(catalog, [ingest.digest for ingest in page])
     left = [
-        one for one in page if one.digest not in leased and not (one.documents_only and resolving)
+        ingest
+        for ingest in page
+        if ingest.digest not in leased and not (ingest.documents_only and resolving)
     ]
     if not left:
         return []
-    # Committed, or begun, while we looked.
+    # It may have been committed or begun during the check.
     time.sleep(_SECOND_LOOK_SECONDS)
-    leased, _ = _at_work(catalog, [one.digest for one in left])
-    return [one for one in left if one.digest not in leased and is_left(volume, one)]
+    leased, _ = _at_work(catalog, [ingest.digest for ingest in left])
+    return [ingest for ingest in left if ingest.digest not in leased and is_left(volume, ingest)]
 
 
 def _layouts(volume: Volume, catalog: Catalog) -> Finding:
@@ -247,18 +255,20 @@ def _layouts(volume: Volume, catalog: Catalog) -> Finding:
         return finding(
             "layouts",
             "problem",
-            f"{counted(wrong.count, 'image')} whose layout directory does not name its manifest: "
-            "pull it again.",
+            f"{counted(wrong.count, 'image')} whose layout directory does not name the manifest of "
+            "the catalog: pull the image again.",
             wrong.details,
         )
-    return Finding("layouts", "ok", f"{counted(count, 'image')}, each laid out with its manifest.")
+    return Finding(
+        "layouts", "ok", f"{counted(count, 'image')}, each with a layout of its manifest."
+    )
 
 
 def _laid_out_wrong(volume: Volume, catalog: Catalog, page: Sequence[ImageRow]) -> list[ImageRow]:
     wrong = [image for image in page if not _names(volume, image)]
     if not wrong:
         return []
-    # The layout is written before the row.
+    # The layout is written before the row, so wait for the row.
     time.sleep(_SECOND_LOOK_SECONDS)
     with catalog.begin() as tx:
         now = [images.current(tx, image.reference, image.platform) for image in wrong]
@@ -292,15 +302,19 @@ def _hashes(volume: Volume, total: int, progress: Progress) -> Finding:
         return finding(
             "bytes",
             "problem",
-            f"{counted(wrong.count, 'file')} under blobs/ whose bytes do not hash to the name: "
-            f"{_FETCH_AGAIN}.",
+            f"{counted(wrong.count, 'file')} under blobs/ whose bytes do not hash to the file's "
+            f"name: {_FETCH_AGAIN}.",
             wrong.details,
         )
     return Finding(
         "bytes",
         "ok",
-        f"{counted(count, 'blob')} of {read:,} bytes were read, and each hashes to its name.",
+        f"{counted(count, 'blob')} ({read:,} bytes) were read, and each hashes to its name.",
     )
+
+
+def _is_or_are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _in_pages(found: Iterator[Value]) -> Iterator[list[Value]]:

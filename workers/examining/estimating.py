@@ -1,4 +1,7 @@
-"""When a pull may be done: only what can be told from what moves now, and honest about the rest."""
+"""When a pull may be done, estimated only from what moves now.
+
+Where nothing moves there is no estimate, and a sentence says why.
+"""
 
 import time
 from collections.abc import Mapping
@@ -11,30 +14,33 @@ from shared.oci.digest import Digest
 from workers.examining.facts import LINE_SECONDS, Facts
 
 _LOOK_SECONDS = 0.2
-# Owners write down how far they are once a second: two of those are waited for, and no longer.
+# Workers report their progress once a second. Wait for two reports of each layer, but no longer.
 _LONGEST_SECONDS = 3.5
 
-# A byte at a certain time.
+# time.monotonic(), and the bytes done at that time.
 _Mark = tuple[float, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`seconds` from now, None where nobody can tell; `sentence` says on what it rests."""
+    """`seconds` from now, or None if there is no estimate; `sentence` says what it is based on."""
 
     seconds: float | None
     sentence: str
 
 
 def measure(catalog: Catalog, pull_id: str) -> dict[Digest, float]:
-    """Bytes a second of every layer of a pull that is being fetched, watched for a moment."""
+    """Bytes per second of every layer of the pull that is being fetched, by watching them.
+
+    Takes up to 3.5 seconds; returns at once if no layer is being fetched.
+    """
     marks: dict[Digest, list[_Mark]] = {}
     ends = time.monotonic() + _LONGEST_SECONDS
     while time.monotonic() < ends:
         now = time.monotonic()
         with catalog.begin() as tx:
             holders = chains.holders(tx, pull_id)
-        moving = {digest: one for digest, one in holders.items() if one.alive}
+        moving = {digest: holder for digest, holder in holders.items() if holder.alive}
         for digest, holder in moving.items():
             seen = marks.setdefault(digest, [(now, holder.bytes_done)])
             if holder.bytes_done != seen[-1][1]:
@@ -46,7 +52,10 @@ def measure(catalog: Catalog, pull_id: str) -> dict[Digest, float]:
 
 
 def _speed(marks: list[_Mark], now: float) -> float:
-    """Between two changes, where there were two: the first mark stands anywhere in its second."""
+    """Bytes per second between the first and the last change.
+
+    The first mark was read at any time between two reports: leave it out if there are two more.
+    """
     if len(marks) > 2:
         marks = marks[1:]
     seconds = (marks[-1][0] if len(marks) > 1 else now) - marks[0][0]
@@ -54,27 +63,27 @@ def _speed(marks: list[_Mark], now: float) -> float:
 
 
 def seconds_left(size_bytes: int, bytes_done: int, bytes_per_second: float | None) -> float | None:
-    """Until a layer is there, at this speed."""
+    """Seconds until the layer is complete at this rate; None if the rate is unknown or 0."""
     if not bytes_per_second:
         return None
     return max(size_bytes - bytes_done, 0) / bytes_per_second
 
 
 def estimate(facts: Facts, earliest: datetime | None) -> Estimate:
-    """When the pull may be done; `earliest`: the end of the longest wait that has an end."""
+    """When the pull may be done. `earliest`: the end of the longest wait that has an end."""
     if facts.pull.state == "queued" and facts.place is not None:
-        return _of_line(facts.place.before, facts.ended_lately)
+        return _of_waiting_pulls(facts.place.before, facts.ended_lately)
     if facts.pull.state != "fetching":
-        return _not_before(facts, earliest, "how much there is to fetch is not known yet")
+        return _not_before(facts, earliest, "it is not known yet how much there is to fetch")
     left = _left(facts)
     if not left:
-        return Estimate(None, "every layer is there: linking takes a moment")
+        return Estimate(None, "every layer is stored, and linking takes a moment")
     known = [seconds for seconds in left.values() if seconds is not None]
     if len(known) < len(left):
         waiting = len(left) - len(known)
-        layers = "1 layer does" if waiting == 1 else f"{waiting} layers do"
-        return _not_before(facts, earliest, f"{layers} not move now")
-    return Estimate(max(known), "if its bytes go on coming as they do now")
+        layers = "1 layer is" if waiting == 1 else f"{waiting} layers are"
+        return _not_before(facts, earliest, f"{layers} not being fetched now")
+    return Estimate(max(known), "until its layers are fetched, at the present speed")
 
 
 def _left(facts: Facts) -> Mapping[Digest, float | None]:
@@ -87,14 +96,14 @@ def _left(facts: Facts) -> Mapping[Digest, float | None]:
     }
 
 
-def _of_line(before: int, ended_lately: int) -> Estimate:
+def _of_waiting_pulls(before: int, ended_lately: int) -> Estimate:
     minutes = LINE_SECONDS // 60
     if not ended_lately:
         return Estimate(None, f"no pull has ended in the last {minutes} minutes")
     ended = "1 pull" if ended_lately == 1 else f"{ended_lately:,} pulls"
     return Estimate(
         before * LINE_SECONDS / ended_lately,
-        f"until its turn comes, as {ended} ended in the last {minutes} minutes",
+        f"until it is admitted, since {ended} ended in the last {minutes} minutes",
     )
 
 

@@ -1,4 +1,4 @@
-"""The doctor's round: every check, in the order in which one rests on another. Changes nothing."""
+"""All checks of `towline doctor`, in the order in which they depend on each other. Reads only."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from workers.examining import registries as registry_checks
 from workers.examining import volume as volume_checks
 from workers.examining.finding import Finding
 
-# Told how many bytes of how many were read.
+# Called with the number of bytes read so far, and the number to read.
 Progress = Callable[[int, int], None]
 
 _STAFF_SECONDS = 30.0
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """The fleet that is examined."""
+    """The fleet to examine."""
 
     settings: Settings
     catalog: Catalog
@@ -35,9 +35,9 @@ class Patient:
 
 
 def await_staff(patient: Patient) -> None:
-    """Wait for a worker and a reconciler that have just been started, as the embedded stack's are.
+    """Wait for the worker and the reconciler of an embedded stack that was just started.
 
-    Returns without them after a while: the examination says who is missing.
+    Gives up after 30 s; the checks then report what is missing.
     """
     deadline = time.monotonic() + _STAFF_SECONDS
     while not _is_staffed(patient) and time.monotonic() < deadline:
@@ -45,12 +45,15 @@ def await_staff(patient: Patient) -> None:
 
 
 def _is_staffed(patient: Patient) -> bool:
-    in_office = catalog_checks.reconciler(patient.catalog).level == "ok"
-    return in_office and queue_checks.somebody_consumes(patient.app)
+    has_reconciler = catalog_checks.reconciler(patient.catalog).level == "ok"
+    return has_reconciler and queue_checks.somebody_consumes(patient.app)
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
-    """Every check that costs little; each finding as soon as it is known."""
+    """Every check that costs little; yields each finding as soon as it is known.
+
+    A check is left out if it depends on something that was found broken before.
+    """
     catalog, settings = patient.catalog, patient.settings
     database = catalog_checks.database(catalog)
     yield database
@@ -62,9 +65,9 @@ def examine(patient: Patient) -> Iterator[Finding]:
     knows = schema is not None and schema.level == "ok"
     if knows:
         yield from _with_volume(patient, volume_checks.mounted)
-    away = queue_checks.answers(patient.app)
-    yield from away
-    is_away = away[0].level == "problem"
+    queue = queue_checks.answers(patient.app)
+    yield from queue
+    is_away = queue[0].level == "problem"
     if not is_away:
         yield from queue_checks.workers(patient.app)
     yield from registry_checks.configured(settings)
@@ -99,7 +102,7 @@ def _with_volume(
         yield Finding(
             "volume",
             "information",
-            "The volume is not looked at: set TOWLINE_VOLUME where it is mounted.",
+            "The volume was not checked: set TOWLINE_VOLUME to the path where it is mounted.",
         )
         return
     try:

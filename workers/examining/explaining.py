@@ -1,6 +1,7 @@
-"""Why a pull does not move, until when, and what it would take: one sentence each.
+"""Why a pull does not move, until when, and what would unblock it: one sentence each.
 
-Pure: from the facts of one moment. The causes are the contract's; None is something that moves.
+Pure functions of the facts of one moment. The causes are those of `pulls.waiting_for`; a cause of
+None means that the pull or layer moves.
 """
 
 import shlex
@@ -20,19 +21,22 @@ _START_WORKER = "celery -A workers.app worker -Q {}"
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`cause` None: it moves. `takes`: what would make it go on, None where time alone does."""
+    """Why a pull or a layer does not move; `cause` is None if it does.
+
+    `takes` says what would unblock it, and is None if it only has to wait.
+    """
 
     cause: str | None
     sentence: str
     until: datetime | None = None
     takes: str | None = None
-    # The pull that is waited for.
+    # The pull that it waits for.
     pull_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LayerStory:
-    """A layer that is not stored: what it waits for, and how fast it comes."""
+    """A layer that is not stored: what it waits for, or how fast it is being fetched."""
 
     layer: PullLayer
     reason: Reason
@@ -43,7 +47,7 @@ class LayerStory:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A pull, explained. `since`: when its state began, None where nobody wrote that down."""
+    """A pull, explained. `since`: when its state began; None if that was not recorded."""
 
     facts: Facts
     since: datetime | None
@@ -54,17 +58,19 @@ class Story:
 
 
 def explain(facts: Facts) -> Story:
-    """Tell what the facts mean."""
+    """Turn the facts about a pull into sentences."""
     pull = facts.pull
     if pull.final:
         return Story(facts, pull.finished_at, _end(facts), (), _takes_after_end(facts), None)
     layers = [_layer_story(facts, layer) for layer in facts.layers if not layer.stored]
     reason = _of_layers(facts, layers) if pull.state == "fetching" else _of_pull(facts)
-    untils = [one.until for one in [reason, *(story.reason for story in layers)] if one.until]
-    takes = [one.takes for one in [reason, *(story.reason for story in layers)] if one.takes]
+    reasons = [reason, *(layer.reason for layer in layers)]
+    untils = [part.until for part in reasons if part.until]
+    takes = [part.takes for part in reasons if part.takes]
     if facts.office is None or not facts.office.alive:
         takes.append(
-            "no reconciler is in office, so nothing that is lost is sent again: `towline reconcile`"
+            "no reconciler is running, so nothing that is lost is sent again: start "
+            "`towline reconcile`"
         )
     return Story(
         facts,
@@ -94,66 +100,67 @@ def _end(facts: Facts) -> Reason:
     if pull.state == "complete":
         return Reason(None, "it is complete")
     tries = "1 attempt" if pull.attempts == 1 else f"{pull.attempts} attempts"
-    told = pull.error_message or "it ended without a word"
+    message = pull.error_message or "no error message was recorded"
     return Reason(
-        None, told if pull.state == "cancelled" else f"{told.removesuffix('.')} ({tries})"
+        None, message if pull.state == "cancelled" else f"{message.removesuffix('.')} ({tries})"
     )
 
 
 def _takes_after_end(facts: Facts) -> list[str]:
     if facts.pull.state == "complete":
         return []
-    return [f"once the cause is gone: `towline retry {facts.pull.id}`"]
+    return [f"once the cause is gone, run `towline retry {facts.pull.id}`"]
 
 
 def _of_pull(facts: Facts) -> Reason:
-    """Of a pull without layers under way: in the line, being resolved, being linked."""
+    """For a pull without open layers: it waits for its turn, is being resolved or being linked."""
     pull = facts.pull
     if facts.step is not None and facts.step.alive:
-        doing = "links the image" if pull.state == "linking" else "resolves the reference"
-        return Reason(None, f"{facts.step.owner} {doing}")
+        step = "linking the image" if pull.state == "linking" else "resolving the reference"
+        return Reason(None, f"{facts.step.owner} is {step}")
     if facts.pause is not None:
         return _paused(facts.pause)
     if pull.state == "queued" and pull.admitted_at is None:
-        return _in_line(facts)
+        return _not_admitted(facts)
     if pull.not_before is not None and pull.not_before > facts.now and pull.waiting_for:
         waiting = pull.waiting_for
-        return _told(facts, str(waiting["cause"]), str(waiting["detail"]), pull.not_before)
+        return _recorded(facts, str(waiting["cause"]), str(waiting["detail"]), pull.not_before)
     if facts.fleet.pull_slots == 0:
         return _no_worker(PULLS)
-    there = facts.messages is None or pull.id in (
+    has_message = facts.messages is None or pull.id in (
         facts.messages.coordinators | facts.messages.links
     )
-    return _turn_of_message(facts, PULLS, there, facts.fleet.pull_slots)
+    return _turn_of_message(facts, PULLS, has_message, facts.fleet.pull_slots)
 
 
-def _in_line(facts: Facts) -> Reason:
+def _not_admitted(facts: Facts) -> Reason:
     place = facts.place
     if place is None or place.before == 0:
-        return Reason("turn", "it is the next in the line, once there is room in the fleet")
+        return Reason("turn", "it is admitted next, as soon as the fleet has room")
     pulls = "1 pull goes" if place.before == 1 else f"{place.before:,} pulls go"
+    wait = "1 pull waits" if place.waiting == 1 else f"{place.waiting:,} pulls wait"
     return Reason(
         "turn",
-        f"{pulls} before it, by priority, then by each requester's share, then by age; "
-        f"{place.waiting:,} wait in all",
-        takes="more workers, or a pull of a higher priority: `towline pull --priority 9 …`",
+        f"{pulls} before it, by priority, then by each requester's share, then by age; {wait} "
+        "in total",
+        takes="add workers, or pull with a higher priority: `towline pull --priority 9 …`",
     )
 
 
 def _of_layers(facts: Facts, layers: Sequence[LayerStory]) -> Reason:
-    """What the pull as a whole does: the first of its layers that moves, else the first wait."""
+    """The reason of the whole pull: its layers that move, or else what its layers wait for."""
     if not layers:
         return _of_pull(facts)
-    moving = [story for story in layers if story.reason.cause is None]
+    moving = [layer for layer in layers if layer.reason.cause is None]
     if moving:
         count = "1 layer is" if len(moving) == 1 else f"{len(moving)} layers are"
         return Reason(None, f"{count} being fetched")
     if facts.pause is not None:
         return _paused(facts.pause)
-    causes = {str(story.reason.cause) for story in layers}
+    causes = {str(layer.reason.cause) for layer in layers}
     if len(causes) == 1:
         return layers[0].reason
-    return Reason(str(layers[0].reason.cause), f"its layers wait: {', '.join(sorted(causes))}")
+    return Reason(str(layers[0].reason.cause), f"its layers wait for: {', '.join(sorted(causes))}")
 
 
 def _layer_story(facts: Facts, layer: PullLayer) -> LayerStory:
@@ -174,13 +181,14 @@ def _held(facts: Facts, holder: Holder) -> Reason:
         named += f" of {leader.reference} (priority {leader.priority})"
     return Reason(
         "pull",
-        f"{named} fetches it, on {holder.owner}; should that end, this pull goes on with its bytes",
+        f"{named} is fetching it, on {holder.owner}; if that pull ends, this one continues with "
+        "the same bytes",
         pull_id=holder.pull_id,
     )
 
 
 def _waiting(facts: Facts, layer: PullLayer, holder: Holder | None) -> Reason:
-    """Of a layer that nobody is at work on."""
+    """For a layer without a live lease: why no worker is fetching it."""
     if facts.pause is not None:
         return _paused(facts.pause)
     if layer.not_before is not None and layer.not_before > facts.now and layer.waiting_for:
@@ -189,78 +197,84 @@ def _waiting(facts: Facts, layer: PullLayer, holder: Holder | None) -> Reason:
         if layer.failures:
             tries = "1 try" if layer.failures == 1 else f"{layer.failures} tries"
             detail = f"{detail.removesuffix('.')} ({tries} without progress)"
-        return _told(facts, str(waiting["cause"]), detail, layer.not_before)
+        return _recorded(facts, str(waiting["cause"]), detail, layer.not_before)
     if facts.fleet.layer_slots == 0:
         return _no_worker(LAYERS)
     if holder is not None and holder.owner is not None:
         return Reason(
             "turn",
-            f"{holder.owner} fell silent {-holder.seconds:.0f} s ago; another worker goes on with "
-            "its bytes",
+            f"the lease of {holder.owner} expired {-holder.seconds:.0f} s ago; another worker "
+            "continues with its bytes",
             takes=_reconciler_takes(facts),
         )
     leader = _followed(facts, layer)
     if leader is not None:
         return Reason(
             "pull",
-            f"it comes by the message of the pull {leader}; should that end, this pull goes on",
+            f"the pull {leader} has the message for it; if that pull ends, this one continues",
             pull_id=leader,
         )
-    there = facts.messages is None or (facts.pull.id, str(layer.digest)) in facts.messages.layers
-    return _turn_of_message(facts, LAYERS, there, facts.fleet.layer_slots)
+    key = (facts.pull.id, str(layer.digest))
+    has_message = facts.messages is None or key in facts.messages.layers
+    return _turn_of_message(facts, LAYERS, has_message, facts.fleet.layer_slots)
 
 
 def _followed(facts: Facts, layer: PullLayer) -> str | None:
-    """The pull by whose message a layer comes that has none of its own; None where it has one, or
-    the other one's is lost.
+    """The pull whose message this layer depends on.
+
+    None if this pull has a message itself, or if the message of the other pull is lost.
     """
     if layer.waiting_for is None or layer.waiting_for["cause"] != "pull":
         return None
-    told = str(layer.waiting_for["detail"])
+    recorded = str(layer.waiting_for["detail"])
     if facts.messages is None:
-        return told
+        return recorded
     digest = str(layer.digest)
-    sent = sorted(pull_id for pull_id, each in facts.messages.layers if each == digest)
-    if facts.pull.id in sent:
+    senders = sorted(pull_id for pull_id, sent in facts.messages.layers if sent == digest)
+    if facts.pull.id in senders:
         return None
-    return told if told in sent else next(iter(sent), None)
+    return recorded if recorded in senders else next(iter(senders), None)
 
 
-def _told(facts: Facts, cause: str, detail: str, until: datetime) -> Reason:
-    """What the row says: whoever made it wait knew why."""
+def _recorded(facts: Facts, cause: str, detail: str, until: datetime) -> Reason:
+    """The reason that is recorded in the row of the pull or layer."""
     takes = {
         "space": "free space on the volume, or enlarge it",
-        "rate_limit": "credentials with a higher limit, or patience",
+        "rate_limit": "log in with an account that has a higher limit, or wait",
     }.get(cause)
     if cause == "space" and facts.free_bytes is not None:
-        detail = f"{detail} (it has {facts.free_bytes:,} bytes free by now)"
+        detail = f"{detail} (it has {facts.free_bytes:,} bytes free now)"
     return Reason(cause, detail, until, takes)
 
 
 def _paused(pause: Pause) -> Reason:
-    whose = "the fleet" if pause.scope == "fleet" else f"the {pause.scope} {pause.name}"
+    paused = "the fleet" if pause.scope == "fleet" else f"the {pause.scope} {pause.name}"
     since = f"{pause.paused_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return Reason("paused", f"{whose} is paused since {since}", takes=f"`{how_to_resume(pause)}`")
+    return Reason(
+        "paused",
+        f"{paused} has been paused since {since}",
+        takes=f"run `{how_to_resume(pause)}`",
+    )
 
 
 def _no_worker(queue: str) -> Reason:
     return Reason(
         "no_worker",
         f"no worker consumes {queue}",
-        takes=f"a worker: `{_START_WORKER.format(queue)}`",
+        takes=f"start a worker: `{_START_WORKER.format(queue)}`",
     )
 
 
-def _turn_of_message(facts: Facts, queue: str, there: bool, slots: int | None) -> Reason:
-    if there:
-        room = "" if slots is None else f", behind which stand {slots} slots"
+def _turn_of_message(facts: Facts, queue: str, has_message: bool, slots: int | None) -> Reason:
+    if has_message:
+        serving = "" if slots is None else f", which {slots} worker slots serve"
         if slots == 1:
-            room = ", behind which stands 1 slot"
-        known = "its message waits" if facts.messages is not None else "its message should wait"
-        return Reason("turn", f"{known} in {queue}{room}")
+            serving = ", which 1 worker slot serves"
+        waits = "its message waits" if facts.messages is not None else "its message should wait"
+        return Reason("turn", f"{waits} in {queue}{serving}")
     return Reason(
         "turn",
-        "no message is on its way for it; the reconciler sends it again within seconds",
+        "its message is lost; the reconciler sends it again within seconds",
         takes=_reconciler_takes(facts),
     )
 
@@ -268,11 +282,11 @@ def _turn_of_message(facts: Facts, queue: str, there: bool, slots: int | None) -
 def _reconciler_takes(facts: Facts) -> str | None:
     if facts.office is not None and facts.office.alive:
         return None
-    return "`towline reconcile`: no reconciler is in office"
+    return "start `towline reconcile`: no reconciler is running"
 
 
 def shown_seconds(seconds: float) -> str:
-    """A duration for people, no finer than it is known."""
+    """A duration for display, rounded to the precision that an estimate has."""
     if seconds < 1:
         return "a moment"
     if seconds < 120:

@@ -1,4 +1,4 @@
-"""Everything that explains one pull, looked up once; `explaining.py` turns it into sentences."""
+"""The facts about one pull, read at one moment; `explaining.py` turns them into sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,38 +15,45 @@ from shared.oci.digest import Digest
 from workers.pulling.known import known
 from workers.reconciling.backlog import Messages
 
-_NOBODY_LOOKED = FleetView(None, None, None, None)
+# Before a reconciler has counted the fleet's slots.
+_NOT_COUNTED = FleetView(None, None, None, None)
 
-# How long the line is looked at to tell how fast it moves.
+# The rate at which pulls are admitted is estimated from the pulls that ended in this time.
 LINE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the catalog says of a pull by `now`, its own time, and what was found elsewhere."""
+    """What the catalog says about a pull at `now`, by the database's clock.
+
+    `look` fills in what the catalog knows. `speeds`, `messages` and `free_bytes` come from
+    elsewhere, and the caller adds them.
+    """
 
     now: datetime
     pull: Pull
     layers: Sequence[PullLayer] = ()
     holders: Mapping[Digest, Holder] = field(default_factory=dict)
-    # The pulls whose downloads this one waits for, by id.
+    # The other pulls whose downloads this one waits for, by id.
     leaders: Mapping[str, Pull] = field(default_factory=dict)
     place: Place | None = None
     step: Holder | None = None
     office: Holder | None = None
-    fleet: FleetView = _NOBODY_LOOKED
+    fleet: FleetView = _NOT_COUNTED
     pause: Pause | None = None
     ended_lately: int = 0
-    # Bytes a second by layer, where they were measured.
+    # Bytes per second of each layer that was measured.
     speeds: Mapping[Digest, float] = field(default_factory=dict)
-    # None where the queue could not be asked.
+    # None if the queue cannot be reached.
     messages: Messages | None = None
-    # Of the volume, where it is mounted here.
+    # Free bytes of the volume; None if it is not mounted on this machine.
     free_bytes: int | None = None
 
 
 def look(catalog: Catalog, pull_id: str) -> Facts:
-    """What the catalog knows. Raises InvalidArgument for an unknown id, CatalogUnavailable."""
+    """Read the facts in one transaction. Raises InvalidArgument for an unknown id,
+    CatalogUnavailable.
+    """
     with catalog.begin() as tx:
         pull = known(tx, pull_id)
         layers = pull_layers.of_pull(tx, pull_id, pull.registry or "")
@@ -74,5 +81,5 @@ def _leaders(
         for layer in layers
         if not layer.stored and (holder := holders.get(layer.digest)) is not None and holder.alive
     }
-    found = [pulls.get(tx, each) for each in sorted(filter(None, ids - {pull.id}))]
-    return {each.id: each for each in found if each is not None}
+    found = [pulls.get(tx, pull_id) for pull_id in sorted(filter(None, ids - {pull.id}))]
+    return {leader.id: leader for leader in found if leader is not None}

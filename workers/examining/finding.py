@@ -1,4 +1,4 @@
-"""What an examination answers: findings, each with one sentence that says what to do."""
+"""The result of a check: a level, and one sentence that says what is the case and what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Level = Literal["ok", "information", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found. `details`: the first of those that it is about."""
+    """What a check found. `details`: the first pulls, files or rows that the sentence is about."""
 
     check: str
     level: Level
@@ -21,14 +21,17 @@ class Finding:
 
 @dataclass(slots=True)
 class Evidence:
-    """What a check finds, however much that is: all of it counted, the first of it told."""
+    """Collects what a check finds: counts everything, and keeps only the first details.
+
+    Memory stays constant, however much is wrong on a volume of millions of blobs.
+    """
 
     count: int = 0
     total_bytes: int = 0
     details: list[str] = field(default_factory=list)
 
     def add(self, detail: str, size_bytes: int = 0) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
         self.total_bytes += size_bytes
         if len(self.details) < _DETAILS:
@@ -36,11 +39,11 @@ class Evidence:
 
 
 def finding(check: str, level: Level, sentence: str, details: Sequence[str] = ()) -> Finding:
-    """A finding; of many details the first are enough."""
+    """A Finding with at most the first 20 of these details."""
     return Finding(check, level, sentence, tuple(details[:_DETAILS]))
 
 
-def counted(number: int, one: str, many: str | None = None, *, most: int | None = None) -> str:
-    """`1 pull`, `2 pulls`; `1,000 pulls or more` where `most` were looked at."""
+def counted(number: int, noun: str, plural: str | None = None, *, most: int | None = None) -> str:
+    """`1 pull`, `2 pulls`; `1,000 pulls or more` if the count stopped at `most`."""
     more = " or more" if number == most else ""
-    return f"{number:,} {one if number == 1 else many or one + 's'}{more}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}{more}"

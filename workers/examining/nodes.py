@@ -1,4 +1,4 @@
-"""Checks of the nodes: which of them are sick, and which have fallen silent."""
+"""Checks of the nodes: which are sick, and which have stopped writing their row."""
 
 from collections.abc import Iterator
 
@@ -12,22 +12,23 @@ _SILENT_SECONDS = 60.0
 
 
 def standing(catalog: Catalog) -> Iterator[Finding]:
-    """Each node that is not well; one line for those that are."""
+    """A problem for each sick or silent node; one finding for all nodes that are well."""
     with catalog.begin() as tx:
         seen = nodes.seen(tx)
-    trouble = {one.name: said for one in seen if (said := _trouble(one)) is not None}
-    yield from (Finding("nodes", "problem", said) for said in trouble.values())
-    well = [one.name for one in seen if one.name not in trouble]
+    trouble = {node.name: sentence for node in seen if (sentence := _trouble(node)) is not None}
+    yield from (Finding("nodes", "problem", sentence) for sentence in trouble.values())
+    well = [node.name for node in seen if node.name not in trouble]
     if well:
-        yield Finding("nodes", "ok", f"{counted(len(well), 'node')} well.", well)
+        are = "is" if len(well) == 1 else "are"
+        yield Finding("nodes", "ok", f"{counted(len(well), 'node')} {are} well.", well)
 
 
 def _trouble(node: SeenNode) -> str | None:
     if node.silent_seconds > _SILENT_SECONDS:
         return (
-            f"{node.name} was not seen since {node.seen_at:%Y-%m-%d %H:%M:%S %Z}: look whether its "
-            "worker runs, and whether it reaches the database. Its row goes after a day."
+            f"{node.name} was last seen at {node.seen_at:%Y-%m-%d %H:%M:%S %Z}: check that its "
+            "worker runs and can reach the database. A node that is gone is forgotten after a day."
         )
     if node.reason is None:
         return None
-    return f"{node.name} is sick: {node.reason} It takes no messages until it is well."
+    return f"{node.name} is sick: {node.reason} It consumes no messages until it is well."

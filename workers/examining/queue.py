@@ -12,31 +12,31 @@ from workers.contract import CONTROL, LAYERS, PULLS
 from workers.examining.finding import Finding, counted
 
 _AWAY = (OperationalError, RedisError, OSError)
-# Workers answer at once, but for one that is busy starting children.
+# Time-outs of two tries. Workers answer at once, except while they start children.
 _ANSWER_SECONDS = (1.0, 3.0)
 _NEARLY_FULL = 0.9
 
 
 def answers(app: Celery) -> list[Finding]:
-    """Whether Redis answers, and whether it would forget what it was told."""
+    """Whether Redis answers, and whether it could lose messages or answers."""
     try:
-        told = _info(app)
+        info = _info(app)
     except _AWAY:
         return [
             Finding(
                 "queue",
                 "problem",
-                "The queue cannot be reached: check TOWLINE_BROKER_URL and that Redis runs; pulls "
-                "are recorded meanwhile, and sent later.",
+                "The queue cannot be reached: check TOWLINE_BROKER_URL and that Redis runs. Until "
+                "then pulls are recorded in the catalog, and sent later.",
             )
         ]
-    name = "Valkey" if "valkey_version" in told else "Redis"
-    version = told.get("valkey_version") or told.get("redis_version") or ""
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version") or info.get("redis_version") or ""
     return [
         Finding("queue", "ok", f"{name} {version} answers."),
-        _policy(told),
-        _persistence(told),
-        *_memory(told),
+        _policy(info),
+        _persistence(info),
+        *_memory(info),
     ]
 
 
@@ -45,68 +45,71 @@ def _info(app: Celery) -> Mapping[str, Any]:
     try:
         connection.ensure_connection(max_retries=1, timeout=5)
         channel: Any = connection.default_channel
-        told: Mapping[str, Any] = channel.client.info()
-        return told
+        info: Mapping[str, Any] = channel.client.info()
+        return info
     finally:
         with suppress(*_AWAY):
             connection.release()
 
 
-def _policy(told: Mapping[str, Any]) -> Finding:
-    policy = told.get("maxmemory_policy")
+def _policy(info: Mapping[str, Any]) -> Finding:
+    policy = info.get("maxmemory_policy")
     if policy == "noeviction":
-        return Finding("eviction", "ok", "It evicts nothing (maxmemory-policy noeviction).")
+        return Finding("eviction", "ok", "Redis never evicts keys (maxmemory-policy noeviction).")
     if policy is None:
-        return Finding("eviction", "information", "It does not tell its maxmemory-policy.")
+        return Finding("eviction", "information", "Redis does not report its maxmemory-policy.")
     what_to_do = "set maxmemory-policy to noeviction"
-    if not int(told.get("maxmemory", 0)):
+    if not int(info.get("maxmemory", 0)):
         return Finding(
             "eviction",
             "warning",
-            f"Its maxmemory-policy is {policy}: harmless while it has no maxmemory, but "
-            f"{what_to_do}.",
+            f"The maxmemory-policy of Redis is {policy}, which is harmless only while it has no "
+            f"maxmemory: {what_to_do}.",
         )
     return Finding(
         "eviction",
         "problem",
-        f"Its maxmemory-policy is {policy}, so it may throw away messages and answers: "
+        f"The maxmemory-policy of Redis is {policy}, so it may evict messages and answers: "
         f"{what_to_do}.",
     )
 
 
-def _persistence(told: Mapping[str, Any]) -> Finding:
-    if int(told.get("aof_enabled", 0)):
-        return Finding("persistence", "ok", "It writes what it is told to disk (appendonly yes).")
+def _persistence(info: Mapping[str, Any]) -> Finding:
+    if int(info.get("aof_enabled", 0)):
+        return Finding("persistence", "ok", "Redis writes messages to disk (appendonly yes).")
     return Finding(
         "persistence",
         "warning",
-        "It forgets everything when it is restarted (appendonly no): pulls in the catalog are sent "
-        "again, but not those that were sent by name and never seen; set appendonly to yes.",
+        "Redis loses everything when it restarts (appendonly no). Pulls in the catalog are then "
+        "sent again, but pulls that were sent by name and not recorded yet are lost: set "
+        "appendonly to yes.",
     )
 
 
-def _memory(told: Mapping[str, Any]) -> Iterator[Finding]:
-    limit, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
+def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
+    limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if limit and used > _NEARLY_FULL * limit:
         yield Finding(
             "memory",
             "warning",
-            f"It has used {used / limit:.0%} of its maxmemory of {limit:,} bytes: raise it, before "
-            "it refuses messages.",
+            f"Redis uses {used / limit:.0%} of its maxmemory of {limit:,} bytes, and refuses "
+            "messages when it is full: raise maxmemory.",
         )
 
 
 def workers(app: Celery) -> Iterator[Finding]:
-    """Who consumes what."""
+    """For each queue of a pull: which workers consume it, or how to start one."""
     queues = _consumed(app)
     for queue, purpose, level in (
         (PULLS, "pulls are neither resolved nor linked", "problem"),
         (LAYERS, "no layer is fetched", "problem"),
-        (CONTROL, "nobody can cancel by name (`towline cancel` can)", "warning"),
+        (CONTROL, "pulls cannot be cancelled by name (`towline cancel` still works)", "warning"),
     ):
         names = sorted(name for name, consumed in queues.items() if queue in consumed)
         if names:
-            yield Finding("workers", "ok", f"{counted(len(names), 'worker')} on {queue}.", names)
+            consume = "consumes" if len(names) == 1 else "consume"
+            workers_count = counted(len(names), "worker")
+            yield Finding("workers", "ok", f"{workers_count} {consume} {queue}.", names)
         else:
             yield Finding(
                 "workers",
@@ -117,7 +120,7 @@ def workers(app: Celery) -> Iterator[Finding]:
 
 
 def somebody_consumes(app: Celery) -> bool:
-    """Whether any worker answers, which none does before it consumes."""
+    """Whether any worker answers a ping. A worker answers only once it consumes."""
     try:
         return bool(app.control.inspect(timeout=_ANSWER_SECONDS[0], limit=1).ping())
     except _AWAY:
@@ -128,9 +131,9 @@ def _consumed(app: Celery) -> Mapping[str, set[str]]:
     """The queues of every worker that answers."""
     for seconds in _ANSWER_SECONDS:
         try:
-            told: Mapping[str, Any] = app.control.inspect(timeout=seconds).active_queues() or {}
+            active: Mapping[str, Any] = app.control.inspect(timeout=seconds).active_queues() or {}
         except _AWAY:
             continue
-        if told:
-            return {name: {queue["name"] for queue in queues} for name, queues in told.items()}
+        if active:
+            return {name: {queue["name"] for queue in queues} for name, queues in active.items()}
     return {}

@@ -1,4 +1,4 @@
-"""Checks of the registries: their configuration, and which of them nobody asks at the moment."""
+"""Checks of the registries: their configuration, and which of them are not asked at the moment."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from workers.examining.finding import Finding, counted
 
 
 def configured(settings: Settings) -> Iterator[Finding]:
-    """Whether the registries file, if there is one, can be used."""
+    """Whether the registries file can be used. No finding if none is configured."""
     file = settings.registries_file
     if file is None:
         return
@@ -27,7 +27,9 @@ def configured(settings: Settings) -> Iterator[Finding]:
 
 
 def troubles(settings: Settings) -> Iterator[Finding]:
-    """The hosts that the whole fleet leaves alone."""
+    """Hosts that asked the fleet to wait, and mirrors that are skipped. No finding if Redis, which
+    holds this state, cannot be reached: `queue.answers` reports that.
+    """
     client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
     if client is None:
         return
@@ -38,23 +40,25 @@ def troubles(settings: Settings) -> Iterator[Finding]:
     finally:
         client.close()
     if not found:
-        yield Finding("registries", "ok", "The fleet leaves no registry alone.")
+        yield Finding(
+            "registries", "ok", "No registry is rate-limiting the fleet, and no mirror is excluded."
+        )
     for trouble in found:
-        yield _told(trouble)
+        yield _finding(trouble)
 
 
-def _told(trouble: Trouble) -> Finding:
+def _finding(trouble: Trouble) -> Finding:
     host, seconds = trouble.host, f"{trouble.seconds:.0f} s"
     if trouble.kind == "held":
         return Finding(
             "registries",
             "information",
-            f"{host} asked to be left alone (429 or Retry-After): all workers wait, for {seconds} "
-            "more. Log in there, or set up a mirror, where that happens often.",
+            f"{host} asked the fleet to wait (429 or Retry-After): no worker sends it a request "
+            f"for another {seconds}. If this happens often, log in there or set up a mirror.",
         )
     return Finding(
         "registries",
         "warning",
-        f"The mirror {host} did not answer, or served wrong bytes: the fleet passes it over for "
-        f"{seconds} more. Mend it, or take it out of TOWLINE_REGISTRIES_FILE.",
+        f"The mirror {host} did not answer, or served wrong bytes: the fleet skips it for another "
+        f"{seconds}. Repair it, or remove it from TOWLINE_REGISTRIES_FILE.",
     )

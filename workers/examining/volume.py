@@ -1,4 +1,4 @@
-"""Checks of the volume that cost nothing: whether it is the catalog's, and has room."""
+"""Checks of the volume that cost little: whether it belongs to the catalog, and has free space."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,32 +25,32 @@ def opened(path: Path, catalog: Catalog) -> Volume:
 
 
 def mounted(volume: Volume, patient: "Patient") -> Iterator[Finding]:
-    """What can be said once it is open."""
-    yield Finding("volume", "ok", f"{patient.settings.volume_path} is the catalog's volume.")
+    """The findings about a volume that was opened, so its identity is known to be right."""
+    yield Finding("volume", "ok", f"{patient.settings.volume_path} is the volume of this catalog.")
     yield room(volume, patient.catalog, patient.settings.minimum_free_bytes)
 
 
 def room(volume: Volume, catalog: Catalog, minimum_free_bytes: int) -> Finding:
-    """What is free against what has to stay so, and what is promised to pulls under way."""
+    """Free space, compared with what has to stay free and what running pulls have reserved."""
     free = volume.space().free_bytes
     with catalog.begin() as tx:
-        promised = space.reserved_bytes(tx, "")
-    told = f"{_shown(free)} are free, {_shown(promised)} of them promised to pulls"
+        reserved = space.reserved_bytes(tx, "")
+    state = f"{_shown(free)} are free, of which running pulls have reserved {_shown(reserved)}"
     if free < minimum_free_bytes:
         return Finding(
             "space",
             "problem",
-            f"{told}; {_shown(minimum_free_bytes)} have to stay free "
-            "(TOWLINE_MINIMUM_FREE_BYTES), so new pulls wait: free space or enlarge the volume.",
+            f"{state}. TOWLINE_MINIMUM_FREE_BYTES is {_shown(minimum_free_bytes)}, so new pulls "
+            "wait: free space or enlarge the volume.",
         )
-    if free - promised < minimum_free_bytes:
+    if free - reserved < minimum_free_bytes:
         return Finding(
             "space",
             "warning",
-            f"{told}, and {_shown(minimum_free_bytes)} have to stay free, so new pulls wait "
-            "until others are done: free space or enlarge the volume.",
+            f"{state}. TOWLINE_MINIMUM_FREE_BYTES is {_shown(minimum_free_bytes)}, so new pulls "
+            "wait until running pulls are done: free space or enlarge the volume.",
         )
-    return Finding("space", "ok", f"{told}.")
+    return Finding("space", "ok", f"{state}.")
 
 
 def _shown(count: int) -> str:

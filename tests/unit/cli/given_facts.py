@@ -1,4 +1,4 @@
-"""Facts about a pull, as the catalog would tell them."""
+"""Builds facts about a pull, as the catalog would return them."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -43,12 +43,12 @@ _PULL = Pull(
 
 
 def pull(**changes: Any) -> Pull:
-    """A pull that is being fetched, but for these."""
+    """A pull that is being fetched, with these changes."""
     return replace(_PULL, **changes)
 
 
 def layer(**changes: Any) -> PullLayer:
-    """A layer of 100 bytes that nobody is at, but for these."""
+    """A layer of 100 bytes without a lease, with these changes."""
     plain = PullLayer(
         digest=DIGEST,
         size_bytes=100,
@@ -71,18 +71,18 @@ def layer(**changes: Any) -> PullLayer:
 
 
 def waits(cause: str, detail: str = "why") -> dict[str, Any]:
-    """Columns of whatever waits until LATER."""
+    """Columns of a pull or layer that waits until LATER."""
     reason = {"cause": cause, "detail": detail, "until": LATER.isoformat()}
     return {"waiting_for": reason, "not_before": LATER}
 
 
 def pause(scope: str = "fleet", name: str = "") -> Pause:
-    """Something is paused since noon."""
+    """A pause since noon."""
     return Pause(scope, name, NOW)
 
 
 def story(of: Pull | None = None, *layers: PullLayer, **changes: Any) -> Story:
-    """A story of a fleet with workers and a reconciler, whose queue is empty."""
+    """The explanation of a pull in a fleet with workers, a reconciler and an empty queue."""
     plain = Facts(
         now=NOW,
         pull=of or pull(),

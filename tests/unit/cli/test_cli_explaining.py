@@ -1,4 +1,4 @@
-"""Each cause has its sentence, its end, and what it would take."""
+"""Each cause has its sentence, its end, and what would unblock it."""
 
 from datetime import timedelta
 
@@ -24,56 +24,56 @@ QUEUED = pull(state="queued", admitted_at=None)
 NO_WORKERS = FleetView(0, 0, NOW, "epoch")
 
 
-def test_a_pull_in_the_line_tells_how_many_go_before_it_and_how_fast_the_line_moves() -> None:
-    told = story(QUEUED, place=Place(30, 100), ended_lately=60)
-    assert told.reason.cause == "turn"
-    assert "30 pulls go before it" in told.reason.sentence
-    assert "100 wait in all" in told.reason.sentence
-    assert told.estimate is not None
-    assert told.estimate.seconds == pytest.approx(300)
+def test_a_waiting_pull_tells_how_many_go_before_it_and_when_its_turn_may_come() -> None:
+    explained = story(QUEUED, place=Place(30, 100), ended_lately=60)
+    assert explained.reason.cause == "turn"
+    assert "30 pulls go before it" in explained.reason.sentence
+    assert "100 pulls wait in total" in explained.reason.sentence
+    assert explained.estimate is not None
+    assert explained.estimate.seconds == pytest.approx(300)
 
 
-def test_a_line_that_does_not_move_has_no_estimate() -> None:
-    told = story(QUEUED, place=Place(30, 100))
-    assert told.estimate is not None
-    assert told.estimate.seconds is None
-    assert "no pull has ended" in told.estimate.sentence
+def test_there_is_no_estimate_while_no_pull_ends() -> None:
+    explained = story(QUEUED, place=Place(30, 100))
+    assert explained.estimate is not None
+    assert explained.estimate.seconds is None
+    assert "no pull has ended" in explained.estimate.sentence
 
 
-def test_a_layer_that_is_being_fetched_tells_by_whom_and_when_it_may_be_there() -> None:
+def test_a_layer_that_is_being_fetched_names_its_worker_and_the_time_left() -> None:
     one = layer(bytes_done=40, owner="host:77", leader="p")
-    told = story(None, one, holders={DIGEST: ALIVE}, speeds={DIGEST: 6.0})
-    (fetched,) = told.layers
-    assert (told.reason.cause, fetched.reason.cause) == (None, None)
+    explained = story(None, one, holders={DIGEST: ALIVE}, speeds={DIGEST: 6.0})
+    (fetched,) = explained.layers
+    assert (explained.reason.cause, fetched.reason.cause) == (None, None)
     assert fetched.reason.sentence == "being fetched by host:77"
     assert fetched.seconds_left == pytest.approx(10)
-    assert told.estimate is not None
-    assert told.estimate.seconds == pytest.approx(10)
-    assert told.takes == []
+    assert explained.estimate is not None
+    assert explained.estimate.seconds == pytest.approx(10)
+    assert explained.takes == []
 
 
 def test_a_layer_that_another_pull_fetches_names_that_pull() -> None:
     leader = pull(id="leader", reference="registry.example/b:1", priority=7)
     holder = Holder("host:77", 20.0, 2, pull_id="leader", bytes_done=40)
-    told = story(None, layer(), holders={DIGEST: holder}, leaders={"leader": leader})
-    assert (told.reason.cause, told.reason.pull_id) == ("pull", "leader")
-    assert "registry.example/b:1 (priority 7)" in told.reason.sentence
-    assert "host:77" in told.reason.sentence
+    explained = story(None, layer(), holders={DIGEST: holder}, leaders={"leader": leader})
+    assert (explained.reason.cause, explained.reason.pull_id) == ("pull", "leader")
+    assert "registry.example/b:1 (priority 7)" in explained.reason.sentence
+    assert "host:77" in explained.reason.sentence
 
 
 @pytest.mark.parametrize("cause", ["backoff", "rate_limit", "space", "turn"])
-def test_what_a_layer_says_of_itself_is_told_with_its_end(cause: str) -> None:
-    told = story(None, layer(**waits(cause, "the registry said 503."), failures=3))
-    assert (told.reason.cause, told.reason.until) == (cause, LATER)
-    assert "the registry said 503 (3 tries without progress)" in told.reason.sentence
-    assert told.estimate is not None
-    assert "not before 40 s from now" in told.estimate.sentence
+def test_the_recorded_reason_of_a_layer_is_shown_with_its_end(cause: str) -> None:
+    explained = story(None, layer(**waits(cause, "the registry said 503."), failures=3))
+    assert (explained.reason.cause, explained.reason.until) == (cause, LATER)
+    assert "the registry said 503 (3 tries without progress)" in explained.reason.sentence
+    assert explained.estimate is not None
+    assert "not before 40 s from now" in explained.estimate.sentence
 
 
-def test_space_tells_what_the_volume_has_by_now() -> None:
-    told = story(None, layer(**waits("space")), free_bytes=1234)
-    assert "1,234 bytes free by now" in told.reason.sentence
-    assert told.takes == ["free space on the volume, or enlarge it"]
+def test_a_wait_for_space_shows_how_much_is_free_now() -> None:
+    explained = story(None, layer(**waits("space")), free_bytes=1234)
+    assert "1,234 bytes free now" in explained.reason.sentence
+    assert explained.takes == ["free space on the volume, or enlarge it"]
 
 
 @pytest.mark.parametrize(
@@ -88,32 +88,35 @@ def test_space_tells_what_the_volume_has_by_now() -> None:
 )
 def test_a_pause_names_the_whole_command_that_ends_it(scope: str, name: str, command: str) -> None:
     assert how_to_resume(pause(scope, name)) == command
-    told = story(None, layer(), pause=pause(scope, name))
-    assert told.reason.cause == "paused"
-    assert told.takes == [f"`{command}`"]
+    explained = story(None, layer(), pause=pause(scope, name))
+    assert explained.reason.cause == "paused"
+    assert explained.takes == [f"run `{command}`"]
 
 
-def test_a_pause_holds_a_pull_in_the_line_too() -> None:
-    told = story(QUEUED, pause=pause(), place=None)
-    assert told.reason.cause == "paused"
+def test_a_pause_also_explains_a_pull_that_is_not_admitted_yet() -> None:
+    explained = story(QUEUED, pause=pause(), place=None)
+    assert explained.reason.cause == "paused"
 
 
 def test_without_workers_the_queue_is_named_and_how_to_start_one() -> None:
-    told = story(None, layer(), fleet=NO_WORKERS)
-    assert told.reason.cause == "no_worker"
-    assert told.takes == ["a worker: `celery -A workers.app worker -Q towline.layers`"]
+    explained = story(None, layer(), fleet=NO_WORKERS)
+    assert explained.reason.cause == "no_worker"
+    assert explained.takes == ["start a worker: `celery -A workers.app worker -Q towline.layers`"]
     resolving = story(pull(state="resolving"), fleet=NO_WORKERS)
     assert "towline.pulls" in resolving.takes[0]
 
 
 def test_a_message_in_the_queue_waits_for_a_slot() -> None:
     messages = Messages(layers={("p", str(DIGEST))})
-    told = story(None, layer(), messages=messages)
-    assert told.reason.cause == "turn"
-    assert told.reason.sentence == "its message waits in towline.layers, behind which stand 4 slots"
+    explained = story(None, layer(), messages=messages)
+    assert explained.reason.cause == "turn"
+    assert (
+        explained.reason.sentence
+        == "its message waits in towline.layers, which 4 worker slots serve"
+    )
 
 
-def test_a_layer_that_comes_by_the_message_of_another_pull_names_that_pull() -> None:
+def test_a_layer_whose_message_another_pull_has_names_that_pull() -> None:
     follows = {"cause": "pull", "until": LATER.isoformat(), "detail": "leader"}
     follower = layer(waiting_for=follows)
     digest = str(DIGEST)
@@ -121,65 +124,65 @@ def test_a_layer_that_comes_by_the_message_of_another_pull_names_that_pull() -> 
         ({("leader", digest), ("another", digest)}, "leader"),
         ({("heir", digest)}, "heir"),
     ):
-        told = story(None, follower, messages=Messages(layers=sent))
-        assert (told.reason.cause, told.reason.pull_id) == ("pull", named)
-        assert f"message of the pull {named}" in told.reason.sentence
+        explained = story(None, follower, messages=Messages(layers=sent))
+        assert (explained.reason.cause, explained.reason.pull_id) == ("pull", named)
+        assert f"the pull {named} has the message" in explained.reason.sentence
     assert story(None, follower, messages=None).reason.pull_id == "leader"
     assert story(None, follower, messages=Messages(layers={("p", digest)})).reason.cause == "turn"
     lost = story(None, follower, messages=Messages())
     assert (lost.reason.cause, lost.reason.pull_id) == ("turn", None)
 
 
-def test_a_lost_message_is_sent_again_by_the_reconciler_or_needs_one() -> None:
-    assert "no message is on its way" in story(None, layer()).reason.sentence
+def test_a_lost_message_is_sent_again_by_the_reconciler_or_asks_for_one() -> None:
+    assert "its message is lost" in story(None, layer()).reason.sentence
     assert story(None, layer()).takes == []
     alone = story(None, layer(), office=None)
-    assert any("towline reconcile" in each for each in alone.takes)
+    assert any("towline reconcile" in action for action in alone.takes)
 
 
-def test_a_queue_that_cannot_be_asked_leaves_it_open() -> None:
-    told = story(None, layer(), messages=None)
-    assert "should wait in towline.layers" in told.reason.sentence
+def test_without_the_queue_it_is_open_whether_there_is_a_message() -> None:
+    explained = story(None, layer(), messages=None)
+    assert "should wait in towline.layers" in explained.reason.sentence
 
 
-def test_a_worker_that_fell_silent_is_named() -> None:
+def test_a_worker_whose_lease_expired_is_named() -> None:
     dead = Holder("host:77", -12.0, 2, pull_id="p", bytes_done=40)
-    told = story(None, layer(), holders={DIGEST: dead})
-    assert "host:77 fell silent 12 s ago" in told.reason.sentence
+    explained = story(None, layer(), holders={DIGEST: dead})
+    assert "the lease of host:77 expired 12 s ago" in explained.reason.sentence
 
 
-def test_whoever_resolves_or_links_is_named() -> None:
+def test_the_worker_that_resolves_or_links_is_named() -> None:
     step = Holder("host:9", 10.0, 3)
-    assert "host:9 resolves" in story(pull(state="resolving"), step=step).reason.sentence
-    whole = story(pull(state="linking"), layer(stored=True), step=step)
-    assert "host:9 links" in whole.reason.sentence
+    assert "host:9 is resolving" in story(pull(state="resolving"), step=step).reason.sentence
+    linking = story(pull(state="linking"), layer(stored=True), step=step)
+    assert "host:9 is linking" in linking.reason.sentence
 
 
-def test_a_pull_that_failed_tells_its_error_and_how_to_try_again() -> None:
+def test_a_failed_pull_shows_its_error_and_how_to_retry() -> None:
     failed = pull(
         state="failed", error_message="The registry is away.", attempts=5, finished_at=NOW
     )
-    told = story(failed)
-    assert told.reason.sentence == "The registry is away (5 attempts)"
-    assert "towline retry p" in told.takes[0]
-    assert told.estimate is None
+    explained = story(failed)
+    assert explained.reason.sentence == "The registry is away (5 attempts)"
+    assert "towline retry p" in explained.takes[0]
+    assert explained.estimate is None
 
 
-def test_different_waits_are_told_layer_by_layer() -> None:
-    told = story(None, layer(**waits("backoff")), layer(**waits("space")))
-    assert told.reason.sentence == "its layers wait: backoff, space"
-    assert [one.reason.cause for one in told.layers] == ["backoff", "space"]
+def test_layers_that_wait_for_different_reasons_are_explained_one_by_one() -> None:
+    explained = story(None, layer(**waits("backoff")), layer(**waits("space")))
+    assert explained.reason.sentence == "its layers wait for: backoff, space"
+    assert [layer.reason.cause for layer in explained.layers] == ["backoff", "space"]
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0.2, "a moment"), (59.6, "60 s"), (150, "2 min"), (3 * 3600 + 100, "3 h")],
 )
-def test_durations_are_no_finer_than_they_are_known(seconds: float, shown: str) -> None:
+def test_durations_are_rounded_to_the_precision_of_an_estimate(seconds: float, shown: str) -> None:
     assert shown_seconds(seconds) == shown
 
 
-def test_the_state_has_its_beginning_where_that_was_written_down() -> None:
+def test_the_time_since_which_a_state_lasts_is_shown_if_it_was_recorded() -> None:
     resolved = NOW - timedelta(seconds=9)
     assert story(pull(resolved_at=resolved), layer()).since == resolved
     assert story(QUEUED).since == QUEUED.created_at

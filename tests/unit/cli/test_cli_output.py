@@ -1,4 +1,4 @@
-"""What stands on a terminal and in a pipe, line by line."""
+"""What the commands print on a terminal and in a pipe, line by line."""
 
 import io
 import json
@@ -41,35 +41,40 @@ def printed(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_a_reason_is_told_with_its_cause_its_detail_and_its_end() -> None:
+def test_a_reason_is_shown_with_its_cause_its_detail_and_its_end() -> None:
     reason = {"cause": "backoff", "detail": "503", "until": LATER.isoformat()}
     assert waiting_sentence(reason, NOW) == f"backoff: 503 (until {LATER.astimezone():%H:%M:%S})"
     assert waiting_sentence({"cause": "turn"}, NOW) == "turn"
-    assert waiting_sentence({"cause": "pull", "detail": "x"}, NOW) == "pull: x fetches the same"
+    assert (
+        waiting_sentence({"cause": "pull", "detail": "x"}, NOW)
+        == "pull: x is fetching the same layer"
+    )
     assert waiting_sentence({**reason, "until": NOW.isoformat()}, LATER) == "backoff: 503"
     tomorrow = {**reason, "until": (NOW + timedelta(days=2)).isoformat()}
     assert "2026-01-03" in waiting_sentence(tomorrow, NOW)
 
 
-def test_a_pipe_gets_indented_lines_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_indented_lines_that_are_not_wrapped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     long = "x" * 300
     print_branch(Branch(Text("top"), [Branch(Text("below"), [Branch(Text(long))])]))
     assert capsys.readouterr().out == f"top\n  below\n    {long}\n"
 
 
-def test_an_explanation_says_the_same_once() -> None:
-    one = layer(**waits("backoff", "the registry said 503"))
-    lines = [branch.line.plain for branch in story_branch(story(None, one)).below]
-    assert lines[0].startswith("waits, backoff: the registry said 503; until ")
-    (below,) = story_branch(story(None, one)).below[1].below
-    assert below.line.plain.endswith("0 bytes of 100 bytes: waits, backoff")
+def test_an_explanation_does_not_repeat_a_sentence() -> None:
+    waiting = layer(**waits("backoff", "the registry said 503"))
+    lines = [branch.line.plain for branch in story_branch(story(None, waiting)).below]
+    assert lines[0].startswith("waits (backoff): the registry said 503; until ")
+    (below,) = story_branch(story(None, waiting)).below[1].below
+    assert below.line.plain.endswith("0 bytes of 100 bytes: waits (backoff)")
 
 
-def test_many_layers_in_the_same_case_are_two_lines() -> None:
-    told = story(None, *(layer(**waits("backoff")) for _ in range(30)))
-    below = story_branch(told).below[1].below
+def test_many_layers_that_wait_for_the_same_reason_are_two_lines() -> None:
+    explained = story(None, *(layer(**waits("backoff")) for _ in range(30)))
+    below = story_branch(explained).below[1].below
     assert len(below) == 2
-    assert "and 29 more of 2.9 kB, the same" in below[1].line.plain
+    assert "and 29 more (2.9 kB): the same" in below[1].line.plain
 
 
 def test_an_explanation_is_one_json_document() -> None:
@@ -79,7 +84,7 @@ def test_an_explanation_is_one_json_document() -> None:
     assert document["takes"] == ["free space on the volume, or enlarge it"]
 
 
-def test_a_bar_of_a_layer_that_another_pull_fetches_says_joined() -> None:
+def test_the_bar_of_a_layer_that_another_pull_fetches_says_joined() -> None:
     out = Console(file=io.StringIO(), force_terminal=True, width=120)
     bars = Bars(out)
     bars.show([Snapshot(pull(), [layer(owner="host:1", leader="other", bytes_done=50)])])
@@ -105,7 +110,7 @@ def test_a_table_is_no_longer_than_the_terminal() -> None:
     assert printed(out).count("pull-") == 3
 
 
-def test_lines_of_the_fleet_come_when_something_changes_and_at_its_end() -> None:
+def test_a_line_of_the_fleet_is_printed_when_a_pull_changes_or_ends() -> None:
     out = console()
     lines = FleetLines(out)
     lines.show(view(pull()))
@@ -113,13 +118,13 @@ def test_lines_of_the_fleet_come_when_something_changes_and_at_its_end() -> None
     lines.show(view(pull(**waits("space"))))
     failed = pull(state="failed", error_class="Forbidden", error_message="No.")
     lines.show(view(ended=(failed,)))
-    told = printed(out)
-    assert told.count("p registry.example/team/app:1: fetching") == 2
-    assert told.count("1 open") == 1
-    assert "Forbidden: No." in told
+    lines_printed = printed(out)
+    assert lines_printed.count("p registry.example/team/app:1: fetching") == 2
+    assert lines_printed.count("1 open") == 1
+    assert "Forbidden: No." in lines_printed
 
 
-def test_documents_of_the_fleet_come_when_something_changes(
+def test_a_document_of_the_fleet_is_printed_when_a_pull_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     documents = FleetDocuments()
@@ -128,28 +133,28 @@ def test_documents_of_the_fleet_come_when_something_changes(
     documents.show(view(pull(bytes_done=5), p=5.0))
     documents.show(view(ended=(pull(state="cancelled"),)))
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(one["state"], one["bytes_done"]) for one in lines] == [
+    assert [(line["state"], line["bytes_done"]) for line in lines] == [
         ("fetching", 0),
         ("fetching", 5),
         ("cancelled", 0),
     ]
 
 
-def test_documents_of_a_pull_come_when_something_changes(
+def test_a_document_of_a_pull_is_printed_when_the_pull_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     documents = Documents()
     for done in (1, 1, 2):
         documents.show([Snapshot(pull(), [layer(bytes_done=done)])])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["layers"][0]["bytes_done"] for one in lines] == [1, 2]
+    assert [line["layers"][0]["bytes_done"] for line in lines] == [1, 2]
 
 
-def test_a_speed_is_that_of_the_last_seconds() -> None:
+def test_a_speed_is_measured_over_the_last_seconds() -> None:
     meter = Speedometer()
     assert meter.speeds(0.0, {"a": 100}) == {"a": 0.0}
     assert meter.speeds(2.0, {"a": 300}) == {"a": 100.0}
-    # What was there before is no speed, and what has gone is forgotten.
+    # Bytes that were there before do not count, and the history of "a" is forgotten.
     assert meter.speeds(3.0, {"b": 7}) == {"b": 0.0}
     assert meter.speeds(4.0, {"a": 300}) == {"a": 0.0}
 
@@ -168,11 +173,11 @@ def test_a_pause_names_a_registry_as_references_do(given: str, registry: str) ->
 
 
 @pytest.mark.parametrize("given", ["alpine", "ghcr.io/team", "", "https://ghcr.io", "A B"])
-def test_a_pause_refuses_what_is_no_registry(given: str) -> None:
-    with pytest.raises(InvalidArgument, match="is no registry"):
+def test_a_pause_refuses_a_name_that_is_not_a_registry(given: str) -> None:
+    with pytest.raises(InvalidArgument, match="is not a registry"):
         scope_of(given, None)
 
 
-def test_a_pause_without_an_option_is_the_fleets() -> None:
+def test_a_pause_without_an_option_pauses_the_fleet() -> None:
     assert scope_of(None, None) == ("fleet", "")
     assert scope_of(None, "") == ("requester", "")

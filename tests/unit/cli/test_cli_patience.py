@@ -1,4 +1,4 @@
-"""A database that is away for a moment ends no command."""
+"""A command waits for a database that is unreachable for a moment."""
 
 import signal
 import threading
@@ -16,7 +16,7 @@ LONG = 600.0
 
 
 class Outage:
-    """Makes `Catalog.begin` fail `failures` times; counts how often it was tried."""
+    """Makes `Catalog.begin` fail `failures` times, and counts the tries."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: float) -> None:
         self.failures = failures
@@ -45,11 +45,11 @@ def test_a_transaction_begins_once_the_database_answers(
     outage = Outage(monkeypatch, failures=3)
     assert transaction(PatientCatalog("postgresql://h/d", LONG)) == "a transaction"
     assert outage.tries == 4
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("", "The database is away. Waiting up to 600 s.\n")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "The database is away. Waiting up to 600 s.\n")
 
 
-def test_each_outage_is_told_of(
+def test_every_outage_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outage = Outage(monkeypatch, failures=2)
@@ -60,7 +60,7 @@ def test_each_outage_is_told_of(
     assert capsys.readouterr().err.count("Waiting") == 2
 
 
-def test_who_gave_up_once_does_not_wait_again_until_the_database_has_answered(
+def test_a_catalog_that_gave_up_does_not_wait_again_until_the_database_has_answered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outage = Outage(monkeypatch, failures=float("inf"))
@@ -86,7 +86,7 @@ def test_without_patience_the_first_failure_is_raised(
     assert (outage.tries, capsys.readouterr().err) == (1, "")
 
 
-def test_work_that_was_cut_in_the_middle_is_done_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_lost_its_connection_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     Outage(monkeypatch, failures=0)
     catalog = PatientCatalog("postgresql://h/d", LONG)
     cuts = iter([True, True, False])
@@ -100,7 +100,7 @@ def test_work_that_was_cut_in_the_middle_is_done_once_more(monkeypatch: pytest.M
     assert patiently(catalog, work) == "a transaction"
 
 
-def test_ctrl_c_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     Outage(monkeypatch, failures=float("inf"))
     catalog = PatientCatalog("postgresql://h/d", LONG)
     with interrupts_between_looks():

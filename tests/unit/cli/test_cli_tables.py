@@ -1,4 +1,4 @@
-"""Lists as they are printed: whole in a pipe, part by part, with what is not shown at the end."""
+"""Lists are printed while they are read, uncut in a pipe, and end with a count of hidden rows."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from workers.cli.tables import print_documents, print_table, say_more
 
 
 class NoCatalog:
-    """Whose transactions nothing is asked in."""
+    """A catalog whose transactions run no statement."""
 
     def begin(self) -> "NoCatalog":
         return self
@@ -23,7 +23,7 @@ class NoCatalog:
         return None
 
 
-def test_a_table_in_a_pipe_has_its_columns_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_in_a_pipe_has_aligned_columns(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("name", "size"), [("a" * 200, "1"), ("[b]", "20")])
     assert capsys.readouterr().out.splitlines() == [
         f"{'name':<200} size",
@@ -32,12 +32,12 @@ def test_a_table_in_a_pipe_has_its_columns_side_by_side(capsys: pytest.CaptureFi
     ]
 
 
-def test_a_table_without_rows_is_its_heading(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_without_rows_is_only_its_heading(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("name", "size"), [])
     assert capsys.readouterr().out == "name size\n"
 
 
-def test_a_long_list_is_printed_as_it_comes(
+def test_a_long_list_is_printed_while_it_is_read(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "_AT_ONCE", 2)
@@ -57,7 +57,7 @@ def test_a_long_list_is_printed_as_it_comes(
 
 
 @pytest.mark.parametrize("documents", [[], [{"a": 1}], [{"a": {"b": [1, 2]}}, {"c": "d\ne"}]])
-def test_documents_are_one_list_as_json_prints_it(
+def test_documents_are_printed_as_one_json_list(
     capsys: pytest.CaptureFixture[str], documents: list[dict[str, Any]]
 ) -> None:
     print_documents(iter(documents))
@@ -85,6 +85,6 @@ def test_the_last_line_says_how_many_more_there_are(
             lambda _tx, most: min(there, most),
             as_json=as_json,
         )
-        told = capsys.readouterr()
-        # Beside a document nothing else stands on stdout.
-        assert (told.out, told.err) == (("", line) if as_json else (line, ""))
+        printed = capsys.readouterr()
+        # With --json, stdout holds nothing but the document.
+        assert (printed.out, printed.err) == (("", line) if as_json else (line, ""))
