@@ -1,7 +1,7 @@
 """`docs/registry-faults.md`: written from the faults, with the scores of the last run of `peers`.
 
 The scores stand nowhere else, so a new fault or a new sentence keeps them:
-`python -m tests.benchmarks.fault_table` writes the document anew.
+`python -m tests.benchmarks.fault_table` generates the document again.
 """
 
 import re
