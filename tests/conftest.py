@@ -8,8 +8,8 @@ import pytest
 import redis
 from hypothesis import settings
 
-from shared.catalog.database import Catalog
-from shared.catalog.migrating import migrate
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.schema.migration import migrate
 from tests.services import (
     WORLD,
     database_name,
@@ -18,8 +18,8 @@ from tests.services import (
     running_redis,
     with_driver,
 )
-from workers.stack.binaries import WORLD_VARIABLE
-from workers.stack.servers import PostgresServer, RedisServer
+from workers.embedded.binaries import WORLD_VARIABLE
+from workers.embedded.servers import PostgresServer, RedisServer
 
 # The same examples in every run; `--hypothesis-profile=hunt` generates new ones.
 settings.register_profile("towline", derandomize=True, deadline=None)

@@ -7,31 +7,32 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from shared.catalog import pull_layers, pulls
-from shared.catalog.database import Catalog
-from shared.catalog.migrating import migrate
-from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import Pull
-from shared.catalog.schema import claim_volume, volume_id
-from shared.governor import Governor, Limits, connect
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.layers import pull_layers
+from shared.catalog.layers.pull_layers import PullLayer
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import lifecycle
+from shared.catalog.schema.migration import migrate
+from shared.catalog.schema.revision import claim_volume, volume_id
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
+from shared.pulls.accepting import accept_pull
+from shared.pulls.context import Context
+from shared.pulls.layers.fetching import fetch_layer
+from shared.pulls.linking import link_image
+from shared.pulls.outbox import Outbox
+from shared.pulls.planning import Plan, plan_pull
+from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.heartbeat import Keeper
+from shared.rate_limiter import Governor, Limits, connect
 from shared.registry.client import RegistryClient
-from shared.registry.gate import OpenGate
+from shared.registry.request_gate import OpenGate
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.store import Volume
 from tests.secrecy import leaks_in, leaks_in_catalog, leaks_in_redis, listening
 from tests.services import with_driver
 from workers.health.sickness import Sickness
-from workers.pulling.accepting import accept_pull
-from workers.pulling.attempts import TryAgain
-from workers.pulling.context import Context
-from workers.pulling.fetching import fetch_layer
-from workers.pulling.keeping import Keeper
-from workers.pulling.linking import link_image
-from workers.pulling.outbox import Outbox
-from workers.pulling.planning import Plan, plan_pull
 from workers.resources import node_probe, unpack_with
 
 T = TypeVar("T")
@@ -88,14 +89,14 @@ class Driver:
     def row(self, pull_id: str) -> Pull:
         """The current row of the pull."""
         with self.resources.catalog.begin() as tx:
-            pull = pulls.get(tx, pull_id)
+            pull = lifecycle.get(tx, pull_id)
         assert pull is not None
         return pull
 
     def newest(self) -> Pull:
         """The pull that was recorded last."""
         with self.resources.catalog.begin() as tx:
-            return pulls.recent(tx)[0]
+            return lifecycle.recent(tx)[0]
 
     def layers(self, pull_id: str) -> list[PullLayer]:
         """The layers of the pull."""

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from shared.errors import TowlineError
-from workers.stack.binaries import WORLD_VARIABLE, find_postgres, find_redis
-from workers.stack.servers import PostgresServer, RedisServer, start, stop
+from workers.embedded.binaries import WORLD_VARIABLE, find_postgres, find_redis
+from workers.embedded.servers import PostgresServer, RedisServer, start, stop
 
 # Read at import, because each test deletes TOWLINE_* from the environment.
 WORLD = os.environ.get("TOWLINE_TEST_SERVERS")

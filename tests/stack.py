@@ -19,17 +19,17 @@ from tests.waiting import wait_until
 # Parts of the command lines. Redis and Valkey overwrite theirs with a title.
 POSTGRES = ("/postgres", "listen_addresses")
 REDIS = ("-server", "127.0.0.1:")
-SUPERVISOR = "workers.stack.supervisor"
-WORKER = "workers.stack.worker"
+SUPERVISOR = "workers.embedded.supervisor"
+WORKER = "workers.embedded.stack_worker"
 
 # Joins the stack, prints the URLs as JSON, and leaves when stdin is closed. If the stack fails, it
 # prints the error instead.
 _USER = """
 import json, sys, threading
-from shared.catalog.database import Catalog
+from shared.catalog.database.catalog import Catalog
 from shared.errors import TowlineError
 from shared.settings import Settings
-from workers.stack.joining import joined
+from workers.embedded.joining import joined
 
 def tell(**words):
     print(json.dumps(words), flush=True)

@@ -13,15 +13,15 @@ from celery import states
 from celery.backends.redis import RedisBackend
 
 from shared import errors
-from shared.catalog import ends, pulls
-from shared.catalog.database import Catalog
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import finish, lifecycle
 from shared.errors import TowlineError
+from shared.pulls.pull_ids import is_pull_id
 from workers import callbacks
 from workers.broker import App
 from workers.callbacks import Callbacks
 from workers.config import RESULT_SECONDS
-from workers.pulling.known import is_pull_id
 
 
 def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:
@@ -34,7 +34,7 @@ def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) 
     pull = known
     if pull is None and is_pull_id(pull_id):
         with catalog.begin() as tx:
-            pull = pulls.get(tx, pull_id)
+            pull = lifecycle.get(tx, pull_id)
     if pull is None:
         return False
     if not pull.final:
@@ -42,11 +42,11 @@ def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) 
     end = pull.receipt if pull.state == "complete" else failure(pull)
     _store(app, pull_id, end)
     with catalog.begin() as tx:
-        kept = ends.answered(tx, pull_id)
+        kept = finish.answered(tx, pull_id)
     if kept is not None:
         callbacks.send(app, pull_id, kept, end)
         with catalog.begin() as tx:
-            ends.called_back(tx, pull_id)
+            finish.called_back(tx, pull_id)
     return True
 
 

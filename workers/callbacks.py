@@ -15,9 +15,9 @@ from celery.app.task import Context
 from kombu.utils.json import dumps
 
 from shared.errors import InvalidArgument
+from shared.pulls.pull_ids import is_storable
 from workers import contract
 from workers.broker import App
-from workers.pulling.known import is_storable
 
 _log = logging.getLogger(__name__)
 

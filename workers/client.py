@@ -12,15 +12,15 @@ from celery.exceptions import BackendError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from shared.catalog import pulls
-from shared.catalog.database import Catalog
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable, InvalidArgument
+from shared.pulls.cancelling import retry_of
+from shared.pulls.request import PullRequest, new_pull
 from workers import contract
 from workers.answering import answer
 from workers.broker import App
-from workers.pulling.ending import retry_of
-from workers.pulling.request import PullRequest, new_pull
 
 # Errors of the request itself: the same request would fail again.
 UNREADABLE = frozenset({"InvalidArgument", "InvalidReference", "InvalidPlatform"})
@@ -46,7 +46,7 @@ def check_queue(app: Celery) -> None:
 def record(catalog: Catalog, request: PullRequest, pull_id: str | None = None) -> Pull:
     """Record a pull as queued. With an id it may be called twice. Raises CatalogUnavailable."""
     with catalog.begin() as tx:
-        return pulls.record(tx, new_pull(pull_id or str(uuid4()), request))
+        return lifecycle.record(tx, new_pull(pull_id or str(uuid4()), request))
 
 
 def record_retry(catalog: Catalog, pull: Pull) -> Pull:
@@ -64,7 +64,7 @@ def record_retry(catalog: Catalog, pull: Pull) -> Pull:
             "again: start a new pull with the right reference and platform."
         )
     with catalog.begin() as tx:
-        return pulls.record(tx, retry_of(pull, str(uuid4())))
+        return lifecycle.record(tx, retry_of(pull, str(uuid4())))
 
 
 def send_recorded(app: Celery, recorded: Sequence[Pull]) -> bool:

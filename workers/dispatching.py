@@ -13,16 +13,16 @@ from celery import Celery, Signature
 from celery.canvas import chord, group
 from kombu.utils.uuid import uuid
 
-from shared.catalog import layer_messages
-from shared.catalog.database import Catalog
-from shared.catalog.layer_messages import LayerMessage, Started
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.layers import messages
+from shared.catalog.layers.messages import LayerMessage, Started
+from shared.pulls.accepting import admit
+from shared.pulls.outbox import Outbox
+from shared.pulls.planning import Plan
 from workers import contract
 from workers.answering import answer
 from workers.broker import App
-from workers.pulling.accepting import admit
-from workers.pulling.outbox import Outbox
-from workers.pulling.planning import Plan
-from workers.reconciling.backlog import Backlog
+from workers.broker_messages import Backlog
 
 _log = logging.getLogger(__name__)
 
@@ -87,9 +87,7 @@ def _lost(app: App, catalog: Catalog, layers: Sequence[Started]) -> list[LayerMe
     for layer in layers:
         if held[layer.pull_id, str(layer.digest)] <= layer.starts:
             with catalog.begin() as tx:
-                lost.append(
-                    layer_messages.dispatch(tx, layer.pull_id, layer.digest, layer.generation)
-                )
+                lost.append(messages.dispatch(tx, layer.pull_id, layer.digest, layer.generation))
     return [message for message in lost if message is not None]
 
 

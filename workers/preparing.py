@@ -3,9 +3,9 @@
 from pathlib import Path
 from uuid import UUID
 
-from shared.catalog.database import Catalog
-from shared.catalog.migrating import alone, migrate
-from shared.catalog.schema import claim_volume, volume_id
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.schema.migration import alone, migrate
+from shared.catalog.schema.revision import claim_volume, volume_id
 from shared.volume.identity import prepare
 
 

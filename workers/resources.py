@@ -10,19 +10,19 @@ from contextlib import closing, contextmanager
 from importlib import import_module
 from typing import cast
 
-from shared.catalog import pulls
-from shared.catalog.database import Catalog
-from shared.catalog.schema import check, volume_id
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.pulls import lifecycle
+from shared.catalog.schema.revision import check, volume_id
 from shared.errors import InvalidArgument, VolumeUnavailable
-from shared.governor import Governor, Limits, connect
+from shared.pulls.context import Context, Unpack
+from shared.pulls.steps.heartbeat import Keeper
+from shared.pulls.steps.interruptions import NodeSick
+from shared.rate_limiter import Governor, Limits, connect
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
 from workers.health.probe import Probe, own_trouble
 from workers.health.sickness import Sickness, sickness
-from workers.pulling.context import Context, Unpack
-from workers.pulling.keeping import Keeper
-from workers.pulling.stops import NodeSick
 from workers.shutdown import letting_go
 
 _lock = threading.Lock()
@@ -69,7 +69,7 @@ def is_recorded(pull_id: str) -> bool:
     """Whether this pull has a row; False if the catalog cannot be read now."""
     try:
         with _any_catalog() as catalog, catalog.begin() as tx:
-            return pulls.get(tx, pull_id) is not None
+            return lifecycle.get(tx, pull_id) is not None
     except Exception:
         # Whatever the reason: without an answer the caller has to treat the pull as not recorded.
         return False
@@ -145,7 +145,7 @@ def unpack_with(settings: Settings) -> Unpack | None:
     if not settings.verify_diff_ids:
         return None
     try:
-        module = import_module("shared.volume.unpacking")
+        module = import_module("shared.volume.diff_ids.verifier")
     except ImportError as error:
         raise InvalidArgument(
             f"TOWLINE_VERIFY_DIFF_IDS is true, but Python has no module {error.name}: install "

@@ -16,17 +16,18 @@ from celery.exceptions import Reject, TaskPredicate
 
 from shared.errors import CatalogUnavailable, InternalError, InvalidArgument, TowlineError
 from shared.oci.digest import Digest
+from shared.pulls import cancelling, linking, planning
+from shared.pulls.accepting import accept_pull
+from shared.pulls.context import Context
+from shared.pulls.layers import fetching
+from shared.pulls.layers.fetching import Occupied, YieldTurn
+from shared.pulls.outbox import Outbox
+from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.interruptions import LettingGo, NodeSick
 from workers import callbacks, contract
 from workers.answering import answer, refuse
 from workers.app import app
 from workers.dispatching import deliver, launch
-from workers.pulling import ending, fetching, linking, planning
-from workers.pulling.accepting import accept_pull
-from workers.pulling.attempts import TryAgain
-from workers.pulling.context import Context
-from workers.pulling.fetching import Occupied, YieldTurn
-from workers.pulling.outbox import Outbox
-from workers.pulling.stops import LettingGo, NodeSick
 from workers.resources import resources_of_well_node
 
 _log = logging.getLogger(__name__)
@@ -111,12 +112,12 @@ def cancel_pull(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> dict[str,
     if args or set(kwargs) != {"pull_id"} or not isinstance(kwargs["pull_id"], str):
         raise InvalidArgument("towline.cancel_pull takes the keyword argument 'pull_id' alone.")
     with _step(self, kwargs["pull_id"]) as step:
-        pull = ending.cancel_pull(step.work.catalog, kwargs["pull_id"])
+        pull = cancelling.cancel_pull(step.work.catalog, kwargs["pull_id"])
         if pull is None:
-            if self.request.retries < ending.LATEST_ROW_SECONDS:
+            if self.request.retries < cancelling.LATEST_ROW_SECONDS:
                 # The pull's own message may still be in its queue: look again in a second.
                 raise _again(self, 1)
-            raise ending.nothing_to_cancel(kwargs["pull_id"])
+            raise cancelling.nothing_to_cancel(kwargs["pull_id"])
         step.outbox.end([pull.id])
     return {"pull_id": pull.id, "state": pull.state}
 

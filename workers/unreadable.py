@@ -12,9 +12,9 @@ from celery import Celery
 from celery.bootsteps import StartStopStep
 
 from shared.errors import InvalidArgument
+from shared.pulls.pull_ids import is_pull_id
 from workers import contract
 from workers.answering import refuse
-from workers.pulling.known import is_pull_id
 from workers.resources import is_recorded
 
 _log = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """Where a blob is requested, as the engine sees it.
 
-`shared/registry/blobs.py` implements `Source` for registries and their mirrors; tests have fakes.
+`shared/registry/blob_sources.py` implements `Source` for registries and their mirrors; tests have
+fakes.
 """
 
 import threading

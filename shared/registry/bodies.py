@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from shared.errors import BlobTruncated, RegistryUnavailable, SizeMismatch, TooLarge
-from shared.registry.asking import Answer
+from shared.registry.host_requests import Answer
 from shared.registry.responses import ContentRange
 
 # The default block. Not larger, since a process has dozens of connections and each one holds a few

@@ -1,7 +1,8 @@
 """The requests that towline makes to registries. Source: distribution-spec v1.1, "Pull".
 
 Every call checks that the operator allows the registry, and lists its hosts, mirrors first
-(`hosts.py`). They are tried in that order (`routing.py`, `blobs.py`). `asking.py` sends a request.
+(`hosts.py`). They are tried in that order (`mirrors.py`, `blob_sources.py`). `host_requests.py`
+sends a request.
 """
 
 from collections.abc import Sequence
@@ -21,16 +22,16 @@ from shared.oci import media_type
 from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
 from shared.oci.reference import DOCKER_HUB, Reference
-from shared.registry.asking import Asker
-from shared.registry.auth import Authenticator
-from shared.registry.blobs import BlobSource, RangeSupport
+from shared.registry.auth.authenticator import Authenticator
+from shared.registry.blob_sources import BlobSource, RangeSupport
 from shared.registry.bodies import BlobBody, read_whole, refuse_page
-from shared.registry.gate import Gate, OpenGate
+from shared.registry.host_requests import Asker
 from shared.registry.hosts import Host, Hosts, Need
+from shared.registry.mirrors import first_of
 from shared.registry.rate_limits import RateLimit
+from shared.registry.request_gate import Gate, OpenGate
 from shared.registry.responses import error_of
-from shared.registry.routing import first_of
-from shared.registry.transport import Transport
+from shared.registry.transport.transport import Transport
 from shared.settings import Settings
 
 __all__ = ["MANIFEST_LIMIT_BYTES", "BlobBody", "BlobSource", "Document", "RegistryClient"]

@@ -33,7 +33,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shared.errors import InvalidArgument, InvalidReference
 from shared.oci.reference import DOCKER_HUB, Reference
-from shared.registry.urls import split_plain
+from shared.registry.transport.urls import split_plain
 
 _HEADER = re.compile(r"\s*(\[\[?[^#]*?\]\]?)\s*(#.*)?$")
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""")

@@ -19,7 +19,7 @@ from shared.errors import (
     TowlineError,
     Unauthorized,
 )
-from shared.registry.explanations import explanation_of
+from shared.registry.error_bodies import explanation_of
 from shared.registry.rate_limits import RateLimit
 
 __all__ = ["ContentRange", "RateLimit", "error_of", "parse_retry_after", "unsatisfied_total"]

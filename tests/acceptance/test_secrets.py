@@ -14,7 +14,7 @@ from tests.fakes.faults import Redirect, Status
 from tests.fakes.registry import Auth, FakeRegistry
 from tests.secrecy import leaks_in, passwords_in, secret
 from tests.waiting import wait_until
-from workers.stack.servers import free_port
+from workers.embedded.servers import free_port
 
 pytestmark = pytest.mark.acceptance
 

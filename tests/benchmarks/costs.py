@@ -19,7 +19,7 @@ import redis
 from tests.acceptance.faults.processes import tree
 from tests.acceptance.fleet import Fleet
 from tests.benchmarks.fleets import Stores
-from workers.stack.servers import start, stop
+from workers.embedded.servers import start, stop
 
 WORKER, RECONCILER = "worker", "reconciler"
 _EXTENSION = "pg_stat_statements"

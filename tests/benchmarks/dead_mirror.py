@@ -24,7 +24,7 @@ import redis
 from tests.driver import driving
 from tests.fakes.registry import FakeRegistry
 from tests.services import running_postgres, running_redis
-from workers.stack.servers import free_port
+from workers.embedded.servers import free_port
 
 _LAYER_BYTES = 100_000
 _FIRST_MS, _LATER_MS = 2000.0, 100.0

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shared.oci.digest import Digest
-from shared.volume.unpacking import Unpacking
+from shared.volume.diff_ids.verifier import Unpacking
 from tests.benchmarks.one_layer import write_layout
 from tests.benchmarks.plots import plot_rounds
 from tests.benchmarks.tables import Goal, judge, medians, options_of, print_times, take_turns

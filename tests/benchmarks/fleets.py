@@ -14,8 +14,8 @@ from tests.acceptance.faults.processes import tree
 from tests.acceptance.fleet import Fleet, Worker
 from tests.services import fresh_database, running_postgres, running_redis, with_driver
 from tests.waiting import wait_until
+from workers.embedded.servers import PostgresServer, RedisServer
 from workers.preparing import prepare_fleet
-from workers.stack.servers import PostgresServer, RedisServer
 
 # Slots of each worker, as `Fleet.launch_worker` starts it.
 SLOTS = 4

@@ -32,8 +32,8 @@ from tests.benchmarks.tables import Goal, judge, options_of, print_table
 from tests.fakes.registry import FakeRegistry
 from tests.grown import PULL, RARE_FAILURE, TAG, Size, grow
 from tests.services import fresh_database, running_postgres, running_redis, with_driver
+from workers.embedded.servers import PostgresServer
 from workers.preparing import prepare_fleet
-from workers.stack.servers import PostgresServer
 
 _MOST_ROWS = 15_000
 _MORE_SECONDS, _MORE_MB = 0.5, 70

@@ -26,7 +26,7 @@ from tests.fakes.faults import Throttle
 from tests.fakes.registry import FakeRegistry
 from tests.services import fresh_database, running_postgres, running_redis
 from tests.waiting import wait_until
-from workers.stack.servers import PostgresServer
+from workers.embedded.servers import PostgresServer
 
 _STATEMENT = re.compile(rb"LOG:  (?:statement|execute [^:]*):")
 _LAYERS = 4

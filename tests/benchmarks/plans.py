@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from tests.grown import GROWING
-from workers.stack.servers import PostgresServer
+from workers.embedded.servers import PostgresServer
 
 # For each new session. Timing single steps would cost more than most steps take.
 _SETTINGS = {

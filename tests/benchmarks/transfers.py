@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.download.engine import download
+from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
+from shared.volume.diff_ids.verifier import Unpacking
 from shared.volume.identity import prepare
-from shared.volume.ingest import Ingest
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
-from shared.volume.unpacking import Unpacking
 
 
 @dataclass

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 from tests.fakes.certificates import Certificates
 from tests.fakes.token_issuer import ISSUER, SERVICE, TokenIssuer
 from tests.waiting import wait_until
-from workers.stack.servers import free_port
+from workers.embedded.servers import free_port
 
 
 class DockerRegistry:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.download.engine import download
+from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import BlobSource, RegistryClient
 from shared.settings import Settings
 from shared.volume.identity import prepare
-from shared.volume.ingest import Ingest
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 from tests.fakes.registry import FakeRegistry, Request
 

@@ -11,14 +11,14 @@ from celery import Celery
 from redis.connection import AbstractConnection
 from sqlalchemy import event
 
-from shared.catalog import fleet
+from shared.catalog.fleet import fleet_slots
 from shared.errors import RegistryNotAllowed
+from shared.pulls.outbox import Outbox
 from shared.settings import Settings
 from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry, digest_of
 from workers.config import make_app
 from workers.dispatching import deliver
-from workers.pulling.outbox import Outbox
 
 pytestmark = [
     pytest.mark.integration,
@@ -111,7 +111,7 @@ def test_small_layers_that_are_fetched_together_cost_as_much_as_one_layer(
     governed: Driver, registry: FakeRegistry, sent: list[bytes]
 ) -> None:
     with governed.resources.catalog.begin() as tx:
-        fleet.count_slots(tx, 2, 2)
+        fleet_slots.count_slots(tx, 2, 2)
     plan = governed.plan("p", asked(registry))
     assert plan is not None
     sent.clear()

@@ -12,13 +12,13 @@ import pytest
 
 from shared import errors
 from shared.oci.digest import Digest
+from shared.pulls.layers import diff_id_check
+from shared.pulls.layers.fetching import fetch_layer
+from shared.pulls.steps.attempts import TryAgain
 from tests.driver import Driver, driving
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.faults import Corrupt, CutAt
 from tests.fakes.registry import FakeRegistry, digest_of
-from workers.pulling import proving
-from workers.pulling.attempts import TryAgain
-from workers.pulling.fetching import fetch_layer
 from workers.resources import unpack_with
 
 pytestmark = pytest.mark.integration
@@ -179,7 +179,7 @@ def test_a_layer_that_is_stored_during_the_verification_of_others_is_verified_to
     reference = put(registry, "1", layers, [digest_of(TARS[0]), WRONG])
     driver.plan("p", {"reference": reference, "platform": "linux/amd64"})
     trusting.fetch("p", Digest.parse(digest_of(layers[0])))
-    stored = proving.diff_ids.stored
+    stored = diff_id_check.diff_ids.stored
 
     def and_then_it_lands(*arguments: Any) -> Any:
         monkeypatch.undo()
@@ -187,7 +187,7 @@ def test_a_layer_that_is_stored_during_the_verification_of_others_is_verified_to
         trusting.fetch("p", Digest.parse(digest_of(layers[1])))
         return found
 
-    monkeypatch.setattr(proving.diff_ids, "stored", and_then_it_lands)
+    monkeypatch.setattr(diff_id_check.diff_ids, "stored", and_then_it_lands)
     assert driver.link("p") is None
     with pytest.raises(errors.InvalidManifest):
         driver.link("p")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.oci.digest import Digest
-from shared.volume.uncompressed import Uncompressed
+from shared.volume.diff_ids.hasher import Uncompressed
 from tests.driver import Driver, driving
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.docker_registry import DockerRegistry

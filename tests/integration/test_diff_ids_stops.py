@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from shared.oci.digest import Digest
+from shared.pulls.cancelling import cancel_pull
+from shared.pulls.steps import heartbeat
+from shared.pulls.steps.interruptions import LettingGo
 from tests.driver import Driver, driving
 from tests.fakes.compressed import zstd_bomb
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.waiting import wait_until
-from workers.pulling import keeping
-from workers.pulling.ending import cancel_pull
-from workers.pulling.stops import LettingGo
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +97,7 @@ def test_linking_renews_its_lease_while_it_unpacks_and_ends_when_its_pull_is_can
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Shorter than the lease, so that only reported activity renews it.
-    monkeypatch.setattr(keeping, "_LONGEST_STEP_SECONDS", 0.9)
+    monkeypatch.setattr(heartbeat, "_LONGEST_STEP_SECONDS", 0.9)
     linking = at_work(driver.link, unverified)
     expiry = "SELECT expires_at FROM step_leases"
     wait_until(lambda: driver.sql(expiry))

@@ -9,10 +9,12 @@ import pytest
 import redis
 from celery import Celery
 
-from shared.catalog import ends, nodes, pauses, step_leases
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.nodes import Node
-from shared.governor import Governor, Limits, connect
+from shared.catalog.admission import pauses
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import node_rows, step_leases
+from shared.catalog.fleet.node_rows import Node
+from shared.catalog.pulls import finish
+from shared.rate_limiter import Governor, Limits, connect
 from shared.settings import Settings
 from tests.integration.catalog.given_leases import taken
 from tests.integration.catalog.given_pulls import admitted, change, fetching, record, row
@@ -20,11 +22,9 @@ from tests.secrecy import secret
 from tests.services import with_driver
 from workers.client import send
 from workers.config import make_app
-from workers.examining import catalog as catalog_checks
-from workers.examining import queue as queue_checks
-from workers.examining import registries as registry_checks
-from workers.examining.examination import Patient, examine
-from workers.examining.finding import Finding
+from workers.doctor import catalog_checks, queue_checks, registry_checks
+from workers.doctor.examination import Patient, examine
+from workers.doctor.finding import Finding
 from workers.preparing import prepare_fleet
 
 pytestmark = pytest.mark.integration
@@ -87,7 +87,7 @@ def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
 ) -> None:
     sick = "The volume cannot make a file (Read-only file system)."
     for name, reason in (("a", None), ("b", sick), ("c", None), ("d", None)):
-        nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
+        node_rows.write(tx, Node(name, reason, "1.2.3", 8, None, None))
     tx.exec_driver_sql(f"UPDATE nodes SET seen_at = {LONG_AGO} WHERE name = 'd'")
     tx.commit()
     found = [finding for finding in examine(patient) if finding.check == "nodes"]
@@ -286,7 +286,7 @@ def test_a_pull_that_ended_without_an_answer_is_found(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for pull_id in ("young", "old"):
             record(tx, pull_id)
-            ends.fail(tx, pull_id, "Forbidden", None, "No.")
+            finish.fail(tx, pull_id, "Forbidden", None, "No.")
         change(tx, "old", f"finished_at = {LONG_AGO}")
     found = catalog_checks.answered(catalog)
     assert (found.level, found.details) == ("problem", ("old",))
@@ -296,7 +296,7 @@ def test_failed_pulls_are_counted_by_class_unless_they_were_tried_again(catalog:
     with catalog.begin() as tx:
         for pull_id, error in (("a", "Forbidden"), ("b", "Forbidden"), ("c", "TooLarge")):
             record(tx, pull_id)
-            ends.fail(tx, pull_id, error, None, f"{pull_id}.")
+            finish.fail(tx, pull_id, error, None, f"{pull_id}.")
         record(tx, "again", retry_of="c")
     (found,) = catalog_checks.failures(catalog)
     assert found.level == "information"

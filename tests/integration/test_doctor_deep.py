@@ -9,8 +9,8 @@ import pytest
 from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.catalog.given import rows as sql_rows
-from workers.examining import deep
-from workers.examining.finding import Finding
+from workers.doctor import volume_proof
+from workers.doctor.finding import Finding
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +23,7 @@ def driver(
     migrated_url: str, volume_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Driver]:
     """A volume with one image. No worker is running, so the second check need not wait."""
-    monkeypatch.setattr(deep, "_SECOND_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(volume_proof, "_SECOND_LOOK_SECONDS", 0.0)
     with FakeRegistry() as registry, driving(migrated_url, volume_path) as driver:
         registry.put_image("a", "1", [LAYER, b"small"])
         driver.pull(f"{registry.host}/a:1", "p")
@@ -33,8 +33,10 @@ def driver(
 def examine(driver: Driver) -> dict[str, Finding]:
     resources = driver.resources
     found = [
-        *deep.rows(resources.catalog, CHUNK_BYTES),
-        *deep.bytes_and_rows(resources.volume, resources.catalog, lambda _done, _total: None),
+        *volume_proof.rows(resources.catalog, CHUNK_BYTES),
+        *volume_proof.bytes_and_rows(
+            resources.volume, resources.catalog, lambda _done, _total: None
+        ),
     ]
     return {finding.check: finding for finding in found}
 
@@ -47,7 +49,7 @@ def broken(driver: Driver) -> dict[str, str]:
 
 def test_a_sound_volume_has_no_findings_and_every_byte_was_read(driver: Driver) -> None:
     reported: list[tuple[int, int]] = []
-    deep_checks = deep.bytes_and_rows(
+    deep_checks = volume_proof.bytes_and_rows(
         driver.resources.volume,
         driver.resources.catalog,
         lambda done, total: reported.append((done, total)),

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from shared.download.engine import download
+from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.errors import BlobTruncated, PullCancelled
-from shared.governor import Governor, Limits
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
+from shared.rate_limiter import Governor, Limits
 from shared.registry.client import BlobBody, BlobSource, RegistryClient
 from shared.settings import Settings
 from shared.volume.identity import prepare
-from shared.volume.ingest import Ingest
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 from tests.fakes.certificates import certificates
 from tests.fakes.faults import NoContentLength, Stall

@@ -2,26 +2,20 @@
 
 import pytest
 
-from shared.catalog import (
-    admission,
-    chains,
-    ends,
-    fleet,
-    history,
-    overview,
-    pauses,
-    pulls,
-    step_leases,
-)
-from shared.catalog.database import Catalog
+from shared.catalog.admission import admission, pauses
+from shared.catalog.content import tag_history
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.fleet import fleet_slots, step_leases
+from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.reports import overview, queue_position
 from shared.errors import InvalidArgument
 from tests.integration.catalog import given
 from tests.integration.catalog.given import TAG, hour
 from tests.integration.catalog.given_leases import expire, reach
 from tests.integration.catalog.given_pulls import BASE, TOP, change, fetching, record
-from workers.examining.estimating import measure
-from workers.examining.explaining import explain
-from workers.examining.facts import look
+from workers.doctor.estimates import measure
+from workers.doctor.explanation import explain
+from workers.doctor.facts import look
 
 pytestmark = pytest.mark.integration
 
@@ -30,15 +24,15 @@ def test_the_place_of_a_waiting_pull_is_its_place_in_the_order_of_admission(
     catalog: Catalog,
 ) -> None:
     with catalog.begin() as tx:
-        fleet.count_slots(tx, 4, 4)
+        fleet_slots.count_slots(tx, 4, 4)
         for number in range(12):
             record(tx, f"flood-{number}", age_minutes=60 - number, requested_by="flood")
         for number in range(6):
             record(tx, f"quiet-{number}", age_minutes=30 - number, requested_by="quiet")
         for number in range(3):
             record(tx, f"first-{number}", age_minutes=number, priority=7)
-        ids = [pull.id for pull in pulls.open_pulls(tx, 100)]
-        places = {pull_id: chains.place(tx, pull_id) for pull_id in ids}
+        ids = [pull.id for pull in lifecycle.open_pulls(tx, 100)]
+        places = {pull_id: queue_position.place(tx, pull_id) for pull_id in ids}
     assert all(place is not None and place.waiting == 21 for place in places.values())
     before = {pull_id: place.before for pull_id, place in places.items() if place}
     assert sorted(before.values()) == list(range(21))
@@ -53,8 +47,8 @@ def test_a_pull_that_is_admitted_or_paused_has_no_place(catalog: Catalog) -> Non
         fetching(tx, "a")
         record(tx, "b")
         pauses.pause(tx, "fleet")
-        assert chains.place(tx, "a") is None
-        assert chains.place(tx, "b") is None
+        assert queue_position.place(tx, "a") is None
+        assert queue_position.place(tx, "b") is None
 
 
 def test_a_pull_that_joined_is_explained_by_the_pull_that_fetches(catalog: Catalog) -> None:
@@ -106,20 +100,20 @@ def test_nothing_is_measured_where_nothing_moves(catalog: Catalog) -> None:
 
 def test_the_fleet_is_counted_by_state_with_its_downloads(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        began = pulls.clock(tx)
+        began = lifecycle.clock(tx)
         fetching(tx, "a", [BASE])
         fetching(tx, "b", [TOP])
         record(tx, "c")
         record(tx, "d")
         fence = reach(tx, 30, pull_id="a")
-        ends.cancel(tx, "d", "gone")
+        finish.cancel(tx, "d", "gone")
     with catalog.begin() as tx:
         view = overview.of_fleet(tx)
         assert view.states == {"fetching": 2, "queued": 1}
         assert view.open == 3
         assert view.downloads == {fence: 30}
         assert [pull.id for pull in overview.ended_after(tx, began, 10)] == ["d"]
-        assert overview.ended_after(tx, pulls.clock(tx), 10) == []
+        assert overview.ended_after(tx, lifecycle.clock(tx), 10) == []
 
 
 def test_the_history_of_a_tag_is_newest_first_and_by_platform(catalog: Catalog) -> None:
@@ -129,12 +123,12 @@ def test_the_history_of_a_tag_is_newest_first_and_by_platform(catalog: Catalog) 
         given.link(tx, two, at=hour(2))
         given.link(tx, one, at=hour(3))
         given.link(tx, one, at=hour(1), platform="linux/arm64")
-        rows = history.of_reference(tx, TAG, "linux/amd64")
+        rows = tag_history.of_reference(tx, TAG, "linux/amd64")
         assert [row.manifest_digest for row in rows] == [
             str(one.digest),
             str(two.digest),
             str(one.digest),
         ]
         assert rows[0].first_seen_at == hour(3)
-        assert len(history.of_reference(tx, TAG)) == 4
-        assert history.of_reference(tx, "registry.example/none:1") == []
+        assert len(tag_history.of_reference(tx, TAG)) == 4
+        assert tag_history.of_reference(tx, "registry.example/none:1") == []

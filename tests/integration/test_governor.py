@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from shared.errors import HeldBack, HostIsDead
-from shared.governor import Governor, Limits, connect
-from shared.governor import governor as gate
-from shared.governor.board import Verdict
-from shared.governor.governor import Permit
+from shared.rate_limiter import Governor, Limits, connect
+from shared.rate_limiter import rate_limiter as gate
+from shared.rate_limiter.rate_limiter import Permit
+from shared.rate_limiter.redis_state import Verdict
 from tests.waiting import wait_until
-from workers.stack.servers import free_port
+from workers.embedded.servers import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from tests.fakes.faults import Corrupt, Cut, CutAt, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.fakes.registry_auth import Auth
 from tests.secrecy import secret
-from workers.stack.servers import free_port
+from workers.embedded.servers import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -11,29 +11,23 @@ import redis
 from kombu import Connection as BrokerConnection
 from pydantic import SecretStr
 
-from shared.catalog import (
-    ends,
-    fleet,
-    layer_messages,
-    pauses,
-    pull_layers,
-    pulls,
-    recovery,
-    step_leases,
-)
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_values import NewPull, PlannedLayer
+from shared.catalog.admission import pauses
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import due_work, fleet_slots, step_leases
+from shared.catalog.layers import messages, pull_layers
+from shared.catalog.model.pull_values import NewPull, PlannedLayer
+from shared.catalog.pulls import finish, lifecycle
 from shared.oci.digest import Digest
 from shared.settings import Settings
 from tests.fakes.registry import digest_of
 from tests.services import running_redis
-from workers import contract
+from workers import broker_messages, contract
 from workers.broker import App
 from workers.client import send
 from workers.config import make_app
-from workers.reconciling import backlog, urgent
-from workers.reconciling.census import Census
-from workers.reconciling.rounds import Rounds
+from workers.reconciler import urgent_requests
+from workers.reconciler.rounds import Rounds
+from workers.reconciler.worker_census import Census
 
 pytestmark = [
     pytest.mark.integration,
@@ -77,26 +71,26 @@ def store(redis_url: str) -> Iterator[redis.Redis]:
 def record(catalog: Catalog, pull_id: str, **more: object) -> None:
     new = {"reference": "host.example/a:1", "platform": "linux/amd64", "registry": "host.example"}
     with catalog.begin() as tx:
-        pulls.record(tx, NewPull(id=pull_id, repository="a", **{**new, **more}))
+        lifecycle.record(tx, NewPull(id=pull_id, repository="a", **{**new, **more}))
 
 
 def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST, **more: object) -> None:
     """Record and plan a pull with one layer, which is to be fetched."""
     record(catalog, pull_id, **more)
     with catalog.begin() as tx:
-        pulls.start(tx, pull_id, "linux/amd64")
+        lifecycle.start(tx, pull_id, "linux/amd64")
         layer = PlannedLayer(digest, 5, "application/octet-stream", ())
-        pulls.plan(
+        lifecycle.plan(
             tx,
             pull_id,
             manifest_digest=digest_of(b"manifest"),
             index_digest=None,
             config_digest=digest_of(b"config"),
-            resolved_at=pulls.clock(tx),
+            resolved_at=lifecycle.clock(tx),
             layers=[layer],
         )
-        layer_messages.fan_out(tx, pull_id, [layer.digest])
-        pulls.fan_out(tx, pull_id)
+        messages.fan_out(tx, pull_id, [layer.digest])
+        lifecycle.fan_out(tx, pull_id)
 
 
 def queued(store: redis.Redis, queue: str) -> list[str]:
@@ -107,7 +101,7 @@ def queued(store: redis.Redis, queue: str) -> list[str]:
 def look(rounds: Rounds) -> bool:
     """Run one round, as the reconciler's process does."""
     with rounds._catalog.begin() as tx:
-        work = recovery.unfinished(tx)
+        work = due_work.unfinished(tx)
     return rounds.look(work)
 
 
@@ -129,7 +123,7 @@ def test_the_slots_of_an_idle_fleet_are_counted_until_there_are_some(
     for _ in range(4):
         assert look(rounds) is False
     with catalog.begin() as tx:
-        assert fleet.view(tx).layer_slots == 8
+        assert fleet_slots.view(tx).layer_slots == 8
 
 
 def test_a_pull_that_was_recorded_but_never_sent_is_admitted(
@@ -158,7 +152,7 @@ def test_a_message_that_is_queued_is_not_sent_again(
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
-        pull = pulls.start(tx, "p", "linux/amd64")
+        pull = lifecycle.start(tx, "p", "linux/amd64")
     assert pull is not None
     send(app, pull)
     look_twice(rounds)
@@ -199,7 +193,7 @@ def test_a_lost_layer_is_found_among_any_number_of_queued_layers(
     store: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recovery, "BATCH", 2)
+    monkeypatch.setattr(due_work, "BATCH", 2)
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     for number in range(7):
@@ -241,7 +235,7 @@ def test_a_layer_that_waits_for_a_time_is_sent_once_it_has_passed(
     look_twice(rounds)
     assert queued(store, contract.LAYERS) == []
     with catalog.begin() as tx:
-        row = pulls.get(tx, "p")
+        row = lifecycle.get(tx, "p")
         assert row is not None
         assert row.waiting_for is not None
         assert row.waiting_for["cause"] == "rate_limit"
@@ -360,7 +354,7 @@ def test_a_lost_message_is_sent_after_two_rounds_however_many_pulls_there_are(
     store: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recovery, "BATCH", 3)
+    monkeypatch.setattr(due_work, "BATCH", 3)
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     for number in range(9):
@@ -394,7 +388,7 @@ def test_a_message_of_another_registry_does_not_hide_a_lost_message(
 def test_a_queue_is_read_no_further_than_to_the_last_message_in_question(
     rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "_PAGE", 2)
+    monkeypatch.setattr(broker_messages, "_PAGE", 2)
     plan(catalog, "p")
     look_twice(rounds)
     for _ in range(9):
@@ -415,7 +409,7 @@ def queued_of_ours(store: redis.Redis) -> list[str]:
 def test_reasons_of_waiting_pulls_are_written_page_by_page(
     app: App, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LINE_BATCH", 2)
+    monkeypatch.setattr(due_work, "LINE_BATCH", 2)
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     for number in range(3):
@@ -463,8 +457,8 @@ def test_an_ended_pull_with_an_unsettled_layout_is_linked_again_after_its_worker
 ) -> None:
     plan(catalog, "p")
     with catalog.begin() as tx:
-        pulls.linking(tx, "p")
-        ends.cancel(tx, "p", "It was cancelled.")
+        lifecycle.linking(tx, "p")
+        finish.cancel(tx, "p", "It was cancelled.")
         tx.exec_driver_sql("UPDATE pulls SET answered_at = now()")
         lease = step_leases.take(tx, step_leases.of_pull("p"), "worker", 3600)
     assert lease is not None
@@ -482,13 +476,13 @@ def test_an_ended_pull_without_an_answer_is_answered(
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
-        ends.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
+        finish.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
         tx.exec_driver_sql("UPDATE pulls SET finished_at = now() - interval '1 minute'")
     look(rounds)
     error = app.AsyncResult("p").result
     assert (type(error).__name__, str(error)) == ("ManifestUnknown", "There is no such tag.")
     with catalog.begin() as tx:
-        row = pulls.get(tx, "p")
+        row = lifecycle.get(tx, "p")
     assert row is not None
     assert row.answered_at is not None
 
@@ -498,7 +492,7 @@ def test_an_answer_that_redis_lost_is_given_again(
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
-        ends.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
+        finish.fail(tx, "p", "ManifestUnknown", None, "There is no such tag.")
         tx.exec_driver_sql("UPDATE pulls SET finished_at = now() - interval '1 minute'")
     look(rounds)
     store.flushall()
@@ -510,7 +504,7 @@ def test_an_answer_that_redis_lost_is_given_again(
 def ended_and_answered(catalog: Catalog, rounds: Rounds, pull_id: str, ago: str) -> None:
     record(catalog, pull_id)
     with catalog.begin() as tx:
-        ends.fail(tx, pull_id, "ManifestUnknown", None, "There is no such tag.")
+        finish.fail(tx, pull_id, "ManifestUnknown", None, "There is no such tag.")
         tx.exec_driver_sql(
             f"UPDATE pulls SET finished_at = now() - interval '{ago}' WHERE id = '{pull_id}'"
         )
@@ -532,7 +526,7 @@ def test_recent_answers_are_given_again_after_a_restart_of_redis(
     assert app.AsyncResult("young").state == "FAILURE"
     assert app.AsyncResult("old").state == "PENDING"
     with catalog.begin() as tx:
-        assert fleet.view(tx).broker_run_id == "another"
+        assert fleet_slots.view(tx).broker_run_id == "another"
 
 
 def test_a_new_reconciler_that_finds_another_run_of_redis_gives_older_answers_again(
@@ -600,16 +594,16 @@ def test_a_redis_whose_run_id_is_not_readable_is_served_all_the_same(
 def test_answers_of_a_long_history_are_forgotten_in_batches(
     rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "BATCH", 3)
+    monkeypatch.setattr(due_work, "BATCH", 3)
     for number in range(7):
         ended_and_answered(catalog, rounds, f"p{number}", "1 minute")
     forgotten = []
 
-    def forget(tx: Connection, seconds: float, forget: Any = recovery.forget_answers) -> int:
+    def forget(tx: Connection, seconds: float, forget: Any = due_work.forget_answers) -> int:
         forgotten.append(forget(tx, seconds))
         return forgotten[-1]
 
-    monkeypatch.setattr(recovery, "forget_answers", forget)
+    monkeypatch.setattr(due_work, "forget_answers", forget)
     store.flushall()
     look(rounds)
     assert forgotten == [3, 3, 1]
@@ -668,13 +662,13 @@ def test_messages_of_ended_pulls_are_forgotten(rounds: Rounds, catalog: Catalog)
         plan(catalog, pull_id, Digest.parse(digest_of(pull_id.encode())))
     with catalog.begin() as tx:
         # Its layer was stored without its message, whose task finds nothing to do.
-        ends.complete(tx, "complete", {}, pulls.clock(tx))
-        ends.cancel(tx, "cancelled", "Enough.")
+        finish.complete(tx, "complete", {}, lifecycle.clock(tx))
+        finish.cancel(tx, "cancelled", "Enough.")
         # The layer was handed over to this pull while it was cancelled.
         tx.exec_driver_sql("UPDATE pull_layers SET has_message = true WHERE pull_id = 'cancelled'")
     look(rounds)
     with catalog.begin() as tx:
-        assert [pull_id for _, pull_id in recovery.with_message(tx)] == ["open"]
+        assert [pull_id for _, pull_id in due_work.with_message(tx)] == ["open"]
 
 
 def test_an_unreachable_redis_is_waited_for(
@@ -686,7 +680,7 @@ def test_an_unreachable_redis_is_waited_for(
     assert look(rounds) is True
     rounds.close()
     with catalog.begin() as tx:
-        row = pulls.get(tx, "p")
+        row = lifecycle.get(tx, "p")
     assert row is not None
     assert row.admitted_at is None
 
@@ -703,7 +697,7 @@ def send_by_name(app: App, pull_id: str, **asked: Any) -> None:
 def test_an_urgent_pull_behind_thousands_of_messages_is_recorded_at_once(
     rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(urgent, "_NEWEST", 3)
+    monkeypatch.setattr(urgent_requests, "_NEWEST", 3)
     record(catalog, "under way")
     for number in range(5):
         send_by_name(app, f"plain {number}")
@@ -711,11 +705,11 @@ def test_an_urgent_pull_behind_thousands_of_messages_is_recorded_at_once(
     send_by_name(app, "no reference", priority=9, reference="UPPER CASE")
     look_twice(rounds)
     with catalog.begin() as tx:
-        pull = pulls.get(tx, "urgent")
+        pull = lifecycle.get(tx, "urgent")
         assert pull is not None
         assert pull.admitted_at is not None
-        assert pulls.get(tx, "plain 4") is None
-        assert pulls.get(tx, "no reference") is None
+        assert lifecycle.get(tx, "plain 4") is None
+        assert lifecycle.get(tx, "no reference") is None
     assert queued(store, contract.CONTROL) == [contract.RESUME_PULL]
 
 
@@ -726,4 +720,4 @@ def test_a_short_queue_is_left_to_the_workers(
     send_by_name(app, "urgent", priority=9)
     look_twice(rounds)
     with catalog.begin() as tx:
-        assert pulls.get(tx, "urgent") is None
+        assert lifecycle.get(tx, "urgent") is None

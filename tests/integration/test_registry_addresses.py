@@ -15,8 +15,8 @@ import pytest
 from shared import errors
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from shared.registry import addresses
 from shared.registry.client import RegistryClient
+from shared.registry.transport import addresses
 from shared.settings import Settings
 from tests.fakes.faults import Redirect, Status
 from tests.fakes.registry import FakeRegistry

@@ -8,10 +8,10 @@ import pytest
 
 from shared import errors
 from shared.oci.reference import Reference
-from shared.registry.auth import Authenticator, asks_for_more_scope, is_expired_login
+from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope, is_expired_login
 from shared.registry.client import RegistryClient
 from shared.registry.hosts import Host, Hosts
-from shared.registry.transport import Transport
+from shared.registry.transport.transport import Transport
 from shared.settings import Settings
 from tests.fakes.faults import Status
 from tests.fakes.registry import Auth, FakeRegistry

@@ -18,18 +18,19 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from shared.catalog import ends, pulls, recovery
-from shared.catalog.database import Catalog
-from shared.catalog.pull_values import NewPull
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.fleet import due_work
+from shared.catalog.model.pull_values import NewPull
+from shared.catalog.pulls import finish, lifecycle
 from shared.oci.digest import Digest
+from shared.pulls.outbox import Outbox
+from shared.pulls.planning import Plan
 from shared.settings import Settings
 from workers import callbacks, contract, results
 from workers.answering import answer
 from workers.broker import App
 from workers.config import make_app
 from workers.dispatching import deliver, launch
-from workers.pulling.outbox import Outbox
-from workers.pulling.planning import Plan
 
 pytestmark = [
     pytest.mark.integration,
@@ -84,7 +85,7 @@ def recorded(catalog: Catalog, migrated_url: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TOWLINE_BROKER_URL", "redis://unused")
     monkeypatch.setenv("TOWLINE_DATABASE_URL", migrated_url)
     with catalog.begin() as tx:
-        pulls.record(tx, NewPull("p", "a", None))
+        lifecycle.record(tx, NewPull("p", "a", None))
 
 
 @pytest.mark.usefixtures("recorded")
@@ -127,8 +128,8 @@ def test_an_answer_replaces_any_earlier_result(
         "p", ValueError() if before in {"FAILURE", "REVOKED"} else None, before
     )
     with catalog.begin() as tx:
-        pulls.record(tx, NewPull("p", "a", None))
-        ends.fail(tx, "p", "Forbidden", None, "No.")
+        lifecycle.record(tx, NewPull("p", "a", None))
+        finish.fail(tx, "p", "Forbidden", None, "No.")
     assert answer(app, catalog, "p")
     stored = app.AsyncResult("p").result
     assert (type(stored).__name__, str(stored)) == ("Forbidden", "No.")
@@ -139,13 +140,13 @@ def test_an_answer_replaces_any_earlier_result(
 def failed_with(catalog: Catalog, pull_id: str, *errbacks: dict[str, Any]) -> None:
     """Record a pull that has failed, with these errbacks of its caller."""
     with catalog.begin() as tx:
-        pulls.record(tx, NewPull(pull_id, "a", None, callbacks={"errbacks": errbacks}))
-        ends.fail(tx, pull_id, "Forbidden", None, "No.")
+        lifecycle.record(tx, NewPull(pull_id, "a", None, callbacks={"errbacks": errbacks}))
+        finish.fail(tx, pull_id, "Forbidden", None, "No.")
 
 
 def is_answered(catalog: Catalog, pull_id: str) -> bool:
     with catalog.begin() as tx:
-        pull = pulls.get(tx, pull_id)
+        pull = lifecycle.get(tx, pull_id)
     return pull is not None and pull.answered_at is not None
 
 
@@ -249,14 +250,14 @@ def test_callbacks_wait_for_an_unavailable_queue(app: App, catalog: Catalog) -> 
     with pytest.raises(OperationalError):
         answer(app, catalog, "p")
     with catalog.begin() as tx:
-        assert recovery.unfinished(tx).unanswered
+        assert due_work.unfinished(tx).unanswered
 
 
 def test_the_answer_deletes_the_chord_and_later_header_tasks_are_not_counted(
     app: App, catalog: Catalog, redis_url: str
 ) -> None:
     with catalog.begin() as tx:
-        pulls.record(tx, NewPull("p", "a", None))
+        lifecycle.record(tx, NewPull("p", "a", None))
     plan = Plan("p", "a", 1, [Digest.parse(f"sha256:{number:064}") for number in range(3)])
     launch(app, plan)
     with redis.Redis.from_url(redis_url) as client:
@@ -268,7 +269,7 @@ def test_the_answer_deletes_the_chord_and_later_header_tasks_are_not_counted(
         app.backend.mark_as_done(parts[0].id, "digest", parts[0])
         assert chord_keys(client) == {".j", ".s", ".d"}
         with catalog.begin() as tx:
-            ends.fail(tx, "p", "Forbidden", None, "No.")
+            finish.fail(tx, "p", "Forbidden", None, "No.")
         answer(app, catalog, "p")
         for part in parts[1:]:
             app.backend.mark_as_done(part.id, "digest", part)

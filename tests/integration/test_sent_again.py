@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from shared.pulls.outbox import Outbox
 from shared.settings import Settings
 from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry
@@ -16,7 +17,6 @@ from workers import contract
 from workers.broker import App
 from workers.config import make_app
 from workers.dispatching import deliver, launch
-from workers.pulling.outbox import Outbox
 
 pytestmark = [
     pytest.mark.integration,

@@ -22,8 +22,8 @@ from tests.stack import (
     written,
 )
 from tests.waiting import wait_until
-from workers.stack.binaries import WORLD_VARIABLE
-from workers.stack.state import StackHome
+from workers.embedded.binaries import WORLD_VARIABLE
+from workers.embedded.state import StackHome
 
 pytestmark = [pytest.mark.integration, pytest.mark.servers]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.services import need_servers, passable_directory
 from tests.stack import POSTGRES, stack_below, written
-from workers.stack.binaries import WORLD_VARIABLE, find_redis
+from workers.embedded.binaries import WORLD_VARIABLE, find_redis
 
 pytestmark = [pytest.mark.integration, pytest.mark.servers]
 
@@ -67,7 +67,7 @@ def runnable_by(user: pwd.struct_passwd) -> str:
     for python in filter(None, (sys.executable, system)):
         try:
             subprocess.run(
-                [python, "-c", "import redis.asyncio, workers.stack.supervisor"],
+                [python, "-c", "import redis.asyncio, workers.embedded.supervisor"],
                 env={"PYTHONPATH": modules},
                 user=user.pw_uid,
                 group=user.pw_gid,

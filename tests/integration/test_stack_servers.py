@@ -10,9 +10,9 @@ import pytest
 
 from shared.errors import CatalogUnavailable, InvalidArgument
 from tests.services import missing, passable_directory
-from workers.stack import servers
-from workers.stack.binaries import WORLD_VARIABLE, find_postgres, find_redis
-from workers.stack.servers import PostgresServer, RedisServer, start, stop
+from workers.embedded import servers
+from workers.embedded.binaries import WORLD_VARIABLE, find_postgres, find_redis
+from workers.embedded.servers import PostgresServer, RedisServer, start, stop
 
 pytestmark = [pytest.mark.integration, pytest.mark.servers]
 

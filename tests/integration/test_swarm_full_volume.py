@@ -49,7 +49,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    monkeypatch.setattr("shared.volume.content.os.pwrite", disk)
+    monkeypatch.setattr("shared.volume.ingest.ingest_file.os.pwrite", disk)
     return disk
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from workers.pulling import transferring
-from workers.pulling.transferring import Announced
+from shared.pulls.layers import transfer
+from shared.pulls.layers.transfer import Announced
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(transferring, "time", clock)
+    monkeypatch.setattr(transfer, "time", clock)
     return clock
 
 

@@ -69,6 +69,6 @@ def test_the_mentions_are_found() -> None:
         ("README.md", "pull"),
         ("deploy/README.md", "status"),
         ("workers/cli/pull.py", "watch"),
-        ("shared/catalog/schema.py", "migrate"),
+        ("shared/catalog/schema/revision.py", "migrate"),
     } <= found
     assert len(found) > 40

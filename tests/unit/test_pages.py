@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.reconciling.pages import Pages
+from workers.reconciler.pages import Pages
 
 SIZE = 3
 START = ("", "")

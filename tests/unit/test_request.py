@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidArgument, InvalidPlatform, InvalidReference, PermanentError
-from workers.pulling.request import PullRequest, reference_text
+from shared.pulls.request import PullRequest, reference_text
 
 WHOLE = {
     "reference": "alpine:3.20",

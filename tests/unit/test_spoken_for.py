@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from shared.oci.digest import Digest
+from shared.pulls.layers import claimed_layers
+from shared.pulls.layers.claimed_layers import SpokenFor
 from tests.waiting import wait_until
-from workers.pulling import spoken_for
-from workers.pulling.spoken_for import SpokenFor
 
 ONE, TWO, THREE, FOUR = (Digest.of(body) for body in (b"1", b"2", b"3", b"4"))
 
@@ -57,7 +57,7 @@ def test_a_layer_that_is_given_back_is_not_taken() -> None:
 
 
 def test_the_oldest_entries_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spoken_for, "_MOST", 2)
+    monkeypatch.setattr(claimed_layers, "_MOST", 2)
     some = spoken(("p", ONE), ("p", TWO), ("q", THREE), ("q", FOUR))
     assert not some.take("p", ONE)
     assert not some.take("p", TWO)
@@ -84,7 +84,7 @@ class Taking:
 def test_an_idle_task_waits_for_all_busy_tasks_of_its_pull(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 60.0)
+    monkeypatch.setattr(claimed_layers, "_COURTESY_SECONDS", 60.0)
     spoken = SpokenFor()
     with spoken.at_work("p", [ONE]):
         with spoken.at_work("p", [TWO]):
@@ -98,21 +98,21 @@ def test_an_idle_task_waits_for_all_busy_tasks_of_its_pull(
 def test_an_idle_task_does_not_wait_for_busy_tasks_of_other_pulls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 60.0)
+    monkeypatch.setattr(claimed_layers, "_COURTESY_SECONDS", 60.0)
     both = spoken(("p", ONE))
     with both.at_work("q", [ONE]):
         assert Taking(both, "p", ONE).ended() == [True]
 
 
 def test_an_idle_task_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 0.01)
+    monkeypatch.setattr(claimed_layers, "_COURTESY_SECONDS", 0.01)
     spoken = SpokenFor()
     with spoken.at_work("p", [ONE]):
         assert Taking(spoken, "p", ONE).ended() == [True]
 
 
 def test_a_task_that_fails_is_not_busy_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spoken_for, "_COURTESY_SECONDS", 60.0)
+    monkeypatch.setattr(claimed_layers, "_COURTESY_SECONDS", 60.0)
     spoken = SpokenFor()
     with pytest.raises(SystemExit), spoken.at_work("p", [ONE]):
         raise SystemExit
@@ -124,6 +124,6 @@ def test_a_slow_registry_is_not_tried_again_for_a_while(monkeypatch: pytest.Monk
     spoken.give_up("slow.example")
     assert spoken.has_given_up("slow.example")
     assert not spoken.has_given_up("other.example")
-    monkeypatch.setattr(spoken_for, "_SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(claimed_layers, "_SLOW_SECONDS", 0.0)
     spoken.give_up("slow.example")
     assert not spoken.has_given_up("slow.example")

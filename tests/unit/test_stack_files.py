@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import CatalogUnavailable, InvalidArgument
-from workers.stack.files import secret, write_private
-from workers.stack.joining import why_it_ended
-from workers.stack.state import StackHome, State
+from workers.embedded.joining import why_it_ended
+from workers.embedded.stack_files import secret, write_private
+from workers.embedded.state import StackHome, State
 
 
 def full(*_: object) -> None:

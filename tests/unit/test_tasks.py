@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 
 from shared import errors
-from shared.catalog.pull_values import Pull
+from shared.catalog.model.pull_values import Pull
 from shared.settings import Settings
 from workers import callbacks, contract, handover, tasks
 from workers.answering import failure

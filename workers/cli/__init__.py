@@ -2,40 +2,40 @@
 
 Commands that ask for images, and show their progress:
 
-    pull            `towline pull`
-    status          `towline status`
-    watch           `towline watch`
+    pull    `towline pull`
+    status  `towline status`
+    watch   `towline watch`
 
 Commands for operators:
 
-    explain         `towline explain`
-    cancel          `towline cancel`
-    retry           `towline retry`
-    pause           `towline pause` and `towline resume`
-    doctor          `towline doctor`
+    explain  `towline explain`
+    cancel   `towline cancel`
+    retry    `towline retry`
+    pause    `towline pause` and `towline resume`
+    doctor   `towline doctor`
 
 Commands that list what is on the volume:
 
-    images          `towline ls` and `towline inspect`
-    history         `towline history`
+    images   `towline ls` and `towline inspect`
+    history  `towline history`
 
 Commands that prepare and run a fleet:
 
-    migrate         `towline migrate`
-    worker          `towline worker`
-    reconcile       `towline reconcile`
-    up              `towline up`
+    migrate    `towline migrate`
+    worker     `towline worker`
+    reconcile  `towline reconcile`
+    up         `towline up`
 
 What the commands share:
 
-    session         opens the catalog and the queue, of a fleet or of the embedded stack
-    patience        waits for a database that is unreachable for a moment
-    watching        polls pulls until they end
-    display         shows pulls that run: bars on a terminal, lines elsewhere
-    fleet_display   shows all open pulls: a live table, lines, or documents
-    tables          prints lists: tables, or one JSON document
-    branches        prints nested lines: a tree on a terminal
-    waiting         `waiting_for` as one line of text
+    session        opens the catalog and the queue, of a fleet or of the embedded stack
+    patience       waits for a database that is unreachable for a moment
+    watching       polls pulls until they end
+    display        shows pulls that run: bars on a terminal, lines elsewhere
+    fleet_display  shows all open pulls: a live table, lines, or documents
+    tables         prints lists: tables, or one JSON document
+    branches       prints nested lines: a tree on a terminal
+    waiting        `waiting_for` as one line of text
 
 Exit status: 0 done; 1 a pull failed; 2 wrong usage or settings; 3 the fleet's own database or
 queue cannot be reached; 130 interrupted.
@@ -124,7 +124,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, TowlineError):
         return _say(error, FAILED)
     # Imported only here: most commands end without an error of PostgreSQL.
-    refused = import_module("shared.catalog.refusals").refusal(error)
+    refused = import_module("shared.catalog.database.refusals").refusal(error)
     if refused is None:
         raise error
     return _say(refused, WRONG_USAGE)

@@ -6,13 +6,13 @@ import time
 
 import click
 
-from shared.catalog.database import Catalog
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.model.pull_values import Pull
+from shared.pulls.cancelling import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
+from shared.pulls.pull_ids import is_pull_id, unknown
 from workers.cli.patience import patiently
 from workers.cli.session import open_session
 from workers.client import answer_ended
-from workers.pulling.ending import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
-from workers.pulling.known import is_pull_id, unknown
 
 _PAUSE_SECONDS = 0.2
 

@@ -19,8 +19,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import Pull
+from shared.catalog.layers.pull_layers import PullLayer
+from shared.catalog.model.pull_values import Pull
 from workers.cli.waiting import waiting_sentence
 from workers.cli.watching import Snapshot, Watcher
 

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.cli.session import open_session
-from workers.examining.examination import Patient, await_staff, examine, examine_deeply
-from workers.examining.finding import Finding, counted
+from workers.doctor.examination import Patient, await_staff, examine, examine_deeply
+from workers.doctor.finding import Finding, counted
 
 _SIGNS = {
     "ok": ("✓", "green"),

@@ -9,17 +9,17 @@ import click
 from rich.filesize import decimal
 from rich.text import Text
 
-from shared.catalog.schema import volume_id
+from shared.catalog.schema.revision import volume_id
 from shared.errors import InvalidArgument, VolumeFull, VolumeUnavailable
 from shared.volume.store import Volume
+from workers.broker_messages import Backlog, Messages
 from workers.cli.branches import Branch, print_branch
 from workers.cli.session import Session, open_session
 from workers.cli.tables import shown_time
 from workers.client import QueueUnavailable
-from workers.examining.estimating import measure
-from workers.examining.explaining import LayerStory, Reason, Story, explain, shown_seconds
-from workers.examining.facts import Facts, look
-from workers.reconciling.backlog import Backlog, Messages
+from workers.doctor.estimates import measure
+from workers.doctor.explanation import LayerStory, Reason, Story, explain, shown_seconds
+from workers.doctor.facts import Facts, look
 
 _SHORT_DIGEST_CHARACTERS = 12
 # If more layers than this wait for the same reason, only the first is shown, with a count.

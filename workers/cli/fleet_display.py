@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shared.catalog.overview import Overview
-from shared.catalog.pull_values import Pull
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.reports.overview import Overview
 from workers.cli.display import summary
 from workers.cli.waiting import waiting_sentence
 

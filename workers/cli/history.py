@@ -2,9 +2,9 @@
 
 import click
 
-from shared.catalog import history
-from shared.catalog.database import Connection
-from shared.catalog.history import Naming
+from shared.catalog.content import tag_history
+from shared.catalog.content.tag_history import Naming
+from shared.catalog.database.catalog import Connection
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
@@ -29,7 +29,7 @@ def history_command(reference: str, platform: str | None, limit: int, *, as_json
     wanted = str(Platform.parse(platform)) if platform else None
     with open_session() as session:
         with session.catalog.begin() as tx:
-            rows = history.of_reference(tx, str(parsed), wanted, limit or None)
+            rows = tag_history.of_reference(tx, str(parsed), wanted, limit or None)
         if not rows:
             raise InvalidArgument(_nothing(parsed, wanted))
         if as_json:
@@ -38,7 +38,7 @@ def history_command(reference: str, platform: str | None, limit: int, *, as_json
             print_table(("since", "platform", "manifest"), map(_row, rows))
 
         def count(tx: Connection, most: int) -> int:
-            return history.count(tx, str(parsed), wanted, most)
+            return tag_history.count(tx, str(parsed), wanted, most)
 
         say_more(session.catalog, limit, count, as_json=as_json)
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from rich.filesize import decimal
 
-from shared.catalog import images
-from shared.catalog.paging import pages
+from shared.catalog.content import image_rows
+from shared.catalog.database.paging import pages
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
@@ -28,14 +28,14 @@ from workers.cli.tables import (
 def ls_command(limit: int, *, as_json: bool) -> None:
     """List the images on the volume, by name."""
     with open_session() as session:
-        found = chain.from_iterable(pages(session.catalog, images.listing))
+        found = chain.from_iterable(pages(session.catalog, image_rows.listing))
         rows = islice(found, limit or None)
         if as_json:
             print_documents(map(_document, rows))
         else:
             columns = ("reference", "platform", "manifest", "size", "pulled")
             print_table(columns, map(_row, rows))
-        say_more(session.catalog, limit, images.count, as_json=as_json)
+        say_more(session.catalog, limit, image_rows.count, as_json=as_json)
 
 
 @click.command("inspect")
@@ -48,8 +48,8 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
     wanted = str(Platform.parse(platform)) if platform else None
     with open_session() as session, session.catalog.begin() as tx:
         found = [
-            _document(row) | {"layers": _layers(images.layers_of(tx, name, row.platform))}
-            for row in images.of_reference(tx, name, wanted)
+            _document(row) | {"layers": _layers(image_rows.layers_of(tx, name, row.platform))}
+            for row in image_rows.of_reference(tx, name, wanted)
         ]
     if not found:
         missing = f"{name} for {wanted}" if wanted else name
@@ -63,7 +63,7 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
         _print(image)
 
 
-def _row(row: images.ImageRow) -> tuple[str, ...]:
+def _row(row: image_rows.ImageRow) -> tuple[str, ...]:
     return (
         row.reference,
         row.platform,
@@ -73,7 +73,7 @@ def _row(row: images.ImageRow) -> tuple[str, ...]:
     )
 
 
-def _document(row: images.ImageRow) -> dict[str, Any]:
+def _document(row: image_rows.ImageRow) -> dict[str, Any]:
     return {
         "reference": row.reference,
         "platform": row.platform,
@@ -85,7 +85,7 @@ def _document(row: images.ImageRow) -> dict[str, Any]:
     }
 
 
-def _layers(rows: list[images.LayerFile]) -> list[dict[str, Any]]:
+def _layers(rows: list[image_rows.LayerFile]) -> list[dict[str, Any]]:
     return [
         {
             "position": row.position,

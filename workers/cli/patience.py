@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import click
 
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.database.catalog import Catalog, Connection
 from shared.errors import CatalogUnavailable
 
 _PAUSE_SECONDS = 0.2

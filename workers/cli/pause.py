@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import click
 
-from shared.catalog import chains, pauses
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pauses import Pause
+from shared.catalog.admission import pauses
+from shared.catalog.admission.pauses import Pause
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.reports import queue_position
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidReference
 from shared.oci.reference import Reference
 from workers.cli.session import open_session
 from workers.cli.tables import print_table, shown_time
-from workers.examining.explaining import how_to_resume
+from workers.doctor.explanation import how_to_resume
 
 _WHAT_HAPPENS = (
     "no pull starts, running downloads stop within two seconds, and their bytes are kept"
@@ -140,7 +141,7 @@ def _sentence(scope: Scope) -> str:
 
 
 def _has_no_leader(tx: Connection) -> bool:
-    leader = chains.office(tx)
+    leader = queue_position.office(tx)
     return leader is None or not leader.alive
 
 

@@ -10,18 +10,18 @@ from uuid import uuid4
 
 import click
 
-from shared.catalog import pulls
-from shared.catalog.database import Catalog
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable, InvalidArgument
+from shared.pulls.request import DEFAULT_PRIORITY, POLICIES, PullRequest
 from shared.settings import Settings
 from workers.cli.display import Display, display_for, summary
 from workers.cli.patience import patiently
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
 from workers.client import check_queue, record, send_recorded
-from workers.pulling.request import DEFAULT_PRIORITY, POLICIES, PullRequest
-from workers.stack.joining import is_up
+from workers.embedded.joining import is_up
 
 _RECEIPT_KEYS = (
     *("pull_id", "reference", "platform", "manifest", "index", "config"),
@@ -173,7 +173,7 @@ def _still_open(session: Session, queued: Sequence[Pull]) -> list[Pull]:
     """The pulls that have not ended; all of them if the database cannot be reached."""
     try:
         with session.catalog.begin() as tx:
-            now = [pulls.get(tx, pull.id) or pull for pull in queued]
+            now = [lifecycle.get(tx, pull.id) or pull for pull in queued]
     except CatalogUnavailable:
         return list(queued)
     return [pull for pull in now if not pull.final]

@@ -7,7 +7,7 @@ import click
 from shared.errors import InvalidArgument
 from shared.settings import Settings
 from workers import logs
-from workers.reconciling.process import reconcile
+from workers.reconciler.reconciler import reconcile
 
 
 @click.command("reconcile")

@@ -6,15 +6,15 @@ from itertools import chain
 import click
 
 from shared import errors
-from shared.catalog import ends, pulls
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.paging import pages
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.database.paging import pages
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import finish, lifecycle
 from shared.errors import InvalidArgument, TowlineError
+from shared.pulls.pull_ids import known
 from workers.cli.session import Session, open_session
 from workers.cli.tables import print_documents
 from workers.client import UNREADABLE, check_queue, record_retry, send_recorded
-from workers.pulling.known import known
 
 
 @click.command("retry")
@@ -95,10 +95,10 @@ def _failed(catalog: Catalog, error_class: str | None) -> Iterator[list[Pull]]:
     Without this bound, a new pull that fails at once would be retried by the same command.
     """
     with catalog.begin() as tx:
-        now = pulls.clock(tx)
+        now = lifecycle.clock(tx)
 
     def look(tx: Connection, after: Pull | None) -> list[Pull]:
-        return ends.failed(tx, after, error_class=error_class, but=UNREADABLE, until=now)
+        return finish.failed(tx, after, error_class=error_class, but=UNREADABLE, until=now)
 
     return pages(catalog, look)
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from shared.catalog.database import Catalog
-from shared.catalog.schema import check
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.schema.revision import check
 from shared.settings import Settings
 from workers.broker import App
 from workers.cli.patience import PatientCatalog
 from workers.config import make_app
-from workers.stack.joining import joined
+from workers.embedded.joining import joined
 
 # A person waits for the command, so it tries once and leaves the rest to the reconciler.
 _HASTE = {

@@ -6,10 +6,10 @@ from itertools import chain, islice
 import click
 from rich.filesize import decimal
 
-from shared.catalog import pulls
-from shared.catalog.paging import pages
-from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.paging import pages
+from shared.catalog.layers.pull_layers import PullLayer
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import lifecycle
 from workers.cli.pull import pull_document
 from workers.cli.session import open_session
 from workers.cli.tables import (
@@ -36,13 +36,13 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
             shown_pull = snapshot(session.catalog, pull_id)
             _show_one(shown_pull, as_json=as_json)
             return
-        found = chain.from_iterable(pages(session.catalog, pulls.recent))
+        found = chain.from_iterable(pages(session.catalog, lifecycle.recent))
         rows = islice(found, limit or None)
         if as_json:
             print_documents(map(pull_document, rows))
         else:
             print_table(_COLUMNS, map(_row, rows))
-        say_more(session.catalog, limit, pulls.count, as_json=as_json)
+        say_more(session.catalog, limit, lifecycle.count, as_json=as_json)
 
 
 def _row(pull: Pull) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.database.catalog import Catalog, Connection
 
 Value = TypeVar("Value")
 

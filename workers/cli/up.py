@@ -3,7 +3,7 @@
 import click
 
 from shared.settings import Settings
-from workers.stack.foreground import up
+from workers.embedded.foreground import up
 
 
 @click.command("up")

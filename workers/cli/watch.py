@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import click
 from rich.text import Text
 
-from shared.catalog import overview, pulls
-from shared.catalog.database import Catalog
-from shared.catalog.overview import Overview
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import lifecycle
+from shared.catalog.reports import overview
+from shared.catalog.reports.overview import Overview
 from workers.cli.display import Display, display_for, summary
 from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
 from workers.cli.patience import interrupts_between_looks, patiently
@@ -142,6 +143,6 @@ def _watch_fleet(catalog: Catalog, display: FleetDisplay, limit: int) -> None:
 
 def _look(catalog: Catalog, since: datetime | None, limit: int) -> _Look:
     with catalog.begin() as tx:
-        now = pulls.clock(tx)
+        now = lifecycle.clock(tx)
         ended = overview.ended_after(tx, since, _ENDED_AT_ONCE) if since else []
-        return _Look(now, pulls.open_pulls(tx, limit), ended, overview.of_fleet(tx))
+        return _Look(now, lifecycle.open_pulls(tx, limit), ended, overview.of_fleet(tx))

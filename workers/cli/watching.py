@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.catalog import pull_layers
-from shared.catalog.database import Catalog
-from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import Pull
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.layers import pull_layers
+from shared.catalog.layers.pull_layers import PullLayer
+from shared.catalog.model.pull_values import Pull
 from shared.errors import InvalidReference
 from shared.oci.reference import Reference
+from shared.pulls.pull_ids import known
 from workers.cli.patience import interrupts_between_looks, patiently
-from workers.pulling.known import known
 
 _SHORTEST_SECONDS = 0.05
 _LONGEST_SECONDS = 0.5

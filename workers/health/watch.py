@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from shared.catalog import nodes
-from shared.catalog.database import Catalog
-from shared.catalog.nodes import Node
-from shared.catalog.schema import volume_id
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.fleet import node_rows
+from shared.catalog.fleet.node_rows import Node
+from shared.catalog.schema.revision import volume_id
 from shared.errors import CatalogUnavailable, VolumeUnavailable
 from shared.settings import Settings
 from shared.volume.store import Space, Volume
+from workers.health.half_open import Recovery
 from workers.health.probe import Probe
-from workers.health.recovery import Recovery
 from workers.health.sickness import Sickness
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Watch:
         self._thread.join(timeout=_ROW_SECONDS)
         try:
             with self._catalog.begin() as tx:
-                nodes.remove(tx, self._name)
+                node_rows.remove(tx, self._name)
         except CatalogUnavailable:
             # Other nodes remove a row that was not renewed for a day.
             _log.info("The row of this node in `nodes` could not be removed.")
@@ -133,5 +133,5 @@ class Watch:
             free_inodes=space.free_inodes if space else None,
         )
         with self._catalog.begin() as tx:
-            nodes.write(tx, node)
+            node_rows.write(tx, node)
         self._written, self._wrote_at = reason, now

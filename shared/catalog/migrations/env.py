@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from shared.catalog import fleet_tables, pull_tables, tables
-from shared.catalog.columns import metadata
+from shared.catalog.model import content_tables, fleet_tables, pull_tables
+from shared.catalog.model.columns import metadata
 
 # Importing these modules registers their tables in the metadata.
-_TABLES = (tables, pull_tables, fleet_tables)
+_TABLES = (content_tables, pull_tables, fleet_tables)
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata)

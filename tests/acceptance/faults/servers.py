@@ -13,7 +13,7 @@ import redis
 
 from tests.acceptance.faults.processes import send, tree
 from tests.waiting import wait_until
-from workers.stack.servers import PostgresServer, RedisServer
+from workers.embedded.servers import PostgresServer, RedisServer
 
 _RESTART_SECONDS = 30
 
@@ -45,7 +45,7 @@ class OwnServer:
     def start_again(self) -> None:
         """Start it again on the same port."""
         port = urlsplit(self.url).port
-        with patch("workers.stack.servers.free_port", return_value=port):
+        with patch("workers.embedded.servers.free_port", return_value=port):
             self._server.launch()
         wait_until(self._server.answers, timeout=_RESTART_SECONDS)
         assert self._server.url == self.url

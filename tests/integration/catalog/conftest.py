@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.database.catalog import Catalog, Connection
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any
 
-from shared.catalog import blobs, documents, images
-from shared.catalog.database import Connection
-from shared.catalog.images import NewImage
+from shared.catalog.content import documents, image_rows, stored_blobs
+from shared.catalog.content.image_rows import NewImage
+from shared.catalog.database.catalog import Connection
 from shared.oci import media_type
 from shared.oci.config import ImageConfig
 from shared.oci.descriptor import Descriptor
@@ -105,7 +105,7 @@ def save(tx: Connection, given: Image) -> int:
 def land(tx: Connection, given: Image) -> None:
     """Record that the image's layers are on the volume."""
     for layer in given.manifest.distinct_layers:
-        blobs.store_layer(tx, layer.digest, layer.size)
+        stored_blobs.store_layer(tx, layer.digest, layer.size)
 
 
 def link(
@@ -120,8 +120,8 @@ def link(
     """Record and link an image. Returns whether the reference names it now."""
     save(tx, given)
     land(tx, given)
-    images.link_layers(tx, given.digest, pair_layers(given.manifest, given.config))
-    return images.link(
+    image_rows.link_layers(tx, given.digest, pair_layers(given.manifest, given.config))
+    return image_rows.link(
         tx,
         NewImage(
             reference=reference,

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from shared.catalog import leases
-from shared.catalog.database import Connection
-from shared.catalog.leases import Held, Report, Taken
+from shared.catalog.database.catalog import Connection
+from shared.catalog.layers import leases
+from shared.catalog.layers.leases import Held, Report, Taken
 from shared.oci.digest import Digest
 from tests.integration.catalog.given_pulls import BASE, HOST
 

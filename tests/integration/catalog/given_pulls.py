@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.catalog import admission, blobs, layer_messages, pull_layers, pulls
-from shared.catalog.database import Connection
-from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import NewPull, PlannedLayer, Pull
+from shared.catalog.admission import admission
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Connection
+from shared.catalog.layers import messages, pull_layers
+from shared.catalog.layers.pull_layers import PullLayer
+from shared.catalog.model.pull_values import NewPull, PlannedLayer, Pull
+from shared.catalog.pulls import lifecycle
 from shared.oci.digest import Digest
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON, PLATFORM, TAG, of
@@ -26,7 +29,7 @@ def record(
 ) -> Pull:
     """A queued pull that was recorded `age_minutes` ago."""
     place = {"registry": HOST, "repository": REPOSITORY}
-    pulls.record(tx, NewPull(pull_id, TAG, platform, **{**place, **asked}))
+    lifecycle.record(tx, NewPull(pull_id, TAG, platform, **{**place, **asked}))
     if age_minutes:
         change(tx, pull_id, f"created_at = now() - interval '{age_minutes} minutes'")
     return row(tx, pull_id)
@@ -58,15 +61,15 @@ def send_all(tx: Connection, pull_id: str = "p") -> int | None:
         "generation = generation + 1, dispatched_at = clock_timestamp(), has_message = true",
         pull_id,
     )
-    return pulls.fan_out(tx, pull_id)
+    return lifecycle.fan_out(tx, pull_id)
 
 
 def follow(tx: Connection, pull_id: str, digests: Sequence[Digest]) -> dict[Digest, str | None]:
     """Admit and plan a pull as workers do. Returns the pull that each layer follows, or None."""
     admitted(tx, pull_id)
     list_layers(tx, digests, pull_id)
-    leaders = layer_messages.fan_out(tx, pull_id, digests)
-    pulls.fan_out(tx, pull_id)
+    leaders = messages.fan_out(tx, pull_id, digests)
+    lifecycle.fan_out(tx, pull_id)
     return leaders
 
 
@@ -83,8 +86,8 @@ def list_layers(
     size_bytes: int = 100,
 ) -> None:
     """List the layers of a pull without sending messages for them."""
-    blobs.expect_blobs(tx, digests)
-    pulls.plan(
+    stored_blobs.expect_blobs(tx, digests)
+    lifecycle.plan(
         tx,
         pull_id,
         manifest_digest=str(of("manifest")),
@@ -126,7 +129,7 @@ def change_layer(tx: Connection, assignments: str, pull_id: str = "p") -> None:
 
 def row(tx: Connection, pull_id: str = "p") -> Pull:
     """The current row of a pull."""
-    pull = pulls.get(tx, pull_id)
+    pull = lifecycle.get(tx, pull_id)
     assert pull is not None
     return pull
 

@@ -2,21 +2,22 @@
 
 from typing import Any
 
-from shared.catalog import reasons, recovery
-from shared.catalog.database import Connection
+from shared.catalog.admission import waiting_reasons
+from shared.catalog.database.catalog import Connection
+from shared.catalog.fleet import due_work
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_pulls import row
 
 
 def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bool = False) -> None:
     """Update every reason."""
-    reasons.refresh(
+    waiting_reasons.refresh(
         tx,
-        recovery.under_way(tx),
+        due_work.under_way(tx),
         no_pull_worker=no_pull_worker,
         no_layer_worker=no_layer_worker,
     )
-    reasons.refresh_line(tx, recovery.in_line(tx))
+    waiting_reasons.refresh_line(tx, due_work.in_line(tx))
 
 
 def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:

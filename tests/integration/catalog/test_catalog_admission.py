@@ -2,9 +2,11 @@
 
 import pytest
 
-from shared.catalog import arrivals, ends, fleet, line, pauses, pulls, registry_holds
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_values import NewPull
+from shared.catalog.admission import pauses, recording, registry_holds, waiting_pulls
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import fleet_slots
+from shared.catalog.model.pull_values import NewPull
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given import TAG, image, link, rows, together
 from tests.integration.catalog.given_pulls import (
     HOST,
@@ -25,7 +27,7 @@ WINDOW = 16
 
 def slots(tx: Connection, count: int | None = 4) -> None:
     """The fleet can fetch `count` layers at once."""
-    fleet.count_slots(tx, count, 2)
+    fleet_slots.count_slots(tx, count, 2)
 
 
 def fill(tx: Connection, count: int) -> None:
@@ -100,7 +102,7 @@ def test_an_admitted_pull_is_dispatched_and_no_longer_waits(tx: Connection) -> N
 
 def test_only_queued_pulls_are_admitted(tx: Connection) -> None:
     record(tx, "failed")
-    ends.fail(tx, "failed", "A", None, "b")
+    finish.fail(tx, "failed", "A", None, "b")
     fetching(tx, "fetching")
     assert admit(tx) == []
 
@@ -166,7 +168,7 @@ def test_a_pull_that_may_need_no_registry_does_not_wait_for_one(
 ) -> None:
     registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
     new = NewPull("new", TAG, "linux/amd64", policy=policy, registry=HOST, repository="team/app")
-    pull = arrivals.arrive(tx, new)
+    pull = recording.arrive(tx, new)
     assert pull is not None
     assert (pull.admitted_at is not None) is is_admitted
 
@@ -192,10 +194,10 @@ def test_a_pull_of_an_image_that_is_here_does_not_wait_behind_others(
     for way in ("sent by name", "recorded first"):
         new = NewPull(way, registry=HOST, **arguments)
         if way == "sent by name":
-            pull = arrivals.arrive(tx, new)
+            pull = recording.arrive(tx, new)
         else:
-            pulls.record(tx, new)
-            pull = arrivals.admit_alone(tx, way) or pulls.get(tx, way)
+            lifecycle.record(tx, new)
+            pull = recording.admit_alone(tx, way) or lifecycle.get(tx, way)
         assert pull is not None
         assert (pull.admitted_at is not None) is is_admitted, way
 
@@ -204,7 +206,7 @@ def test_a_pull_of_an_image_that_is_here_waits_while_it_is_paused(tx: Connection
     link(tx, image("base"))
     pauses.pause(tx, "registry", HOST)
     new = NewPull("new", TAG, "linux/amd64", policy="if-missing", registry=HOST)
-    pull = arrivals.arrive(tx, new)
+    pull = recording.arrive(tx, new)
     assert pull is not None
     assert pull.admitted_at is None
 
@@ -212,7 +214,7 @@ def test_a_pull_of_an_image_that_is_here_waits_while_it_is_paused(tx: Connection
 def test_a_pull_that_goes_back_to_waiting_is_admitted_again_at_its_time(tx: Connection) -> None:
     slots(tx)
     admitted(tx)
-    line.return_to_line(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
+    waiting_pulls.return_to_line(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
     pull = row(tx)
     assert (pull.state, pull.admitted_at) == ("queued", None)
     assert pull.waiting_for is not None

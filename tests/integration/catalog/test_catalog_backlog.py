@@ -6,20 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from shared.catalog import (
-    admission,
-    arrivals,
-    fleet,
-    layer_looks,
-    pauses,
-    reasons,
-    recovery,
-    space,
-    waiters,
-    window,
-)
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_values import NewPull
+from shared.catalog.admission import admission, pauses, recording, space, waiting_reasons, window
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import due_work, fleet_slots
+from shared.catalog.layers import fetch_state, waiters
+from shared.catalog.model.pull_values import NewPull
 from tests.integration.catalog.given import of, rows
 from tests.integration.catalog.given_pulls import BASE, HOST, admit, admitted, plan
 
@@ -64,7 +55,7 @@ def backlog(tx: Connection) -> Connection:
 @pytest.fixture
 def busy(backlog: Connection) -> Connection:
     """In addition, a few pulls are under way, and the window has few places left."""
-    fleet.count_slots(backlog, 4, 4)
+    fleet_slots.count_slots(backlog, 4, 4)
     for number in range(UNDER_WAY):
         admitted(backlog, f"way {number}")
         plan(backlog, [BASE, of(f"top {number}")], f"way {number}")
@@ -77,7 +68,7 @@ def sudden(tx: Connection) -> Connection:
     """The same, but the statistics are older than the waiting pulls: the planner expects none."""
     for statement in (ENDED, ENDED_LAYERS, ANALYZE, QUEUED):
         tx.execute(text(statement))
-    fleet.count_slots(tx, 4, 4)
+    fleet_slots.count_slots(tx, 4, 4)
     for number in range(UNDER_WAY):
         admitted(tx, f"way {number}")
         plan(tx, [BASE, of(f"top {number}")], f"way {number}")
@@ -95,16 +86,16 @@ def rows_read(tx: Connection, ask: Callable[[Connection], object]) -> int:
 
 
 def refresh(tx: Connection) -> None:
-    reasons.refresh(tx, recovery.under_way(tx), no_pull_worker=False, no_layer_worker=False)
+    waiting_reasons.refresh(tx, due_work.under_way(tx), no_pull_worker=False, no_layer_worker=False)
 
 
 def look_for_lost(tx: Connection) -> None:
-    recovery.with_message(tx)
-    recovery.waited(tx)
-    page = recovery.under_way(tx)
-    recovery.whole(tx, page)
-    recovery.coordinators(tx, page)
-    recovery.layers(tx, page, 30)
+    due_work.with_message(tx)
+    due_work.waited(tx)
+    page = due_work.under_way(tx)
+    due_work.whole(tx, page)
+    due_work.coordinators(tx, page)
+    due_work.layers(tx, page, 30)
 
 
 def reserve(tx: Connection) -> None:
@@ -112,7 +103,7 @@ def reserve(tx: Connection) -> None:
 
 
 def look_at_a_layer(tx: Connection) -> None:
-    layer_looks.look(tx, "way 1", BASE)
+    fetch_state.look(tx, "way 1", BASE)
 
 
 def arrive(tx: Connection) -> None:
@@ -123,7 +114,7 @@ def arrive(tx: Connection) -> None:
         registry="registry.example",
         repository="team/app",
     )
-    assert arrivals.arrive(tx, new) is not None
+    assert recording.arrive(tx, new) is not None
 
 
 @pytest.mark.parametrize(
@@ -131,9 +122,9 @@ def arrive(tx: Connection) -> None:
     [
         admit,
         arrive,
-        recovery.unfinished,
-        recovery.overdue,
-        lambda tx: recovery.unanswered(tx, 3.0),
+        due_work.unfinished,
+        due_work.overdue,
+        lambda tx: due_work.unanswered(tx, 3.0),
         look_for_lost,
         refresh,
         reserve,
@@ -152,7 +143,7 @@ def test_frequent_statements_do_not_read_all_waiting_pulls(
     [
         admit,
         arrive,
-        lambda tx: arrivals.admit_alone(tx, "queued 7"),
+        lambda tx: recording.admit_alone(tx, "queued 7"),
         look_for_lost,
         refresh,
         reserve,
@@ -185,8 +176,8 @@ def test_reasons_of_waiting_pulls_are_written_without_comparing_all_with_all(
 ) -> None:
     without = f"SELECT count(*) FROM pulls WHERE {IN_LINE} AND waiting_for IS NULL"
     after, written = "", 0
-    while page := recovery.in_line(sudden, after):
-        for step in plan_of(sudden, str(reasons._REFRESH_LINE), page=page):
+    while page := due_work.in_line(sudden, after):
+        for step in plan_of(sudden, str(waiting_reasons._REFRESH_LINE), page=page):
             # A nested loop reads each row of the page a few times, not once per other row.
             assert step["Actual Rows"] * step["Actual Loops"] <= 2 * len(page), step
             assert step.get("Rows Removed by Join Filter", 0) * step["Actual Loops"] <= len(page)
@@ -229,7 +220,7 @@ def test_paused_pulls_are_skipped_without_being_read(
 def test_of_ten_thousand_pulls_the_most_urgent_of_every_requester_are_admitted(
     backlog: Connection,
 ) -> None:
-    fleet.count_slots(backlog, 13, None)
+    fleet_slots.count_slots(backlog, 13, None)
     # Four messages per slot, and a quarter more for urgent pulls.
     assert len(admit(backlog)) == 65
     by_requester = """
@@ -241,6 +232,6 @@ def test_of_ten_thousand_pulls_the_most_urgent_of_every_requester_are_admitted(
 
 
 def test_pulls_that_wait_for_their_turn_need_no_recovery(backlog: Connection) -> None:
-    assert recovery.unfinished(backlog) == recovery.Unfinished(open=True, unanswered=False)
-    assert recovery.under_way(backlog) == []
-    assert recovery.with_message(backlog) == []
+    assert due_work.unfinished(backlog) == due_work.Unfinished(open=True, unanswered=False)
+    assert due_work.under_way(backlog) == []
+    assert due_work.with_message(backlog) == []

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from shared.catalog import blobs
-from shared.catalog.database import Catalog
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog
 from tests.integration.catalog import given
 from tests.integration.catalog.given import of, together
 
@@ -16,23 +16,26 @@ DIGEST = of("layer")
 
 def test_an_expected_blob_is_not_stored(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        blobs.expect_blobs(tx, [of("a"), of("b"), of("a")])
-        blobs.expect_blobs(tx, [of("b"), of("c")])
-        assert blobs.stored(tx, [of("a"), of("b"), of("c")]) == {}
+        stored_blobs.expect_blobs(tx, [of("a"), of("b"), of("a")])
+        stored_blobs.expect_blobs(tx, [of("b"), of("c")])
+        assert stored_blobs.stored(tx, [of("a"), of("b"), of("c")]) == {}
         assert given.rows(tx, "SELECT count(*), count(size_bytes) FROM blobs") == [(3, 0)]
 
 
 def test_no_blobs_may_be_expected(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        blobs.expect_blobs(tx, [])
-        assert blobs.stored(tx, []) == {}
+        stored_blobs.expect_blobs(tx, [])
+        assert stored_blobs.stored(tx, []) == {}
 
 
 def test_a_stored_blob_has_its_verified_size(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        blobs.expect_blobs(tx, [of("a"), of("b")])
-        blobs.store_blobs(tx, {of("a"): 7, of("empty"): 0})
-        assert blobs.stored(tx, [of("a"), of("b"), of("empty")]) == {of("a"): 7, of("empty"): 0}
+        stored_blobs.expect_blobs(tx, [of("a"), of("b")])
+        stored_blobs.store_blobs(tx, {of("a"): 7, of("empty"): 0})
+        assert stored_blobs.stored(tx, [of("a"), of("b"), of("empty")]) == {
+            of("a"): 7,
+            of("empty"): 0,
+        }
         times = "count(*), count(stored_at), count(verified_at)"
         assert given.rows(tx, f"SELECT {times} FROM blobs") == [(3, 2, 2)]
 
@@ -40,18 +43,18 @@ def test_a_stored_blob_has_its_verified_size(catalog: Catalog) -> None:
 def test_a_blob_that_is_stored_again_keeps_its_size_and_time(catalog: Catalog) -> None:
     row = "SELECT size_bytes, stored_at, verified_at FROM blobs"
     with catalog.begin() as tx:
-        blobs.store_blobs(tx, {DIGEST: 7})
+        stored_blobs.store_blobs(tx, {DIGEST: 7})
         before = given.rows(tx, row)
     with catalog.begin() as tx:
-        blobs.store_blobs(tx, {DIGEST: 8})
+        stored_blobs.store_blobs(tx, {DIGEST: 8})
         assert given.rows(tx, row) == before
 
 
 def test_a_blob_may_have_a_sha512_digest(catalog: Catalog) -> None:
     digest = of("a").of(b"a", "sha512")
     with catalog.begin() as tx:
-        blobs.store_layer(tx, digest, 1)
-        assert blobs.stored(tx, [digest]) == {digest: 1}
+        stored_blobs.store_layer(tx, digest, 1)
+        assert stored_blobs.stored(tx, [digest]) == {digest: 1}
 
 
 def test_a_layers_diff_id_is_null_until_computed_and_never_replaced(
@@ -59,12 +62,12 @@ def test_a_layers_diff_id_is_null_until_computed_and_never_replaced(
 ) -> None:
     row = "SELECT size_bytes, diff_id FROM layers"
     with catalog.begin() as tx:
-        blobs.store_layer(tx, DIGEST, 7)
+        stored_blobs.store_layer(tx, DIGEST, 7)
         assert given.rows(tx, row) == [(7, None)]
-        blobs.store_layer(tx, DIGEST, 7, of("tar"))
+        stored_blobs.store_layer(tx, DIGEST, 7, of("tar"))
         assert given.rows(tx, row) == [(7, str(of("tar")))]
-        blobs.store_layer(tx, DIGEST, 7)
-        blobs.store_layer(tx, DIGEST, 7, of("another"))
+        stored_blobs.store_layer(tx, DIGEST, 7)
+        stored_blobs.store_layer(tx, DIGEST, 7, of("another"))
         assert given.rows(tx, row) == [(7, str(of("tar")))]
 
 
@@ -74,19 +77,19 @@ def test_pulls_that_share_layers_do_not_deadlock(catalog: Catalog) -> None:
     def plan(seed: int) -> None:
         mine = random.Random(seed).sample(digests, 40)
         with catalog.begin() as tx:
-            blobs.expect_blobs(tx, mine)
-            blobs.store_blobs(tx, dict.fromkeys(mine, 1))
+            stored_blobs.expect_blobs(tx, mine)
+            stored_blobs.store_blobs(tx, dict.fromkeys(mine, 1))
 
     together([lambda seed=seed: plan(seed) for seed in range(8)])
     with catalog.begin() as tx:
-        assert len(blobs.stored(tx, digests)) == 50
+        assert len(stored_blobs.stored(tx, digests)) == 50
 
 
 def test_expected_blobs_are_locked_until_the_transaction_ends(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        blobs.expect_blobs(tx, [of("a"), of("b")])
+        stored_blobs.expect_blobs(tx, [of("a"), of("b")])
     free = "SELECT digest FROM blobs FOR UPDATE SKIP LOCKED"
     with catalog.begin() as tx:
-        blobs.expect_blobs(tx, [of("a")])
+        stored_blobs.expect_blobs(tx, [of("a")])
         with catalog.begin() as other:
             assert given.rows(other, free) == [(str(of("b")),)]

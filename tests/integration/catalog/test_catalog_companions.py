@@ -2,9 +2,11 @@
 
 import pytest
 
-from shared.catalog import blobs, companions, fleet, leases, pull_layers
-from shared.catalog.companions import SMALL_BYTES, Companion
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import fleet_slots
+from shared.catalog.layers import leases, pull_layers, small_layers
+from shared.catalog.layers.small_layers import SMALL_BYTES, Companion
 from shared.oci.digest import Digest
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_leases import taken
@@ -18,13 +20,13 @@ FIRST, LAST = LAYERS[0], LAYERS[-1]
 
 @pytest.fixture
 def slots(tx: Connection) -> None:
-    fleet.count_slots(tx, 4, 4)
+    fleet_slots.count_slots(tx, 4, 4)
 
 
 def take(
     tx: Connection, digest: Digest = FIRST, pull_id: str = "p", *, reserved_slots: int = 0
 ) -> list[Companion]:
-    return companions.take(
+    return small_layers.take(
         tx, pull_id, digest, owner="me", lease_seconds=30, reserved_slots=reserved_slots
     )
 
@@ -78,7 +80,7 @@ def test_a_pull_with_a_slot_for_each_layer_has_no_companions(tx: Connection) -> 
 def test_there_are_no_companions_before_the_slots_are_counted(
     tx: Connection, counted: int | None
 ) -> None:
-    fleet.count_slots(tx, counted, None)
+    fleet_slots.count_slots(tx, counted, None)
     fetching(tx, "p", LAYERS)
     assert take(tx) == []
 
@@ -98,7 +100,7 @@ def test_only_small_layers_that_were_never_tried_are_companions(tx: Connection) 
     tx.exec_driver_sql(update.format(f"size_bytes = {SMALL_BYTES + 1}", large))
     tx.exec_driver_sql(update.format("attempts = 1", tried))
     pull_layers.wait(tx, "p", waits, "backoff", 60, "later")
-    blobs.store_layer(tx, stored, 100)
+    stored_blobs.store_layer(tx, stored, 100)
     fence = taken(tx, digest=held).fence
     leases.release(tx, HOST, held, fence, 50)
     taken(tx, digest=elsewhere, registry=OTHER_HOST)
@@ -131,7 +133,7 @@ def test_a_pull_that_has_ended_has_no_companions(tx: Connection) -> None:
 def test_pulls_of_the_same_layers_begin_each_layer_once_without_waiting(catalog: Catalog) -> None:
     pulls = [f"p{number}" for number in range(4)]
     with catalog.begin() as tx:
-        fleet.count_slots(tx, 4, 4)
+        fleet_slots.count_slots(tx, 4, 4)
         for pull_id in pulls:
             fetching(tx, pull_id, LAYERS)
     began: list[Digest] = []

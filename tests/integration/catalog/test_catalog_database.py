@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from shared.catalog import blobs
-from shared.catalog.database import Catalog, Connection, written_from_documents
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection, written_from_documents
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 from tests.integration.catalog import given
 from tests.integration.catalog.given import of, together
@@ -41,7 +41,7 @@ def setting(tx: Connection, name: str) -> str:
 def test_a_transaction_that_fails_leaves_nothing_behind(catalog: Catalog) -> None:
     def fail_halfway() -> None:
         with catalog.begin() as tx:
-            blobs.expect_blobs(tx, [of("a")])
+            stored_blobs.expect_blobs(tx, [of("a")])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -105,7 +105,7 @@ def test_a_connection_lost_while_idle_is_not_noticed(catalog: Catalog, other: Ca
 
 def test_a_deadlock_is_an_outage(catalog: Catalog) -> None:
     with catalog.begin() as tx:
-        blobs.expect_blobs(tx, [of("a"), of("b")])
+        stored_blobs.expect_blobs(tx, [of("a"), of("b")])
     first_has, second_has = Event(), Event()
 
     def lock(tx: Connection, name: str) -> None:
@@ -134,12 +134,12 @@ def test_a_lock_that_is_not_granted_in_time_is_an_outage(
     def wait_for_the_lock() -> None:
         with other.begin() as tx:
             tx.exec_driver_sql(f"SET LOCAL {limit} = '50ms'")
-            blobs.expect_blobs(tx, [of("a")])
+            stored_blobs.expect_blobs(tx, [of("a")])
 
     with catalog.begin() as tx:
-        blobs.expect_blobs(tx, [of("a")])
+        stored_blobs.expect_blobs(tx, [of("a")])
     with catalog.begin() as holder:
-        blobs.expect_blobs(holder, [of("a")])
+        stored_blobs.expect_blobs(holder, [of("a")])
         with pytest.raises(CatalogUnavailable):
             wait_for_the_lock()
 
@@ -192,7 +192,7 @@ def test_b54_threads_share_a_catalog_and_write_at_once(catalog: Catalog) -> None
 
     def store(name: str) -> None:
         with catalog.begin() as tx:
-            blobs.store_blobs(tx, {of(name): 1})
+            stored_blobs.store_blobs(tx, {of(name): 1})
 
     together([lambda name=name: store(name) for name in names])
     with catalog.begin() as tx:
@@ -203,7 +203,7 @@ def store_in_a_child(url: str) -> None:
     """A worker's child makes its own catalog, after the fork."""
     catalog = Catalog(url)
     with catalog.begin() as tx:
-        blobs.store_blobs(tx, {of("child"): 5})
+        stored_blobs.store_blobs(tx, {of("child"): 5})
     catalog.close()
 
 
@@ -214,4 +214,4 @@ def test_a_forked_child_makes_its_own_connections(catalog: Catalog, url: str) ->
     child.join(timeout=30)
     assert child.exitcode == 0
     with catalog.begin() as tx:
-        assert blobs.stored(tx, [of("child")]) == {of("child"): 5}
+        assert stored_blobs.stored(tx, [of("child")]) == {of("child"): 5}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import documents
-from shared.catalog.database import Catalog, written_from_documents
-from shared.catalog.tables import configs
+from shared.catalog.content import documents
+from shared.catalog.database.catalog import Catalog, written_from_documents
+from shared.catalog.model.content_tables import configs
 from shared.errors import InvalidManifest
 from shared.oci.config import ImageConfig
 from shared.oci.digest import Digest

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import ends, pulls
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_tables import FINAL_STATES
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.model.pull_tables import FINAL_STATES
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given import rows, together
 from tests.integration.catalog.given_pulls import change, fetching, record, row
 
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.integration
 
 def test_a_cancelled_pull_has_its_cause_and_no_reason_to_wait(tx: Connection) -> None:
     fetching(tx)
-    pulls.wait(tx, "p", "backoff", 60, "later")
-    cancelled = ends.cancel(tx, "p", "The pull p was cancelled.")
+    lifecycle.wait(tx, "p", "backoff", 60, "later")
+    cancelled = finish.cancel(tx, "p", "The pull p was cancelled.")
     assert cancelled == row(tx)
     pull = row(tx)
     assert (pull.state, pull.error_class, pull.error_message) == (
@@ -33,12 +33,12 @@ def test_a_pull_that_has_ended_is_not_cancelled(tx: Connection, state: str) -> N
     record(tx)
     change(tx, "p", f"state = '{state}', finished_at = now()")
     before = row(tx)
-    assert ends.cancel(tx, "p", "Too late.") == before
+    assert finish.cancel(tx, "p", "Too late.") == before
     assert row(tx) == before
 
 
 def test_an_unknown_pull_is_not_cancelled(tx: Connection) -> None:
-    assert ends.cancel(tx, "no such pull", "Enough.") is None
+    assert finish.cancel(tx, "no such pull", "Enough.") is None
 
 
 def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> None:
@@ -47,11 +47,11 @@ def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> 
 
     def cancel() -> None:
         with catalog.begin() as tx:
-            ends.cancel(tx, "p", "Enough.")
+            finish.cancel(tx, "p", "Enough.")
 
     def fail() -> None:
         with catalog.begin() as tx:
-            ends.fail(tx, "p", "Forbidden", None, "No.")
+            finish.fail(tx, "p", "Forbidden", None, "No.")
 
     together([cancel, fail] * 3)
     with catalog.begin() as tx:
@@ -65,16 +65,16 @@ def test_a_pull_that_fails_while_it_is_cancelled_ends_once(catalog: Catalog) -> 
 def test_a_pull_that_is_recorded_while_it_is_cancelled_is_cancelled(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def get_late(tx: Connection, pull_id: str, get: Any = ends.get) -> Any:
+    def get_late(tx: Connection, pull_id: str, get: Any = finish.get) -> Any:
         # The pull is recorded between the two statements of `cancel`.
         if get(tx, pull_id) is None:
             with catalog.begin() as other:
                 record(other)
         return get(tx, pull_id)
 
-    monkeypatch.setattr(ends, "get", get_late)
+    monkeypatch.setattr(finish, "get", get_late)
     with catalog.begin() as tx:
-        cancelled = ends.cancel(tx, "p", "Enough.")
+        cancelled = finish.cancel(tx, "p", "Enough.")
     assert cancelled is not None
     assert cancelled.state == "cancelled"
 
@@ -86,14 +86,14 @@ def test_a_pull_with_callbacks_is_answered_after_they_are_sent(tx: Connection) -
     kept = {"callbacks": [{"task": "user.after"}], "root_id": None}
     record(tx, "p", callbacks=kept)
     # The callbacks of an open pull are not to be sent.
-    assert ends.answered(tx, "p") is None
-    ends.fail(tx, "p", "Forbidden", None, "No.")
-    assert ends.answered(tx, "p") == kept
+    assert finish.answered(tx, "p") is None
+    finish.fail(tx, "p", "Forbidden", None, "No.")
+    assert finish.answered(tx, "p") == kept
     assert row(tx).answered_at is None
-    ends.called_back(tx, "p")
+    finish.called_back(tx, "p")
     first = row(tx).answered_at
     assert first is not None
-    assert ends.answered(tx, "p") is None
+    assert finish.answered(tx, "p") is None
     assert row(tx).answered_at == first
     assert rows(tx, "SELECT callbacks FROM pulls") == [(None,)]
 
@@ -104,8 +104,8 @@ def test_the_first_callbacks_of_an_id_win(tx: Connection) -> None:
     record(tx, "plain")
     record(tx, "plain", callbacks={"chain": [3]})
     for pull_id, kept in (("p", {"chain": [1]}), ("plain", None)):
-        ends.fail(tx, pull_id, "Forbidden", None, "No.")
-        assert ends.answered(tx, pull_id) == kept
+        finish.fail(tx, pull_id, "Forbidden", None, "No.")
+        assert finish.answered(tx, pull_id) == kept
 
 
 # Failed pulls
@@ -113,7 +113,7 @@ def test_the_first_callbacks_of_an_id_win(tx: Connection) -> None:
 
 def fail(tx: Connection, pull_id: str, error_class: str, age_minutes: int) -> None:
     record(tx, pull_id, age_minutes=age_minutes)
-    ends.fail(tx, pull_id, error_class, None, "No.")
+    finish.fail(tx, pull_id, error_class, None, "No.")
 
 
 def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> None:
@@ -121,18 +121,18 @@ def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> No
     fail(tx, "old", "RateLimited", 9)
     record(tx, "open")
     record(tx, "cancelled")
-    ends.cancel(tx, "cancelled", "Enough.")
-    assert [pull.id for pull in ends.failed(tx)] == ["old", "young"]
-    assert [pull.id for pull in ends.failed(tx, error_class="Forbidden")] == ["young"]
-    assert ends.failed(tx, error_class="TlsFailed") == []
+    finish.cancel(tx, "cancelled", "Enough.")
+    assert [pull.id for pull in finish.failed(tx)] == ["old", "young"]
+    assert [pull.id for pull in finish.failed(tx, error_class="Forbidden")] == ["young"]
+    assert finish.failed(tx, error_class="TlsFailed") == []
 
 
 def test_a_failed_pull_that_was_retried_is_not_listed(tx: Connection) -> None:
     fail(tx, "p", "RateLimited", 9)
     record(tx, "again", retry_of="p")
-    assert ends.failed(tx) == []
-    ends.fail(tx, "again", "RateLimited", None, "No.")
-    assert [pull.id for pull in ends.failed(tx)] == ["again"]
+    assert finish.failed(tx) == []
+    finish.fail(tx, "again", "RateLimited", None, "No.")
+    assert [pull.id for pull in finish.failed(tx)] == ["again"]
 
 
 # Open pulls
@@ -150,6 +150,6 @@ def test_open_pulls_are_listed_by_admission_and_then_by_priority_and_age(tx: Con
         record(tx, state)
         change(tx, state, f"state = '{state}'")
     order = ["began first", "began second", "urgent", "old", "young", "last"]
-    assert [pull.id for pull in pulls.open_pulls(tx, 10)] == order
-    assert [pull.id for pull in pulls.open_pulls(tx, 2)] == order[:2]
+    assert [pull.id for pull in lifecycle.open_pulls(tx, 10)] == order
+    assert [pull.id for pull in lifecycle.open_pulls(tx, 2)] == order[:2]
     assert len(rows(tx, "SELECT id FROM pulls")) == 9

@@ -5,17 +5,10 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import (
-    blobs,
-    ends,
-    landings,
-    layer_messages,
-    leases,
-    pull_layers,
-    pulls,
-    waiters,
-)
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import leases, messages, pull_layers, storing, waiters
+from shared.catalog.pulls import finish, lifecycle
 from shared.oci.digest import Digest
 from tests.integration.catalog.given import rows, together
 from tests.integration.catalog.given_pulls import (
@@ -41,8 +34,8 @@ def fan_out(
     """Plan a pull. Returns the pull that each layer follows; None for a layer with a message."""
     admitted(tx, pull_id, **asked)
     list_layers(tx, digests, pull_id)
-    leaders = layer_messages.fan_out(tx, pull_id, digests)
-    pulls.fan_out(tx, pull_id)
+    leaders = messages.fan_out(tx, pull_id, digests)
+    lifecycle.fan_out(tx, pull_id)
     return [leaders[digest] for digest in digests]
 
 
@@ -75,7 +68,7 @@ def test_the_pull_of_a_released_or_expired_lease_is_not_followed(tx: Connection)
     tx.exec_driver_sql("UPDATE leases SET owner = NULL")
     assert fan_out(tx, "a") == [None]
     tx.exec_driver_sql("UPDATE leases SET owner = 'dead', expires_at = now() - interval '1 s'")
-    ends.cancel(tx, "a", "Enough.")
+    finish.cancel(tx, "a", "Enough.")
     assert fan_out(tx, "b") == [None]
 
 
@@ -84,7 +77,7 @@ def test_a_pull_of_another_registry_or_an_ended_or_paused_pull_is_not_followed(
 ) -> None:
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "ended")
-    ends.fail(tx, "ended", "A", None, "b")
+    finish.fail(tx, "ended", "A", None, "b")
     fetching(tx, "paused", requested_by="ci")
     tx.exec_driver_sql("INSERT INTO pauses (scope, name) VALUES ('requester', 'ci')")
     assert fan_out(tx) == [None]
@@ -111,8 +104,8 @@ def test_of_pulls_that_are_planned_at_once_only_one_sends_each_message(catalog: 
     def plan(pull_id: str) -> None:
         with catalog.begin() as tx:
             list_layers(tx, (BASE, TOP), pull_id)
-            layer_messages.fan_out(tx, pull_id, (BASE, TOP))
-            pulls.fan_out(tx, pull_id)
+            messages.fan_out(tx, pull_id, (BASE, TOP))
+            lifecycle.fan_out(tx, pull_id)
 
     together([lambda number=number: plan(f"{number}") for number in range(8)])
     with catalog.begin() as tx:
@@ -121,10 +114,10 @@ def test_of_pulls_that_are_planned_at_once_only_one_sends_each_message(catalog: 
 
 def test_a_pull_that_ends_has_no_messages(tx: Connection) -> None:
     fan_out(tx, "cancelled", (BASE, TOP))
-    ends.cancel(tx, "cancelled", "Enough.")
+    finish.cancel(tx, "cancelled", "Enough.")
     assert rows(tx, ALL_MESSAGES) == []
     fan_out(tx, "failed", (BASE, TOP))
-    ends.fail(tx, "failed", "A", None, "b")
+    finish.fail(tx, "failed", "A", None, "b")
     assert rows(tx, ALL_MESSAGES) == []
 
 
@@ -136,7 +129,7 @@ def test_the_message_of_an_ended_pull_passes_to_its_best_follower(tx: Connection
     fan_out(tx, "leader")
     fan_out(tx, "young", age_minutes=1)
     fan_out(tx, "old", age_minutes=5)
-    ends.cancel(tx, "leader", "Enough.")
+    finish.cancel(tx, "leader", "Enough.")
     assert successors(tx) == ["old"]
     # The message of that follower covers the layer now.
     assert successors(tx) == []
@@ -146,11 +139,11 @@ def test_the_message_of_an_ended_pull_passes_to_its_best_follower(tx: Connection
 def test_no_message_passes_on_while_the_layer_is_fetched_or_stored(tx: Connection) -> None:
     fan_out(tx, "leader")
     fan_out(tx, "follower")
-    ends.cancel(tx, "leader", "Enough.")
+    finish.cancel(tx, "leader", "Enough.")
     take(tx, "follower")
     assert successors(tx) == []
     tx.exec_driver_sql("DELETE FROM leases")
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     assert successors(tx) == []
 
 
@@ -160,11 +153,11 @@ def test_settling_a_layer_locks_the_pull_before_the_layers_of_other_pulls(
     with catalog.begin() as tx:
         fetching(tx, "holder")
         fetching(tx, "other")
-        blobs.store_layer(tx, BASE, 100)
+        stored_blobs.store_layer(tx, BASE, 100)
 
     def settle() -> None:
         with catalog.begin() as tx:
-            landings.settle(tx, [BASE], "holder")
+            storing.settle(tx, [BASE], "holder")
 
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
@@ -174,10 +167,10 @@ def test_settling_a_layer_locks_the_pull_before_the_layers_of_other_pulls(
             return rows(observer, waiting) == [(1,)]
 
     with ThreadPoolExecutor(1) as pool, catalog.begin() as tx:
-        pulls.lock(tx, "holder")
+        lifecycle.lock(tx, "holder")
         settled = pool.submit(settle)
         wait_until(is_waiting)
         tx.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
         # A failure that ends both pulls does this. It would deadlock with the other order.
-        assert ends.fail(tx, "other", "A", None, "b")
+        assert finish.fail(tx, "other", "A", None, "b")
     settled.result()

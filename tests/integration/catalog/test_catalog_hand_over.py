@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, ends, layer_messages, pauses, pull_layers, pulls, waiters
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.layer_messages import LayerMessage
+from shared.catalog.admission import pauses
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import messages, pull_layers, waiters
+from shared.catalog.layers.messages import LayerMessage
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given import TAG, together
 from tests.integration.catalog.given_pulls import (
     BASE,
@@ -56,8 +59,8 @@ def test_a_layer_is_never_handed_back_to_the_pull_that_released_it(tx: Connectio
 OBSTACLES: dict[str, Callable[[Connection], object]] = {
     "paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
     "backoff": lambda tx: pull_layers.wait(tx, "best", BASE, "backoff", 60, "later"),
-    "cancelled": lambda tx: ends.cancel(tx, "best", "Enough."),
-    "linking": lambda tx: pulls.linking(tx, "best"),
+    "cancelled": lambda tx: finish.cancel(tx, "best", "Enough."),
+    "linking": lambda tx: lifecycle.linking(tx, "best"),
 }
 
 
@@ -97,7 +100,7 @@ def test_no_layer_is_handed_over_while_all_waiters_are_paused(
 
 def test_a_stored_blob_is_not_handed_over(tx: Connection) -> None:
     fetching(tx, "waiter")
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     assert next_waiters(tx) == []
 
 
@@ -112,7 +115,7 @@ def test_of_several_dispatches_at_once_one_wins(catalog: Catalog) -> None:
 
     def dispatch() -> None:
         with catalog.begin() as tx:
-            sent.append(layer_messages.dispatch(tx, "p", BASE, seen))
+            sent.append(messages.dispatch(tx, "p", BASE, seen))
 
     together([dispatch] * 6)
     assert [message for message in sent if message] == [LayerMessage("p", TAG, BASE, seen + 1)]
@@ -122,5 +125,5 @@ def test_of_several_dispatches_at_once_one_wins(catalog: Catalog) -> None:
 
 def test_a_layer_that_the_pull_does_not_list_is_not_dispatched(tx: Connection) -> None:
     fetching(tx)
-    assert layer_messages.dispatch(tx, "p", TOP) is None
-    assert layer_messages.dispatch(tx, "no such pull", BASE) is None
+    assert messages.dispatch(tx, "p", TOP) is None
+    assert messages.dispatch(tx, "no such pull", BASE) is None

@@ -6,37 +6,21 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from shared.catalog import (
-    admission,
-    audit,
-    chains,
-    diff_ids,
-    duplicates,
-    ends,
-    history,
-    images,
-    inventory,
-    layer_looks,
-    layouts,
-    overview,
-    pauses,
-    pull_layers,
-    pulls,
-    reasons,
-    recovery,
-    space,
-    unchanged,
-    waiters,
-)
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_values import Pull
+from shared.catalog.admission import admission, pauses, space, waiting_reasons
+from shared.catalog.content import diff_ids, image_rows, layouts, tag_history
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import due_work
+from shared.catalog.layers import fetch_state, pull_layers, waiters
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import finish, known_image, lifecycle, same_image
+from shared.catalog.reports import audit, doctor_checks, overview, queue_position
 from shared.oci.digest import Digest
 from tests.grown import GROWING, PULL, RARE_FAILURE, TAG, Size, grow
 from tests.integration.catalog.given import of
 from tests.integration.catalog.given_pulls import fetching, record
 from tests.services import fresh_database, with_driver
 from workers.client import UNREADABLE
-from workers.stack.servers import PostgresServer
+from workers.embedded.servers import PostgresServer
 
 pytestmark = pytest.mark.integration
 
@@ -108,87 +92,87 @@ def entries_read(tx: Connection, ask: Callable[[Connection], object]) -> int:
 
 
 def a_page_later(tx: Connection) -> object:
-    return images.listing(tx, images.listing(tx)[-1])
+    return image_rows.listing(tx, image_rows.listing(tx)[-1])
 
 
 def older(tx: Connection) -> object:
-    return pulls.recent(tx, pulls.recent(tx)[-1])
+    return lifecycle.recent(tx, lifecycle.recent(tx)[-1])
 
 
-def of_a_page(ask: Callable[[Connection, list[images.ImageRow]], object]) -> object:
-    return lambda tx: ask(tx, images.listing(tx)[:100])
+def of_a_page(ask: Callable[[Connection, list[image_rows.ImageRow]], object]) -> object:
+    return lambda tx: ask(tx, image_rows.listing(tx)[:100])
 
 
 def a_pull(tx: Connection) -> Pull:
-    pull = pulls.get(tx, "under way 1")
+    pull = lifecycle.get(tx, "under way 1")
     assert pull is not None
     return pull
 
 
 def long_ago(tx: Connection) -> datetime:
-    return pulls.clock(tx) - timedelta(days=1)
+    return lifecycle.clock(tx) - timedelta(days=1)
 
 
 def retried(tx: Connection) -> object:
-    return ends.failed(tx, error_class=RARE_FAILURE, but=UNREADABLE, until=pulls.clock(tx))
+    return finish.failed(tx, error_class=RARE_FAILURE, but=UNREADABLE, until=lifecycle.clock(tx))
 
 
 LISTS = {
-    "ls": images.listing,
+    "ls": image_rows.listing,
     "ls, a page later": a_page_later,
-    "ls, how many more": lambda tx: images.count(tx, MOST_COUNTED),
-    "status": pulls.recent,
+    "ls, how many more": lambda tx: image_rows.count(tx, MOST_COUNTED),
+    "status": lifecycle.recent,
     "status, a page later": older,
-    "status, how many more": lambda tx: pulls.count(tx, MOST_COUNTED),
-    "inspect": lambda tx: images.of_reference(tx, TAG),
-    "inspect, the layers": lambda tx: images.layers_of(tx, TAG, "linux/amd64"),
-    "history": lambda tx: history.of_reference(tx, TAG, None, 10),
-    "history, how many more": lambda tx: history.count(tx, TAG, None, MOST_COUNTED),
-    "retry --failed": ends.failed,
+    "status, how many more": lambda tx: lifecycle.count(tx, MOST_COUNTED),
+    "inspect": lambda tx: image_rows.of_reference(tx, TAG),
+    "inspect, the layers": lambda tx: image_rows.layers_of(tx, TAG, "linux/amd64"),
+    "history": lambda tx: tag_history.of_reference(tx, TAG, None, 10),
+    "history, how many more": lambda tx: tag_history.count(tx, TAG, None, MOST_COUNTED),
+    "retry --failed": finish.failed,
     "retry --failed of a class": retried,
 }
 COMMANDS = {
-    "watch, the open pulls": lambda tx: pulls.open_pulls(tx, 200),
+    "watch, the open pulls": lambda tx: lifecycle.open_pulls(tx, 200),
     "watch, the ended pulls": lambda tx: overview.ended_after(tx, long_ago(tx), 100),
     "watch, the totals": overview.of_fleet,
-    "explain, the place": lambda tx: chains.place(tx, "in line 1"),
-    "explain, the holders": lambda tx: chains.holders(tx, PULL),
-    "explain, how fast": lambda tx: chains.ended_within(tx, 600),
+    "explain, the place": lambda tx: queue_position.place(tx, "in line 1"),
+    "explain, the holders": lambda tx: queue_position.holders(tx, PULL),
+    "explain, how fast": lambda tx: queue_position.ended_within(tx, 600),
     "explain, the pause": lambda tx: pauses.of_pull(tx, "in line 1"),
     "resume": lambda tx: tx.execute(pauses._MAY_WAIT),
     "resume, a batch": lambda tx: tx.execute(pauses._MAKE_LAYERS_DUE, {"ids": ["under way 1"]}),
-    "doctor, pulls": lambda tx: inventory.unattended(tx, 10),
-    "doctor, answers": lambda tx: inventory.unanswered(tx, 60),
-    "doctor, failures": inventory.failures,
-    "doctor, open pulls": inventory.count_open,
+    "doctor, pulls": lambda tx: doctor_checks.unattended(tx, 10),
+    "doctor, answers": lambda tx: doctor_checks.unanswered(tx, 60),
+    "doctor, failures": doctor_checks.failures,
+    "doctor, open pulls": doctor_checks.count_open,
 }
 PAGES_OF_ALL = {
     "blobs": audit.stored_digests,
     "blobs of images": of_a_page(audit.unbacked),
     "diff_ids of images": of_a_page(diff_ids.contradicted),
-    "leases": lambda tx: inventory.leased(tx, [base(tx)]),
+    "leases": lambda tx: doctor_checks.leased(tx, [base(tx)]),
 }
 FREQUENT = {
     "admission": admission.admit,
-    "unfinished": recovery.unfinished,
-    "overdue": recovery.overdue,
-    "unanswered": lambda tx: recovery.unanswered(tx, 3),
-    "under way": recovery.under_way,
-    "with a message": recovery.with_message,
-    "waited long enough": recovery.waited,
-    "whole": lambda tx: recovery.whole(tx, recovery.under_way(tx)),
-    "coordinators": lambda tx: recovery.coordinators(tx, recovery.under_way(tx)),
-    "layers": lambda tx: recovery.layers(tx, recovery.under_way(tx), 30),
+    "unfinished": due_work.unfinished,
+    "overdue": due_work.overdue,
+    "unanswered": lambda tx: due_work.unanswered(tx, 3),
+    "under way": due_work.under_way,
+    "with a message": due_work.with_message,
+    "waited long enough": due_work.waited,
+    "whole": lambda tx: due_work.whole(tx, due_work.under_way(tx)),
+    "coordinators": lambda tx: due_work.coordinators(tx, due_work.under_way(tx)),
+    "layers": lambda tx: due_work.layers(tx, due_work.under_way(tx), 30),
     "layouts to settle": layouts.unsettled,
-    "reasons": lambda tx: reasons.refresh(
-        tx, recovery.under_way(tx), no_pull_worker=False, no_layer_worker=False
+    "reasons": lambda tx: waiting_reasons.refresh(
+        tx, due_work.under_way(tx), no_pull_worker=False, no_layer_worker=False
     ),
-    "the next pull of an image": lambda tx: duplicates.next_whole(tx, a_pull(tx)),
-    "pulls of the same image": lambda tx: duplicates.lock(tx, a_pull(tx)),
+    "the next pull of an image": lambda tx: same_image.next_whole(tx, a_pull(tx)),
+    "pulls of the same image": lambda tx: same_image.lock(tx, a_pull(tx)),
     "space": lambda tx: space.reserved_bytes(tx, "under way 1"),
-    "a layer": lambda tx: layer_looks.look(tx, "under way 1", base(tx)),
+    "a layer": lambda tx: fetch_state.look(tx, "under way 1", base(tx)),
     "slots": lambda tx: waiters.may_take_slot(tx, HOST, base(tx), 8, 4),
-    "a known image": lambda tx: unchanged.known(tx, TAG, "linux/amd64"),
+    "a known image": lambda tx: known_image.known(tx, TAG, "linux/amd64"),
 }
 STATEMENTS = LISTS | COMMANDS | PAGES_OF_ALL | FREQUENT
 
@@ -206,10 +190,10 @@ def test_the_measurement_notices_a_full_scan(tx: Connection) -> None:
 
 
 BY_ID = {
-    "wait": lambda tx: pulls.wait(tx, "p", "space", 5, "No room."),
-    "go on": lambda tx: pulls.go_on(tx, "p"),
-    "bytes": lambda tx: pulls.refresh_bytes_done(tx, "p", HOST),
-    "link": lambda tx: pulls.linking(tx, "p"),
+    "wait": lambda tx: lifecycle.wait(tx, "p", "space", 5, "No room."),
+    "go on": lambda tx: lifecycle.go_on(tx, "p"),
+    "bytes": lambda tx: lifecycle.refresh_bytes_done(tx, "p", HOST),
+    "link": lambda tx: lifecycle.linking(tx, "p"),
 }
 
 

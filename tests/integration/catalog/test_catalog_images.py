@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from shared.catalog import blobs, images
-from shared.catalog.database import Catalog
+from shared.catalog.content import image_rows, stored_blobs
+from shared.catalog.database.catalog import Catalog
 from shared.errors import InvalidManifest
 from shared.oci.manifest import pair_layers
 from tests.integration.catalog import given
@@ -17,7 +17,7 @@ HISTORY = "SELECT manifest_digest, first_seen_at FROM image_history ORDER BY id"
 
 def named(catalog: Catalog, reference: str = TAG, platform: str = PLATFORM) -> str | None:
     with catalog.begin() as tx:
-        row = images.current(tx, reference, platform)
+        row = image_rows.current(tx, reference, platform)
     return row.manifest_digest if row else None
 
 
@@ -33,7 +33,7 @@ def test_b39_an_images_size_is_its_config_and_distinct_layers(catalog: Catalog) 
     image = given.image(["base", "empty", "empty"])
     with catalog.begin() as tx:
         given.link(tx, image)
-        row = images.current(tx, TAG, PLATFORM)
+        row = image_rows.current(tx, TAG, PLATFORM)
     assert row is not None
     assert row.size_bytes == len(image.config_raw) + len("base") + len("empty")
 
@@ -42,7 +42,7 @@ def test_b40_a_moved_tag_shows_only_the_layers_it_names_now(catalog: Catalog) ->
     with catalog.begin() as tx:
         given.link(tx, given.image(["base", "old"]), at=hour(1))
         given.link(tx, given.image(["base", "new"]), at=hour(2))
-        files = images.layers_of(tx, TAG, PLATFORM)
+        files = image_rows.layers_of(tx, TAG, PLATFORM)
     assert [file.digest for file in files] == [str(of("base")), str(of("new"))]
 
 
@@ -67,9 +67,9 @@ def test_b42_layers_are_listed_by_position_whatever_order_they_landed_in(catalog
     names = ["e", "d", "c", "b", "a", "f"]
     with catalog.begin() as tx:
         for name in sorted(names, key=lambda name: str(of(name))):
-            blobs.store_layer(tx, of(name), len(name))
+            stored_blobs.store_layer(tx, of(name), len(name))
         given.link(tx, given.image(names))
-        files = images.layers_of(tx, TAG, PLATFORM)
+        files = image_rows.layers_of(tx, TAG, PLATFORM)
         unordered = given.rows(tx, "SELECT digest FROM image_layers")
     assert [file.digest for file in files] == [str(of(name)) for name in names]
     assert [file.position for file in files] == list(range(6))
@@ -79,7 +79,7 @@ def test_b42_layers_are_listed_by_position_whatever_order_they_landed_in(catalog
 def test_b43_a_layer_may_be_at_several_positions(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         given.link(tx, given.image(["base", "empty", "top", "empty"]))
-        files = images.layers_of(tx, TAG, PLATFORM)
+        files = image_rows.layers_of(tx, TAG, PLATFORM)
         assert given.rows(tx, "SELECT count(*) FROM layers") == [(3,)]
     assert [file.digest for file in files] == [
         str(of(name)) for name in ("base", "empty", "top", "empty")
@@ -106,10 +106,10 @@ def test_b45_claims_of_another_image_do_not_change_a_shared_layer(catalog: Catal
     )
     with catalog.begin() as tx:
         given.link(tx, given.image(["base"]), TAG)
-        blobs.store_layer(tx, of("base"), 4, of("tar of base"))
+        stored_blobs.store_layer(tx, of("base"), 4, of("tar of base"))
         given.link(tx, lying, "registry.example/liar:1")
-        (honest,) = images.layers_of(tx, TAG, PLATFORM)
-        (liar,) = images.layers_of(tx, "registry.example/liar:1", PLATFORM)
+        (honest,) = image_rows.layers_of(tx, TAG, PLATFORM)
+        (liar,) = image_rows.layers_of(tx, "registry.example/liar:1", PLATFORM)
         assert given.rows(tx, "SELECT diff_id, size_bytes FROM layers") == [
             (str(of("tar of base")), 4)
         ]
@@ -124,10 +124,10 @@ def test_b46_a_layer_that_is_not_stored_cannot_be_linked(catalog: Catalog) -> No
     image = given.image(["base", "missing"])
     with catalog.begin() as tx:
         given.save(tx, image)
-        blobs.store_layer(tx, of("base"), 4)
-        blobs.expect_blobs(tx, [of("missing")])
+        stored_blobs.store_layer(tx, of("base"), 4)
+        stored_blobs.expect_blobs(tx, [of("missing")])
     with pytest.raises(IntegrityError), catalog.begin() as tx:
-        images.link_layers(tx, image.digest, pair_layers(image.manifest, image.config))
+        image_rows.link_layers(tx, image.digest, pair_layers(image.manifest, image.config))
     with catalog.begin() as tx:
         assert given.rows(tx, "SELECT count(*) FROM manifest_layers") == [(0,)]
 
@@ -147,8 +147,8 @@ def test_a_blob_that_was_stored_as_a_config_can_be_linked_as_a_layer(catalog: Ca
     image = given.image(["{}"], config_type="application/vnd.oci.empty.v1+json")
     with catalog.begin() as tx:
         given.save(tx, image)
-        blobs.store_blobs(tx, {of("{}"): 2})
-        images.link_layers(tx, image.digest, pair_layers(image.manifest, image.config))
+        stored_blobs.store_blobs(tx, {of("{}"): 2})
+        image_rows.link_layers(tx, image.digest, pair_layers(image.manifest, image.config))
         assert given.rows(tx, "SELECT digest, size_bytes, diff_id FROM layers") == [
             (str(of("{}")), 2, None)
         ]
@@ -216,7 +216,7 @@ def test_every_platform_of_a_tag_has_its_own_image_and_history(catalog: Catalog)
     with catalog.begin() as tx:
         given.link(tx, amd64)
         given.link(tx, arm64, platform="linux/arm64")
-        assert [row.platform for row in images.listing(tx)] == ["linux/amd64", "linux/arm64"]
+        assert [row.platform for row in image_rows.listing(tx)] == ["linux/amd64", "linux/arm64"]
     assert named(catalog) == str(amd64.digest)
     assert named(catalog, platform="linux/arm64") == str(arm64.digest)
     assert len(history(catalog)) == 2
@@ -228,7 +228,7 @@ def test_every_platform_of_a_tag_has_its_own_image_and_history(catalog: Catalog)
 def test_the_paths_of_the_view_are_relative_to_the_volume(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         given.link(tx, given.image(["base"]))
-        (file,) = images.layers_of(tx, TAG, PLATFORM)
+        (file,) = image_rows.layers_of(tx, TAG, PLATFORM)
     assert file.path == f"blobs/sha256/{of('base').encoded}"
     assert file.size_bytes == 4
 
@@ -236,7 +236,7 @@ def test_the_paths_of_the_view_are_relative_to_the_volume(catalog: Catalog) -> N
 def test_an_unknown_image_has_no_files_and_no_row(catalog: Catalog) -> None:
     assert named(catalog) is None
     with catalog.begin() as tx:
-        assert images.layers_of(tx, TAG, PLATFORM) == []
+        assert image_rows.layers_of(tx, TAG, PLATFORM) == []
 
 
 @pytest.mark.parametrize(("age", "moves"), [("59 minutes", False), ("61 minutes", True)])

@@ -2,10 +2,11 @@
 
 import pytest
 
-from shared.catalog import blobs, landings, leases
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.landings import Landing
-from shared.catalog.leases import Report
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import leases, storing
+from shared.catalog.layers.leases import Report
+from shared.catalog.layers.storing import Landing
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_leases import SHORT, expire, reach, report, take, taken
 from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP
@@ -49,7 +50,7 @@ def test_a_report_without_a_sign_of_life_does_not_renew_the_lease(tx: Connection
 def test_of_several_reports_at_once_only_the_valid_fences_are_returned(tx: Connection) -> None:
     base, top = taken(tx).fence, taken(tx, digest=TOP).fence
     gone = taken(tx, digest=of("gone")).fence
-    landings.land(tx, [Landing("p", of("gone"), 100, "network")])
+    storing.land(tx, [Landing("p", of("gone"), 100, "network")])
     reports = [
         Report(HOST, BASE, base, 1, True),
         Report(HOST, TOP, top, 2, False),
@@ -71,7 +72,7 @@ def test_storing_a_blob_ends_its_leases_of_every_registry(tx: Connection) -> Non
     fence = taken(tx).fence
     taken(tx, registry=OTHER_HOST)
     other = taken(tx, digest=TOP).fence
-    landings.land(tx, [Landing("p", BASE, 100, "network")])
+    storing.land(tx, [Landing("p", BASE, 100, "network")])
     assert not report(tx, fence, 1)
     assert rows(tx, "SELECT fence FROM leases") == [(other,)]
 
@@ -83,7 +84,7 @@ def test_leases_may_be_taken_and_ended_at_once(catalog: Catalog) -> None:
             with catalog.begin() as tx:
                 take(tx, f"worker {number}", registry=registry)
             with catalog.begin() as tx:
-                landings.land(tx, [Landing("p", BASE, 100, "network")])
+                storing.land(tx, [Landing("p", BASE, 100, "network")])
 
     together([lambda number=number: work(number) for number in range(6)])
     with catalog.begin() as tx:
@@ -100,4 +101,4 @@ def test_releasing_all_leases_keeps_the_bytes_and_counts_no_death(tx: Connection
     leases.release_all(tx)
     assert taken(tx, "new").starts == 0
     assert rows(tx, "SELECT bytes_done FROM leases") == [(40,)]
-    assert blobs.stored(tx, [BASE]) == {}
+    assert stored_blobs.stored(tx, [BASE]) == {}

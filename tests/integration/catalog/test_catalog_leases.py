@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.catalog import leases
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.leases import Held, Taken
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import leases
+from shared.catalog.layers.leases import Held, Taken
 from tests.integration.catalog.given import rows, together
 from tests.integration.catalog.given_leases import LONG, SHORT, expire, reach, report, take, taken
 from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP

@@ -7,18 +7,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from shared.catalog import (
-    landings,
-    layer_looks,
-    layer_messages,
-    leases,
-    reasons,
-    recovery,
-    space,
-    waiters,
-)
-from shared.catalog.database import Connection
-from shared.catalog.landings import Landing
+from shared.catalog.admission import space, waiting_reasons
+from shared.catalog.database.catalog import Connection
+from shared.catalog.fleet import due_work
+from shared.catalog.layers import fetch_state, leases, messages, storing, waiters
+from shared.catalog.layers.storing import Landing
 from tests.integration.catalog.given import of, rows
 from tests.integration.catalog.given_pulls import BASE, HOST, admitted, fetching, list_layers
 from tests.integration.catalog.test_catalog_backlog import rows_read
@@ -53,7 +46,7 @@ FEW = 200
 @pytest.fixture
 def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """Hundreds of pulls follow one pull; a page holds few of them."""
-    monkeypatch.setattr(recovery, "BATCH", PAGE)
+    monkeypatch.setattr(due_work, "BATCH", PAGE)
     fetching(tx, "leader", [BASE, *(of(f"layer {number}") for number in range(LAYERS - 1))])
     for statement in (FOLLOWERS, FOLLOWED, RELEASED, "ANALYZE pulls, pull_layers, blobs, leases"):
         tx.execute(text(statement))
@@ -62,16 +55,16 @@ def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
 
 
 def scan(tx: Connection) -> None:
-    page = recovery.under_way(tx)
+    page = due_work.under_way(tx)
     assert len(page) == PAGE
-    recovery.waited(tx)
-    sent = {pull_id for _, pull_id in recovery.with_message(tx)}
+    due_work.waited(tx)
+    sent = {pull_id for _, pull_id in due_work.with_message(tx)}
     assert sent == {"leader"}
     page += sent
-    recovery.whole(tx, page)
-    recovery.coordinators(tx, page)
-    assert len(recovery.layers(tx, page, 30)) == LAYERS
-    reasons.refresh(tx, page, no_pull_worker=False, no_layer_worker=False)
+    due_work.whole(tx, page)
+    due_work.coordinators(tx, page)
+    assert len(due_work.layers(tx, page, 30)) == LAYERS
+    waiting_reasons.refresh(tx, page, no_pull_worker=False, no_layer_worker=False)
     leases.bound(tx)
 
 
@@ -86,7 +79,7 @@ def take(tx: Connection) -> None:
 def plan(tx: Connection) -> None:
     admitted(tx, "new")
     list_layers(tx, [BASE], "new")
-    assert layer_messages.fan_out(tx, "new", [BASE]) == {BASE: "leader"}
+    assert messages.fan_out(tx, "new", [BASE]) == {BASE: "leader"}
 
 
 STATEMENTS: dict[str, Callable[[Connection], object]] = {
@@ -94,8 +87,8 @@ STATEMENTS: dict[str, Callable[[Connection], object]] = {
     "a lease": take,
     "a slot": lambda tx: waiters.may_take_slot(tx, HOST, BASE, 8, 4),
     "a plan": plan,
-    "a layer": lambda tx: layer_looks.look(tx, "leader", BASE),
-    "a landing": lambda tx: landings.land(tx, [Landing("leader", BASE, 100, "network")]),
+    "a layer": lambda tx: fetch_state.look(tx, "leader", BASE),
+    "a landing": lambda tx: storing.land(tx, [Landing("leader", BASE, 100, "network")]),
 }
 
 
@@ -109,8 +102,8 @@ def test_followers_need_no_space_of_their_own(crowd: Connection) -> None:
 
 
 def test_reasons_are_written_for_the_pulls_of_the_page_alone(crowd: Connection) -> None:
-    page = recovery.under_way(crowd)
-    reasons.refresh(crowd, page, no_pull_worker=False, no_layer_worker=False)
+    page = due_work.under_way(crowd)
+    waiting_reasons.refresh(crowd, page, no_pull_worker=False, no_layer_worker=False)
     explained = rows(
         crowd,
         "SELECT id, waiting_for->>'cause', waiting_for->>'detail' FROM pulls"

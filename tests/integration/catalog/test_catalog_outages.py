@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.outages import Lost, Outage, outage_of
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.database.outages import Lost, Outage, outage_of
 from shared.errors import CatalogUnavailable
 from tests.services import with_driver
 

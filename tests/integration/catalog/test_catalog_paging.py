@@ -2,10 +2,13 @@
 
 import pytest
 
-from shared.catalog import audit, ends, images, paging, pulls
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.paging import pages
-from shared.catalog.pull_values import Pull
+from shared.catalog.content import image_rows
+from shared.catalog.database import paging
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.database.paging import pages
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.reports import audit
 from tests.integration.catalog import given
 from tests.integration.catalog.given_pulls import fetching, record
 
@@ -25,7 +28,7 @@ def test_images_are_listed_by_name_in_pages(catalog: Catalog) -> None:
             for platform in ("linux/amd64", "linux/arm64"):
                 name = f"registry.example/app{number}:1"
                 given.link(tx, given.image(["base"]), name, platform=platform)
-    found = list(pages(catalog, images.listing))
+    found = list(pages(catalog, image_rows.listing))
     assert [len(page) for page in found] == [2] * len(NUMBERS)
     assert [(image.reference, image.platform) for page in found for image in page] == [
         (f"registry.example/app{number}:1", platform)
@@ -38,15 +41,15 @@ def test_a_list_that_fills_its_last_page_has_no_empty_page(catalog: Catalog) -> 
     with catalog.begin() as tx:
         for number in range(2):
             given.link(tx, given.image(["base"]), f"registry.example/app{number}:1")
-    assert [len(page) for page in pages(catalog, images.listing)] == [2]
-    assert list(pages(catalog, pulls.recent)) == []
+    assert [len(page) for page in pages(catalog, image_rows.listing)] == [2]
+    assert list(pages(catalog, lifecycle.recent)) == []
 
 
 def test_pulls_of_the_same_time_are_listed_once(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in NUMBERS:
             record(tx, f"pull {number}")
-    ids = [pull.id for page in pages(catalog, pulls.recent) for pull in page]
+    ids = [pull.id for page in pages(catalog, lifecycle.recent) for pull in page]
     assert ids == [f"pull {number}" for number in reversed(NUMBERS)]
 
 
@@ -54,7 +57,7 @@ def test_a_pull_that_is_recorded_while_a_list_is_read_shifts_no_other(catalog: C
     with catalog.begin() as tx:
         for number in NUMBERS:
             record(tx, f"pull {number}")
-    found = pages(catalog, pulls.recent)
+    found = pages(catalog, lifecycle.recent)
     first = next(found)
     with catalog.begin() as tx:
         record(tx, "newer")
@@ -64,7 +67,7 @@ def test_a_pull_that_is_recorded_while_a_list_is_read_shifts_no_other(catalog: C
 
 def fail(tx: Connection, pull_id: str, error_class: str = "Forbidden") -> None:
     record(tx, pull_id)
-    ends.fail(tx, pull_id, error_class, None, "No.")
+    finish.fail(tx, pull_id, error_class, None, "No.")
 
 
 def test_failures_that_are_retried_while_the_list_is_read_are_each_listed_once(
@@ -74,7 +77,7 @@ def test_failures_that_are_retried_while_the_list_is_read_are_each_listed_once(
         for number in NUMBERS:
             fail(tx, f"pull {number}")
     seen = []
-    for page in pages(catalog, ends.failed):
+    for page in pages(catalog, finish.failed):
         seen += [pull.id for pull in page]
         with catalog.begin() as tx:
             for pull in page:
@@ -87,10 +90,10 @@ def test_failures_recorded_after_the_given_time_are_left_out(catalog: Catalog) -
         for number in NUMBERS:
             fail(tx, f"pull {number}")
     with catalog.begin() as tx:
-        now = pulls.clock(tx)
+        now = lifecycle.clock(tx)
 
     def look(tx: Connection, after: Pull | None) -> list[Pull]:
-        return ends.failed(tx, after, until=now)
+        return finish.failed(tx, after, until=now)
 
     seen = 0
     for page in pages(catalog, look):
@@ -104,13 +107,13 @@ def test_failures_recorded_after_the_given_time_are_left_out(catalog: Catalog) -
 def test_failures_of_some_classes_are_left_out(tx: Connection) -> None:
     fail(tx, "unreadable", "InvalidReference")
     fail(tx, "forbidden")
-    assert [pull.id for pull in ends.failed(tx, but=("InvalidReference",))] == ["forbidden"]
+    assert [pull.id for pull in finish.failed(tx, but=("InvalidReference",))] == ["forbidden"]
 
 
 def test_a_list_is_counted_up_to_a_limit(tx: Connection) -> None:
     for number in NUMBERS:
         record(tx, f"pull {number}")
-    assert [pulls.count(tx, most) for most in (3, 5, 9)] == [3, 5, 5]
+    assert [lifecycle.count(tx, most) for most in (3, 5, 9)] == [3, 5, 5]
 
 
 def test_every_layer_that_was_ever_pulled_is_listed_once(catalog: Catalog) -> None:

@@ -3,8 +3,10 @@
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from shared.catalog import pauses, pull_layers, pulls
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.admission import pauses
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import pull_layers
+from shared.catalog.pulls import lifecycle
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_pulls import (
     BASE,
@@ -93,7 +95,7 @@ def paused_pulls(catalog: Catalog) -> None:
         pauses.pause(tx, "fleet")
         pull_layers.wait(tx, "p", BASE, "paused", 60, "paused")
         for pull_id in ("p", "resolving", "in line"):
-            pulls.wait(tx, pull_id, "paused", 60, "paused")
+            lifecycle.wait(tx, pull_id, "paused", 60, "paused")
 
 
 def resume(catalog: Catalog) -> None:
@@ -126,7 +128,7 @@ def test_the_end_of_a_pause_does_not_end_waits_for_other_reasons(catalog: Catalo
         fetching(tx)
         pauses.pause(tx, "fleet")
         pull_layers.wait(tx, "p", BASE, "rate_limit", 60, "in a minute")
-        pulls.say(tx, "p", "rate_limit", 60, "in a minute")
+        lifecycle.say(tx, "p", "rate_limit", 60, "in a minute")
         before = (row(tx), layer(tx))
     resume(catalog)
     with catalog.begin() as tx:
@@ -157,6 +159,6 @@ def test_a_resume_that_fails_halfway_keeps_the_batches_that_succeeded(
 def test_a_resume_skips_pulls_that_are_locked(catalog: Catalog) -> None:
     paused_pulls(catalog)
     with catalog.begin() as other:
-        assert pulls.lock(other, "p")
+        assert lifecycle.lock(other, "p")
         resume(catalog)
     assert waiting(catalog) == {"p"}

@@ -2,10 +2,12 @@
 
 import pytest
 
-from shared.catalog import blobs, landings, pull_layers, pulls
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.landings import Landing
-from shared.catalog.pull_values import PlannedLayer
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import pull_layers, storing
+from shared.catalog.layers.storing import Landing
+from shared.catalog.model.pull_values import PlannedLayer
+from shared.catalog.pulls import lifecycle
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON
 from tests.integration.catalog.given_leases import expire, reach
@@ -25,10 +27,10 @@ def test_b41_a_repeated_layer_is_counted_once(tx: Connection) -> None:
 
 def test_a_layer_is_missing_until_it_is_stored(tx: Connection) -> None:
     planned(tx)
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     assert pull_layers.missing(tx, "p") == 1
     assert [found.stored for found in pull_layers.of_pull(tx, "p", HOST)] == [True, False]
-    blobs.store_layer(tx, TOP, 100)
+    stored_blobs.store_layer(tx, TOP, 100)
     assert pull_layers.missing(tx, "p") == 0
 
 
@@ -60,7 +62,7 @@ def test_bytes_fetched_add_up_over_attempts(tx: Connection) -> None:
     planned(tx)
     for count in (30, 0, 70):
         pull_layers.fetched(tx, {("p", BASE): count, ("p", TOP): 1})
-    landings.land(tx, [Landing("p", BASE, 100, "resumed")])
+    storing.land(tx, [Landing("p", BASE, 100, "resumed")])
     assert (layer(tx).bytes_fetched, layer(tx).source) == (100, "resumed")
     assert (layer(tx, TOP).bytes_fetched, layer(tx, TOP).source) == (3, None)
 
@@ -74,27 +76,27 @@ def test_bytes_of_a_layer_are_those_of_the_lease_of_the_pulls_registry(tx: Conne
 
 def test_bytes_done_sum_up_stored_layers_and_leases(tx: Connection) -> None:
     planned(tx)
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     reach(tx, 40, digest=TOP)
-    pulls.refresh_bytes_done(tx, "p", HOST)
+    lifecycle.refresh_bytes_done(tx, "p", HOST)
     assert row(tx).bytes_done == 140
 
 
 def test_refreshing_bytes_done_skips_a_locked_pull(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         planned(tx)
-        blobs.store_layer(tx, BASE, 100)
+        stored_blobs.store_layer(tx, BASE, 100)
     with catalog.begin() as holder:
-        pulls.lock(holder, "p")
+        lifecycle.lock(holder, "p")
         with catalog.begin() as tx:
-            pulls.refresh_bytes_done(tx, "p", HOST)
+            lifecycle.refresh_bytes_done(tx, "p", HOST)
             assert row(tx).bytes_done == 0
 
 
 def test_a_layers_urls_and_claims_are_read_back(tx: Connection) -> None:
     record(tx)
     claim = PlannedLayer(BASE, 2**62, "application/x", ("https://a.example/x",))
-    pulls.plan(
+    lifecycle.plan(
         tx,
         "p",
         manifest_digest="m",
@@ -114,9 +116,9 @@ def test_a_layers_urls_and_claims_are_read_back(tx: Connection) -> None:
 
 def test_a_stored_blob_does_not_change_the_size_that_a_pull_claims(tx: Connection) -> None:
     planned(tx)
-    blobs.store_layer(tx, BASE, 1)
+    stored_blobs.store_layer(tx, BASE, 1)
     assert layer(tx).size_bytes == 100
-    assert blobs.stored(tx, [BASE]) == {BASE: 1}
+    assert stored_blobs.stored(tx, [BASE]) == {BASE: 1}
 
 
 def test_a_layer_shows_the_owner_and_the_pull_of_its_live_lease(tx: Connection) -> None:

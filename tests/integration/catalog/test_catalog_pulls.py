@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import ends, pull_layers, pulls
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_tables import FINAL_STATES, OPEN_STATES
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import pull_layers
+from shared.catalog.model.pull_tables import FINAL_STATES, OPEN_STATES
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON, PLATFORM, of, together
 from tests.integration.catalog.given_pulls import BASE, HOST, TOP, layer, plan, planned, record, row
@@ -19,16 +20,16 @@ def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
         with catalog.begin() as tx:
             record(tx, name)
     with catalog.begin() as tx:
-        assert [pull.id for pull in pulls.recent(tx)[:2]] == ["c", "b"]
+        assert [pull.id for pull in lifecycle.recent(tx)[:2]] == ["c", "b"]
 
 
 def test_an_unknown_pull_is_none(tx: Connection) -> None:
-    assert pulls.get(tx, "p") is None
-    assert pulls.lock(tx, "p") is None
-    assert pulls.start(tx, "p", PLATFORM) is None
+    assert lifecycle.get(tx, "p") is None
+    assert lifecycle.lock(tx, "p") is None
+    assert lifecycle.start(tx, "p", PLATFORM) is None
     assert plan(tx) is None
-    assert not ends.fail(tx, "p", "A", None, "b")
-    assert pulls.count_failure(tx, "p") == 0
+    assert not finish.fail(tx, "p", "A", None, "b")
+    assert lifecycle.count_failure(tx, "p") == 0
 
 
 # From queued to complete or failed
@@ -37,9 +38,9 @@ def test_an_unknown_pull_is_none(tx: Connection) -> None:
 def test_starting_counts_attempts_and_keeps_the_first_start_time(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, platform=None)
-        first = pulls.start(tx, "p", "linux/arm64")
+        first = lifecycle.start(tx, "p", "linux/arm64")
     with catalog.begin() as tx:
-        second = pulls.start(tx, "p", "linux/amd64")
+        second = lifecycle.start(tx, "p", "linux/amd64")
     assert first is not None
     assert second is not None
     assert (first.state, first.attempts, first.platform) == ("resolving", 1, "linux/arm64")
@@ -69,9 +70,9 @@ def test_planning_again_makes_a_new_generation_and_keeps_the_attempts(tx: Connec
 
 def test_a_complete_pull_holds_its_receipt_and_all_its_bytes(tx: Connection) -> None:
     planned(tx)
-    pulls.linking(tx, "p")
+    lifecycle.linking(tx, "p")
     assert row(tx).state == "linking"
-    ends.complete(tx, "p", {"pull_id": "p"}, NOON)
+    finish.complete(tx, "p", {"pull_id": "p"}, NOON)
     pull = row(tx)
     assert (pull.state, pull.final, pull.finished_at) == ("complete", True, NOON)
     assert (pull.receipt, pull.bytes_done, pull.answered_at) == ({"pull_id": "p"}, 200, None)
@@ -79,8 +80,8 @@ def test_a_complete_pull_holds_its_receipt_and_all_its_bytes(tx: Connection) -> 
 
 def test_the_first_cause_of_a_failure_wins(tx: Connection) -> None:
     record(tx)
-    assert ends.fail(tx, "p", "ManifestUnknown", "MANIFEST_UNKNOWN", "No such tag.")
-    assert not ends.fail(tx, "p", "Forbidden", None, "Later.")
+    assert finish.fail(tx, "p", "ManifestUnknown", "MANIFEST_UNKNOWN", "No such tag.")
+    assert not finish.fail(tx, "p", "Forbidden", None, "Later.")
     pull = row(tx)
     assert (pull.state, pull.error_class, pull.error_code, pull.error_message) == (
         "failed",
@@ -98,7 +99,7 @@ def test_of_concurrent_failures_one_is_the_cause(catalog: Catalog) -> None:
 
     def fail(name: str) -> None:
         with catalog.begin() as tx:
-            if ends.fail(tx, "p", name, None, name):
+            if finish.fail(tx, "p", name, None, name):
                 won.append(name)
 
     together([lambda name=name: fail(name) for name in "abcdefgh"])
@@ -107,18 +108,18 @@ def test_of_concurrent_failures_one_is_the_cause(catalog: Catalog) -> None:
 
 
 MOVES: dict[str, Callable[[Connection], object]] = {
-    "start": lambda tx: pulls.start(tx, "p", PLATFORM),
+    "start": lambda tx: lifecycle.start(tx, "p", PLATFORM),
     "plan": plan,
-    "fan_out": lambda tx: pulls.fan_out(tx, "p"),
-    "say": lambda tx: pulls.say(tx, "p", "backoff", 5, "c"),
-    "cancel": lambda tx: ends.cancel(tx, "p", "Again."),
-    "linking": lambda tx: pulls.linking(tx, "p"),
-    "complete": lambda tx: ends.complete(tx, "p", {}, NOON),
-    "fail": lambda tx: ends.fail(tx, "p", "A", None, "b"),
-    "count_failure": lambda tx: pulls.count_failure(tx, "p"),
-    "wait": lambda tx: pulls.wait(tx, "p", "backoff", 5, "c"),
-    "go_on": lambda tx: pulls.go_on(tx, "p"),
-    "refresh": lambda tx: pulls.refresh_bytes_done(tx, "p", HOST),
+    "fan_out": lambda tx: lifecycle.fan_out(tx, "p"),
+    "say": lambda tx: lifecycle.say(tx, "p", "backoff", 5, "c"),
+    "cancel": lambda tx: finish.cancel(tx, "p", "Again."),
+    "linking": lambda tx: lifecycle.linking(tx, "p"),
+    "complete": lambda tx: finish.complete(tx, "p", {}, NOON),
+    "fail": lambda tx: finish.fail(tx, "p", "A", None, "b"),
+    "count_failure": lambda tx: lifecycle.count_failure(tx, "p"),
+    "wait": lambda tx: lifecycle.wait(tx, "p", "backoff", 5, "c"),
+    "go_on": lambda tx: lifecycle.go_on(tx, "p"),
+    "refresh": lambda tx: lifecycle.refresh_bytes_done(tx, "p", HOST),
 }
 
 
@@ -136,13 +137,13 @@ def test_no_statement_changes_a_pull_that_has_ended(tx: Connection, state: str, 
 def test_a_pull_is_answered_once_and_only_after_its_end(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx)
-        ends.answered(tx, "p")
+        finish.answered(tx, "p")
         assert row(tx).answered_at is None
-        ends.fail(tx, "p", "A", None, "b")
-        ends.answered(tx, "p")
+        finish.fail(tx, "p", "A", None, "b")
+        finish.answered(tx, "p")
         first = row(tx).answered_at
     with catalog.begin() as tx:
-        ends.answered(tx, "p")
+        finish.answered(tx, "p")
         assert row(tx).answered_at == first is not None
 
 
@@ -156,7 +157,7 @@ def test_the_states_are_those_of_the_contract() -> None:
 
 def test_a_waiting_pull_has_a_cause_a_detail_and_a_time(tx: Connection) -> None:
     record(tx)
-    pulls.wait(tx, "p", "rate_limit", 60, "The registry asked for a minute.")
+    lifecycle.wait(tx, "p", "rate_limit", 60, "The registry asked for a minute.")
     waiting = row(tx).waiting_for
     assert waiting is not None
     assert set(waiting) == {"cause", "until", "detail"}
@@ -166,20 +167,20 @@ def test_a_waiting_pull_has_a_cause_a_detail_and_a_time(tx: Connection) -> None:
     )
     same = "(waiting_for->>'until')::timestamptz = not_before, not_before > clock_timestamp()"
     assert given.rows(tx, f"SELECT {same} FROM pulls") == [(True, True)]
-    pulls.go_on(tx, "p")
+    lifecycle.go_on(tx, "p")
     assert given.rows(tx, "SELECT waiting_for IS NULL, not_before FROM pulls") == [(True, None)]
 
 
 def test_a_plan_resets_the_failures_of_a_pull(tx: Connection) -> None:
     record(tx)
-    assert [pulls.count_failure(tx, "p") for _ in range(3)] == [1, 2, 3]
+    assert [lifecycle.count_failure(tx, "p") for _ in range(3)] == [1, 2, 3]
     plan(tx)
-    assert pulls.count_failure(tx, "p") == 1
+    assert lifecycle.count_failure(tx, "p") == 1
 
 
 def test_a_failed_pull_reports_the_attempts_of_its_most_attempted_step(tx: Connection) -> None:
     planned(tx)
     for _ in range(4):
         pull_layers.begin(tx, "p", TOP)
-    ends.fail(tx, "p", "BlobTruncated", None, "Too short.")
+    finish.fail(tx, "p", "BlobTruncated", None, "Too short.")
     assert row(tx).attempts == 4

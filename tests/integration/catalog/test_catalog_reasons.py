@@ -2,19 +2,13 @@
 
 import pytest
 
-from shared.catalog import (
-    blobs,
-    ends,
-    leases,
-    nodes,
-    pauses,
-    pull_layers,
-    pulls,
-    registry_holds,
-    step_leases,
-)
-from shared.catalog.database import Connection
-from shared.catalog.nodes import Node
+from shared.catalog.admission import pauses, registry_holds
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Connection
+from shared.catalog.fleet import node_rows, step_leases
+from shared.catalog.fleet.node_rows import Node
+from shared.catalog.layers import leases, pull_layers
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_leases import expire, reach
 from tests.integration.catalog.given_pulls import (
@@ -71,7 +65,7 @@ def test_a_waiting_pull_whose_registry_asked_to_wait_has_its_detail_and_time(
 
 def test_a_pull_that_went_back_to_waiting_keeps_its_reason(tx: Connection) -> None:
     record(tx)
-    pulls.wait(tx, "p", "rate_limit", 3600, "It was said.")
+    lifecycle.wait(tx, "p", "rate_limit", 3600, "It was said.")
     assert why(tx) == ("rate_limit", "It was said.")
 
 
@@ -86,7 +80,7 @@ def test_an_admitted_pull_waits_in_the_queue_or_for_a_worker(tx: Connection) -> 
 def test_without_a_worker_the_reason_names_the_sick_node(tx: Connection) -> None:
     admitted(tx)
     for name, reason in (("a", None), ("b", "It can start no more threads."), ("c", "Other.")):
-        nodes.write(tx, Node(name, reason, "1.2.3", 8, None, None))
+        node_rows.write(tx, Node(name, reason, "1.2.3", 8, None, None))
     cause, detail = why(tx, no_pull_worker=True)
     assert (cause, detail) == (
         "no_worker",
@@ -98,8 +92,8 @@ def test_without_a_worker_the_reason_names_the_sick_node(tx: Connection) -> None
 @pytest.mark.parametrize("cause", ["rate_limit", "backoff", "space"])
 def test_the_reason_of_a_step_that_has_to_run_again_is_kept(tx: Connection, cause: str) -> None:
     admitted(tx)
-    pulls.start(tx, "p", "linux/amd64")
-    pulls.wait(tx, "p", cause, 3600, "It was said.")
+    lifecycle.start(tx, "p", "linux/amd64")
+    lifecycle.wait(tx, "p", cause, 3600, "It was said.")
     before = row(tx)
     assert why(tx) == (cause, "It was said.")
     assert row(tx) == before
@@ -115,7 +109,7 @@ def test_a_pull_with_a_layer_that_is_fetched_for_it_does_not_wait(tx: Connection
     assert why(tx) is None
     # A layer that waits does not hide the layer that is fetched.
     pull_layers.wait(tx, "p", TOP, "backoff", 60, "later")
-    pulls.say(tx, "p", "backoff", 60, "later")
+    lifecycle.say(tx, "p", "backoff", 60, "later")
     assert why(tx) is None
 
 
@@ -138,7 +132,7 @@ def test_a_pull_that_waits_for_the_lease_of_another_pull_names_it(tx: Connection
     fetching(tx, digests=[BASE, TOP])
     reach(tx, 40, pull_id="leader")
     assert why(tx) == ("pull", "leader")
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     assert why(tx) == IN_QUEUE
 
 
@@ -149,10 +143,10 @@ def test_a_pull_that_follows_the_messages_of_another_pull_names_it(tx: Connectio
     assert why(tx, "follower") == ("pull", "leader")
     assert why(tx, "follower", no_layer_worker=True) == NO_LAYER_WORKER
     # Another pull sends the messages, and then no pull does.
-    ends.cancel(tx, "leader", "Enough.")
+    finish.cancel(tx, "leader", "Enough.")
     fetching(tx, "another", [BASE, TOP])
     assert why(tx, "follower") == ("pull", "another")
-    ends.cancel(tx, "another", "Enough.")
+    finish.cancel(tx, "another", "Enough.")
     assert why(tx, "follower") == IN_QUEUE
 
 
@@ -192,22 +186,22 @@ def test_a_layer_whose_time_has_passed_waits_in_the_queue_or_for_a_worker(tx: Co
 
 def test_a_whole_pull_waits_for_its_link_or_for_a_worker(tx: Connection) -> None:
     fetching(tx)
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     for _ in ("fetching", "linking"):
         assert why(tx) == ("turn", "its message is in the queue")
         assert why(tx, no_pull_worker=True) == NO_PULL_WORKER
-        pulls.linking(tx, "p")
+        lifecycle.linking(tx, "p")
     step(tx)
     assert why(tx) is None
 
 
 def test_the_reason_of_a_link_that_has_to_run_again_is_kept(tx: Connection) -> None:
     fetching(tx)
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     for _ in ("fetching", "linking"):
-        pulls.wait(tx, "p", "backoff", 3600, "The volume is away.")
+        lifecycle.wait(tx, "p", "backoff", 3600, "The volume is away.")
         assert why(tx) == ("backoff", "The volume is away.")
-        pulls.linking(tx, "p")
+        lifecycle.linking(tx, "p")
 
 
 # Pauses
@@ -228,7 +222,7 @@ def test_the_reason_of_a_paused_pull_is_the_sentence_of_the_pause(tx: Connection
 def test_pulls_of_every_state_wait_for_the_end_of_a_pause(tx: Connection) -> None:
     record(tx, "queued")
     admitted(tx, "resolving")
-    pulls.start(tx, "resolving", "linux/amd64")
+    lifecycle.start(tx, "resolving", "linux/amd64")
     fetching(tx, "fetching")
     pauses.pause(tx, "fleet")
     for state in ("queued", "resolving", "fetching"):

@@ -2,17 +2,12 @@
 
 import pytest
 
-from shared.catalog import (
-    arrivals,
-    blobs,
-    ends,
-    pauses,
-    pull_layers,
-    pulls,
-    registry_holds,
-)
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_values import NewPull
+from shared.catalog.admission import pauses, recording, registry_holds
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import pull_layers
+from shared.catalog.model.pull_values import NewPull
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given import PLATFORM, TAG, rows, together
 from tests.integration.catalog.given_leases import reach, report
 from tests.integration.catalog.given_pulls import (
@@ -36,7 +31,7 @@ def pulls_with_every_reason(tx: Connection) -> None:
     """Pulls that wait for different reasons, and one that is being fetched."""
     record(tx, "turn")
     admitted(tx, "backoff")
-    pulls.wait(tx, "backoff", "backoff", 120, "later")
+    lifecycle.wait(tx, "backoff", "backoff", 120, "later")
     fetching(tx, "moves")
     reach(tx, 40, pull_id="moves")
     fetching(tx, "joined")
@@ -53,7 +48,7 @@ def test_no_row_is_rewritten_when_nothing_has_changed(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         refresh(tx)
         assert versions(tx) == before
-        ends.cancel(tx, "queued", "Enough.")
+        finish.cancel(tx, "queued", "Enough.")
         changed = set(versions(tx)) - set(before)
         refresh(tx)
         assert set(versions(tx)) - set(before) == changed
@@ -80,7 +75,7 @@ def test_a_new_pull_that_has_to_wait_is_recorded_with_its_reason(
         refresh(tx)
         for requester in ("ci", None):
             new = NewPull(f"of {requester}", TAG, PLATFORM, requested_by=requester, **place)
-            pull = arrivals.arrive(tx, new)
+            pull = recording.arrive(tx, new)
             assert pull is not None
             assert pull.waiting_for is not None
         before = versions(tx)
@@ -103,7 +98,7 @@ def test_locked_rows_are_left_for_the_next_round(catalog: Catalog) -> None:
         fetching(tx, "free")
         reach(tx, 40, pull_id="another")
     with catalog.begin() as holder:
-        pulls.lock(holder, "locked")
+        lifecycle.lock(holder, "locked")
         with catalog.begin() as tx:
             refresh(tx)
             assert (row(tx, "locked").waiting_for, row(tx, "locked").bytes_done) == (None, 0)
@@ -121,7 +116,7 @@ def test_a_pull_that_has_ended_never_gets_a_reason(catalog: Catalog) -> None:
     def end() -> None:
         for pull_id in pull_ids:
             with catalog.begin() as tx:
-                ends.cancel(tx, pull_id, "Enough.")
+                finish.cancel(tx, pull_id, "Enough.")
 
     def explain() -> None:
         for number in range(60):
@@ -151,7 +146,7 @@ def test_the_bytes_of_a_follower_are_those_of_the_lease_it_waits_for(tx: Connect
 
 def test_stored_layers_count_with_their_full_size(tx: Connection) -> None:
     fetching(tx, digests=[BASE, TOP])
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     reach(tx, 40, digest=TOP)
     refresh(tx)
     assert row(tx).bytes_done == 140

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from shared.catalog import pulls
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.pull_values import NewPull, Pull
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.model.pull_values import NewPull, Pull
+from shared.catalog.pulls import lifecycle
 from tests.integration.catalog import given
 from tests.integration.catalog.given import PLATFORM, TAG, together
 from tests.integration.catalog.given_pulls import HOST, record, row
@@ -17,7 +17,7 @@ def test_a_recorded_pull_is_queued_as_it_was_requested(tx: Connection) -> None:
     new = NewPull(
         "p", TAG, None, "if-missing", 9, "ci", {"team": "a"}, "an older one", HOST, "team/app"
     )
-    assert pulls.record(tx, new) == row(tx)
+    assert lifecycle.record(tx, new) == row(tx)
     pull = row(tx)
     assert (pull.state, pull.final, pull.attempts, pull.bytes_done) == ("queued", False, 0, 0)
     assert (pull.reference, pull.platform, pull.policy) == (TAG, None, "if-missing")
@@ -43,7 +43,7 @@ def test_a_deadline_is_counted_by_the_databases_clock(tx: Connection) -> None:
 
 def test_the_same_id_is_one_pull_and_the_first_arguments_win(tx: Connection) -> None:
     record(tx)
-    again = pulls.record(tx, NewPull("p", "registry.example/other:2", None, priority=0))
+    again = lifecycle.record(tx, NewPull("p", "registry.example/other:2", None, priority=0))
     assert (again.reference, again.platform, again.priority) == (TAG, PLATFORM, 5)
 
 
@@ -52,7 +52,7 @@ def test_an_id_that_is_sent_many_times_at_once_is_one_pull(catalog: Catalog) -> 
 
     def send(number: int) -> None:
         with catalog.begin() as tx:
-            seen.append(pulls.record(tx, NewPull("p", TAG, None, requested_by=str(number))))
+            seen.append(lifecycle.record(tx, NewPull("p", TAG, None, requested_by=str(number))))
 
     together([lambda number=number: send(number) for number in range(8)])
     assert len({pull.requested_by for pull in seen}) == 1
@@ -65,7 +65,7 @@ def test_an_id_that_is_sent_many_times_at_once_is_one_pull(catalog: Catalog) -> 
 )
 def test_the_table_refuses_what_the_contract_does_not_allow(catalog: Catalog, new: NewPull) -> None:
     with pytest.raises(IntegrityError), catalog.begin() as tx:
-        pulls.record(tx, new)
+        lifecycle.record(tx, new)
 
 
 def test_the_longest_allowed_id_is_stored(tx: Connection) -> None:

@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, ends, leases, pauses, pull_layers, pulls, recovery
-from shared.catalog.database import Connection
-from shared.catalog.recovery import DueLayer
+from shared.catalog.admission import pauses
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Connection
+from shared.catalog.fleet import due_work
+from shared.catalog.fleet.due_work import DueLayer
+from shared.catalog.layers import leases, pull_layers
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given_leases import LONG, SHORT, expire, reach, taken
 from tests.integration.catalog.given_pulls import (
     BASE,
@@ -22,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 
 def due(tx: Connection, lease_seconds: float = SHORT) -> list[DueLayer]:
-    return recovery.layers(tx, recovery.under_way(tx), lease_seconds)
+    return due_work.layers(tx, due_work.under_way(tx), lease_seconds)
 
 
 def test_a_layer_without_a_lease_is_due(tx: Connection) -> None:
@@ -34,9 +38,9 @@ def test_only_layers_that_pulls_of_the_page_want_are_due(tx: Connection) -> None
     fetching(tx, "a", [BASE])
     fetching(tx, "b", [BASE, TOP])
     fetching(tx, "elsewhere", [BASE], registry=OTHER_HOST)
-    assert [layer.digest for layer in recovery.layers(tx, ["a"], SHORT)] == [BASE]
-    assert {layer.digest for layer in recovery.layers(tx, ["b", "gone"], SHORT)} == {BASE, TOP}
-    assert recovery.layers(tx, [], SHORT) == []
+    assert [layer.digest for layer in due_work.layers(tx, ["a"], SHORT)] == [BASE]
+    assert {layer.digest for layer in due_work.layers(tx, ["b", "gone"], SHORT)} == {BASE, TOP}
+    assert due_work.layers(tx, [], SHORT) == []
 
 
 # What keeps a layer from being due.
@@ -47,9 +51,9 @@ NOT_DUE: dict[str, Callable[[Connection], object]] = {
     "a paused registry": lambda tx: pauses.pause(tx, "registry", HOST),
     "a paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
     "a time to come": lambda tx: pull_layers.wait(tx, "p", BASE, "backoff", 60, "later"),
-    "a stored blob": lambda tx: blobs.store_layer(tx, BASE, 100),
-    "an end": lambda tx: ends.cancel(tx, "p", "Enough."),
-    "the link": lambda tx: pulls.linking(tx, "p"),
+    "a stored blob": lambda tx: stored_blobs.store_layer(tx, BASE, 100),
+    "an end": lambda tx: finish.cancel(tx, "p", "Enough."),
+    "the link": lambda tx: lifecycle.linking(tx, "p"),
 }
 
 
@@ -68,8 +72,10 @@ DUE: dict[str, Callable[[Connection], object]] = {
     "a released lease": lambda tx: leases.release(tx, HOST, BASE, taken(tx).fence, 0),
     "a pause of others": lambda tx: pauses.pause(tx, "requester", ""),
     "a time that has come": lambda tx: pull_layers.wait(tx, "p", BASE, "backoff", -1, "soon"),
-    "a pull that was joined": lambda tx: pull_layers.join(tx, "p", BASE, "gone", pulls.clock(tx)),
-    "an expected blob": lambda tx: blobs.expect_blobs(tx, [BASE]),
+    "a pull that was joined": lambda tx: pull_layers.join(
+        tx, "p", BASE, "gone", lifecycle.clock(tx)
+    ),
+    "an expected blob": lambda tx: stored_blobs.expect_blobs(tx, [BASE]),
 }
 
 

@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog import blobs, ends, pauses, pull_layers, pulls, recovery, step_leases
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.recovery import DuePull, Unfinished
+from shared.catalog.admission import pauses
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import due_work, step_leases
+from shared.catalog.fleet.due_work import DuePull, Unfinished
+from shared.catalog.layers import pull_layers
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given import together
 from tests.integration.catalog.given_leases import expire
 from tests.integration.catalog.given_pulls import (
@@ -36,22 +40,22 @@ def dead_step(tx: Connection) -> None:
 
 
 def coordinators(tx: Connection) -> list[DuePull]:
-    return recovery.coordinators(tx, recovery.under_way(tx))
+    return due_work.coordinators(tx, due_work.under_way(tx))
 
 
 def links(tx: Connection) -> list[DuePull]:
-    return recovery.whole(tx, recovery.under_way(tx))
+    return due_work.whole(tx, due_work.under_way(tx))
 
 
 Change = Callable[[Connection], object]
 BUSY: dict[str, Change] = {
     "a live step": step,
-    "a time to come": lambda tx: pulls.wait(tx, "p", "backoff", 60, "later"),
-    "an end": lambda tx: ends.cancel(tx, "p", "Enough."),
+    "a time to come": lambda tx: lifecycle.wait(tx, "p", "backoff", 60, "later"),
+    "an end": lambda tx: finish.cancel(tx, "p", "Enough."),
 }
 IDLE: dict[str, Change] = {
     "a dead step": dead_step,
-    "a time that has come": lambda tx: pulls.wait(tx, "p", "backoff", -1, "soon"),
+    "a time that has come": lambda tx: lifecycle.wait(tx, "p", "backoff", -1, "soon"),
     "a pause of others": lambda tx: pauses.pause(tx, "requester", ""),
 }
 PAUSED: dict[str, Change] = {
@@ -68,33 +72,33 @@ CIRCUMSTANCES: dict[str, Change] = BUSY | IDLE | PAUSED
 def test_admitted_and_waiting_pulls_are_listed_page_by_page(
     tx: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "BATCH", 2)
-    monkeypatch.setattr(recovery, "LINE_BATCH", 2)
+    monkeypatch.setattr(due_work, "BATCH", 2)
+    monkeypatch.setattr(due_work, "LINE_BATCH", 2)
     for pull_id in ("c", "a", "b"):
         admitted(tx, pull_id)
     fetching(tx, "d")
     for pull_id in ("line 2", "line 1", "line 3"):
         record(tx, pull_id)
     admitted(tx, "ended")
-    ends.cancel(tx, "ended", "Enough.")
-    assert recovery.under_way(tx) == ["a", "b"]
-    assert recovery.under_way(tx, "b") == ["c", "d"]
-    assert recovery.under_way(tx, "d") == []
-    assert recovery.in_line(tx) == ["line 1", "line 2"]
-    assert recovery.in_line(tx, "line 2") == ["line 3"]
+    finish.cancel(tx, "ended", "Enough.")
+    assert due_work.under_way(tx) == ["a", "b"]
+    assert due_work.under_way(tx, "b") == ["c", "d"]
+    assert due_work.under_way(tx, "d") == []
+    assert due_work.in_line(tx) == ["line 1", "line 2"]
+    assert due_work.in_line(tx, "line 2") == ["line 3"]
 
 
 def test_layers_with_a_message_are_listed_page_by_page(
     tx: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "BATCH", 3)
+    monkeypatch.setattr(due_work, "BATCH", 3)
     fetching(tx, "one", [BASE, TOP])
     fetching(tx, "two", [BASE, TOP])
     follow(tx, "follower", [BASE, TOP])
     sent = sorted((str(digest), pull_id) for digest in (BASE, TOP) for pull_id in ("one", "two"))
-    assert recovery.with_message(tx) == sent[:3]
-    assert recovery.with_message(tx, sent[2]) == sent[3:]
-    assert recovery.with_message(tx, sent[3]) == []
+    assert due_work.with_message(tx) == sent[:3]
+    assert due_work.with_message(tx, sent[2]) == sent[3:]
+    assert due_work.with_message(tx, sent[3]) == []
 
 
 def test_a_pull_whose_layer_has_waited_long_enough_is_listed_for_a_minute(
@@ -103,7 +107,7 @@ def test_a_pull_whose_layer_has_waited_long_enough_is_listed_for_a_minute(
     for pull_id, seconds in (("later", 60.0), ("now", -1.0), ("long ago", -3600.0)):
         fetching(tx, pull_id)
         pull_layers.wait(tx, pull_id, BASE, "backoff", seconds, "It was said.")
-    assert recovery.waited(tx) == ["now"]
+    assert due_work.waited(tx) == ["now"]
 
 
 # Coordinators
@@ -131,7 +135,7 @@ def test_admitted_pulls_without_a_plan_are_due_in_order_of_priority_and_age(
     admitted(tx, "young")
     admitted(tx, "old", age_minutes=9)
     admitted(tx, "urgent", priority=8)
-    pulls.start(tx, "urgent", "linux/amd64")
+    lifecycle.start(tx, "urgent", "linux/amd64")
     assert [due.id for due in coordinators(tx)] == ["urgent", "old", "young"]
 
 
@@ -148,7 +152,7 @@ def test_a_due_pull_shows_how_long_its_last_owner_has_been_silent(tx: Connection
 
 def whole(tx: Connection) -> None:
     fetching(tx, requested_by="ci")
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
 
 
 @pytest.mark.parametrize("circumstance", BUSY)
@@ -171,7 +175,7 @@ def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> Non
     fetching(tx, "without layers", [], platform="linux/arm64")
     admitted(tx, "without a plan")
     assert {due.id for due in links(tx)} == {"p", "without layers"}
-    pulls.linking(tx, "p")
+    lifecycle.linking(tx, "p")
     assert "p" in {due.id for due in links(tx)}
 
 
@@ -179,7 +183,7 @@ def test_of_whole_pulls_of_the_same_image_the_best_is_due(tx: Connection) -> Non
     for pull_id, minutes in (("young", 1), ("old", 9)):
         fetching(tx, pull_id, age_minutes=minutes)
     fetching(tx, "another", platform="linux/arm64")
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     assert [due.id for due in links(tx)] == ["old", "another"]
 
 
@@ -188,7 +192,7 @@ def test_registries_of_pulls_leave_out_pulls_without_one(tx: Connection) -> None
     record(tx, "b", registry=OTHER_HOST)
     record(tx, "unreadable", registry=None, repository=None)
     asked = ["a", "b", "unreadable", "unknown"]
-    assert recovery.registries(tx, asked) == {"a": HOST, "b": OTHER_HOST}
+    assert due_work.registries(tx, asked) == {"a": HOST, "b": OTHER_HOST}
 
 
 # Claims
@@ -202,7 +206,7 @@ def test_of_several_claims_at_once_one_wins(catalog: Catalog) -> None:
 
     def claim() -> None:
         with catalog.begin() as tx:
-            claims.append(recovery.claim(tx, due))
+            claims.append(due_work.claim(tx, due))
 
     together([claim] * 6)
     with catalog.begin() as tx:
@@ -213,8 +217,8 @@ def test_of_several_claims_at_once_one_wins(catalog: Catalog) -> None:
 
 def test_a_pull_that_has_ended_cannot_be_claimed(tx: Connection) -> None:
     admitted(tx)
-    ends.cancel(tx, "p", "Enough.")
-    assert recovery.claim(tx, DuePull("p", 0)) is None
+    finish.cancel(tx, "p", "Enough.")
+    assert due_work.claim(tx, DuePull("p", 0)) is None
 
 
 # Ends
@@ -222,9 +226,9 @@ def test_a_pull_that_has_ended_cannot_be_claimed(tx: Connection) -> None:
 
 def end(tx: Connection, pull_id: str, seconds_ago: int, *, answered: bool = False) -> None:
     record(tx, pull_id)
-    ends.fail(tx, pull_id, "A", None, "b")
+    finish.fail(tx, pull_id, "A", None, "b")
     if answered:
-        ends.answered(tx, pull_id)
+        finish.answered(tx, pull_id)
     change(tx, pull_id, f"finished_at = now() - interval '{seconds_ago} seconds'")
 
 
@@ -234,15 +238,15 @@ def test_a_pull_that_ended_some_time_ago_without_an_answer_is_unanswered(tx: Con
     end(tx, "long ago", 60)
     end(tx, "recently", 5)
     end(tx, "answered", 60, answered=True)
-    assert recovery.unanswered(tx, 3) == ["long ago", "recently"]
+    assert due_work.unanswered(tx, 3) == ["long ago", "recently"]
 
 
 def test_only_answers_of_pulls_that_ended_recently_are_forgotten(tx: Connection) -> None:
     end(tx, "recently", 60, answered=True)
     end(tx, "never answered", 60)
     end(tx, "yesterday", 86400, answered=True)
-    assert recovery.forget_answers(tx, 3600) == 1
-    assert set(recovery.unanswered(tx, 3)) == {"recently", "never answered"}
+    assert due_work.forget_answers(tx, 3600) == 1
+    assert set(due_work.unanswered(tx, 3)) == {"recently", "never answered"}
 
 
 def test_open_pulls_past_their_deadline_are_overdue(tx: Connection) -> None:
@@ -251,15 +255,15 @@ def test_open_pulls_past_their_deadline_are_overdue(tx: Connection) -> None:
     for pull_id, ago in (("late", 1), ("later", 9), ("ended", 1)):
         record(tx, pull_id, deadline_seconds=60)
         change(tx, pull_id, f"deadline_at = now() - interval '{ago} seconds'")
-    ends.fail(tx, "ended", "A", None, "b")
-    assert recovery.overdue(tx) == ["later", "late"]
+    finish.fail(tx, "ended", "A", None, "b")
+    assert due_work.overdue(tx) == ["later", "late"]
 
 
 def test_only_open_or_unanswered_pulls_are_unfinished_work(tx: Connection) -> None:
-    assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=False)
+    assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=False)
     record(tx)
-    assert recovery.unfinished(tx) == Unfinished(open=True, unanswered=False)
-    ends.fail(tx, "p", "A", None, "b")
-    assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=True)
-    ends.answered(tx, "p")
-    assert recovery.unfinished(tx) == Unfinished(open=False, unanswered=False)
+    assert due_work.unfinished(tx) == Unfinished(open=True, unanswered=False)
+    finish.fail(tx, "p", "A", None, "b")
+    assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=True)
+    finish.answered(tx, "p")
+    assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=False)

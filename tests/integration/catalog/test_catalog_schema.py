@@ -15,11 +15,11 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError
 
 import shared.catalog
-from shared.catalog.columns import metadata
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.migrating import migrate
-from shared.catalog.schema import REVISION, check, claim_volume, volume_id
-from shared.catalog.tables import IMAGE_LAYERS_VIEW
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.model.columns import metadata
+from shared.catalog.model.content_tables import IMAGE_LAYERS_VIEW
+from shared.catalog.schema.migration import migrate
+from shared.catalog.schema.revision import REVISION, check, claim_volume, volume_id
 from shared.errors import InvalidArgument
 from tests.integration.catalog import given
 from tests.integration.catalog.given import together

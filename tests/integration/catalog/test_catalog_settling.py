@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.catalog import blobs, ends, landings, pull_layers, pulls
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.landings import Landing
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import pull_layers, storing
+from shared.catalog.layers.storing import Landing
+from shared.catalog.pulls import finish, lifecycle
 from shared.oci.digest import Digest
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_pulls import (
@@ -26,15 +28,15 @@ pytestmark = pytest.mark.integration
 
 def settle(tx: Connection, digest: Digest = BASE, pull_id: str = "own") -> list[str]:
     """Store the blob and settle it for the pull."""
-    blobs.store_layer(tx, digest, 100)
-    return landings.settle(tx, [digest], pull_id)
+    stored_blobs.store_layer(tx, digest, 100)
+    return storing.settle(tx, [digest], pull_id)
 
 
 def test_a_pull_that_did_not_fetch_a_layer_itself_has_joined(tx: Connection) -> None:
     fetching(tx, "own", [BASE, TOP])
     fetching(tx, "waiter", [BASE, TOP])
-    pull_layers.join(tx, "waiter", BASE, "own", pulls.clock(tx))
-    landings.land(tx, [Landing("own", BASE, 100, "resumed")])
+    pull_layers.join(tx, "waiter", BASE, "own", lifecycle.clock(tx))
+    storing.land(tx, [Landing("own", BASE, 100, "resumed")])
     settle(tx)
     assert (layer(tx, pull_id="own").source, layer(tx, pull_id="waiter").source) == (
         "resumed",
@@ -47,7 +49,7 @@ def test_a_pull_that_did_not_fetch_a_layer_itself_has_joined(tx: Connection) -> 
 def test_a_layer_in_backoff_no_longer_waits_once_its_blob_is_stored(tx: Connection) -> None:
     fetching(tx, "waiter")
     pull_layers.wait(tx, "waiter", BASE, "backoff", 60, "later")
-    pulls.say(tx, "waiter", "backoff", 60, "later")
+    lifecycle.say(tx, "waiter", "backoff", 60, "later")
     settle(tx)
     assert layer(tx, pull_id="waiter").not_before is None
     assert layer(tx, pull_id="waiter").waiting_for is None
@@ -63,12 +65,12 @@ def test_one_pull_of_every_whole_image_is_returned_and_the_fetching_pull_last(
     fetching(tx, "of another layer", [TOP])
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "ended")
-    ends.fail(tx, "ended", "A", None, "b")
+    finish.fail(tx, "ended", "A", None, "b")
     record(tx, "waits for space")
     list_layers(tx, [BASE], "waits for space")
     assert settle(tx) == ["elsewhere", "own"]
     # A pull that is in `linking` is returned as well: a second link does no harm.
-    pulls.linking(tx, "own")
+    lifecycle.linking(tx, "own")
     assert settle(tx, pull_id="z") == ["elsewhere", "z"]
 
 
@@ -89,8 +91,8 @@ def test_storing_a_layer_writes_no_row_of_its_followers(tx: Connection) -> None:
     for number in range(20):
         follow(tx, f"follower {number}", [BASE, TOP])
     before = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
-    landings.land(tx, [Landing("own", BASE, 100, "network")])
-    landings.settle(tx, [BASE], "own")
+    storing.land(tx, [Landing("own", BASE, 100, "network")])
+    storing.settle(tx, [BASE], "own")
     after = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
     changed = {old[:2] for old, new in zip(before, after, strict=True) if old != new}
     assert changed == {("own", str(BASE))}
@@ -106,9 +108,9 @@ def test_settling_a_layer_that_no_pull_waits_for_changes_nothing(tx: Connection)
 def land(catalog: Catalog, digest: Digest, whole: list[str]) -> None:
     """Commit the blob first, then settle it, as workers do."""
     with catalog.begin() as tx:
-        blobs.store_layer(tx, digest, 100)
+        stored_blobs.store_layer(tx, digest, 100)
     with catalog.begin() as tx:
-        whole.extend(landings.settle(tx, [digest], "own"))
+        whole.extend(storing.settle(tx, [digest], "own"))
 
 
 def land_all(catalog: Catalog, digests: Sequence[Digest]) -> list[str]:

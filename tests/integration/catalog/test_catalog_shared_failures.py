@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import ends, pull_layers, shared_failures
-from shared.catalog.database import Connection
+from shared.catalog.database.catalog import Connection
+from shared.catalog.layers import pull_layers, shared_failures
+from shared.catalog.pulls import finish
 from tests.integration.catalog.given import rows
 from tests.integration.catalog.given_pulls import (
     BASE,
@@ -69,7 +70,7 @@ def test_other_repositories_claims_registries_and_layers_are_not_affected(tx: Co
     fetching(tx, others[1], size_bytes=101)
     fetching(tx, others[2], registry=OTHER_HOST)
     fetching(tx, others[3])
-    ends.fail(tx, others[3], "A", None, "b")
+    finish.fail(tx, others[3], "A", None, "b")
     fetching(tx, "of another layer", [TOP])
     assert share(tx) == {}
     assert [waiting(tx, other) for other in others] == [(None, 0)] * 4

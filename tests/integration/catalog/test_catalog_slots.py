@@ -2,8 +2,11 @@
 
 import pytest
 
-from shared.catalog import blobs, ends, leases, pauses, pull_layers, waiters
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.admission import pauses
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import leases, pull_layers, waiters
+from shared.catalog.pulls import finish
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_leases import expire, taken
 from tests.integration.catalog.given_pulls import (
@@ -48,7 +51,7 @@ def test_only_layers_that_wait_for_a_slot_get_it(tx: Connection) -> None:
     park(tx, "its time has come", seconds=-1)
     fetching(tx, "ended")
     park(tx, "ended")
-    ends.fail(tx, "ended", "A", None, "b")
+    finish.fail(tx, "ended", "A", None, "b")
     fetching(tx, "waits for nothing")
     assert unparked(tx) == []
 
@@ -59,7 +62,7 @@ def test_paused_and_stored_layers_do_not_get_a_free_slot(tx: Connection) -> None
     pauses.pause(tx, "registry", HOST)
     assert unparked(tx) == []
     pauses.resume(tx, "registry", HOST)
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     assert unparked(tx) == []
 
 
@@ -96,7 +99,7 @@ def test_every_open_pull_of_the_registry_that_lists_a_layer_wants_it(tx: Connect
     record(tx, "c waits for space")
     list_layers(tx, [BASE], "c waits for space")
     fetching(tx, "ended")
-    ends.fail(tx, "ended", "A", None, "b")
+    finish.fail(tx, "ended", "A", None, "b")
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "of another layer", [TOP])
     assert waiters.wanting(tx, HOST, BASE) == ["a", "b", "c waits for space"]
@@ -122,7 +125,7 @@ def test_a_layer_is_as_urgent_as_the_most_urgent_pull_that_wants_it(tx: Connecti
     fetching(tx, "plain", priority=3)
     fetching(tx, "elsewhere", priority=9, registry=OTHER_HOST)
     fetching(tx, "ended", priority=9)
-    ends.cancel(tx, "ended", "Enough.")
+    finish.cancel(tx, "ended", "Enough.")
     assert [may_take_slot(tx, urgent=urgent) for urgent in (3, 4)] == [True, False]
     fetching(tx, "urgent", priority=8)
     assert [may_take_slot(tx, urgent=urgent) for urgent in (8, 9)] == [True, False]

@@ -2,8 +2,11 @@
 
 import pytest
 
-from shared.catalog import blobs, leases, pull_layers, pulls, space
-from shared.catalog.database import Catalog, Connection
+from shared.catalog.admission import space
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.layers import leases, pull_layers
+from shared.catalog.pulls import lifecycle
 from tests.integration.catalog.given import together
 from tests.integration.catalog.given_leases import expire, reach
 from tests.integration.catalog.given_pulls import (
@@ -44,7 +47,7 @@ def test_of_different_claims_of_a_size_the_largest_counts(tx: Connection) -> Non
 
 def test_bytes_on_the_volume_need_no_space(tx: Connection) -> None:
     fetching(tx, digests=[BASE, TOP])
-    blobs.store_layer(tx, TOP, 100)
+    stored_blobs.store_layer(tx, TOP, 100)
     fence = reach(tx, 40)
     assert reserved(tx) == 60
     # The owner has died, but its bytes are on the volume.
@@ -74,7 +77,7 @@ def test_a_plan_counts_for_its_own_pull_and_after_the_fan_out_for_all(tx: Connec
     assert (reserved(tx, "p"), reserved(tx)) == (200, 100)
     send_all(tx)
     assert reserved(tx) == 200
-    pulls.linking(tx, "p")
+    lifecycle.linking(tx, "p")
     assert reserved(tx) == 200
 
 

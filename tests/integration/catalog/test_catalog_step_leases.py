@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.catalog import step_leases
-from shared.catalog.database import Catalog, Connection
-from shared.catalog.step_leases import RECONCILER, StepLease
+from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.fleet import step_leases
+from shared.catalog.fleet.step_leases import RECONCILER, StepLease
 from tests.integration.catalog.given import rows, together
 from tests.integration.catalog.given_leases import expire
 

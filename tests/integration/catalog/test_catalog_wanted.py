@@ -2,9 +2,12 @@
 
 import pytest
 
-from shared.catalog import blobs, ends, pauses, waiters
-from shared.catalog.database import Connection
-from shared.catalog.waiters import Wanted
+from shared.catalog.admission import pauses
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Connection
+from shared.catalog.layers import waiters
+from shared.catalog.layers.waiters import Wanted
+from shared.catalog.pulls import finish
 from tests.integration.catalog.given import of
 from tests.integration.catalog.given_pulls import (
     BASE,
@@ -32,7 +35,7 @@ def test_a_download_goes_on_for_its_own_pull_then_for_the_best_other_pull(tx: Co
     fetching(tx, "young")
     for best in ("own", "urgent", "old", "young"):
         assert wanted(tx) == Wanted(7, best, paused=False, stored=False)
-        ends.cancel(tx, best, "Enough.")
+        finish.cancel(tx, best, "Enough.")
     assert wanted(tx) == Wanted(7, None, paused=False, stored=False)
 
 
@@ -69,14 +72,14 @@ def test_a_pause_of_the_registry_or_the_fleet_pauses_the_download(tx: Connection
 
 def test_a_blob_that_another_worker_stored_is_reported_as_stored(tx: Connection) -> None:
     fetching(tx, "own")
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     assert wanted(tx) == Wanted(7, "own", paused=False, stored=True)
 
 
 def test_every_download_has_its_own_verdict(tx: Connection) -> None:
     fetching(tx, "a", [BASE, TOP])
     fetching(tx, "b", [BASE], registry=OTHER_HOST)
-    blobs.store_layer(tx, TOP, 100)
+    stored_blobs.store_layer(tx, TOP, 100)
     held = [
         (HOST, BASE, 1, "a"),
         (HOST, TOP, 2, "a"),

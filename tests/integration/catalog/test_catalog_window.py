@@ -4,8 +4,12 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import admission, blobs, ends, fleet, line, pauses, pull_layers, pulls, window
-from shared.catalog.database import Connection
+from shared.catalog.admission import admission, pauses, waiting_pulls, window
+from shared.catalog.content import stored_blobs
+from shared.catalog.database.catalog import Connection
+from shared.catalog.fleet import fleet_slots
+from shared.catalog.layers import pull_layers
+from shared.catalog.pulls import finish, lifecycle
 from tests.integration.catalog.given import of
 from tests.integration.catalog.given_pulls import (
     BASE,
@@ -36,14 +40,14 @@ def backlog(tx: Connection, count: int = 100, **asked: Any) -> None:
 def test_the_window_is_four_messages_per_slot(
     tx: Connection, slots: int | None, window: int
 ) -> None:
-    fleet.count_slots(tx, slots, None)
+    fleet_slots.count_slots(tx, slots, None)
     backlog(tx)
     assert len(admit(tx)) == window
     assert admit(tx) == []
 
 
 def test_urgent_pulls_have_an_additional_quarter_of_the_window(tx: Connection) -> None:
-    fleet.count_slots(tx, 4, None)
+    fleet_slots.count_slots(tx, 4, None)
     backlog(tx, 30)
     assert len(admit(tx)) == 16
     backlog(tx, 30, priority=window.URGENT_PRIORITY)
@@ -52,7 +56,7 @@ def test_urgent_pulls_have_an_additional_quarter_of_the_window(tx: Connection) -
 
 
 def test_one_call_admits_urgent_pulls_into_their_quarter_and_the_window(tx: Connection) -> None:
-    fleet.count_slots(tx, 4, None)
+    fleet_slots.count_slots(tx, 4, None)
     backlog(tx, 30)
     backlog(tx, 30, priority=9)
     assert len(admit(tx)) == 20
@@ -61,7 +65,7 @@ def test_one_call_admits_urgent_pulls_into_their_quarter_and_the_window(tx: Conn
 
 def free_places(tx: Connection) -> int:
     """How many of the sixteen places of the window are free: as many waiting pulls are admitted."""
-    fleet.count_slots(tx, 4, None)
+    fleet_slots.count_slots(tx, 4, None)
     backlog(tx, 20)
     return len(admit(tx))
 
@@ -79,7 +83,7 @@ def test_every_layer_with_a_message_takes_a_place_and_followers_take_none(
 def test_plain_pulls_never_fill_the_urgent_part(
     tx: Connection,
 ) -> None:
-    fleet.count_slots(tx, 4, None)
+    fleet_slots.count_slots(tx, 4, None)
     fetching(tx, "large", [of(f"layer {number}") for number in range(41)])
     backlog(tx, 5)
     backlog(tx, 5, priority=9, registry=OTHER_HOST)
@@ -96,17 +100,17 @@ def test_urgent_messages_beyond_their_part_take_places_of_the_window(tx: Connect
 def test_pulls_that_wait_for_space_take_at_most_half_of_the_window(tx: Connection) -> None:
     for number in range(12):
         admitted(tx, f"large {number}")
-        pulls.wait(tx, f"large {number}", "space", 3600, "The volume is full.")
+        lifecycle.wait(tx, f"large {number}", "space", 3600, "The volume is full.")
     assert free_places(tx) == 8
 
 
 def test_a_pull_without_space_loses_its_place_if_half_of_the_window_waits_for_space(
     tx: Connection,
 ) -> None:
-    fleet.count_slots(tx, 4, None)
+    fleet_slots.count_slots(tx, 4, None)
     for number in range(9):
         admitted(tx, f"large {number}")
-        line.wait_for_space(tx, row(tx, f"large {number}"), 15, "The volume is full.")
+        waiting_pulls.wait_for_space(tx, row(tx, f"large {number}"), 15, "The volume is full.")
     last = row(tx, "large 8")
     assert (last.state, last.admitted_at) == ("queued", None)
     assert last.waiting_for is not None
@@ -114,32 +118,32 @@ def test_a_pull_without_space_loses_its_place_if_half_of_the_window_waits_for_sp
     assert row(tx, "large 7").admitted_at is not None
     # It is not admitted before its time.
     assert admit(tx) == []
-    line.space_found(tx)
+    waiting_pulls.space_found(tx)
     assert admit(tx) == ["large 8"]
 
 
 def test_stored_layers_and_ended_pulls_take_no_place(tx: Connection) -> None:
     fetching(tx, "a", [BASE, TOP])
-    blobs.store_layer(tx, BASE, 100)
+    stored_blobs.store_layer(tx, BASE, 100)
     fetching(tx, "ended", [of("another")])
-    ends.fail(tx, "ended", "A", None, "b")
+    finish.fail(tx, "ended", "A", None, "b")
     admitted(tx, "cancelled")
-    ends.cancel(tx, "cancelled", "Enough.")
+    finish.cancel(tx, "cancelled", "Enough.")
     assert free_places(tx) == 16 - 1
 
 
 def test_an_admitted_pull_without_a_plan_takes_a_place(tx: Connection) -> None:
     admitted(tx, "queued")
     admitted(tx, "resolving")
-    pulls.start(tx, "resolving", "linux/amd64")
+    lifecycle.start(tx, "resolving", "linux/amd64")
     assert free_places(tx) == 16 - 2
 
 
 def test_a_pull_that_waits_for_long_takes_no_place(tx: Connection) -> None:
     admitted(tx, "far")
-    pulls.wait(tx, "far", "rate_limit", 3600, "The registry asked for an hour.")
+    lifecycle.wait(tx, "far", "rate_limit", 3600, "The registry asked for an hour.")
     admitted(tx, "near")
-    pulls.wait(tx, "near", "backoff", 2, "later")
+    lifecycle.wait(tx, "near", "backoff", 2, "later")
     fetching(tx, "layers", [BASE, TOP])
     pull_layers.wait(tx, "layers", BASE, "rate_limit", 3600, "The registry asked for an hour.")
     pull_layers.wait(tx, "layers", TOP, "backoff", 2, "later", has_message=True)
@@ -149,7 +153,7 @@ def test_a_pull_that_waits_for_long_takes_no_place(tx: Connection) -> None:
 def test_a_pull_that_waits_for_space_keeps_its_place(tx: Connection) -> None:
     for number in range(5):
         admitted(tx, f"large {number}")
-        pulls.wait(tx, f"large {number}", "space", 3600, "The volume is full.")
+        lifecycle.wait(tx, f"large {number}", "space", 3600, "The volume is full.")
     assert free_places(tx) == 16 - 5
 
 
@@ -163,5 +167,5 @@ def test_paused_pulls_take_no_place(tx: Connection) -> None:
 def test_a_window_that_became_smaller_than_its_use_admits_no_pull(tx: Connection) -> None:
     backlog(tx)
     assert len(admit(tx)) == 64
-    fleet.count_slots(tx, 1, None)
+    fleet_slots.count_slots(tx, 1, None)
     assert admit(tx) == []

@@ -4,11 +4,11 @@ from contextlib import suppress
 
 import pytest
 
-from shared.catalog import duplicates
+from shared.catalog.pulls import same_image
 from shared.errors import InvalidManifest
+from shared.pulls.cancelling import cancel_pull
 from tests.driver import Driver
 from tests.fakes.registry import FakeRegistry
-from workers.pulling.ending import cancel_pull
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ def test_more_than_a_batch_is_completed_by_one_message_after_the_other(
     driver: Driver, registry_of_one: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = plan_many(driver, registry_of_one)
-    monkeypatch.setattr(duplicates, "BATCH", 4)
+    monkeypatch.setattr(same_image, "BATCH", 4)
     for layer in driver.layers("0"):
         driver.fetch("0", layer.digest)
     links = 0
@@ -146,7 +146,7 @@ def test_pulls_whose_image_was_removed_are_linked_once_more(
 ) -> None:
     ids = plan_many(driver, registry_of_one)
     land_all(driver)
-    monkeypatch.setattr(duplicates, "BATCH", 4)
+    monkeypatch.setattr(same_image, "BATCH", 4)
     driver.link(driver.outbox.links.pop())
     driver.change("DELETE FROM images")
     link_all(driver)

@@ -9,6 +9,9 @@ import pytest
 
 from shared import errors
 from shared.oci.digest import Digest
+from shared.pulls.layers.fetching import fetch_layer
+from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.interruptions import NodeSick
 from tests.driver import Driver
 from tests.fakes.faults import (
     Corrupt,
@@ -19,9 +22,6 @@ from tests.fakes.faults import (
 )
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulling.wholeness import LARGE, SMALL, assert_whole
-from workers.pulling.attempts import TryAgain
-from workers.pulling.fetching import fetch_layer
-from workers.pulling.stops import NodeSick
 
 pytestmark = pytest.mark.integration
 

@@ -5,6 +5,8 @@ import os
 import pytest
 
 from shared.oci.digest import Digest
+from shared.pulls.layers.fetching import fetch_layer
+from shared.pulls.steps.attempts import TryAgain
 from tests.driver import Driver
 from tests.fakes.faults import (
     Corrupt,
@@ -23,8 +25,6 @@ from tests.fakes.faults import (
 from tests.fakes.registry import Auth, FakeRegistry, digest_of
 from tests.integration.pulling.wholeness import LARGE, assert_whole
 from tests.secrecy import secret
-from workers.pulling.attempts import TryAgain
-from workers.pulling.fetching import fetch_layer
 
 pytestmark = pytest.mark.integration
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from shared.catalog import fleet
+from shared.catalog.fleet import fleet_slots
+from shared.pulls.accepting import admit
+from shared.pulls.steps.attempts import TryAgain
 from tests.driver import Driver
 from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry
-from workers.pulling.accepting import admit
-from workers.pulling.attempts import TryAgain
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ def test_the_next_pulls_of_that_registry_are_not_admitted(
 
 def test_pulls_of_another_registry_are_not_delayed(refused: Driver, registry: FakeRegistry) -> None:
     with refused.resources.catalog.begin() as tx:
-        fleet.count_slots(tx, 4, 4)
+        fleet_slots.count_slots(tx, 4, 4)
     for number in range(30):
         assert ask(refused, registry, f"later {number}") is None
     with FakeRegistry() as other:

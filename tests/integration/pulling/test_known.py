@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.catalog.database import Catalog
+from shared.catalog.database.catalog import Catalog
 from shared.errors import InvalidArgument
+from shared.pulls.cancelling import cancel_pull
 from tests.integration.catalog.given_pulls import record
 from workers.cli.retry import _named
 from workers.cli.watching import snapshot
-from workers.examining.facts import look
-from workers.pulling.ending import cancel_pull
+from workers.doctor.facts import look
 
 pytestmark = pytest.mark.integration
 

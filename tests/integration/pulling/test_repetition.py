@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.catalog import pulls
-from shared.catalog.pull_values import NewPull
+from shared.catalog.model.pull_values import NewPull
+from shared.catalog.pulls import lifecycle
 from tests.driver import Driver
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulling.wholeness import LARGE, SMALL
@@ -26,7 +26,7 @@ def test_a_pull_recorded_by_our_client_gets_the_workers_platform(
 ) -> None:
     registry.put_image("a", "1", [SMALL])
     with driver.resources.catalog.begin() as tx:
-        pulls.record(tx, NewPull(id="p", reference=f"{registry.host}/a:1", platform=None))
+        lifecycle.record(tx, NewPull(id="p", reference=f"{registry.host}/a:1", platform=None))
     driver.plan("p", {})
     assert str(driver.row("p").platform).startswith("linux/")
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import ends, layouts
+from shared.catalog.content import layouts
+from shared.catalog.pulls import finish
+from shared.pulls import laying_out, linking
+from shared.pulls.cancelling import cancel_pull, miss_deadline
 from tests.driver import Driver
 from tests.fakes.registry import FakeRegistry
 from tests.integration.pulling.wholeness import LARGE, SMALL
-from workers.pulling import laying_out, linking
-from workers.pulling.ending import cancel_pull, miss_deadline
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +38,7 @@ def be_late(driver: Driver) -> None:
 
 def fail(driver: Driver) -> None:
     with driver.resources.catalog.begin() as tx:
-        ends.fail(tx, "p", "PoisonLayer", None, "It ended its workers.")
+        finish.fail(tx, "p", "PoisonLayer", None, "It ended its workers.")
 
 
 def fetched(driver: Driver, reference: str) -> None:

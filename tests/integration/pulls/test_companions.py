@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import fleet
+from shared.catalog.fleet import fleet_slots
 from shared.errors import BlobUnknown, InvalidManifest
 from shared.oci.digest import Digest
-from shared.volume.shelf import Shelf
+from shared.pulls.cancelling import cancel_pull
+from shared.pulls.layers import small_layer_fetch
+from shared.pulls.layers.fetching import fetch_layer
+from shared.pulls.steps.attempts import TryAgain
+from shared.volume.small_blobs import Shelf
 from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.waiting import wait_until
-from workers.pulling import companions
-from workers.pulling.attempts import TryAgain
-from workers.pulling.ending import cancel_pull
-from workers.pulling.fetching import fetch_layer
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +33,7 @@ def planned(first: Driver, registry: FakeRegistry) -> None:
     """The pull `p` of eight small layers, and two slots: a task takes four layers."""
     registry.put_image("a", "1", BODIES)
     with first.resources.catalog.begin() as tx:
-        fleet.count_slots(tx, 2, 2)
+        fleet_slots.count_slots(tx, 2, 2)
     plan(first, registry, "p")
 
 
@@ -108,7 +108,7 @@ def assert_set(event: threading.Event) -> None:
 @pytest.fixture
 def held(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The last companion is answered only once this is set, and its task waits for it."""
-    monkeypatch.setattr(companions, "_PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(small_layer_fetch, "_PATIENCE_SECONDS", 30.0)
     hold = threading.Event()
     registry.fail(Spoil(f"blobs/{COMPANIONS[-1]}", change=lambda *_: assert_set(hold)))
     yield hold
@@ -197,7 +197,7 @@ def test_a_companion_that_takes_too_long_is_given_back(
 ) -> None:
     hold = threading.Event()
     registry.fail(Stall(path=f"blobs/{COMPANIONS[1]}", mute=True, times=1, until=hold))
-    monkeypatch.setattr(companions, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(small_layer_fetch, "_PATIENCE_SECONDS", 0.5)
     try:
         fetch(first, FIRST)
         assert stored(first) == {FIRST, COMPANIONS[0]}

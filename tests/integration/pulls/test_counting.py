@@ -5,10 +5,10 @@ import threading
 import pytest
 
 from shared.download.progress import Progress
+from shared.pulls.layers.bytes_fetched import Transfer
 from tests.driver import Driver
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.waiting import wait_until
-from workers.pulling.tally import Transfer
 
 pytestmark = pytest.mark.integration
 

@@ -12,12 +12,12 @@ from shared.errors import (
     RegistryUnavailable,
     VolumeFull,
 )
+from shared.pulls.steps.interruptions import NotWanted, Paused
 from tests.driver import Driver
 from tests.fakes.faults import Stall
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.integration.pulls.test_single_flight import fetch
 from tests.waiting import wait_until
-from workers.pulling.stops import NotWanted, Paused
 
 pytestmark = pytest.mark.integration
 

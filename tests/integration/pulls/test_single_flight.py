@@ -3,19 +3,19 @@
 import pytest
 
 from shared import errors
-from shared.catalog import leases
-from shared.catalog.database import Connection
+from shared.catalog.database.catalog import Connection
+from shared.catalog.layers import leases
 from shared.download.progress import Progress
+from shared.pulls.cancelling import cancel_pull, miss_deadline
+from shared.pulls.layers.bytes_fetched import Transfer
+from shared.pulls.layers.fetching import Occupied, fetch_layer
+from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.step_run import attempt
 from tests.driver import Driver
 from tests.fakes.faults import CutAt, RefuseRange, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.waiting import wait_until
-from workers.pulling.attempts import TryAgain
-from workers.pulling.ending import cancel_pull, miss_deadline
-from workers.pulling.fetching import Occupied, fetch_layer
-from workers.pulling.tally import Transfer
-from workers.pulling.trying import attempt
 
 pytestmark = pytest.mark.integration
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import fleet, pauses
+from shared.catalog.admission import pauses
+from shared.catalog.fleet import fleet_slots
+from shared.pulls.layers.fetching import YieldTurn
 from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.integration.pulls.test_single_flight import fetch
-from workers.pulling.fetching import YieldTurn
 
 pytestmark = pytest.mark.integration
 
@@ -107,7 +108,7 @@ def test_reserved_slots_are_for_urgent_pulls(first: Driver, registry: FakeRegist
     registry.put_image("a", "1", [LAYER])
     registry.put_image("urgent", "1", [LAYER])
     with first.resources.catalog.begin() as tx:
-        fleet.count_slots(tx, layer_slots=8, pull_slots=8)
+        fleet_slots.count_slots(tx, layer_slots=8, pull_slots=8)
     first.change(
         "INSERT INTO leases (registry, digest, owner, fence, expires_at, bytes_total)"
         " SELECT 'elsewhere', 'd' || n, 'busy', n, now() + interval '1 minute', 1"

@@ -5,11 +5,11 @@ import os
 import pytest
 
 from shared.oci.digest import Digest
+from shared.pulls.layers.fetching import fetch_layer
+from shared.pulls.steps.attempts import TryAgain
 from tests.driver import Driver
 from tests.fakes.faults import CutAt
 from tests.fakes.registry import FakeRegistry, digest_of
-from workers.pulling.attempts import TryAgain
-from workers.pulling.fetching import fetch_layer
 
 SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
 

@@ -4,15 +4,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.catalog.chains import Holder
-from shared.catalog.fleet import FleetView
-from shared.catalog.pauses import Pause
-from shared.catalog.pull_layers import PullLayer
-from shared.catalog.pull_values import Pull
+from shared.catalog.admission.pauses import Pause
+from shared.catalog.fleet.fleet_slots import FleetView
+from shared.catalog.layers.pull_layers import PullLayer
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.reports.queue_position import Holder
 from shared.oci.digest import Digest
-from workers.examining.explaining import Story, explain
-from workers.examining.facts import Facts
-from workers.reconciling.backlog import Messages
+from workers.broker_messages import Messages
+from workers.doctor.explanation import Story, explain
+from workers.doctor.facts import Facts
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=40)

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared.catalog.chains import Holder, Place
-from shared.catalog.fleet import FleetView
+from shared.catalog.fleet.fleet_slots import FleetView
+from shared.catalog.reports.queue_position import Holder, Place
 from tests.unit.cli.given_facts import (
     ALIVE,
     DIGEST,
@@ -17,8 +17,8 @@ from tests.unit.cli.given_facts import (
     story,
     waits,
 )
-from workers.examining.explaining import how_to_resume, shown_seconds
-from workers.reconciling.backlog import Messages
+from workers.broker_messages import Messages
+from workers.doctor.explanation import how_to_resume, shown_seconds
 
 QUEUED = pull(state="queued", admitted_at=None)
 NO_WORKERS = FleetView(0, 0, NOW, "epoch")

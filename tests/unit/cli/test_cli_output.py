@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from shared.catalog.overview import Overview
+from shared.catalog.reports.overview import Overview
 from shared.errors import InvalidArgument
 from tests.unit.cli.given_facts import LATER, NOW, layer, pull, story, waits
 from workers.cli.branches import Branch, print_branch

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared.catalog.database import Catalog
+from shared.catalog.database.catalog import Catalog
 from shared.errors import CatalogUnavailable
 from workers.cli import patience
 from workers.cli.patience import PatientCatalog, interrupts_between_looks, patiently

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shared.download.ahead import Ahead
+from shared.download.prefetch import Ahead
 from tests.waiting import wait_until
 
 # Longer than any read here takes.

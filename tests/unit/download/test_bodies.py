@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared.download.bodies import take_in
 from shared.download.progress import Progress
+from shared.download.whole_bodies import take_in
 from shared.errors import BlobTruncated, PullCancelled, SizeMismatch
 from shared.oci.digest import Digest
 from shared.volume.identity import prepare
-from shared.volume.ingest import Ingest
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 
 BLOB = os.urandom(1000)

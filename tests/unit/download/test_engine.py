@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from shared.download.engine import download
+from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.errors import BlobTruncated, BlobUnknown, PullCancelled, RegistryUnavailable
 from shared.oci.digest import Digest
 from shared.volume.identity import prepare
-from shared.volume.ingest import Ingest
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 from tests.waiting import wait_until
 

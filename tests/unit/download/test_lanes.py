@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from shared.download import lane
-from shared.download.engine import download
+from shared.download import range_connection
+from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.errors import (
     BlobTruncated,
@@ -22,7 +22,7 @@ from shared.errors import (
 )
 from shared.oci.digest import Digest
 from shared.volume.identity import prepare
-from shared.volume.ingest import Ingest
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 
 BLOB = os.urandom(300_000)
@@ -198,7 +198,7 @@ def test_a_connection_of_500_mb_per_second_is_read_in_larger_blocks(
     seconds: float, is_fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, asked = SimpleNamespace(now=0.0), []
-    monkeypatch.setattr(lane, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(range_connection, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     class Timed(Body):
         def blocks(self, block_bytes: int) -> Iterator[bytes]:
@@ -209,7 +209,7 @@ def test_a_connection_of_500_mb_per_second_is_read_in_larger_blocks(
     ranges = [(0, 1_000_000), (1_000_000, 2_000_000)]
     source = Source(lambda _n, first, end: Timed(first, end))
     with begun(tmp_path, 2_000_000) as ingest:
-        connection = lane.Lane(
+        connection = range_connection.Lane(
             source,
             ingest,
             Progress(),

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.download.plan import FAST_BYTES_PER_SECOND, MIB, Plan
+from shared.download.range_plan import FAST_BYTES_PER_SECOND, MIB, Plan
 
 CHUNKS = st.sampled_from([64 * 1024, MIB, 5 * MIB, 16 * MIB])
 SIZES = st.integers(0, 300 * MIB)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.download.ramp import Ramp
+from shared.download.concurrency import Ramp
 
 MB = 1e6
 TICK_SECONDS = 0.05

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.health.recovery import Recovery
+from workers.health.half_open import Recovery
 
 
 def fall_sick(recovery: Recovery, at: float) -> float:

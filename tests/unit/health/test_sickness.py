@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
+from shared.pulls.steps.interruptions import NodeSick
 from workers.health.sickness import Sickness
-from workers.pulling.stops import NodeSick
 
 
 def test_a_well_node_refuses_nothing() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.registry.addresses import Reach, reach_of, reach_of_name
+from shared.registry.transport.addresses import Reach, reach_of, reach_of_name
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InvalidArgument, Unauthorized
-from shared.registry import credentials
-from shared.registry.credentials import Credentials, find_credentials, source_of
+from shared.registry.auth import credentials
+from shared.registry.auth.credentials import Credentials, find_credentials, source_of
 from shared.registry.hosts import Hosts
 
 
@@ -275,7 +275,7 @@ def test_the_source_of_credentials_changes_with_its_content(
 SCRIPT = """
 import sys
 from shared.registry.client import RegistryClient
-from shared.registry.credentials import find_credentials
+from shared.registry.auth.credentials import find_credentials
 from shared.registry.hosts import Hosts
 from shared.settings import Settings
 from workers import app, tasks

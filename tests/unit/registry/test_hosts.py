@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import InvalidArgument, Unauthorized
-from shared.registry.credentials import find_credentials
+from shared.registry.auth.credentials import find_credentials
 from shared.registry.hosts import Hosts
 
 

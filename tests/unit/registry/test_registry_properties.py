@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.errors import TowlineError
-from shared.registry.challenges import Challenge, parse_challenges
+from shared.registry.auth.challenges import Challenge, parse_challenges
 from shared.registry.responses import (
     ContentRange,
     RateLimit,

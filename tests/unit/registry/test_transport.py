@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import RegistryNotAllowed
 from shared.registry.hosts import Hosts
-from shared.registry.transport import Transport
+from shared.registry.transport.transport import Transport
 
 
 @pytest.fixture

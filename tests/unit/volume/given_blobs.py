@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from shared.oci.digest import Digest
-from shared.volume.shelf import Shelf
+from shared.volume.small_blobs import Shelf
 from shared.volume.store import Volume
 
 MIB = 1024 * 1024

@@ -7,7 +7,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.volume.checksum import crc32
+from shared.volume.ingest.checksum import crc32
 
 _WITHOUT_ISAL = """
 import sys, zlib

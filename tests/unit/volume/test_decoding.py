@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.volume.decoding import PIECE_BYTES, Decoder, Gzip, Undecodable, Zstd, decoder_of
+from shared.volume.diff_ids.decoders import (
+    PIECE_BYTES,
+    Decoder,
+    Gzip,
+    Undecodable,
+    Zstd,
+    decoder_of,
+)
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 
 BYTES = os.urandom(3000) * 5

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.oci.digest import Digest
-from shared.volume.frontier import Frontier
+from shared.volume.ingest.ordered_hasher import Frontier
 from tests.waiting import wait_until
 
 KIB, MIB = 1024, 1024 * 1024

@@ -10,7 +10,7 @@ import pytest
 from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
 from shared.oci.digest import Digest
 from shared.volume.identity import FILE_NAME
-from shared.volume.ingest import Ingest
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob, store
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import VolumeUnavailable
-from shared.volume import inheritance
-from shared.volume.ingest import Ingest
+from shared.volume.ingest import takeover
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob, store
 
@@ -113,7 +113,7 @@ def test_a_takeover_calls_beat_for_every_copied_piece_and_checked_record(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_killed(volume, "1", 3 * MIB)
-    monkeypatch.setattr(inheritance, "_COPY_BYTES", MIB)
+    monkeypatch.setattr(takeover, "_COPY_BYTES", MIB)
     beats = Beats()
     new_owner = Ingest.begin(volume, DIGEST, len(BODY), "2", beat=beats)
     # Three pieces of bytes, one of the journal, three records.
@@ -127,7 +127,7 @@ def test_a_stopped_takeover_leaks_no_descriptor_and_loses_no_bytes(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
     given_killed(volume, "1", 3 * MIB)
-    monkeypatch.setattr(inheritance, "_COPY_BYTES", MIB)
+    monkeypatch.setattr(takeover, "_COPY_BYTES", MIB)
     before = open_descriptors()
     with pytest.raises(Stopped):
         Ingest.begin(volume, DIGEST, len(BODY), "2", beat=Beats(last))

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.volume.runs import Runs
+from shared.volume.ingest.byte_ranges import Runs
 
 SIZE = 40
 PIECES = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sorted))

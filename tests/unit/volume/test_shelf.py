@@ -11,8 +11,8 @@ import pytest
 from shared.errors import DigestMismatch, VolumeFull, VolumeUnavailable
 from shared.oci.digest import Digest
 from shared.volume.identity import FILE_NAME
-from shared.volume.ingest import Ingest
-from shared.volume.shelf import Shelf
+from shared.volume.ingest.ingest import Ingest
+from shared.volume.small_blobs import Shelf
 from shared.volume.store import Volume
 from tests.unit.volume.given_blobs import blob, store
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from shared.errors import VolumeUnavailable
 from shared.oci.digest import Digest
-from shared.volume.ingest import Ingest
+from shared.volume.diff_ids.hasher import Read, Uncompressed
+from shared.volume.diff_ids.verifier import Unpacking
+from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
-from shared.volume.uncompressed import Read, Uncompressed
-from shared.volume.unpacking import Unpacking
 from tests.fakes.compressed import gzip_member, zstd_bomb, zstd_frame
 from tests.waiting import wait_until
 

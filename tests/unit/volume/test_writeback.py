@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.volume import writeback
-from shared.volume.ingest import Ingest
+from shared.volume.ingest import writeback
+from shared.volume.ingest.ingest import Ingest
+from shared.volume.ingest.writeback import Writeback
 from shared.volume.store import Volume
-from shared.volume.writeback import Writeback
 from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob
 from tests.waiting import wait_until
 

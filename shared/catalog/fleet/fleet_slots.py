@@ -1,0 +1,48 @@
+"""The fleet as the reconciler last saw it: slots, and the state of Redis. One row."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+
+from shared.catalog.database.catalog import Connection
+from shared.catalog.model.fleet_tables import fleet
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """`layer_slots`, `pull_slots`: how many can run at once; None while that is unknown.
+
+    `broker_epoch`: the value of the reconciler's key in Redis; without that key, Redis lost its
+    data. `broker_run_id`: the run of the Redis server that was seen last. `looked_at`: when the
+    slots were counted.
+    """
+
+    layer_slots: int | None
+    pull_slots: int | None
+    looked_at: datetime | None
+    broker_epoch: str | None
+    broker_run_id: str | None = None
+
+
+_VIEW = select(*(fleet.c[column.name] for column in fields(FleetView)))
+
+
+def view(tx: Connection) -> FleetView:
+    """Return the fleet as it was last seen; all None before the first time."""
+    row = tx.execute(_VIEW).one_or_none()
+    return FleetView(**row._mapping) if row else FleetView(None, None, None, None)
+
+
+def count_slots(tx: Connection, layer_slots: int | None, pull_slots: int | None) -> None:
+    """Record how many layers and pull steps can run at once."""
+    tx.execute(
+        update(fleet).values(
+            layer_slots=layer_slots, pull_slots=pull_slots, looked_at=func.clock_timestamp()
+        )
+    )
+
+
+def begin_epoch(tx: Connection, epoch: str, run_id: str | None) -> None:
+    """Record the value of the key in Redis, and the run of its server if that is known."""
+    tx.execute(update(fleet).values(broker_epoch=epoch, broker_run_id=run_id))

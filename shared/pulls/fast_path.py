@@ -1,0 +1,116 @@
+"""The fast path: the reference still names an image that is on the volume, so the pull completes.
+
+The catalog says which image was linked; the registry says what the reference names now. It is asked
+by HEAD if it counts GETs of manifests against a limit. If both name the same manifest, nothing is
+read, planned or linked.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls import known_image
+from shared.catalog.pulls.known_image import KnownImage
+from shared.catalog.pulls.start import Begun
+from shared.oci.platform import Platform
+from shared.oci.reference import Reference
+from shared.pulls.context import Context
+from shared.pulls.steps.pull_lease import Holding
+from shared.registry.client import Document
+from shared.volume.layout import layout_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the catalog and the registry know.
+
+    `image`: the image that the reference still names, complete on the volume. Otherwise `named`:
+    what the reference names now, if it was fetched.
+    """
+
+    image: KnownImage | None
+    named: Document | None = None
+
+
+def look(resources: Context, pull: Pull) -> Seen:
+    """Look for an image that makes the rest of the pull unnecessary.
+
+    Raises what the registry raises.
+    """
+    reference = Reference.parse(pull.reference)
+    with resources.catalog.begin() as tx:
+        image = known_image.known(tx, pull.reference, str(pull.platform))
+    if image is None or not image.is_whole or not _is_laid_out(resources, pull, image):
+        return Seen(None)
+    if resources.unpack is not None and not image.is_proven:
+        # Its diff_ids are not verified yet; linking does that.
+        return Seen(None)
+    if pull.policy == "if-missing":
+        return Seen(image)
+    # Also called for a digest, which needs no request: it raises if the registry is not allowed.
+    peeked = resources.registry.peek(reference)
+    if image.named in {str(reference.pinned), str(peeked)}:
+        return Seen(image)
+    named = resources.registry.manifest(reference)
+    return Seen(image) if str(named.digest) == image.named else Seen(None, named)
+
+
+def complete(
+    resources: Context, begun: Begun, image: KnownImage, held: Holding, began: float
+) -> Pull | None:
+    """Complete the pull with this image. None if the image or the pull has changed in between.
+
+    `began`: time.monotonic() at the beginning of the step.
+    """
+    finished_at = begun.now + timedelta(seconds=time.monotonic() - began)
+    receipt = _receipt(begun.pull, image, finished_at)
+    # Without a request (`if-missing`) the tag is known no better than before. So the image keeps
+    # its `resolved_at`: another pull may have asked since, and its newer answer must win.
+    was_asked = begun.pull.policy != "if-missing"
+    try:
+        with resources.catalog.begin() as tx:
+            pull = known_image.complete(
+                tx,
+                begun.pull,
+                image,
+                receipt=receipt,
+                resolved_at=begun.now if was_asked else image.resolved_at,
+                finished_at=finished_at,
+                fence=held.fence,
+            )
+            if pull is None:
+                # The statement has ended the lease on the steps: roll that back.
+                raise _ChangedError
+    except _ChangedError:
+        return None
+    held.is_over = True
+    return pull
+
+
+class _ChangedError(Exception):
+    pass
+
+
+def _is_laid_out(resources: Context, pull: Pull, image: KnownImage) -> bool:
+    reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
+    found = layout_manifest(resources.volume, reference, platform)
+    return str(found) == image.manifest_digest
+
+
+def _receipt(pull: Pull, image: KnownImage, finished_at: datetime) -> dict[str, Any]:
+    untouched = {"source": "present", "bytes_fetched": 0, "attempts": 0}
+    return {
+        "pull_id": pull.id,
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "manifest": image.manifest_digest,
+        "index": image.index_digest,
+        "config": image.config_digest,
+        "layers": [{**layer, **untouched} for layer in image.layers],
+        "bytes_total": image.bytes_total,
+        "bytes_fetched": 0,
+        "started_at": pull.started_at.isoformat() if pull.started_at else None,
+        "finished_at": finished_at.isoformat(),
+    }

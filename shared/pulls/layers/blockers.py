@@ -1,0 +1,55 @@
+"""What blocks a layer from being fetched now. No failure is counted; the layer's row says why."""
+
+from typing import NamedTuple
+
+from shared.catalog.admission.window import URGENT_PRIORITY
+from shared.catalog.database.catalog import Connection
+from shared.catalog.layers import waiters
+from shared.catalog.layers.fetch_state import LayerLook
+from shared.catalog.layers.pull_layers import PullLayer
+
+# Seconds until the layer is tried again. `towline resume` and a freed slot make it due at once.
+PAUSED_SECONDS = 60.0
+SPACE_SECONDS = 15.0
+_SLOT_SECONDS = 15.0
+
+# A fleet with fewer layer slots than this reserves none for urgent pulls.
+_FEWEST_SLOTS = 8
+
+
+class Obstacle(NamedTuple):
+    """A cause of `waiting_for`, seconds until the layer is tried again, and a text for people."""
+
+    cause: str
+    seconds: float
+    detail: str
+
+
+def find_obstacle(
+    tx: Connection, look: LayerLook, layer: PullLayer, free_bytes: int, reserved_slots: int
+) -> Obstacle | None:
+    """The first obstacle, None if the layer can be fetched. `free_bytes`: of the volume."""
+    if look.paused is not None:
+        return Obstacle("paused", PAUSED_SECONDS, look.paused)
+    remaining_bytes = layer.size_bytes - layer.bytes_done
+    if free_bytes < remaining_bytes:
+        detail = (
+            f"{layer.digest} needs {remaining_bytes:,} bytes, but the volume has only "
+            f"{free_bytes:,}: free space on the volume or enlarge it"
+        )
+        return Obstacle("space", SPACE_SECONDS, detail)
+    if reserves(look, reserved_slots) and not waiters.may_take_slot(
+        tx,
+        str(look.pull.registry),
+        layer.digest,
+        urgent=URGENT_PRIORITY,
+        slots=(look.layer_slots or 0) - reserved_slots,
+    ):
+        detail = "the free slots are reserved for urgent pulls"
+        return Obstacle("turn", _SLOT_SECONDS, detail)
+    return None
+
+
+def reserves(look: LayerLook, reserved_slots: int) -> bool:
+    """Whether the fleet reserves slots for urgent pulls, so that other layers may wait for one."""
+    return look.layer_slots is not None and look.layer_slots >= _FEWEST_SLOTS and reserved_slots > 0

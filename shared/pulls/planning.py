@@ -1,0 +1,234 @@
+"""The coordinator's step: resolve the reference, reserve space, decide which layers to fetch."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from shared.catalog.admission import pauses, space, waiting_pulls
+from shared.catalog.content import documents, image_rows, stored_blobs
+from shared.catalog.database.catalog import Connection, written_from_documents
+from shared.catalog.layers import messages, pull_layers
+from shared.catalog.model.pull_values import PlannedLayer, Pull
+from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls.start import Begun
+from shared.errors import InvalidManifest
+from shared.oci.digest import Digest
+from shared.oci.index import Index
+from shared.oci.manifest import pair_layers
+from shared.oci.platform import Platform
+from shared.oci.reference import Reference
+from shared.pulls import fast_path
+from shared.pulls.context import Context
+from shared.pulls.layers.blockers import PAUSED_SECONDS, SPACE_SECONDS
+from shared.pulls.outbox import Outbox
+from shared.pulls.resolving import Resolution, recall, resolve
+from shared.pulls.steps.attempts import Attempt
+from shared.pulls.steps.pull_lease import Holding, begin, holding, step
+from shared.pulls.steps.step_run import attempt
+from shared.registry.client import Document
+from shared.volume.small_blobs import Shelf
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is left to do for a pull.
+
+    `missing`: the distinct layers that need a message of this pull, in manifest order. `followed`:
+    how many other missing layers are fetched under messages or leases of other pulls.
+    """
+
+    pull_id: str
+    reference: str
+    generation: int
+    missing: Sequence[Digest]
+    followed: int = 0
+
+
+def plan_pull(resources: Context, pull_id: str, outbox: Outbox) -> Plan | None:
+    """Resolve a recorded pull and write its plan; complete it at once if its image is unchanged.
+
+    None if there is nothing to send for a plan: the pull has ended, waits for space or is being
+    fetched already, or another process holds its lease. Raises TryAgain, or the error after failing
+    the pull with it.
+    """
+    began = time.monotonic()
+    with attempt(resources, pull_id, outbox) as current:
+        begun = begin(resources, pull_id)
+        if begun is None:
+            _look_closer(current)
+            return None
+        with holding(current, begun.lease, begun.pull) as held:
+            if begun.pull.manifest_digest is not None:
+                # Planned before, but without space to fetch it: keep the manifest of that plan.
+                return _plan_with(resources, begun.pull, recall(resources, begun.pull), held)
+            seen = fast_path.look(resources, begun.pull)
+            if seen.image is not None:
+                pull = fast_path.complete(resources, begun, seen.image, held, began)
+                if pull is not None:
+                    outbox.end_as(pull)
+                    return None
+            resolution = _resolution(resources, begun, seen.named)
+            return _plan_with(resources, begun.pull, resolution, held)
+    return None
+
+
+def _plan_with(
+    resources: Context, pull: Pull, resolution: Resolution, held: Holding
+) -> Plan | None:
+    # Raises InvalidManifest if layers and diff_ids differ in number, before anything is downloaded.
+    pair_layers(resolution.manifest, resolution.config)
+    held.beat()
+    _store_documents(resources, resolution)
+    held.beat()
+    return _plan(resources, pull, resolution)
+
+
+def _look_closer(current: Attempt) -> None:
+    """Find out why `begin` had nothing to resolve, and continue a pull that is planned already.
+
+    A pull that has ended, or whose lease another process holds, is left alone.
+    """
+    resources, pull_id, outbox = current.resources, current.pull_id, current.outbox
+    with step(current) as held:
+        pull = held.pull if held else None
+        if pull is None or pull.final:
+            return
+        with resources.catalog.begin() as tx:
+            paused = pauses.of_pull(tx, pull_id)
+            if paused is not None:
+                lifecycle.wait(tx, pull_id, "paused", PAUSED_SECONDS, paused.sentence)
+            elif pull.state in {"fetching", "linking"}:
+                _go_on(tx, pull, resources.settings.lease_seconds, outbox)
+
+
+def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> None:
+    """Continue a planned pull whose message came again: its worker died, or its caller sent the
+    same id twice. Layers whose messages may be lost are only noted; Redis is asked later, outside
+    of this transaction.
+    """
+    if not pull_layers.missing(tx, pull.id):
+        outbox.links.append(pull.id)
+    else:
+        outbox.doubtful += messages.doubtful(tx, pull.id, lease_seconds)
+
+
+def _resolution(resources: Context, begun: Begun, named: Document | None) -> Resolution:
+    pull = begun.pull
+    reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
+    if pull.policy == "if-missing":
+        with resources.catalog.begin() as tx:
+            image = image_rows.current(tx, str(reference), str(platform))
+        if image is not None:
+            return recall(
+                resources,
+                pull.resolved(image.manifest_digest, image.index_digest, image.resolved_at),
+            )
+    return resolve(resources, reference, platform, begun.now, named)
+
+
+def _store_documents(resources: Context, resolution: Resolution) -> None:
+    small = [*resolution.documents, *resolution.embedded_layers]
+    with resources.catalog.begin() as tx:
+        stored = stored_blobs.stored(tx, [digest for digest, _ in small])
+    volume = resources.volume
+    new = [(digest, raw) for digest, raw in small if digest not in stored]
+    with Shelf(volume, owner=f"document-{uuid4().hex}") as shelf:
+        for digest, raw in new:
+            if volume.adopt(digest) is None:
+                shelf.put(digest, raw)
+        shelf.settle()
+
+
+def _plan(resources: Context, pull: Pull, resolution: Resolution) -> Plan | None:
+    """Write the plan and return it. None if the pull has ended, or has to wait for space."""
+    # Asked before the transaction, so that no lock is held if the volume hangs.
+    usable_bytes = resources.volume.space().free_bytes - resources.settings.minimum_free_bytes
+    with resources.catalog.begin() as tx:
+        recorded = lifecycle.lock(tx, pull.id)
+        if recorded is None or recorded.final:
+            return None
+        if recorded.manifest_digest in {None, str(resolution.manifest_digest)}:
+            with written_from_documents():
+                return _write(tx, recorded, resolution, usable_bytes)
+    # Two workers resolved this pull and the tag moved in between: the first plan's manifest stays.
+    return _plan(resources, recorded, recall(resources, recorded))
+
+
+def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int) -> Plan | None:
+    layers = resolution.manifest.distinct_layers
+    digests = [layer.digest for layer in layers]
+    _save_documents(tx, resolution)
+    for digest, raw in resolution.embedded_layers:
+        stored_blobs.store_layer(tx, digest, len(raw))
+    stored = stored_blobs.expect_blobs(tx, digests)
+    for layer in layers:
+        if stored.get(layer.digest, layer.size) != layer.size:
+            raise InvalidManifest(
+                f"The manifest of {pull.reference} promises {layer.size} bytes for "
+                f"{layer.digest}, which has {stored[layer.digest]}."
+            )
+    lifecycle.plan(
+        tx,
+        pull.id,
+        manifest_digest=str(resolution.manifest_digest),
+        index_digest=str(resolution.index.digest) if resolution.index else None,
+        config_digest=str(resolution.manifest.config.digest),
+        resolved_at=resolution.resolved_at,
+        layers=[
+            PlannedLayer(layer.digest, layer.size, layer.media_type, layer.urls) for layer in layers
+        ],
+    )
+    missing = [digest for digest in digests if digest not in stored]
+    if missing and not _reserve(tx, pull, usable_bytes):
+        return None
+    leaders = messages.fan_out(tx, pull.id, missing) if missing else {}
+    own = [digest for digest in missing if leaders[digest] is None]
+    followed = len(missing) - len(own)
+    generation = lifecycle.fan_out(
+        tx, pull.id, leaders[missing[0]] if missing and not own else None
+    )
+    if generation is None:
+        return None
+    return Plan(pull.id, pull.reference, generation, own, followed)
+
+
+def _reserve(tx: Connection, pull: Pull, usable_bytes: int) -> bool:
+    """Whether the volume has room for this pull and for everything under way.
+
+    If not, the pull is made to wait for space.
+    """
+    space.lock(tx)
+    needed_bytes = space.reserved_bytes(tx, pull.id)
+    if needed_bytes <= usable_bytes:
+        if pull.manifest_digest is not None:
+            # It was planned before and has waited for space: others may try now as well.
+            waiting_pulls.space_found(tx)
+        return True
+    detail = (
+        f"this pull and all downloads under way need {_bytes(needed_bytes)}, but the volume has "
+        f"only {_bytes(max(usable_bytes, 0))} above TOWLINE_MINIMUM_FREE_BYTES: free space on the "
+        "volume or enlarge it"
+    )
+    waiting_pulls.wait_for_space(tx, pull, SPACE_SECONDS, detail)
+    return False
+
+
+def _bytes(count: int) -> str:
+    """A number of bytes for people to read, such as `1.5 GB`."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _save_documents(tx: Connection, resolution: Resolution) -> None:
+    stored_blobs.store_blobs(tx, {digest: len(raw) for digest, raw in resolution.documents})
+    index = resolution.index
+    if index is not None and isinstance(index.document, Index):
+        documents.save_index(tx, index.digest, len(index.raw), index.document)
+    config_id = documents.save_config(tx, resolution.manifest.config, resolution.config)
+    documents.save_manifest(
+        tx,
+        resolution.manifest_digest,
+        len(resolution.manifest_raw),
+        resolution.manifest,
+        config_id,
+    )

@@ -1,0 +1,263 @@
+"""The keeper: one thread per process that renews the process's leases, and stops downloads that no
+pull wants any more.
+
+While there are downloads, it runs a round once a second. In one transaction it records how far each
+download is, renews the leases that are due, and asks which pull still wants each layer. It also
+returns memory that downloads have freed to the system. While there is nothing to keep, it runs no
+rounds and no queries.
+
+A download's lease is renewed only if the download showed a sign of life within the stall time.
+Otherwise a write that hangs for ever would hold its lease for ever.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from shared import allocator
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.fleet import step_leases
+from shared.catalog.fleet.step_leases import StepLease
+from shared.catalog.layers import leases, waiters
+from shared.catalog.layers.waiters import Wanted
+from shared.catalog.pulls import lifecycle
+from shared.errors import CatalogUnavailable
+from shared.pulls.layers.bytes_fetched import Tally, Transfer
+from shared.pulls.steps.interruptions import (
+    LeaseLost,
+    LettingGo,
+    NotWanted,
+    Paused,
+    StoredElsewhere,
+)
+from shared.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS = 1.0
+
+# A step reads a few small documents and writes a few links. If it shows no sign of life for this
+# long it hangs, and its lease is no longer renewed.
+_LONGEST_STEP_SECONDS = 300.0
+
+# Leases are renewed after a third of their life. If more than this part of it has passed since the
+# last renewal, the lease may have expired.
+_SURELY_HELD = 2 / 3
+
+
+@dataclass(slots=True)
+class _Step:
+    lease: StepLease
+    # time.monotonic() of its last sign of life.
+    active_at: float
+    renewed_at: float
+    is_lost: bool = False
+
+
+_Kept = TypeVar("_Kept", Transfer, _Step)
+
+
+class Keeper:
+    """Keeps the leases of one process. `letting_go()`: whether the process is shutting down."""
+
+    def __init__(
+        self, catalog: Catalog, settings: Settings, letting_go: Callable[[], bool]
+    ) -> None:
+        self._catalog = catalog
+        self._lease_seconds = settings.lease_seconds
+        self._patience_seconds = settings.stall_timeout_seconds
+        self._letting_go = letting_go
+        self._transfers: dict[int, Transfer] = {}
+        self._steps: dict[int, _Step] = {}
+        self._changed = threading.Condition()
+        self.tally = Tally(catalog)
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @contextmanager
+    def keeping(self, transfer: Transfer) -> Iterator[None]:
+        """Renew a download's lease during the block.
+
+        If the block raises, the bytes fetched so far are recorded here. Otherwise the transaction
+        that records the layer as stored counts the rest (`Tally.uncounted`).
+        """
+        transfer.renewed_at = time.monotonic()
+        try:
+            with self._entered(self._transfers, transfer.fence, transfer):
+                yield
+        except BaseException:
+            # If this fails, only the receipt's count is too low: the bytes are on the volume.
+            with suppress(CatalogUnavailable):
+                self.tally.count([transfer])
+            raise
+
+    @contextmanager
+    def keeping_step(self, lease: StepLease) -> Iterator[Callable[[], None]]:
+        """Renew the lease of a pull's step during the block.
+
+        Yields `beat()`, which the step calls as a sign of life. It raises LeaseLost once another
+        process holds the lease.
+        """
+        now = time.monotonic()
+        step = _Step(lease, now, now)
+
+        def beat() -> None:
+            if time.monotonic() - step.renewed_at > self._lease_seconds * _SURELY_HELD:
+                # This process was stopped for a while. Ask now instead of waiting for a round: the
+                # lease may be another process's by now.
+                self._renew_steps([step])
+            if step.is_lost:
+                raise LeaseLost(f"Another worker has taken {lease.name} over.")
+            step.active_at = time.monotonic()
+
+        with self._entered(self._steps, lease.fence, step):
+            yield beat
+
+    @property
+    def is_letting_go(self) -> bool:
+        """Whether this process is shutting down."""
+        return self._letting_go()
+
+    def close(self) -> None:
+        """End the thread and wait for it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    @contextmanager
+    def _entered(self, entries: dict[int, _Kept], fence: int, entry: _Kept) -> Iterator[None]:
+        with self._changed:
+            entries[fence] = entry
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del entries[fence]
+
+    def _run(self) -> None:
+        while self._wait_for_round():
+            with self._changed:
+                transfers = list(self._transfers.values())
+                steps = list(self._steps.values())
+            self._look_after(transfers, steps)
+
+    def _wait_for_round(self) -> bool:
+        """Wait until there has been work for a second. False once the keeper is closed.
+
+        Work that takes less, such as a small layer or a quick step, costs no round.
+        """
+        with self._changed:
+            while not self._closed and not self._transfers and not self._steps:
+                self._changed.wait()
+            self._changed.wait_for(lambda: self._closed, _INTERVAL_SECONDS)
+            return not self._closed
+
+    def _look_after(self, transfers: list[Transfer], steps: list[_Step]) -> None:
+        if self._letting_go():
+            for transfer in transfers:
+                transfer.progress.stop(LettingGo("This worker is shutting down."))
+        try:
+            self._renew_steps(self._due_steps(steps))
+            if transfers:
+                # Before the downloads' queries, which may wait for an unavailable database.
+                allocator.give_back()
+                self.tally.count(transfers)
+                self._renew(transfers)
+        except CatalogUnavailable:
+            # Downloads go on while the database is unavailable; the next round catches up.
+            return
+        except Exception:
+            # Without this thread every download of the process would lose its lease.
+            _log.exception("A round of the keeper failed; the next one tries again.")
+
+    def _renew(self, transfers: list[Transfer]) -> None:
+        now = time.monotonic()
+        due = {transfer.fence for transfer in transfers if self._is_due(transfer.renewed_at, now)}
+        alive = {
+            transfer.fence
+            for transfer in transfers
+            if now - transfer.progress.active_at <= self._patience_seconds
+        }
+        with self._catalog.begin() as tx:
+            holding = leases.renew(
+                tx,
+                [
+                    leases.Report(
+                        transfer.registry,
+                        transfer.digest,
+                        transfer.fence,
+                        transfer.progress.offset,
+                        renew=transfer.fence in due & alive,
+                    )
+                    for transfer in transfers
+                ],
+                self._lease_seconds,
+            )
+            wanted = waiters.wanted(
+                tx,
+                [
+                    (transfer.registry, transfer.digest, transfer.fence, transfer.pull_id)
+                    for transfer in transfers
+                ],
+            )
+            for transfer in transfers:
+                lifecycle.refresh_bytes_done(tx, transfer.pull_id, transfer.registry)
+        wanted_by_fence = {found.fence: found for found in wanted}
+        for transfer in transfers:
+            if transfer.fence in due & alive:
+                transfer.renewed_at = now
+            if transfer.fence not in holding:
+                transfer.progress.stop(
+                    LeaseLost(f"Another worker has taken {transfer.digest} over.")
+                )
+            else:
+                self._stop_or_reassign(transfer, wanted_by_fence[transfer.fence])
+
+    def _stop_or_reassign(self, transfer: Transfer, wanted: Wanted) -> None:
+        """Stop a download that no pull wants now, or fetch it for the pull that does."""
+        if wanted.stored:
+            transfer.progress.stop(StoredElsewhere(f"{transfer.digest} is stored already."))
+        elif wanted.pull_id is None:
+            transfer.progress.stop(NotWanted(f"No pull wants {transfer.digest} any more."))
+        elif wanted.paused:
+            transfer.progress.stop(Paused(f"Every pull that wants {transfer.digest} is paused."))
+        elif wanted.pull_id != transfer.pull_id:
+            # Its own pull has ended. The best pull that waits for the layer takes its place.
+            with self._catalog.begin() as tx:
+                leases.assign(
+                    tx, transfer.registry, transfer.digest, transfer.fence, wanted.pull_id
+                )
+            transfer.pull_id = wanted.pull_id
+
+    def _due_steps(self, steps: list[_Step]) -> list[_Step]:
+        now = time.monotonic()
+        return [
+            step
+            for step in steps
+            if self._is_due(step.renewed_at, now) and now - step.active_at < _LONGEST_STEP_SECONDS
+        ]
+
+    def _renew_steps(self, steps: list[_Step]) -> None:
+        if not steps:
+            return
+        now = time.monotonic()
+        with self._catalog.begin() as tx:
+            holding = step_leases.renew(
+                tx, [step.lease.fence for step in steps], self._lease_seconds
+            )
+        for step in steps:
+            step.renewed_at = now
+            step.is_lost = step.lease.fence not in holding
+
+    def _is_due(self, renewed_at: float, now: float) -> bool:
+        return now - renewed_at >= self._lease_seconds / 3

@@ -1,0 +1,261 @@
+"""The rate limiter of one process: every request to a registry needs a permit.
+
+A permit represents one of the connections that the fleet may open to a host. It is acquired before
+the request is sent and released when the body is closed; Redis expires the permits of a worker
+that was killed. Acquiring takes at most one round trip to Redis. Requests that follow each other
+quickly reuse the permit of an earlier one without a round trip, as long as it is fresh.
+
+A request without a permit is not sent. The error says when to come back, and the refusal does not
+count as a failed attempt. Results that concern the fleet are reported to Redis:
+
+- after a 429 no worker sends a request to the host until the time that the registry named;
+- a host that did not answer is marked as unreachable for a while;
+- after either, a single request, the probe, finds out whether the host works again.
+
+While Redis is unreachable each process opens only a few connections to a host (`host_state.py`).
+"""
+
+import math
+import random
+import threading
+import time
+from collections import Counter
+from uuid import uuid4
+
+from redis import Redis
+
+from shared.errors import HeldBack, HostIsDead
+from shared.rate_limiter.host_state import Knowledge
+from shared.rate_limiter.limits import Limits
+from shared.rate_limiter.redis_state import PERMIT_SECONDS, Verdict
+
+# While all connections are in use the limiter polls this often before it raises, so that a task
+# does not give up its slot for a wait of a second or two.
+_POLLS = 8
+_POLL_SECONDS = 0.25
+# How often the thread sends released permits back and checks whether renewals are due.
+_TICK_SECONDS = 1.0
+# A permit may be reused without asking Redis for this long. It is also the longest delay with
+# which this process learns of another worker's 429.
+_FRESH_SECONDS = 0.2
+# Bytes are reported to Redis in portions: as many as the host's limit allows in this time.
+_PORTION_SECONDS = 0.1
+
+
+class Permit:
+    """One connection to a host, in use. A context manager; otherwise call `leave()`."""
+
+    def __init__(self, governor: "Governor", host: str, limits: Limits, *, probe: bool) -> None:
+        self.id = uuid4().hex
+        self.host = host
+        self.limits = limits
+        self.probe = probe
+        # Granted by this process alone: Redis does not know it.
+        self.local = False
+        # When Redis granted it, by time.monotonic(). A reused permit keeps the earlier time.
+        self.granted_at = time.monotonic()
+        self._governor = governor
+
+    def __enter__(self) -> "Permit":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Release the connection. A second call does nothing."""
+        self._governor.release(self)
+
+    def answered(self) -> None:
+        """The host answered and asked for no pause. If this request is the probe, it reopens the
+        host.
+        """
+        if self.probe:
+            self.probe = False
+            self._governor.knowledge.open(self.host)
+
+    def hold(self, seconds: float | None) -> float:
+        """The registry asked for a pause (429, Retry-After). Returns the fleet's wait, in seconds.
+
+        `seconds`: what the registry asked for, None if it named no time.
+        """
+        self.probe = False
+        self._governor.expire_permits(self.host)
+        return self._governor.knowledge.hold(self.host, seconds)
+
+    def bury(self) -> None:
+        """Mark the host as unreachable: it did not answer, or the answer was not its own."""
+        self.probe = False
+        self._governor.expire_permits(self.host)
+        self._governor.knowledge.bury(self.host)
+
+    def received(self, count: int) -> float:
+        """`count` bytes arrived. Returns how long to wait before reading more, in seconds."""
+        limit = self.limits.bandwidth_bytes_per_second
+        return 0.0 if limit is None else self._governor.pace(self.host, count, limit)
+
+
+class Governor:
+    """The rate limiter of one process, shared by its threads.
+
+    `client` None: there is no Redis, and this process is the only one. `usual`: the limits of
+    hosts for which the operator has set none.
+    """
+
+    def __init__(self, client: Redis | None, usual: Limits) -> None:
+        self._usual = usual
+        self.knowledge = Knowledge(client)
+        self._changed = threading.Condition()
+        self._in_use: dict[str, Permit] = {}
+        # Released here but not in Redis yet: the next request to the host may reuse them.
+        self._released: list[Permit] = []
+        # Counted by host and not by permit: most requests end before they fill a portion.
+        self._unpaced_bytes: Counter[str] = Counter()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Stop the thread and send every released permit back to Redis."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self.knowledge.close()
+
+    def enter(
+        self,
+        host: str,
+        connections: int | None = None,
+        requests_per_second: float | None = None,
+        bandwidth_bytes_per_second: int | None = None,
+    ) -> Permit:
+        """A permit for one request; limits that are None take the default.
+
+        May sleep: while all connections are in use, or until the request's turn. Raises HeldBack
+        and HostIsDead; the caller must not send the request then.
+        """
+        limits = Limits(
+            connections or self._usual.connections,
+            requests_per_second or self._usual.requests_per_second,
+            bandwidth_bytes_per_second or self._usual.bandwidth_bytes_per_second,
+        )
+        permit = Permit(self, host, limits, probe=False)
+        if self._reuse(permit):
+            return permit
+        for poll in range(_POLLS):
+            verdict = self._request(permit)
+            if verdict.word in {"go", "probe", "local"}:
+                permit.probe = verdict.word == "probe"
+                permit.local = verdict.word == "local"
+                self._keep(permit)
+                if verdict.seconds:
+                    # Never sleep(0): it would give other threads the interpreter.
+                    time.sleep(verdict.seconds)
+                return permit
+            if verdict.word != "full" or poll == _POLLS - 1:
+                break
+            time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - spread only
+        raise _refusal(permit, verdict)
+
+    def release(self, permit: Permit) -> None:
+        """Release the permit's connection, unless it was released before."""
+        with self._changed:
+            # A permit that was reused has the same id but is another object.
+            if self._in_use.get(permit.id) is not permit:
+                return
+            del self._in_use[permit.id]
+            if permit.local:
+                self.knowledge.leave_local(permit.host)
+            else:
+                self._released.append(permit)
+
+    def pace(self, host: str, count: int, bytes_per_second: int) -> float:
+        """Count bytes of any connection to the host. Returns the wait before reading more, in
+        seconds.
+        """
+        with self._changed:
+            self._unpaced_bytes[host] += count
+            if self._unpaced_bytes[host] < bytes_per_second * _PORTION_SECONDS:
+                return 0.0
+            portion = self._unpaced_bytes.pop(host)
+        return self.knowledge.pace(host, portion, bytes_per_second)
+
+    def expire_permits(self, host: str) -> None:
+        """The host's state has changed: no permit of it may be reused without asking Redis."""
+        with self._changed:
+            for permit in (*self._released, *self._in_use.values()):
+                if permit.host == host:
+                    permit.granted_at = -math.inf
+
+    def _reuse(self, permit: Permit) -> bool:
+        """Give `permit` the id of a fresh released one, if there is one. Asks nothing of Redis."""
+        if permit.limits.requests_per_second is not None:
+            # Each request needs a turn, which only Redis can assign.
+            return False
+        oldest = time.monotonic() - _FRESH_SECONDS
+        with self._changed:
+            for released in self._released:
+                # An unanswered probe is not reused: the state of its host is still unknown.
+                is_fresh = released.granted_at > oldest and not released.probe
+                same_use = released.host == permit.host and released.limits == permit.limits
+                if is_fresh and same_use:
+                    self._released.remove(released)
+                    permit.id, permit.granted_at = released.id, released.granted_at
+                    self._in_use[permit.id] = permit
+                    return True
+        return False
+
+    def _request(self, permit: Permit) -> Verdict:
+        """Ask for the permit; the same round trip sends back the released ones of its host."""
+        with self._changed:
+            released = [other.id for other in self._released if other.host == permit.host]
+            self._released = [other for other in self._released if other.host != permit.host]
+        return self.knowledge.enter(permit.host, permit.id, permit.limits, released)
+
+    def _keep(self, permit: Permit) -> None:
+        with self._changed:
+            self._in_use[permit.id] = permit
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        """Renew the permits in use, and send released ones back that no request has reused."""
+        renewed_at = time.monotonic()
+        while True:
+            with self._changed:
+                while not self._closed and not self._in_use and not self._released:
+                    self._changed.wait()
+                if not self._closed:
+                    # Only `close()` cuts this wait short: during it a new request may reuse what
+                    # was released.
+                    self._changed.wait_for(lambda: self._closed, _TICK_SECONDS)
+                in_use = [(used.host, used.id) for used in self._in_use.values() if not used.local]
+                released = [(permit.host, permit.id) for permit in self._released]
+                self._released = []
+                closed = self._closed
+            if released:
+                self.knowledge.leave(released)
+            if closed:
+                return
+            if in_use and time.monotonic() - renewed_at >= PERMIT_SECONDS / 3:
+                renewed_at = time.monotonic()
+                self.knowledge.renew(in_use)
+
+
+def _refusal(permit: Permit, verdict: Verdict) -> HeldBack | HostIsDead:
+    host, limits, seconds = permit.host, permit.limits, verdict.seconds
+    if verdict.word == "dead":
+        return HostIsDead(
+            f"{host} did not answer before: the fleet tries it again in {seconds:.0f} s."
+        )
+    sentence = {
+        "held": f"{host} asked for a pause: the fleet sends it nothing for {seconds:.0f} s",
+        "turn": f"{host} is limited to {limits.requests_per_second} requests per second: the next "
+        f"turn is in {seconds:.0f} s",
+        "full": f"all {limits.connections} connections that the fleet may open to {host} are in "
+        "use",
+    }[verdict.word]
+    return HeldBack(f"{sentence}.", None, seconds)

@@ -1,0 +1,179 @@
+"""The fleet's state of each registry host, in Redis.
+
+A request, a failure and a portion of bytes each cost one script, which is one round trip.
+
+`towline:registry:<host>` is a hash. Times are Unix seconds by the clock of Redis:
+
+    held_until, holds      the registry asked for a pause (429, Retry-After) until then; how often
+    dead_until, deaths     the host is marked as unreachable until then; how often in a row
+    probe_until            a probe is under way, which finds out whether the host works again
+    next_request           when the next request may be sent (requests per second)
+    next_byte              when more bytes may be read (bandwidth)
+
+`towline:registry:<host>:connections` is a sorted set: the permits in use, by their expiry. So the
+permits of a killed worker are freed without its help.
+
+All of this may be lost at any time. The fleet then learns it again from the registries' answers.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared.rate_limiter.limits import Limits
+from shared.rate_limiter.scripts import ENTER, PACE, SHUT
+
+PERMIT_SECONDS = 30.0
+
+# How long a probe may take until another request becomes the probe.
+_PROBE_SECONDS = 15.0
+# How soon a request that waits for a probe, or for a connection, asks again.
+_RETRY_SECONDS = 1.0
+# A turn (requests per second) that is further away is not reserved: the request is refused.
+_LONGEST_TURN_SECONDS = 2.0
+_PREFIX = "towline:registry:"
+
+# A Redis that takes longer is treated as unreachable.
+_REDIS_TIMEOUT_SECONDS = 1.0
+# The keys of a host expire this long after its last use.
+_EXPIRE_SECONDS = 3600
+
+Word = Literal["go", "probe", "local", "held", "dead", "turn", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a request for a permit. `seconds`: how long to wait first.
+
+    Granted, send the request after the wait: `go`; `probe`, the only one to a host that was held or
+    unreachable; `local`, granted without Redis. Refused, ask again after the wait: `held`, after a
+    429; `dead`, the host is unreachable; `turn`, too many requests per second; `full`, all
+    connections are in use.
+    """
+
+    word: Word
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A host that gets no requests for `seconds` more. `held`: it asked for a pause (429). `dead`:
+    it did not answer.
+    """
+
+    host: str
+    kind: Literal["held", "dead"]
+    seconds: float
+
+
+_KINDS: tuple[Literal["held", "dead"], ...] = ("held", "dead")
+
+
+def connect(url: str) -> Redis | None:
+    """A client for the Redis of a broker URL; None for Sentinel, whose master only Celery can find.
+
+    Does not connect yet.
+    """
+    if url.startswith("sentinel:"):
+        return None
+    return Redis.from_url(
+        url,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+    )
+
+
+class Board:
+    """Every method raises `redis.RedisError`, at the latest after the client's time-outs."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._enter = client.register_script(ENTER)
+        self._shut = client.register_script(SHUT)
+        self._pace = client.register_script(PACE)
+
+    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
+        """Ask for a permit for one request. `left`: permits to release on the same round trip."""
+        interval = 1 / limits.requests_per_second if limits.requests_per_second else 0
+        args: list[str | float] = [permit, limits.connections, interval, PERMIT_SECONDS]
+        args += [_LONGEST_TURN_SECONDS, _RETRY_SECONDS, _PROBE_SECONDS, _EXPIRE_SECONDS, *left]
+        word, seconds = self._enter(keys=[_hash(host), _permits(host)], args=args)
+        return Verdict(word.decode(), max(0.0, float(seconds)))
+
+    def hold(self, host: str, seconds: float | None) -> float:
+        """The registry asked for a pause, of `seconds` if it named a time. Returns the wait of the
+        whole fleet, in seconds.
+        """
+        return self._shut_out(host, "held_until", "holds", seconds, first=2, longest=60)
+
+    def bury(self, host: str) -> float:
+        """Mark the host as unreachable. Returns for how long, in seconds."""
+        return self._shut_out(host, "dead_until", "deaths", None, first=10, longest=300)
+
+    def open(self, host: str) -> None:
+        """The host works again: allow requests, and begin the next wait at its shortest."""
+        fields = ("held_until", "holds", "dead_until", "deaths", "probe_until")
+        self._client.hdel(_hash(host), *fields)
+
+    def pace(self, host: str, count: int, bytes_per_second: int) -> float:
+        """Count bytes against the bandwidth limit. Returns the wait before more, in seconds."""
+        return float(
+            self._pace(keys=[_hash(host)], args=[count, bytes_per_second, _EXPIRE_SECONDS]),
+        )
+
+    def renew(self, permits: Iterable[tuple[str, str]]) -> None:
+        """Extend the life of permits that are in use, given as pairs of host and id."""
+        seconds, fraction = self._client.time()
+        expiry = seconds + fraction / 1e6 + PERMIT_SECONDS
+        with self._client.pipeline(transaction=False) as pipeline:
+            for host, permit in permits:
+                pipeline.zadd(_permits(host), {permit: expiry})
+            pipeline.execute()
+
+    def leave(self, left: Iterable[tuple[str, str]]) -> None:
+        """Release permits, given as pairs of host and id."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for host, permit in left:
+                pipeline.zrem(_permits(host), permit)
+            pipeline.execute()
+
+    def troubles(self) -> list[Trouble]:
+        """The hosts that get no requests now, by name."""
+        seconds, fraction = self._client.time()
+        now, found = seconds + fraction / 1e6, []
+        for key in self._client.scan_iter(f"{_PREFIX}*", count=1000, _type="hash"):
+            host = key.decode().removeprefix(_PREFIX)
+            untils = self._client.hmget(key, ["held_until", "dead_until"])
+            found += [
+                Trouble(host, kind, float(until) - now)
+                for kind, until in zip(_KINDS, untils, strict=True)
+                if until is not None and float(until) > now
+            ]
+        return sorted(found, key=lambda trouble: trouble.host)
+
+    def _shut_out(
+        self,
+        host: str,
+        until_field: str,
+        count_field: str,
+        seconds: float | None,
+        *,
+        first: int,
+        longest: int,
+    ) -> float:
+        asked = -1 if seconds is None else seconds
+        args = [until_field, count_field, asked, first, longest, _EXPIRE_SECONDS]
+        return float(self._shut(keys=[_hash(host)], args=args))
+
+
+def _hash(host: str) -> str:
+    return f"{_PREFIX}{host}"
+
+
+def _permits(host: str) -> str:
+    return f"{_PREFIX}{host}:connections"

@@ -1,0 +1,111 @@
+"""All checks of `towline doctor`, in the order in which they depend on each other. Reads only."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from celery import Celery
+
+from shared.catalog.database.catalog import Catalog
+from shared.errors import CatalogUnavailable, InvalidArgument, VolumeFull, VolumeUnavailable
+from shared.settings import Settings
+from shared.volume.store import Volume
+from workers.doctor import catalog_checks, node_checks, queue_checks, registry_checks, volume_checks
+from workers.doctor import volume_proof as deep_checks
+from workers.doctor.finding import Finding
+
+# Called with the number of bytes read so far, and the number to read.
+Progress = Callable[[int, int], None]
+
+_STAFF_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """The fleet to examine."""
+
+    settings: Settings
+    catalog: Catalog
+    app: Celery
+
+
+def await_staff(patient: Patient) -> None:
+    """Wait for the worker and the reconciler of an embedded stack that was just started.
+
+    Gives up after 30 s; the checks then report what is missing.
+    """
+    deadline = time.monotonic() + _STAFF_SECONDS
+    while not _is_staffed(patient) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_staffed(patient: Patient) -> bool:
+    has_reconciler = catalog_checks.reconciler(patient.catalog).level == "ok"
+    return has_reconciler and queue_checks.somebody_consumes(patient.app)
+
+
+def examine(patient: Patient) -> Iterator[Finding]:
+    """Every check that costs little; yields each finding as soon as it is known.
+
+    A check is left out if it depends on something that was found broken before.
+    """
+    catalog, settings = patient.catalog, patient.settings
+    database = catalog_checks.database(catalog)
+    yield database
+    schema = None
+    if database.level != "problem":
+        schema = catalog_checks.schema(catalog)
+        yield schema
+        yield catalog_checks.clock(catalog)
+    knows = schema is not None and schema.level == "ok"
+    if knows:
+        yield from _with_volume(patient, volume_checks.mounted)
+    queue = queue_checks.answers(patient.app)
+    yield from queue
+    is_away = queue[0].level == "problem"
+    if not is_away:
+        yield from queue_checks.workers(patient.app)
+    yield from registry_checks.configured(settings)
+    if not is_away:
+        yield from registry_checks.troubles(settings)
+    if knows:
+        yield from node_checks.standing(catalog)
+        yield catalog_checks.reconciler(catalog)
+        yield from catalog_checks.pauses_standing(catalog)
+        yield catalog_checks.attended(catalog, None if is_away else patient.app, settings)
+        yield catalog_checks.answered(catalog)
+        yield from catalog_checks.failures(catalog)
+
+
+def examine_deeply(patient: Patient, progress: Progress) -> Iterator[Finding]:
+    """The checks that compare every row and every byte."""
+    try:
+        yield from deep_checks.rows(patient.catalog, patient.settings.chunk_bytes)
+        yield from _with_volume(
+            patient, lambda volume, _: deep_checks.bytes_and_rows(volume, patient.catalog, progress)
+        )
+    except CatalogUnavailable as error:
+        yield Finding("database", "problem", str(error))
+
+
+def _with_volume(
+    patient: Patient, check: Callable[[Volume, Patient], Iterator[Finding]]
+) -> Iterator[Finding]:
+    try:
+        path = patient.settings.volume_path
+    except InvalidArgument:
+        yield Finding(
+            "volume",
+            "information",
+            "The volume was not checked: set TOWLINE_VOLUME to the path where it is mounted.",
+        )
+        return
+    try:
+        volume = volume_checks.opened(path, patient.catalog)
+        try:
+            yield from check(volume, patient)
+        finally:
+            volume.close()
+    except (VolumeUnavailable, VolumeFull) as error:
+        yield Finding("volume", "problem", str(error))

@@ -1,0 +1,57 @@
+"""Checks of the volume that cost little: whether it belongs to the catalog, and has free space."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.catalog.admission import space
+from shared.catalog.database.catalog import Catalog
+from shared.catalog.schema.revision import volume_id
+from shared.errors import VolumeUnavailable
+from shared.volume.store import Volume
+from workers.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from workers.doctor.examination import Patient
+
+
+def opened(path: Path, catalog: Catalog) -> Volume:
+    """The volume at `path`. Raises VolumeUnavailable unless the catalog knows it."""
+    with catalog.begin() as tx:
+        identity = volume_id(tx)
+    if identity is None:
+        raise VolumeUnavailable("The catalog knows no volume yet: run `towline migrate`.")
+    return Volume(path, identity)
+
+
+def mounted(volume: Volume, patient: "Patient") -> Iterator[Finding]:
+    """The findings about a volume that was opened, so its identity is known to be right."""
+    yield Finding("volume", "ok", f"{patient.settings.volume_path} is the volume of this catalog.")
+    yield room(volume, patient.catalog, patient.settings.minimum_free_bytes)
+
+
+def room(volume: Volume, catalog: Catalog, minimum_free_bytes: int) -> Finding:
+    """Free space, compared with what has to stay free and what running pulls have reserved."""
+    free = volume.space().free_bytes
+    with catalog.begin() as tx:
+        reserved = space.reserved_bytes(tx, "")
+    state = f"{_shown(free)} are free, of which running pulls have reserved {_shown(reserved)}"
+    if free < minimum_free_bytes:
+        return Finding(
+            "space",
+            "problem",
+            f"{state}. TOWLINE_MINIMUM_FREE_BYTES is {_shown(minimum_free_bytes)}, so new pulls "
+            "wait: free space or enlarge the volume.",
+        )
+    if free - reserved < minimum_free_bytes:
+        return Finding(
+            "space",
+            "warning",
+            f"{state}. TOWLINE_MINIMUM_FREE_BYTES is {_shown(minimum_free_bytes)}, so new pulls "
+            "wait until running pulls are done: free space or enlarge the volume.",
+        )
+    return Finding("space", "ok", f"{state}.")
+
+
+def _shown(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
