@@ -20,7 +20,7 @@ def use_one_arena() -> None:
     _call("mallopt", _M_ARENA_MAX, 1)
 
 
-def give_back() -> None:
+def return_free_pages() -> None:
     """Return all free pages to the operating system. Takes about a millisecond."""
     _call("malloc_trim", 0)
 

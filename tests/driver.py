@@ -23,16 +23,16 @@ from shared.pulls.linking import link_image
 from shared.pulls.outbox import Outbox
 from shared.pulls.planning import Plan, plan_pull
 from shared.pulls.steps.attempts import TryAgain
-from shared.pulls.steps.heartbeat import Keeper
-from shared.rate_limiter import Governor, Limits, connect
+from shared.pulls.steps.heartbeat import LeaseRenewer
+from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.registry.client import RegistryClient
-from shared.registry.request_gate import OpenGate
+from shared.registry.request_gate import Unlimited
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.store import Volume
 from tests.secrecy import leaks_in, leaks_in_catalog, leaks_in_redis, listening
 from tests.services import with_driver
-from workers.health.sickness import Sickness
+from workers.health.sickness import NodeHealth
 from workers.resources import node_probe, unpack_with
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Driver:
     volume: Path
     delays: list[float] = field(default_factory=list)
     outbox: Outbox = field(default_factory=Outbox)
-    sickness: Sickness = field(default_factory=Sickness)
+    sickness: NodeHealth = field(default_factory=NodeHealth)
 
     def pull(self, reference: str, pull_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Run a whole pull. Returns its receipt, or raises the error that the pull failed with."""
@@ -138,12 +138,12 @@ def driving(
         identity = prepare(volume, volume_id(tx))
         claim_volume(tx, identity)
     chosen = Settings.read(broker_url="redis://unused", database_url=url, volume=volume, **settings)
-    keeper = Keeper(catalog, chosen, lambda: False)
-    governor = Governor(
+    keeper = LeaseRenewer(catalog, chosen, lambda: False)
+    governor = RateLimiter(
         connect(redis_url) if redis_url else None, Limits(chosen.registry_connections)
     )
-    registry = RegistryClient(chosen, governor if redis_url else OpenGate())
-    opened, sickness = Volume(volume, identity), Sickness()
+    registry = RegistryClient(chosen, governor if redis_url else Unlimited())
+    opened, sickness = Volume(volume, identity), NodeHealth()
     resources = Context(
         chosen,
         catalog,

@@ -42,15 +42,17 @@ def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) 
     end = pull.receipt if pull.state == "complete" else failure(pull)
     _store(app, pull_id, end)
     with catalog.begin() as tx:
-        kept = finish.answered(tx, pull_id)
+        kept = finish.mark_answered(tx, pull_id)
     if kept is not None:
         callbacks.send(app, pull_id, kept, end)
         with catalog.begin() as tx:
-            finish.called_back(tx, pull_id)
+            finish.mark_called_back(tx, pull_id)
     return True
 
 
-def refuse(app: App, task_id: str, error: TowlineError, kept: Callbacks | None = None) -> None:
+def answer_error(
+    app: App, task_id: str, error: TowlineError, kept: Callbacks | None = None
+) -> None:
     """Answer a task id that is no pull with this error, and send its callbacks `kept`."""
     _store(app, task_id, error)
     if kept is not None:

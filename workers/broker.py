@@ -27,7 +27,7 @@ from kombu.transport.redis import Channel
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from workers.outward import outward_app
+from workers.outward import make_callback_app
 
 # By name, since kombu's type stubs do not know these private methods.
 _NAME, _CREATE = "_connparams", "_create_client"
@@ -51,7 +51,7 @@ class App(Celery):
     @cached_property
     def outward(self) -> Celery:
         """The app that sends callers' callbacks, to any queue and with Celery's defaults."""
-        return outward_app(self)
+        return make_callback_app(self)
 
     def close(self) -> None:
         """Close the connections of this app and of `outward`."""

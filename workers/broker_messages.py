@@ -52,7 +52,7 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class RedisIdentity:
     """Which data Redis holds, and which run of its server answered.
 
     `epoch`: the value of a key of ours; None once Redis has lost everything. A separate result
@@ -74,7 +74,7 @@ class Request:
     kwargs: Mapping[str, Any]
 
 
-class Backlog:
+class BrokerMessages:
     """Reads the broker's messages, and remembers since when fetched ones have been there.
 
     Raises QueueUnavailable.
@@ -123,7 +123,7 @@ class Backlog:
                     kinds[message.task].add(message.pull_id)
         return messages
 
-    def identity(self) -> Identity:
+    def identity(self) -> RedisIdentity:
         """Which data Redis holds, and which run of its server answers; in one round trip."""
         with _asking(), self._client.pipeline(transaction=False) as pipe:
             pipe.hlen(self._unacknowledged)
@@ -133,12 +133,12 @@ class Backlog:
                 *_, epoch_of_results, run_of_results = _execute(pipe)
                 self._seen_in_results = epoch_of_results, run_of_results
             if self._seen_in_results is None:
-                return Identity(epoch, None, fetched)
+                return RedisIdentity(epoch, None, fetched)
             epoch_of_results, run_of_results = self._seen_in_results
             # If either of the two servers has lost its data, that counts as a loss of everything.
             epoch = epoch if epoch == epoch_of_results else None
             run_id = f"{run_id} {run_of_results}" if run_id and run_of_results else None
-        return Identity(epoch, run_id, fetched)
+        return RedisIdentity(epoch, run_id, fetched)
 
     def begin_epoch(self, value: str) -> None:
         """Write our key, whose absence will tell that Redis has lost everything."""

@@ -15,14 +15,14 @@ from kombu.utils.uuid import uuid
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.layers import messages
-from shared.catalog.layers.messages import LayerMessage, Started
+from shared.catalog.layers.messages import DoubtfulLayer, LayerMessage
 from shared.pulls.accepting import admit
 from shared.pulls.outbox import Outbox
 from shared.pulls.planning import Plan
 from workers import contract
 from workers.answering import answer
 from workers.broker import App
-from workers.broker_messages import Backlog
+from workers.broker_messages import BrokerMessages
 
 _log = logging.getLogger(__name__)
 
@@ -70,14 +70,14 @@ def _send(app: App, catalog: Catalog, outbox: Outbox) -> None:
         send_resume(app, pull_id)
 
 
-def _lost(app: App, catalog: Catalog, layers: Sequence[Started]) -> list[LayerMessage]:
+def _lost(app: App, catalog: Catalog, layers: Sequence[DoubtfulLayer]) -> list[LayerMessage]:
     """Dispatch those of these layers whose messages are lost, and return the new messages.
 
     A message is lost if Redis holds no more messages for the layer than tasks have started for it.
     Any further message has not been started, so it is on its way; one more would only find the
     layer taken.
     """
-    with closing(Backlog(app)) as backlog:
+    with closing(BrokerMessages(app)) as backlog:
         held = Counter(
             (message.pull_id, message.digest)
             for page in backlog.pages([contract.LAYERS])

@@ -30,7 +30,7 @@ class GraceTime(StartStopStep):
         letting_go.begin(Settings.read().grace_seconds)
 
 
-class HandedOver(Request):
+class TowlineRequest(Request):
     """A message whose task is running. If an ending worker gives it back, it is the next to be
     taken from its queue.
     """
@@ -72,4 +72,4 @@ class HandedOver(Request):
 def install(app: Celery) -> None:
     """Use both in every worker of this app."""
     app.steps["worker"].add(GraceTime)
-    app.Task.Request = f"{__name__}:{HandedOver.__name__}"
+    app.Task.Request = f"{__name__}:{TowlineRequest.__name__}"

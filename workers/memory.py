@@ -24,4 +24,4 @@ def _tidy(**_: Any) -> None:
     """
     clear_overloads()
     gc.collect()
-    allocator.give_back()
+    allocator.return_free_pages()

@@ -41,7 +41,7 @@ class OutwardSentinelBackend(_WithoutSubscriptions, SentinelBackend):
     """The result backend for `sentinel://`."""
 
 
-def outward_app(app: Any) -> Celery:
+def make_callback_app(app: Any) -> Celery:
     """A new app for the broker and the result store of `app`; results live as long as answers."""
     outward = Celery("towline-callbacks", set_as_current=False)
     outward.conf.update({name: app.conf[name] for name in _SHARED})

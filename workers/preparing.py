@@ -4,7 +4,7 @@ from pathlib import Path
 from uuid import UUID
 
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.schema.migration import alone, migrate
+from shared.catalog.schema.migration import lock_migrations, migrate
 from shared.catalog.schema.revision import claim_volume, volume_id
 from shared.volume.identity import prepare
 
@@ -21,7 +21,7 @@ def prepare_fleet(database_url: str, volume: Path) -> tuple[str, UUID]:
     try:
         with catalog.begin() as tx:
             # A lock: of two processes, the second finds the volume that the first has created.
-            alone(tx)
+            lock_migrations(tx)
             identity = prepare(volume, volume_id(tx))
             claim_volume(tx, identity)
     finally:

@@ -15,14 +15,14 @@ from shared.catalog.pulls import lifecycle
 from shared.catalog.schema.revision import check, volume_id
 from shared.errors import InvalidArgument, VolumeUnavailable
 from shared.pulls.context import Context, Unpack
-from shared.pulls.steps.heartbeat import Keeper
+from shared.pulls.steps.heartbeat import LeaseRenewer
 from shared.pulls.steps.interruptions import NodeSick
-from shared.rate_limiter import Governor, Limits, connect
+from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
-from workers.health.probe import Probe, own_trouble
-from workers.health.sickness import Sickness, sickness
+from workers.health.probe import Probe, process_trouble
+from workers.health.sickness import NodeHealth, sickness
 from workers.shutdown import letting_go
 
 _lock = threading.Lock()
@@ -42,7 +42,7 @@ def resources() -> Context:
         return _built[1]
 
 
-def resources_of_well_node() -> Context:
+def resources_of_healthy_node() -> Context:
     """`resources()` for a step.
 
     Raises NodeSick while this node cannot work, for instance without its volume. Raises SystemExit
@@ -50,7 +50,7 @@ def resources_of_well_node() -> Context:
     """
     sickness.refuse()
     if sickness.is_suspect:
-        if own_trouble() is not None:
+        if process_trouble() is not None:
             # A child process that has reached a limit: the pool replaces it, and the message comes
             # back.
             raise SystemExit(1)
@@ -58,7 +58,7 @@ def resources_of_well_node() -> Context:
     try:
         return resources()
     except Exception as error:
-        trouble = error.message if isinstance(error, VolumeUnavailable) else own_trouble()
+        trouble = error.message if isinstance(error, VolumeUnavailable) else process_trouble()
         if trouble is None:
             raise
         sickness.tell(trouble)
@@ -111,7 +111,7 @@ def _build(settings: Settings) -> Context:
     except BaseException:
         catalog.close()
         raise
-    keeper = Keeper(catalog, settings, letting_go.is_set)
+    keeper = LeaseRenewer(catalog, settings, letting_go.is_set)
     governor = govern(settings)
     registry = RegistryClient(settings, governor)
     node_trouble = node_probe(volume, sickness)
@@ -120,7 +120,7 @@ def _build(settings: Settings) -> Context:
     )
 
 
-def node_probe(volume: Volume, sickness: Sickness) -> Callable[[], str | None]:
+def node_probe(volume: Volume, sickness: NodeHealth) -> Callable[[], str | None]:
     """A function that probes this node: why it cannot work, None if it can.
 
     The reason is shared with all processes of this worker, which then stop taking messages.
@@ -154,11 +154,11 @@ def unpack_with(settings: Settings) -> Unpack | None:
     return cast(Unpack, module.Unpacking)
 
 
-def govern(settings: Settings) -> Governor:
+def govern(settings: Settings) -> RateLimiter:
     """The rate limiter of this process. It shares the fleet's limits through Redis."""
     limits = Limits(
         settings.registry_connections,
         bandwidth_bytes_per_second=settings.bandwidth_bytes_per_second,
     )
     url = settings.broker_url.get_secret_value() if settings.broker_url else None
-    return Governor(connect(url) if url else None, limits)
+    return RateLimiter(connect(url) if url else None, limits)

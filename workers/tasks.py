@@ -20,15 +20,15 @@ from shared.pulls import cancelling, linking, planning
 from shared.pulls.accepting import accept_pull
 from shared.pulls.context import Context
 from shared.pulls.layers import fetching
-from shared.pulls.layers.fetching import Occupied, YieldTurn
+from shared.pulls.layers.fetching import LeaseHeldByEarlierTask, YieldTurn
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps.attempts import TryAgain
-from shared.pulls.steps.interruptions import LettingGo, NodeSick
+from shared.pulls.steps.interruptions import NodeSick, ShuttingDown
 from workers import callbacks, contract
-from workers.answering import answer, refuse
+from workers.answering import answer, answer_error
 from workers.app import app
 from workers.dispatching import deliver, launch
-from workers.resources import resources_of_well_node
+from workers.resources import resources_of_healthy_node
 
 _log = logging.getLogger(__name__)
 
@@ -155,13 +155,13 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     except TryAgain as again:
         if again.in_memory:
             raise _again(task, again.delay_seconds, again.cause) from again
-    except Occupied as occupied:
+    except LeaseHeldByEarlierTask as occupied:
         # Only once: if the owner of the lease is alive, it has renewed it by then.
         if task.request.retries == 0:
             raise _again(task, max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS) from None
     except YieldTurn:
         raise _again(task, 0) from None
-    except LettingGo as reason:
+    except ShuttingDown as reason:
         raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:
         raise _again(task, _OUTAGE_DELAY_SECONDS, error) from error
@@ -179,7 +179,7 @@ def _new_step(task: Task[Any, Any]) -> _Step:
     missing volume. The message comes again, and another worker may take it.
     """
     try:
-        return _Step(resources_of_well_node())
+        return _Step(resources_of_healthy_node())
     except NodeSick as reason:
         raise Reject(reason, requeue=True) from None
     except TowlineError as error:
@@ -197,7 +197,7 @@ def _answer_refused(task: Task[Any, Any], step: _Step, pull_id: str, error: Towl
         return
     try:
         if not answer(app, step.work.catalog, pull_id):
-            refuse(app, pull_id, error, callbacks.readable(task.request))
+            answer_error(app, pull_id, error, callbacks.readable(task.request))
     except Exception as unanswered:
         raise _retry_unexpected(task, unanswered) from None
 

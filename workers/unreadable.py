@@ -14,7 +14,7 @@ from celery.bootsteps import StartStopStep
 from shared.errors import InvalidArgument
 from shared.pulls.pull_ids import is_pull_id
 from workers import contract
-from workers.answering import refuse
+from workers.answering import answer_error
 from workers.resources import is_recorded
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def _answer(app: Any, message: Any) -> None:
         f"The message cannot be read (content type {message.content_type}): send it as JSON, with "
         'serializer="json".'
     )
-    refuse(app, pull_id, error)
+    answer_error(app, pull_id, error)
 
 
 def install(app: Celery) -> None:

@@ -33,7 +33,7 @@ _OPENING_SECONDS = 2.0
 _SETTLING_SECONDS = 0.5
 
 
-class Ramp:
+class ConcurrencyController:
     """`wanted`: how many connections should be open, at most `most`. Times are time.monotonic().
 
     `climbing`: the number is still growing fast, so the caller should call `observe()` often.

@@ -11,10 +11,10 @@ valid. A download that was stopped always raises the reason of the stop, whateve
 
 from contextlib import nullcontext
 
-from shared.download.parallel import Swarm
+from shared.download.parallel import ParallelDownload
 from shared.download.progress import Progress
-from shared.download.source import Source, ask
-from shared.download.whole_bodies import take_in
+from shared.download.source import Source, request_body
+from shared.download.whole_bodies import write_body
 from shared.errors import BlobTruncated, DigestMismatch, RegistryUnavailable, SizeMismatch
 from shared.registry.client import BlobBody
 from shared.volume.ingest.ingest import Ingest
@@ -79,7 +79,7 @@ def _fill(
 ) -> None:
     is_large = ingest.size - ingest.offset > min(chunk_bytes, _LARGE_BYTES)
     if connections > 1 and is_large and source.serves_ranges:
-        Swarm(source, ingest, progress, connections, chunk_bytes).run()
+        ParallelDownload(source, ingest, progress, connections, chunk_bytes).run()
     _fill_alone(source, ingest, progress)
 
 
@@ -94,8 +94,8 @@ def _fill_alone(source: Source, ingest: Ingest, progress: Progress) -> None:
         body: BlobBody | None = None
         try:
             progress.beat()
-            with ask(source, *gaps[0], progress) as body, progress.reading(body):
-                take_in(body, ingest, progress, took)
+            with request_body(source, *gaps[0], progress) as body, progress.reading(body):
+                write_body(body, ingest, progress, took)
         except (BlobTruncated, RegistryUnavailable):
             # A stop aborts the body. That is not an error of the registry: raise its reason.
             progress.check()

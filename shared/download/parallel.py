@@ -10,10 +10,10 @@ import threading
 import time
 from statistics import median_low
 
-from shared.download.concurrency import Ramp
+from shared.download.concurrency import ConcurrencyController
 from shared.download.progress import Progress
-from shared.download.range_connection import Lane, Whole
-from shared.download.range_plan import Plan, Range
+from shared.download.range_connection import RangeConnection, RangeIgnored
+from shared.download.range_plan import Range, RangePlan
 from shared.download.source import Source
 from shared.download.stragglers import Stragglers
 from shared.errors import (
@@ -30,7 +30,7 @@ _TICK_SECONDS = 0.05
 _CLIMBING_TICK_SECONDS = 0.01
 
 
-class Swarm:
+class ParallelDownload:
     """The connections of one download, at most `connections`. Used once, by `run()`."""
 
     def __init__(
@@ -44,12 +44,12 @@ class Swarm:
         self._source = source
         self._ingest = ingest
         self._progress = progress
-        self._plan = Plan(ingest.gaps(), chunk_bytes)
-        self._ramp = Ramp(connections)
+        self._plan = RangePlan(ingest.gaps(), chunk_bytes)
+        self._ramp = ConcurrencyController(connections)
         self._stragglers = Stragglers()
         self._changed = threading.Condition()
-        self._lanes: list[Lane] = []
-        self._ended: list[Lane] = []
+        self._lanes: list[RangeConnection] = []
+        self._ended: list[RangeConnection] = []
         self._threads: list[threading.Thread] = []
         self._began = self._reached = ingest.offset
         self._round_trip_bytes = 0.0
@@ -67,7 +67,7 @@ class Swarm:
         try:
             while not self._is_over():
                 self._adjust()
-        except Whole:
+        except RangeIgnored:
             return
         finally:
             self._end_all()
@@ -94,7 +94,9 @@ class Swarm:
             return False
 
     def _open(self) -> None:
-        lane = Lane(self._source, self._ingest, self._progress, self._take, self._give_back)
+        lane = RangeConnection(
+            self._source, self._ingest, self._progress, self._take, self._give_back
+        )
         self._lanes.append(lane)
         self._threads.append(lane.start(self._note_end))
 
@@ -114,11 +116,11 @@ class Swarm:
             lane.abandon()
             self._ramp.excuse()
 
-    def _failed(self, lane: Lane, error: BaseException) -> None:
+    def _failed(self, lane: RangeConnection, error: BaseException) -> None:
         """Handle the error of a connection. Raises it if the download cannot continue."""
         # A stop aborts bodies. That is not an error of the registry: raise its reason.
         self._progress.check()
-        if isinstance(error, Whole) and self._lanes:
+        if isinstance(error, RangeIgnored) and self._lanes:
             # The open connections finish their ranges. The engine then fetches the rest alone.
             self._alone = True
         elif not _is_from_registry(error):
@@ -145,7 +147,7 @@ class Swarm:
             self._round_trip_bytes = median_low(known)
         return self._round_trip_bytes
 
-    def _take(self, lane: Lane) -> Range | None:
+    def _take(self, lane: RangeConnection) -> Range | None:
         rate = lane.before.bytes_per_second
         with self._changed:
             return self._plan.take(self._ramp.wanted, rate, self._bytes_per_round_trip())
@@ -154,7 +156,7 @@ class Swarm:
         with self._changed:
             self._plan.give_back(self._ingest.missing(*taken))
 
-    def _note_end(self, lane: Lane) -> None:
+    def _note_end(self, lane: RangeConnection) -> None:
         with self._changed:
             self._lanes.remove(lane)
             self._ended.append(lane)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 _AHEAD = 2
 
 
-class Ahead:
+class Prefetcher:
     """Runs `reads` in order, in a background thread. A context manager.
 
     The thread is not joined: `take()` can time out and the caller can leave even while a read
@@ -21,7 +21,7 @@ class Ahead:
         self._closed = False
         threading.Thread(target=self._run, name="ahead", daemon=True).start()
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,9 +7,9 @@ from math import inf
 
 from shared.download.progress import Abortable, Progress
 from shared.download.range_plan import FAST_BYTES_PER_SECOND, Range
-from shared.download.source import Source, ask
+from shared.download.source import Source, request_body
 from shared.download.stragglers import Pace
-from shared.download.whole_bodies import take_in
+from shared.download.whole_bodies import write_body
 from shared.errors import BlobTruncated
 from shared.registry.bodies import BLOCK_BYTES, BlobBody
 from shared.volume.ingest.ingest import Ingest
@@ -20,11 +20,11 @@ from shared.volume.ingest.ingest import Ingest
 _FAST_BLOCK_BYTES = 512 * 1024
 
 
-class Whole(Exception):
+class RangeIgnored(Exception):
     """The host sent the whole blob in response to a range request: it does not serve ranges."""
 
 
-class Lane:
+class RangeConnection:
     """Takes ranges until none is left, `dismiss()` was called, or a request fails.
 
     `error`: why it failed. `took`: how many new bytes it has fetched. `body`: the current or last
@@ -36,7 +36,7 @@ class Lane:
         source: Source,
         ingest: Ingest,
         progress: Progress,
-        take: Callable[["Lane"], Range | None],
+        take: Callable[["RangeConnection"], Range | None],
         give_back: Callable[[Range], None],
     ) -> None:
         self.error: BaseException | None = None
@@ -59,7 +59,7 @@ class Lane:
         # When reading the current body began, and `took` at that time; None while no body is read.
         self._reads_since: tuple[float, int] | None = None
 
-    def start(self, ended: Callable[["Lane"], None]) -> threading.Thread:
+    def start(self, ended: Callable[["RangeConnection"], None]) -> threading.Thread:
         """Start the connection's thread, which calls `ended` at its end."""
 
         def run() -> None:
@@ -135,16 +135,16 @@ class Lane:
     def _fetch(self, first: int, end: int) -> None:
         self._progress.beat()
         asked_at = time.monotonic()
-        asked = ask(self._source, first, end, self._progress, self._waits_for)
+        asked = request_body(self._source, first, end, self._progress, self._waits_for)
         with asked as body, self._progress.reading(body):
             if (body.first, body.end) != (first, end):
-                raise Whole
+                raise RangeIgnored
             self._waits_for(body)
             self._abandoned = False
             now = time.monotonic()
             self._asked_seconds = min(self._asked_seconds, now - asked_at)
             self.body, self._reads_since = body, (now, self.took)
-            take_in(body, self._ingest, self._progress, self._count, self._block_bytes)
+            write_body(body, self._ingest, self._progress, self._count, self._block_bytes)
 
     @property
     def _block_bytes(self) -> int:

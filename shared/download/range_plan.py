@@ -28,7 +28,7 @@ _FAST_CHUNKS = 16
 Range = tuple[int, int]
 
 
-class Plan:
+class RangePlan:
     """Cuts `gaps` into ranges of at most `chunk_bytes`. Not thread-safe.
 
     A fast connection gets up to 16 times as much.

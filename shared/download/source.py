@@ -71,7 +71,7 @@ class _Answer(Future[BlobBody]):
                 pass
 
 
-def ask(
+def request_body(
     source: Source,
     first: int,
     end: int,

@@ -8,7 +8,7 @@ from shared.registry.bodies import BLOCK_BYTES, BlobBody
 from shared.volume.ingest.ingest import Ingest
 
 
-def take_in(
+def write_body(
     body: BlobBody,
     ingest: Ingest,
     progress: Progress,

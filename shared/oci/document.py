@@ -22,7 +22,7 @@ def read_document(raw: bytes, content_type: str | None) -> Index | Manifest:
     Raises InvalidManifest, UnsupportedMediaType, UnsupportedAlgorithm, TooLarge.
     """
     document = parse_object(raw, "manifest")
-    media_type = _media_type(document, types.bare(content_type))
+    media_type = _media_type(document, types.without_parameters(content_type))
     if document.get("schemaVersion") != 2:
         raise InvalidManifest("The manifest's schemaVersion is not 2.")
     if media_type in types.INDEX_TYPES:

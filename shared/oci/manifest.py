@@ -78,7 +78,7 @@ class Layer:
     diff_id: Digest | None
 
 
-def pair_layers(manifest: Manifest, config: ImageConfig | None) -> tuple[Layer, ...]:
+def layers_with_diff_ids(manifest: Manifest, config: ImageConfig | None) -> tuple[Layer, ...]:
     """The layers by position, with the diff_ids that the config claims. `config`: None for an
     artifact.
 

@@ -32,7 +32,7 @@ _UNSPECIFIC = frozenset(
 )
 
 
-def bare(content_type: str | None) -> str:
+def without_parameters(content_type: str | None) -> str:
     """A Content-Type without its parameters, in lower case; "" for a missing or unspecific one."""
     text = (content_type or "").partition(";")[0].strip().lower()
     return "" if text in _UNSPECIFIC else text

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from shared.catalog.database.catalog import Catalog
 from shared.oci.digest import Digest
 from shared.oci.platform import Platform
-from shared.pulls.layers.claimed_layers import SpokenFor
-from shared.pulls.steps.heartbeat import Keeper
-from shared.rate_limiter import Governor
+from shared.pulls.layers.claimed_layers import ClaimedLayers
+from shared.pulls.steps.heartbeat import LeaseRenewer
+from shared.rate_limiter import RateLimiter
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
 
 if TYPE_CHECKING:
     # Its libraries are an extra.
-    from shared.volume.diff_ids.verifier import Unpacking
+    pass
 
 # Starts to decompress a layer. Takes its digest, its size, and the algorithm of its diff_id.
-Unpack = Callable[[Digest, int, str], "Unpacking"]
+Unpack = Callable[[Digest, int, str], "DiffIdVerifier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Context:
     catalog: Catalog
     volume: Volume
     registry: RegistryClient
-    keeper: Keeper
-    governor: Governor
+    keeper: LeaseRenewer
+    governor: RateLimiter
     node_trouble: Callable[[], str | None]
-    spoken_for: SpokenFor = field(default_factory=SpokenFor)
+    spoken_for: ClaimedLayers = field(default_factory=ClaimedLayers)
     unpack: Unpack | None = None
 
     @property

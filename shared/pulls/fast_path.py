@@ -12,29 +12,29 @@ from typing import Any
 
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import known_image
-from shared.catalog.pulls.known_image import KnownImage
-from shared.catalog.pulls.start import Begun
+from shared.catalog.pulls.known_image import LinkedImage
+from shared.catalog.pulls.start import StartedPull
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.pulls.context import Context
-from shared.pulls.steps.pull_lease import Holding
+from shared.pulls.steps.pull_lease import HeldLease
 from shared.registry.client import Document
 from shared.volume.layout import layout_manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FastPath:
     """What the catalog and the registry know.
 
     `image`: the image that the reference still names, complete on the volume. Otherwise `named`:
     what the reference names now, if it was fetched.
     """
 
-    image: KnownImage | None
+    image: LinkedImage | None
     named: Document | None = None
 
 
-def look(resources: Context, pull: Pull) -> Seen:
+def find_unchanged(resources: Context, pull: Pull) -> FastPath:
     """Look for an image that makes the rest of the pull unnecessary.
 
     Raises what the registry raises.
@@ -43,22 +43,22 @@ def look(resources: Context, pull: Pull) -> Seen:
     with resources.catalog.begin() as tx:
         image = known_image.known(tx, pull.reference, str(pull.platform))
     if image is None or not image.is_whole or not _is_laid_out(resources, pull, image):
-        return Seen(None)
+        return FastPath(None)
     if resources.unpack is not None and not image.is_proven:
         # Its diff_ids are not verified yet; linking does that.
-        return Seen(None)
+        return FastPath(None)
     if pull.policy == "if-missing":
-        return Seen(image)
+        return FastPath(image)
     # Also called for a digest, which needs no request: it raises if the registry is not allowed.
     peeked = resources.registry.peek(reference)
     if image.named in {str(reference.pinned), str(peeked)}:
-        return Seen(image)
+        return FastPath(image)
     named = resources.registry.manifest(reference)
-    return Seen(image) if str(named.digest) == image.named else Seen(None, named)
+    return FastPath(image) if str(named.digest) == image.named else FastPath(None, named)
 
 
 def complete(
-    resources: Context, begun: Begun, image: KnownImage, held: Holding, began: float
+    resources: Context, begun: StartedPull, image: LinkedImage, held: HeldLease, began: float
 ) -> Pull | None:
     """Complete the pull with this image. None if the image or the pull has changed in between.
 
@@ -93,13 +93,13 @@ class _ChangedError(Exception):
     pass
 
 
-def _is_laid_out(resources: Context, pull: Pull, image: KnownImage) -> bool:
+def _is_laid_out(resources: Context, pull: Pull, image: LinkedImage) -> bool:
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
     found = layout_manifest(resources.volume, reference, platform)
     return str(found) == image.manifest_digest
 
 
-def _receipt(pull: Pull, image: KnownImage, finished_at: datetime) -> dict[str, Any]:
+def _receipt(pull: Pull, image: LinkedImage, finished_at: datetime) -> dict[str, Any]:
     untouched = {"source": "present", "bytes_fetched": 0, "attempts": 0}
     return {
         "pull_id": pull.id,

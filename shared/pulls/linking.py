@@ -13,17 +13,17 @@ from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
 from shared.errors import InvalidArgument, PoisonLayer, TowlineError
 from shared.oci.digest import Digest
-from shared.oci.manifest import Layer, pair_layers
+from shared.oci.manifest import Layer, layers_with_diff_ids
 from shared.oci.reference import Reference
 from shared.pulls.context import Context
-from shared.pulls.layers.diff_id_check import prove
+from shared.pulls.layers.diff_id_check import verify_diff_ids
 from shared.pulls.laying_out import lay_out, settle_layout
 from shared.pulls.outbox import Outbox
 from shared.pulls.receipts import Receipt, receipt_of
 from shared.pulls.resolving import Resolution, recall
-from shared.pulls.same_image_pulls import complete_duplicates, pass_on
-from shared.pulls.steps.pull_lease import step
-from shared.pulls.steps.step_run import attempt
+from shared.pulls.same_image_pulls import complete_duplicates, link_next
+from shared.pulls.steps.pull_lease import hold_lease
+from shared.pulls.steps.step_run import run_step
 
 
 def link_image(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
@@ -39,15 +39,15 @@ def link_image(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | No
         # This link has killed workers: do not send the next pull of the image at once.
         raise
     except TowlineError:
-        pass_on(resources, pull_id, outbox)
+        link_next(resources, pull_id, outbox)
         raise
     if receipt is None:
-        pass_on(resources, pull_id, outbox)
+        link_next(resources, pull_id, outbox)
     return receipt
 
 
 def _link(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
-    with attempt(resources, pull_id, outbox) as current, step(current) as held:
+    with run_step(resources, pull_id, outbox) as current, hold_lease(current) as held:
         pull = held.pull if held else _load(resources, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
@@ -56,8 +56,8 @@ def _link(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
         if pull.final or pull.manifest_digest is None or held is None:
             return pull.receipt
         resolution = recall(resources, pull)
-        layers = pair_layers(resolution.manifest, resolution.config)
-        if not prove(resources, pull_id, layers, held.beat):
+        layers = layers_with_diff_ids(resolution.manifest, resolution.config)
+        if not verify_diff_ids(resources, pull_id, layers, held.beat):
             return None
         held.beat()
         if not _link_layers(resources, pull, layers):
@@ -84,7 +84,7 @@ def _link_layers(resources: Context, pull: Pull, layers: tuple[Layer, ...]) -> b
         if not pull_layers.are_whole(tx, pull.id):
             return False
         image_rows.link_layers(tx, Digest.parse(str(pull.manifest_digest)), layers)
-        lifecycle.linking(tx, pull.id)
+        lifecycle.start_linking(tx, pull.id)
     return True
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shared.catalog.admission.admission import Admitted
-from shared.catalog.layers.messages import LayerMessage, Started
+from shared.catalog.layers.messages import DoubtfulLayer, LayerMessage
 from shared.catalog.model.pull_values import Pull
 
 
@@ -19,7 +19,7 @@ class Outbox:
     # Layers to fetch.
     layers: list[LayerMessage] = field(default_factory=list)
     # Layers whose messages may be lost: to be sent again if Redis has none for them.
-    doubtful: list[Started] = field(default_factory=list)
+    doubtful: list[DoubtfulLayer] = field(default_factory=list)
     # Ids of pulls to continue.
     resumes: list[str] = field(default_factory=list)
     # The same for urgent pulls, by the queue that workers read first.

@@ -11,11 +11,11 @@ from shared.catalog.database.catalog import Connection, written_from_documents
 from shared.catalog.layers import messages, pull_layers
 from shared.catalog.model.pull_values import PlannedLayer, Pull
 from shared.catalog.pulls import lifecycle
-from shared.catalog.pulls.start import Begun
+from shared.catalog.pulls.start import StartedPull
 from shared.errors import InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.index import Index
-from shared.oci.manifest import pair_layers
+from shared.oci.manifest import layers_with_diff_ids
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.pulls import fast_path
@@ -24,10 +24,10 @@ from shared.pulls.layers.blockers import PAUSED_SECONDS, SPACE_SECONDS
 from shared.pulls.outbox import Outbox
 from shared.pulls.resolving import Resolution, recall, resolve
 from shared.pulls.steps.attempts import Attempt
-from shared.pulls.steps.pull_lease import Holding, begin, holding, step
-from shared.pulls.steps.step_run import attempt
+from shared.pulls.steps.pull_lease import HeldLease, begin, hold_lease, renew_lease
+from shared.pulls.steps.step_run import run_step
 from shared.registry.client import Document
-from shared.volume.small_blobs import Shelf
+from shared.volume.small_blobs import SmallBlobWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ def plan_pull(resources: Context, pull_id: str, outbox: Outbox) -> Plan | None:
     the pull with it.
     """
     began = time.monotonic()
-    with attempt(resources, pull_id, outbox) as current:
+    with run_step(resources, pull_id, outbox) as current:
         begun = begin(resources, pull_id)
         if begun is None:
             _look_closer(current)
             return None
-        with holding(current, begun.lease, begun.pull) as held:
+        with renew_lease(current, begun.lease, begun.pull) as held:
             if begun.pull.manifest_digest is not None:
                 # Planned before, but without space to fetch it: keep the manifest of that plan.
                 return _plan_with(resources, begun.pull, recall(resources, begun.pull), held)
-            seen = fast_path.look(resources, begun.pull)
+            seen = fast_path.find_unchanged(resources, begun.pull)
             if seen.image is not None:
                 pull = fast_path.complete(resources, begun, seen.image, held, began)
                 if pull is not None:
@@ -74,10 +74,10 @@ def plan_pull(resources: Context, pull_id: str, outbox: Outbox) -> Plan | None:
 
 
 def _plan_with(
-    resources: Context, pull: Pull, resolution: Resolution, held: Holding
+    resources: Context, pull: Pull, resolution: Resolution, held: HeldLease
 ) -> Plan | None:
     # Raises InvalidManifest if layers and diff_ids differ in number, before anything is downloaded.
-    pair_layers(resolution.manifest, resolution.config)
+    layers_with_diff_ids(resolution.manifest, resolution.config)
     held.beat()
     _store_documents(resources, resolution)
     held.beat()
@@ -90,7 +90,7 @@ def _look_closer(current: Attempt) -> None:
     A pull that has ended, or whose lease another process holds, is left alone.
     """
     resources, pull_id, outbox = current.resources, current.pull_id, current.outbox
-    with step(current) as held:
+    with hold_lease(current) as held:
         pull = held.pull if held else None
         if pull is None or pull.final:
             return
@@ -107,13 +107,13 @@ def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> 
     same id twice. Layers whose messages may be lost are only noted; Redis is asked later, outside
     of this transaction.
     """
-    if not pull_layers.missing(tx, pull.id):
+    if not pull_layers.count_missing(tx, pull.id):
         outbox.links.append(pull.id)
     else:
         outbox.doubtful += messages.doubtful(tx, pull.id, lease_seconds)
 
 
-def _resolution(resources: Context, begun: Begun, named: Document | None) -> Resolution:
+def _resolution(resources: Context, begun: StartedPull, named: Document | None) -> Resolution:
     pull = begun.pull
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
     if pull.policy == "if-missing":
@@ -133,7 +133,7 @@ def _store_documents(resources: Context, resolution: Resolution) -> None:
         stored = stored_blobs.stored(tx, [digest for digest, _ in small])
     volume = resources.volume
     new = [(digest, raw) for digest, raw in small if digest not in stored]
-    with Shelf(volume, owner=f"document-{uuid4().hex}") as shelf:
+    with SmallBlobWriter(volume, owner=f"document-{uuid4().hex}") as shelf:
         for digest, raw in new:
             if volume.adopt(digest) is None:
                 shelf.put(digest, raw)
@@ -203,7 +203,7 @@ def _reserve(tx: Connection, pull: Pull, usable_bytes: int) -> bool:
     if needed_bytes <= usable_bytes:
         if pull.manifest_digest is not None:
             # It was planned before and has waited for space: others may try now as well.
-            waiting_pulls.space_found(tx)
+            waiting_pulls.wake_for_space(tx)
         return True
     detail = (
         f"this pull and all downloads under way need {_bytes(needed_bytes)}, but the volume has "

@@ -19,16 +19,16 @@ def is_storable(text: str) -> bool:
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
 
 
-def known(tx: Connection, pull_id: str) -> Pull:
+def find_pull(tx: Connection, pull_id: str) -> Pull:
     """The pull with this id. Raises InvalidArgument if there is none."""
     # PostgreSQL raises for a string that it cannot hold, so such an id is not looked up.
     pull = lifecycle.get(tx, pull_id) if is_pull_id(pull_id) else None
     if pull is None:
-        raise unknown(pull_id)
+        raise no_such_pull(pull_id)
     return pull
 
 
-def unknown(pull_id: str) -> InvalidArgument:
+def no_such_pull(pull_id: str) -> InvalidArgument:
     """The error for an id without a pull. Bytes of the id that do not decode appear as escapes."""
     shown = pull_id.encode(errors="backslashreplace").decode()
     return InvalidArgument(f"There is no pull {shown}: `towline status` lists the pulls.")

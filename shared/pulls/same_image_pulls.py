@@ -21,7 +21,7 @@ def complete_duplicates(
     """
     with resources.catalog.begin() as tx:
         found = same_image.lock(tx, linked)
-        done = same_image.unmoving(tx, linked, found)
+        done = same_image.that_change_nothing(tx, linked, found)
         completed = _complete(tx, linked, layers, done) if done else []
         may_be_more = len(found) == same_image.BATCH or len(done) < len(found)
         left = same_image.lock(tx, linked) if may_be_more else []
@@ -30,7 +30,7 @@ def complete_duplicates(
     outbox.links += [pull.id for pull in left[:1]]
 
 
-def pass_on(resources: Context, pull_id: str, outbox: Outbox) -> None:
+def link_next(resources: Context, pull_id: str, outbox: Outbox) -> None:
     """If this pull failed or was cancelled before it was linked, have the next one linked: the best
     pull of the same image, if all of its layers are stored.
     """
@@ -38,7 +38,7 @@ def pass_on(resources: Context, pull_id: str, outbox: Outbox) -> None:
         ended = lifecycle.get(tx, pull_id)
         if ended is None or ended.state not in {"failed", "cancelled"}:
             return
-        next_id = same_image.next_whole(tx, ended) if ended.manifest_digest else None
+        next_id = same_image.next_to_link(tx, ended) if ended.manifest_digest else None
     outbox.links += [next_id] if next_id else []
 
 

@@ -9,7 +9,7 @@ local_state   this process's own state, used while Redis is unreachable
 """
 
 from shared.rate_limiter.limits import Limits
-from shared.rate_limiter.rate_limiter import Governor
+from shared.rate_limiter.rate_limiter import RateLimiter
 from shared.rate_limiter.redis_state import connect
 
-__all__ = ["Governor", "Limits", "connect"]
+__all__ = ["Limits", "RateLimiter", "connect"]

@@ -13,8 +13,8 @@ from typing import TypeVar
 from redis import Redis, RedisError
 
 from shared.rate_limiter.limits import Limits
-from shared.rate_limiter.local_state import Local
-from shared.rate_limiter.redis_state import Board, Verdict
+from shared.rate_limiter.local_state import LocalState
+from shared.rate_limiter.redis_state import Decision, RedisState
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _RETRY_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class Knowledge:
+class HostState:
     """Never raises: a pull must not fail because the rate limiter's Redis does.
 
     `client` None: there is no Redis, and this process is the only one.
@@ -39,8 +39,8 @@ class Knowledge:
 
     def __init__(self, client: Redis | None) -> None:
         self._client = client
-        self._board = Board(client) if client is not None else None
-        self._local = Local()
+        self._board = RedisState(client) if client is not None else None
+        self._local = LocalState()
         self._redis_paused_until = 0.0
 
     def close(self) -> None:
@@ -48,12 +48,12 @@ class Knowledge:
         if self._client is not None:
             self._client.close()
 
-    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
+    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
         """Ask for a permit for one request. `left`: permits to release on the same round trip.
 
         The verdict `local` is counted by this process only: release it with `leave_local`.
         """
-        default = Verdict("local", 0.0)
+        default = Decision("local", 0.0)
         verdict = self._from_redis(lambda board: board.enter(host, permit, limits, left), default)
         return self._enter_local(host, limits) if verdict is default else verdict
 
@@ -93,18 +93,18 @@ class Knowledge:
             lambda board: board.pace(host, count, bytes_per_second), count / bytes_per_second
         )
 
-    def _enter_local(self, host: str, limits: Limits) -> Verdict:
+    def _enter_local(self, host: str, limits: Limits) -> Decision:
         if unreachable_seconds := self._local.dead_seconds(host):
-            return Verdict("dead", unreachable_seconds)
+            return Decision("dead", unreachable_seconds)
         if held_seconds := self._local.held_seconds(host):
-            return Verdict("held", held_seconds)
+            return Decision("held", held_seconds)
         # Without a fleet this process may use the whole limit.
         allowed = limits.connections if self._board is None else _CONNECTIONS_WITHOUT_REDIS
         if not self._local.enter(host, allowed):
-            return Verdict("full", _RETRY_SECONDS)
-        return Verdict("local", 0.0)
+            return Decision("full", _RETRY_SECONDS)
+        return Decision("local", 0.0)
 
-    def _from_redis(self, operation: Callable[[Board], T], default: T) -> T:
+    def _from_redis(self, operation: Callable[[RedisState], T], default: T) -> T:
         """The operation's result, or `default` while Redis is unreachable."""
         if self._board is None or time.monotonic() < self._redis_paused_until:
             return default

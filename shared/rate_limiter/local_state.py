@@ -5,7 +5,7 @@ import time
 from collections import Counter
 
 
-class Local:
+class LocalState:
     """Counts connections by host, and remembers waits, by time.monotonic(). Thread-safe."""
 
     def __init__(self) -> None:

@@ -25,9 +25,9 @@ from uuid import uuid4
 from redis import Redis
 
 from shared.errors import HeldBack, HostIsDead
-from shared.rate_limiter.host_state import Knowledge
+from shared.rate_limiter.host_state import HostState
 from shared.rate_limiter.limits import Limits
-from shared.rate_limiter.redis_state import PERMIT_SECONDS, Verdict
+from shared.rate_limiter.redis_state import PERMIT_SECONDS, Decision
 
 # While all connections are in use the limiter polls this often before it raises, so that a task
 # does not give up its slot for a wait of a second or two.
@@ -45,7 +45,7 @@ _PORTION_SECONDS = 0.1
 class Permit:
     """One connection to a host, in use. A context manager; otherwise call `leave()`."""
 
-    def __init__(self, governor: "Governor", host: str, limits: Limits, *, probe: bool) -> None:
+    def __init__(self, governor: "RateLimiter", host: str, limits: Limits, *, probe: bool) -> None:
         self.id = uuid4().hex
         self.host = host
         self.limits = limits
@@ -95,7 +95,7 @@ class Permit:
         return 0.0 if limit is None else self._governor.pace(self.host, count, limit)
 
 
-class Governor:
+class RateLimiter:
     """The rate limiter of one process, shared by its threads.
 
     `client` None: there is no Redis, and this process is the only one. `usual`: the limits of
@@ -104,7 +104,7 @@ class Governor:
 
     def __init__(self, client: Redis | None, usual: Limits) -> None:
         self._usual = usual
-        self.knowledge = Knowledge(client)
+        self.knowledge = HostState(client)
         self._changed = threading.Condition()
         self._in_use: dict[str, Permit] = {}
         # Released here but not in Redis yet: the next request to the host may reuse them.
@@ -206,7 +206,7 @@ class Governor:
                     return True
         return False
 
-    def _request(self, permit: Permit) -> Verdict:
+    def _request(self, permit: Permit) -> Decision:
         """Ask for the permit; the same round trip sends back the released ones of its host."""
         with self._changed:
             released = [other.id for other in self._released if other.host == permit.host]
@@ -245,7 +245,7 @@ class Governor:
                 self.knowledge.renew(in_use)
 
 
-def _refusal(permit: Permit, verdict: Verdict) -> HeldBack | HostIsDead:
+def _refusal(permit: Permit, verdict: Decision) -> HeldBack | HostIsDead:
     host, limits, seconds = permit.host, permit.limits, verdict.seconds
     if verdict.word == "dead":
         return HostIsDead(

@@ -46,7 +46,7 @@ Word = Literal["go", "probe", "local", "held", "dead", "turn", "full"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """The answer to a request for a permit. `seconds`: how long to wait first.
 
     Granted, send the request after the wait: `go`; `probe`, the only one to a host that was held or
@@ -60,7 +60,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ClosedHost:
     """A host that gets no requests for `seconds` more. `held`: it asked for a pause (429). `dead`:
     it did not answer.
     """
@@ -88,7 +88,7 @@ def connect(url: str) -> Redis | None:
     )
 
 
-class Board:
+class RedisState:
     """Every method raises `redis.RedisError`, at the latest after the client's time-outs."""
 
     def __init__(self, client: Redis) -> None:
@@ -97,13 +97,13 @@ class Board:
         self._shut = client.register_script(SHUT)
         self._pace = client.register_script(PACE)
 
-    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
+    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
         """Ask for a permit for one request. `left`: permits to release on the same round trip."""
         interval = 1 / limits.requests_per_second if limits.requests_per_second else 0
         args: list[str | float] = [permit, limits.connections, interval, PERMIT_SECONDS]
         args += [_LONGEST_TURN_SECONDS, _RETRY_SECONDS, _PROBE_SECONDS, _EXPIRE_SECONDS, *left]
         word, seconds = self._enter(keys=[_hash(host), _permits(host)], args=args)
-        return Verdict(word.decode(), max(0.0, float(seconds)))
+        return Decision(word.decode(), max(0.0, float(seconds)))
 
     def hold(self, host: str, seconds: float | None) -> float:
         """The registry asked for a pause, of `seconds` if it named a time. Returns the wait of the
@@ -142,7 +142,7 @@ class Board:
                 pipeline.zrem(_permits(host), permit)
             pipeline.execute()
 
-    def troubles(self) -> list[Trouble]:
+    def troubles(self) -> list[ClosedHost]:
         """The hosts that get no requests now, by name."""
         seconds, fraction = self._client.time()
         now, found = seconds + fraction / 1e6, []
@@ -150,7 +150,7 @@ class Board:
             host = key.decode().removeprefix(_PREFIX)
             untils = self._client.hmget(key, ["held_until", "dead_until"])
             found += [
-                Trouble(host, kind, float(until) - now)
+                ClosedHost(host, kind, float(until) - now)
                 for kind, until in zip(_KINDS, untils, strict=True)
                 if until is not None and float(until) > now
             ]

@@ -18,13 +18,13 @@ from shared.oci.reference import Reference
 from shared.registry.bodies import (
     BlobBody,
     check_length,
-    is_of_another_size,
-    is_proved,
+    is_requested_range,
     refuse_encoding,
+    states_other_size,
 )
-from shared.registry.host_requests import REFUSED_SIGNATURES, Answer, Asker
+from shared.registry.host_requests import REFUSED_SIGNATURES, Answer, RequestSender
 from shared.registry.hosts import Host
-from shared.registry.mirrors import most_useful
+from shared.registry.mirrors import most_useful_error
 from shared.registry.responses import error_of, unsatisfied_total
 from shared.registry.transport.urls import same_origin
 
@@ -67,7 +67,7 @@ class BlobSource:
 
     def __init__(
         self,
-        asker: Asker,
+        asker: RequestSender,
         ranges: RangeSupport,
         route: Sequence[Host],
         reference: Reference,
@@ -112,7 +112,7 @@ class BlobSource:
                 with self._lock:
                     self._served[place] = body
                 return body
-        raise most_useful(errors)
+        raise most_useful_error(errors)
 
     def blame(self, body: BlobBody | None = None) -> bool:
         """Exclude the places whose bytes were unusable. Returns whether another place is left.
@@ -164,7 +164,7 @@ class BlobSource:
         answer = self._send(place, {"Range": f"bytes={first}-{end - 1}"})
         response = answer.response
         try:
-            if response.status_code == 206 and is_proved(response, first, end, self._size):
+            if response.status_code == 206 and is_requested_range(response, first, end, self._size):
                 refuse_encoding(response, f"The blob {self._name}", end - first)
                 return BlobBody(answer, first, end, self._name, place)
             if response.status_code == 200:
@@ -185,7 +185,7 @@ class BlobSource:
         answer.discard()
         # A 206 that states another size than the manifest says nothing about ranges: the manifest
         # may be wrong.
-        if response.status_code != 206 or not is_of_another_size(response, self._size):
+        if response.status_code != 206 or not states_other_size(response, self._size):
             self._ignores_ranges(place)
         return None
 

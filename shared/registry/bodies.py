@@ -164,7 +164,7 @@ def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> byt
     return bytes(raw)
 
 
-def is_proved(response: requests.Response, first: int, end: int, size: int) -> bool:
+def is_requested_range(response: requests.Response, first: int, end: int, size: int) -> bool:
     """Whether a 206 states exactly the requested range (RFC 9110 §15.3.7). The total may be `*`."""
     answered = _content_range(response)
     if answered is None:
@@ -172,7 +172,7 @@ def is_proved(response: requests.Response, first: int, end: int, size: int) -> b
     return (answered.first, answered.last) == (first, end - 1) and answered.total in {None, size}
 
 
-def is_of_another_size(response: requests.Response, size: int) -> bool:
+def states_other_size(response: requests.Response, size: int) -> bool:
     """Whether a 206 states a total other than `size`."""
     answered = _content_range(response)
     return answered is not None and answered.total not in {None, size}
@@ -210,7 +210,7 @@ def refuse_encoding(response: requests.Response, asked: str, size: int | None = 
     )
 
 
-def refuse_page(response: requests.Response, asked: str) -> None:
+def refuse_html(response: requests.Response, asked: str) -> None:
     """Raises RegistryUnavailable for a web page, which a proxy or a captive portal may serve for a
     while instead of a manifest.
     """

@@ -24,12 +24,12 @@ from shared.oci.digest import Digest
 from shared.oci.reference import DOCKER_HUB, Reference
 from shared.registry.auth.authenticator import Authenticator
 from shared.registry.blob_sources import BlobSource, RangeSupport
-from shared.registry.bodies import BlobBody, read_whole, refuse_page
-from shared.registry.host_requests import Asker
+from shared.registry.bodies import BlobBody, read_whole, refuse_html
+from shared.registry.host_requests import RequestSender
 from shared.registry.hosts import Host, Hosts, Need
-from shared.registry.mirrors import first_of
+from shared.registry.mirrors import try_hosts
 from shared.registry.rate_limits import RateLimit
-from shared.registry.request_gate import Gate, OpenGate
+from shared.registry.request_gate import Gate, Unlimited
 from shared.registry.responses import error_of
 from shared.registry.transport.transport import Transport
 from shared.settings import Settings
@@ -66,7 +66,9 @@ class RegistryClient:
         # Hosts that count a GET of a manifest as a pull, but not a HEAD: Docker Hub, and those that
         # have sent rate limit headers with a manifest.
         self._counting = {DOCKER_HUB}
-        self._asker = Asker(self._transport, Authenticator(self._transport), gate or OpenGate())
+        self._asker = RequestSender(
+            self._transport, Authenticator(self._transport), gate or Unlimited()
+        )
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -79,7 +81,7 @@ class RegistryClient:
         """
         wanted = digest or reference.pinned
         route = self._route(reference, "pull" if wanted else "resolve")
-        return first_of(route, partial(self._manifest, reference=reference, wanted=wanted))
+        return try_hosts(route, partial(self._manifest, reference=reference, wanted=wanted))
 
     def peek(self, reference: Reference) -> Digest | None:
         """The digest that the tag names now, by a HEAD request; None if the registry does not say.
@@ -102,7 +104,7 @@ class RegistryClient:
         with self._asker.ask(host, reference.repository, path, headers) as response:
             if response.status_code != 200:
                 raise error_of(response, asked)
-            refuse_page(response, asked)
+            refuse_html(response, asked)
             if RateLimit.of(response.headers):
                 self._counting.add(host.registry)
             raw = read_whole(response, MANIFEST_LIMIT_BYTES, asked)

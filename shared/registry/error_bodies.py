@@ -51,7 +51,7 @@ _RANDOM = re.compile(
 _SHORTEST_SECRET = 3
 
 
-def explanation_of(response: requests.Response) -> tuple[str | None, str | None]:
+def read_error_body(response: requests.Response) -> tuple[str | None, str | None]:
     """The registry's error code and message, or an excerpt of the text that it sent. None for what
     the body does not hold.
 

@@ -19,7 +19,7 @@ from shared.errors import RateLimited, RegistryUnavailable, TlsFailed, Transient
 from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope
 from shared.registry.hosts import Host
 from shared.registry.rate_limits import RateLimit
-from shared.registry.request_gate import Gate, OpenGate, Permit
+from shared.registry.request_gate import Gate, Permit, Unlimited
 from shared.registry.responses import parse_retry_after
 from shared.registry.transport.transport import Transport, discard
 from shared.registry.transport.urls import same_origin
@@ -65,7 +65,7 @@ class Answer:
         self.permit.leave()
 
 
-class Asker:
+class RequestSender:
     """Sends the requests of a process.
 
     Raises RegistryUnavailable, TlsFailed, RateLimited, Unauthorized, RegistryNotAllowed (for a
@@ -123,7 +123,7 @@ class Asker:
         count against the limits of `host`.
         """
         response = self._transport.send("GET", url, headers, host)
-        return Answer(response, OpenGate().enter(host.registry))
+        return Answer(response, Unlimited().enter(host.registry))
 
     def _authenticated(
         self, host: Host, repository: str, path: str, headers: Mapping[str, str], method: Method

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def first_of(route: Sequence[Host], ask: Callable[[Host], T]) -> T:
+def try_hosts(route: Sequence[Host], ask: Callable[[Host], T]) -> T:
     """The result of the first host that succeeds. Raises the most useful error if none does.
 
     Any error moves on to the next host. A mirror may be down, lack the content, refuse our
@@ -26,10 +26,10 @@ def first_of(route: Sequence[Host], ask: Callable[[Host], T]) -> T:
             errors.append((host, error))
             if host is not route[-1]:
                 _log.info("Skipping %s: %s", host.registry, error)
-    raise most_useful(errors)
+    raise most_useful_error(errors)
 
 
-def most_useful(errors: Sequence[tuple[Host, TowlineError]]) -> TowlineError:
+def most_useful_error(errors: Sequence[tuple[Host, TowlineError]]) -> TowlineError:
     """The error to report: the registry's own, unless that is only "not found" and a mirror failed
     for another reason.
 

@@ -33,7 +33,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shared.errors import InvalidArgument, InvalidReference
 from shared.oci.reference import DOCKER_HUB, Reference
-from shared.registry.transport.urls import split_plain
+from shared.registry.transport.urls import split_http_url
 
 _HEADER = re.compile(r"\s*(\[\[?[^#]*?\]\]?)\s*(#.*)?$")
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""")
@@ -41,7 +41,7 @@ _REPOSITORY_PREFIX = r"^([a-z0-9]+([._-]+[a-z0-9]+)*/)*$"
 
 
 def _web_address(url: str) -> str:
-    parts = split_plain(url)
+    parts = split_http_url(url)
     if parts is None or parts.query or parts.fragment:
         raise ValueError("write a URL like https://host:port/path, without user and query")
     return url.rstrip("/")

@@ -46,7 +46,7 @@ class Gate(Protocol):
         ...
 
 
-class OpenGate:
+class Unlimited:
     """Grants every permit at once and remembers nothing."""
 
     def enter(self, host: str, *_: object) -> Permit:

@@ -19,7 +19,7 @@ from shared.errors import (
     TowlineError,
     Unauthorized,
 )
-from shared.registry.error_bodies import explanation_of
+from shared.registry.error_bodies import read_error_body
 from shared.registry.rate_limits import RateLimit
 
 __all__ = ["ContentRange", "RateLimit", "error_of", "parse_retry_after", "unsatisfied_total"]
@@ -86,7 +86,7 @@ def error_of(
     class of a 404.
     """
     status = response.status_code
-    code, message = explanation_of(response)
+    code, message = read_error_body(response)
     answer = f"{status}" + (f" {code}" if code else "") + (f": {message}" if message else "")
     refused: dict[int, tuple[type[TowlineError], str, str]] = {
         401: (Unauthorized, "was refused", "log in with `docker login` on the workers"),

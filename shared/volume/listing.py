@@ -97,7 +97,7 @@ def is_left(volume: Volume, ingest: IngestFiles) -> bool:
         return status is not None and not stat.S_ISDIR(status.st_mode)
 
 
-def names_itself(volume: Volume, digest: Digest, beat: Callable[[int], None]) -> bool | None:
+def matches_digest(volume: Volume, digest: Digest, beat: Callable[[int], None]) -> bool | None:
     """Whether a stored blob still hashes to its name; None if it is gone.
 
     `beat` gets the number of bytes read since the previous call. Raises VolumeUnavailable.

@@ -11,7 +11,7 @@ from shared.volume.store import Volume
 _SWEPT_TIMES = 4
 
 
-class Shelf:
+class SmallBlobWriter:
     """Stores small blobs for one owner. Their names are not durable before `settle()`.
 
     A context manager, for one thread. Every method may raise VolumeFull or VolumeUnavailable.
@@ -23,7 +23,7 @@ class Shelf:
         # By algorithm: the directory to write in, and the directory to publish in.
         self._places: dict[str, tuple[Directory, Directory]] = {}
 
-    def __enter__(self) -> "Shelf":
+    def __enter__(self) -> "SmallBlobWriter":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shared.oci.digest import Digest
-from shared.volume.diff_ids.verifier import Unpacking
+from shared.volume.diff_ids.verifier import DiffIdVerifier
 from tests.benchmarks.one_layer import write_layout
 from tests.benchmarks.plots import plot_rounds
 from tests.benchmarks.tables import Goal, judge, medians, options_of, print_times, take_turns
@@ -53,7 +53,7 @@ def main() -> int:
 
                 def on(_: int, asked: tuple[str, str, int] = asked) -> float:
                     _, digest, size = asked
-                    unpacking = Unpacking(Digest.parse(digest), size, "sha256")
+                    unpacking = DiffIdVerifier(Digest.parse(digest), size, "sha256")
                     took = volume.transfer(*asked, unpacking=unpacking)
                     assert str(unpacking.diff_id) == diff_id
                     return took

@@ -12,7 +12,7 @@ from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
-from shared.volume.diff_ids.verifier import Unpacking
+from shared.volume.diff_ids.verifier import DiffIdVerifier
 from shared.volume.identity import prepare
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
@@ -32,7 +32,7 @@ class Target:
         digest: str,
         size: int,
         connections: int | None = None,
-        unpacking: Unpacking | None = None,
+        unpacking: DiffIdVerifier | None = None,
     ) -> float:
         """Seconds of a durable, verified transfer by a client without an open connection. With
         verification of diff_ids, until the diff_id is known.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.oci.digest import Digest
-from shared.volume.diff_ids.hasher import Uncompressed
+from shared.volume.diff_ids.hasher import DiffIdHasher
 from tests.driver import Driver, driving
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.docker_registry import DockerRegistry
@@ -84,7 +84,7 @@ def test_exactly_the_layers_that_skopeo_can_decompress_are_accepted(
     result = subprocess.run(
         [*command, f"oci:{source}:1", f"dir:{tmp_path / 'there'}"], check=False, capture_output=True
     )
-    ours = Uncompressed(Digest.of(layer), len(layer), "sha256")
+    ours = DiffIdHasher(Digest.of(layer), len(layer), "sha256")
     while ours.step(lambda first, count: layer[first : first + count], len(layer)):
         pass
     assert (ours.fault is None) == (result.returncode == 0), result.stderr

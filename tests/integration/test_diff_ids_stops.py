@@ -12,7 +12,7 @@ import pytest
 from shared.oci.digest import Digest
 from shared.pulls.cancelling import cancel_pull
 from shared.pulls.steps import heartbeat
-from shared.pulls.steps.interruptions import LettingGo
+from shared.pulls.steps.interruptions import ShuttingDown
 from tests.driver import Driver, driving
 from tests.fakes.compressed import zstd_bomb
 from tests.fakes.registry import FakeRegistry, digest_of
@@ -121,6 +121,6 @@ def test_a_worker_that_shuts_down_leaves_the_unpacking_to_another_worker(
     linking = at_work(driver.link, unverified)
     wait_until(lambda: driver.sql("SELECT 1 FROM step_leases"))
     ending.set()
-    assert isinstance(linking.exception(timeout=30), LettingGo)
+    assert isinstance(linking.exception(timeout=30), ShuttingDown)
     assert driver.row(unverified).state in {"fetching", "linking"}
     assert driver.sql("SELECT count(*) FROM step_leases") == [(0,)]

@@ -14,7 +14,7 @@ from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import node_rows, step_leases
 from shared.catalog.fleet.node_rows import Node
 from shared.catalog.pulls import finish
-from shared.rate_limiter import Governor, Limits, connect
+from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.settings import Settings
 from tests.integration.catalog.given_leases import taken
 from tests.integration.catalog.given_pulls import admitted, change, fetching, record, row
@@ -23,8 +23,8 @@ from tests.services import with_driver
 from workers.client import send
 from workers.config import make_app
 from workers.doctor import catalog_checks, queue_checks, registry_checks
-from workers.doctor.examination import Patient, examine
-from workers.doctor.finding import Finding
+from workers.doctor.examination import CheckedFleet, run_checks
+from workers.doctor.finding import CheckResult
 from workers.preparing import prepare_fleet
 
 pytestmark = pytest.mark.integration
@@ -57,8 +57,8 @@ def app(settings: Settings) -> Iterator[Celery]:
 
 
 @pytest.fixture
-def patient(settings: Settings, catalog: Catalog, app: Celery) -> Patient:
-    return Patient(settings, catalog, app)
+def patient(settings: Settings, catalog: Catalog, app: Celery) -> CheckedFleet:
+    return CheckedFleet(settings, catalog, app)
 
 
 @pytest.fixture(autouse=True)
@@ -74,23 +74,23 @@ def tx(catalog: Catalog) -> Iterator[Connection]:
         yield tx
 
 
-def attended(patient: Patient) -> Finding:
-    return catalog_checks.attended(patient.catalog, patient.app, patient.settings)
+def attended(patient: CheckedFleet) -> CheckResult:
+    return catalog_checks.check_pulls(patient.catalog, patient.app, patient.settings)
 
 
-def by_check(patient: Patient) -> dict[str, Finding]:
-    return {finding.check: finding for finding in examine(patient)}
+def by_check(patient: CheckedFleet) -> dict[str, CheckResult]:
+    return {finding.check: finding for finding in run_checks(patient)}
 
 
 def test_sick_and_silent_nodes_are_problems_and_the_others_are_counted(
-    patient: Patient, tx: Connection
+    patient: CheckedFleet, tx: Connection
 ) -> None:
     sick = "The volume cannot make a file (Read-only file system)."
     for name, reason in (("a", None), ("b", sick), ("c", None), ("d", None)):
         node_rows.write(tx, Node(name, reason, "1.2.3", 8, None, None))
     tx.exec_driver_sql(f"UPDATE nodes SET seen_at = {LONG_AGO} WHERE name = 'd'")
     tx.commit()
-    found = [finding for finding in examine(patient) if finding.check == "nodes"]
+    found = [finding for finding in run_checks(patient) if finding.check == "nodes"]
     assert [finding.level for finding in found] == ["problem", "problem", "ok"]
     assert "b is sick: " + sick in found[0].sentence
     assert "d was last seen at" in found[1].sentence
@@ -117,9 +117,9 @@ def _make_read_only(tx: Connection, value: str) -> None:
 
 
 def test_without_workers_and_reconciler_these_are_the_only_problems(
-    patient: Patient,
+    patient: CheckedFleet,
 ) -> None:
-    found = list(examine(patient))
+    found = list(run_checks(patient))
     assert {finding.check for finding in found if finding.level == "problem"} == {
         "workers",
         "reconciler",
@@ -129,7 +129,7 @@ def test_without_workers_and_reconciler_these_are_the_only_problems(
     assert "towline reconcile" in sentences
 
 
-def test_the_leading_reconciler_is_named(patient: Patient, catalog: Catalog) -> None:
+def test_the_leading_reconciler_is_named(patient: CheckedFleet, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         step_leases.take(tx, step_leases.RECONCILER, "host:1", 30)
     found = catalog_checks.reconciler(catalog)
@@ -140,7 +140,7 @@ def test_an_unreachable_database_is_the_only_problem_of_the_catalog(
     settings: Settings, app: Celery
 ) -> None:
     catalog = Catalog("postgresql+psycopg://guest@127.0.0.1:1/none")
-    found = by_check(Patient(settings, catalog, app))
+    found = by_check(CheckedFleet(settings, catalog, app))
     catalog.close()
     assert found["database"].level == "problem"
     assert "schema" not in found
@@ -151,7 +151,7 @@ def test_a_database_without_a_schema_names_the_command(
     settings: Settings, app: Celery, database_url: str
 ) -> None:
     catalog = Catalog(with_driver(database_url))
-    found = by_check(Patient(settings, catalog, app))
+    found = by_check(CheckedFleet(settings, catalog, app))
     catalog.close()
     assert found["database"].level == "ok"
     assert found["schema"].level == "problem"
@@ -170,20 +170,22 @@ def test_an_unreachable_queue_is_a_problem_and_the_rest_is_still_checked(
         }
     )
     app = make_app(unreachable)
-    found = by_check(Patient(unreachable, catalog, app))
+    found = by_check(CheckedFleet(unreachable, catalog, app))
     app.close()
     assert found["queue"].level == "problem"
     assert SECRET not in found["queue"].sentence
     assert found["pulls"].level == "ok"
 
 
-def test_a_redis_that_may_evict_messages_is_a_problem(patient: Patient, redis_url: str) -> None:
+def test_a_redis_that_may_evict_messages_is_a_problem(
+    patient: CheckedFleet, redis_url: str
+) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            harmless = {finding.check: finding for finding in queue_checks.answers(patient.app)}
+            harmless = {finding.check: finding for finding in queue_checks.check_redis(patient.app)}
             client.config_set("maxmemory", 10_000_000_000)
-            harmful = {finding.check: finding for finding in queue_checks.answers(patient.app)}
+            harmful = {finding.check: finding for finding in queue_checks.check_redis(patient.app)}
         finally:
             client.config_set("maxmemory", 0)
             client.config_set("maxmemory-policy", "noeviction")
@@ -192,18 +194,18 @@ def test_a_redis_that_may_evict_messages_is_a_problem(patient: Patient, redis_ur
     assert "set maxmemory-policy to noeviction" in harmful["eviction"].sentence
 
 
-def test_a_redis_without_persistence_is_a_warning(patient: Patient, redis_url: str) -> None:
+def test_a_redis_without_persistence_is_a_warning(patient: CheckedFleet, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         before = client.config_get("appendonly")["appendonly"]
         client.config_set("appendonly", "no")
         try:
-            found = {finding.check: finding for finding in queue_checks.answers(patient.app)}
+            found = {finding.check: finding for finding in queue_checks.check_redis(patient.app)}
         finally:
             client.config_set("appendonly", before)
     assert found["persistence"].level == "warning"
 
 
-def test_another_volume_is_a_problem(patient: Patient, volume_path: Path) -> None:
+def test_another_volume_is_a_problem(patient: CheckedFleet, volume_path: Path) -> None:
     (volume_path / "towline-volume.json").write_text(
         '{"id": "00000000-0000-0000-0000-000000000000"}'
     )
@@ -212,19 +214,19 @@ def test_another_volume_is_a_problem(patient: Patient, volume_path: Path) -> Non
     assert "Another volume" in found["volume"].sentence
 
 
-def test_a_volume_that_is_not_mounted_here_is_not_checked(patient: Patient) -> None:
+def test_a_volume_that_is_not_mounted_here_is_not_checked(patient: CheckedFleet) -> None:
     elsewhere = patient.settings.model_copy(update={"volume": None})
-    found = by_check(Patient(elsewhere, patient.catalog, patient.app))
+    found = by_check(CheckedFleet(elsewhere, patient.catalog, patient.app))
     assert found["volume"].level == "information"
 
 
-def test_too_little_free_space_is_a_problem(patient: Patient) -> None:
+def test_too_little_free_space_is_a_problem(patient: CheckedFleet) -> None:
     greedy = patient.settings.model_copy(update={"minimum_free_bytes": 10**18})
-    found = by_check(Patient(greedy, patient.catalog, patient.app))
+    found = by_check(CheckedFleet(greedy, patient.catalog, patient.app))
     assert found["space"].level == "problem"
 
 
-def test_an_unattended_pull_is_found(patient: Patient, catalog: Catalog) -> None:
+def test_an_unattended_pull_is_found(patient: CheckedFleet, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, "lost")
         change(tx, "lost", RAN_OUT)
@@ -234,13 +236,15 @@ def test_an_unattended_pull_is_found(patient: Patient, catalog: Catalog) -> None
     assert found.details[0].startswith("lost queued ")
 
 
-def test_a_pull_with_a_valid_reason_is_attended(patient: Patient, catalog: Catalog) -> None:
+def test_a_pull_with_a_valid_reason_is_attended(patient: CheckedFleet, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, "waiting")
     assert attended(patient).level == "ok"
 
 
-def test_a_pull_whose_message_is_queued_is_attended(patient: Patient, catalog: Catalog) -> None:
+def test_a_pull_whose_message_is_queued_is_attended(
+    patient: CheckedFleet, catalog: Catalog
+) -> None:
     with catalog.begin() as tx:
         record(tx, "sent")
         change(tx, "sent", RAN_OUT)
@@ -249,7 +253,7 @@ def test_a_pull_whose_message_is_queued_is_attended(patient: Patient, catalog: C
     assert attended(patient).level == "ok"
 
 
-def test_a_pull_that_is_being_resolved_is_attended(patient: Patient, catalog: Catalog) -> None:
+def test_a_pull_that_is_being_resolved_is_attended(patient: CheckedFleet, catalog: Catalog) -> None:
     with catalog.begin() as tx:
         admitted(tx, "busy")
         step_leases.take(tx, step_leases.of_pull("busy"), "host:1", 30)
@@ -257,7 +261,7 @@ def test_a_pull_that_is_being_resolved_is_attended(patient: Patient, catalog: Ca
 
 
 def test_a_pull_whose_layer_is_being_fetched_is_attended_until_that_lease_ends(
-    patient: Patient, catalog: Catalog
+    patient: CheckedFleet, catalog: Catalog
 ) -> None:
     with catalog.begin() as tx:
         fetching(tx, "busy")
@@ -269,7 +273,7 @@ def test_a_pull_whose_layer_is_being_fetched_is_attended_until_that_lease_ends(
 
 
 def test_a_pull_that_moves_between_two_checks_is_not_lost(
-    patient: Patient, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    patient: CheckedFleet, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with catalog.begin() as tx:
         admitted(tx, "moving")
@@ -306,7 +310,7 @@ def test_failed_pulls_are_counted_by_class_unless_they_were_tried_again(catalog:
 def test_a_pause_is_a_warning_with_the_command_that_ends_it(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         pauses.pause(tx, "registry", "ghcr.io")
-    (found,) = catalog_checks.pauses_standing(catalog)
+    (found,) = catalog_checks.check_pauses(catalog)
     assert found.level == "warning"
     assert "`towline resume --registry ghcr.io`" in found.sentence
 
@@ -327,12 +331,12 @@ def test_clocks_that_differ_are_a_warning(
 
 
 def test_rate_limited_registries_and_excluded_mirrors_are_named(settings: Settings) -> None:
-    assert [finding.level for finding in registry_checks.troubles(settings)] == ["ok"]
+    assert [finding.level for finding in registry_checks.check_rate_limits(settings)] == ["ok"]
     client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
-    governor = Governor(client, Limits(connections=9))
+    governor = RateLimiter(client, Limits(connections=9))
     governor.enter("busy.example").hold(100)
     governor.enter("dead.example:5000").bury()
-    busy, dead = registry_checks.troubles(settings)
+    busy, dead = registry_checks.check_rate_limits(settings)
     governor.close()
     assert busy.level == "information"
     assert "busy.example asked the fleet to wait" in busy.sentence

@@ -10,7 +10,7 @@ from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.catalog.given import rows as sql_rows
 from workers.doctor import volume_proof
-from workers.doctor.finding import Finding
+from workers.doctor.finding import CheckResult
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ def driver(
         yield driver
 
 
-def examine(driver: Driver) -> dict[str, Finding]:
+def examine(driver: Driver) -> dict[str, CheckResult]:
     resources = driver.resources
     found = [
         *volume_proof.rows(resources.catalog, CHUNK_BYTES),

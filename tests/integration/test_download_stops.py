@@ -17,7 +17,7 @@ from shared.download.progress import Progress
 from shared.errors import BlobTruncated, PullCancelled
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from shared.rate_limiter import Governor, Limits
+from shared.rate_limiter import Limits, RateLimiter
 from shared.registry.client import BlobBody, BlobSource, RegistryClient
 from shared.settings import Settings
 from shared.volume.identity import prepare
@@ -80,8 +80,8 @@ def client(settings: Settings) -> Iterator[RegistryClient]:
 
 
 @pytest.fixture
-def governor() -> Iterator[Governor]:
-    governor = Governor(None, Limits(connections=1, bandwidth_bytes_per_second=1))
+def governor() -> Iterator[RateLimiter]:
+    governor = RateLimiter(None, Limits(connections=1, bandwidth_bytes_per_second=1))
     yield governor
     governor.close()
 
@@ -123,7 +123,7 @@ def test_abort_ends_a_blocked_read_after_all_received_bytes(
 def test_abort_ends_a_wait_for_bandwidth(
     settings: Settings,
     registry: FakeRegistry,
-    governor: Governor,
+    governor: RateLimiter,
     pool: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -15,7 +15,7 @@ from tests.integration.catalog.given_leases import expire, reach
 from tests.integration.catalog.given_pulls import BASE, TOP, change, fetching, record
 from workers.doctor.estimates import measure
 from workers.doctor.explanation import explain
-from workers.doctor.facts import look
+from workers.doctor.facts import read_facts
 
 pytestmark = pytest.mark.integration
 
@@ -56,12 +56,12 @@ def test_a_pull_that_joined_is_explained_by_the_pull_that_fetches(catalog: Catal
         fetching(tx, "leader", [BASE], requested_by="ci")
         fetching(tx, "p", [BASE, TOP])
         reach(tx, 60, owner="host:77", pull_id="leader")
-    story = explain(look(catalog, "p"))
+    story = explain(read_facts(catalog, "p"))
     causes = {str(layer.layer.digest): layer.reason for layer in story.layers}
     assert causes[str(BASE)].pull_id == "leader"
     assert "host:77" in causes[str(BASE)].sentence
     assert causes[str(TOP)].cause == "turn"
-    leader = explain(look(catalog, "leader"))
+    leader = explain(read_facts(catalog, "leader"))
     assert leader.reason.cause is None
     assert leader.layers[0].owner == "host:77"
     assert leader.layers[0].layer.bytes_done == 60
@@ -72,7 +72,7 @@ def test_an_expired_lease_is_not_shown_as_a_running_download(catalog: Catalog) -
         fetching(tx, "p")
         reach(tx, 60, owner="host:77")
         expire(tx)
-    assert "the lease of host:77 expired" in explain(look(catalog, "p")).reason.sentence
+    assert "the lease of host:77 expired" in explain(read_facts(catalog, "p")).reason.sentence
 
 
 def test_the_worker_that_resolves_and_the_leading_reconciler_are_seen(catalog: Catalog) -> None:
@@ -81,7 +81,7 @@ def test_the_worker_that_resolves_and_the_leading_reconciler_are_seen(catalog: C
         change(tx, "p", "state = 'resolving', started_at = now(), admitted_at = now()")
         step_leases.take(tx, step_leases.of_pull("p"), "host:8", 30)
         step_leases.take(tx, step_leases.RECONCILER, "host:9", 30)
-    facts = look(catalog, "p")
+    facts = read_facts(catalog, "p")
     assert facts.office is not None
     assert facts.office.alive
     assert explain(facts).reason.sentence == "host:8 is resolving the reference"
@@ -89,7 +89,7 @@ def test_the_worker_that_resolves_and_the_leading_reconciler_are_seen(catalog: C
 
 def test_an_unknown_pull_names_the_command_that_lists_them(catalog: Catalog) -> None:
     with pytest.raises(InvalidArgument, match="towline status"):
-        look(catalog, "nothing")
+        read_facts(catalog, "nothing")
 
 
 def test_nothing_is_measured_where_nothing_moves(catalog: Catalog) -> None:

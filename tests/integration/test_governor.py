@@ -8,10 +8,10 @@ import pytest
 import redis
 
 from shared.errors import HeldBack, HostIsDead
-from shared.rate_limiter import Governor, Limits, connect
+from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.rate_limiter import rate_limiter as gate
 from shared.rate_limiter.rate_limiter import Permit
-from shared.rate_limiter.redis_state import Verdict
+from shared.rate_limiter.redis_state import Decision
 from tests.waiting import wait_until
 from workers.embedded.servers import free_port
 
@@ -32,11 +32,11 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def governors(redis_url: str) -> Iterator[Callable[..., Governor]]:
-    made: list[Governor] = []
+def governors(redis_url: str) -> Iterator[Callable[..., RateLimiter]]:
+    made: list[RateLimiter] = []
 
-    def make(usual: Limits = MANY, url: str = redis_url) -> Governor:
-        made.append(Governor(connect(url), usual))
+    def make(usual: Limits = MANY, url: str = redis_url) -> RateLimiter:
+        made.append(RateLimiter(connect(url), usual))
         return made[-1]
 
     yield make
@@ -45,12 +45,12 @@ def governors(redis_url: str) -> Iterator[Callable[..., Governor]]:
 
 
 @pytest.fixture
-def limiter(governors: Callable[..., Governor]) -> Governor:
+def limiter(governors: Callable[..., RateLimiter]) -> RateLimiter:
     return governors()
 
 
 @pytest.fixture
-def other_limiter(governors: Callable[..., Governor]) -> Governor:
+def other_limiter(governors: Callable[..., RateLimiter]) -> RateLimiter:
     return governors()
 
 
@@ -58,16 +58,16 @@ def other_limiter(governors: Callable[..., Governor]) -> Governor:
 def stays_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A permit stays fresh, and no thread sends released permits back."""
     monkeypatch.setattr(gate, "_FRESH_SECONDS", 3600.0)
-    monkeypatch.setattr(Governor, "_run", lambda _: None)
+    monkeypatch.setattr(RateLimiter, "_run", lambda _: None)
 
 
 @pytest.fixture
-def asked(limiter: Governor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked(limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the permits that `limiter` asks Redis for."""
     asked: list[str] = []
     enter = limiter.knowledge.enter
 
-    def record(host: str, permit: str, limits: Limits, left: Sequence[str]) -> Verdict:
+    def record(host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
         asked.append(permit)
         return enter(host, permit, limits, left)
 
@@ -76,7 +76,7 @@ def asked(limiter: Governor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def paced(limiter: Governor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+def paced(limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The hosts and bytes that `limiter` reports to Redis; no reader waits."""
     paced: list[tuple[str, int]] = []
 
@@ -95,7 +95,7 @@ def let_pass(client: redis.Redis, host: str, *fields: str) -> None:
 
 
 def test_the_fleet_shares_the_connections_of_a_host(
-    limiter: Governor, other_limiter: Governor, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
     first, second = limiter.enter(host, 2), other_limiter.enter(host, 2)
     with pytest.raises(HeldBack, match="all 2 connections") as caught:
@@ -108,13 +108,15 @@ def test_the_fleet_shares_the_connections_of_a_host(
 
 
 def test_a_released_connection_is_sent_back_without_another_request(
-    limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     limiter.enter(host).leave()
     wait_until(lambda: client.zcard(f"towline:registry:{host}:connections") == 0)
 
 
-def test_a_waiting_request_gets_the_next_released_connection(limiter: Governor, host: str) -> None:
+def test_a_waiting_request_gets_the_next_released_connection(
+    limiter: RateLimiter, host: str
+) -> None:
     first = limiter.enter(host, 1)
     second: list[Permit] = []
     waits = threading.Thread(target=lambda: second.append(limiter.enter(host, 1)))
@@ -125,13 +127,15 @@ def test_a_waiting_request_gets_the_next_released_connection(limiter: Governor, 
 
 
 def test_the_connections_of_a_killed_worker_expire(
-    limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     client.zadd(f"towline:registry:{host}:connections", {"dead": 1})
     limiter.enter(host, 1).leave()
 
 
-def test_a_connection_in_use_is_renewed(limiter: Governor, client: redis.Redis, host: str) -> None:
+def test_a_connection_in_use_is_renewed(
+    limiter: RateLimiter, client: redis.Redis, host: str
+) -> None:
     permit = limiter.enter(host)
     client.zadd(f"towline:registry:{host}:connections", {permit.id: 1})
     limiter.knowledge.renew([(host, permit.id)])
@@ -139,7 +143,7 @@ def test_a_connection_in_use_is_renewed(limiter: Governor, client: redis.Redis, 
 
 
 def test_a_429_of_one_worker_stops_the_whole_fleet(
-    limiter: Governor, other_limiter: Governor, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
     assert limiter.enter(host).hold(60) == 60
     for governor in (limiter, other_limiter):
@@ -151,7 +155,7 @@ def test_a_429_of_one_worker_stops_the_whole_fleet(
 
 
 def test_after_a_429_a_single_request_probes_the_host(
-    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     limiter.enter(host).hold(60)
     let_pass(client, host, "held_until")
@@ -164,7 +168,7 @@ def test_after_a_429_a_single_request_probes_the_host(
 
 
 def test_a_probe_that_never_ends_is_replaced(
-    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     limiter.enter(host).hold(60)
     let_pass(client, host, "held_until")
@@ -174,7 +178,7 @@ def test_a_probe_that_never_ends_is_replaced(
 
 
 def test_the_wait_doubles_if_the_registry_names_no_time(
-    limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     waits = []
     for _ in range(7):
@@ -186,14 +190,14 @@ def test_the_wait_doubles_if_the_registry_names_no_time(
 
 
 def test_several_requests_that_meet_the_same_429_are_counted_once(
-    limiter: Governor, host: str
+    limiter: RateLimiter, host: str
 ) -> None:
     permits = [limiter.enter(host) for _ in range(10)]
     assert [round(permit.hold(None)) for permit in permits] == [2] * 10
 
 
 def test_no_worker_sends_a_request_to_an_unreachable_host(
-    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     limiter.enter(host).bury()
     for governor in (limiter, other_limiter):
@@ -208,7 +212,7 @@ def test_no_worker_sends_a_request_to_an_unreachable_host(
 
 
 def test_the_fleet_keeps_to_the_requests_per_second(
-    limiter: Governor, other_limiter: Governor, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
     limiter.enter(host, requests_per_second=0.1).leave()
     with pytest.raises(HeldBack, match=r"limited to 0\.1 requests per second") as caught:
@@ -217,14 +221,14 @@ def test_the_fleet_keeps_to_the_requests_per_second(
 
 
 def test_the_fleet_keeps_to_the_bandwidth(
-    limiter: Governor, other_limiter: Governor, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
     assert limiter.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(0, abs=1)
     assert other_limiter.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(100, abs=1)
 
 
 def test_consecutive_bodies_fill_a_portion_together(
-    limiter: Governor, paced: list[tuple[str, int]], host: str
+    limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
     for _ in range(6):
         with limiter.enter(host, bandwidth_bytes_per_second=1000) as permit:
@@ -234,7 +238,7 @@ def test_consecutive_bodies_fill_a_portion_together(
 
 
 def test_simultaneous_bodies_fill_a_portion_together(
-    limiter: Governor, paced: list[tuple[str, int]], host: str
+    limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
     permits = [limiter.enter(host, bandwidth_bytes_per_second=1000) for _ in range(3)]
     for permit in permits:
@@ -243,7 +247,7 @@ def test_simultaneous_bodies_fill_a_portion_together(
 
 
 def test_each_host_has_its_own_portion(
-    limiter: Governor, paced: list[tuple[str, int]], host: str
+    limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
     for name in (host, "other-" + host):
         limiter.enter(name, bandwidth_bytes_per_second=1000).received(60)
@@ -251,19 +255,19 @@ def test_each_host_has_its_own_portion(
 
 
 def test_without_a_bandwidth_limit_no_bytes_are_reported(
-    limiter: Governor, paced: list[tuple[str, int]], host: str
+    limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
     limiter.enter(host).received(10**9)
     assert paced == []
 
 
-def test_an_unreachable_host_does_not_affect_another_host(limiter: Governor, host: str) -> None:
+def test_an_unreachable_host_does_not_affect_another_host(limiter: RateLimiter, host: str) -> None:
     limiter.enter(host).bury()
     limiter.enter("other-" + host).leave()
 
 
 def test_without_redis_a_process_may_open_two_connections(
-    governors: Callable[..., Governor], host: str
+    governors: Callable[..., RateLimiter], host: str
 ) -> None:
     alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
     permits = [alone.enter(host), alone.enter(host)]
@@ -279,7 +283,7 @@ def test_without_redis_a_process_may_open_two_connections(
 
 
 def test_a_single_process_without_redis_may_open_all_connections(host: str) -> None:
-    alone = Governor(None, Limits(connections=3))
+    alone = RateLimiter(None, Limits(connections=3))
     permits = [alone.enter(host) for _ in range(3)]
     with pytest.raises(HeldBack):
         alone.enter(host)
@@ -291,7 +295,7 @@ def test_a_single_process_without_redis_may_open_all_connections(host: str) -> N
 
 
 def test_requests_work_after_redis_has_lost_its_data(
-    limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     permit = limiter.enter(host)
     permit.hold(60)
@@ -303,7 +307,7 @@ def test_requests_work_after_redis_has_lost_its_data(
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_the_next_request_reuses_a_released_permit(
-    limiter: Governor, asked: list[str], host: str
+    limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
     first = limiter.enter(host)
     first.leave()
@@ -313,7 +317,7 @@ def test_the_next_request_reuses_a_released_permit(
 
 
 @pytest.mark.usefixtures("stays_fresh")
-def test_a_permit_in_use_is_not_reused(limiter: Governor, asked: list[str], host: str) -> None:
+def test_a_permit_in_use_is_not_reused(limiter: RateLimiter, asked: list[str], host: str) -> None:
     permits = [limiter.enter(host) for _ in range(3)]
     assert asked == [permit.id for permit in permits]
     assert len(set(asked)) == 3
@@ -321,7 +325,7 @@ def test_a_permit_in_use_is_not_reused(limiter: Governor, asked: list[str], host
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_ten_consecutive_requests_take_one_connection_and_one_round_trip(
-    limiter: Governor, client: redis.Redis, asked: list[str], host: str
+    limiter: RateLimiter, client: redis.Redis, asked: list[str], host: str
 ) -> None:
     out = []
     for _ in range(10):
@@ -333,7 +337,7 @@ def test_ten_consecutive_requests_take_one_connection_and_one_round_trip(
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_without_fresh_permits_each_request_asks_redis_and_releases_the_previous_permit(
-    limiter: Governor,
+    limiter: RateLimiter,
     client: redis.Redis,
     asked: list[str],
     host: str,
@@ -350,7 +354,7 @@ def test_without_fresh_permits_each_request_asks_redis_and_releases_the_previous
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_a_permit_is_not_reused_for_another_host(
-    limiter: Governor, asked: list[str], host: str
+    limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
     limiter.enter(host).leave()
     limiter.enter("other-" + host)
@@ -359,7 +363,7 @@ def test_a_permit_is_not_reused_for_another_host(
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_a_permit_is_not_reused_under_other_limits(
-    limiter: Governor, asked: list[str], host: str
+    limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
     limiter.enter(host, 2).leave()
     limiter.enter(host, 1)
@@ -368,7 +372,7 @@ def test_a_permit_is_not_reused_under_other_limits(
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_no_permit_is_reused_under_a_limit_of_requests_per_second(
-    limiter: Governor, asked: list[str], host: str
+    limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
     for _ in range(2):
         limiter.enter(host, requests_per_second=1000).leave()
@@ -383,7 +387,7 @@ def test_no_permit_is_reused_under_a_limit_of_requests_per_second(
     ids=["held", "unreachable"],
 )
 def test_a_fresh_permit_is_not_reused_after_a_failure_of_its_host(
-    limiter: Governor,
+    limiter: RateLimiter,
     asked: list[str],
     host: str,
     trouble: Callable[[Permit], object],
@@ -410,7 +414,7 @@ def test_a_fresh_permit_is_not_reused_after_a_failure_of_its_host(
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_the_permit_of_an_unanswered_probe_is_not_reused(
-    limiter: Governor, client: redis.Redis, asked: list[str], host: str
+    limiter: RateLimiter, client: redis.Redis, asked: list[str], host: str
 ) -> None:
     limiter.enter(host).hold(60)
     let_pass(client, host, "held_until")
@@ -422,7 +426,7 @@ def test_the_permit_of_an_unanswered_probe_is_not_reused(
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_a_second_release_does_not_free_the_connection_of_a_reused_permit(
-    limiter: Governor, other_limiter: Governor, client: redis.Redis, host: str
+    limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     first = limiter.enter(host, 1)
     first.leave()
@@ -436,7 +440,9 @@ def test_a_second_release_does_not_free_the_connection_of_a_reused_permit(
 
 
 @pytest.mark.usefixtures("stays_fresh")
-def test_without_redis_no_permit_is_reused(governors: Callable[..., Governor], host: str) -> None:
+def test_without_redis_no_permit_is_reused(
+    governors: Callable[..., RateLimiter], host: str
+) -> None:
     alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
     ids = set()
     for _ in range(5):

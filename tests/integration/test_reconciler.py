@@ -457,7 +457,7 @@ def test_an_ended_pull_with_an_unsettled_layout_is_linked_again_after_its_worker
 ) -> None:
     plan(catalog, "p")
     with catalog.begin() as tx:
-        lifecycle.linking(tx, "p")
+        lifecycle.start_linking(tx, "p")
         finish.cancel(tx, "p", "It was cancelled.")
         tx.exec_driver_sql("UPDATE pulls SET answered_at = now()")
         lease = step_leases.take(tx, step_leases.of_pull("p"), "worker", 3600)
@@ -599,7 +599,7 @@ def test_answers_of_a_long_history_are_forgotten_in_batches(
         ended_and_answered(catalog, rounds, f"p{number}", "1 minute")
     forgotten = []
 
-    def forget(tx: Connection, seconds: float, forget: Any = due_work.forget_answers) -> int:
+    def forget(tx: Connection, seconds: float, forget: Any = due_work.mark_unanswered) -> int:
         forgotten.append(forget(tx, seconds))
         return forgotten[-1]
 

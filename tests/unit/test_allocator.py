@@ -20,10 +20,10 @@ def test_holes_between_kept_blocks_are_returned_to_the_system() -> None:
     # Each block is too small for an mmap of its own. Every freed block lies between two kept ones.
     blocks = [os.urandom(100_000) for _ in range(1000)]
     kept = blocks[::2]
-    allocator.give_back()
+    allocator.return_free_pages()
     before = resident_bytes()
     del blocks
-    allocator.give_back()
+    allocator.return_free_pages()
     assert before - resident_bytes() > 30 * MIB
     assert len(kept) == 500
 
@@ -33,4 +33,4 @@ def test_a_c_library_without_these_functions_is_not_an_error(
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     allocator.use_one_arena()
-    allocator.give_back()
+    allocator.return_free_pages()

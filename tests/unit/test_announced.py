@@ -3,7 +3,7 @@
 import pytest
 
 from shared.pulls.layers import transfer
-from shared.pulls.layers.transfer import Announced
+from shared.pulls.layers.transfer import AnnouncedProgress
 
 
 class Clock:
@@ -24,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_a_layer_that_arrives_quickly_is_not_announced(clock: Clock) -> None:
     said: list[tuple[int, int]] = []
-    progress = Announced(lambda *at: said.append(at), 10)
+    progress = AnnouncedProgress(lambda *at: said.append(at), 10)
     for offset in (1, 5, 10):
         clock.now += 0.5
         progress.at(offset)
@@ -33,7 +33,7 @@ def test_a_layer_that_arrives_quickly_is_not_announced(clock: Clock) -> None:
 
 def test_a_slower_layer_is_announced_every_two_seconds_and_at_its_end(clock: Clock) -> None:
     said: list[tuple[int, int]] = []
-    progress = Announced(lambda *at: said.append(at), 10)
+    progress = AnnouncedProgress(lambda *at: said.append(at), 10)
     for offset in range(1, 11):
         clock.now += 0.7
         progress.at(offset)

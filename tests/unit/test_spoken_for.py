@@ -6,15 +6,15 @@ import pytest
 
 from shared.oci.digest import Digest
 from shared.pulls.layers import claimed_layers
-from shared.pulls.layers.claimed_layers import SpokenFor
+from shared.pulls.layers.claimed_layers import ClaimedLayers
 from tests.waiting import wait_until
 
 ONE, TWO, THREE, FOUR = (Digest.of(body) for body in (b"1", b"2", b"3", b"4"))
 
 
-def spoken(*layers: tuple[str, Digest]) -> SpokenFor:
+def spoken(*layers: tuple[str, Digest]) -> ClaimedLayers:
     """Tasks have fetched these layers as companions."""
-    spoken = SpokenFor()
+    spoken = ClaimedLayers()
     for pull_id, digest in layers:
         with spoken.at_work(pull_id, [digest]):
             pass
@@ -22,7 +22,7 @@ def spoken(*layers: tuple[str, Digest]) -> SpokenFor:
 
 
 def test_each_layer_is_taken_once() -> None:
-    spoken = SpokenFor()
+    spoken = ClaimedLayers()
     with spoken.at_work("p", [ONE, TWO]):
         pass
     taken = [spoken.take("p", digest) for digest in (TWO, ONE, ONE, TWO)]
@@ -30,7 +30,7 @@ def test_each_layer_is_taken_once() -> None:
 
 
 def test_a_layer_without_an_entry_is_not_taken() -> None:
-    spoken = SpokenFor()
+    spoken = ClaimedLayers()
     with spoken.at_work("p", []):
         assert not spoken.take("p", ONE)
 
@@ -68,7 +68,7 @@ def test_the_oldest_entries_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None
 class Taking:
     """A task that takes a layer, in another thread."""
 
-    def __init__(self, spoken: SpokenFor, pull_id: str, digest: Digest) -> None:
+    def __init__(self, spoken: ClaimedLayers, pull_id: str, digest: Digest) -> None:
         self.taken: list[bool] = []
         self.thread = threading.Thread(
             target=lambda: self.taken.append(spoken.take(pull_id, digest)), daemon=True
@@ -85,7 +85,7 @@ def test_an_idle_task_waits_for_all_busy_tasks_of_its_pull(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claimed_layers, "_COURTESY_SECONDS", 60.0)
-    spoken = SpokenFor()
+    spoken = ClaimedLayers()
     with spoken.at_work("p", [ONE]):
         with spoken.at_work("p", [TWO]):
             task = Taking(spoken, "p", ONE)
@@ -106,21 +106,21 @@ def test_an_idle_task_does_not_wait_for_busy_tasks_of_other_pulls(
 
 def test_an_idle_task_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claimed_layers, "_COURTESY_SECONDS", 0.01)
-    spoken = SpokenFor()
+    spoken = ClaimedLayers()
     with spoken.at_work("p", [ONE]):
         assert Taking(spoken, "p", ONE).ended() == [True]
 
 
 def test_a_task_that_fails_is_not_busy_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claimed_layers, "_COURTESY_SECONDS", 60.0)
-    spoken = SpokenFor()
+    spoken = ClaimedLayers()
     with pytest.raises(SystemExit), spoken.at_work("p", [ONE]):
         raise SystemExit
     assert Taking(spoken, "p", ONE).ended() == [True]
 
 
 def test_a_slow_registry_is_not_tried_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoken = SpokenFor()
+    spoken = ClaimedLayers()
     spoken.give_up("slow.example")
     assert spoken.has_given_up("slow.example")
     assert not spoken.has_given_up("other.example")

@@ -81,7 +81,7 @@ def message(task: Task, **headers: object) -> Message:
 def test_no_header_makes_celery_store_the_result_of_a_coordinator(
     headers: dict[str, object],
 ) -> None:
-    received = handover.HandedOver(message(pull_image, **headers), app=app, task=pull_image)
+    received = handover.TowlineRequest(message(pull_image, **headers), app=app, task=pull_image)
     assert received.ignore_result is True
     assert received.request_dict["ignore_result"] is True
     # But an end that Celery itself gives the message reaches the result backend.
@@ -90,10 +90,12 @@ def test_no_header_makes_celery_store_the_result_of_a_coordinator(
 
 def test_the_header_ignore_result_works_for_other_tasks() -> None:
     sent = message(cancel_pull, ignore_result=True)
-    received = handover.HandedOver(sent, app=app, task=cancel_pull)
+    received = handover.TowlineRequest(sent, app=app, task=cancel_pull)
     assert received.ignore_result is True
     assert received.store_errors is False
-    assert not handover.HandedOver(message(cancel_pull), app=app, task=cancel_pull).ignore_result
+    assert not handover.TowlineRequest(
+        message(cancel_pull), app=app, task=cancel_pull
+    ).ignore_result
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import click
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.model.pull_values import Pull
 from shared.pulls.cancelling import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
-from shared.pulls.pull_ids import is_pull_id, unknown
-from workers.cli.patience import patiently
+from shared.pulls.pull_ids import is_pull_id, no_such_pull
+from workers.cli.patience import retry_while_unavailable
 from workers.cli.session import open_session
 from workers.client import answer_ended
 
@@ -32,7 +32,7 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     """
     distinct = dict.fromkeys(pull_ids)
     possible = [pull_id for pull_id in distinct if is_pull_id(pull_id)]
-    refused = [unknown(pull_id) for pull_id in distinct if not is_pull_id(pull_id)]
+    refused = [no_such_pull(pull_id) for pull_id in distinct if not is_pull_id(pull_id)]
     with open_session() as session:
         ended, missing = _cancel(session.catalog, possible)
         if not answer_ended(session.app, session.catalog, ended):
@@ -64,7 +64,9 @@ def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str
         for pull_id in pull_ids:
             if pull_id in ended:
                 continue
-            pull = patiently(catalog, functools.partial(cancel_pull, catalog, pull_id))
+            pull = retry_while_unavailable(
+                catalog, functools.partial(cancel_pull, catalog, pull_id)
+            )
             if pull is not None:
                 ended[pull_id] = pull
         missing = [pull_id for pull_id in pull_ids if pull_id not in ended]

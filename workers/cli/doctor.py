@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.cli.session import open_session
-from workers.doctor.examination import Patient, await_staff, examine, examine_deeply
-from workers.doctor.finding import Finding, counted
+from workers.doctor.examination import CheckedFleet, run_checks, run_deep_checks, wait_for_processes
+from workers.doctor.finding import CheckResult, counted
 
 _SIGNS = {
     "ok": ("✓", "green"),
@@ -41,11 +41,11 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
     The exit status is 1 if there is a problem.
     """
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=as_json)
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     with open_session(checked=False) as session:
-        patient = Patient(session.settings, session.catalog, session.app)
+        patient = CheckedFleet(session.settings, session.catalog, session.app)
         if session.embedded:
-            await_staff(patient)
+            wait_for_processes(patient)
         for finding in _round(patient, console, deep=deep):
             findings.append(finding)
             _print(console, finding)
@@ -56,10 +56,10 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
     return 1 if _count(findings, "problem") else 0
 
 
-def _round(patient: Patient, console: Console, *, deep: bool) -> Iterator[Finding]:
+def _round(patient: CheckedFleet, console: Console, *, deep: bool) -> Iterator[CheckResult]:
     # Without the catalog, the deep checks cannot run.
     is_blind = False
-    for finding in examine(patient):
+    for finding in run_checks(patient):
         is_blind |= finding.check in {"database", "schema"} and finding.level == "problem"
         yield finding
     if not deep or is_blind:
@@ -70,7 +70,7 @@ def _round(patient: Patient, console: Console, *, deep: bool) -> Iterator[Findin
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=done < total)
 
-        yield from examine_deeply(patient, show)
+        yield from run_deep_checks(patient, show)
 
 
 def _bar(console: Console) -> Progress:
@@ -91,7 +91,7 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _print(console: Console, finding: Finding) -> None:
+def _print(console: Console, finding: CheckResult) -> None:
     sign, style = _SIGNS[finding.level]
     lines = [finding.sentence]
     if finding.level != "ok":
@@ -114,7 +114,7 @@ def _print(console: Console, finding: Finding) -> None:
     console.print(grid)
 
 
-def _conclusion(findings: Sequence[Finding]) -> Text:
+def _conclusion(findings: Sequence[CheckResult]) -> Text:
     problems, warnings = _count(findings, "problem"), _count(findings, "warning")
     if problems:
         summary = f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}."
@@ -124,11 +124,11 @@ def _conclusion(findings: Sequence[Finding]) -> Text:
     return Text("No problems found.", "bold green")
 
 
-def _count(findings: Sequence[Finding], level: str) -> int:
+def _count(findings: Sequence[CheckResult], level: str) -> int:
     return sum(finding.level == level for finding in findings)
 
 
-def _document(findings: Sequence[Finding]) -> dict[str, object]:
+def _document(findings: Sequence[CheckResult]) -> dict[str, object]:
     return {
         "healthy": not _count(findings, "problem"),
         "checks": [

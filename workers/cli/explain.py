@@ -12,14 +12,14 @@ from rich.text import Text
 from shared.catalog.schema.revision import volume_id
 from shared.errors import InvalidArgument, VolumeFull, VolumeUnavailable
 from shared.volume.store import Volume
-from workers.broker_messages import Backlog, Messages
+from workers.broker_messages import BrokerMessages, Messages
 from workers.cli.branches import Branch, print_branch
 from workers.cli.session import Session, open_session
 from workers.cli.tables import shown_time
 from workers.client import QueueUnavailable
 from workers.doctor.estimates import measure
-from workers.doctor.explanation import LayerStory, Reason, Story, explain, shown_seconds
-from workers.doctor.facts import Facts, look
+from workers.doctor.explanation import Explanation, LayerExplanation, Reason, explain, shown_seconds
+from workers.doctor.facts import Facts, read_facts
 
 _SHORT_DIGEST_CHARACTERS = 12
 # If more layers than this wait for the same reason, only the first is shown, with a count.
@@ -43,19 +43,19 @@ def explain_command(pull_id: str, *, as_json: bool) -> None:
 
 
 def _facts(session: Session, pull_id: str) -> Facts:
-    facts = look(session.catalog, pull_id)
+    facts = read_facts(session.catalog, pull_id)
     if facts.pull.final:
         return facts
     speeds = measure(session.catalog, pull_id)
     if speeds:
-        facts = look(session.catalog, pull_id)
+        facts = read_facts(session.catalog, pull_id)
     return replace(
         facts, speeds=speeds, messages=_messages(session, facts), free_bytes=_free_bytes(session)
     )
 
 
 def _messages(session: Session, facts: Facts) -> Messages | None:
-    backlog = Backlog(session.app)
+    backlog = BrokerMessages(session.app)
     try:
         return backlog.read({facts.pull.id}, {str(layer.digest) for layer in facts.layers})
     except QueueUnavailable:
@@ -80,7 +80,7 @@ def _free_bytes(session: Session) -> int | None:
         return None
 
 
-def story_branch(story: Story) -> Branch:
+def story_branch(story: Explanation) -> Branch:
     """The explanation as nested lines, for people."""
     below = [_reason_line(story)]
     stored = [layer for layer in story.facts.layers if layer.stored]
@@ -103,7 +103,7 @@ def story_branch(story: Story) -> Branch:
     return Branch(_head(story), below)
 
 
-def _head(story: Story) -> Text:
+def _head(story: Explanation) -> Text:
     pull = story.facts.pull
     style = {"complete": "green", "failed": "red"}.get(pull.state, "cyan")
     head = Text(f"{pull.reference} ", "bold").append(f"{pull.platform or ''} ", "")
@@ -121,7 +121,7 @@ def _head(story: Story) -> Text:
     return head
 
 
-def _reason_line(story: Story) -> Branch:
+def _reason_line(story: Explanation) -> Branch:
     reason = story.reason
     return Branch(_why(story.facts, reason))
 
@@ -133,9 +133,9 @@ def _why(facts: Facts, reason: Reason) -> Text:
     return line.append(reason.sentence).append(_until(facts, reason.until))
 
 
-def _layer_lines(story: Story) -> list[Branch]:
+def _layer_lines(story: Explanation) -> list[Branch]:
     lines = []
-    alike: dict[str, list[LayerStory]] = {}
+    alike: dict[str, list[LayerExplanation]] = {}
     for layer in story.layers:
         alike.setdefault(f"{layer.reason.cause} {layer.reason.sentence}", []).append(layer)
     for layers in alike.values():
@@ -149,7 +149,7 @@ def _layer_lines(story: Story) -> list[Branch]:
     return lines
 
 
-def _layer_line(story: Story, layer_story: LayerStory) -> Text:
+def _layer_line(story: Explanation, layer_story: LayerExplanation) -> Text:
     layer = layer_story.layer
     line = Text(layer.digest.encoded[:_SHORT_DIGEST_CHARACTERS], "bold")
     line.append(f"  {decimal(layer.bytes_done)} of {decimal(layer.size_bytes)}")
@@ -170,14 +170,14 @@ def _until(facts: Facts, until: datetime | None) -> str:
     return f"; until {until.astimezone():%H:%M:%S}, {shown_seconds(seconds)} from now"
 
 
-def _estimate_sentence(story: Story) -> str:
+def _estimate_sentence(story: Explanation) -> str:
     estimate = story.estimate
     if estimate is None or estimate.seconds is None:
         return f"no estimate: {estimate.sentence}" if estimate else ""
     return f"about {shown_seconds(estimate.seconds)} {estimate.sentence}"
 
 
-def story_document(story: Story) -> dict[str, Any]:
+def story_document(story: Explanation) -> dict[str, Any]:
     """The explanation as a document for `--json`."""
     pull, place = story.facts.pull, story.facts.place
     return {
@@ -203,7 +203,7 @@ def story_document(story: Story) -> dict[str, Any]:
     }
 
 
-def _layer_document(facts: Facts, story: LayerStory) -> dict[str, Any]:
+def _layer_document(facts: Facts, story: LayerExplanation) -> dict[str, Any]:
     layer, reason = story.layer, story.reason
     leader = facts.leaders.get(reason.pull_id or "")
     return {

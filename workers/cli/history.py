@@ -3,7 +3,7 @@
 import click
 
 from shared.catalog.content import tag_history
-from shared.catalog.content.tag_history import Naming
+from shared.catalog.content.tag_history import HistoryEntry
 from shared.catalog.database.catalog import Connection
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
@@ -12,8 +12,8 @@ from workers.cli.session import open_session
 from workers.cli.tables import (
     limit_option,
     print_documents,
+    print_remaining_count,
     print_table,
-    say_more,
     shown_time,
 )
 
@@ -40,7 +40,7 @@ def history_command(reference: str, platform: str | None, limit: int, *, as_json
         def count(tx: Connection, most: int) -> int:
             return tag_history.count(tx, str(parsed), wanted, most)
 
-        say_more(session.catalog, limit, count, as_json=as_json)
+        print_remaining_count(session.catalog, limit, count, as_json=as_json)
 
 
 def _nothing(reference: Reference, platform: str | None) -> str:
@@ -53,7 +53,7 @@ def _nothing(reference: Reference, platform: str | None) -> str:
     return f"{image} has no history: {why}."
 
 
-def _document(row: Naming) -> dict[str, str]:
+def _document(row: HistoryEntry) -> dict[str, str]:
     return {
         "reference": row.reference,
         "platform": row.platform,
@@ -62,5 +62,5 @@ def _document(row: Naming) -> dict[str, str]:
     }
 
 
-def _row(row: Naming) -> tuple[str, ...]:
+def _row(row: HistoryEntry) -> tuple[str, ...]:
     return shown_time(row.first_seen_at), row.platform, row.manifest_digest

@@ -16,8 +16,8 @@ from workers.cli.session import open_session
 from workers.cli.tables import (
     limit_option,
     print_documents,
+    print_remaining_count,
     print_table,
-    say_more,
     shown_time,
 )
 
@@ -35,7 +35,7 @@ def ls_command(limit: int, *, as_json: bool) -> None:
         else:
             columns = ("reference", "platform", "manifest", "size", "pulled")
             print_table(columns, map(_row, rows))
-        say_more(session.catalog, limit, image_rows.count, as_json=as_json)
+        print_remaining_count(session.catalog, limit, image_rows.count, as_json=as_json)
 
 
 @click.command("inspect")

@@ -86,7 +86,7 @@ class PatientCatalog(Catalog):
                 return tx
 
 
-def patiently(catalog: Catalog, work: Callable[[], T]) -> T:
+def retry_while_unavailable(catalog: Catalog, work: Callable[[], T]) -> T:
     """Run `work`, and again if the database became unreachable while it ran.
 
     `work` must be safe to run twice. It is retried for the catalog's `patience_seconds`.

@@ -108,7 +108,7 @@ def resume_command(registry: str | None, requester: str | None, *, as_json: bool
 def _go_on(catalog: Catalog) -> None:
     """Release the waiting pulls. The pause has ended, so an outage here only delays them."""
     try:
-        pauses.go_on(catalog)
+        pauses.wake(catalog)
     except CatalogUnavailable:
         click.echo("The database is busy: some pulls continue only after up to a minute.", err=True)
 

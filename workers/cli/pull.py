@@ -17,7 +17,7 @@ from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.pulls.request import DEFAULT_PRIORITY, POLICIES, PullRequest
 from shared.settings import Settings
 from workers.cli.display import Display, display_for, summary
-from workers.cli.patience import patiently
+from workers.cli.patience import retry_while_unavailable
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
 from workers.client import check_queue, record, send_recorded
@@ -108,7 +108,9 @@ def _request(reference: str, labels: tuple[str, ...], options: dict[str, Any]) -
 
 def _record(catalog: Catalog, request: PullRequest, *, say: bool) -> Pull:
     """Record a pull. Print its id at once, so the caller has it even if the command is killed."""
-    pull = patiently(catalog, functools.partial(record, catalog, request, str(uuid4())))
+    pull = retry_while_unavailable(
+        catalog, functools.partial(record, catalog, request, str(uuid4()))
+    )
     if say:
         click.echo(f"pull {pull.id}: {pull.reference}", err=True)
     return pull

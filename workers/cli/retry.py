@@ -11,7 +11,7 @@ from shared.catalog.database.paging import pages
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
 from shared.errors import InvalidArgument, TowlineError
-from shared.pulls.pull_ids import known
+from shared.pulls.pull_ids import find_pull
 from workers.cli.session import Session, open_session
 from workers.cli.tables import print_documents
 from workers.client import UNREADABLE, check_queue, record_retry, send_recorded
@@ -109,7 +109,7 @@ def _named(catalog: Catalog, pull_ids: Sequence[str], refused: list[str]) -> lis
     with catalog.begin() as tx:
         for pull_id in dict.fromkeys(pull_ids):
             try:
-                found.append(known(tx, pull_id))
+                found.append(find_pull(tx, pull_id))
             except InvalidArgument as error:
                 refused.append(str(error))
     return found

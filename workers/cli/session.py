@@ -10,7 +10,7 @@ from shared.settings import Settings
 from workers.broker import App
 from workers.cli.patience import PatientCatalog
 from workers.config import make_app
-from workers.embedded.joining import joined
+from workers.embedded.joining import stack_in_use
 
 # A person waits for the command, so it tries once and leaves the rest to the reconciler.
 _HASTE = {
@@ -44,7 +44,7 @@ def open_session(*, checked: bool = True) -> Iterator[Session]:
     settings = Settings.read()
     if settings.embedded:
         # No patience: if the embedded database stops, the whole stack does.
-        with joined(settings) as fleet, _session(fleet, 0.0, checked) as session:
+        with stack_in_use(settings) as fleet, _session(fleet, 0.0, checked) as session:
             yield session
     else:
         with _session(settings, settings.lease_seconds, checked) as session:

@@ -15,8 +15,8 @@ from workers.cli.session import open_session
 from workers.cli.tables import (
     limit_option,
     print_documents,
+    print_remaining_count,
     print_table,
-    say_more,
     shown_time,
 )
 from workers.cli.waiting import waiting_sentence
@@ -42,7 +42,7 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
             print_documents(map(pull_document, rows))
         else:
             print_table(_COLUMNS, map(_row, rows))
-        say_more(session.catalog, limit, lifecycle.count, as_json=as_json)
+        print_remaining_count(session.catalog, limit, lifecycle.count, as_json=as_json)
 
 
 def _row(pull: Pull) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def print_documents(documents: Iterable[Mapping[str, Any]]) -> None:
     click.echo("[]" if before == "[" else "\n]")
 
 
-def say_more(
+def print_remaining_count(
     catalog: Catalog, limit: int, count: Callable[[Connection, int], int], *, as_json: bool
 ) -> None:
     """Print the last line of a list: how many more rows there are.

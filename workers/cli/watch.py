@@ -19,7 +19,7 @@ from shared.catalog.reports import overview
 from shared.catalog.reports.overview import Overview
 from workers.cli.display import Display, display_for, summary
 from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
-from workers.cli.patience import interrupts_between_looks, patiently
+from workers.cli.patience import interrupts_between_looks, retry_while_unavailable
 from workers.cli.pull import pull_document
 from workers.cli.session import open_session
 from workers.cli.watching import Snapshot, watch
@@ -124,7 +124,9 @@ def _watch_fleet(catalog: Catalog, display: FleetDisplay, limit: int) -> None:
     try:
         with interrupts_between_looks() as interrupted:
             while True:
-                look = patiently(catalog, functools.partial(_look, catalog, since, limit))
+                look = retry_while_unavailable(
+                    catalog, functools.partial(_look, catalog, since, limit)
+                )
                 since, seconds = look.now, look.now.timestamp()
                 display.show(
                     FleetView(

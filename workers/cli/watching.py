@@ -10,8 +10,8 @@ from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from shared.errors import InvalidReference
 from shared.oci.reference import Reference
-from shared.pulls.pull_ids import known
-from workers.cli.patience import interrupts_between_looks, patiently
+from shared.pulls.pull_ids import find_pull
+from workers.cli.patience import interrupts_between_looks, retry_while_unavailable
 
 _SHORTEST_SECONDS = 0.05
 _LONGEST_SECONDS = 0.5
@@ -44,7 +44,7 @@ def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[P
     try:
         with interrupts_between_looks() as interrupted:
             while True:
-                snapshots = patiently(catalog, lambda: _snapshots(catalog, pull_ids))
+                snapshots = retry_while_unavailable(catalog, lambda: _snapshots(catalog, pull_ids))
                 watcher.show(snapshots)
                 if all(snapshot.pull.final for snapshot in snapshots):
                     return [snapshot.pull for snapshot in snapshots]
@@ -63,7 +63,7 @@ def _snapshots(catalog: Catalog, pull_ids: Sequence[str]) -> list[Snapshot]:
 def snapshot(catalog: Catalog, pull_id: str) -> Snapshot:
     """The pull and its layers now. Raises InvalidArgument for an unknown id."""
     with catalog.begin() as tx:
-        pull = known(tx, pull_id)
+        pull = find_pull(tx, pull_id)
         return Snapshot(pull, pull_layers.of_pull(tx, pull_id, _registry(pull)))
 
 

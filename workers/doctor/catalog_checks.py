@@ -9,14 +9,14 @@ from celery import Celery
 from shared.catalog.admission import pauses
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.reports import doctor_checks, queue_position
-from shared.catalog.reports.doctor_checks import MOST_PULLS, Unattended
+from shared.catalog.reports.doctor_checks import MOST_PULLS, UnattendedPull
 from shared.catalog.schema.revision import check
 from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
-from workers.broker_messages import Backlog, Messages
+from workers.broker_messages import BrokerMessages, Messages
 from workers.client import QueueUnavailable
 from workers.doctor.explanation import how_to_resume
-from workers.doctor.finding import Finding, counted, finding
+from workers.doctor.finding import CheckResult, counted, finding
 
 _OLDEST_SERVER = 150000
 _CLOCKS_APART_SECONDS = 2.0
@@ -28,38 +28,40 @@ _REASON_GRACE_SECONDS = 10.0
 _SECOND_LOOK_SECONDS = 3.0
 
 
-def database(catalog: Catalog) -> Finding:
+def database(catalog: Catalog) -> CheckResult:
     """Whether the database answers, accepts writes, and is new enough."""
     began = time.monotonic()
     try:
         with catalog.begin() as tx:
             server = doctor_checks.server(tx)
     except CatalogUnavailable as error:
-        return Finding("database", "problem", str(error))
+        return CheckResult("database", "problem", str(error))
     milliseconds = (time.monotonic() - began) * 1000
     version = f"PostgreSQL {server.version_number // 10000}.{server.version_number % 10000}"
     if server.version_number < _OLDEST_SERVER:
-        return Finding("database", "problem", f"{version} is too old: upgrade it to 15 or newer.")
+        return CheckResult(
+            "database", "problem", f"{version} is too old: upgrade it to 15 or newer."
+        )
     if server.read_only:
-        return Finding(
+        return CheckResult(
             "database",
             "problem",
             f"{version} is read-only, so no pull continues. If TOWLINE_DATABASE_URL leads to a "
             "standby, promote it or set the URL to the primary; if its disk is full, free it.",
         )
-    return Finding("database", "ok", f"{version} answers in {milliseconds:.0f} ms.")
+    return CheckResult("database", "ok", f"{version} answers in {milliseconds:.0f} ms.")
 
 
-def schema(catalog: Catalog) -> Finding:
+def schema(catalog: Catalog) -> CheckResult:
     """Whether this version of towline can work on the schema."""
     try:
         check(catalog)
     except (InvalidArgument, CatalogUnavailable) as error:
-        return Finding("schema", "problem", str(error))
-    return Finding("schema", "ok", "This version can work on the schema.")
+        return CheckResult("schema", "problem", str(error))
+    return CheckResult("schema", "ok", "This version can work on the schema.")
 
 
-def clock(catalog: Catalog) -> Finding:
+def clock(catalog: Catalog) -> CheckResult:
     """This machine's clock against the database's, which decides when leases expire."""
     before = datetime.now(UTC)
     with catalog.begin() as tx:
@@ -68,38 +70,38 @@ def clock(catalog: Catalog) -> Finding:
     # The server read its clock at some time between the two.
     apart = max((before - server_now).total_seconds(), (server_now - after).total_seconds(), 0.0)
     if apart > _CLOCKS_APART_SECONDS:
-        return Finding(
+        return CheckResult(
             "clock",
             "warning",
             f"This machine's clock and the database's are {apart:.1f} s apart. Leases use the "
             "database's clock, but logs and certificates do not: synchronise the clocks.",
         )
-    return Finding(
+    return CheckResult(
         "clock", "ok", f"This machine's clock and the database's agree within {apart:.1f} s."
     )
 
 
-def reconciler(catalog: Catalog) -> Finding:
+def reconciler(catalog: Catalog) -> CheckResult:
     """Whether a reconciler is running, that is, holds the leader's lease."""
     with catalog.begin() as tx:
         leader = queue_position.office(tx)
     if leader is None or not leader.alive:
-        return Finding(
+        return CheckResult(
             "reconciler",
             "problem",
             "No reconciler is running, so nothing that is lost is sent again: start "
             "`towline reconcile`.",
         )
-    return Finding("reconciler", "ok", f"The leading reconciler is {leader.owner}.")
+    return CheckResult("reconciler", "ok", f"The leading reconciler is {leader.owner}.")
 
 
-def pauses_standing(catalog: Catalog) -> Iterator[Finding]:
+def check_pauses(catalog: Catalog) -> Iterator[CheckResult]:
     """Everything that an operator has paused and may have forgotten."""
     with catalog.begin() as tx:
         active = pauses.listing(tx)
     for pause in active:
         paused = "The fleet" if pause.scope == "fleet" else f"The {pause.scope} {pause.name}"
-        yield Finding(
+        yield CheckResult(
             "pauses",
             "warning",
             f"{paused} has been paused since "
@@ -108,7 +110,7 @@ def pauses_standing(catalog: Catalog) -> Iterator[Finding]:
         )
 
 
-def attended(catalog: Catalog, app: Celery | None, settings: Settings) -> Finding:
+def check_pulls(catalog: Catalog, app: Celery | None, settings: Settings) -> CheckResult:
     """Whether every open pull has a live lease, a message, or a reason to wait with a time.
 
     With `app` None the queue cannot be reached, and messages do not count.
@@ -132,21 +134,21 @@ def attended(catalog: Catalog, app: Celery | None, settings: Settings) -> Findin
             [f"{pull.pull_id} {pull.state} {pull.reference}" for pull in lost],
         )
     if not total:
-        return Finding("pulls", "ok", "No pull is open.")
+        return CheckResult("pulls", "ok", "No pull is open.")
     has = "has" if total == 1 else "each have"
-    return Finding(
+    return CheckResult(
         "pulls",
         "ok",
         f"{counted(total, 'open pull')} {has} a live lease, a message or a reason to wait.",
     )
 
 
-def _lost(catalog: Catalog, app: Celery | None) -> list[Unattended]:
+def _lost(catalog: Catalog, app: Celery | None) -> list[UnattendedPull]:
     with catalog.begin() as tx:
         found = doctor_checks.unattended(tx, _REASON_GRACE_SECONDS)
     if not found or app is None:
         return found
-    backlog = Backlog(app)
+    backlog = BrokerMessages(app)
     digests = frozenset[str]().union(*(pull.digests for pull in found))
     try:
         messages = backlog.read({pull.pull_id for pull in found}, digests)
@@ -157,14 +159,14 @@ def _lost(catalog: Catalog, app: Celery | None) -> list[Unattended]:
     return [pull for pull in found if not _has_message(pull, messages)]
 
 
-def _has_message(pull: Unattended, messages: Messages) -> bool:
+def _has_message(pull: UnattendedPull, messages: Messages) -> bool:
     if pull.pull_id in messages.coordinators | messages.links:
         return True
     # A layer is fetched for every pull that wants it, whichever pull its message belongs to.
     return any(digest in pull.digests for _, digest in messages.layers)
 
 
-def answered(catalog: Catalog) -> Finding:
+def answered(catalog: Catalog) -> CheckResult:
     """Whether every pull that has ended was answered."""
     with catalog.begin() as tx:
         silent = doctor_checks.unanswered(tx, _UNANSWERED_SECONDS)
@@ -178,17 +180,17 @@ def answered(catalog: Catalog) -> Finding:
             "writes: check Redis, and that `towline reconcile` runs.",
             silent,
         )
-    return Finding("answers", "ok", "Every pull that has ended was answered.")
+    return CheckResult("answers", "ok", "Every pull that has ended was answered.")
 
 
-def failures(catalog: Catalog) -> Iterator[Finding]:
+def failures(catalog: Catalog) -> Iterator[CheckResult]:
     """Failed pulls that were not tried again, by error class."""
     with catalog.begin() as tx:
         classes = doctor_checks.failures(tx)
     total = sum(failure.count for failure in classes)
     newest = f"Of the newest {total:,} failures: " if total == doctor_checks.MOST_FAILURES else ""
     for failure in classes:
-        yield Finding(
+        yield CheckResult(
             "failures",
             "information",
             f"{newest}{counted(failure.count, 'pull')} failed with {failure.error_class}: once the "

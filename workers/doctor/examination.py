@@ -12,7 +12,7 @@ from shared.settings import Settings
 from shared.volume.store import Volume
 from workers.doctor import catalog_checks, node_checks, queue_checks, registry_checks, volume_checks
 from workers.doctor import volume_proof as deep_checks
-from workers.doctor.finding import Finding
+from workers.doctor.finding import CheckResult
 
 # Called with the number of bytes read so far, and the number to read.
 Progress = Callable[[int, int], None]
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class CheckedFleet:
     """The fleet to examine."""
 
     settings: Settings
@@ -30,7 +30,7 @@ class Patient:
     app: Celery
 
 
-def await_staff(patient: Patient) -> None:
+def wait_for_processes(patient: CheckedFleet) -> None:
     """Wait for the worker and the reconciler of an embedded stack that was just started.
 
     Gives up after 30 s; the checks then report what is missing.
@@ -40,12 +40,12 @@ def await_staff(patient: Patient) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _is_staffed(patient: Patient) -> bool:
+def _is_staffed(patient: CheckedFleet) -> bool:
     has_reconciler = catalog_checks.reconciler(patient.catalog).level == "ok"
-    return has_reconciler and queue_checks.somebody_consumes(patient.app)
+    return has_reconciler and queue_checks.any_worker_answers(patient.app)
 
 
-def examine(patient: Patient) -> Iterator[Finding]:
+def run_checks(patient: CheckedFleet) -> Iterator[CheckResult]:
     """Every check that costs little; yields each finding as soon as it is known.
 
     A check is left out if it depends on something that was found broken before.
@@ -61,24 +61,24 @@ def examine(patient: Patient) -> Iterator[Finding]:
     knows = schema is not None and schema.level == "ok"
     if knows:
         yield from _with_volume(patient, volume_checks.mounted)
-    queue = queue_checks.answers(patient.app)
+    queue = queue_checks.check_redis(patient.app)
     yield from queue
     is_away = queue[0].level == "problem"
     if not is_away:
-        yield from queue_checks.workers(patient.app)
+        yield from queue_checks.check_workers(patient.app)
     yield from registry_checks.configured(settings)
     if not is_away:
-        yield from registry_checks.troubles(settings)
+        yield from registry_checks.check_rate_limits(settings)
     if knows:
-        yield from node_checks.standing(catalog)
+        yield from node_checks.check_nodes(catalog)
         yield catalog_checks.reconciler(catalog)
-        yield from catalog_checks.pauses_standing(catalog)
-        yield catalog_checks.attended(catalog, None if is_away else patient.app, settings)
+        yield from catalog_checks.check_pauses(catalog)
+        yield catalog_checks.check_pulls(catalog, None if is_away else patient.app, settings)
         yield catalog_checks.answered(catalog)
         yield from catalog_checks.failures(catalog)
 
 
-def examine_deeply(patient: Patient, progress: Progress) -> Iterator[Finding]:
+def run_deep_checks(patient: CheckedFleet, progress: Progress) -> Iterator[CheckResult]:
     """The checks that compare every row and every byte."""
     try:
         yield from deep_checks.rows(patient.catalog, patient.settings.chunk_bytes)
@@ -86,16 +86,16 @@ def examine_deeply(patient: Patient, progress: Progress) -> Iterator[Finding]:
             patient, lambda volume, _: deep_checks.bytes_and_rows(volume, patient.catalog, progress)
         )
     except CatalogUnavailable as error:
-        yield Finding("database", "problem", str(error))
+        yield CheckResult("database", "problem", str(error))
 
 
 def _with_volume(
-    patient: Patient, check: Callable[[Volume, Patient], Iterator[Finding]]
-) -> Iterator[Finding]:
+    patient: CheckedFleet, check: Callable[[Volume, CheckedFleet], Iterator[CheckResult]]
+) -> Iterator[CheckResult]:
     try:
         path = patient.settings.volume_path
     except InvalidArgument:
-        yield Finding(
+        yield CheckResult(
             "volume",
             "information",
             "The volume was not checked: set TOWLINE_VOLUME to the path where it is mounted.",
@@ -108,4 +108,4 @@ def _with_volume(
         finally:
             volume.close()
     except (VolumeUnavailable, VolumeFull) as error:
-        yield Finding("volume", "problem", str(error))
+        yield CheckResult("volume", "problem", str(error))

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from shared.catalog.admission.pauses import Pause
 from shared.catalog.layers.pull_layers import PullLayer
-from shared.catalog.reports.queue_position import Holder
+from shared.catalog.reports.queue_position import LeaseHolder
 from workers.contract import LAYERS, PULLS
 from workers.doctor.estimates import Estimate, estimate, seconds_left
 from workers.doctor.facts import Facts
@@ -35,7 +35,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerStory:
+class LayerExplanation:
     """A layer that is not stored: what it waits for, or how fast it is being fetched."""
 
     layer: PullLayer
@@ -46,22 +46,22 @@ class LayerStory:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Explanation:
     """A pull, explained. `since`: when its state began; None if that was not recorded."""
 
     facts: Facts
     since: datetime | None
     reason: Reason
-    layers: Sequence[LayerStory]
+    layers: Sequence[LayerExplanation]
     takes: Sequence[str]
     estimate: Estimate | None
 
 
-def explain(facts: Facts) -> Story:
+def explain(facts: Facts) -> Explanation:
     """Turn the facts about a pull into sentences."""
     pull = facts.pull
     if pull.final:
-        return Story(facts, pull.finished_at, _end(facts), (), _takes_after_end(facts), None)
+        return Explanation(facts, pull.finished_at, _end(facts), (), _takes_after_end(facts), None)
     layers = [_layer_story(facts, layer) for layer in facts.layers if not layer.stored]
     reason = _of_layers(facts, layers) if pull.state == "fetching" else _of_pull(facts)
     reasons = [reason, *(layer.reason for layer in layers)]
@@ -72,7 +72,7 @@ def explain(facts: Facts) -> Story:
             "no reconciler is running, so nothing that is lost is sent again: start "
             "`towline reconcile`"
         )
-    return Story(
+    return Explanation(
         facts,
         _since(facts),
         reason,
@@ -147,7 +147,7 @@ def _not_admitted(facts: Facts) -> Reason:
     )
 
 
-def _of_layers(facts: Facts, layers: Sequence[LayerStory]) -> Reason:
+def _of_layers(facts: Facts, layers: Sequence[LayerExplanation]) -> Reason:
     """The reason of the whole pull: its layers that move, or else what its layers wait for."""
     if not layers:
         return _of_pull(facts)
@@ -163,16 +163,16 @@ def _of_layers(facts: Facts, layers: Sequence[LayerStory]) -> Reason:
     return Reason(str(layers[0].reason.cause), f"its layers wait for: {', '.join(sorted(causes))}")
 
 
-def _layer_story(facts: Facts, layer: PullLayer) -> LayerStory:
+def _layer_story(facts: Facts, layer: PullLayer) -> LayerExplanation:
     holder = facts.holders.get(layer.digest)
     if holder is None or not holder.alive:
-        return LayerStory(layer, _waiting(facts, layer, holder))
+        return LayerExplanation(layer, _waiting(facts, layer, holder))
     speed = facts.speeds.get(layer.digest)
     left = seconds_left(layer.size_bytes, holder.bytes_done, speed)
-    return LayerStory(layer, _held(facts, holder), holder.owner, speed, left)
+    return LayerExplanation(layer, _held(facts, holder), holder.owner, speed, left)
 
 
-def _held(facts: Facts, holder: Holder) -> Reason:
+def _held(facts: Facts, holder: LeaseHolder) -> Reason:
     if holder.pull_id in {facts.pull.id, None}:
         return Reason(None, f"being fetched by {holder.owner}")
     leader = facts.leaders.get(str(holder.pull_id))
@@ -187,7 +187,7 @@ def _held(facts: Facts, holder: Holder) -> Reason:
     )
 
 
-def _waiting(facts: Facts, layer: PullLayer, holder: Holder | None) -> Reason:
+def _waiting(facts: Facts, layer: PullLayer, holder: LeaseHolder | None) -> Reason:
     """For a layer without a live lease: why no worker is fetching it."""
     if facts.pause is not None:
         return _paused(facts.pause)

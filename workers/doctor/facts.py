@@ -14,9 +14,9 @@ from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import lifecycle
 from shared.catalog.reports import queue_position
-from shared.catalog.reports.queue_position import Holder, Place
+from shared.catalog.reports.queue_position import LeaseHolder, QueuePosition
 from shared.oci.digest import Digest
-from shared.pulls.pull_ids import known
+from shared.pulls.pull_ids import find_pull
 from workers.broker_messages import Messages
 
 # Before a reconciler has counted the fleet's slots.
@@ -37,12 +37,12 @@ class Facts:
     now: datetime
     pull: Pull
     layers: Sequence[PullLayer] = ()
-    holders: Mapping[Digest, Holder] = field(default_factory=dict)
+    holders: Mapping[Digest, LeaseHolder] = field(default_factory=dict)
     # The other pulls whose downloads this one waits for, by id.
     leaders: Mapping[str, Pull] = field(default_factory=dict)
-    place: Place | None = None
-    step: Holder | None = None
-    office: Holder | None = None
+    place: QueuePosition | None = None
+    step: LeaseHolder | None = None
+    office: LeaseHolder | None = None
     fleet: FleetView = _NOT_COUNTED
     pause: Pause | None = None
     ended_lately: int = 0
@@ -54,12 +54,12 @@ class Facts:
     free_bytes: int | None = None
 
 
-def look(catalog: Catalog, pull_id: str) -> Facts:
+def read_facts(catalog: Catalog, pull_id: str) -> Facts:
     """Read the facts in one transaction. Raises InvalidArgument for an unknown id,
     CatalogUnavailable.
     """
     with catalog.begin() as tx:
-        pull = known(tx, pull_id)
+        pull = find_pull(tx, pull_id)
         layers = pull_layers.of_pull(tx, pull_id, pull.registry or "")
         holders = queue_position.holders(tx, pull_id)
         return Facts(
@@ -69,7 +69,7 @@ def look(catalog: Catalog, pull_id: str) -> Facts:
             holders=holders,
             leaders=_leaders(tx, pull, layers, holders),
             place=queue_position.place(tx, pull_id),
-            step=queue_position.step(tx, pull_id),
+            step=queue_position.step_holder(tx, pull_id),
             office=queue_position.office(tx),
             fleet=fleet_slots.view(tx),
             pause=pauses.of_pull(tx, pull_id),
@@ -78,7 +78,7 @@ def look(catalog: Catalog, pull_id: str) -> Facts:
 
 
 def _leaders(
-    tx: Connection, pull: Pull, layers: Sequence[PullLayer], holders: Mapping[Digest, Holder]
+    tx: Connection, pull: Pull, layers: Sequence[PullLayer], holders: Mapping[Digest, LeaseHolder]
 ) -> dict[str, Pull]:
     ids = {
         holder.pull_id

@@ -10,7 +10,7 @@ Level = Literal["ok", "information", "warning", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What a check found. `details`: the first pulls, files or rows that the sentence is about."""
 
     check: str
@@ -38,9 +38,9 @@ class Evidence:
             self.details.append(detail)
 
 
-def finding(check: str, level: Level, sentence: str, details: Sequence[str] = ()) -> Finding:
+def finding(check: str, level: Level, sentence: str, details: Sequence[str] = ()) -> CheckResult:
     """A Finding with at most the first 20 of these details."""
-    return Finding(check, level, sentence, tuple(details[:_DETAILS]))
+    return CheckResult(check, level, sentence, tuple(details[:_DETAILS]))
 
 
 def counted(number: int, noun: str, plural: str | None = None, *, most: int | None = None) -> str:

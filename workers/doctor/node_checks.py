@@ -5,22 +5,22 @@ from collections.abc import Iterator
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import node_rows
 from shared.catalog.fleet.node_rows import SeenNode
-from workers.doctor.finding import Finding, counted
+from workers.doctor.finding import CheckResult, counted
 
 # A node writes its row every ten seconds.
 _SILENT_SECONDS = 60.0
 
 
-def standing(catalog: Catalog) -> Iterator[Finding]:
+def check_nodes(catalog: Catalog) -> Iterator[CheckResult]:
     """A problem for each sick or silent node; one finding for all nodes that are well."""
     with catalog.begin() as tx:
         seen = node_rows.seen(tx)
     trouble = {node.name: sentence for node in seen if (sentence := _trouble(node)) is not None}
-    yield from (Finding("nodes", "problem", sentence) for sentence in trouble.values())
+    yield from (CheckResult("nodes", "problem", sentence) for sentence in trouble.values())
     well = [node.name for node in seen if node.name not in trouble]
     if well:
         are = "is" if len(well) == 1 else "are"
-        yield Finding("nodes", "ok", f"{counted(len(well), 'node')} {are} well.", well)
+        yield CheckResult("nodes", "ok", f"{counted(len(well), 'node')} {are} well.", well)
 
 
 def _trouble(node: SeenNode) -> str | None:

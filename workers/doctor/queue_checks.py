@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from workers.contract import CONTROL, LAYERS, PULLS
-from workers.doctor.finding import Finding, counted
+from workers.doctor.finding import CheckResult, counted
 
 _AWAY = (OperationalError, RedisError, OSError)
 # Time-outs of two tries. Workers answer at once, except while they start children.
@@ -17,13 +17,13 @@ _ANSWER_SECONDS = (1.0, 3.0)
 _NEARLY_FULL = 0.9
 
 
-def answers(app: Celery) -> list[Finding]:
+def check_redis(app: Celery) -> list[CheckResult]:
     """Whether Redis answers, and whether it could lose messages or answers."""
     try:
         info = _info(app)
     except _AWAY:
         return [
-            Finding(
+            CheckResult(
                 "queue",
                 "problem",
                 "The queue cannot be reached: check TOWLINE_BROKER_URL and that Redis runs. Until "
@@ -33,7 +33,7 @@ def answers(app: Celery) -> list[Finding]:
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info.get("redis_version") or ""
     return [
-        Finding("queue", "ok", f"{name} {version} answers."),
+        CheckResult("queue", "ok", f"{name} {version} answers."),
         _policy(info),
         _persistence(info),
         *_memory(info),
@@ -52,21 +52,23 @@ def _info(app: Celery) -> Mapping[str, Any]:
             connection.release()
 
 
-def _policy(info: Mapping[str, Any]) -> Finding:
+def _policy(info: Mapping[str, Any]) -> CheckResult:
     policy = info.get("maxmemory_policy")
     if policy == "noeviction":
-        return Finding("eviction", "ok", "Redis never evicts keys (maxmemory-policy noeviction).")
+        return CheckResult(
+            "eviction", "ok", "Redis never evicts keys (maxmemory-policy noeviction)."
+        )
     if policy is None:
-        return Finding("eviction", "information", "Redis does not report its maxmemory-policy.")
+        return CheckResult("eviction", "information", "Redis does not report its maxmemory-policy.")
     what_to_do = "set maxmemory-policy to noeviction"
     if not int(info.get("maxmemory", 0)):
-        return Finding(
+        return CheckResult(
             "eviction",
             "warning",
             f"The maxmemory-policy of Redis is {policy}, which is harmless only while it has no "
             f"maxmemory: {what_to_do}.",
         )
-    return Finding(
+    return CheckResult(
         "eviction",
         "problem",
         f"The maxmemory-policy of Redis is {policy}, so it may evict messages and answers: "
@@ -74,10 +76,10 @@ def _policy(info: Mapping[str, Any]) -> Finding:
     )
 
 
-def _persistence(info: Mapping[str, Any]) -> Finding:
+def _persistence(info: Mapping[str, Any]) -> CheckResult:
     if int(info.get("aof_enabled", 0)):
-        return Finding("persistence", "ok", "Redis writes messages to disk (appendonly yes).")
-    return Finding(
+        return CheckResult("persistence", "ok", "Redis writes messages to disk (appendonly yes).")
+    return CheckResult(
         "persistence",
         "warning",
         "Redis loses everything when it restarts (appendonly no). Pulls in the catalog are then "
@@ -86,10 +88,10 @@ def _persistence(info: Mapping[str, Any]) -> Finding:
     )
 
 
-def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
+def _memory(info: Mapping[str, Any]) -> Iterator[CheckResult]:
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if limit and used > _NEARLY_FULL * limit:
-        yield Finding(
+        yield CheckResult(
             "memory",
             "warning",
             f"Redis uses {used / limit:.0%} of its maxmemory of {limit:,} bytes, and refuses "
@@ -97,7 +99,7 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def workers(app: Celery) -> Iterator[Finding]:
+def check_workers(app: Celery) -> Iterator[CheckResult]:
     """For each queue of a pull: which workers consume it, or how to start one."""
     queues = _consumed(app)
     for queue, purpose, level in (
@@ -109,9 +111,9 @@ def workers(app: Celery) -> Iterator[Finding]:
         if names:
             consume = "consumes" if len(names) == 1 else "consume"
             workers_count = counted(len(names), "worker")
-            yield Finding("workers", "ok", f"{workers_count} {consume} {queue}.", names)
+            yield CheckResult("workers", "ok", f"{workers_count} {consume} {queue}.", names)
         else:
-            yield Finding(
+            yield CheckResult(
                 "workers",
                 "problem" if level == "problem" else "warning",
                 f"No worker consumes {queue}, so {purpose}: start one with "
@@ -119,7 +121,7 @@ def workers(app: Celery) -> Iterator[Finding]:
             )
 
 
-def somebody_consumes(app: Celery) -> bool:
+def any_worker_answers(app: Celery) -> bool:
     """Whether any worker answers a ping. A worker answers only once it consumes."""
     try:
         return bool(app.control.inspect(timeout=_ANSWER_SECONDS[0], limit=1).ping())

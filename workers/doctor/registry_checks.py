@@ -6,13 +6,13 @@ from redis.exceptions import RedisError
 
 from shared.errors import InvalidArgument
 from shared.rate_limiter import connect
-from shared.rate_limiter.redis_state import Board, Trouble
+from shared.rate_limiter.redis_state import ClosedHost, RedisState
 from shared.registry.hosts import Hosts
 from shared.settings import Settings
-from workers.doctor.finding import Finding, counted
+from workers.doctor.finding import CheckResult, counted
 
 
-def configured(settings: Settings) -> Iterator[Finding]:
+def configured(settings: Settings) -> Iterator[CheckResult]:
     """Whether the registries file can be used. No finding if none is configured."""
     file = settings.registries_file
     if file is None:
@@ -20,13 +20,13 @@ def configured(settings: Settings) -> Iterator[Finding]:
     try:
         hosts = Hosts(file)
     except InvalidArgument as error:
-        yield Finding("registries", "problem", str(error))
+        yield CheckResult("registries", "problem", str(error))
         return
     what = counted(len(hosts.names), "registry", "registries")
-    yield Finding("registries", "ok", f"{file} configures {what}.", hosts.names)
+    yield CheckResult("registries", "ok", f"{file} configures {what}.", hosts.names)
 
 
-def troubles(settings: Settings) -> Iterator[Finding]:
+def check_rate_limits(settings: Settings) -> Iterator[CheckResult]:
     """Hosts that asked the fleet to wait, and mirrors that are skipped. No finding if Redis, which
     holds this state, cannot be reached: `queue.answers` reports that.
     """
@@ -34,29 +34,29 @@ def troubles(settings: Settings) -> Iterator[Finding]:
     if client is None:
         return
     try:
-        found = Board(client).troubles()
+        found = RedisState(client).troubles()
     except RedisError:
         return
     finally:
         client.close()
     if not found:
-        yield Finding(
+        yield CheckResult(
             "registries", "ok", "No registry is rate-limiting the fleet, and no mirror is excluded."
         )
     for trouble in found:
         yield _finding(trouble)
 
 
-def _finding(trouble: Trouble) -> Finding:
+def _finding(trouble: ClosedHost) -> CheckResult:
     host, seconds = trouble.host, f"{trouble.seconds:.0f} s"
     if trouble.kind == "held":
-        return Finding(
+        return CheckResult(
             "registries",
             "information",
             f"{host} asked the fleet to wait (429 or Retry-After): no worker sends it a request "
             f"for another {seconds}. If this happens often, log in there or set up a mirror.",
         )
-    return Finding(
+    return CheckResult(
         "registries",
         "warning",
         f"The mirror {host} did not answer, or served wrong bytes: the fleet skips it for another "

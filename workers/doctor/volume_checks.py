@@ -9,10 +9,10 @@ from shared.catalog.database.catalog import Catalog
 from shared.catalog.schema.revision import volume_id
 from shared.errors import VolumeUnavailable
 from shared.volume.store import Volume
-from workers.doctor.finding import Finding
+from workers.doctor.finding import CheckResult
 
 if TYPE_CHECKING:
-    from workers.doctor.examination import Patient
+    from workers.doctor.examination import CheckedFleet
 
 
 def opened(path: Path, catalog: Catalog) -> Volume:
@@ -24,33 +24,35 @@ def opened(path: Path, catalog: Catalog) -> Volume:
     return Volume(path, identity)
 
 
-def mounted(volume: Volume, patient: "Patient") -> Iterator[Finding]:
+def mounted(volume: Volume, patient: "CheckedFleet") -> Iterator[CheckResult]:
     """The findings about a volume that was opened, so its identity is known to be right."""
-    yield Finding("volume", "ok", f"{patient.settings.volume_path} is the volume of this catalog.")
+    yield CheckResult(
+        "volume", "ok", f"{patient.settings.volume_path} is the volume of this catalog."
+    )
     yield room(volume, patient.catalog, patient.settings.minimum_free_bytes)
 
 
-def room(volume: Volume, catalog: Catalog, minimum_free_bytes: int) -> Finding:
+def room(volume: Volume, catalog: Catalog, minimum_free_bytes: int) -> CheckResult:
     """Free space, compared with what has to stay free and what running pulls have reserved."""
     free = volume.space().free_bytes
     with catalog.begin() as tx:
         reserved = space.reserved_bytes(tx, "")
     state = f"{_shown(free)} are free, of which running pulls have reserved {_shown(reserved)}"
     if free < minimum_free_bytes:
-        return Finding(
+        return CheckResult(
             "space",
             "problem",
             f"{state}. TOWLINE_MINIMUM_FREE_BYTES is {_shown(minimum_free_bytes)}, so new pulls "
             "wait: free space or enlarge the volume.",
         )
     if free - reserved < minimum_free_bytes:
-        return Finding(
+        return CheckResult(
             "space",
             "warning",
             f"{state}. TOWLINE_MINIMUM_FREE_BYTES is {_shown(minimum_free_bytes)}, so new pulls "
             "wait until running pulls are done: free space or enlarge the volume.",
         )
-    return Finding("space", "ok", f"{state}.")
+    return CheckResult("space", "ok", f"{state}.")
 
 
 def _shown(count: int) -> str:

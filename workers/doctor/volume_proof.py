@@ -33,10 +33,10 @@ from shared.volume.listing import (
     blob_sizes,
     ingest_files,
     is_left,
-    names_itself,
+    matches_digest,
 )
 from shared.volume.store import Volume
-from workers.doctor.finding import Evidence, Finding, counted, finding
+from workers.doctor.finding import CheckResult, Evidence, counted, finding
 
 # Longer than a step takes between a file and its row, or between a layout and its row.
 _SECOND_LOOK_SECONDS = 1.0
@@ -51,12 +51,12 @@ _FETCH_AGAIN = (
 )
 
 
-def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[Finding]:
+def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[CheckResult]:
     """The checks that need only the catalog."""
     unbacked, contradicted = Evidence(), Evidence()
     for page in pages(catalog, image_rows.listing):
         with catalog.begin() as tx:
-            for missing in audit.unbacked(tx, page):
+            for missing in audit.missing_blobs(tx, page):
                 unbacked.add(f"{missing.reference} {missing.platform} {missing.digest}")
             for wrong in diff_ids.contradicted(tx, page):
                 contradicted.add(
@@ -68,7 +68,7 @@ def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[Finding]:
     yield _traffic(catalog, chunk_bytes)
 
 
-def _backing(unbacked: Evidence) -> Finding:
+def _backing(unbacked: Evidence) -> CheckResult:
     if unbacked.count:
         return finding(
             "images",
@@ -77,10 +77,10 @@ def _backing(unbacked: Evidence) -> Finding:
             "stored: pull these images again.",
             unbacked.details,
         )
-    return Finding("images", "ok", "Every blob of every image is stored.")
+    return CheckResult("images", "ok", "Every blob of every image is stored.")
 
 
-def _claims(contradicted: Evidence) -> Finding:
+def _claims(contradicted: Evidence) -> CheckResult:
     if contradicted.count:
         return finding(
             "diff_ids",
@@ -90,10 +90,10 @@ def _claims(contradicted: Evidence) -> Finding:
             "is damaged. Pull it again once its publisher has repaired it.",
             contradicted.details,
         )
-    return Finding("diff_ids", "ok", "No verified diff_id contradicts an image.")
+    return CheckResult("diff_ids", "ok", "No verified diff_id contradicts an image.")
 
 
-def _traffic(catalog: Catalog, chunk_bytes: int) -> Finding:
+def _traffic(catalog: Catalog, chunk_bytes: int) -> CheckResult:
     total, sizes, over = 0, 0, Evidence()
     for page in pages(catalog, audit.pulled_digests):
         with catalog.begin() as tx:
@@ -116,14 +116,14 @@ def _traffic(catalog: Catalog, chunk_bytes: int) -> Finding:
             over.details,
         )
     ratio = f" ({total / sizes:.3f} times)" if sizes else ""
-    return Finding(
+    return CheckResult(
         "traffic",
         "ok",
         f"{total:,} bytes were fetched for {sizes:,} bytes of distinct layers{ratio}.",
     )
 
 
-def bytes_and_rows(volume: Volume, catalog: Catalog, progress: Progress) -> Iterator[Finding]:
+def bytes_and_rows(volume: Volume, catalog: Catalog, progress: Progress) -> Iterator[CheckResult]:
     """The checks that compare the volume with the catalog.
 
     Raises VolumeUnavailable, CatalogUnavailable.
@@ -136,7 +136,7 @@ def bytes_and_rows(volume: Volume, catalog: Catalog, progress: Progress) -> Iter
     yield _hashes(volume, total_bytes, progress)
 
 
-def _rows_without_files(volume: Volume, catalog: Catalog) -> Finding:
+def _rows_without_files(volume: Volume, catalog: Catalog) -> CheckResult:
     count, wrong = 0, Evidence()
     for page in pages(catalog, audit.stored_digests):
         count += len(page)
@@ -155,14 +155,16 @@ def _rows_without_files(volume: Volume, catalog: Catalog) -> Finding:
             f"{counted(wrong.count, 'stored blob')} without a file of that size: {_FETCH_AGAIN}.",
             wrong.details,
         )
-    return Finding("rows", "ok", f"{counted(count, 'stored blob')}, each with a file of that size.")
+    return CheckResult(
+        "rows", "ok", f"{counted(count, 'stored blob')}, each with a file of that size."
+    )
 
 
 def _difference(size: int | None, expected: int) -> str:
     return "no file" if size is None else f"{size:,} bytes instead of {expected:,}"
 
 
-def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, Finding]:
+def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, CheckResult]:
     """The bytes of all files, and the finding."""
     count, total_bytes, left = 0, 0, Evidence()
     for page in _in_pages(blob_files(volume)):
@@ -179,7 +181,7 @@ def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, Finding]
             "the image again, which adopts them, or remove them.",
             left.details,
         )
-    return total_bytes, Finding(
+    return total_bytes, CheckResult(
         "files", "ok", f"{counted(count, 'file')} under blobs/, each with its row."
     )
 
@@ -211,7 +213,7 @@ def _at_work(catalog: Catalog, digests: Iterable[Digest | None]) -> tuple[set[Di
         return doctor_checks.leased(tx, filter(None, digests)), doctor_checks.is_resolving(tx)
 
 
-def _ingests(volume: Volume, catalog: Catalog) -> Finding:
+def _ingests(volume: Volume, catalog: Catalog) -> CheckResult:
     count, left = 0, Evidence()
     for page in _in_pages(ingest_files(volume)):
         count += len(page)
@@ -226,7 +228,7 @@ def _ingests(volume: Volume, catalog: Catalog) -> Finding:
             "continues them: remove those that will not be wanted.",
             left.details,
         )
-    return Finding(
+    return CheckResult(
         "ingests", "ok", f"{counted(count, 'download')} under ingest/, each with a lease."
     )
 
@@ -246,7 +248,7 @@ def _unowned(volume: Volume, catalog: Catalog, page: Sequence[IngestFiles]) -> l
     return [ingest for ingest in left if ingest.digest not in leased and is_left(volume, ingest)]
 
 
-def _layouts(volume: Volume, catalog: Catalog) -> Finding:
+def _layouts(volume: Volume, catalog: Catalog) -> CheckResult:
     count, wrong = 0, Evidence()
     for page in pages(catalog, image_rows.listing):
         count += len(page)
@@ -260,7 +262,7 @@ def _layouts(volume: Volume, catalog: Catalog) -> Finding:
             "the catalog: pull the image again.",
             wrong.details,
         )
-    return Finding(
+    return CheckResult(
         "layouts", "ok", f"{counted(count, 'image')}, each with a layout of its manifest."
     )
 
@@ -286,7 +288,7 @@ def _names(volume: Volume, image: ImageRow) -> bool:
     return str(named) == image.manifest_digest
 
 
-def _hashes(volume: Volume, total: int, progress: Progress) -> Finding:
+def _hashes(volume: Volume, total: int, progress: Progress) -> CheckResult:
     count, read, wrong = 0, 0, Evidence()
 
     def beat(size: int) -> None:
@@ -297,7 +299,7 @@ def _hashes(volume: Volume, total: int, progress: Progress) -> Finding:
     progress(0, total)
     for file in blob_files(volume):
         count += 1
-        if file.digest is None or names_itself(volume, file.digest, beat) is False:
+        if file.digest is None or matches_digest(volume, file.digest, beat) is False:
             wrong.add(file.path)
     if wrong.count:
         return finding(
@@ -307,7 +309,7 @@ def _hashes(volume: Volume, total: int, progress: Progress) -> Finding:
             f"name: {_FETCH_AGAIN}.",
             wrong.details,
         )
-    return Finding(
+    return CheckResult(
         "bytes",
         "ok",
         f"{counted(count, 'blob')} ({read:,} bytes) were read, and each hashes to its name.",

@@ -79,11 +79,11 @@ class Child:
     def died(self) -> CatalogUnavailable:
         """The error to raise for a child that ended by itself."""
         return CatalogUnavailable(
-            f"{self.name} of the embedded stack stopped: see {self.log}. {tail(self.log)}"
+            f"{self.name} of the embedded stack stopped: see {self.log}. {last_log_line(self.log)}"
         )
 
 
-def tail(log: Path) -> str:
+def last_log_line(log: Path) -> str:
     """A sentence that quotes the last line of a log; "" if the log is empty."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
@@ -109,7 +109,7 @@ def run_unprivileged(command: Sequence[str | Path], log: Path) -> bool:
     return result.returncode == 0
 
 
-def give_away(path: Path) -> None:
+def make_unprivileged_owner(path: Path) -> None:
     """Make the unprivileged account the owner of `path`, if commands run under that account."""
     options = _unprivileged()[1]
     if options:

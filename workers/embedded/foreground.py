@@ -12,7 +12,7 @@ import click
 from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
 from workers.embedded.child_process import Child
-from workers.embedded.joining import joined, why_it_ended
+from workers.embedded.joining import stack_in_use, why_it_ended
 from workers.embedded.servers import free_port
 from workers.embedded.stack_files import secret
 from workers.embedded.state import StackHome, State
@@ -40,7 +40,7 @@ def up(settings: Settings) -> None:
         if not first:
             raise InvalidArgument(f"`towline up` is already running for {settings.home}.")
         signal.signal(signal.SIGTERM, _interrupt)
-        with joined(settings):
+        with stack_in_use(settings):
             _hold(home, home.read())
 
 

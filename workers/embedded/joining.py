@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.registry.registries_file import read_registries_file
 from shared.settings import Settings
-from workers.embedded.child_process import tail
+from workers.embedded.child_process import last_log_line
 from workers.embedded.state import StackHome, State
 
 _START_SECONDS = 90.0
@@ -23,7 +23,7 @@ _NOTICE_SECONDS = 0.5
 
 
 @contextmanager
-def joined(settings: Settings) -> Iterator[Settings]:
+def stack_in_use(settings: Settings) -> Iterator[Settings]:
     """Use the stack, and yield settings that name its servers.
 
     The last user waits until the stack has stopped. Raises InvalidArgument for a registries file
@@ -105,7 +105,7 @@ def _spawn(home: StackHome) -> "subprocess.Popen[bytes]":
 def _not_started(home: StackHome) -> CatalogUnavailable:
     log = home.directory / "log" / "supervisor.log"
     return CatalogUnavailable(
-        home.read().error or f"The embedded stack did not start: see {log}. {tail(log)}"
+        home.read().error or f"The embedded stack did not start: see {log}. {last_log_line(log)}"
     )
 
 

@@ -19,9 +19,9 @@ from shared.errors import CatalogUnavailable
 from workers.embedded.binaries import PostgresBinaries
 from workers.embedded.child_process import (
     Child,
-    give_away,
+    last_log_line,
+    make_unprivileged_owner,
     run_unprivileged,
-    tail,
     unprivileged_hint,
 )
 from workers.embedded.stack_files import secret, write_private
@@ -73,9 +73,9 @@ class PostgresServer:
         fresh = self._data.with_suffix(".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        give_away(fresh)
+        make_unprivileged_owner(fresh)
         password = secret(self._directory / "postgres.password")
-        give_away(self._directory / "postgres.password")
+        make_unprivileged_owner(self._directory / "postgres.password")
         command: list[str | Path] = [
             self._binaries.initdb,
             "-D",
@@ -93,7 +93,7 @@ class PostgresServer:
         if not run_unprivileged([*command, *options], self.log):
             raise CatalogUnavailable(
                 f"PostgreSQL's data directory could not be made: see {self.log}. "
-                f"{tail(self.log)}{unprivileged_hint()}"
+                f"{last_log_line(self.log)}{unprivileged_hint()}"
             )
         fresh.rename(self._data)
 

@@ -15,7 +15,7 @@ from celery.bootsteps import StartStopStep
 
 from shared.settings import Settings
 from workers.health.sickness import sickness
-from workers.health.watch import Watch
+from workers.health.watch import NodeMonitor
 
 _log = logging.getLogger(__name__)
 
@@ -30,14 +30,14 @@ _ALIVE_OPTION = CeleryOption(
 )
 
 
-class Watching(StartStopStep):
+class WatchStep(StartStopStep):
     """A worker bootstep that starts the watch once the children are forked, and stops it."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._watch: Watch | None = None
+        self._watch: NodeMonitor | None = None
 
     def start(self, parent: Any) -> None:
         """Celery calls this after the pool has started."""
@@ -45,7 +45,7 @@ class Watching(StartStopStep):
         def slots() -> int:
             return int(parent.pool.num_processes)
 
-        self._watch = Watch(Settings.read(), sickness, parent.hostname, slots)
+        self._watch = NodeMonitor(Settings.read(), sickness, parent.hostname, slots)
         self._watch.start()
 
     def stop(self, parent: Any) -> None:
@@ -120,6 +120,6 @@ class Gate(StartStopStep):
 
 def install(app: Celery) -> None:
     """Add the watch, the gate and the option --alive to the app's workers."""
-    app.steps["worker"].add(Watching)
+    app.steps["worker"].add(WatchStep)
     app.steps["consumer"].add(Gate)
     app.user_options["worker"].add(_ALIVE_OPTION)

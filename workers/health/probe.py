@@ -48,7 +48,7 @@ class Probe:
         """
         with self._lock:
             if time.monotonic() - self._found_at > _ANSWER_SECONDS:
-                self._found = own_trouble() or self._trouble_of_volume(look_at_volume)
+                self._found = process_trouble() or self._trouble_of_volume(look_at_volume)
                 self._found_at = time.monotonic()
             return self._found
 
@@ -90,7 +90,7 @@ def _collect(look: Callable[[], object], raised: list[Exception]) -> None:
         raised.append(error)
 
 
-def own_trouble() -> str | None:
+def process_trouble() -> str | None:
     """One sentence that says what this process lacks, apart from the volume; None if nothing."""
     try:
         _start_threads()

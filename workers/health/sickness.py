@@ -23,7 +23,7 @@ class _Shared(Structure):
     )
 
 
-class Sickness:
+class NodeHealth:
     """The shared state of a node; create it before the fork.
 
     Any process may report trouble. Only the main process declares that it is over.
@@ -94,4 +94,4 @@ class Sickness:
         raise NodeSick(reason)
 
 
-sickness = Sickness()
+sickness = NodeHealth()

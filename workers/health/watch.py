@@ -20,7 +20,7 @@ from shared.settings import Settings
 from shared.volume.store import Space, Volume
 from workers.health.half_open import Recovery
 from workers.health.probe import Probe
-from workers.health.sickness import Sickness
+from workers.health.sickness import NodeHealth
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ _SICK_LOOK_SECONDS = 2.0
 _ROW_SECONDS = 10.0
 
 
-class Watch:
+class NodeMonitor:
     """`name`: Celery's name of this worker. `slots()`: how many steps it runs at the same time."""
 
     def __init__(
-        self, settings: Settings, sickness: Sickness, name: str, slots: Callable[[], int]
+        self, settings: Settings, sickness: NodeHealth, name: str, slots: Callable[[], int]
     ) -> None:
         self._settings = settings
         self._sickness = sickness

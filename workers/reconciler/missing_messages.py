@@ -20,7 +20,7 @@ from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import due_work
 from shared.catalog.fleet.due_work import DueLayer, DuePull
 from workers import contract
-from workers.broker_messages import Backlog, Message
+from workers.broker_messages import BrokerMessages, Message
 
 # Kind, pull or registry, digest.
 _Key = tuple[str, str, str]
@@ -54,7 +54,7 @@ class Missing:
     Raises QueueUnavailable, CatalogUnavailable.
     """
 
-    def __init__(self, catalog: Catalog, backlog: Backlog, lease_seconds: float) -> None:
+    def __init__(self, catalog: Catalog, backlog: BrokerMessages, lease_seconds: float) -> None:
         self._catalog = catalog
         self._backlog = backlog
         self._lease_seconds = lease_seconds

@@ -109,7 +109,7 @@ class Reconciler:
             if step_leases.renew(tx, [self._fence], self._lease_seconds):
                 return True
             self._fence = None
-        step_leases.bound(tx, step_leases.RECONCILER, self._lease_seconds)
+        step_leases.shorten_after_clock_change(tx, step_leases.RECONCILER, self._lease_seconds)
         lease = step_leases.take(tx, step_leases.RECONCILER, self._owner, self._lease_seconds)
         if lease is None:
             return False

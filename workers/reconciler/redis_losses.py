@@ -16,7 +16,7 @@ from shared.catalog.fleet import due_work, fleet_slots
 from shared.catalog.fleet.fleet_slots import FleetView
 from shared.catalog.pulls import lifecycle
 from shared.pulls.pull_ids import is_pull_id
-from workers.broker_messages import Backlog, Identity
+from workers.broker_messages import BrokerMessages, RedisIdentity
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ _UNWRITTEN_SECONDS = 60.0
 class Losses:
     """Finds losses, by remembering which data and which run of Redis it saw in the last round."""
 
-    def __init__(self, catalog: Catalog, backlog: Backlog, lease_seconds: float) -> None:
+    def __init__(self, catalog: Catalog, backlog: BrokerMessages, lease_seconds: float) -> None:
         self._catalog = catalog
         self._backlog = backlog
         self._lease_seconds = lease_seconds
-        self._identity: Identity | None = None
+        self._identity: RedisIdentity | None = None
         self._identified_at = 0.0
 
     def look(self) -> None:
@@ -51,7 +51,7 @@ class Losses:
         if identity.unacknowledged:
             self._give_back()
 
-    def _begin_epoch(self, identity: Identity, known: FleetView, now: float) -> Identity:
+    def _begin_epoch(self, identity: RedisIdentity, known: FleetView, now: float) -> RedisIdentity:
         """Redis is not what this process saw last. Compare it with what the catalog remembers, and
         have pulls answered again whose answers may be lost.
         """
@@ -80,7 +80,7 @@ class Losses:
         again, batch = 0, due_work.BATCH
         while batch == due_work.BATCH:
             with self._catalog.begin() as tx:
-                batch = due_work.forget_answers(tx, since_seconds)
+                batch = due_work.mark_unanswered(tx, since_seconds)
             again += batch
         _log.warning("%s: %s pulls are answered again.", reason, again)
 

@@ -19,7 +19,7 @@ from shared.pulls.cancelling import miss_deadline
 from shared.pulls.outbox import Outbox
 from shared.settings import Settings
 from workers.broker import App
-from workers.broker_messages import Backlog
+from workers.broker_messages import BrokerMessages
 from workers.client import QueueUnavailable
 from workers.dispatching import deliver
 from workers.reconciler.missing_messages import Due, Missing
@@ -48,7 +48,7 @@ class Rounds:
         self._app = app
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
-        self._backlog = Backlog(app)
+        self._backlog = BrokerMessages(app)
         self._losses = Losses(catalog, self._backlog, settings.lease_seconds)
         self._missing = Missing(catalog, self._backlog, settings.lease_seconds)
         self._urgent = Urgent(catalog, self._backlog)
@@ -113,13 +113,15 @@ class Rounds:
     def _next_page(self) -> list[str]:
         """The ids of the pulls to check in this round."""
         with self._catalog.begin() as tx:
-            leases.bound(tx)
-            step_leases.bound(tx, step_leases.of_pull("%"), self._lease_seconds)
+            leases.shorten_after_clock_change(tx)
+            step_leases.shorten_after_clock_change(
+                tx, step_leases.of_pull("%"), self._lease_seconds
+            )
             under_way = due_work.under_way(tx, self._under_way.after)
             with_message = due_work.with_message(tx, self._with_message.after)
-            waited = due_work.waited(tx)
+            waited = due_work.with_passed_wait(tx)
             sent = {pull_id for _, pull_id in with_message}
-            messages.drop_ended(tx, sent)
+            messages.forget_messages_of_ended(tx, sent)
         self._under_way.looked_at(under_way)
         self._with_message.looked_at(with_message)
         return list({*under_way, *sent, *waited})
@@ -177,8 +179,8 @@ class Rounds:
         began = time.monotonic()
         if began >= self._line_due_at:
             with self._catalog.begin() as tx:
-                line = due_work.in_line(tx, self._line_after)
-                waiting_reasons.refresh_line(tx, line)
+                line = due_work.waiting(tx, self._line_after)
+                waiting_reasons.refresh_waiting(tx, line)
             self._line_after = line[-1] if len(line) == due_work.LINE_BATCH else ""
             ended = time.monotonic()
             self._line_due_at = ended + _LINE_REST * (ended - began)

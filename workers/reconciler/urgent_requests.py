@@ -15,7 +15,7 @@ from shared.errors import PermanentError
 from shared.pulls.pull_ids import is_pull_id
 from shared.pulls.request import PullRequest, new_pull
 from workers import contract
-from workers.broker_messages import Backlog, Request
+from workers.broker_messages import BrokerMessages, Request
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _NEWEST = 200
 class Urgent:
     """Records urgent pulls, and remembers which ones it recorded in the last round."""
 
-    def __init__(self, catalog: Catalog, backlog: Backlog) -> None:
+    def __init__(self, catalog: Catalog, backlog: BrokerMessages) -> None:
         self._catalog = catalog
         self._backlog = backlog
         self._recorded: set[str] = set()

@@ -145,8 +145,8 @@ def admit(tx: Connection) -> list[Admitted]:
         return []
     admitted: list[Admitted] = []
     if highest >= URGENT_PRIORITY:
-        admitted += _admit(tx, window.look(tx).urgent_places, URGENT_PRIORITY)
-    return admitted + _admit(tx, window.look(tx).places, 0)
+        admitted += _admit(tx, window.measure(tx).urgent_places, URGENT_PRIORITY)
+    return admitted + _admit(tx, window.measure(tx).places, 0)
 
 
 def _admit(tx: Connection, places: int, least_priority: int) -> list[Admitted]:

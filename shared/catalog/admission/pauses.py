@@ -91,7 +91,7 @@ _MAKE_LAYERS_DUE = text("""
 """)
 
 
-def go_on(catalog: Catalog) -> None:
+def wake(catalog: Catalog) -> None:
     """Make due at once what waits for the end of a pause. Call it after `resume` is committed.
 
     Each batch is committed on its own. If one fails, its pulls become due at their own time, within

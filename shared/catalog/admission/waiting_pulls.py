@@ -30,7 +30,7 @@ _RETURN = text(
 )
 
 
-def return_to_line(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
+def readmit_later(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
     """Take back the admission of a pull that has no plan yet; it is not admitted for `seconds`.
 
     This frees its place in the window.
@@ -62,16 +62,16 @@ def wait_for_space(tx: Connection, pull: Pull, seconds: float, detail: str) -> N
 
     It keeps its place in the window for `seconds`, or gives it back and waits for longer.
     """
-    under_way = window.look(tx)
+    under_way = window.measure(tx)
     if under_way.without_space < under_way.size // 2:
         lifecycle.wait(tx, pull.id, "space", seconds, detail)
         return
     age_seconds = (lifecycle.clock(tx) - pull.created_at).total_seconds()
     delay_seconds = min(max(age_seconds / 4, _SHORTEST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
-    return_to_line(tx, pull.id, "space", delay_seconds, detail)
+    readmit_later(tx, pull.id, "space", delay_seconds, detail)
 
 
-def space_found(tx: Connection) -> None:
+def wake_for_space(tx: Connection) -> None:
     """After a pull that waited for space has found some: make ten other waiting pulls due at once.
 
     Not all of them: most would find no space and wait again.

@@ -179,6 +179,6 @@ def refresh(
     tx.execute(_REFRESH, {"page": list(page), **workers})
 
 
-def refresh_line(tx: Connection, page: Sequence[str]) -> None:
+def refresh_waiting(tx: Connection, page: Sequence[str]) -> None:
     """Update the reasons of those pulls of a page that wait for their turn."""
     tx.execute(_REFRESH_LINE, {"page": list(page)})

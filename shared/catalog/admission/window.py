@@ -90,6 +90,6 @@ class Window:
         return self.places + max(self.urgent_size - self.urgent, 0)
 
 
-def look(tx: Connection) -> Window:
+def measure(tx: Connection) -> Window:
     """Count what is under way now. Takes no lock, so the counts may be outdated at once."""
     return Window(**{name: int(value) for name, value in tx.execute(_LOOK).one()._mapping.items()})

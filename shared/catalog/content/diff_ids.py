@@ -63,7 +63,7 @@ class Contradiction:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLayer:
+class VerifiedBlob:
     """A blob on the volume. `diff_id` is computed from its bytes, or None."""
 
     size_bytes: int
@@ -83,7 +83,7 @@ def claimed(tx: Connection, pull_id: str, digest: Digest) -> tuple[Digest, ...]:
     return tuple(Digest.parse(diff_id) for diff_id in rows.scalars() if diff_id is not None)
 
 
-def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, StoredLayer]:
+def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, VerifiedBlob]:
     """Return size and computed diff_id of those `digests` that are on the volume."""
     rows = tx.execute(
         select(blobs.c.digest, blobs.c.size_bytes, layers.c.diff_id)
@@ -93,7 +93,7 @@ def stored(tx: Connection, digests: Iterable[Digest]) -> dict[Digest, StoredLaye
         )
     )
     return {
-        Digest.parse(row.digest): StoredLayer(
+        Digest.parse(row.digest): VerifiedBlob(
             row.size_bytes, Digest.parse(row.diff_id) if row.diff_id else None
         )
         for row in rows

@@ -12,7 +12,7 @@ from shared.catalog.model.content_tables import image_history
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class HistoryEntry:
     """From `first_seen_at` on, the reference named this manifest for the platform.
 
     `first_seen_at` is the time of the resolution, taken before the registry was asked.
@@ -26,14 +26,14 @@ class Naming:
 
 def of_reference(
     tx: Connection, reference: str, platform: str | None = None, limit: int | None = None
-) -> list[Naming]:
+) -> list[HistoryEntry]:
     """Return a tag's history by platform, newest first; of every platform and without a limit by
     default.
     """
     ordered = _select(reference, platform).order_by(
         image_history.c.platform, image_history.c.first_seen_at.desc(), image_history.c.id.desc()
     )
-    return [Naming(**row._mapping) for row in tx.execute(ordered.limit(limit))]
+    return [HistoryEntry(**row._mapping) for row in tx.execute(ordered.limit(limit))]
 
 
 def count(tx: Connection, reference: str, platform: str | None, most: int) -> int:

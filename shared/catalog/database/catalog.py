@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from shared.catalog.database.outages import Lost, outage_of
-from shared.catalog.database.refusals import said
+from shared.catalog.database.outages import LostSessions, outage_of
+from shared.catalog.database.refusals import server_message
 from shared.catalog.database.url_parsing import read_url
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest
 
@@ -129,7 +129,7 @@ class Catalog:
             outage = outage_of(error)
             if outage is None:
                 raise
-            raise self._unavailable(f"{outage.reason}: {said(error)}") from error
+            raise self._unavailable(f"{outage.reason}: {server_message(error)}") from error
 
     def _drop_sessions(self, tx: Connection, error: DBAPIError) -> None:
         """Close the sessions that an outage has made useless.
@@ -138,10 +138,10 @@ class Catalog:
         primary.
         """
         outage = outage_of(error)
-        if outage is None or outage.lost is Lost.NONE:
+        if outage is None or outage.lost is LostSessions.NONE:
             return
         tx.invalidate(error)
-        if outage.lost is Lost.ALL:
+        if outage.lost is LostSessions.ALL:
             self._engine.dispose()
 
     def _unavailable(self, reason: str) -> CatalogUnavailable:

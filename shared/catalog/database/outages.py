@@ -11,7 +11,7 @@ from enum import Enum
 from sqlalchemy.exc import DBAPIError
 
 
-class Lost(Enum):
+class LostSessions(Enum):
     """Which sessions are unusable after an outage."""
 
     NONE = "the session can run its next transaction"
@@ -24,7 +24,7 @@ class Outage:
     """One kind of outage. `reason` completes "the database …"."""
 
     reason: str
-    lost: Lost = Lost.OWN
+    lost: LostSessions = LostSessions.OWN
 
 
 _AWAY = Outage("does not answer")
@@ -35,15 +35,15 @@ _OUTAGES = {
     "08": Outage("closed the connection"),
     # A hot standby before its promotion, a primary after its demotion, or a managed database that
     # its provider has made read-only because its disk is full.
-    "25006": Outage("is read-only", Lost.ALL),
+    "25006": Outage("is read-only", LostSessions.ALL),
     # The worker stopped between two statements: a paused VM, swapping, SIGSTOP.
     "25P03": Outage("ended a transaction that was idle for too long"),
     "25P04": Outage("ended a transaction that took too long"),
     "26000": _PREPARED,
     "42P05": _PREPARED,
-    "40": Outage("rolled back one of two conflicting transactions", Lost.NONE),
+    "40": Outage("rolled back one of two conflicting transactions", LostSessions.NONE),
     "53": Outage("is out of memory, disk space or connections"),
-    "55P03": Outage("could not get a lock in time", Lost.NONE),
+    "55P03": Outage("could not get a lock in time", LostSessions.NONE),
     "57": Outage("is shutting down or starting up, or cancelled the statement"),
     "58": Outage("met an error of its operating system"),
     "XX": Outage("met an internal error"),

@@ -7,7 +7,7 @@ be granted in the meantime.
 from sqlalchemy.exc import DBAPIError
 
 
-def refusal(error: BaseException) -> str | None:
+def explain_refusal(error: BaseException) -> str | None:
     """Return what to do about an error of the database; None for an error of another kind.
 
     Outages never get here: `Catalog.begin` has turned them into CatalogUnavailable.
@@ -15,12 +15,12 @@ def refusal(error: BaseException) -> str | None:
     if not isinstance(error, DBAPIError):
         return None
     return (
-        f"The database refused a statement ({said(error)}): grant the user of "
+        f"The database refused a statement ({server_message(error)}): grant the user of "
         "TOWLINE_DATABASE_URL the missing permission. PostgreSQL's log shows the statement."
     )
 
 
-def said(error: DBAPIError) -> str:
+def server_message(error: DBAPIError) -> str:
     """Return the first line of PostgreSQL's own message, with its SQLSTATE.
 
     That line holds no values of rows and no password, so it may be logged; the lines after it may

@@ -123,7 +123,7 @@ def unanswered(tx: Connection, grace_seconds: float) -> list[str]:
     )
 
 
-def forget_answers(tx: Connection, since_seconds: float) -> int:
+def mark_unanswered(tx: Connection, since_seconds: float) -> int:
     """Mark a batch of the pulls that ended since then as unanswered, because Redis lost answers.
 
     Returns how many; fewer than `BATCH` means that these were the last. The index on `finished_at`
@@ -156,7 +156,7 @@ def under_way(tx: Connection, after: str = "") -> list[str]:
     )
 
 
-def in_line(tx: Connection, after: str = "") -> list[str]:
+def waiting(tx: Connection, after: str = "") -> list[str]:
     """Return a page of the ids of waiting pulls, in order, starting after `after`."""
     return _ids(
         tx,
@@ -184,7 +184,7 @@ def with_message(tx: Connection, after: tuple[str, str] = ("", "")) -> list[tupl
     return [(row.digest, row.pull_id) for row in rows]
 
 
-def waited(tx: Connection) -> list[str]:
+def with_passed_wait(tx: Connection) -> list[str]:
     """Return pulls with a layer whose time to wait has passed within the last minute."""
     return _ids(
         tx,

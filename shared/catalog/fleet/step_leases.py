@@ -81,7 +81,7 @@ def renew(tx: Connection, fences_held: Iterable[int], lease_seconds: float) -> s
     return set(tx.execute(statement).scalars())
 
 
-def bound(tx: Connection, name: str, lease_seconds: float) -> None:
+def shorten_after_clock_change(tx: Connection, name: str, lease_seconds: float) -> None:
     """Shorten leases to one lease time from now, where the database's clock was set back.
 
     `name` is a LIKE pattern. Without this, the lease of a dead owner would last for as long as the

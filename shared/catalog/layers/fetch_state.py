@@ -47,7 +47,7 @@ _MORE_URGENT = """
 
 
 @dataclass(frozen=True, slots=True)
-class LayerLook:
+class FetchState:
     """A pull, one of its layers, and what may keep the layer from being fetched now.
 
     `layer`: None where the pull does not list it. `paused`: the sentence of a pause that applies.
@@ -87,11 +87,11 @@ def _statement() -> Select[Any]:
 _LOOK = _statement()
 
 
-def look(tx: Connection, pull_id: str, digest: Digest) -> LayerLook | None:
+def load(tx: Connection, pull_id: str, digest: Digest) -> FetchState | None:
     """Read a layer and what decides about it. None for an unknown pull. Locks nothing."""
     row = tx.execute(_LOOK, {"pull_id": pull_id, "digest": str(digest)}).one_or_none()
     if row is None:
         return None
     pull = Pull(**{column.name: row._mapping[f"pull_{column.name}"] for column in COLUMNS})
     layer = layers.as_layer(row) if row.digest is not None else None
-    return LayerLook(pull, layer, row.paused, row.layer_slots, bool(row.more_urgent))
+    return FetchState(pull, layer, row.paused, row.layer_slots, bool(row.more_urgent))

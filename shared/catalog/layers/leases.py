@@ -43,7 +43,7 @@ from shared.oci.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Lease:
     """A lease that the caller holds now.
 
     `starts`: how many owners in a row died without progress before it. `others`: the fences of live
@@ -58,7 +58,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LeaseHeld:
     """A lease that another owner holds; it expires in `seconds` unless it is renewed.
 
     `is_companion`: the task of another layer fetches this one along with its own.
@@ -87,7 +87,7 @@ class Report:
     renew: bool
 
 
-def living(lease_seconds: float) -> ColumnElement[bool]:
+def is_alive(lease_seconds: float) -> ColumnElement[bool]:
     """Return the condition that a lease has an owner that may be alive."""
     return leases.c.owner.is_not(None) & (_free_at(lease_seconds) > func.clock_timestamp())
 
@@ -108,7 +108,7 @@ def take(
     pull_id: str,
     bytes_total: int,
     lease_seconds: float,
-) -> Taken | Held:
+) -> Lease | LeaseHeld:
     """Take the lease of a blob, or return the lease of the owner that has it."""
     new = {
         "registry": registry,
@@ -159,13 +159,13 @@ _TAKE = text("""
 """)
 
 
-def _take(tx: Connection, new: Mapping[str, Any]) -> Taken | None:
+def _take(tx: Connection, new: Mapping[str, Any]) -> Lease | None:
     """Return the lease for the `new` owner; None while the current owner may be alive."""
     row = tx.execute(_TAKE, new).one_or_none()
-    return Taken(row.fence, row.starts, frozenset(row.others), row.stored) if row else None
+    return Lease(row.fence, row.starts, frozenset(row.others), row.stored) if row else None
 
 
-def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> Held | None:
+def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> LeaseHeld | None:
     """Return the current lease; None where there is no row."""
     seconds = func.extract("epoch", _free_at(lease_seconds) - func.clock_timestamp())
     row = tx.execute(
@@ -180,7 +180,7 @@ def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -
     ).one_or_none()
     if row is None:
         return None
-    return Held(
+    return LeaseHeld(
         row.owner or "",
         row.pull_id,
         row.bytes_done,
@@ -238,7 +238,7 @@ _BOUND = text("""
 """)
 
 
-def bound(tx: Connection) -> None:
+def shorten_after_clock_change(tx: Connection) -> None:
     """Shorten leases that were renewed in the future: the database's clock was set back since.
 
     They end one lease time from now at the latest. Without this, the lease of a dead owner would
@@ -272,7 +272,7 @@ def release_all(tx: Connection) -> None:
     tx.execute(update(leases).values(owner=None))
 
 
-def forget(tx: Connection, registry: str, digest: Digest) -> None:
+def reset(tx: Connection, registry: str, digest: Digest) -> None:
     """Release the lease and reset its count of starts without progress.
 
     After the pulls that wanted a poison layer have failed, the next pull begins with a clean

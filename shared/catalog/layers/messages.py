@@ -112,7 +112,7 @@ def dispatch(
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class DoubtfulLayer:
     """A layer that has had a message, and whose tasks have begun it `starts` times."""
 
     pull_id: str
@@ -141,14 +141,14 @@ _DOUBTFUL = text(
 )
 
 
-def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[Started]:
+def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[DoubtfulLayer]:
     """Return the layers of a planned pull whose messages may be lost, or held by a killed worker.
 
     The caller checks the queue before it sends them again.
     """
     values = {"pull_id": pull_id, "lease": timedelta(seconds=lease_seconds)}
     return [
-        Started(pull_id, Digest.parse(row.digest), row.generation, row.starts)
+        DoubtfulLayer(pull_id, Digest.parse(row.digest), row.generation, row.starts)
         for row in tx.execute(_DOUBTFUL, values)
     ]
 
@@ -156,7 +156,7 @@ def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[Started
 _DROP = text("UPDATE pull_layers SET has_message = false WHERE pull_id = :pull_id AND has_message")
 
 
-def drop(tx: Connection, pull_id: str) -> None:
+def forget_messages(tx: Connection, pull_id: str) -> None:
     """Forget the messages of a pull that has ended: their tasks find nothing to do."""
     tx.execute(_DROP, {"pull_id": pull_id})
 
@@ -178,7 +178,7 @@ _DROP_ENDED = text(
 )
 
 
-def drop_ended(tx: Connection, pull_ids: Collection[str]) -> None:
+def forget_messages_of_ended(tx: Connection, pull_ids: Collection[str]) -> None:
     """Forget the messages of those of these pulls that have ended."""
     if pull_ids:
         tx.execute(_DROP_ENDED, {"ids": list(pull_ids)})

@@ -79,7 +79,7 @@ def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLaye
     return as_layer(row) if row else None
 
 
-def missing(tx: Connection, pull_id: str) -> int:
+def count_missing(tx: Connection, pull_id: str) -> int:
     """Return how many layers of the pull are not stored."""
     return tx.execute(
         select(func.count())
@@ -159,7 +159,7 @@ def wait(
     )
 
 
-def leave(tx: Connection, pull_id: str, digest: Digest) -> None:
+def uncount_attempt(tx: Connection, pull_id: str, digest: Digest) -> None:
     """Take back the attempt that `begin` counted: another task of this pull has the lease."""
     tx.execute(_update(pull_id, digest).values(attempts=_attempts_minus_one(), has_message=False))
 
@@ -181,7 +181,7 @@ def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datet
     )
 
 
-def sent_again(tx: Connection, pull_id: str, digest: Digest) -> None:
+def touch_dispatched(tx: Connection, pull_id: str, digest: Digest) -> None:
     """Record that the layer's message goes to the end of the queue.
 
     Layers that were dispatched before are ahead of it then, so it does not yield to them again.
@@ -202,7 +202,7 @@ def count_failure(tx: Connection, pull_id: str, digest: Digest, reached_bytes: i
     return tx.execute(statement.returning(pull_layers.c.failures)).scalar() or 0
 
 
-def fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
+def add_bytes_fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
     """Add bytes that came over the network, by pull and layer.
 
     The rows are updated in a fixed order, so that two workers cannot deadlock.

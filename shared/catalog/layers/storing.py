@@ -91,7 +91,7 @@ class Landing:
     diff_id: Digest | None = None
 
 
-def land(tx: Connection, landings: Sequence[Landing]) -> None:
+def store_layers(tx: Connection, landings: Sequence[Landing]) -> None:
     """Record that these layers are stored, for the pulls that fetched them. Ends their leases."""
     stored = given([(landing.digest, landing.size_bytes, landing.diff_id) for landing in landings])
     fetched = {
@@ -102,7 +102,7 @@ def land(tx: Connection, landings: Sequence[Landing]) -> None:
     tx.execute(_LAND, {**stored, **fetched})
 
 
-def settle(tx: Connection, digests: Sequence[Digest], pull_id: str) -> list[str]:
+def find_whole_pulls(tx: Connection, digests: Sequence[Digest], pull_id: str) -> list[str]:
     """After `land`: update the pulls, and return those to be linked because their images are whole.
 
     One pull per image. `pull_id`, the pull that the blobs were fetched for, comes last: its worker

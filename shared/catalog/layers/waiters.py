@@ -24,7 +24,7 @@ _IS_OPEN = "p.state IN ('queued', 'resolving', 'fetching', 'linking')"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Verdict:
     """Whether a download under `fence` should go on, and for which pull.
 
     `pull_id`: the best open pull that wants the layer; None where there is none. `paused`: that
@@ -67,7 +67,7 @@ _WANTED = text(
 )
 
 
-def wanted(tx: Connection, held: Sequence[tuple[str, Digest, int, str]]) -> list[Wanted]:
+def judge_downloads(tx: Connection, held: Sequence[tuple[str, Digest, int, str]]) -> list[Verdict]:
     """Say for each download (registry, digest, fence, pull id) whether it should go on."""
     rows = tx.execute(
         _WANTED,
@@ -78,7 +78,7 @@ def wanted(tx: Connection, held: Sequence[tuple[str, Digest, int, str]]) -> list
             "pulls": [pull_id for _, _, _, pull_id in held],
         },
     )
-    return [Wanted(**row._mapping) for row in rows]
+    return [Verdict(**row._mapping) for row in rows]
 
 
 # The best pull in `fetching` that wants the layer from this registry and is due, other than `but`.
@@ -109,7 +109,9 @@ _NEXT_WITHOUT_COVER = text(
 )
 
 
-def hand_over(tx: Connection, registry: str, digest: Digest, but: str) -> list[LayerMessage]:
+def dispatch_next_waiter(
+    tx: Connection, registry: str, digest: Digest, but: str
+) -> list[LayerMessage]:
     """Dispatch the layer to its best waiter other than the pull `but`. Returns at most one message.
 
     Call it in the transaction that has released the lease. Then no moment exists in which the layer
@@ -118,7 +120,9 @@ def hand_over(tx: Connection, registry: str, digest: Digest, but: str) -> list[L
     return _dispatch_to(tx, _NEXT_WAITER, registry, digest, but)
 
 
-def succeed(tx: Connection, registry: str, digest: Digest, but: str) -> list[LayerMessage]:
+def dispatch_follower(
+    tx: Connection, registry: str, digest: Digest, but: str
+) -> list[LayerMessage]:
     """Dispatch the layer to the best follower of the pull `but`, which cannot use its own message.
 
     That pull has ended or is paused, and its followers have no message. Returns no message where a
@@ -179,7 +183,7 @@ _PARKED = text(
 )
 
 
-def unpark(tx: Connection) -> list[LayerMessage]:
+def dispatch_waiting_for_slot(tx: Connection) -> list[LayerMessage]:
     """After a slot became free: dispatch the best layer that waits for one."""
     best = tx.execute(_PARKED).one_or_none()
     if best is None:
@@ -188,7 +192,7 @@ def unpark(tx: Connection) -> list[LayerMessage]:
     return [message] if message else []
 
 
-def wanting(tx: Connection, registry: str, digest: Digest) -> list[str]:
+def lock_pulls_that_want(tx: Connection, registry: str, digest: Digest) -> list[str]:
     """Return the open pulls that want this layer from this registry, their rows locked by id."""
     return list(
         tx.execute(

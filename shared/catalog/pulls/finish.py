@@ -51,7 +51,7 @@ def fail(
     )
     ended = touched(tx, statement)
     if ended:
-        messages.drop(tx, pull_id)
+        messages.forget_messages(tx, pull_id)
     return ended
 
 
@@ -75,7 +75,7 @@ def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
     while True:
         row = tx.execute(statement).one_or_none()
         if row:
-            messages.drop(tx, pull_id)
+            messages.forget_messages(tx, pull_id)
         pull = as_pull(row) if row else get(tx, pull_id)
         # The update and the read see different snapshots: a pull that was recorded between them is
         # open here. Then try again.
@@ -128,7 +128,7 @@ _ANSWERED = (
 _CALLED_BACK = update(pulls).where(_IS_ENDED).values(answered_at=_NOW, callbacks=None)
 
 
-def answered(tx: Connection, pull_id: str) -> Mapping[str, Any] | None:
+def mark_answered(tx: Connection, pull_id: str) -> Mapping[str, Any] | None:
     """Record that the result is stored under the pull id, and return the callbacks to send.
 
     A pull with callbacks counts as answered only after `called_back`. Without callbacks this
@@ -138,6 +138,6 @@ def answered(tx: Connection, pull_id: str) -> Mapping[str, Any] | None:
     return kept
 
 
-def called_back(tx: Connection, pull_id: str) -> None:
+def mark_called_back(tx: Connection, pull_id: str) -> None:
     """Record that the callbacks were sent: the pull is answered, and they are deleted."""
     tx.execute(_CALLED_BACK, {"pull_id": pull_id})

@@ -67,7 +67,7 @@ _COMPLETE = text(
 
 
 @dataclass(frozen=True, slots=True)
-class KnownImage:
+class LinkedImage:
     """An image as it was linked last.
 
     `resolved_at`: when the registry was last asked what the reference names. `layers`: position,
@@ -94,16 +94,16 @@ class KnownImage:
         return sum({layer["digest"]: int(layer["size"]) for layer in self.layers}.values())
 
 
-def known(tx: Connection, reference: str, platform: str) -> KnownImage | None:
+def known(tx: Connection, reference: str, platform: str) -> LinkedImage | None:
     """Return the image that the reference named for this platform when it was last linked."""
     row = tx.execute(_KNOWN, {"reference": reference, "platform": platform}).one_or_none()
-    return KnownImage(**row._mapping) if row else None
+    return LinkedImage(**row._mapping) if row else None
 
 
 def complete(
     tx: Connection,
     pull: Pull,
-    image: KnownImage,
+    image: LinkedImage,
     *,
     receipt: Mapping[str, Any],
     resolved_at: datetime,

@@ -172,7 +172,7 @@ def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | No
     return generation
 
 
-def linking(tx: Connection, pull_id: str) -> None:
+def start_linking(tx: Connection, pull_id: str) -> None:
     """Move the pull to `linking`: every layer is stored, and its layout is about to be written.
 
     Sets `layout_unsettled`, which `layouts.settle` clears.
@@ -209,14 +209,14 @@ def wait(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) 
     tx.execute(update_open(pull_id).values(waiting_for=reason, not_before=until))
 
 
-def say(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
+def show_waiting(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
     """Show on the pull that one of its layers waits. Unlike `wait`, this delays no step."""
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
     tx.execute(update_open(pull_id).values(waiting_for=reason))
 
 
-def go_on(tx: Connection, pull_id: str) -> None:
+def clear_waiting(tx: Connection, pull_id: str) -> None:
     """Clear the reason and the time to wait."""
     tx.execute(
         update_open(pull_id)

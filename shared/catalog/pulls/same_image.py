@@ -80,7 +80,7 @@ def lock(tx: Connection, linked: Pull) -> list[Pull]:
     return [as_pull(row) for row in rows]
 
 
-def unmoving(tx: Connection, linked: Pull, duplicates: Sequence[Pull]) -> list[Pull]:
+def that_change_nothing(tx: Connection, linked: Pull, duplicates: Sequence[Pull]) -> list[Pull]:
     """Return those of these pulls whose link would not change what the reference names.
 
     While the reference names this image, these are all of them, and its `resolved_at` moves to the
@@ -99,7 +99,7 @@ def unmoving(tx: Connection, linked: Pull, duplicates: Sequence[Pull]) -> list[P
     ]
 
 
-def next_whole(tx: Connection, ended: Pull) -> str | None:
+def next_to_link(tx: Connection, ended: Pull) -> str | None:
     """Return the best pull that waits for the same image, if all of its layers are stored.
 
     For a pull that ended without being linked: the returned pull is linked in its place.

@@ -36,7 +36,7 @@ _BEGIN = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedPull:
     """A pull that the caller resolves now, under this lease. `now`: the database's time."""
 
     pull: Pull
@@ -44,9 +44,9 @@ class Begun:
     now: datetime
 
 
-def begin(
+def start_resolving(
     tx: Connection, pull_id: str, *, owner: str, lease_seconds: float, platform: str
-) -> Begun | None:
+) -> StartedPull | None:
     """Take the step lease of a pull and begin to resolve it, which counts as one more attempt.
 
     `platform` is used for a pull that names none. Returns None where the pull is planned already,
@@ -67,4 +67,4 @@ def begin(
     if row is None:
         return None
     pull = Pull(**{column.name: row._mapping[column.name] for column in COLUMNS})
-    return Begun(pull, StepLease(name, row.lease_fence, row.lease_starts), row.now)
+    return StartedPull(pull, StepLease(name, row.lease_fence, row.lease_starts), row.now)

@@ -34,7 +34,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Unbacked:
+class MissingBlob:
     """A blob that an image points at and that is not stored."""
 
     reference: str
@@ -70,9 +70,9 @@ _UNBACKED = text("""
 """)
 
 
-def unbacked(tx: Connection, page: Sequence[ImageRow]) -> list[Unbacked]:
+def missing_blobs(tx: Connection, page: Sequence[ImageRow]) -> list[MissingBlob]:
     """Return the blobs of these images that are not stored: manifest, config and layers."""
-    return [Unbacked(**row._mapping) for row in tx.execute(_UNBACKED, image_rows.names(page))]
+    return [MissingBlob(**row._mapping) for row in tx.execute(_UNBACKED, image_rows.names(page))]
 
 
 def pulled_digests(tx: Connection, after: str | None = None) -> list[str]:

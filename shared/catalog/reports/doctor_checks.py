@@ -30,7 +30,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Unattended:
+class UnattendedPull:
     """An open pull without a live lease and without an unexpired reason to wait."""
 
     pull_id: str
@@ -41,7 +41,7 @@ class Unattended:
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
+class FailureCount:
     """How many pulls failed with this class and have not been retried."""
 
     error_class: str
@@ -78,14 +78,14 @@ _UNATTENDED = f"""
 """
 
 
-def unattended(tx: Connection, grace_seconds: float) -> list[Unattended]:
+def unattended(tx: Connection, grace_seconds: float) -> list[UnattendedPull]:
     """Return open pulls without a live lease and without an unexpired reason to wait.
 
     Oldest first, at most `MOST_PULLS`.
     """
     rows = tx.execute(text(_UNATTENDED), {"grace": grace_seconds, "limit": MOST_PULLS})
     return [
-        Unattended(row.id, row.reference, row.state, row.generation, frozenset(row.digests))
+        UnattendedPull(row.id, row.reference, row.state, row.generation, frozenset(row.digests))
         for row in rows
     ]
 
@@ -126,10 +126,10 @@ _FAILURES = (
 )
 
 
-def failures(tx: Connection) -> list[Failures]:
+def failures(tx: Connection) -> list[FailureCount]:
     """Count the newest `MOST_FAILURES` failed pulls by error class, the most frequent first."""
     return [
-        Failures(row.error_class or "", row.number, row.newest_message or "")
+        FailureCount(row.error_class or "", row.number, row.newest_message or "")
         for row in tx.execute(_FAILURES)
     ]
 

@@ -15,7 +15,7 @@ from shared.oci.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePosition:
     """`before`: pulls that would be admitted before this one; `waiting`: all waiting pulls."""
 
     before: int
@@ -23,7 +23,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LeaseHolder:
     """The holder of a lease, or its last one. `owner` is None where it was released in good order.
 
     `seconds`: until the lease expires, negative once it has.
@@ -72,28 +72,28 @@ _HOLDERS = """
 """
 
 
-def place(tx: Connection, pull_id: str) -> Place | None:
+def place(tx: Connection, pull_id: str) -> QueuePosition | None:
     """Return a pull's place in the order of admission; None where it does not wait or is paused."""
     row = tx.execute(text(_PLACE), {"pull_id": pull_id}).one_or_none()
-    return Place(row.place - 1, row.waiting) if row else None
+    return QueuePosition(row.place - 1, row.waiting) if row else None
 
 
-def holders(tx: Connection, pull_id: str) -> dict[Digest, Holder]:
+def holders(tx: Connection, pull_id: str) -> dict[Digest, LeaseHolder]:
     """Return the leases on a pull's layers, by digest; they may be held for other pulls."""
     return {
-        Digest.parse(row.digest): Holder(
+        Digest.parse(row.digest): LeaseHolder(
             row.owner, float(row.seconds), row.fence, row.pull_id, row.bytes_done, row.starts
         )
         for row in tx.execute(text(_HOLDERS), {"pull_id": pull_id})
     }
 
 
-def step(tx: Connection, pull_id: str) -> Holder | None:
+def step_holder(tx: Connection, pull_id: str) -> LeaseHolder | None:
     """Return who resolves or links this pull; None where no lease is left."""
     return _step(tx, step_leases.of_pull(pull_id))
 
 
-def office(tx: Connection) -> Holder | None:
+def office(tx: Connection) -> LeaseHolder | None:
     """Return the leader of the reconcilers, or the last one; None where the last one resigned."""
     return _step(tx, step_leases.RECONCILER)
 
@@ -111,7 +111,7 @@ def ended_within(tx: Connection, seconds: float) -> int:
     return int(tx.execute(statement, {"seconds": seconds}).scalar_one())
 
 
-def _step(tx: Connection, name: str) -> Holder | None:
+def _step(tx: Connection, name: str) -> LeaseHolder | None:
     row = tx.execute(
         text(
             """
@@ -122,4 +122,4 @@ def _step(tx: Connection, name: str) -> Holder | None:
         ),
         {"name": name},
     ).one_or_none()
-    return Holder(row.owner, float(row.seconds), row.fence, starts=row.starts) if row else None
+    return LeaseHolder(row.owner, float(row.seconds), row.fence, starts=row.starts) if row else None

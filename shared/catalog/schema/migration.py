@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.database.refusals import said
-from shared.catalog.schema.revision import REVISION, check, standing
+from shared.catalog.database.refusals import server_message
+from shared.catalog.schema.revision import REVISION, check, current_revision
 from shared.errors import InvalidArgument
 
 # Held while migrating, so that two migrations run one after the other. The number is arbitrary.
@@ -30,15 +30,15 @@ def migrate(url: str) -> str:
     catalog = Catalog(url)
     try:
         with catalog.begin() as tx:
-            alone(tx)
-            if (standing(tx) or "") <= REVISION:
+            lock_migrations(tx)
+            if (current_revision(tx) or "") <= REVISION:
                 _upgrade(tx)
         return check(catalog)
     finally:
         catalog.close()
 
 
-def alone(tx: Connection) -> None:
+def lock_migrations(tx: Connection) -> None:
     """Make every other migration wait until this transaction ends.
 
     Lifts the session's time-outs for this transaction.
@@ -72,7 +72,7 @@ def _refusal(tx: Connection, error: DBAPIError) -> str | None:
     if state == _PERMISSION_DENIED:
         return (
             f"The user {user} may not create or change tables in the database {database} "
-            f"({said(error)}): as a superuser run `ALTER DATABASE {database} OWNER TO {user}`, or "
+            f"({server_message(error)}): as a superuser run `ALTER DATABASE {database} OWNER TO {user}`, or "
             f"`GRANT CREATE ON SCHEMA public TO {user}` in that database."
         )
     if state == _NO_SCHEMA_SELECTED:

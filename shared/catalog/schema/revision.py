@@ -26,7 +26,7 @@ _OURS = re.compile(r"\d{4}")
 def check(catalog: Catalog) -> str:
     """Return the database's revision. Raises InvalidArgument unless this version can work on it."""
     with catalog.begin() as tx:
-        revision = standing(tx)
+        revision = current_revision(tx)
         if revision is None:
             raise InvalidArgument("The database has no towline schema yet: run `towline migrate`.")
         if revision < REVISION:
@@ -39,7 +39,7 @@ def check(catalog: Catalog) -> str:
     return revision
 
 
-def standing(tx: Connection) -> str | None:
+def current_revision(tx: Connection) -> str | None:
     """Return the revision that the database is at; None for a database without our schema.
 
     Raises InvalidArgument where another application uses Alembic in this database.

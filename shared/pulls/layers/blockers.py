@@ -5,7 +5,7 @@ from typing import NamedTuple
 from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import waiters
-from shared.catalog.layers.fetch_state import LayerLook
+from shared.catalog.layers.fetch_state import FetchState
 from shared.catalog.layers.pull_layers import PullLayer
 
 # Seconds until the layer is tried again. `towline resume` and a freed slot make it due at once.
@@ -26,7 +26,7 @@ class Obstacle(NamedTuple):
 
 
 def find_obstacle(
-    tx: Connection, look: LayerLook, layer: PullLayer, free_bytes: int, reserved_slots: int
+    tx: Connection, look: FetchState, layer: PullLayer, free_bytes: int, reserved_slots: int
 ) -> Obstacle | None:
     """The first obstacle, None if the layer can be fetched. `free_bytes`: of the volume."""
     if look.paused is not None:
@@ -50,6 +50,6 @@ def find_obstacle(
     return None
 
 
-def reserves(look: LayerLook, reserved_slots: int) -> bool:
+def reserves(look: FetchState, reserved_slots: int) -> bool:
     """Whether the fleet reserves slots for urgent pulls, so that other layers may wait for one."""
     return look.layer_slots is not None and look.layer_slots >= _FEWEST_SLOTS and reserved_slots > 0

@@ -29,7 +29,7 @@ class Transfer:
     renewed_at: float = 0.0
 
 
-class Tally:
+class FetchedBytes:
     """Records in the catalog how many bytes the downloads of this process have fetched."""
 
     def __init__(self, catalog: Catalog) -> None:
@@ -46,7 +46,7 @@ class Tally:
                 new[transfer.pull_id, transfer.digest] += total - transfer.counted
             if any(new.values()):
                 with self._catalog.begin() as tx:
-                    pull_layers.fetched(tx, new)
+                    pull_layers.add_bytes_fetched(tx, new)
             for transfer, total in totals:
                 transfer.counted = total
 

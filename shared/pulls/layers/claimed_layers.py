@@ -27,7 +27,7 @@ _SLOW_SECONDS = 60.0
 _COURTESY_SECONDS = 0.25
 
 
-class SpokenFor:
+class ClaimedLayers:
     """Layers, by pull id and digest, that tasks of this process fetch as companions.
 
     Shared by the threads of the process.

@@ -21,25 +21,25 @@ from shared.errors import CatalogUnavailable, InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
 from shared.pulls.context import Context, Unpack
-from shared.pulls.steps.interruptions import LettingGo, Stopped
+from shared.pulls.steps.interruptions import ShuttingDown, Stopped
 
 if TYPE_CHECKING:
-    from shared.volume.diff_ids.verifier import Unpacking
+    from shared.volume.diff_ids.verifier import DiffIdVerifier
 
 # Seconds between two checks whether to go on.
 _CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class DiffIdCheck:
     """The computed diff_id of a layer that is being fetched, and those that its pull claims."""
 
     digest: Digest
     claimed: Sequence[Digest]
-    unpacking: "Unpacking"
+    unpacking: "DiffIdVerifier"
 
     @classmethod
-    def begin(cls, resources: Context, pull_id: str, layer: PullLayer) -> "Proof | None":
+    def begin(cls, resources: Context, pull_id: str, layer: PullLayer) -> "DiffIdCheck | None":
         """Start decompressing a layer. None if diff_ids are not verified, or if the pull claims
         none for the layer, as for an artifact.
         """
@@ -78,7 +78,7 @@ class _EndedError(Exception):
     """The pull has ended, so its layers need not be verified any more."""
 
 
-def prove(
+def verify_diff_ids(
     resources: Context, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
 ) -> bool:
     """Verify the claims of a pull's layers. Whether linking may go on: False if a layer is not
@@ -108,7 +108,7 @@ def prove(
 
 
 def _unproven(
-    claims: Mapping[Digest, Mapping[Digest, None]], stored: Mapping[Digest, diff_ids.StoredLayer]
+    claims: Mapping[Digest, Mapping[Digest, None]], stored: Mapping[Digest, diff_ids.VerifiedBlob]
 ) -> list[tuple[Digest, Digest]]:
     """The claims that no row confirms yet. Raises InvalidManifest for one that a row contradicts.
 
@@ -173,7 +173,7 @@ class _Watch:
             return
         self.next_check = now + _CHECK_SECONDS
         if self.resources.keeper.is_letting_go:
-            raise LettingGo("This worker is shutting down.")
+            raise ShuttingDown("This worker is shutting down.")
         # While the database is unavailable, go on: stopping would waste what was read so far.
         with suppress(CatalogUnavailable), self.resources.catalog.begin() as tx:
             pull = lifecycle.get(tx, self.pull_id)

@@ -15,7 +15,7 @@ from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import fetch_state, leases, pull_layers, waiters
-from shared.catalog.layers.leases import Held
+from shared.catalog.layers.leases import LeaseHeld
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
@@ -25,18 +25,18 @@ from shared.oci.reference import Reference
 from shared.pulls.context import Context
 from shared.pulls.layers.blockers import find_obstacle, reserves
 from shared.pulls.layers.bytes_fetched import Transfer
-from shared.pulls.layers.layer_completion import check_claim, land
-from shared.pulls.layers.leased_fetch import Arrival, arrive
-from shared.pulls.layers.small_layer_fetch import begin_together, fetch_together
-from shared.pulls.layers.transfer import Announce, Announced, Work, owner_of
+from shared.pulls.layers.layer_completion import check_claim, record_stored
+from shared.pulls.layers.leased_fetch import FetchedLayer, fetch_blob
+from shared.pulls.layers.small_layer_fetch import begin_batch, fetch_batch
+from shared.pulls.layers.transfer import Announce, AnnouncedProgress, FetchJob, owner_of
 from shared.pulls.linking import link_image
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps.attempts import Attempt, Postponed, TryAgain
 from shared.pulls.steps.pull_lease import POISON_STARTS
-from shared.pulls.steps.step_run import attempt
+from shared.pulls.steps.step_run import run_step
 
 
-class Occupied(Postponed):
+class LeaseHeldByEarlierTask(Postponed):
     """An earlier task of the same pull holds the lease. It is running, or it was killed; in the
     second case the lease expires in `seconds`.
     """
@@ -63,19 +63,19 @@ def fetch_layer(
     """
     if resources.spoken_for.take(pull_id, digest):
         return
-    arrivals: list[Arrival] = []
+    arrivals: list[FetchedLayer] = []
     with ExitStack() as until_linked:
-        with attempt(resources, pull_id, outbox, digest) as current:
+        with run_step(resources, pull_id, outbox, digest) as current:
             works = _begin(current, digest, announce)
             others = [work.layer.digest for work in works[1:]]
             # Up to the end of the link, the companions' own tasks yield to this one.
             until_linked.enter_context(resources.spoken_for.at_work(pull_id, others))
-            arrivals = fetch_together(current, works) if others else []
+            arrivals = fetch_batch(current, works) if others else []
             # A layer without companions, or the first of a batch that did not arrive.
-            if works and not arrivals and (arrival := arrive(current, works[0])):
+            if works and not arrivals and (arrival := fetch_blob(current, works[0])):
                 arrivals = [arrival]
             if arrivals:
-                land(current, arrivals)
+                record_stored(current, arrivals)
         if (len(arrivals) > 1 or current.is_urgent) and pull_id in outbox.links:
             _link_now(resources, pull_id, outbox)
 
@@ -93,7 +93,7 @@ def _link_now(resources: Context, pull_id: str, outbox: Outbox) -> None:
         outbox.links.append(pull_id)
 
 
-def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
+def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[FetchJob]:
     """Take the leases of what is to be fetched here: this layer first, then small ones with it.
 
     Empty if there is nothing to fetch: the layer is stored, the pull has ended, another task is
@@ -103,7 +103,7 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
     # Asked before the transaction, so that no lock is held if the volume hangs.
     free_bytes = resources.volume.space().free_bytes
     with resources.catalog.begin() as tx:
-        look = fetch_state.look(tx, current.pull_id, digest)
+        look = fetch_state.load(tx, current.pull_id, digest)
         if look is None:
             return []
         layer = look.layer
@@ -119,7 +119,7 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
         reserved_slots = resources.settings.reserved_slots
         obstacle = find_obstacle(tx, look, layer, free_bytes, reserved_slots)
         if obstacle is not None:
-            lifecycle.say(tx, current.pull_id, *obstacle)
+            lifecycle.show_waiting(tx, current.pull_id, *obstacle)
             pull_layers.wait(tx, current.pull_id, digest, *obstacle)
             if obstacle.cause == "paused":
                 _leave_to_followers(tx, current, look.pull, digest)
@@ -128,7 +128,7 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[Work]:
             current.frees_slot = reserves(look, reserved_slots)
             current.is_urgent = look.pull.priority >= URGENT_PRIORITY
             return _take(tx, current, look.pull, layer, announce)
-        pull_layers.sent_again(tx, current.pull_id, digest)
+        pull_layers.touch_dispatched(tx, current.pull_id, digest)
     # Outside of the transaction, which must commit the new place in the queue.
     raise YieldTurn
 
@@ -138,12 +138,12 @@ def _leave_to_followers(tx: Connection, current: Attempt, pull: Pull, digest: Di
     followers have no messages of their own.
     """
     registry = str(pull.registry)
-    current.outbox.layers += waiters.succeed(tx, registry, digest, but=pull.id)
+    current.outbox.layers += waiters.dispatch_follower(tx, registry, digest, but=pull.id)
 
 
 def _take(
     tx: Connection, current: Attempt, pull: Pull, layer: PullLayer, announce: Announce
-) -> list[Work]:
+) -> list[FetchJob]:
     """Take the lease, or wait for the pull whose task holds it (empty result).
 
     Raises YieldTurn, Occupied.
@@ -152,8 +152,8 @@ def _take(
     reference = Reference.parse(pull.reference)
     # The lock order, here and everywhere: pulls, layers, leases.
     if pull.waiting_for is not None:
-        lifecycle.go_on(tx, pull_id)
-    if works := begin_together(tx, current, reference, layer):
+        lifecycle.clear_waiting(tx, pull_id)
+    if works := begin_batch(tx, current, reference, layer):
         if works[0].layer.digest != digest:
             # Another pull took the lease first, and only the companions are ours. YieldTurn rolls
             # their leases back.
@@ -170,7 +170,7 @@ def _take(
         bytes_total=layer.size_bytes,
         lease_seconds=resources.settings.lease_seconds,
     )
-    if isinstance(lease, Held):
+    if isinstance(lease, LeaseHeld):
         _join(tx, pull_id, digest, lease)
         return []
     if lease.stored:
@@ -180,13 +180,13 @@ def _take(
         _poison(tx, current, reference.registry, digest, lease.starts)
         return []
     # If the blob is published without a row, `obtain` finds the file and adopts it.
-    progress = Announced(announce, layer.size_bytes)
+    progress = AnnouncedProgress(announce, layer.size_bytes)
     current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
     current.kept_bytes = layer.bytes_done
-    return [Work(reference, layer, current.transfer, frozenset(map(owner_of, lease.others)))]
+    return [FetchJob(reference, layer, current.transfer, frozenset(map(owner_of, lease.others)))]
 
 
-def _join(tx: Connection, pull_id: str, digest: Digest, lease: Held) -> None:
+def _join(tx: Connection, pull_id: str, digest: Digest, lease: LeaseHeld) -> None:
     """Wait for the task that holds the lease. Raises Occupied if that is a task of this layer and
     pull, which may have been killed.
     """
@@ -195,9 +195,9 @@ def _join(tx: Connection, pull_id: str, digest: Digest, lease: Held) -> None:
     elif lease.is_companion:
         # Another task of this pull fetches it along with its own layer. If that task dies, the
         # reconciler sends a message for this layer.
-        pull_layers.leave(tx, pull_id, digest)
+        pull_layers.uncount_attempt(tx, pull_id, digest)
     else:
-        raise Occupied(lease.seconds)
+        raise LeaseHeldByEarlierTask(lease.seconds)
 
 
 def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, starts: int) -> None:
@@ -209,8 +209,8 @@ def _poison(tx: Connection, current: Attempt, registry: str, digest: Digest, sta
         f"Fetching {digest} from {registry} ended its worker {starts} times in a row without "
         "progress: look into the workers' logs, then run `towline retry` for the pull."
     )
-    failed = waiters.wanting(tx, registry, digest)
+    failed = waiters.lock_pulls_that_want(tx, registry, digest)
     for pull_id in failed:
         finish.fail(tx, pull_id, type(error).__name__, error.code, error.message)
-    leases.forget(tx, registry, digest)
+    leases.reset(tx, registry, digest)
     current.outbox.end(failed)

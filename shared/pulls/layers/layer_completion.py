@@ -14,11 +14,11 @@ from shared.catalog.layers import storing, waiters
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.layers.storing import Landing
 from shared.errors import InvalidManifest
-from shared.pulls.layers.leased_fetch import Arrival
+from shared.pulls.layers.leased_fetch import FetchedLayer
 from shared.pulls.steps.attempts import Attempt
 
 
-def land(current: Attempt, arrivals: Sequence[Arrival]) -> None:
+def record_stored(current: Attempt, arrivals: Sequence[FetchedLayer]) -> None:
     """Record layers that are on the volume, and put the pulls that can be linked into the outbox.
 
     Raises InvalidManifest if the pull's manifest claims another size or diff_id. The layers are
@@ -26,22 +26,22 @@ def land(current: Attempt, arrivals: Sequence[Arrival]) -> None:
     """
     catalog, pull_id = current.resources.catalog, current.beneficiary
     with catalog.begin() as tx:
-        storing.land(tx, [_landing(arrival) for arrival in arrivals])
+        storing.store_layers(tx, [_landing(arrival) for arrival in arrivals])
     for arrival in arrivals:
         # The transaction has ended the lease: nothing is left to release.
         arrival.attempt.transfer = None
     with catalog.begin() as tx:
         digests = [arrival.work.layer.digest for arrival in arrivals]
-        current.outbox.links += storing.settle(tx, digests, pull_id)
+        current.outbox.links += storing.find_whole_pulls(tx, digests, pull_id)
         if current.frees_slot:
-            current.outbox.layers += waiters.unpark(tx)
+            current.outbox.layers += waiters.dispatch_waiting_for_slot(tx)
     for arrival in arrivals:
         check_claim(arrival.work.layer, arrival.size_bytes)
         if arrival.attempt.proof is not None:
             arrival.attempt.proof.check()
 
 
-def _landing(arrival: Arrival) -> Landing:
+def _landing(arrival: FetchedLayer) -> Landing:
     current = arrival.attempt
     transfer, proof = current.transfer, current.proof
     return Landing(

@@ -6,33 +6,39 @@ from shared.catalog.admission import pauses
 from shared.catalog.layers import pull_layers, storing
 from shared.catalog.pulls import lifecycle
 from shared.pulls.layers.blockers import PAUSED_SECONDS
-from shared.pulls.layers.transfer import Work, obtain
+from shared.pulls.layers.transfer import FetchJob, adopt_or_download
 from shared.pulls.steps.attempts import Attempt, hand_over
-from shared.pulls.steps.interruptions import LettingGo, NotWanted, Paused, Stopped, StoredElsewhere
+from shared.pulls.steps.interruptions import (
+    NotWanted,
+    Paused,
+    ShuttingDown,
+    Stopped,
+    StoredElsewhere,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class FetchedLayer:
     """A layer that is on the volume but has no row yet. `source`: as in the receipt."""
 
     attempt: Attempt
-    work: Work
+    work: FetchJob
     size_bytes: int
     source: str
 
 
-def arrive(current: Attempt, work: Work) -> Arrival | None:
+def fetch_blob(current: Attempt, work: FetchJob) -> FetchedLayer | None:
     """Fetch the layer onto the volume. None if its download was stopped from outside.
 
     Raises LettingGo, LeaseLost, and what the download raises.
     """
     try:
         with current.resources.keeper.keeping(work.transfer):
-            size_bytes, source = obtain(current, work)
+            size_bytes, source = adopt_or_download(current, work)
     except Stopped as reason:
         _stop(current, reason)
         return None
-    return Arrival(current, work, size_bytes, source)
+    return FetchedLayer(current, work, size_bytes, source)
 
 
 def _stop(current: Attempt, reason: Stopped) -> None:
@@ -42,15 +48,15 @@ def _stop(current: Attempt, reason: Stopped) -> None:
     """
     digest, pull_id = current.digest, current.beneficiary
     assert digest is not None  # noqa: S101 - an attempt with a transfer has one
-    if isinstance(reason, LettingGo):
+    if isinstance(reason, ShuttingDown):
         raise reason
     with current.resources.catalog.begin() as tx:
         if isinstance(reason, Paused):
             pause = pauses.of_pull(tx, pull_id)
             sentence = pause.sentence if pause else "it was paused"
-            lifecycle.say(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
+            lifecycle.show_waiting(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
             pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
         if isinstance(reason, NotWanted | Paused):
             current.outbox.layers += hand_over(tx, current, but=pull_id)
         if isinstance(reason, StoredElsewhere):
-            current.outbox.links += storing.settle(tx, [digest], pull_id)
+            current.outbox.links += storing.find_whole_pulls(tx, [digest], pull_id)

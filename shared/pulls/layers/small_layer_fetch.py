@@ -21,27 +21,27 @@ from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import messages, pull_layers, small_layers
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.layers.small_layers import SMALL_BYTES
-from shared.download.prefetch import Ahead
+from shared.download.prefetch import Prefetcher
 from shared.download.progress import Progress
 from shared.errors import CatalogUnavailable, TowlineError
 from shared.oci.descriptor import Descriptor
 from shared.oci.reference import Reference
 from shared.pulls.context import Context
 from shared.pulls.layers.bytes_fetched import Transfer
-from shared.pulls.layers.diff_id_check import Proof
-from shared.pulls.layers.leased_fetch import Arrival
-from shared.pulls.layers.transfer import Work, owner_of
+from shared.pulls.layers.diff_id_check import DiffIdCheck
+from shared.pulls.layers.leased_fetch import FetchedLayer
+from shared.pulls.layers.transfer import FetchJob, owner_of
 from shared.pulls.steps.attempts import Attempt, hand_over
 from shared.pulls.steps.interruptions import LeaseLost
-from shared.volume.small_blobs import Shelf
+from shared.volume.small_blobs import SmallBlobWriter
 
 # The batch ends after this long: layers that arrived must not wait longer for slower ones.
 _PATIENCE_SECONDS = 1.0
 
 
-def begin_together(
+def begin_batch(
     tx: Connection, current: Attempt, reference: Reference, layer: PullLayer
-) -> list[Work]:
+) -> list[FetchJob]:
     """Begin this layer of the pull and its companions, this layer first.
 
     Empty if it has no companions. If another pull has just begun this layer, only the companions
@@ -60,7 +60,7 @@ def begin_together(
         reserved_slots=resources.settings.reserved_slots if current.frees_slot else 0,
     )
     return [
-        Work(
+        FetchJob(
             reference,
             begun.layer,
             Transfer(reference.registry, begun.layer.digest, begun.fence, pull_id, Progress()),
@@ -70,13 +70,13 @@ def begin_together(
     ]
 
 
-def fetch_together(current: Attempt, works: Sequence[Work]) -> list[Arrival]:
+def fetch_batch(current: Attempt, works: Sequence[FetchJob]) -> list[FetchedLayer]:
     """Fetch these layers, the task's own one first; those that did not arrive are given back.
 
     Returns what arrived. Empty if the task's own layer did not: the task then still holds its lease
     and fetches it alone. Raises VolumeFull, VolumeUnavailable.
     """
-    arrivals: list[Arrival] = []
+    arrivals: list[FetchedLayer] = []
     others = works[1:]
     try:
         _fetch(current, works, arrivals)
@@ -87,11 +87,11 @@ def fetch_together(current: Attempt, works: Sequence[Work]) -> list[Arrival]:
     return arrivals
 
 
-def _fetch(current: Attempt, works: Sequence[Work], arrivals: list[Arrival]) -> None:
+def _fetch(current: Attempt, works: Sequence[FetchJob], arrivals: list[FetchedLayer]) -> None:
     resources, deadline = current.resources, time.monotonic() + _PATIENCE_SECONDS
     reads = [partial(_read, resources, work) for work in works]
     owner = owner_of(works[0].transfer.fence)
-    with Ahead(reads) as ahead, Shelf(resources.volume, owner) as shelf:
+    with Prefetcher(reads) as ahead, SmallBlobWriter(resources.volume, owner) as shelf:
         try:
             for work in works:
                 layer_attempt = _attempt(current, work) if arrivals else current
@@ -106,35 +106,35 @@ def _fetch(current: Attempt, works: Sequence[Work], arrivals: list[Arrival]) -> 
         shelf.settle()
 
 
-def _read(resources: Context, work: Work) -> bytes:
+def _read(resources: Context, work: FetchJob) -> bytes:
     layer = work.layer
     descriptor = Descriptor(layer.media_type, layer.digest, layer.size_bytes, urls=(*layer.urls,))
     return resources.registry.blob(work.reference, descriptor, SMALL_BYTES)
 
 
-def _store(current: Attempt, work: Work, raw: bytes, shelf: Shelf) -> Arrival:
+def _store(current: Attempt, work: FetchJob, raw: bytes, shelf: SmallBlobWriter) -> FetchedLayer:
     progress = work.transfer.progress
     progress.received(len(raw))
-    current.proof = Proof.begin(current.resources, current.pull_id, work.layer)
+    current.proof = DiffIdCheck.begin(current.resources, current.pull_id, work.layer)
     shelf.put(work.layer.digest, raw)
     if current.proof is not None:
         current.proof.finish(current.resources, progress.beat)
-    return Arrival(current, work, len(raw), "network")
+    return FetchedLayer(current, work, len(raw), "network")
 
 
-def _attempt(current: Attempt, work: Work) -> Attempt:
+def _attempt(current: Attempt, work: FetchJob) -> Attempt:
     digest, transfer = work.layer.digest, work.transfer
     return Attempt(current.resources, current.pull_id, current.outbox, digest, transfer)
 
 
-def _give_back(current: Attempt, left: Iterable[Work]) -> None:
+def _give_back(current: Attempt, left: Iterable[FetchJob]) -> None:
     """Leave these layers to their own tasks, or to the best pulls that wait for them."""
     pull_id, outbox = current.pull_id, current.outbox
     for work in left:
         digest = work.layer.digest
         # While the database is unavailable, the leases expire by themselves.
         with suppress(CatalogUnavailable, LeaseLost), current.resources.catalog.begin() as tx:
-            pull_layers.leave(tx, pull_id, digest)
+            pull_layers.uncount_attempt(tx, pull_id, digest)
             message = messages.dispatch(tx, pull_id, digest)
             outbox.layers += [message] if message else []
             outbox.layers += hand_over(tx, _attempt(current, work), but=pull_id)

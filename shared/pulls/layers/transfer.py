@@ -9,7 +9,7 @@ from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.oci.reference import Reference
 from shared.pulls.layers.bytes_fetched import Transfer
-from shared.pulls.layers.diff_id_check import Proof
+from shared.pulls.layers.diff_id_check import DiffIdCheck
 from shared.pulls.steps.attempts import Attempt
 from shared.pulls.steps.interruptions import LeaseLost
 from shared.volume.ingest.ingest import Ingest
@@ -20,7 +20,7 @@ Announce = Callable[[int, int], None]
 _ANNOUNCED_EVERY_SECONDS = 2.0
 
 
-class Announced(Progress):
+class AnnouncedProgress(Progress):
     """Progress that is announced to a watcher every two seconds.
 
     A download that takes less announces nothing, since each announcement is a message to Redis.
@@ -44,7 +44,7 @@ class Announced(Progress):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class FetchJob:
     """A layer to fetch, under the lease that was taken for it."""
 
     reference: Reference
@@ -54,7 +54,7 @@ class Work:
     alive: frozenset[str]
 
 
-def obtain(current: Attempt, work: Work) -> tuple[int, str]:
+def adopt_or_download(current: Attempt, work: FetchJob) -> tuple[int, str]:
     """Adopt or download the layer. Returns the verified size of the blob and, for the receipt, its
     source.
     """
@@ -70,12 +70,12 @@ def owner_of(fence: int) -> str:
     return f"{fence:020d}"
 
 
-def _transfer(current: Attempt, work: Work) -> str:
+def _transfer(current: Attempt, work: FetchJob) -> str:
     """Download the layer into an ingest and commit it. Returns the source for the receipt."""
     resources, layer, progress = current.resources, work.layer, work.transfer.progress
     # First, since it raises for a registry that is not allowed, and nothing is open yet.
     blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
-    current.proof = Proof.begin(resources, work.transfer.pull_id, layer)
+    current.proof = DiffIdCheck.begin(resources, work.transfer.pull_id, layer)
     ingest = Ingest.begin(
         resources.volume,
         layer.digest,

@@ -20,7 +20,7 @@ from shared.errors import TowlineError, TransientError
 from shared.oci.digest import Digest
 from shared.pulls.context import Context
 from shared.pulls.layers.bytes_fetched import Transfer
-from shared.pulls.layers.diff_id_check import Proof
+from shared.pulls.layers.diff_id_check import DiffIdCheck
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps.interruptions import LeaseLost
 
@@ -64,7 +64,7 @@ class Attempt:
     # Bytes on the volume that the next attempt can continue from.
     kept_bytes: int = field(default=0)
     # The check of the layer's diff_id, if diff_ids are verified.
-    proof: Proof | None = field(default=None)
+    proof: DiffIdCheck | None = field(default=None)
     # Whether another pull may be waiting for the slot that this attempt occupies.
     frees_slot: bool = field(default=True)
     # Whether its pull is urgent, and so goes ahead of everything that is queued.
@@ -100,7 +100,7 @@ def fail_attempt(current: Attempt, error: TowlineError) -> None:
     Raises LeaseLost.
     """
     if current.is_for_another:
-        pass_on(current)
+        hand_over_layer(current)
         return
     with current.resources.catalog.begin() as tx:
         fail_row(tx, current.pull_id, error)
@@ -108,7 +108,7 @@ def fail_attempt(current: Attempt, error: TowlineError) -> None:
     current.outbox.end([current.pull_id])
 
 
-def pass_on(current: Attempt) -> None:
+def hand_over_layer(current: Attempt) -> None:
     """Hand the layer over to the pull that it is now fetched for; nothing is counted.
 
     Raises LeaseLost.
@@ -117,7 +117,7 @@ def pass_on(current: Attempt) -> None:
         current.outbox.layers += hand_over(tx, current, but=current.pull_id)
 
 
-def let_go(current: Attempt) -> None:
+def release_leases(current: Attempt) -> None:
     """Release the leases without recording a failure: the message comes back. Raises LeaseLost."""
     if current.transfer is None and current.step is None:
         return
@@ -154,8 +154,8 @@ def hand_over(tx: Connection, current: Attempt, but: str) -> list[LayerMessage]:
     transfer = current.transfer
     due: list[LayerMessage] = []
     if transfer is not None:
-        due = waiters.hand_over(tx, transfer.registry, transfer.digest, but)
-        due = due or waiters.unpark(tx)
+        due = waiters.dispatch_next_waiter(tx, transfer.registry, transfer.digest, but)
+        due = due or waiters.dispatch_waiting_for_slot(tx)
     # Leases come last in the lock order.
     release(tx, current)
     return due

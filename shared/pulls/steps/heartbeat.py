@@ -23,15 +23,15 @@ from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
 from shared.catalog.layers import leases, waiters
-from shared.catalog.layers.waiters import Wanted
+from shared.catalog.layers.waiters import Verdict
 from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable
-from shared.pulls.layers.bytes_fetched import Tally, Transfer
+from shared.pulls.layers.bytes_fetched import FetchedBytes, Transfer
 from shared.pulls.steps.interruptions import (
     LeaseLost,
-    LettingGo,
     NotWanted,
     Paused,
+    ShuttingDown,
     StoredElsewhere,
 )
 from shared.settings import Settings
@@ -61,7 +61,7 @@ class _Step:
 _Kept = TypeVar("_Kept", Transfer, _Step)
 
 
-class Keeper:
+class LeaseRenewer:
     """Keeps the leases of one process. `letting_go()`: whether the process is shutting down."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Keeper:
         self._transfers: dict[int, Transfer] = {}
         self._steps: dict[int, _Step] = {}
         self._changed = threading.Condition()
-        self.tally = Tally(catalog)
+        self.tally = FetchedBytes(catalog)
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -165,12 +165,12 @@ class Keeper:
     def _look_after(self, transfers: list[Transfer], steps: list[_Step]) -> None:
         if self._letting_go():
             for transfer in transfers:
-                transfer.progress.stop(LettingGo("This worker is shutting down."))
+                transfer.progress.stop(ShuttingDown("This worker is shutting down."))
         try:
             self._renew_steps(self._due_steps(steps))
             if transfers:
                 # Before the downloads' queries, which may wait for an unavailable database.
-                allocator.give_back()
+                allocator.return_free_pages()
                 self.tally.count(transfers)
                 self._renew(transfers)
         except CatalogUnavailable:
@@ -203,7 +203,7 @@ class Keeper:
                 ],
                 self._lease_seconds,
             )
-            wanted = waiters.wanted(
+            wanted = waiters.judge_downloads(
                 tx,
                 [
                     (transfer.registry, transfer.digest, transfer.fence, transfer.pull_id)
@@ -223,7 +223,7 @@ class Keeper:
             else:
                 self._stop_or_reassign(transfer, wanted_by_fence[transfer.fence])
 
-    def _stop_or_reassign(self, transfer: Transfer, wanted: Wanted) -> None:
+    def _stop_or_reassign(self, transfer: Transfer, wanted: Verdict) -> None:
         """Stop a download that no pull wants now, or fetch it for the pull that does."""
         if wanted.stored:
             transfer.progress.stop(StoredElsewhere(f"{transfer.digest} is stored already."))

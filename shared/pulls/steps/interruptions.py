@@ -21,9 +21,9 @@ class StoredElsewhere(Stopped):
     """The same blob was fetched from another registry first."""
 
 
-class LettingGo(Stopped):
+class ShuttingDown(Stopped):
     """This worker is shutting down; another one continues the layer."""
 
 
-class NodeSick(LettingGo):
+class NodeSick(ShuttingDown):
     """This node cannot work now: its messages go back to the queue for other nodes."""

@@ -7,7 +7,7 @@ from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import lifecycle, start
-from shared.catalog.pulls.start import Begun
+from shared.catalog.pulls.start import StartedPull
 from shared.errors import CatalogUnavailable, PoisonLayer
 from shared.pulls.context import Context
 from shared.pulls.steps.attempts import Attempt
@@ -17,7 +17,7 @@ from shared.pulls.steps.attempts import Attempt
 POISON_STARTS = 5
 
 
-class Holding:
+class HeldLease:
     """A lease on a pull's steps, held by this process.
 
     `pull`: its row when the lease was taken; None if there is none. `is_over`: the step's last
@@ -33,7 +33,7 @@ class Holding:
 
 
 @contextmanager
-def step(current: Attempt) -> Iterator[Holding | None]:
+def hold_lease(current: Attempt) -> Iterator[HeldLease | None]:
     """Hold the lease on a pull's steps during the block; yield None if another process holds it.
 
     Raises PoisonLayer if too many workers in a row died during this pull's steps.
@@ -47,18 +47,18 @@ def step(current: Attempt) -> Iterator[Holding | None]:
     if lease is None:
         yield None
         return
-    with holding(current, lease, pull) as held:
+    with renew_lease(current, lease, pull) as held:
         yield held
 
 
 @contextmanager
-def holding(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[Holding]:
+def renew_lease(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[HeldLease]:
     """Renew a lease while the block runs, then end it. Raises PoisonLayer.
 
     If the block raises, the lease is left alone: it is released by the transaction that records
     the failure (`attempts.release`).
     """
-    held = Holding(lease, pull)
+    held = HeldLease(lease, pull)
     current.step = lease.fence
     if lease.starts > POISON_STARTS:
         raise PoisonLayer(
@@ -72,14 +72,14 @@ def holding(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[H
         _end(current.resources, lease.fence)
 
 
-def begin(resources: Context, pull_id: str) -> Begun | None:
+def begin(resources: Context, pull_id: str) -> StartedPull | None:
     """Take the lease and start resolving the pull, in one statement.
 
     None if the pull is paused, past resolving or ended, or if another process holds its lease.
     """
     try:
         with resources.catalog.begin() as tx:
-            begun = start.begin(
+            begun = start.start_resolving(
                 tx,
                 pull_id,
                 owner=resources.owner,

@@ -30,7 +30,7 @@ from shared.pulls.steps.attempts import (
     TryAgain,
     fail_row,
     hand_over,
-    pass_on,
+    hand_over_layer,
     release,
 )
 
@@ -57,7 +57,7 @@ def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
     if isinstance(error, VolumeFull):
         return postpone(current, error)
     if current.is_for_another:
-        pass_on(current)
+        hand_over_layer(current)
         return TryAgain(0.0, error)
     with current.resources.catalog.begin() as tx:
         _lock(tx, current)
@@ -83,7 +83,7 @@ def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
     Raises LeaseLost.
     """
     if current.is_for_another:
-        pass_on(current)
+        hand_over_layer(current)
         return TryAgain(0.0, error)
     asked_seconds = SPACE_SECONDS - 1.0 if isinstance(error, VolumeFull) else 1.0
     # With jitter, so that the steps that wait do not all come back at the same moment.
@@ -100,7 +100,7 @@ def _lock(tx: Connection, current: Attempt) -> None:
     if current.transfer is None:
         lifecycle.lock(tx, current.pull_id)
     else:
-        waiters.wanting(tx, current.transfer.registry, current.transfer.digest)
+        waiters.lock_pulls_that_want(tx, current.transfer.registry, current.transfer.digest)
 
 
 def _count(tx: Connection, current: Attempt) -> int:
@@ -141,13 +141,13 @@ def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds
             registry_holds.hold(tx, pull.registry, delay_seconds, error.message)
     if current.digest is None:
         if isinstance(error, RateLimited) and not stays_in_memory:
-            waiting_pulls.return_to_line(
+            waiting_pulls.readmit_later(
                 tx, current.pull_id, "rate_limit", delay_seconds, error.message
             )
         else:
             lifecycle.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
         return
-    lifecycle.say(tx, current.beneficiary, _cause(error), delay_seconds, error.message)
+    lifecycle.show_waiting(tx, current.beneficiary, _cause(error), delay_seconds, error.message)
     pull_layers.wait(
         tx,
         current.beneficiary,

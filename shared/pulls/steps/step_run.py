@@ -27,7 +27,7 @@ from shared.oci.digest import Digest
 from shared.pulls.context import Context
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps import retrying
-from shared.pulls.steps.attempts import Attempt, Postponed, TryAgain, fail_attempt, let_go
+from shared.pulls.steps.attempts import Attempt, Postponed, TryAgain, fail_attempt, release_leases
 from shared.pulls.steps.interruptions import LeaseLost, NodeSick, Stopped
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _FROM_OUTSIDE = (RateLimited, BlobTruncated, DigestMismatch, SizeMismatch, Volum
 
 
 @contextmanager
-def attempt(
+def run_step(
     resources: Context, pull_id: str, outbox: Outbox, digest: Digest | None = None
 ) -> Iterator[Attempt]:
     """Run the block as one attempt at a step of the pull.
@@ -96,4 +96,4 @@ def _internal(current: Attempt, error: Exception) -> InternalError:
 def _let_go_quietly(current: Attempt) -> None:
     """Release the leases without recording anything. Those that cannot be released now expire."""
     with suppress(CatalogUnavailable, LeaseLost):
-        let_go(current)
+        release_leases(current)

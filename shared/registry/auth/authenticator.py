@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from shared.errors import Forbidden, PermanentError, TowlineError
 from shared.registry.auth.challenges import Challenge, parse_challenges
-from shared.registry.auth.credentials import find_credentials, source_of
-from shared.registry.auth.tokens import Token, Wanted, basic, fetch_token
+from shared.registry.auth.credentials import credentials_version, find_credentials
+from shared.registry.auth.tokens import Token, TokenRequest, basic_header, fetch_token
 from shared.registry.hosts import Host
 from shared.registry.transport.transport import Transport
 
@@ -58,7 +58,7 @@ class Authenticator:
 
         An expiring one is renewed first. Raises RegistryUnavailable, RateLimited.
         """
-        key = (host.registry, repository, source_of(host))
+        key = (host.registry, repository, credentials_version(host))
         grant = self._grants.get(key)
         if grant is None:
             return None
@@ -79,7 +79,7 @@ class Authenticator:
         `rejected`: the header of the refused request. Raises Unauthorized, RegistryUnavailable,
         RateLimited.
         """
-        key = (host.registry, repository, source_of(host))
+        key = (host.registry, repository, credentials_version(host))
         challenges = parse_challenges(challenge_header)
         grant = self._grants.get(key)
         if grant and grant.header == rejected and asks_for_more_scope(challenge_header):
@@ -88,7 +88,7 @@ class Authenticator:
 
     def forget(self, host: Host, repository: str, header: str) -> None:
         """Drop the grant if it still has this header, which the registry no longer accepts."""
-        key = (host.registry, repository, source_of(host))
+        key = (host.registry, repository, credentials_version(host))
         with self._guard:
             if (grant := self._grants.get(key)) and grant.header == header:
                 del self._grants[key]
@@ -141,7 +141,7 @@ class Authenticator:
     def _answer(self, key: _Key, host: Host, challenges: Sequence[Challenge]) -> _Grant | None:
         registry, repository, identity = key
         credentials = find_credentials(host)
-        if wanted := Wanted.by(challenges, repository):
+        if wanted := TokenRequest.by(challenges, repository):
             service = (registry, identity, wanted.realm, wanted.service)
             # Removed here, and kept again only if the token service accepted it or sent a new one.
             previous = self._refreshable.pop(service, None)
@@ -151,7 +151,7 @@ class Authenticator:
                 self._refreshable[service] = token
             return _Grant(token.header, token.expires_at, challenges)
         if credentials is not None and any(challenge.scheme == "basic" for challenge in challenges):
-            return _Grant(basic(credentials), float("inf"), challenges)
+            return _Grant(basic_header(credentials), float("inf"), challenges)
         return None
 
 

@@ -59,7 +59,7 @@ def find_credentials(host: Host) -> Credentials | None:
     return _credentials(entry.username, _password(host, entry.username), None)
 
 
-def source_of(host: Host) -> Hashable:
+def credentials_version(host: Host) -> Hashable:
     """A value that changes after a login or logout: the key for what was obtained with the
     credentials. Cheap: runs no helper, and holds no secret.
     """

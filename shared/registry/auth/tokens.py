@@ -25,7 +25,7 @@ from shared.registry.auth.credentials import Credentials
 from shared.registry.hosts import Host
 from shared.registry.responses import error_of
 from shared.registry.transport.transport import Transport, discard
-from shared.registry.transport.urls import shown, split_plain
+from shared.registry.transport.urls import split_http_url, without_query
 
 # The life of a token without `expires_in` (token authentication specification).
 _DEFAULT_LIFE_SECONDS = 60
@@ -42,7 +42,7 @@ _Form = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TokenRequest:
     """The token that a Bearer challenge asks for. `realm`: the URL of the token service."""
 
     realm: str
@@ -50,7 +50,7 @@ class Wanted:
     scopes: tuple[str, ...]
 
     @classmethod
-    def by(cls, challenges: Sequence[Challenge], repository: str) -> "Wanted | None":
+    def by(cls, challenges: Sequence[Challenge], repository: str) -> "TokenRequest | None":
         """By the first Bearer challenge, with the scopes of all challenges of the same service.
 
         None without a Bearer challenge that has a realm.
@@ -95,7 +95,7 @@ def fetch_token(
     transport: Transport,
     host: Host,
     repository: str,
-    wanted: Wanted,
+    wanted: TokenRequest,
     credentials: Credentials | None,
     refresh_token: str | None = None,
 ) -> Token:
@@ -111,20 +111,20 @@ def fetch_token(
         discard(response)
     kept = refresh_token if form and form.get("refresh_token") == refresh_token else None
     with response:
-        asked = f"The token for {host.registry}/{repository} at {shown(wanted.realm)}"
+        asked = f"The token for {host.registry}/{repository} at {without_query(wanted.realm)}"
         if response.status_code != 200:
             raise _refused(error_of(response, asked))
         return _token(response, asked, kept)
 
 
-def basic(credentials: Credentials) -> str:
+def basic_header(credentials: Credentials) -> str:
     """The `Authorization` header for a user name and a secret."""
     pair = f"{credentials.username}:{credentials.secret}".encode()
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
 def _methods(
-    wanted: Wanted, credentials: Credentials | None, refresh_token: str | None
+    wanted: TokenRequest, credentials: Credentials | None, refresh_token: str | None
 ) -> Iterator[tuple[_Form | None, frozenset[int]]]:
     """The requests to try in this order: the form of a POST, None for a GET. With each, the
     statuses that mean that the service does not support it.
@@ -147,7 +147,7 @@ def _methods(
 def _request(
     transport: Transport,
     host: Host,
-    wanted: Wanted,
+    wanted: TokenRequest,
     credentials: Credentials | None,
     form: _Form | None,
 ) -> requests.Response:
@@ -156,7 +156,7 @@ def _request(
     query = [("service", wanted.service)] if wanted.service else []
     query += [("scope", scope) for scope in wanted.scopes]
     separator = "&" if urlsplit(wanted.realm).query else "?"
-    headers = {"Authorization": basic(credentials)} if credentials else {}
+    headers = {"Authorization": basic_header(credentials)} if credentials else {}
     return transport.send("GET", f"{wanted.realm}{separator}{urlencode(query)}", headers, host)
 
 
@@ -170,7 +170,7 @@ def _check_realm(host: Host, realm: str) -> None:
     The registry chooses the realm, and our credentials are sent there.
     """
     schemes = {"https", "http"} if host.base.startswith("http://") else {"https"}
-    parts = split_plain(realm)
+    parts = split_http_url(realm)
     if parts is None or parts.scheme not in schemes:
         raise Unauthorized(
             f"{host.registry} names an untrusted token service: its realm must be an https URL "

@@ -13,7 +13,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Reach(IntEnum):
+class AddressScope(IntEnum):
     """The kind of an address. A larger value is more dangerous, so kinds can be compared.
 
     PUBLIC: on the internet. PRIVATE: in this machine's network, or the machine itself. NEVER:
@@ -66,7 +66,7 @@ _NEVER_NETWORKS = _networks(*_METADATA, *_NEVER)
 _PRIVATE_NETWORKS = _networks(*_PRIVATE)
 
 
-def reach_of(address: Address) -> Reach:
+def scope_of(address: Address) -> AddressScope:
     """The reach of an address: of itself or of the IPv4 address that it embeds, whichever is
     greater.
     """
@@ -74,20 +74,20 @@ def reach_of(address: Address) -> Reach:
     if inner is None:
         return _reach_alone(address)
     # The prefix alone decides about the outer address.
-    outer = Reach.PRIVATE if _within(address, _PRIVATE_NETWORKS) else Reach.PUBLIC
-    return max(outer, reach_of(inner))
+    outer = AddressScope.PRIVATE if _within(address, _PRIVATE_NETWORKS) else AddressScope.PUBLIC
+    return max(outer, scope_of(inner))
 
 
-def reach_of_name(name: str) -> Reach:
+def scope_of_name(name: str) -> AddressScope:
     """The reach of a host name without resolving it: PUBLIC unless the name shows otherwise."""
     name = name.rstrip(".").lower()
     address = literal(name)
     if address is not None:
-        return reach_of(address)
+        return scope_of(address)
     if name in _METADATA_NAMES:
-        return Reach.NEVER
+        return AddressScope.NEVER
     is_private = "." not in name or name.endswith(_PRIVATE_SUFFIXES)
-    return Reach.PRIVATE if is_private else Reach.PUBLIC
+    return AddressScope.PRIVATE if is_private else AddressScope.PUBLIC
 
 
 def literal(name: str) -> Address | None:
@@ -102,13 +102,13 @@ def literal(name: str) -> Address | None:
             return None
 
 
-def _reach_alone(address: Address) -> Reach:
+def _reach_alone(address: Address) -> AddressScope:
     if _within(address, _NEVER_NETWORKS):
-        return Reach.NEVER
+        return AddressScope.NEVER
     if _within(address, _PRIVATE_NETWORKS):
-        return Reach.PRIVATE
+        return AddressScope.PRIVATE
     is_known = address.version == 4 or address in _GLOBAL_IPV6
-    return Reach.PUBLIC if is_known else Reach.NEVER
+    return AddressScope.PUBLIC if is_known else AddressScope.NEVER
 
 
 def _within(address: Address, networks: tuple[Network, ...]) -> bool:

@@ -14,23 +14,23 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from shared.registry.transport.addresses import Reach
+from shared.registry.transport.addresses import AddressScope
 from shared.registry.transport.dialing import dial
-from shared.registry.transport.response_head import TimedHead
+from shared.registry.transport.response_head import DeadlineResponse
 
 _POOLED_HOSTS = 32
 _POOLED_CONNECTIONS = 64
 
 
-class JudgedConnection(HTTPConnection):
+class CheckedConnection(HTTPConnection):
     """A connection to an address whose reach is at most `most`. `reach`: that of the address, None
     before it is connected.
     """
 
-    reach: Reach | None = None
-    response_class = TimedHead
+    reach: AddressScope | None = None
+    response_class = DeadlineResponse
 
-    def __init__(self, *arguments: Any, most: Reach, **options: Any) -> None:
+    def __init__(self, *arguments: Any, most: AddressScope, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._most = most
 
@@ -49,26 +49,26 @@ class JudgedConnection(HTTPConnection):
         return connected
 
 
-class _JudgedSecureConnection(JudgedConnection, HTTPSConnection):
+class _JudgedSecureConnection(CheckedConnection, HTTPSConnection):
     """A checked connection with TLS."""
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = JudgedConnection
+    ConnectionCls = CheckedConnection
 
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _JudgedSecureConnection
 
 
-class Adapter(HTTPAdapter):
+class CheckedAdapter(HTTPAdapter):
     """The pools for one allowed reach. `authority`: a CA in PEM, trusted in addition to the usual
     ones.
 
     The address of a proxy is not checked: the operator has configured it.
     """
 
-    def __init__(self, most: Reach, authority: str | None) -> None:
+    def __init__(self, most: AddressScope, authority: str | None) -> None:
         self._most = most
         self._trust: dict[str, Any] = {"ca_cert_data": authority} if authority else {}
         super().__init__(_POOLED_HOSTS, _POOLED_CONNECTIONS, max_retries=0)
@@ -88,7 +88,7 @@ class Adapter(HTTPAdapter):
         return super().proxy_manager_for(proxy, **options, **self._trust)
 
 
-def reach_of_answer(response: requests.Response) -> Reach | None:
+def scope_of_response(response: requests.Response) -> AddressScope | None:
     """The reach of the address that a response came from, None if it came through a proxy."""
     connection = response.raw.connection
-    return connection.reach if isinstance(connection, JudgedConnection) else None
+    return connection.reach if isinstance(connection, CheckedConnection) else None

@@ -18,17 +18,17 @@ from typing import Any
 
 from urllib3.util.connection import allowed_gai_family
 
-from shared.registry.transport.addresses import Reach, reach_of
+from shared.registry.transport.addresses import AddressScope, scope_of
 
 _HEAD_START_SECONDS = 0.25
 
 
-class AddressRefused(Exception):
+class AddressNotAllowed(Exception):
     """No address of a name is allowed. `reach`: the least of theirs. Not raised outside of this
     package.
     """
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: AddressScope) -> None:
         super().__init__(reach)
         self.reach = reach
 
@@ -39,7 +39,7 @@ class Endpoint:
 
     family: int
     sockaddr: Any
-    reach: Reach
+    reach: AddressScope
 
 
 def resolve(name: str, port: int) -> list[Endpoint]:
@@ -51,15 +51,15 @@ def resolve(name: str, port: int) -> list[Endpoint]:
     count_by_family: Counter[int] = Counter()
     ranked = []
     for family, _, _, _, sockaddr in found:
-        reach = reach_of(ipaddress.ip_address(sockaddr[0]))
+        reach = scope_of(ipaddress.ip_address(sockaddr[0]))
         ranked.append((count_by_family[family], Endpoint(family, sockaddr, reach)))
         count_by_family[family] += 1
     return [endpoint for _, endpoint in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def dial(
-    name: str, port: int, most: Reach, timeout_seconds: float, options: Sequence[Any] = ()
-) -> tuple[socket.socket, Reach]:
+    name: str, port: int, most: AddressScope, timeout_seconds: float, options: Sequence[Any] = ()
+) -> tuple[socket.socket, AddressScope]:
     """Connect to an address of `name` whose reach is at most `most`. Returns the socket and the
     reach.
 
@@ -68,7 +68,7 @@ def dial(
     found = resolve(name, port)
     allowed = [endpoint for endpoint in found if endpoint.reach <= most]
     if found and not allowed:
-        raise AddressRefused(min(endpoint.reach for endpoint in found))
+        raise AddressNotAllowed(min(endpoint.reach for endpoint in found))
     return _Race(options).run(allowed, timeout_seconds)
 
 
@@ -83,7 +83,9 @@ class _Race:
         self._selector = selectors.PollSelector()
         self._failure = OSError("the name has no address")
 
-    def run(self, endpoints: Sequence[Endpoint], timeout_seconds: float) -> tuple[Any, Reach]:
+    def run(
+        self, endpoints: Sequence[Endpoint], timeout_seconds: float
+    ) -> tuple[Any, AddressScope]:
         """The first connection that is made. Raises the OSError of the last failure, TimeoutError
         if time runs out.
         """
@@ -121,7 +123,7 @@ class _Race:
         else:
             self._drop(candidate, code)
 
-    def _first(self, seconds: float) -> tuple[Any, Reach] | None:
+    def _first(self, seconds: float) -> tuple[Any, AddressScope] | None:
         """The first connection made within this time, None if there is none. Drops failed ones."""
         for key, _ in self._selector.select(seconds) if self._connecting else ():
             candidate: Any = key.fileobj

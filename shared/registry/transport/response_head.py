@@ -15,7 +15,7 @@ _STALL_TIMEOUTS = 2
 _INTERIM = range(102, 200)
 
 
-class TimedHead(http.client.HTTPResponse):
+class DeadlineResponse(http.client.HTTPResponse):
     """A response that raises TimeoutError if its head is late. Its body has no deadline."""
 
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:

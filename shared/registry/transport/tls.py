@@ -16,7 +16,7 @@ _MAX_CHARACTERS = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TlsOptions:
     """`verify` and `cert`: as `requests` takes them. `authority`: a CA in PEM that is trusted in
     addition to `verify`.
     """
@@ -26,7 +26,7 @@ class Trust:
     authority: str | None = None
 
     @classmethod
-    def of(cls, host: Host, *, is_own: bool) -> "Trust":
+    def of(cls, host: Host, *, is_own: bool) -> "TlsOptions":
         """For a request to the registry itself (`is_own`) or to another origin that it has named.
 
         Raises TlsFailed if a configured file cannot be read.

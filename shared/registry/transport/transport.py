@@ -26,12 +26,12 @@ import urllib3
 
 from shared.errors import RegistryNotAllowed, RegistryUnavailable
 from shared.registry.hosts import Host
-from shared.registry.transport.addresses import Reach, reach_of_name
-from shared.registry.transport.connections import Adapter, reach_of_answer
-from shared.registry.transport.dialing import AddressRefused
-from shared.registry.transport.tls import Trust
-from shared.registry.transport.transport_errors import cause_of, failure_of
-from shared.registry.transport.urls import same_origin, shown, split_plain
+from shared.registry.transport.addresses import AddressScope, scope_of_name
+from shared.registry.transport.connections import CheckedAdapter, scope_of_response
+from shared.registry.transport.dialing import AddressNotAllowed
+from shared.registry.transport.tls import TlsOptions
+from shared.registry.transport.transport_errors import cause_of, transport_error
+from shared.registry.transport.urls import same_origin, split_http_url, without_query
 
 _USER_AGENT = f"towline/{version('towline')}"
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -57,10 +57,10 @@ class Transport:
     def __init__(self, connect_timeout_seconds: float, stall_timeout_seconds: float) -> None:
         self._timeout = (connect_timeout_seconds, stall_timeout_seconds)
         # Not a Session of `requests`: it would use cookies, proxy variables and ~/.netrc.
-        self._adapters: dict[tuple[Reach, str | None], Adapter] = {}
+        self._adapters: dict[tuple[AddressScope, str | None], CheckedAdapter] = {}
         # The kind of address from which each host last answered. Only a response counts, which a
         # certificate vouches for with https. A DNS answer alone could come from an attacker.
-        self._answered_from: dict[str, Reach] = {}
+        self._answered_from: dict[str, AddressScope] = {}
         self._guard = threading.Lock()
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Transport:
                 data = None
             url = target
         raise RegistryUnavailable(
-            f"{shown(url)} redirects more than {_MAX_REDIRECTS} times: contact the registry's "
+            f"{without_query(url)} redirects more than {_MAX_REDIRECTS} times: contact the registry's "
             "operator."
         )
 
@@ -121,12 +121,12 @@ class Transport:
         parts = urlsplit(url)
         name = parts.hostname or ""
         is_own = same_origin(url, host.base)
-        allowed = Reach.PRIVATE if is_own else self._reach_elsewhere(host)
-        by_name = reach_of_name(name)
+        allowed = AddressScope.PRIVATE if is_own else self._reach_elsewhere(host)
+        by_name = scope_of_name(name)
         # A proxy resolves the name itself, so only the name can be checked here.
-        if by_name is Reach.NEVER or (host.proxy and by_name > allowed):
+        if by_name is AddressScope.NEVER or (host.proxy and by_name > allowed):
             raise _refused(name, by_name, host)
-        trust = Trust.of(host, is_own=is_own)
+        trust = TlsOptions.of(host, is_own=is_own)
         try:
             response = self._adapter(allowed, trust.authority).send(
                 requests.Request(method, url, headers=headers, data=data).prepare(),
@@ -136,28 +136,28 @@ class Transport:
                 cert=trust.cert,
                 proxies={parts.scheme: host.proxy} if host.proxy else None,
             )
-        except AddressRefused as refused:
+        except AddressNotAllowed as refused:
             raise _refused(name, refused.reach, host) from None
         except (requests.RequestException, OSError, ValueError) as error:
-            raise failure_of(error, parts.netloc, host) from cause_of(error)
+            raise transport_error(error, parts.netloc, host) from cause_of(error)
         if is_own:
-            self._answered_from[host.base] = reach_of_answer(response) or Reach.PUBLIC
+            self._answered_from[host.base] = scope_of_response(response) or AddressScope.PUBLIC
         _check_headers(response, parts.netloc)
         return response
 
-    def _reach_elsewhere(self, host: Host) -> Reach:
+    def _reach_elsewhere(self, host: Host) -> AddressScope:
         """Which addresses are allowed for URLs outside of the origin of `host`."""
         if host.allows_private:
-            return Reach.PRIVATE
+            return AddressScope.PRIVATE
         if host.proxy:
-            return reach_of_name(urlsplit(host.base).hostname or "")
-        return self._answered_from.get(host.base, Reach.PUBLIC)
+            return scope_of_name(urlsplit(host.base).hostname or "")
+        return self._answered_from.get(host.base, AddressScope.PUBLIC)
 
-    def _adapter(self, allowed: Reach, authority: str | None) -> Adapter:
+    def _adapter(self, allowed: AddressScope, authority: str | None) -> CheckedAdapter:
         with self._guard:
             key = (allowed, authority)
             if key not in self._adapters:
-                self._adapters[key] = Adapter(allowed, authority)
+                self._adapters[key] = CheckedAdapter(allowed, authority)
             return self._adapters[key]
 
 
@@ -179,7 +179,7 @@ def _check_plain(url: str, host: Host) -> None:
     """Raises RegistryNotAllowed for a URL with user information, and for one with http that a
     registry with https has named in a manifest or a challenge.
     """
-    parts = split_plain(url)
+    parts = split_http_url(url)
     if parts is None:
         raise RegistryNotAllowed(
             f"{host.registry} names an unusable URL in a manifest or challenge: only http and "
@@ -198,7 +198,7 @@ def _redirect_target(url: str, location: str) -> str:
         target = urljoin(url, location) if len(location) <= _MAX_LOCATION_CHARACTERS else ""
     except ValueError:
         target = ""
-    parts = split_plain(target)
+    parts = split_http_url(target)
     if parts is None:
         raise RegistryUnavailable(
             f"{source} redirects to an unusable URL: only http and https URLs without user "
@@ -212,8 +212,8 @@ def _redirect_target(url: str, location: str) -> str:
     return target
 
 
-def _refused(name: str, reach: Reach, host: Host) -> RegistryNotAllowed:
-    if reach is Reach.NEVER:
+def _refused(name: str, reach: AddressScope, host: Host) -> RegistryNotAllowed:
+    if reach is AddressScope.NEVER:
         return RegistryNotAllowed(
             f"{name} is a link-local, metadata or reserved address: towline never connects to one."
         )

@@ -14,7 +14,7 @@ from shared.registry.hosts import Host
 _FILE = "TOWLINE_REGISTRIES_FILE"
 
 
-def failure_of(error: Exception, name: str, host: Host) -> TowlineError:
+def transport_error(error: Exception, name: str, host: Host) -> TowlineError:
     """The typed error of a request to `name` (host, or host:port) on behalf of `host`."""
     cause = cause_of(error)
     if isinstance(error, requests.exceptions.SSLError):

@@ -9,7 +9,7 @@ def same_origin(one: str, other: str) -> bool:
     return (a.scheme, a.hostname, _port(a)) == (b.scheme, b.hostname, _port(b))
 
 
-def split_plain(url: str) -> SplitResult | None:
+def split_http_url(url: str) -> SplitResult | None:
     """The parts of an http or https URL. None for any other URL, and for one with user
     information.
     """
@@ -23,7 +23,7 @@ def split_plain(url: str) -> SplitResult | None:
     return parts
 
 
-def shown(url: str) -> str:
+def without_query(url: str) -> str:
     """The URL for a message: without its query, which may hold a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{parts.path}"

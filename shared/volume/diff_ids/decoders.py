@@ -77,7 +77,7 @@ def decoder_of(head: bytes) -> Decoder | None:
     return Zstd() if head.startswith(_ZSTD_MAGIC) or is_skippable else None
 
 
-class Plain:
+class NotCompressed:
     """For a blob that is not compressed: output equals input."""
 
     def pieces(self, block: bytes) -> Iterator[bytes]:

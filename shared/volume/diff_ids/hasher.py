@@ -10,7 +10,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 from shared.oci.digest import Digest
-from shared.volume.diff_ids.decoders import MAGIC_BYTES, Decoder, Plain, Undecodable, decoder_of
+from shared.volume.diff_ids.decoders import (
+    MAGIC_BYTES,
+    Decoder,
+    NotCompressed,
+    Undecodable,
+    decoder_of,
+)
 
 # `read(first, count)` returns bytes of the blob.
 Read = Callable[[int, int], bytes]
@@ -18,7 +24,7 @@ Read = Callable[[int, int], bytes]
 _BLOCK_BYTES = 64 * 1024
 
 
-class Uncompressed:
+class DiffIdHasher:
     """Computes the diff_id of the blob `digest`, of `size` bytes, with `algorithm`.
 
     `diff_id`: None until the result is known. `fault`: why the bytes cannot be decompressed; it
@@ -76,7 +82,7 @@ class Uncompressed:
         head = self._read_at(read, min(MAGIC_BYTES, self._size)) if self._size else b""
         self._decoder = decoder_of(head)
         if self._decoder is None:
-            self._decoder = Plain()
+            self._decoder = NotCompressed()
             if self._algorithm == self._digest.algorithm:
                 # The diff_id of an uncompressed layer is its digest, which the commit verifies.
                 self.diff_id = self._digest

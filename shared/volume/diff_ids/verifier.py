@@ -12,12 +12,12 @@ from collections.abc import Callable
 from functools import partial
 
 from shared.oci.digest import Digest
-from shared.volume.diff_ids.hasher import Read, Uncompressed
-from shared.volume.ingest.background import Behind
+from shared.volume.diff_ids.hasher import DiffIdHasher, Read
+from shared.volume.ingest.background import BackgroundThread
 from shared.volume.store import Volume
 
 
-class Unpacking:
+class DiffIdVerifier:
     """The decompression of one layer, to learn its diff_id.
 
     Several threads may call `landed()`. All other methods are for one thread.
@@ -25,8 +25,8 @@ class Unpacking:
 
     def __init__(self, digest: Digest, size: int, algorithm: str) -> None:
         self._layer = digest, size, algorithm
-        self._uncompressed = Uncompressed(*self._layer)
-        self._behind = Behind("unpack")
+        self._uncompressed = DiffIdHasher(*self._layer)
+        self._behind = BackgroundThread("unpack")
         # All bytes before this offset are written.
         self._end = 0
 
@@ -66,7 +66,7 @@ class Unpacking:
         """End the thread and start at byte 0 again."""
         self.stop()
         self._end = 0
-        self._uncompressed = Uncompressed(*self._layer)
+        self._uncompressed = DiffIdHasher(*self._layer)
 
     def finish(self, volume: Volume, beat: Callable[[], None]) -> None:
         """Decompress the rest from the published blob.
@@ -92,7 +92,7 @@ class Unpacking:
             return
         except Exception:
             # Start over: `finish()` meets the same error, in a thread where it can be raised.
-            self._uncompressed = Uncompressed(*self._layer)
+            self._uncompressed = DiffIdHasher(*self._layer)
 
     def _await_more(self, end: int) -> int:
         """Wait until more than `end` bytes are written, and return how many; -1 to stop."""

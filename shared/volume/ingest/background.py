@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 
-class Behind:
+class BackgroundThread:
     """`moved` guards the state that the thread reads, and wakes it.
 
     `is_stopped`: the thread must return.

@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 
 
-class Runs:
+class ByteRanges:
     """A set of byte ranges (first, end), `end` exclusive. `total`: how many bytes they hold."""
 
     def __init__(self) -> None:

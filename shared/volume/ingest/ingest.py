@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING
 from shared.errors import DigestMismatch, SizeMismatch, VolumeUnavailable
 from shared.oci.digest import Digest
 from shared.volume.directory import Directory, volume_errors
-from shared.volume.ingest.ingest_file import Content
-from shared.volume.ingest.takeover import JOURNAL, RELEASED, inherit
+from shared.volume.ingest.ingest_file import IngestFile
+from shared.volume.ingest.takeover import JOURNAL, RELEASED, take_over
 from shared.volume.ingest.writer import Writer
 from shared.volume.store import Volume
 
 if TYPE_CHECKING:
     # Imported for types only: it needs the optional `diff-ids` libraries.
-    from shared.volume.diff_ids.verifier import Unpacking
+    from shared.volume.diff_ids.verifier import DiffIdVerifier
 
 # Another owner's commit removes the digest's directory. An owner that is just starting in it
 # retries this often.
@@ -56,7 +56,7 @@ class Ingest:
         self._volume = volume
         self._directory = Directory(-1)
         self._owner = owner
-        self._content = Content(digest, size, -1, -1)
+        self._content = IngestFile(digest, size, -1, -1)
         self._sequential: Writer | None = None
 
     @classmethod
@@ -92,13 +92,13 @@ class Ingest:
         )
         try:
             flags = os.O_RDWR | os.O_CREAT
-            inherits = inherit(self._directory, self._owner, alive, beat)
+            inherits = take_over(self._directory, self._owner, alive, beat)
             exclusive = 0 if inherits else os.O_EXCL
             file = self._directory.open(self._owner, flags | exclusive)
             # Now `abandon()` closes the file, even if the journal cannot be opened.
-            self._content = Content(self.digest, self.size, file, -1)
+            self._content = IngestFile(self.digest, self.size, file, -1)
             journal = self._directory.open(self._owner + JOURNAL, flags)
-            self._content = Content(self.digest, self.size, file, journal)
+            self._content = IngestFile(self.digest, self.size, file, journal)
             self._content.believe(beat)
             self.inherited_bytes = self.offset
         except BaseException:
@@ -132,7 +132,7 @@ class Ingest:
         """Hash, start disk writes and decompress in background threads: for large blobs."""
         return self._content.in_background()
 
-    def follow(self, unpacking: "Unpacking") -> None:
+    def follow(self, unpacking: "DiffIdVerifier") -> None:
         """Decompress the bytes while they arrive; only takes effect `in_background()`.
 
         Call `unpacking.finish()` after the commit: it decompresses the rest.

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from shared.oci.digest import Digest
 from shared.volume.directory import volume_errors
-from shared.volume.ingest.byte_ranges import Runs
+from shared.volume.ingest.byte_ranges import ByteRanges
 from shared.volume.ingest.checksum import crc32
 from shared.volume.ingest.journal import Journal, Record, read_records
-from shared.volume.ingest.ordered_hasher import Frontier
+from shared.volume.ingest.ordered_hasher import OrderedHasher
 from shared.volume.ingest.writeback import Writeback
 from shared.volume.ingest.writer import Writer
 
 if TYPE_CHECKING:
     # Imported for types only: it needs the optional `diff-ids` libraries.
-    from shared.volume.diff_ids.verifier import Unpacking
+    from shared.volume.diff_ids.verifier import DiffIdVerifier
 
 
-class Content:
+class IngestFile:
     """Owns the open descriptors of the file and the journal; `close()` closes them.
 
     Writers may belong to several threads. All other methods are for one thread. Methods raise
@@ -37,10 +37,10 @@ class Content:
         self.descriptor = descriptor
         self._journal = Journal(journal)
         self._landing = threading.Lock()
-        self._runs = Runs()
-        self._frontier = Frontier(digest, self._read)
+        self._runs = ByteRanges()
+        self._frontier = OrderedHasher(digest, self._read)
         self._writeback: Writeback | None = None
-        self._unpacking: Unpacking | None = None
+        self._unpacking: DiffIdVerifier | None = None
 
     @property
     def total(self) -> int:
@@ -93,7 +93,7 @@ class Content:
         """A writer that starts at byte `first`."""
         return Writer(self, first)
 
-    def follow(self, unpacking: "Unpacking") -> None:
+    def follow(self, unpacking: "DiffIdVerifier") -> None:
         """Also decompress the bytes during the download; only takes effect `in_background()`."""
         self._unpacking = unpacking
 
@@ -136,8 +136,8 @@ class Content:
         with volume_errors(f"start the ingest of {self.digest} over"):
             self._journal.truncate()
             os.ftruncate(self.descriptor, 0)
-        self._runs = Runs()
-        self._frontier = Frontier(self.digest, self._read)
+        self._runs = ByteRanges()
+        self._frontier = OrderedHasher(self.digest, self._read)
         if self._writeback is not None:
             self._frontier.hash_behind()
             if self._unpacking is not None:

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 
 from shared.oci.digest import Digest
-from shared.volume.ingest.background import Behind
+from shared.volume.ingest.background import BackgroundThread
 
 _BLOCK_BYTES = 256 * 1024
 # Blocks at most this far ahead of the frontier are kept in memory, so that the thread need not
@@ -18,7 +18,7 @@ _BLOCK_BYTES = 256 * 1024
 _WINDOW_BYTES = 1024 * 1024
 
 
-class Frontier:
+class OrderedHasher:
     """`read(first, count)` returns bytes that were written.
 
     With the background thread, `finish()` raises what `read` raised.
@@ -31,7 +31,7 @@ class Frontier:
         # All bytes before this offset are written.
         self._end = 0
         self._blocks: dict[int, bytes | memoryview] = {}
-        self._behind = Behind("hash")
+        self._behind = BackgroundThread("hash")
         self._error: Exception | None = None
 
     def landed(self, first: int, block: bytes | memoryview, end: int) -> None:

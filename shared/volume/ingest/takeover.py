@@ -37,7 +37,7 @@ class _Previous:
         return self.owner + JOURNAL
 
 
-def inherit(
+def take_over(
     directory: Directory, owner: str, alive: Collection[str], beat: Callable[[], None]
 ) -> bool:
     """Take over the earlier ingest with the longest journal, under the name `owner`.

@@ -7,7 +7,7 @@ on a slow disk, so it runs in a background thread. Source: sync_file_range(2).
 
 import ctypes
 
-from shared.volume.ingest.background import Behind
+from shared.volume.ingest.background import BackgroundThread
 
 _SYNC_FILE_RANGE_WRITE = 2
 _STEP_BYTES = 16 * 1024 * 1024
@@ -23,7 +23,7 @@ class Writeback:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._dirty_bytes = 0
-        self._behind = Behind("writeback")
+        self._behind = BackgroundThread("writeback")
         if _sync_file_range is not None:
             self._behind.start(self._run)
 

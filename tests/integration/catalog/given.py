@@ -17,7 +17,7 @@ from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
 from shared.oci.document import read_document
 from shared.oci.index import Index
-from shared.oci.manifest import Manifest, pair_layers
+from shared.oci.manifest import Manifest, layers_with_diff_ids
 
 TAG = "registry.example/team/app:1"
 PLATFORM = "linux/amd64"
@@ -120,7 +120,7 @@ def link(
     """Record and link an image. Returns whether the reference names it now."""
     save(tx, given)
     land(tx, given)
-    image_rows.link_layers(tx, given.digest, pair_layers(given.manifest, given.config))
+    image_rows.link_layers(tx, given.digest, layers_with_diff_ids(given.manifest, given.config))
     return image_rows.link(
         tx,
         NewImage(

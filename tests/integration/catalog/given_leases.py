@@ -4,7 +4,7 @@ from typing import Any
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import leases
-from shared.catalog.layers.leases import Held, Report, Taken
+from shared.catalog.layers.leases import Lease, LeaseHeld, Report
 from shared.oci.digest import Digest
 from tests.integration.catalog.given_pulls import BASE, HOST
 
@@ -22,7 +22,7 @@ def take(
     pull_id: str = "p",
     digest: Digest = BASE,
     registry: str = HOST,
-) -> Taken | Held:
+) -> Lease | LeaseHeld:
     """Try to get the lease of a blob of 100 bytes."""
     return leases.take(
         tx,
@@ -35,10 +35,10 @@ def take(
     )
 
 
-def taken(tx: Connection, owner: str = "me", lease_seconds: float = 30, **of: Any) -> Taken:
+def taken(tx: Connection, owner: str = "me", lease_seconds: float = 30, **of: Any) -> Lease:
     """Take a lease that is free; `of`: the other arguments of `take`."""
     lease = take(tx, owner, lease_seconds, **of)
-    assert isinstance(lease, Taken)
+    assert isinstance(lease, Lease)
     return lease
 
 

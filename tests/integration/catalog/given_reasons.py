@@ -17,7 +17,7 @@ def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bo
         no_pull_worker=no_pull_worker,
         no_layer_worker=no_layer_worker,
     )
-    waiting_reasons.refresh_line(tx, due_work.in_line(tx))
+    waiting_reasons.refresh_waiting(tx, due_work.waiting(tx))
 
 
 def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:

@@ -214,7 +214,7 @@ def test_a_pull_of_an_image_that_is_here_waits_while_it_is_paused(tx: Connection
 def test_a_pull_that_goes_back_to_waiting_is_admitted_again_at_its_time(tx: Connection) -> None:
     slots(tx)
     admitted(tx)
-    waiting_pulls.return_to_line(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
+    waiting_pulls.readmit_later(tx, "p", "rate_limit", 3600, "The registry asked for an hour.")
     pull = row(tx)
     assert (pull.state, pull.admitted_at) == ("queued", None)
     assert pull.waiting_for is not None

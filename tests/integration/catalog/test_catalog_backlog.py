@@ -91,7 +91,7 @@ def refresh(tx: Connection) -> None:
 
 def look_for_lost(tx: Connection) -> None:
     due_work.with_message(tx)
-    due_work.waited(tx)
+    due_work.with_passed_wait(tx)
     page = due_work.under_way(tx)
     due_work.whole(tx, page)
     due_work.coordinators(tx, page)
@@ -103,7 +103,7 @@ def reserve(tx: Connection) -> None:
 
 
 def look_at_a_layer(tx: Connection) -> None:
-    fetch_state.look(tx, "way 1", BASE)
+    fetch_state.load(tx, "way 1", BASE)
 
 
 def arrive(tx: Connection) -> None:
@@ -129,7 +129,7 @@ def arrive(tx: Connection) -> None:
         refresh,
         reserve,
         look_at_a_layer,
-        waiters.unpark,
+        waiters.dispatch_waiting_for_slot,
     ],
 )
 def test_frequent_statements_do_not_read_all_waiting_pulls(
@@ -148,7 +148,7 @@ def test_frequent_statements_do_not_read_all_waiting_pulls(
         refresh,
         reserve,
         look_at_a_layer,
-        waiters.unpark,
+        waiters.dispatch_waiting_for_slot,
     ],
 )
 def test_statements_of_each_pull_do_not_read_them_with_outdated_statistics_either(
@@ -176,7 +176,7 @@ def test_reasons_of_waiting_pulls_are_written_without_comparing_all_with_all(
 ) -> None:
     without = f"SELECT count(*) FROM pulls WHERE {IN_LINE} AND waiting_for IS NULL"
     after, written = "", 0
-    while page := due_work.in_line(sudden, after):
+    while page := due_work.waiting(sudden, after):
         for step in plan_of(sudden, str(waiting_reasons._REFRESH_LINE), page=page):
             # A nested loop reads each row of the page a few times, not once per other row.
             assert step["Actual Rows"] * step["Actual Loops"] <= 2 * len(page), step

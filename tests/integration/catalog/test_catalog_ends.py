@@ -86,14 +86,14 @@ def test_a_pull_with_callbacks_is_answered_after_they_are_sent(tx: Connection) -
     kept = {"callbacks": [{"task": "user.after"}], "root_id": None}
     record(tx, "p", callbacks=kept)
     # The callbacks of an open pull are not to be sent.
-    assert finish.answered(tx, "p") is None
+    assert finish.mark_answered(tx, "p") is None
     finish.fail(tx, "p", "Forbidden", None, "No.")
-    assert finish.answered(tx, "p") == kept
+    assert finish.mark_answered(tx, "p") == kept
     assert row(tx).answered_at is None
-    finish.called_back(tx, "p")
+    finish.mark_called_back(tx, "p")
     first = row(tx).answered_at
     assert first is not None
-    assert finish.answered(tx, "p") is None
+    assert finish.mark_answered(tx, "p") is None
     assert row(tx).answered_at == first
     assert rows(tx, "SELECT callbacks FROM pulls") == [(None,)]
 
@@ -105,7 +105,7 @@ def test_the_first_callbacks_of_an_id_win(tx: Connection) -> None:
     record(tx, "plain", callbacks={"chain": [3]})
     for pull_id, kept in (("p", {"chain": [1]}), ("plain", None)):
         finish.fail(tx, pull_id, "Forbidden", None, "No.")
-        assert finish.answered(tx, pull_id) == kept
+        assert finish.mark_answered(tx, pull_id) == kept
 
 
 # Failed pulls

@@ -122,7 +122,7 @@ def test_a_pull_that_ends_has_no_messages(tx: Connection) -> None:
 
 
 def successors(tx: Connection, but: str = "leader") -> list[str]:
-    return [message.pull_id for message in waiters.succeed(tx, HOST, BASE, but)]
+    return [message.pull_id for message in waiters.dispatch_follower(tx, HOST, BASE, but)]
 
 
 def test_the_message_of_an_ended_pull_passes_to_its_best_follower(tx: Connection) -> None:
@@ -157,7 +157,7 @@ def test_settling_a_layer_locks_the_pull_before_the_layers_of_other_pulls(
 
     def settle() -> None:
         with catalog.begin() as tx:
-            storing.settle(tx, [BASE], "holder")
+            storing.find_whole_pulls(tx, [BASE], "holder")
 
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 
 def next_waiters(tx: Connection, but: str = "holder") -> list[str]:
-    return [message.pull_id for message in waiters.hand_over(tx, HOST, BASE, but)]
+    return [message.pull_id for message in waiters.dispatch_next_waiter(tx, HOST, BASE, but)]
 
 
 def test_the_best_waiter_has_the_highest_priority_then_the_greatest_age(tx: Connection) -> None:
@@ -42,7 +42,9 @@ def test_the_best_waiter_has_the_highest_priority_then_the_greatest_age(tx: Conn
 def test_handing_a_layer_over_dispatches_a_message_of_a_new_generation(tx: Connection) -> None:
     fetching(tx, "waiter", [BASE, TOP])
     before = layer(tx, pull_id="waiter").dispatched_at
-    assert waiters.hand_over(tx, HOST, BASE, "holder") == [LayerMessage("waiter", TAG, BASE, 2)]
+    assert waiters.dispatch_next_waiter(tx, HOST, BASE, "holder") == [
+        LayerMessage("waiter", TAG, BASE, 2)
+    ]
     after = layer(tx, pull_id="waiter")
     assert before is not None
     assert after.dispatched_at is not None
@@ -60,7 +62,7 @@ OBSTACLES: dict[str, Callable[[Connection], object]] = {
     "paused requester": lambda tx: pauses.pause(tx, "requester", "ci"),
     "backoff": lambda tx: pull_layers.wait(tx, "best", BASE, "backoff", 60, "later"),
     "cancelled": lambda tx: finish.cancel(tx, "best", "Enough."),
-    "linking": lambda tx: lifecycle.linking(tx, "best"),
+    "linking": lambda tx: lifecycle.start_linking(tx, "best"),
 }
 
 

@@ -148,7 +148,7 @@ COMMANDS = {
 }
 PAGES_OF_ALL = {
     "blobs": audit.stored_digests,
-    "blobs of images": of_a_page(audit.unbacked),
+    "blobs of images": of_a_page(audit.missing_blobs),
     "diff_ids of images": of_a_page(diff_ids.contradicted),
     "leases": lambda tx: doctor_checks.leased(tx, [base(tx)]),
 }
@@ -159,7 +159,7 @@ FREQUENT = {
     "unanswered": lambda tx: due_work.unanswered(tx, 3),
     "under way": due_work.under_way,
     "with a message": due_work.with_message,
-    "waited long enough": due_work.waited,
+    "waited long enough": due_work.with_passed_wait,
     "whole": lambda tx: due_work.whole(tx, due_work.under_way(tx)),
     "coordinators": lambda tx: due_work.coordinators(tx, due_work.under_way(tx)),
     "layers": lambda tx: due_work.layers(tx, due_work.under_way(tx), 30),
@@ -167,10 +167,10 @@ FREQUENT = {
     "reasons": lambda tx: waiting_reasons.refresh(
         tx, due_work.under_way(tx), no_pull_worker=False, no_layer_worker=False
     ),
-    "the next pull of an image": lambda tx: same_image.next_whole(tx, a_pull(tx)),
+    "the next pull of an image": lambda tx: same_image.next_to_link(tx, a_pull(tx)),
     "pulls of the same image": lambda tx: same_image.lock(tx, a_pull(tx)),
     "space": lambda tx: space.reserved_bytes(tx, "under way 1"),
-    "a layer": lambda tx: fetch_state.look(tx, "under way 1", base(tx)),
+    "a layer": lambda tx: fetch_state.load(tx, "under way 1", base(tx)),
     "slots": lambda tx: waiters.may_take_slot(tx, HOST, base(tx), 8, 4),
     "a known image": lambda tx: known_image.known(tx, TAG, "linux/amd64"),
 }
@@ -191,9 +191,9 @@ def test_the_measurement_notices_a_full_scan(tx: Connection) -> None:
 
 BY_ID = {
     "wait": lambda tx: lifecycle.wait(tx, "p", "space", 5, "No room."),
-    "go on": lambda tx: lifecycle.go_on(tx, "p"),
+    "go on": lambda tx: lifecycle.clear_waiting(tx, "p"),
     "bytes": lambda tx: lifecycle.refresh_bytes_done(tx, "p", HOST),
-    "link": lambda tx: lifecycle.linking(tx, "p"),
+    "link": lambda tx: lifecycle.start_linking(tx, "p"),
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import leases
-from shared.catalog.layers.leases import Held, Taken
+from shared.catalog.layers.leases import Lease, LeaseHeld
 from tests.integration.catalog.given import rows, together
 from tests.integration.catalog.given_leases import LONG, SHORT, expire, reach, report, take, taken
 from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP
@@ -12,15 +12,15 @@ from tests.integration.catalog.given_pulls import BASE, HOST, OTHER_HOST, TOP
 pytestmark = pytest.mark.integration
 
 
-def contend(catalog: Catalog, lease_seconds: float) -> list[Taken | Held]:
+def contend(catalog: Catalog, lease_seconds: float) -> list[Lease | LeaseHeld]:
     """Eight workers take the lease at once, and the worker that gets it reports progress."""
-    answers: list[Taken | Held] = []
+    answers: list[Lease | LeaseHeld] = []
 
     def work(number: int) -> None:
         with catalog.begin() as tx:
             answer = take(tx, f"worker {number}", lease_seconds)
             answers.append(answer)
-            if isinstance(answer, Taken):
+            if isinstance(answer, Lease):
                 assert report(tx, answer.fence, 0)
 
     together([lambda number=number: work(number) for number in range(8)])
@@ -29,32 +29,32 @@ def contend(catalog: Catalog, lease_seconds: float) -> list[Taken | Held]:
 
 def test_of_many_takers_one_gets_the_lease_and_the_others_see_its_owner(catalog: Catalog) -> None:
     answers = contend(catalog, 30)
-    (mine,) = (answer for answer in answers if isinstance(answer, Taken))
+    (mine,) = (answer for answer in answers if isinstance(answer, Lease))
     with catalog.begin() as tx:
         ((owner, fence),) = rows(tx, "SELECT owner, fence FROM leases")
     assert fence == mine.fence
-    assert [answer.owner for answer in answers if isinstance(answer, Held)] == [owner] * 7
+    assert [answer.owner for answer in answers if isinstance(answer, LeaseHeld)] == [owner] * 7
 
 
 def test_of_many_takers_of_an_expired_lease_one_gets_it(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         old = taken(tx)
         expire(tx)
-    (mine,) = (answer for answer in contend(catalog, SHORT) if isinstance(answer, Taken))
+    (mine,) = (answer for answer in contend(catalog, SHORT) if isinstance(answer, Lease))
     assert mine.fence > old.fence
 
 
 def test_of_many_takers_of_a_released_lease_one_gets_it(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         leases.release(tx, HOST, BASE, reach(tx, 40), 40)
-    (mine,) = (answer for answer in contend(catalog, 30) if isinstance(answer, Taken))
+    (mine,) = (answer for answer in contend(catalog, 30) if isinstance(answer, Lease))
     assert mine.starts == 0
 
 
 def test_a_held_lease_shows_its_owner_its_pull_its_progress_and_its_end(tx: Connection) -> None:
     reach(tx, 40, owner="worker", pull_id="leader")
     held = take(tx, "another")
-    assert isinstance(held, Held)
+    assert isinstance(held, LeaseHeld)
     assert (held.owner, held.pull_id, held.bytes_done) == ("worker", "leader", 40)
     assert 0 < held.seconds <= 30
 
@@ -82,12 +82,12 @@ def test_no_owner_counts_as_dead_for_one_lease_time_after_the_server_started(
     fence = taken(tx, "cut off").fence
     expire(tx)
     held = take(tx, "new", LONG)
-    assert isinstance(held, Held)
+    assert isinstance(held, LeaseHeld)
     assert held.seconds > 30
     other = taken(tx, "other", LONG, registry=OTHER_HOST)
     assert other.others == {fence}
     assert taken(tx, "third", SHORT, registry="third.example").others == {other.fence}
-    assert isinstance(take(tx, "new", SHORT), Taken)
+    assert isinstance(take(tx, "new", SHORT), Lease)
 
 
 def test_a_digest_from_two_registries_has_two_leases(tx: Connection) -> None:
@@ -137,7 +137,7 @@ def test_a_release_in_good_order_neither_counts_nor_resets_the_count(tx: Connect
 def test_a_forgotten_lease_is_free_and_has_a_clean_record(tx: Connection) -> None:
     assert [die(tx, 0), die(tx, 0)] == [0, 1]
     taken(tx, lease_seconds=SHORT)
-    leases.forget(tx, HOST, BASE)
+    leases.reset(tx, HOST, BASE)
     assert taken(tx, lease_seconds=LONG).starts == 0
 
 
@@ -157,7 +157,7 @@ def test_after_the_clock_was_set_back_a_lease_lasts_at_most_one_lease_time(
 ) -> None:
     taken(tx)
     set_back(tx)
-    leases.bound(tx)
+    leases.shorten_after_clock_change(tx)
     lasts = "expires_at - clock_timestamp() BETWEEN interval '1 s' AND interval '30 s'"
     assert rows(tx, f"SELECT {lasts} FROM leases") == [(True,)]
 
@@ -169,5 +169,5 @@ def test_a_lease_that_was_renewed_in_the_past_or_released_is_not_shortened(
     released = taken(tx, digest=TOP).fence
     leases.release(tx, HOST, TOP, released, 0)
     before = rows(tx, "SELECT * FROM leases ORDER BY digest")
-    leases.bound(tx)
+    leases.shorten_after_clock_change(tx)
     assert rows(tx, "SELECT * FROM leases ORDER BY digest") == before

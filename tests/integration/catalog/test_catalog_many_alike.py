@@ -57,7 +57,7 @@ def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
 def scan(tx: Connection) -> None:
     page = due_work.under_way(tx)
     assert len(page) == PAGE
-    due_work.waited(tx)
+    due_work.with_passed_wait(tx)
     sent = {pull_id for _, pull_id in due_work.with_message(tx)}
     assert sent == {"leader"}
     page += sent
@@ -65,7 +65,7 @@ def scan(tx: Connection) -> None:
     due_work.coordinators(tx, page)
     assert len(due_work.layers(tx, page, 30)) == LAYERS
     waiting_reasons.refresh(tx, page, no_pull_worker=False, no_layer_worker=False)
-    leases.bound(tx)
+    leases.shorten_after_clock_change(tx)
 
 
 def test_a_scan_reads_its_page_and_not_all_pulls_under_way(crowd: Connection) -> None:
@@ -87,8 +87,8 @@ STATEMENTS: dict[str, Callable[[Connection], object]] = {
     "a lease": take,
     "a slot": lambda tx: waiters.may_take_slot(tx, HOST, BASE, 8, 4),
     "a plan": plan,
-    "a layer": lambda tx: fetch_state.look(tx, "leader", BASE),
-    "a landing": lambda tx: storing.land(tx, [Landing("leader", BASE, 100, "network")]),
+    "a layer": lambda tx: fetch_state.load(tx, "leader", BASE),
+    "a landing": lambda tx: storing.store_layers(tx, [Landing("leader", BASE, 100, "network")]),
 }
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.database.outages import Lost, Outage, outage_of
+from shared.catalog.database.outages import LostSessions, Outage, outage_of
 from shared.errors import CatalogUnavailable
 from tests.services import with_driver
 
@@ -235,6 +235,6 @@ def test_a_code_takes_precedence_over_its_class_and_no_code_is_an_outage() -> No
 
     read_only, silent = outage("25006"), outage(None)
     assert read_only is not None
-    assert read_only.lost is Lost.ALL
+    assert read_only.lost is LostSessions.ALL
     assert silent is not None
     assert outage("25000") is None

@@ -101,7 +101,7 @@ def paused_pulls(catalog: Catalog) -> None:
 def resume(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         assert pauses.resume(tx, "fleet")
-    pauses.go_on(catalog)
+    pauses.wake(catalog)
 
 
 def waiting(catalog: Catalog) -> set[str]:
@@ -128,7 +128,7 @@ def test_the_end_of_a_pause_does_not_end_waits_for_other_reasons(catalog: Catalo
         fetching(tx)
         pauses.pause(tx, "fleet")
         pull_layers.wait(tx, "p", BASE, "rate_limit", 60, "in a minute")
-        lifecycle.say(tx, "p", "rate_limit", 60, "in a minute")
+        lifecycle.show_waiting(tx, "p", "rate_limit", 60, "in a minute")
         before = (row(tx), layer(tx))
     resume(catalog)
     with catalog.begin() as tx:

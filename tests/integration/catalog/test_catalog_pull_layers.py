@@ -20,23 +20,23 @@ def test_b41_a_repeated_layer_is_counted_once(tx: Connection) -> None:
     image = given.image(["base", "empty", "empty", "empty"])
     record(tx)
     plan(tx, [layer.digest for layer in image.manifest.distinct_layers])
-    assert pull_layers.missing(tx, "p") == 2
+    assert pull_layers.count_missing(tx, "p") == 2
     given.land(tx, image)
-    assert pull_layers.missing(tx, "p") == 0
+    assert pull_layers.count_missing(tx, "p") == 0
 
 
 def test_a_layer_is_missing_until_it_is_stored(tx: Connection) -> None:
     planned(tx)
     stored_blobs.store_layer(tx, BASE, 100)
-    assert pull_layers.missing(tx, "p") == 1
+    assert pull_layers.count_missing(tx, "p") == 1
     assert [found.stored for found in pull_layers.of_pull(tx, "p", HOST)] == [True, False]
     stored_blobs.store_layer(tx, TOP, 100)
-    assert pull_layers.missing(tx, "p") == 0
+    assert pull_layers.count_missing(tx, "p") == 0
 
 
 def test_a_pull_without_layers_has_no_missing_layers(tx: Connection) -> None:
     planned(tx, [])
-    assert pull_layers.missing(tx, "p") == 0
+    assert pull_layers.count_missing(tx, "p") == 0
     assert row(tx).bytes_total == 0
 
 
@@ -61,8 +61,8 @@ def test_attempts_and_failures_are_counted_per_pull(tx: Connection) -> None:
 def test_bytes_fetched_add_up_over_attempts(tx: Connection) -> None:
     planned(tx)
     for count in (30, 0, 70):
-        pull_layers.fetched(tx, {("p", BASE): count, ("p", TOP): 1})
-    storing.land(tx, [Landing("p", BASE, 100, "resumed")])
+        pull_layers.add_bytes_fetched(tx, {("p", BASE): count, ("p", TOP): 1})
+    storing.store_layers(tx, [Landing("p", BASE, 100, "resumed")])
     assert (layer(tx).bytes_fetched, layer(tx).source) == (100, "resumed")
     assert (layer(tx, TOP).bytes_fetched, layer(tx, TOP).source) == (3, None)
 

@@ -56,7 +56,7 @@ def test_a_plan_lists_distinct_layers_in_manifest_order(tx: Connection) -> None:
     assert (pull.state, pull.bytes_total, pull.resolved_at) == ("fetching", 300, NOON)
     assert (pull.manifest_digest, pull.index_digest) == (str(of("manifest")), None)
     assert [found.digest for found in pull_layers.of_pull(tx, "p", HOST)] == order
-    assert pull_layers.missing(tx, "p") == 3
+    assert pull_layers.count_missing(tx, "p") == 3
 
 
 def test_planning_again_makes_a_new_generation_and_keeps_the_attempts(tx: Connection) -> None:
@@ -70,7 +70,7 @@ def test_planning_again_makes_a_new_generation_and_keeps_the_attempts(tx: Connec
 
 def test_a_complete_pull_holds_its_receipt_and_all_its_bytes(tx: Connection) -> None:
     planned(tx)
-    lifecycle.linking(tx, "p")
+    lifecycle.start_linking(tx, "p")
     assert row(tx).state == "linking"
     finish.complete(tx, "p", {"pull_id": "p"}, NOON)
     pull = row(tx)
@@ -111,14 +111,14 @@ MOVES: dict[str, Callable[[Connection], object]] = {
     "start": lambda tx: lifecycle.start(tx, "p", PLATFORM),
     "plan": plan,
     "fan_out": lambda tx: lifecycle.fan_out(tx, "p"),
-    "say": lambda tx: lifecycle.say(tx, "p", "backoff", 5, "c"),
+    "say": lambda tx: lifecycle.show_waiting(tx, "p", "backoff", 5, "c"),
     "cancel": lambda tx: finish.cancel(tx, "p", "Again."),
-    "linking": lambda tx: lifecycle.linking(tx, "p"),
+    "linking": lambda tx: lifecycle.start_linking(tx, "p"),
     "complete": lambda tx: finish.complete(tx, "p", {}, NOON),
     "fail": lambda tx: finish.fail(tx, "p", "A", None, "b"),
     "count_failure": lambda tx: lifecycle.count_failure(tx, "p"),
     "wait": lambda tx: lifecycle.wait(tx, "p", "backoff", 5, "c"),
-    "go_on": lambda tx: lifecycle.go_on(tx, "p"),
+    "go_on": lambda tx: lifecycle.clear_waiting(tx, "p"),
     "refresh": lambda tx: lifecycle.refresh_bytes_done(tx, "p", HOST),
 }
 
@@ -137,13 +137,13 @@ def test_no_statement_changes_a_pull_that_has_ended(tx: Connection, state: str, 
 def test_a_pull_is_answered_once_and_only_after_its_end(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx)
-        finish.answered(tx, "p")
+        finish.mark_answered(tx, "p")
         assert row(tx).answered_at is None
         finish.fail(tx, "p", "A", None, "b")
-        finish.answered(tx, "p")
+        finish.mark_answered(tx, "p")
         first = row(tx).answered_at
     with catalog.begin() as tx:
-        finish.answered(tx, "p")
+        finish.mark_answered(tx, "p")
         assert row(tx).answered_at == first is not None
 
 
@@ -167,7 +167,7 @@ def test_a_waiting_pull_has_a_cause_a_detail_and_a_time(tx: Connection) -> None:
     )
     same = "(waiting_for->>'until')::timestamptz = not_before, not_before > clock_timestamp()"
     assert given.rows(tx, f"SELECT {same} FROM pulls") == [(True, True)]
-    lifecycle.go_on(tx, "p")
+    lifecycle.clear_waiting(tx, "p")
     assert given.rows(tx, "SELECT waiting_for IS NULL, not_before FROM pulls") == [(True, None)]
 
 

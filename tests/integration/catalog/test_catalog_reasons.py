@@ -109,7 +109,7 @@ def test_a_pull_with_a_layer_that_is_fetched_for_it_does_not_wait(tx: Connection
     assert why(tx) is None
     # A layer that waits does not hide the layer that is fetched.
     pull_layers.wait(tx, "p", TOP, "backoff", 60, "later")
-    lifecycle.say(tx, "p", "backoff", 60, "later")
+    lifecycle.show_waiting(tx, "p", "backoff", 60, "later")
     assert why(tx) is None
 
 
@@ -190,7 +190,7 @@ def test_a_whole_pull_waits_for_its_link_or_for_a_worker(tx: Connection) -> None
     for _ in ("fetching", "linking"):
         assert why(tx) == ("turn", "its message is in the queue")
         assert why(tx, no_pull_worker=True) == NO_PULL_WORKER
-        lifecycle.linking(tx, "p")
+        lifecycle.start_linking(tx, "p")
     step(tx)
     assert why(tx) is None
 
@@ -201,7 +201,7 @@ def test_the_reason_of_a_link_that_has_to_run_again_is_kept(tx: Connection) -> N
     for _ in ("fetching", "linking"):
         lifecycle.wait(tx, "p", "backoff", 3600, "The volume is away.")
         assert why(tx) == ("backoff", "The volume is away.")
-        lifecycle.linking(tx, "p")
+        lifecycle.start_linking(tx, "p")
 
 
 # Pauses

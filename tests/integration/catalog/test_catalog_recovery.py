@@ -53,7 +53,7 @@ NOT_DUE: dict[str, Callable[[Connection], object]] = {
     "a time to come": lambda tx: pull_layers.wait(tx, "p", BASE, "backoff", 60, "later"),
     "a stored blob": lambda tx: stored_blobs.store_layer(tx, BASE, 100),
     "an end": lambda tx: finish.cancel(tx, "p", "Enough."),
-    "the link": lambda tx: lifecycle.linking(tx, "p"),
+    "the link": lambda tx: lifecycle.start_linking(tx, "p"),
 }
 
 

@@ -84,8 +84,8 @@ def test_admitted_and_waiting_pulls_are_listed_page_by_page(
     assert due_work.under_way(tx) == ["a", "b"]
     assert due_work.under_way(tx, "b") == ["c", "d"]
     assert due_work.under_way(tx, "d") == []
-    assert due_work.in_line(tx) == ["line 1", "line 2"]
-    assert due_work.in_line(tx, "line 2") == ["line 3"]
+    assert due_work.waiting(tx) == ["line 1", "line 2"]
+    assert due_work.waiting(tx, "line 2") == ["line 3"]
 
 
 def test_layers_with_a_message_are_listed_page_by_page(
@@ -107,7 +107,7 @@ def test_a_pull_whose_layer_has_waited_long_enough_is_listed_for_a_minute(
     for pull_id, seconds in (("later", 60.0), ("now", -1.0), ("long ago", -3600.0)):
         fetching(tx, pull_id)
         pull_layers.wait(tx, pull_id, BASE, "backoff", seconds, "It was said.")
-    assert due_work.waited(tx) == ["now"]
+    assert due_work.with_passed_wait(tx) == ["now"]
 
 
 # Coordinators
@@ -175,7 +175,7 @@ def test_only_pulls_whose_layers_are_all_stored_are_whole(tx: Connection) -> Non
     fetching(tx, "without layers", [], platform="linux/arm64")
     admitted(tx, "without a plan")
     assert {due.id for due in links(tx)} == {"p", "without layers"}
-    lifecycle.linking(tx, "p")
+    lifecycle.start_linking(tx, "p")
     assert "p" in {due.id for due in links(tx)}
 
 
@@ -228,7 +228,7 @@ def end(tx: Connection, pull_id: str, seconds_ago: int, *, answered: bool = Fals
     record(tx, pull_id)
     finish.fail(tx, pull_id, "A", None, "b")
     if answered:
-        finish.answered(tx, pull_id)
+        finish.mark_answered(tx, pull_id)
     change(tx, pull_id, f"finished_at = now() - interval '{seconds_ago} seconds'")
 
 
@@ -245,7 +245,7 @@ def test_only_answers_of_pulls_that_ended_recently_are_forgotten(tx: Connection)
     end(tx, "recently", 60, answered=True)
     end(tx, "never answered", 60)
     end(tx, "yesterday", 86400, answered=True)
-    assert due_work.forget_answers(tx, 3600) == 1
+    assert due_work.mark_unanswered(tx, 3600) == 1
     assert set(due_work.unanswered(tx, 3)) == {"recently", "never answered"}
 
 
@@ -265,5 +265,5 @@ def test_only_open_or_unanswered_pulls_are_unfinished_work(tx: Connection) -> No
     assert due_work.unfinished(tx) == Unfinished(open=True, unanswered=False)
     finish.fail(tx, "p", "A", None, "b")
     assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=True)
-    finish.answered(tx, "p")
+    finish.mark_answered(tx, "p")
     assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=False)

@@ -29,14 +29,14 @@ pytestmark = pytest.mark.integration
 def settle(tx: Connection, digest: Digest = BASE, pull_id: str = "own") -> list[str]:
     """Store the blob and settle it for the pull."""
     stored_blobs.store_layer(tx, digest, 100)
-    return storing.settle(tx, [digest], pull_id)
+    return storing.find_whole_pulls(tx, [digest], pull_id)
 
 
 def test_a_pull_that_did_not_fetch_a_layer_itself_has_joined(tx: Connection) -> None:
     fetching(tx, "own", [BASE, TOP])
     fetching(tx, "waiter", [BASE, TOP])
     pull_layers.join(tx, "waiter", BASE, "own", lifecycle.clock(tx))
-    storing.land(tx, [Landing("own", BASE, 100, "resumed")])
+    storing.store_layers(tx, [Landing("own", BASE, 100, "resumed")])
     settle(tx)
     assert (layer(tx, pull_id="own").source, layer(tx, pull_id="waiter").source) == (
         "resumed",
@@ -49,7 +49,7 @@ def test_a_pull_that_did_not_fetch_a_layer_itself_has_joined(tx: Connection) -> 
 def test_a_layer_in_backoff_no_longer_waits_once_its_blob_is_stored(tx: Connection) -> None:
     fetching(tx, "waiter")
     pull_layers.wait(tx, "waiter", BASE, "backoff", 60, "later")
-    lifecycle.say(tx, "waiter", "backoff", 60, "later")
+    lifecycle.show_waiting(tx, "waiter", "backoff", 60, "later")
     settle(tx)
     assert layer(tx, pull_id="waiter").not_before is None
     assert layer(tx, pull_id="waiter").waiting_for is None
@@ -70,7 +70,7 @@ def test_one_pull_of_every_whole_image_is_returned_and_the_fetching_pull_last(
     list_layers(tx, [BASE], "waits for space")
     assert settle(tx) == ["elsewhere", "own"]
     # A pull that is in `linking` is returned as well: a second link does no harm.
-    lifecycle.linking(tx, "own")
+    lifecycle.start_linking(tx, "own")
     assert settle(tx, pull_id="z") == ["elsewhere", "z"]
 
 
@@ -91,8 +91,8 @@ def test_storing_a_layer_writes_no_row_of_its_followers(tx: Connection) -> None:
     for number in range(20):
         follow(tx, f"follower {number}", [BASE, TOP])
     before = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
-    storing.land(tx, [Landing("own", BASE, 100, "network")])
-    storing.settle(tx, [BASE], "own")
+    storing.store_layers(tx, [Landing("own", BASE, 100, "network")])
+    storing.find_whole_pulls(tx, [BASE], "own")
     after = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
     changed = {old[:2] for old, new in zip(before, after, strict=True) if old != new}
     assert changed == {("own", str(BASE))}
@@ -110,7 +110,7 @@ def land(catalog: Catalog, digest: Digest, whole: list[str]) -> None:
     with catalog.begin() as tx:
         stored_blobs.store_layer(tx, digest, 100)
     with catalog.begin() as tx:
-        whole.extend(storing.settle(tx, [digest], "own"))
+        whole.extend(storing.find_whole_pulls(tx, [digest], "own"))
 
 
 def land_all(catalog: Catalog, digests: Sequence[Digest]) -> list[str]:

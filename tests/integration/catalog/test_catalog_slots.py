@@ -29,7 +29,7 @@ def park(tx: Connection, pull_id: str, cause: str = "turn", seconds: float = 60)
 
 
 def unparked(tx: Connection) -> list[str]:
-    return [message.pull_id for message in waiters.unpark(tx)]
+    return [message.pull_id for message in waiters.dispatch_waiting_for_slot(tx)]
 
 
 def test_a_free_slot_goes_to_the_layer_of_the_highest_priority_then_of_the_greatest_age(
@@ -102,7 +102,7 @@ def test_every_open_pull_of_the_registry_that_lists_a_layer_wants_it(tx: Connect
     finish.fail(tx, "ended", "A", None, "b")
     fetching(tx, "elsewhere", registry=OTHER_HOST)
     fetching(tx, "of another layer", [TOP])
-    assert waiters.wanting(tx, HOST, BASE) == ["a", "b", "c waits for space"]
+    assert waiters.lock_pulls_that_want(tx, HOST, BASE) == ["a", "b", "c waits for space"]
 
 
 def test_the_pulls_that_want_a_layer_are_locked(catalog: Catalog) -> None:
@@ -110,7 +110,7 @@ def test_the_pulls_that_want_a_layer_are_locked(catalog: Catalog) -> None:
         fetching(tx, "wants it")
         fetching(tx, "does not", [TOP])
     with catalog.begin() as tx:
-        waiters.wanting(tx, HOST, BASE)
+        waiters.lock_pulls_that_want(tx, HOST, BASE)
         with catalog.begin() as other:
             free = "SELECT id FROM pulls FOR UPDATE SKIP LOCKED"
             assert rows(other, free) == [("does not",)]

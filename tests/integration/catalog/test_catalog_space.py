@@ -77,7 +77,7 @@ def test_a_plan_counts_for_its_own_pull_and_after_the_fan_out_for_all(tx: Connec
     assert (reserved(tx, "p"), reserved(tx)) == (200, 100)
     send_all(tx)
     assert reserved(tx) == 200
-    lifecycle.linking(tx, "p")
+    lifecycle.start_linking(tx, "p")
     assert reserved(tx) == 200
 
 

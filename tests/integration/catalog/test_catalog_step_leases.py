@@ -96,6 +96,6 @@ def test_after_the_clock_was_set_back_a_lease_lasts_at_most_one_lease_time(
     for taken_name in (STEP, RECONCILER):
         assert step_leases.take(tx, taken_name, "dead", 3600) is not None
     pattern = step_leases.of_pull("%") if name == STEP else RECONCILER
-    step_leases.bound(tx, pattern, 30)
+    step_leases.shorten_after_clock_change(tx, pattern, 30)
     bounded = "SELECT name FROM step_leases WHERE expires_at <= now() + interval '31 seconds'"
     assert rows(tx, bounded) == [(name,)]

@@ -6,7 +6,7 @@ from shared.catalog.admission import pauses
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import waiters
-from shared.catalog.layers.waiters import Wanted
+from shared.catalog.layers.waiters import Verdict
 from shared.catalog.pulls import finish
 from tests.integration.catalog.given import of
 from tests.integration.catalog.given_pulls import (
@@ -22,9 +22,9 @@ from tests.integration.catalog.given_pulls import (
 pytestmark = pytest.mark.integration
 
 
-def wanted(tx: Connection, pull_id: str = "own") -> Wanted:
+def wanted(tx: Connection, pull_id: str = "own") -> Verdict:
     """Whether the download of the base layer for this pull should go on."""
-    (verdict,) = waiters.wanted(tx, [(HOST, BASE, 7, pull_id)])
+    (verdict,) = waiters.judge_downloads(tx, [(HOST, BASE, 7, pull_id)])
     return verdict
 
 
@@ -34,9 +34,9 @@ def test_a_download_goes_on_for_its_own_pull_then_for_the_best_other_pull(tx: Co
     fetching(tx, "old", age_minutes=9)
     fetching(tx, "young")
     for best in ("own", "urgent", "old", "young"):
-        assert wanted(tx) == Wanted(7, best, paused=False, stored=False)
+        assert wanted(tx) == Verdict(7, best, paused=False, stored=False)
         finish.cancel(tx, best, "Enough.")
-    assert wanted(tx) == Wanted(7, None, paused=False, stored=False)
+    assert wanted(tx) == Verdict(7, None, paused=False, stored=False)
 
 
 def test_pulls_of_other_registries_and_layers_do_not_want_it(tx: Connection) -> None:
@@ -55,9 +55,9 @@ def test_a_download_is_paused_only_if_all_pulls_that_want_it_are(tx: Connection)
     fetching(tx, "own", priority=9, requested_by="ci")
     fetching(tx, "other")
     pauses.pause(tx, "requester", "ci")
-    assert wanted(tx) == Wanted(7, "other", paused=False, stored=False)
+    assert wanted(tx) == Verdict(7, "other", paused=False, stored=False)
     pauses.pause(tx, "requester", "")
-    assert wanted(tx) == Wanted(7, "own", paused=True, stored=False)
+    assert wanted(tx) == Verdict(7, "own", paused=True, stored=False)
 
 
 def test_a_pause_of_the_registry_or_the_fleet_pauses_the_download(tx: Connection) -> None:
@@ -73,7 +73,7 @@ def test_a_pause_of_the_registry_or_the_fleet_pauses_the_download(tx: Connection
 def test_a_blob_that_another_worker_stored_is_reported_as_stored(tx: Connection) -> None:
     fetching(tx, "own")
     stored_blobs.store_layer(tx, BASE, 100)
-    assert wanted(tx) == Wanted(7, "own", paused=False, stored=True)
+    assert wanted(tx) == Verdict(7, "own", paused=False, stored=True)
 
 
 def test_every_download_has_its_own_verdict(tx: Connection) -> None:
@@ -86,9 +86,9 @@ def test_every_download_has_its_own_verdict(tx: Connection) -> None:
         (OTHER_HOST, BASE, 3, "b"),
         (HOST, of("unwanted"), 4, "a"),
     ]
-    assert sorted(waiters.wanted(tx, held), key=lambda verdict: verdict.fence) == [
-        Wanted(1, "a", paused=False, stored=False),
-        Wanted(2, "a", paused=False, stored=True),
-        Wanted(3, "b", paused=False, stored=False),
-        Wanted(4, None, paused=False, stored=False),
+    assert sorted(waiters.judge_downloads(tx, held), key=lambda verdict: verdict.fence) == [
+        Verdict(1, "a", paused=False, stored=False),
+        Verdict(2, "a", paused=False, stored=True),
+        Verdict(3, "b", paused=False, stored=False),
+        Verdict(4, None, paused=False, stored=False),
     ]

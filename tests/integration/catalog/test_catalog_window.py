@@ -118,7 +118,7 @@ def test_a_pull_without_space_loses_its_place_if_half_of_the_window_waits_for_sp
     assert row(tx, "large 7").admitted_at is not None
     # It is not admitted before its time.
     assert admit(tx) == []
-    waiting_pulls.space_found(tx)
+    waiting_pulls.wake_for_space(tx)
     assert admit(tx) == ["large 8"]
 
 

@@ -13,7 +13,7 @@ from shared.pulls.cancelling import cancel_pull
 from shared.pulls.layers import small_layer_fetch
 from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.attempts import TryAgain
-from shared.volume.small_blobs import Shelf
+from shared.volume.small_blobs import SmallBlobWriter
 from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
@@ -216,7 +216,7 @@ def test_a_worker_that_has_to_stop_gives_its_companions_back(
     def stop(*_: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(Shelf, "settle", stop)
+    monkeypatch.setattr(SmallBlobWriter, "settle", stop)
     with pytest.raises(SystemExit):
         fetch(first, FIRST)
     assert first.sql("SELECT count(*) FROM leases WHERE owner IS NOT NULL") == [(0,)]

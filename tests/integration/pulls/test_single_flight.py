@@ -8,9 +8,9 @@ from shared.catalog.layers import leases
 from shared.download.progress import Progress
 from shared.pulls.cancelling import cancel_pull, miss_deadline
 from shared.pulls.layers.bytes_fetched import Transfer
-from shared.pulls.layers.fetching import Occupied, fetch_layer
+from shared.pulls.layers.fetching import LeaseHeldByEarlierTask, fetch_layer
 from shared.pulls.steps.attempts import TryAgain
-from shared.pulls.steps.step_run import attempt
+from shared.pulls.steps.step_run import run_step
 from tests.driver import Driver
 from tests.fakes.faults import CutAt, RefuseRange, Status
 from tests.fakes.registry import FakeRegistry, digest_of
@@ -56,7 +56,7 @@ def test_a_task_that_is_delivered_twice_waits_for_the_lease_of_the_first(
     meeting: Meeting, second: Driver
 ) -> None:
     meeting.begin()
-    with pytest.raises(Occupied) as raised:
+    with pytest.raises(LeaseHeldByEarlierTask) as raised:
         fetch(second, "leader")
     assert 0 < raised.value.seconds <= 3
 
@@ -133,7 +133,7 @@ def test_a_waiter_that_took_over_a_download_gets_a_message_if_the_download_has_t
         fence = lease(tx, meeting.registry.host, "waiter")
 
     def end() -> None:
-        with attempt(driver.resources, "leader", driver.outbox, DIGEST) as current:
+        with run_step(driver.resources, "leader", driver.outbox, DIGEST) as current:
             # The heartbeat has passed the download on to the next pull that wants the layer.
             host = meeting.registry.host
             current.transfer = Transfer(host, DIGEST, fence, "waiter", Progress())
@@ -156,7 +156,7 @@ def lease(tx: Connection, registry: str, pull_id: str) -> int:
         bytes_total=len(LAYER),
         lease_seconds=30,
     )
-    assert isinstance(taken, leases.Taken)
+    assert isinstance(taken, leases.Lease)
     return taken.fence
 
 

@@ -70,7 +70,7 @@ def test_a_pause_stops_a_running_download_and_resume_continues_it(
     assert str(DIGEST) not in second.blobs()
     with second.resources.catalog.begin() as tx:
         assert pauses.resume(tx, scope, name)
-    pauses.go_on(second.resources.catalog)
+    pauses.wake(second.resources.catalog)
     assert cause(second, "leader") is None
     fetch(second, "leader")
     receipt = second.link("leader")

@@ -8,17 +8,17 @@ from shared.catalog.admission.pauses import Pause
 from shared.catalog.fleet.fleet_slots import FleetView
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.reports.queue_position import Holder
+from shared.catalog.reports.queue_position import LeaseHolder
 from shared.oci.digest import Digest
 from workers.broker_messages import Messages
-from workers.doctor.explanation import Story, explain
+from workers.doctor.explanation import Explanation, explain
 from workers.doctor.facts import Facts
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=40)
 DIGEST = Digest.of(b"layer")
-OFFICE = Holder("host:1", 5.0, 1)
-ALIVE = Holder("host:77", 20.0, 2, pull_id="p", bytes_done=40)
+OFFICE = LeaseHolder("host:1", 5.0, 1)
+ALIVE = LeaseHolder("host:77", 20.0, 2, pull_id="p", bytes_done=40)
 
 _FIELDS: dict[str, Any] = dict.fromkeys(Pull.__dataclass_fields__)
 _PULL = Pull(
@@ -81,7 +81,7 @@ def pause(scope: str = "fleet", name: str = "") -> Pause:
     return Pause(scope, name, NOW)
 
 
-def story(of: Pull | None = None, *layers: PullLayer, **changes: Any) -> Story:
+def story(of: Pull | None = None, *layers: PullLayer, **changes: Any) -> Explanation:
     """The explanation of a pull in a fleet with workers, a reconciler and an empty queue."""
     plain = Facts(
         now=NOW,

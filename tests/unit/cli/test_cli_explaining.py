@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shared.catalog.fleet.fleet_slots import FleetView
-from shared.catalog.reports.queue_position import Holder, Place
+from shared.catalog.reports.queue_position import LeaseHolder, QueuePosition
 from tests.unit.cli.given_facts import (
     ALIVE,
     DIGEST,
@@ -25,7 +25,7 @@ NO_WORKERS = FleetView(0, 0, NOW, "epoch")
 
 
 def test_a_waiting_pull_tells_how_many_go_before_it_and_when_its_turn_may_come() -> None:
-    explained = story(QUEUED, place=Place(30, 100), ended_lately=60)
+    explained = story(QUEUED, place=QueuePosition(30, 100), ended_lately=60)
     assert explained.reason.cause == "turn"
     assert "30 pulls go before it" in explained.reason.sentence
     assert "100 pulls wait in total" in explained.reason.sentence
@@ -34,7 +34,7 @@ def test_a_waiting_pull_tells_how_many_go_before_it_and_when_its_turn_may_come()
 
 
 def test_there_is_no_estimate_while_no_pull_ends() -> None:
-    explained = story(QUEUED, place=Place(30, 100))
+    explained = story(QUEUED, place=QueuePosition(30, 100))
     assert explained.estimate is not None
     assert explained.estimate.seconds is None
     assert "no pull has ended" in explained.estimate.sentence
@@ -54,7 +54,7 @@ def test_a_layer_that_is_being_fetched_names_its_worker_and_the_time_left() -> N
 
 def test_a_layer_that_another_pull_fetches_names_that_pull() -> None:
     leader = pull(id="leader", reference="registry.example/b:1", priority=7)
-    holder = Holder("host:77", 20.0, 2, pull_id="leader", bytes_done=40)
+    holder = LeaseHolder("host:77", 20.0, 2, pull_id="leader", bytes_done=40)
     explained = story(None, layer(), holders={DIGEST: holder}, leaders={"leader": leader})
     assert (explained.reason.cause, explained.reason.pull_id) == ("pull", "leader")
     assert "registry.example/b:1 (priority 7)" in explained.reason.sentence
@@ -146,13 +146,13 @@ def test_without_the_queue_it_is_open_whether_there_is_a_message() -> None:
 
 
 def test_a_worker_whose_lease_expired_is_named() -> None:
-    dead = Holder("host:77", -12.0, 2, pull_id="p", bytes_done=40)
+    dead = LeaseHolder("host:77", -12.0, 2, pull_id="p", bytes_done=40)
     explained = story(None, layer(), holders={DIGEST: dead})
     assert "the lease of host:77 expired 12 s ago" in explained.reason.sentence
 
 
 def test_the_worker_that_resolves_or_links_is_named() -> None:
-    step = Holder("host:9", 10.0, 3)
+    step = LeaseHolder("host:9", 10.0, 3)
     assert "host:9 is resolving" in story(pull(state="resolving"), step=step).reason.sentence
     linking = story(pull(state="linking"), layer(stored=True), step=step)
     assert "host:9 is linking" in linking.reason.sentence

@@ -10,7 +10,7 @@ import pytest
 from shared.catalog.database.catalog import Catalog
 from shared.errors import CatalogUnavailable
 from workers.cli import patience
-from workers.cli.patience import PatientCatalog, interrupts_between_looks, patiently
+from workers.cli.patience import PatientCatalog, interrupts_between_looks, retry_while_unavailable
 
 LONG = 600.0
 
@@ -97,7 +97,7 @@ def test_work_that_lost_its_connection_is_run_again(monkeypatch: pytest.MonkeyPa
                 raise CatalogUnavailable("The connection was cut.")
             return tx
 
-    assert patiently(catalog, work) == "a transaction"
+    assert retry_while_unavailable(catalog, work) == "a transaction"
 
 
 def test_ctrl_c_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from workers.cli import tables
-from workers.cli.tables import print_documents, print_table, say_more
+from workers.cli.tables import print_documents, print_remaining_count, print_table
 
 
 class NoCatalog:
@@ -79,7 +79,7 @@ def test_the_last_line_says_how_many_more_there_are(
     capsys: pytest.CaptureFixture[str], there: int, limit: int, line: str
 ) -> None:
     for as_json in (False, True):
-        say_more(
+        print_remaining_count(
             NoCatalog(),  # type: ignore[arg-type]
             limit,
             lambda _tx, most: min(there, most),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shared.download.prefetch import Ahead
+from shared.download.prefetch import Prefetcher
 from tests.waiting import wait_until
 
 # Longer than any read here takes.
@@ -37,7 +37,7 @@ class Reads:
 
 def test_the_results_come_in_order() -> None:
     reads = Reads(10)
-    with Ahead(reads.all) as ahead:
+    with Prefetcher(reads.all) as ahead:
         taken = [ahead.take(LONG_SECONDS) for _ in range(10)]
     assert taken == [str(number).encode() for number in range(10)]
     wait_until(reads.have_ended)
@@ -47,7 +47,7 @@ def test_take_raises_what_its_read_raised_and_continues() -> None:
     def fail() -> bytes:
         raise ValueError("no")
 
-    with Ahead([lambda: b"one", fail, lambda: b"three"]) as ahead:
+    with Prefetcher([lambda: b"one", fail, lambda: b"three"]) as ahead:
         assert ahead.take(LONG_SECONDS) == b"one"
         with pytest.raises(ValueError, match="no"):
             ahead.take(LONG_SECONDS)
@@ -56,7 +56,7 @@ def test_take_raises_what_its_read_raised_and_continues() -> None:
 
 def test_take_times_out_while_a_read_hangs() -> None:
     reads = Reads(2, hangs_at=0)
-    with Ahead(reads.all) as ahead:
+    with Prefetcher(reads.all) as ahead:
         with pytest.raises(TimeoutError):
             ahead.take(0.01)
         with pytest.raises(TimeoutError):
@@ -67,7 +67,7 @@ def test_take_times_out_while_a_read_hangs() -> None:
 
 def test_a_finished_read_is_taken_even_when_no_time_is_left() -> None:
     reads = Reads(2, hangs_at=1)
-    with Ahead(reads.all) as ahead:
+    with Prefetcher(reads.all) as ahead:
         wait_until(lambda: reads.begun == 2)
         assert ahead.take(-1) == b"0"
         reads.go_on.set()
@@ -75,7 +75,7 @@ def test_a_finished_read_is_taken_even_when_no_time_is_left() -> None:
 
 def test_no_read_begins_after_the_end_of_the_context() -> None:
     reads = Reads(5, hangs_at=1)
-    with Ahead(reads.all) as ahead:
+    with Prefetcher(reads.all) as ahead:
         assert ahead.take(LONG_SECONDS) == b"0"
         wait_until(lambda: reads.begun == 2)
     reads.go_on.set()
@@ -85,7 +85,7 @@ def test_no_read_begins_after_the_end_of_the_context() -> None:
 
 def test_only_a_few_reads_run_ahead() -> None:
     reads = Reads(10)
-    with Ahead(reads.all) as ahead:
+    with Prefetcher(reads.all) as ahead:
         for taken in range(5):
             # Two results wait in the queue, and a third for room in it.
             wait_until(lambda taken=taken: reads.begun == taken + 3)
@@ -95,7 +95,7 @@ def test_only_a_few_reads_run_ahead() -> None:
 
 def test_the_end_of_the_context_releases_a_thread_that_waits_for_room() -> None:
     reads = Reads(10)
-    with Ahead(reads.all):
+    with Prefetcher(reads.all):
         wait_until(lambda: reads.begun == 3)
     wait_until(reads.have_ended)
     assert reads.begun == 3
@@ -106,7 +106,7 @@ def test_an_error_in_the_context_ends_the_reads_too() -> None:
         raise ValueError("no")
 
     def take_all(some: Sequence[Callable[[], bytes]]) -> None:
-        with Ahead(some) as ahead:
+        with Prefetcher(some) as ahead:
             for _ in some:
                 ahead.take(LONG_SECONDS)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.download.progress import Progress
-from shared.download.whole_bodies import take_in
+from shared.download.whole_bodies import write_body
 from shared.errors import BlobTruncated, PullCancelled, SizeMismatch
 from shared.oci.digest import Digest
 from shared.volume.identity import prepare
@@ -48,7 +48,7 @@ def take(ingest: Ingest, body: Body, progress: Progress | None = None) -> list[i
     """Write the body. Returns how many bytes were new, block by block."""
     took: list[int] = []
     wanted: Any = body
-    take_in(wanted, ingest, progress or Progress(), took.append)
+    write_body(wanted, ingest, progress or Progress(), took.append)
     return took
 
 

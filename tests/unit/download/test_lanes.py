@@ -209,7 +209,7 @@ def test_a_connection_of_500_mb_per_second_is_read_in_larger_blocks(
     ranges = [(0, 1_000_000), (1_000_000, 2_000_000)]
     source = Source(lambda _n, first, end: Timed(first, end))
     with begun(tmp_path, 2_000_000) as ingest:
-        connection = range_connection.Lane(
+        connection = range_connection.RangeConnection(
             source,
             ingest,
             Progress(),

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.download.range_plan import FAST_BYTES_PER_SECOND, MIB, Plan
+from shared.download.range_plan import FAST_BYTES_PER_SECOND, MIB, RangePlan
 
 CHUNKS = st.sampled_from([64 * 1024, MIB, 5 * MIB, 16 * MIB])
 SIZES = st.integers(0, 300 * MIB)
@@ -22,7 +22,7 @@ def gaps(draw: st.DrawFn) -> list[tuple[int, int]]:
 def test_every_byte_is_fetched_once_however_much_is_given_back(
     gaps: list[tuple[int, int]], chunk_bytes: int, data: st.DataObject
 ) -> None:
-    plan, fetched, returned = Plan(gaps, chunk_bytes), [], 0
+    plan, fetched, returned = RangePlan(gaps, chunk_bytes), [], 0
     while True:
         # After ten ranges nothing is given back any more, so that the loop ends.
         sharers = data.draw(st.integers(1, 16)) if returned < 10 else 1
@@ -45,9 +45,9 @@ def missing(reached: int, end: int) -> list[tuple[int, int]]:
     return [(reached, end)] if reached < end else []
 
 
-def begun(size: int, chunk_bytes: int = 16 * MIB) -> Plan:
+def begun(size: int, chunk_bytes: int = 16 * MIB) -> RangePlan:
     """A plan whose first range, of 2 MiB, was taken."""
-    plan = Plan([(0, size)], chunk_bytes)
+    plan = RangePlan([(0, size)], chunk_bytes)
     assert plan.take(1) == (0, 2 * MIB)
     return plan
 
@@ -65,7 +65,7 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def test_no_range_is_much_larger_than_a_chunk_or_smaller_than_needed(
     size: int, chunk_bytes: int, sharers: int
 ) -> None:
-    plan, least = Plan([(0, size)] if size else [], chunk_bytes), min(2 * MIB, chunk_bytes)
+    plan, least = RangePlan([(0, size)] if size else [], chunk_bytes), min(2 * MIB, chunk_bytes)
     ranges = 0
     while (taken := plan.take(sharers)) is not None and ranges < 400:
         first, end = taken
@@ -108,7 +108,7 @@ def test_a_range_takes_at_least_some_round_trips() -> None:
 
 
 def test_a_plan_without_gaps_has_no_ranges() -> None:
-    plan = Plan([], MIB)
+    plan = RangePlan([], MIB)
     plan.give_back([])
     assert not plan.has_more
     assert plan.take(1) is None

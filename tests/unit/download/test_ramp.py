@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.download.concurrency import Ramp
+from shared.download.concurrency import ConcurrencyController
 
 MB = 1e6
 TICK_SECONDS = 0.05
@@ -19,7 +19,7 @@ class World:
 
     def __init__(
         self,
-        ramp: Ramp,
+        ramp: ConcurrencyController,
         rate: Callable[[int], float],
         opening_seconds: float = 0.0,
         pause_seconds: float = 0.0,
@@ -55,7 +55,7 @@ class World:
 
 @pytest.mark.parametrize("opening_seconds", [0.0, 0.3, 1.0])
 def test_the_number_grows_fourfold_while_the_rate_grows(opening_seconds: float) -> None:
-    world = World(Ramp(32), lambda count: count * 5 * MB, opening_seconds).run(10)
+    world = World(ConcurrencyController(32), lambda count: count * 5 * MB, opening_seconds).run(10)
     assert world.numbers == [1, 4, 16, 32]
 
 
@@ -65,12 +65,12 @@ def test_the_number_grows_fourfold_while_the_rate_grows(opening_seconds: float) 
 def test_the_number_returns_when_more_connections_bring_no_more_bytes(
     enough: int, numbers: list[int]
 ) -> None:
-    world = World(Ramp(16), lambda count: min(count, enough) * 40 * MB).run(2)
+    world = World(ConcurrencyController(16), lambda count: min(count, enough) * 40 * MB).run(2)
     assert world.numbers == numbers
 
 
 def test_twice_as_many_are_tried_again_after_some_seconds() -> None:
-    world = World(Ramp(32), lambda count: min(count, 4) * 40 * MB).run(2)
+    world = World(ConcurrencyController(32), lambda count: min(count, 4) * 40 * MB).run(2)
     assert world.run(3).numbers == [1, 4, 16, 4, 8, 4]
     # The network has more bandwidth from now on.
     world.rate = lambda count: count * 40 * MB
@@ -78,18 +78,24 @@ def test_twice_as_many_are_tried_again_after_some_seconds() -> None:
 
 
 def test_slow_connections_become_eight_within_a_quarter_of_a_second() -> None:
-    world = World(Ramp(8), lambda count: count * 40 * MB, tick_seconds=0.01).run(0.25)
+    world = World(ConcurrencyController(8), lambda count: count * 40 * MB, tick_seconds=0.01).run(
+        0.25
+    )
     assert world.numbers == [1, 4, 8]
 
 
 def test_a_small_gain_is_measured_for_longer() -> None:
-    world = World(Ramp(8), lambda count: (3 + count) * 10 * MB, tick_seconds=0.01).run(0.13)
+    world = World(
+        ConcurrencyController(8), lambda count: (3 + count) * 10 * MB, tick_seconds=0.01
+    ).run(0.13)
     assert world.numbers == [1, 4]
     assert world.run(0.1).numbers == [1, 4, 8]
 
 
 def test_a_connection_that_may_be_fast_is_measured_for_longer() -> None:
-    world = World(Ramp(8), lambda count: count * 200 * MB, tick_seconds=0.01).run(0.09)
+    world = World(ConcurrencyController(8), lambda count: count * 200 * MB, tick_seconds=0.01).run(
+        0.09
+    )
     assert world.numbers == [1]
     assert world.run(0.1).numbers == [1, 4]
 
@@ -98,7 +104,7 @@ def test_a_connection_that_may_be_fast_is_measured_for_longer() -> None:
 def test_new_connections_are_judged_by_their_bytes_not_by_their_handshake(
     opening_seconds: float,
 ) -> None:
-    world = World(Ramp(2), lambda count: count * 5 * MB, opening_seconds).run(60)
+    world = World(ConcurrencyController(2), lambda count: count * 5 * MB, opening_seconds).run(60)
     assert world.numbers == [1, 2]
 
 
@@ -107,47 +113,49 @@ def test_new_connections_are_judged_by_their_bytes_not_by_their_handshake(
 def test_the_pause_before_each_range_does_not_count_as_a_lower_rate(
     opening_seconds: float, pause_seconds: float
 ) -> None:
-    ramp = Ramp(8)
+    ramp = ConcurrencyController(8)
     world = World(ramp, lambda count: count * 5 * MB, opening_seconds, pause_seconds)
     assert world.run(30).numbers == [1, 4, 8]
 
 
 def test_a_connection_that_never_receives_a_byte_does_not_block_the_decision() -> None:
-    world = World(Ramp(16), lambda count: min(count, 2) * 5 * MB)
+    world = World(ConcurrencyController(16), lambda count: min(count, 2) * 5 * MB)
     world.run(1)
     world.opening_seconds = 1e9
     assert world.run(10).numbers[:4] == [1, 4, 16, 4]
 
 
 def test_one_connection_is_enough_where_it_is_fast() -> None:
-    assert World(Ramp(16), lambda count: count * 800 * MB).run(10).numbers == [1]
+    assert World(ConcurrencyController(16), lambda count: count * 800 * MB).run(10).numbers == [1]
 
 
 def test_nothing_is_decided_before_the_first_byte() -> None:
-    assert World(Ramp(16), lambda count: count * 5 * MB, opening_seconds=1e9).run(60).numbers == [1]
+    assert World(ConcurrencyController(16), lambda count: count * 5 * MB, opening_seconds=1e9).run(
+        60
+    ).numbers == [1]
 
 
 def test_no_connection_is_added_while_none_receives_bytes() -> None:
-    world = World(Ramp(16), lambda count: count * 5 * MB).run(0.1)
+    world = World(ConcurrencyController(16), lambda count: count * 5 * MB).run(0.1)
     world.rate = lambda _count: 0.0
     assert world.run(60).ramp.wanted == 1
 
 
 def test_a_refusal_is_a_ceiling() -> None:
-    ramp = Ramp(16)
+    ramp = ConcurrencyController(16)
     world = World(ramp, lambda count: count * 5 * MB).run(10)
     ramp.refused(3)
     assert world.run(60).numbers == [1, 4, 16, 3]
 
 
 def test_one_connection_stays_wanted_after_any_refusal() -> None:
-    ramp = Ramp(16)
+    ramp = ConcurrencyController(16)
     ramp.refused(0)
     assert World(ramp, lambda count: count * 5 * MB).run(10).numbers == [1]
 
 
 def test_a_straggler_allows_a_retry_a_few_times() -> None:
-    ramp = Ramp(2)
+    ramp = ConcurrencyController(2)
     world = World(ramp, lambda _count: 5 * MB).run(0.6)
     assert world.numbers == [1, 2, 1]
     for _ in range(20):
@@ -158,7 +166,7 @@ def test_a_straggler_allows_a_retry_a_few_times() -> None:
 
 
 def test_a_refusal_never_makes_the_number_grow() -> None:
-    ramp = Ramp(16)
+    ramp = ConcurrencyController(16)
     # Eight dismissed connections still read to the end of their ranges.
     ramp.refused(8)
     assert ramp.wanted == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.download.progress import Abortable, Progress
-from shared.download.source import ask
+from shared.download.source import request_body
 from shared.errors import PullCancelled
 from tests.waiting import wait_until
 
@@ -52,7 +52,7 @@ def test_a_stop_at_the_same_time_as_the_response_closes_the_body() -> None:
 
     body = Body()
     with pytest.raises(PullCancelled):
-        ask(Source(body), 0, 10, Late())
+        request_body(Source(body), 0, 10, Late())
     assert body.closed
 
 
@@ -65,7 +65,7 @@ def test_an_aborted_wait_raises_cancelled_error_and_closes_the_late_body() -> No
         waiting.abort()
 
     with pytest.raises(CancelledError):
-        ask(Source(body, may.wait), 0, 10, Progress(), asked)
+        request_body(Source(body, may.wait), 0, 10, Progress(), asked)
     may.set()
     wait_until(lambda: body.closed)
 
@@ -77,6 +77,6 @@ def test_no_activity_is_expected_while_a_request_waits() -> None:
         progress.beat()
         due.append(progress.active_at - time.monotonic())
 
-    with ask(Source(Body(), may), 0, 10, progress):
+    with request_body(Source(Body(), may), 0, 10, progress):
         assert due[0] > 50
         assert progress.active_at <= time.monotonic()

@@ -7,7 +7,7 @@ import pytest
 
 from workers.health import gate as gate_module
 from workers.health.gate import Gate
-from workers.health.sickness import Sickness
+from workers.health.sickness import NodeHealth
 
 QUEUES = ["towline.control", "towline.pulls", "towline.layers"]
 
@@ -39,14 +39,14 @@ class Consumer:
 
 
 @pytest.fixture
-def sickness(monkeypatch: pytest.MonkeyPatch) -> Sickness:
-    sickness = Sickness()
+def sickness(monkeypatch: pytest.MonkeyPatch) -> NodeHealth:
+    sickness = NodeHealth()
     monkeypatch.setattr(gate_module, "sickness", sickness)
     return sickness
 
 
 def test_a_sick_node_consumes_nothing_and_a_well_node_its_queues_in_the_old_order(
-    sickness: Sickness,
+    sickness: NodeHealth,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
     gate.turn(consumer)
@@ -62,7 +62,7 @@ def test_a_sick_node_consumes_nothing_and_a_well_node_its_queues_in_the_old_orde
 
 
 def test_a_queue_added_to_a_sick_node_is_consumed_once_it_is_well(
-    sickness: Sickness,
+    sickness: NodeHealth,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
     sickness.tell("sick")
@@ -76,7 +76,7 @@ def test_a_queue_added_to_a_sick_node_is_consumed_once_it_is_well(
 
 
 def test_a_queue_that_could_not_be_added_is_tried_again_at_the_next_turn(
-    sickness: Sickness,
+    sickness: NodeHealth,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
     sickness.tell("sick")
@@ -91,7 +91,7 @@ def test_a_queue_that_could_not_be_added_is_tried_again_at_the_next_turn(
 
 
 def test_the_alive_file_is_touched_only_while_the_node_is_well(
-    sickness: Sickness, tmp_path: Path
+    sickness: NodeHealth, tmp_path: Path
 ) -> None:
     alive, consumer = tmp_path / "alive", Consumer()
     sickness.tell("sick")
@@ -103,7 +103,7 @@ def test_the_alive_file_is_touched_only_while_the_node_is_well(
 
 
 def test_an_alive_file_that_cannot_be_touched_does_not_stop_the_worker(
-    sickness: Sickness, tmp_path: Path
+    sickness: NodeHealth, tmp_path: Path
 ) -> None:
     consumer = Consumer()
     Gate(None, alive=str(tmp_path / "nowhere" / "alive")).turn(consumer)

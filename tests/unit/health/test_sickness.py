@@ -6,17 +6,17 @@ import threading
 import pytest
 
 from shared.pulls.steps.interruptions import NodeSick
-from workers.health.sickness import Sickness
+from workers.health.sickness import NodeHealth
 
 
 def test_a_well_node_refuses_nothing() -> None:
-    sickness = Sickness()
+    sickness = NodeHealth()
     assert sickness.reason is None
     sickness.refuse()
 
 
 def test_a_sick_node_refuses_with_its_reason_until_it_is_over() -> None:
-    sickness = Sickness()
+    sickness = NodeHealth()
     sickness.tell("No thread: raise the limit „ulimit -u“.")
     assert sickness.reason == "No thread: raise the limit „ulimit -u“."
     with pytest.raises(NodeSick, match="No thread"):
@@ -26,13 +26,13 @@ def test_a_sick_node_refuses_with_its_reason_until_it_is_over() -> None:
 
 
 def test_a_long_reason_is_cut() -> None:
-    sickness = Sickness()
+    sickness = NodeHealth()
     sickness.tell("é" * 5000)
     assert sickness.reason == "é" * 499
 
 
 def test_a_childs_report_reaches_its_parent() -> None:
-    sickness = Sickness()
+    sickness = NodeHealth()
     child = os.fork()
     if child == 0:
         sickness.tell("The child cannot work.")
@@ -42,7 +42,7 @@ def test_a_childs_report_reaches_its_parent() -> None:
 
 
 def test_only_a_child_that_reported_trouble_is_suspect_until_it_is_acquitted() -> None:
-    sickness = Sickness()
+    sickness = NodeHealth()
     sickness.tell("The main process looks after itself.")
     assert not sickness.is_suspect
     child = os.fork()
@@ -56,7 +56,7 @@ def test_only_a_child_that_reported_trouble_is_suspect_until_it_is_acquitted() -
 
 
 def test_refuse_waits_until_the_worker_has_stopped_consuming() -> None:
-    sickness = Sickness()
+    sickness = NodeHealth()
     sickness.tell("sick")
     sickness.is_consuming = True
     refused = threading.Event()

@@ -13,7 +13,7 @@ from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
 from shared.oci.document import read_document
 from shared.oci.index import Index
-from shared.oci.manifest import Manifest, pair_layers
+from shared.oci.manifest import Manifest, layers_with_diff_ids
 from shared.oci.platform import Platform
 
 AMD64 = Platform.parse("linux/amd64")
@@ -234,12 +234,12 @@ def config(**more: Any) -> ImageConfig:
 def test_layers_are_paired_with_diff_ids_by_position() -> None:
     image = read(manifest())
     assert isinstance(image, Manifest)
-    layers = pair_layers(image, config())
+    layers = layers_with_diff_ids(image, config())
     assert [layer.position for layer in layers] == [0, 1, 2]
     assert {str(layer.diff_id) for layer in layers} == {str(Digest.of(b"diff"))}
     with pytest.raises(InvalidManifest, match="3 layers, but its config 0"):
-        pair_layers(image, config(rootfs={"type": "layers"}))
-    assert {layer.diff_id for layer in pair_layers(image, None)} == {None}
+        layers_with_diff_ids(image, config(rootfs={"type": "layers"}))
+    assert {layer.diff_id for layer in layers_with_diff_ids(image, None)} == {None}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
 from shared.oci.document import read_document
 from shared.oci.index import Index
-from shared.oci.manifest import Manifest, pair_layers
+from shared.oci.manifest import Manifest, layers_with_diff_ids
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from tests.strategies import CONFIG, INDEX, JSON, MANIFEST, nearly, spoilt
@@ -66,7 +66,7 @@ def check_manifests(document: Index | Manifest) -> None:
     assert {layer.digest for layer in document.layers} == {
         layer.digest for layer in document.distinct_layers
     }
-    assert len(pair_layers(document, None)) == len(document.layers)
+    assert len(layers_with_diff_ids(document, None)) == len(document.layers)
 
 
 def check_config(config: ImageConfig) -> None:
@@ -115,7 +115,7 @@ def test_the_documents_used_here_are_valid_before_they_are_changed() -> None:
     config = ImageConfig.parse(json.dumps(CONFIG).encode())
     assert isinstance(index, Index)
     assert isinstance(manifest, Manifest)
-    assert len(pair_layers(manifest, config)) == 2
+    assert len(layers_with_diff_ids(manifest, config)) == 2
     assert config.created is not None
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.registry.transport.addresses import Reach, reach_of, reach_of_name
+from shared.registry.transport.addresses import AddressScope, scope_of, scope_of_name
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from shared.registry.transport.addresses import Reach, reach_of, reach_of_name
     ["1.1.1.1", "93.184.216.34", "100.63.255.255", "100.128.0.1", "172.32.0.1", "2606:4700::1111"],
 )
 def test_internet_addresses_are_public(text: str) -> None:
-    assert reach_of(ipaddress.ip_address(text)) is Reach.PUBLIC
+    assert scope_of(ipaddress.ip_address(text)) is AddressScope.PUBLIC
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_internet_addresses_are_public(text: str) -> None:
     ],
 )
 def test_addresses_of_local_networks_are_private(text: str) -> None:
-    assert reach_of(ipaddress.ip_address(text)) is Reach.PRIVATE
+    assert scope_of(ipaddress.ip_address(text)) is AddressScope.PRIVATE
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_addresses_of_local_networks_are_private(text: str) -> None:
     ],
 )
 def test_link_local_metadata_and_reserved_addresses_are_forbidden(text: str) -> None:
-    assert reach_of(ipaddress.ip_address(text)) is Reach.NEVER
+    assert scope_of(ipaddress.ip_address(text)) is AddressScope.NEVER
 
 
 @given(st.ip_addresses(v=4))
@@ -57,36 +57,36 @@ def test_an_embedded_address_is_at_least_as_restricted_as_itself(
 ) -> None:
     for prefix in ("::ffff:0:0", "64:ff9b::", "64:ff9b:1::"):
         outer = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(inner))
-        assert reach_of(outer) >= reach_of(inner)
+        assert scope_of(outer) >= scope_of(inner)
 
 
 @given(st.ip_addresses())
 def test_no_address_is_less_restricted_than_by_the_standard_library(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
-    reach = reach_of(address)
+    reach = scope_of(address)
     if address.is_link_local or address.is_multicast or address.is_unspecified:
-        assert reach is Reach.NEVER
+        assert reach is AddressScope.NEVER
     elif address.is_private and not getattr(address, "ipv4_mapped", None):
-        assert reach is not Reach.PUBLIC
+        assert reach is not AddressScope.PUBLIC
 
 
 @pytest.mark.parametrize(
     ("name", "reach"),
     [
-        ("registry.example.com", Reach.PUBLIC),
-        ("1.1.1.1", Reach.PUBLIC),
-        ("localhost", Reach.PRIVATE),
-        ("any.localhost.", Reach.PRIVATE),
-        ("intranet", Reach.PRIVATE),
-        ("harbor.corp.internal", Reach.PRIVATE),
-        ("Printer.LOCAL", Reach.PRIVATE),
-        ("[::1]", Reach.PRIVATE),
-        ("0x7f000001", Reach.PRIVATE),
-        ("metadata.google.internal.", Reach.NEVER),
-        ("METADATA", Reach.NEVER),
-        ("2852039166", Reach.NEVER),
+        ("registry.example.com", AddressScope.PUBLIC),
+        ("1.1.1.1", AddressScope.PUBLIC),
+        ("localhost", AddressScope.PRIVATE),
+        ("any.localhost.", AddressScope.PRIVATE),
+        ("intranet", AddressScope.PRIVATE),
+        ("harbor.corp.internal", AddressScope.PRIVATE),
+        ("Printer.LOCAL", AddressScope.PRIVATE),
+        ("[::1]", AddressScope.PRIVATE),
+        ("0x7f000001", AddressScope.PRIVATE),
+        ("metadata.google.internal.", AddressScope.NEVER),
+        ("METADATA", AddressScope.NEVER),
+        ("2852039166", AddressScope.NEVER),
     ],
 )
-def test_a_name_is_classified_without_resolving_it(name: str, reach: Reach) -> None:
-    assert reach_of_name(name) is reach
+def test_a_name_is_classified_without_resolving_it(name: str, reach: AddressScope) -> None:
+    assert scope_of_name(name) is reach

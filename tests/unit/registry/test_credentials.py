@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import InvalidArgument, Unauthorized
 from shared.registry.auth import credentials
-from shared.registry.auth.credentials import Credentials, find_credentials, source_of
+from shared.registry.auth.credentials import Credentials, credentials_version, find_credentials
 from shared.registry.hosts import Hosts
 
 
@@ -258,18 +258,18 @@ def test_the_source_of_credentials_changes_with_its_content(
     docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Hosts(None).host("r.example")
-    seen = {source_of(host)}
+    seen = {credentials_version(host)}
     for auths in ({}, {"r.example": {"username": "ci", "password": "s3cret"}}):
         docker_config.write_text(json.dumps({"auths": auths}))
-        seen.add(source_of(host))
+        seen.add(credentials_version(host))
     assert len(seen) == 3
     hosts = registries(tmp_path, 'username = "ci"', 'password_env = "LAB_PASSWORD"')
     monkeypatch.setenv("LAB_PASSWORD", "s3cret")
-    before = source_of(hosts.host("r.example"))
-    assert source_of(hosts.host("r.example")) == before
+    before = credentials_version(hosts.host("r.example"))
+    assert credentials_version(hosts.host("r.example")) == before
     assert "s3cret" not in repr(before)
     monkeypatch.setenv("LAB_PASSWORD", "another")
-    assert source_of(hosts.host("r.example")) != before
+    assert credentials_version(hosts.host("r.example")) != before
 
 
 SCRIPT = """

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from shared.oci.digest import Digest
-from shared.volume.small_blobs import Shelf
+from shared.volume.small_blobs import SmallBlobWriter
 from shared.volume.store import Volume
 
 MIB = 1024 * 1024
@@ -20,7 +20,7 @@ def blob(tmp_path: Path, digest: Digest = DIGEST) -> Path:
 def store(volume: Volume, *bodies: bytes) -> list[Digest]:
     """Store all `bodies`. Returns their digests."""
     digests = [Digest.of(body) for body in bodies]
-    with Shelf(volume, "document") as shelf:
+    with SmallBlobWriter(volume, "document") as shelf:
         for digest, body in zip(digests, bodies, strict=True):
             shelf.put(digest, body)
         shelf.settle()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.oci.digest import Digest
-from shared.volume.ingest.ordered_hasher import Frontier
+from shared.volume.ingest.ordered_hasher import OrderedHasher
 from tests.waiting import wait_until
 
 KIB, MIB = 1024, 1024 * 1024
@@ -31,7 +31,7 @@ class File:
 class Landing:
     """Writes blocks of `BYTES` to a file and reports them to the frontier."""
 
-    def __init__(self, frontier: Frontier, file: File) -> None:
+    def __init__(self, frontier: OrderedHasher, file: File) -> None:
         self._frontier = frontier
         self._file = file
         self._there: set[int] = set()
@@ -55,12 +55,12 @@ def file() -> File:
 
 
 @pytest.fixture
-def frontier(file: File) -> Frontier:
-    return Frontier(DIGEST, file.read)
+def frontier(file: File) -> OrderedHasher:
+    return OrderedHasher(DIGEST, file.read)
 
 
 @pytest.fixture
-def landing(frontier: Frontier, file: File) -> Landing:
+def landing(frontier: OrderedHasher, file: File) -> Landing:
     return Landing(frontier, file)
 
 
@@ -73,7 +73,7 @@ def shuffled(size: int, seed: int) -> list[int]:
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
 def test_blocks_may_be_written_in_any_order_and_twice(
-    frontier: Frontier, landing: Landing, behind: bool, seed: int
+    frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
         frontier.hash_behind()
@@ -86,7 +86,7 @@ def test_blocks_may_be_written_in_any_order_and_twice(
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
 def test_several_threads_may_write_blocks(
-    frontier: Frontier, landing: Landing, behind: bool, seed: int
+    frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
         frontier.hash_behind()
@@ -104,7 +104,9 @@ def test_several_threads_may_write_blocks(
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
-def test_a_late_report_of_an_earlier_end_changes_nothing(frontier: Frontier, file: File) -> None:
+def test_a_late_report_of_an_earlier_end_changes_nothing(
+    frontier: OrderedHasher, file: File
+) -> None:
     file.raw[:] = BYTES
     frontier.landed(MIB, BYTES[MIB:], len(BYTES))
     frontier.landed(0, BYTES[:MIB], MIB)
@@ -114,7 +116,7 @@ def test_a_late_report_of_an_earlier_end_changes_nothing(frontier: Frontier, fil
 
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 def test_blocks_written_in_order_are_not_read_back(
-    frontier: Frontier, landing: Landing, file: File, behind: bool
+    frontier: OrderedHasher, landing: Landing, file: File, behind: bool
 ) -> None:
     if behind:
         frontier.hash_behind()
@@ -127,7 +129,7 @@ def test_blocks_written_in_order_are_not_read_back(
 
 
 def test_written_bytes_that_cannot_be_read_back_are_an_error(
-    frontier: Frontier, file: File
+    frontier: OrderedHasher, file: File
 ) -> None:
     file.raw = bytearray()
     with pytest.raises(OSError, match="not there"):
@@ -139,7 +141,7 @@ def test_finish_raises_what_a_background_read_raised(error: Exception) -> None:
     def read(_first: int, _count: int) -> bytes:
         raise error
 
-    frontier = Frontier(DIGEST, read)
+    frontier = OrderedHasher(DIGEST, read)
     frontier.hash_behind()
     frontier.landed(MIB, BYTES[MIB:], len(BYTES))
     with pytest.raises(type(error)) as caught:
@@ -147,7 +149,9 @@ def test_finish_raises_what_a_background_read_raised(error: Exception) -> None:
     assert caught.value is error
 
 
-def test_after_a_stop_nothing_is_read_until_more_is_written(frontier: Frontier, file: File) -> None:
+def test_after_a_stop_nothing_is_read_until_more_is_written(
+    frontier: OrderedHasher, file: File
+) -> None:
     frontier.hash_behind()
     frontier.stop()
     assert not any(thread.name == "hash" for thread in threading.enumerate())
@@ -166,7 +170,7 @@ def test_stop_waits_for_a_read_in_progress(file: File) -> None:
         may.wait()
         return file.read(first, count)
 
-    frontier = Frontier(DIGEST, read)
+    frontier = OrderedHasher(DIGEST, read)
     frontier.hash_behind()
     frontier.landed(MIB, BYTES[MIB:], len(BYTES))
     reading.wait()
@@ -183,7 +187,7 @@ def test_at_most_a_window_of_blocks_is_kept_in_memory() -> None:
     size = 64 * MIB
     whole = bytes(size)
     kept: dict[int, int] = {}
-    frontier = Frontier(Digest.of(whole), _slice_of(whole))
+    frontier = OrderedHasher(Digest.of(whole), _slice_of(whole))
     frontier.hash_behind()
     # The first block is written last: all others wait for it.
     for first in range(MIB, size, 64 * KIB):

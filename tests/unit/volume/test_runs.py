@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.volume.ingest.byte_ranges import Runs
+from shared.volume.ingest.byte_ranges import ByteRanges
 
 SIZE = 40
 PIECES = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sorted))
@@ -13,7 +13,7 @@ PIECES = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sort
 
 @given(PIECES, st.integers(0, SIZE), st.integers(0, SIZE))
 def test_runs_agree_with_a_set_of_bytes(pieces: list[list[int]], one: int, two: int) -> None:
-    runs, there = Runs(), set[int]()
+    runs, there = ByteRanges(), set[int]()
     for first, end in pieces:
         new = set(range(first, end)) - there
         assert runs.add(first, end) == len(new)

@@ -12,7 +12,7 @@ from shared.errors import DigestMismatch, VolumeFull, VolumeUnavailable
 from shared.oci.digest import Digest
 from shared.volume.identity import FILE_NAME
 from shared.volume.ingest.ingest import Ingest
-from shared.volume.small_blobs import Shelf
+from shared.volume.small_blobs import SmallBlobWriter
 from shared.volume.store import Volume
 from tests.unit.volume.given_blobs import blob, store
 
@@ -30,7 +30,7 @@ def open_descriptors() -> int:
 
 
 def put(volume: Volume, body: bytes = BODY) -> None:
-    with Shelf(volume, "1") as shelf:
+    with SmallBlobWriter(volume, "1") as shelf:
         shelf.put(Digest.of(body), body)
         shelf.settle()
 
@@ -81,7 +81,7 @@ def test_a_stored_blob_is_read_only_under_its_digest(
     volume: Volume, tmp_path: Path, algorithm: str
 ) -> None:
     digests = [Digest.of(body, algorithm) for body in BODIES]
-    with Shelf(volume, "1") as shelf:
+    with SmallBlobWriter(volume, "1") as shelf:
         for digest, body in zip(digests, BODIES, strict=True):
             shelf.put(digest, body)
         shelf.settle()
@@ -112,7 +112,7 @@ def test_each_file_is_durable_before_its_name_and_one_fsync_covers_all_names(
 def test_settle_makes_the_names_of_every_algorithm_durable(
     volume: Volume, lasting: list[str]
 ) -> None:
-    with Shelf(volume, "1") as shelf:
+    with SmallBlobWriter(volume, "1") as shelf:
         shelf.put(Digest.of(BODY, "sha256"), BODY)
         shelf.put(Digest.of(BODY, "sha512"), BODY)
         lasting.clear()
@@ -121,7 +121,7 @@ def test_settle_makes_the_names_of_every_algorithm_durable(
 
 
 def test_put_refuses_wrong_bytes_and_accepts_the_next_blob(volume: Volume, tmp_path: Path) -> None:
-    with Shelf(volume, "1") as shelf:
+    with SmallBlobWriter(volume, "1") as shelf:
         with pytest.raises(DigestMismatch, match="hash to sha256:"):
             shelf.put(DIGEST, b"not these bytes")
         assert not (tmp_path / "blobs").exists()
@@ -157,7 +157,7 @@ def test_wrong_bytes_under_the_name_are_quarantined(volume: Volume, tmp_path: Pa
 
 def test_put_stops_when_another_volume_is_mounted(volume: Volume, tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).unlink()
-    with Shelf(volume, "1") as shelf, pytest.raises(VolumeUnavailable, match="mount it"):
+    with SmallBlobWriter(volume, "1") as shelf, pytest.raises(VolumeUnavailable, match="mount it"):
         shelf.put(DIGEST, BODY)
     assert list(tmp_path.iterdir()) == []
 
@@ -165,7 +165,7 @@ def test_put_stops_when_another_volume_is_mounted(volume: Volume, tmp_path: Path
 def test_settle_stops_when_another_volume_is_mounted(
     volume: Volume, tmp_path: Path, lasting: list[str]
 ) -> None:
-    with Shelf(volume, "1") as shelf:
+    with SmallBlobWriter(volume, "1") as shelf:
         shelf.put(DIGEST, BODY)
         (tmp_path / FILE_NAME).unlink()
         lasting.clear()
@@ -183,7 +183,7 @@ def test_a_full_volume_leaves_no_partial_blob(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with Shelf(volume, "1") as shelf, monkeypatch.context() as full:
+    with SmallBlobWriter(volume, "1") as shelf, monkeypatch.context() as full:
         full.setattr(os, call, refuse)
         with pytest.raises(VolumeFull):
             shelf.put(DIGEST, BODY)
@@ -199,7 +199,7 @@ def test_a_failed_fsync_of_the_names_is_raised(
     def refuse(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    with Shelf(volume, "1") as shelf:
+    with SmallBlobWriter(volume, "1") as shelf:
         shelf.put(DIGEST, BODY)
         monkeypatch.setattr(os, "fsync", refuse)
         with pytest.raises(VolumeUnavailable, match="make new blobs durable"):
@@ -266,7 +266,7 @@ def test_no_descriptor_stays_open(
     before = open_descriptors()
     store(volume, *BODIES)
     store(volume, *BODIES)
-    with Shelf(volume, "1") as shelf:
+    with SmallBlobWriter(volume, "1") as shelf:
         with pytest.raises(DigestMismatch):
             shelf.put(DIGEST, b"not these bytes")
         directory = tmp_path / "ingest" / "sha256" / DIGEST.encoded

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from shared.errors import VolumeUnavailable
 from shared.oci.digest import Digest
-from shared.volume.diff_ids.hasher import Read, Uncompressed
-from shared.volume.diff_ids.verifier import Unpacking
+from shared.volume.diff_ids.hasher import DiffIdHasher, Read
+from shared.volume.diff_ids.verifier import DiffIdVerifier
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 from tests.fakes.compressed import gzip_member, zstd_bomb, zstd_frame
@@ -31,8 +31,8 @@ def reader(raw: bytes) -> Read:
     return lambda first, count: raw[first : first + count]
 
 
-def uncompressed(raw: bytes, algorithm: str = "sha256") -> Uncompressed:
-    return Uncompressed(Digest.of(raw), len(raw), algorithm)
+def uncompressed(raw: bytes, algorithm: str = "sha256") -> DiffIdHasher:
+    return DiffIdHasher(Digest.of(raw), len(raw), algorithm)
 
 
 def stored(volume: Volume, raw: bytes) -> Digest:
@@ -109,7 +109,7 @@ def test_a_step_can_be_repeated_after_a_failed_read() -> None:
 
 
 def test_a_stored_blob_is_unpacked_from_the_volume(volume: Volume) -> None:
-    unpacking = Unpacking(stored(volume, LAYER), len(LAYER), "sha256")
+    unpacking = DiffIdVerifier(stored(volume, LAYER), len(LAYER), "sha256")
     beats: list[None] = []
     unpacking.finish(volume, lambda: beats.append(None))
     assert unpacking.diff_id == DIFF_ID
@@ -118,7 +118,7 @@ def test_a_stored_blob_is_unpacked_from_the_volume(volume: Volume) -> None:
 
 def test_finish_ends_when_beat_raises(volume: Volume) -> None:
     raw = zstd_bomb(1024 * MIB)
-    unpacking = Unpacking(stored(volume, raw), len(raw), "sha256")
+    unpacking = DiffIdVerifier(stored(volume, raw), len(raw), "sha256")
 
     def stop() -> None:
         raise KeyboardInterrupt
@@ -130,7 +130,7 @@ def test_finish_ends_when_beat_raises(volume: Volume) -> None:
 
 def test_a_layer_is_unpacked_during_its_download(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
-    unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
+    unpacking = DiffIdVerifier(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
     blocks = list(range(0, len(LAYER), 10_000))
     random.shuffle(blocks)
@@ -148,7 +148,7 @@ def test_a_layer_is_unpacked_during_its_download(volume: Volume) -> None:
 
 def test_what_the_thread_did_not_reach_is_finished_from_the_volume(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
-    unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
+    unpacking = DiffIdVerifier(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
     with ingest.in_background():
         ingest.write(LAYER[:100_000])
@@ -162,7 +162,7 @@ def test_what_the_thread_did_not_reach_is_finished_from_the_volume(volume: Volum
 
 def test_an_ingest_that_starts_over_is_unpacked_again(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
-    unpacking = Unpacking(DIGEST, len(LAYER), "sha256")
+    unpacking = DiffIdVerifier(DIGEST, len(LAYER), "sha256")
     ingest.follow(unpacking)
     with ingest.in_background():
         ingest.write(os.urandom(len(LAYER)))
@@ -174,7 +174,7 @@ def test_an_ingest_that_starts_over_is_unpacked_again(volume: Volume) -> None:
 
 
 def test_finish_continues_after_a_thread_that_cannot_read(volume: Volume) -> None:
-    unpacking = Unpacking(stored(volume, LAYER), len(LAYER), "sha256")
+    unpacking = DiffIdVerifier(stored(volume, LAYER), len(LAYER), "sha256")
 
     def broken(_first: int, _count: int) -> bytes:
         raise OSError(errno.EIO, "gone")
@@ -185,7 +185,7 @@ def test_finish_continues_after_a_thread_that_cannot_read(volume: Volume) -> Non
 
 
 def test_finish_starts_over_after_an_unexpected_error_in_the_thread(volume: Volume) -> None:
-    unpacking = Unpacking(stored(volume, LAYER), len(LAYER), "sha256")
+    unpacking = DiffIdVerifier(stored(volume, LAYER), len(LAYER), "sha256")
     reads: list[int] = []
 
     def exhausted(first: int, count: int) -> bytes:
@@ -205,4 +205,4 @@ def test_a_missing_blob_raises_volume_unavailable(
 ) -> None:
     monkeypatch.setattr("shared.volume.store._VISIBLE_AFTER_SECONDS", 0)
     with pytest.raises(VolumeUnavailable):
-        Unpacking(DIGEST, len(LAYER), "sha256").finish(volume, lambda: None)
+        DiffIdVerifier(DIGEST, len(LAYER), "sha256").finish(volume, lambda: None)
