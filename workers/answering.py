@@ -37,7 +37,7 @@ def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) 
             pull = lifecycle.get(tx, pull_id)
     if pull is None:
         return False
-    if not pull.final:
+    if not pull.has_ended:
         return True
     end = pull.receipt if pull.state == "complete" else failure(pull)
     _store(app, pull_id, end)

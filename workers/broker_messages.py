@@ -93,7 +93,7 @@ class BrokerMessages:
         with suppress(OperationalError, RedisError, OSError):
             self._connection.release()
 
-    def watch(self) -> None:
+    def note_fetched(self) -> None:
         """Note which messages workers have fetched and not acknowledged by now."""
         with _asking():
             self._note_fetched()

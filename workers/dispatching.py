@@ -47,7 +47,7 @@ def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
 
 def _answer(app: App, catalog: Catalog, outbox: Outbox) -> None:
     for pull_id in outbox.ended:
-        answer(app, catalog, pull_id, outbox.finals.get(pull_id))
+        answer(app, catalog, pull_id, outbox.final_rows.get(pull_id))
 
 
 def _make_room(_app: App, catalog: Catalog, outbox: Outbox) -> None:
@@ -57,8 +57,8 @@ def _make_room(_app: App, catalog: Catalog, outbox: Outbox) -> None:
 
 
 def _send(app: App, catalog: Catalog, outbox: Outbox) -> None:
-    if outbox.doubtful:
-        outbox.layers += _lost(app, catalog, outbox.doubtful)
+    if outbox.maybe_lost:
+        outbox.layers += _lost(app, catalog, outbox.maybe_lost)
     for message in outbox.layers:
         send_layer(app, message)
     for pull_id in outbox.links:

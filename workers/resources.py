@@ -48,20 +48,20 @@ def resources_of_healthy_node() -> Context:
     Raises NodeSick while this node cannot work, for instance without its volume. Raises SystemExit
     if the node can work and only this process cannot.
     """
-    sickness.refuse()
+    sickness.raise_if_sick()
     if sickness.is_suspect:
         if process_trouble() is not None:
             # A child process that has reached a limit: the pool replaces it, and the message comes
             # back.
             raise SystemExit(1)
-        sickness.acquit()
+        sickness.clear_suspicion()
     try:
         return resources()
     except Exception as error:
         trouble = error.message if isinstance(error, VolumeUnavailable) else process_trouble()
         if trouble is None:
             raise
-        sickness.tell(trouble)
+        sickness.report(trouble)
         raise NodeSick(trouble) from error
 
 
@@ -130,7 +130,7 @@ def node_probe(volume: Volume, sickness: NodeHealth) -> Callable[[], str | None]
     def trouble() -> str | None:
         found = probe.trouble(volume.look)
         if found is not None:
-            sickness.tell(found)
+            sickness.report(found)
         return found
 
     return trouble
@@ -151,7 +151,7 @@ def unpack_with(settings: Settings) -> Unpack | None:
             f"TOWLINE_VERIFY_DIFF_IDS is true, but Python has no module {error.name}: install "
             "towline[diff-ids], or set it to false."
         ) from error
-    return cast(Unpack, module.Unpacking)
+    return cast(Unpack, module.DiffIdVerifier)
 
 
 def govern(settings: Settings) -> RateLimiter:

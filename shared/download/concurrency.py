@@ -111,13 +111,13 @@ class ConcurrencyController:
         self.climbing = False
         self._stays_until = now + _STAY_SECONDS
 
-    def excuse(self) -> None:
+    def allow_retry(self) -> None:
         """A straggler was found, which may be why the rate did not grow: allow a retry at once."""
         if self._excuses:
             self._excuses -= 1
             self._stays_until = 0.0
 
-    def refused(self, open_now: int) -> None:
+    def set_ceiling(self, open_now: int) -> None:
         """A connection was refused or broke while `open_now` others are open: no more than that."""
         self._most = max(1, open_now)
         self.wanted = min(self.wanted, self._most)

@@ -109,12 +109,14 @@ class ParallelDownload:
         with self._changed:
             lanes, read_seconds = list(self._lanes), self._ended_read_seconds
         read_seconds += sum(lane.read_seconds(now) for lane in lanes)
-        bringing = sum(lane.took > 0 for lane in lanes)
+        bringing = sum(lane.bytes_fetched > 0 for lane in lanes)
         self._ramp.observe(offset - self._began, read_seconds, bringing, now)
-        paces = {lane: (lane.pace(now), lane.before) for lane in lanes if not lane.is_abandoned}
-        for lane in self._stragglers.among(paces):
+        paces = {
+            lane: (lane.pace(now), lane.previous_pace) for lane in lanes if not lane.is_abandoned
+        }
+        for lane in self._stragglers.find(paces):
             lane.abandon()
-            self._ramp.excuse()
+            self._ramp.allow_retry()
 
     def _failed(self, lane: RangeConnection, error: BaseException) -> None:
         """Handle the error of a connection. Raises it if the download cannot continue."""
@@ -126,9 +128,9 @@ class ParallelDownload:
         elif not _is_from_registry(error):
             raise error
         elif self._lanes:
-            if not lane.took:
-                self._ramp.refused(len(self._lanes))
-        elif lane.took or self._ingest.offset > self._reached:
+            if not lane.bytes_fetched:
+                self._ramp.set_ceiling(len(self._lanes))
+        elif lane.bytes_fetched or self._ingest.offset > self._reached:
             # The last connection, but it made progress, or others that ended with it did: go on.
             self._reached = self._ingest.offset
         elif lane.body is None or not self._source.blame(lane.body):
@@ -148,7 +150,7 @@ class ParallelDownload:
         return self._round_trip_bytes
 
     def _take(self, lane: RangeConnection) -> Range | None:
-        rate = lane.before.bytes_per_second
+        rate = lane.previous_pace.bytes_per_second
         with self._changed:
             return self._plan.take(self._ramp.wanted, rate, self._bytes_per_round_trip())
 
@@ -168,7 +170,7 @@ class ParallelDownload:
         with self._changed:
             lanes = list(self._lanes)
         for lane in lanes:
-            lane.end()
+            lane.abort()
         for thread in self._threads:
             thread.join()
         self._progress.at(self._ingest.offset)

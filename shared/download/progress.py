@@ -40,7 +40,7 @@ class Progress:
         self._waits: dict[int, float] = {}
 
     @property
-    def stopped(self) -> Exception | None:
+    def stop_reason(self) -> Exception | None:
         """Why the download was stopped; None if it was not."""
         return self._reason
 

@@ -41,8 +41,8 @@ class RangeConnection:
     ) -> None:
         self.error: BaseException | None = None
         self.body: BlobBody | None = None
-        self.took = 0
-        self.before = Pace()
+        self.bytes_fetched = 0
+        self.previous_pace = Pace()
         self._source = source
         self._ingest = ingest
         self._progress = progress
@@ -92,7 +92,7 @@ class RangeConnection:
         """Whether the current body was aborted by `abandon()`."""
         return self._abandoned
 
-    def end(self) -> None:
+    def abort(self) -> None:
         """Abort the current request or body and take no other range."""
         self._dismissed = self._ended = True
         waiting = self._waiting
@@ -105,7 +105,7 @@ class RangeConnection:
         if reads_since is None:
             return Pace()
         since, took = reads_since
-        return Pace(now - since, (self.took - took) / max(now - since, 1e-3))
+        return Pace(now - since, (self.bytes_fetched - took) / max(now - since, 1e-3))
 
     def read_seconds(self, now: float) -> float:
         """How many seconds it has spent reading, all bodies together."""
@@ -113,7 +113,7 @@ class RangeConnection:
 
     def round_trip_bytes(self, now: float) -> float:
         """How many bytes it receives in the time of one request; 0 if that is not known yet."""
-        pace = self.pace(now) if self._reads_since is not None else self.before
+        pace = self.pace(now) if self._reads_since is not None else self.previous_pace
         return pace.bytes_per_second * self._asked_seconds if pace.bytes_per_second else 0.0
 
     def _run(self) -> None:
@@ -127,9 +127,9 @@ class RangeConnection:
                 if not self._abandoned:
                     raise
             finally:
-                self.before = self.pace(time.monotonic())
+                self.previous_pace = self.pace(time.monotonic())
                 self._reads_since = None
-                self._read_seconds += self.before.seconds
+                self._read_seconds += self.previous_pace.seconds
                 self._give_back(taken)
 
     def _fetch(self, first: int, end: int) -> None:
@@ -143,12 +143,12 @@ class RangeConnection:
             self._abandoned = False
             now = time.monotonic()
             self._asked_seconds = min(self._asked_seconds, now - asked_at)
-            self.body, self._reads_since = body, (now, self.took)
+            self.body, self._reads_since = body, (now, self.bytes_fetched)
             write_body(body, self._ingest, self._progress, self._count, self._block_bytes)
 
     @property
     def _block_bytes(self) -> int:
-        is_fast = self.before.bytes_per_second >= FAST_BYTES_PER_SECOND
+        is_fast = self.previous_pace.bytes_per_second >= FAST_BYTES_PER_SECOND
         return _FAST_BLOCK_BYTES if is_fast else BLOCK_BYTES
 
     def _waits_for(self, waiting: Abortable) -> None:
@@ -158,4 +158,4 @@ class RangeConnection:
             waiting.abort()
 
     def _count(self, count: int) -> None:
-        self.took += count
+        self.bytes_fetched += count

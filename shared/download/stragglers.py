@@ -32,7 +32,7 @@ class Stragglers:
     def __init__(self) -> None:
         self._usual_bytes_per_second = 0.0
 
-    def among(self, paces: Mapping[_Lane, tuple[Pace, Pace]]) -> Sequence[_Lane]:
+    def find(self, paces: Mapping[_Lane, tuple[Pace, Pace]]) -> Sequence[_Lane]:
         """The connections with less than a quarter of the usual rate.
 
         `paces`: for each connection the pace of its current body and of its previous one.

@@ -44,7 +44,7 @@ def accept_pull(
             "lone surrogates."
         )
     pull = _record(resources, pull_id, args, kwargs, outbox, read_callbacks)
-    if pull.final:
+    if pull.has_ended:
         # A caller that sends the id again after the end is answered again.
         outbox.end([pull_id])
         return False

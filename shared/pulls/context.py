@@ -21,7 +21,7 @@ from shared.volume.store import Volume
 
 if TYPE_CHECKING:
     # Its libraries are an extra.
-    pass
+    from shared.volume.diff_ids.verifier import DiffIdVerifier
 
 # Starts to decompress a layer. Takes its digest, its size, and the algorithm of its diff_id.
 Unpack = Callable[[Digest, int, str], "DiffIdVerifier"]
@@ -39,10 +39,10 @@ class Context:
     catalog: Catalog
     volume: Volume
     registry: RegistryClient
-    keeper: LeaseRenewer
+    renewer: LeaseRenewer
     governor: RateLimiter
     node_trouble: Callable[[], str | None]
-    spoken_for: ClaimedLayers = field(default_factory=ClaimedLayers)
+    claimed_layers: ClaimedLayers = field(default_factory=ClaimedLayers)
     unpack: Unpack | None = None
 
     @property
@@ -58,7 +58,7 @@ class Context:
 
     def close(self) -> None:
         """Stop the keeper, and close all connections and the volume."""
-        self.keeper.close()
+        self.renewer.close()
         self.registry.close()
         self.governor.close()
         self.volume.close()

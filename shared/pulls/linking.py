@@ -51,9 +51,9 @@ def _link(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
         pull = held.pull if held else _load(resources, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
-        if held is not None and pull.final and pull.layout_unsettled:
+        if held is not None and pull.has_ended and pull.layout_unsettled:
             settle_layout(resources, pull)
-        if pull.final or pull.manifest_digest is None or held is None:
+        if pull.has_ended or pull.manifest_digest is None or held is None:
             return pull.receipt
         resolution = recall(resources, pull)
         layers = layers_with_diff_ids(resolution.manifest, resolution.config)
@@ -93,7 +93,7 @@ def _complete(
 ) -> Receipt | None:
     with resources.catalog.begin() as tx:
         current = lifecycle.lock(tx, pull.id)
-        if current is None or current.final:
+        if current is None or current.has_ended:
             return current.receipt if current else None
         image_rows.link(tx, _new_image(current, resolution))
         finished_at = lifecycle.clock(tx)

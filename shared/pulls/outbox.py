@@ -19,7 +19,7 @@ class Outbox:
     # Layers to fetch.
     layers: list[LayerMessage] = field(default_factory=list)
     # Layers whose messages may be lost: to be sent again if Redis has none for them.
-    doubtful: list[DoubtfulLayer] = field(default_factory=list)
+    maybe_lost: list[DoubtfulLayer] = field(default_factory=list)
     # Ids of pulls to continue.
     resumes: list[str] = field(default_factory=list)
     # The same for urgent pulls, by the queue that workers read first.
@@ -29,7 +29,7 @@ class Outbox:
     # Ids of pulls that have ended, whose callers wait for an answer.
     ended: list[str] = field(default_factory=list)
     # The final rows of ended pulls, where the step knows them: saves reading them again.
-    finals: dict[str, Pull] = field(default_factory=dict)
+    final_rows: dict[str, Pull] = field(default_factory=dict)
 
     def resume(self, admitted: Iterable[Admitted]) -> None:
         """Continue these pulls, which were admitted just now."""
@@ -40,7 +40,7 @@ class Outbox:
         """Answer these pulls, which have ended."""
         self.ended += [pull_id for pull_id in pull_ids if pull_id not in self.ended]
 
-    def end_as(self, pull: Pull) -> None:
+    def end_with_row(self, pull: Pull) -> None:
         """Answer this pull, which has ended with this row."""
-        self.finals[pull.id] = pull
+        self.final_rows[pull.id] = pull
         self.end([pull.id])

@@ -66,7 +66,7 @@ def plan_pull(resources: Context, pull_id: str, outbox: Outbox) -> Plan | None:
             if seen.image is not None:
                 pull = fast_path.complete(resources, begun, seen.image, held, began)
                 if pull is not None:
-                    outbox.end_as(pull)
+                    outbox.end_with_row(pull)
                     return None
             resolution = _resolution(resources, begun, seen.named)
             return _plan_with(resources, begun.pull, resolution, held)
@@ -92,7 +92,7 @@ def _look_closer(current: Attempt) -> None:
     resources, pull_id, outbox = current.resources, current.pull_id, current.outbox
     with hold_lease(current) as held:
         pull = held.pull if held else None
-        if pull is None or pull.final:
+        if pull is None or pull.has_ended:
             return
         with resources.catalog.begin() as tx:
             paused = pauses.of_pull(tx, pull_id)
@@ -110,7 +110,7 @@ def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> 
     if not pull_layers.count_missing(tx, pull.id):
         outbox.links.append(pull.id)
     else:
-        outbox.doubtful += messages.doubtful(tx, pull.id, lease_seconds)
+        outbox.maybe_lost += messages.doubtful(tx, pull.id, lease_seconds)
 
 
 def _resolution(resources: Context, begun: StartedPull, named: Document | None) -> Resolution:
@@ -137,7 +137,7 @@ def _store_documents(resources: Context, resolution: Resolution) -> None:
         for digest, raw in new:
             if volume.adopt(digest) is None:
                 shelf.put(digest, raw)
-        shelf.settle()
+        shelf.fsync()
 
 
 def _plan(resources: Context, pull: Pull, resolution: Resolution) -> Plan | None:
@@ -146,7 +146,7 @@ def _plan(resources: Context, pull: Pull, resolution: Resolution) -> Plan | None
     usable_bytes = resources.volume.space().free_bytes - resources.settings.minimum_free_bytes
     with resources.catalog.begin() as tx:
         recorded = lifecycle.lock(tx, pull.id)
-        if recorded is None or recorded.final:
+        if recorded is None or recorded.has_ended:
             return None
         if recorded.manifest_digest in {None, str(resolution.manifest_digest)}:
             with written_from_documents():

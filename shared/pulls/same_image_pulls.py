@@ -26,7 +26,7 @@ def complete_duplicates(
         may_be_more = len(found) == same_image.BATCH or len(done) < len(found)
         left = same_image.lock(tx, linked) if may_be_more else []
     for pull in completed:
-        outbox.end_as(pull)
+        outbox.end_with_row(pull)
     outbox.links += [pull.id for pull in left[:1]]
 
 

@@ -48,44 +48,46 @@ class HostState:
         if self._client is not None:
             self._client.close()
 
-    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
+    def acquire(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
         """Ask for a permit for one request. `left`: permits to release on the same round trip.
 
         The verdict `local` is counted by this process only: release it with `leave_local`.
         """
         default = Decision("local", 0.0)
-        verdict = self._from_redis(lambda board: board.enter(host, permit, limits, left), default)
+        verdict = self._from_redis(lambda board: board.acquire(host, permit, limits, left), default)
         return self._enter_local(host, limits) if verdict is default else verdict
 
-    def leave(self, left: Sequence[tuple[str, str]]) -> None:
+    def release(self, left: Sequence[tuple[str, str]]) -> None:
         """Release permits, given as pairs of host and id."""
-        self._from_redis(lambda board: board.leave(left), None)
+        self._from_redis(lambda board: board.release(left), None)
 
     def leave_local(self, host: str) -> None:
         """Release a permit that was granted without Redis."""
-        self._local.leave(host)
+        self._local.release(host)
 
     def renew(self, permits: Sequence[tuple[str, str]]) -> None:
         """Extend the life of permits that are in use, given as pairs of host and id."""
         self._from_redis(lambda board: board.renew(permits), None)
 
-    def open(self, host: str) -> None:
+    def reopen(self, host: str) -> None:
         """The host works again: allow requests."""
-        self._from_redis(lambda board: board.open(host), None)
+        self._from_redis(lambda board: board.reopen(host), None)
 
-    def hold(self, host: str, seconds: float | None) -> float:
+    def back_off(self, host: str, seconds: float | None) -> float:
         """Send the host nothing for `seconds`, or for a default time. Returns the wait in force, in
         seconds, which is longer where the registry asked for more before.
         """
         default = _HELD_SECONDS if seconds is None else seconds
-        held_seconds = self._from_redis(lambda board: board.hold(host, seconds), default)
-        self._local.hold(host, held_seconds)
+        held_seconds = self._from_redis(lambda board: board.back_off(host, seconds), default)
+        self._local.back_off(host, held_seconds)
         return held_seconds
 
-    def bury(self, host: str) -> None:
+    def mark_unreachable(self, host: str) -> None:
         """Mark the host as unreachable for a while."""
-        unreachable_seconds = self._from_redis(lambda board: board.bury(host), _UNREACHABLE_SECONDS)
-        self._local.bury(host, unreachable_seconds)
+        unreachable_seconds = self._from_redis(
+            lambda board: board.mark_unreachable(host), _UNREACHABLE_SECONDS
+        )
+        self._local.mark_unreachable(host, unreachable_seconds)
 
     def pace(self, host: str, count: int, bytes_per_second: int) -> float:
         """Count bytes against the bandwidth limit. Returns the wait before more, in seconds."""
@@ -94,13 +96,13 @@ class HostState:
         )
 
     def _enter_local(self, host: str, limits: Limits) -> Decision:
-        if unreachable_seconds := self._local.dead_seconds(host):
+        if unreachable_seconds := self._local.unreachable_seconds(host):
             return Decision("dead", unreachable_seconds)
         if held_seconds := self._local.held_seconds(host):
             return Decision("held", held_seconds)
         # Without a fleet this process may use the whole limit.
         allowed = limits.connections if self._board is None else _CONNECTIONS_WITHOUT_REDIS
-        if not self._local.enter(host, allowed):
+        if not self._local.acquire(host, allowed):
             return Decision("full", _RETRY_SECONDS)
         return Decision("local", 0.0)
 

@@ -14,7 +14,7 @@ class LocalState:
         self._held_until: dict[str, float] = {}
         self._unreachable_until: dict[str, float] = {}
 
-    def enter(self, host: str, most: int) -> bool:
+    def acquire(self, host: str, most: int) -> bool:
         """Count one more connection; False, and no change, if there are `most` already."""
         with self._lock:
             if self._connections[host] >= most:
@@ -22,18 +22,18 @@ class LocalState:
             self._connections[host] += 1
             return True
 
-    def leave(self, host: str) -> None:
+    def release(self, host: str) -> None:
         """Count one connection less."""
         with self._lock:
             self._connections[host] -= 1
 
-    def hold(self, host: str, seconds: float) -> None:
+    def back_off(self, host: str, seconds: float) -> None:
         """The registry asked for a pause; the longest one that it asked for counts."""
         with self._lock:
             until = time.monotonic() + seconds
             self._held_until[host] = max(self._held_until.get(host, 0.0), until)
 
-    def bury(self, host: str, seconds: float) -> None:
+    def mark_unreachable(self, host: str, seconds: float) -> None:
         """Mark the host as unreachable."""
         with self._lock:
             self._unreachable_until[host] = time.monotonic() + seconds
@@ -42,6 +42,6 @@ class LocalState:
         """How much longer the host is to get no requests after a 429, 0 if it may."""
         return max(0.0, self._held_until.get(host, 0.0) - time.monotonic())
 
-    def dead_seconds(self, host: str) -> float:
+    def unreachable_seconds(self, host: str) -> float:
         """How much longer the host is marked as unreachable, 0 if it is not."""
         return max(0.0, self._unreachable_until.get(host, 0.0) - time.monotonic())

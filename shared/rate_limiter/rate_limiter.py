@@ -60,9 +60,9 @@ class Permit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.leave()
+        self.release()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Release the connection. A second call does nothing."""
         self._governor.release(self)
 
@@ -72,22 +72,22 @@ class Permit:
         """
         if self.probe:
             self.probe = False
-            self._governor.knowledge.open(self.host)
+            self._governor.host_state.reopen(self.host)
 
-    def hold(self, seconds: float | None) -> float:
+    def back_off(self, seconds: float | None) -> float:
         """The registry asked for a pause (429, Retry-After). Returns the fleet's wait, in seconds.
 
         `seconds`: what the registry asked for, None if it named no time.
         """
         self.probe = False
         self._governor.expire_permits(self.host)
-        return self._governor.knowledge.hold(self.host, seconds)
+        return self._governor.host_state.back_off(self.host, seconds)
 
-    def bury(self) -> None:
+    def mark_unreachable(self) -> None:
         """Mark the host as unreachable: it did not answer, or the answer was not its own."""
         self.probe = False
         self._governor.expire_permits(self.host)
-        self._governor.knowledge.bury(self.host)
+        self._governor.host_state.mark_unreachable(self.host)
 
     def received(self, count: int) -> float:
         """`count` bytes arrived. Returns how long to wait before reading more, in seconds."""
@@ -104,7 +104,7 @@ class RateLimiter:
 
     def __init__(self, client: Redis | None, usual: Limits) -> None:
         self._usual = usual
-        self.knowledge = HostState(client)
+        self.host_state = HostState(client)
         self._changed = threading.Condition()
         self._in_use: dict[str, Permit] = {}
         # Released here but not in Redis yet: the next request to the host may reuse them.
@@ -121,9 +121,9 @@ class RateLimiter:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-        self.knowledge.close()
+        self.host_state.close()
 
-    def enter(
+    def acquire(
         self,
         host: str,
         connections: int | None = None,
@@ -145,15 +145,15 @@ class RateLimiter:
             return permit
         for poll in range(_POLLS):
             verdict = self._request(permit)
-            if verdict.word in {"go", "probe", "local"}:
-                permit.probe = verdict.word == "probe"
-                permit.local = verdict.word == "local"
+            if verdict.action in {"go", "probe", "local"}:
+                permit.probe = verdict.action == "probe"
+                permit.local = verdict.action == "local"
                 self._keep(permit)
                 if verdict.seconds:
                     # Never sleep(0): it would give other threads the interpreter.
                     time.sleep(verdict.seconds)
                 return permit
-            if verdict.word != "full" or poll == _POLLS - 1:
+            if verdict.action != "full" or poll == _POLLS - 1:
                 break
             time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - spread only
         raise _refusal(permit, verdict)
@@ -166,7 +166,7 @@ class RateLimiter:
                 return
             del self._in_use[permit.id]
             if permit.local:
-                self.knowledge.leave_local(permit.host)
+                self.host_state.leave_local(permit.host)
             else:
                 self._released.append(permit)
 
@@ -179,7 +179,7 @@ class RateLimiter:
             if self._unpaced_bytes[host] < bytes_per_second * _PORTION_SECONDS:
                 return 0.0
             portion = self._unpaced_bytes.pop(host)
-        return self.knowledge.pace(host, portion, bytes_per_second)
+        return self.host_state.pace(host, portion, bytes_per_second)
 
     def expire_permits(self, host: str) -> None:
         """The host's state has changed: no permit of it may be reused without asking Redis."""
@@ -211,7 +211,7 @@ class RateLimiter:
         with self._changed:
             released = [other.id for other in self._released if other.host == permit.host]
             self._released = [other for other in self._released if other.host != permit.host]
-        return self.knowledge.enter(permit.host, permit.id, permit.limits, released)
+        return self.host_state.acquire(permit.host, permit.id, permit.limits, released)
 
     def _keep(self, permit: Permit) -> None:
         with self._changed:
@@ -237,17 +237,17 @@ class RateLimiter:
                 self._released = []
                 closed = self._closed
             if released:
-                self.knowledge.leave(released)
+                self.host_state.release(released)
             if closed:
                 return
             if in_use and time.monotonic() - renewed_at >= PERMIT_SECONDS / 3:
                 renewed_at = time.monotonic()
-                self.knowledge.renew(in_use)
+                self.host_state.renew(in_use)
 
 
 def _refusal(permit: Permit, verdict: Decision) -> HeldBack | HostIsDead:
     host, limits, seconds = permit.host, permit.limits, verdict.seconds
-    if verdict.word == "dead":
+    if verdict.action == "dead":
         return HostIsDead(
             f"{host} did not answer before: the fleet tries it again in {seconds:.0f} s."
         )
@@ -257,5 +257,5 @@ def _refusal(permit: Permit, verdict: Decision) -> HeldBack | HostIsDead:
         f"turn is in {seconds:.0f} s",
         "full": f"all {limits.connections} connections that the fleet may open to {host} are in "
         "use",
-    }[verdict.word]
+    }[verdict.action]
     return HeldBack(f"{sentence}.", None, seconds)

@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.rate_limiter.limits import Limits
-from shared.rate_limiter.scripts import ENTER, PACE, SHUT
+from shared.rate_limiter.scripts import ACQUIRE, CLOSE_HOST, PACE
 
 PERMIT_SECONDS = 30.0
 
@@ -55,7 +55,7 @@ class Decision:
     connections are in use.
     """
 
-    word: Word
+    action: Word
     seconds: float
 
 
@@ -93,11 +93,11 @@ class RedisState:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._enter = client.register_script(ENTER)
-        self._shut = client.register_script(SHUT)
+        self._enter = client.register_script(ACQUIRE)
+        self._shut = client.register_script(CLOSE_HOST)
         self._pace = client.register_script(PACE)
 
-    def enter(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
+    def acquire(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
         """Ask for a permit for one request. `left`: permits to release on the same round trip."""
         interval = 1 / limits.requests_per_second if limits.requests_per_second else 0
         args: list[str | float] = [permit, limits.connections, interval, PERMIT_SECONDS]
@@ -105,17 +105,17 @@ class RedisState:
         word, seconds = self._enter(keys=[_hash(host), _permits(host)], args=args)
         return Decision(word.decode(), max(0.0, float(seconds)))
 
-    def hold(self, host: str, seconds: float | None) -> float:
+    def back_off(self, host: str, seconds: float | None) -> float:
         """The registry asked for a pause, of `seconds` if it named a time. Returns the wait of the
         whole fleet, in seconds.
         """
         return self._shut_out(host, "held_until", "holds", seconds, first=2, longest=60)
 
-    def bury(self, host: str) -> float:
+    def mark_unreachable(self, host: str) -> float:
         """Mark the host as unreachable. Returns for how long, in seconds."""
         return self._shut_out(host, "dead_until", "deaths", None, first=10, longest=300)
 
-    def open(self, host: str) -> None:
+    def reopen(self, host: str) -> None:
         """The host works again: allow requests, and begin the next wait at its shortest."""
         fields = ("held_until", "holds", "dead_until", "deaths", "probe_until")
         self._client.hdel(_hash(host), *fields)
@@ -135,7 +135,7 @@ class RedisState:
                 pipeline.zadd(_permits(host), {permit: expiry})
             pipeline.execute()
 
-    def leave(self, left: Iterable[tuple[str, str]]) -> None:
+    def release(self, left: Iterable[tuple[str, str]]) -> None:
         """Release permits, given as pairs of host and id."""
         with self._client.pipeline(transaction=False) as pipeline:
             for host, permit in left:

@@ -10,7 +10,7 @@ Every script reads the clock of Redis, so the clocks of the nodes do not matter.
 # ARGV, times in seconds: 1 permit, 2 connections allowed, 3 interval between requests (0: no
 # limit), 4 life of a permit, 5 longest wait for a turn, 6 when to ask again, 7 time for a probe,
 # 8 expiry of the keys, 9… permits to release.
-ENTER = """
+ACQUIRE = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local hash, permits = KEYS[1], KEYS[2]
@@ -48,7 +48,7 @@ return {probing and 'probe' or 'go', seconds(turn)}
 # KEYS: the host's hash.
 # ARGV, times in seconds: 1 field of the end, 2 field of the count, 3 wait asked for (-1: none),
 # 4 first wait, 5 longest wait, 6 expiry of the key.
-SHUT = """
+CLOSE_HOST = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local hash, till, times = KEYS[1], ARGV[1], ARGV[2]

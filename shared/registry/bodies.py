@@ -62,7 +62,7 @@ class BlobBody:
 
     def distrust(self) -> None:
         """The bytes were unusable: mark this host as unreachable for the whole fleet."""
-        self._answer.permit.bury()
+        self._answer.permit.mark_unreachable()
 
     def abort(self) -> None:
         """End the read, or the wait for bandwidth, at once: `blocks()` raises BlobTruncated.

@@ -57,12 +57,12 @@ class Answer:
     def close(self) -> None:
         """Close the response, read or not, and release the permit. A second call does nothing."""
         self.response.close()
-        self.permit.leave()
+        self.permit.release()
 
     def discard(self) -> None:
         """Like `close()` for an unread body: keeps the connection if little is left to read."""
         discard(self.response)
-        self.permit.leave()
+        self.permit.release()
 
 
 class RequestSender:
@@ -101,7 +101,7 @@ class RequestSender:
 
     def _through_gate(self, host: Host, send: Callable[[], requests.Response]) -> Answer:
         limits = host.entry
-        permit = self._gate.enter(
+        permit = self._gate.acquire(
             host.registry,
             limits.connections,
             limits.requests_per_second,
@@ -111,7 +111,7 @@ class RequestSender:
             response = send()
         except BaseException as error:
             _report_failure(permit, host, error)
-            permit.leave()
+            permit.release()
             raise
         _report(permit, host, response)
         return Answer(response, permit)
@@ -123,7 +123,7 @@ class RequestSender:
         count against the limits of `host`.
         """
         response = self._transport.send("GET", url, headers, host)
-        return Answer(response, Unlimited().enter(host.registry))
+        return Answer(response, Unlimited().acquire(host.registry))
 
     def _authenticated(
         self, host: Host, repository: str, path: str, headers: Mapping[str, str], method: Method
@@ -182,11 +182,11 @@ def _report(permit: Permit, host: Host, response: requests.Response) -> None:
     status = response.status_code
     wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
     if status == 429 or (status == 503 and wait is not None):
-        permit.hold(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
+        permit.back_off(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
     elif status in _BAD_GATEWAY and host.upstream:
-        permit.bury()
+        permit.mark_unreachable()
     elif same_origin(host.base, response.url) and (wait := _seconds_until_reset(response)):
-        permit.hold(min(wait, _LONGEST_WAIT_SECONDS))
+        permit.back_off(min(wait, _LONGEST_WAIT_SECONDS))
     else:
         permit.answered()
 
@@ -200,6 +200,6 @@ def _seconds_until_reset(response: requests.Response) -> float | None:
 def _report_failure(permit: Permit, host: Host, error: BaseException) -> None:
     wait = error.retry_after_seconds if isinstance(error, TransientError) else None
     if isinstance(error, RateLimited) or wait is not None:
-        permit.hold(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
+        permit.back_off(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
     elif isinstance(error, RegistryUnavailable | TlsFailed) and host.upstream:
-        permit.bury()
+        permit.mark_unreachable()

@@ -9,17 +9,17 @@ from typing import Protocol
 class Permit(Protocol):
     """One connection in use. Only the thread that uses the connection calls its methods."""
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Release the connection. A second call does nothing."""
 
     def answered(self) -> None:
         """The host answered and asked for no pause."""
 
-    def hold(self, seconds: float | None) -> float:
+    def back_off(self, seconds: float | None) -> float:
         """The host asked for a pause, of `seconds` if it named a time. Returns the fleet's wait."""
         ...
 
-    def bury(self) -> None:
+    def mark_unreachable(self) -> None:
         """Mark the host as unreachable: it did not answer, or the answer was not its own."""
 
     def received(self, count: int) -> float:
@@ -32,7 +32,7 @@ class Permit(Protocol):
 class Gate(Protocol):
     """Grants permits. Hosts go by their names in references: `docker.io`, `host:port`."""
 
-    def enter(
+    def acquire(
         self,
         host: str,
         connections: int | None = None,
@@ -49,23 +49,23 @@ class Gate(Protocol):
 class Unlimited:
     """Grants every permit at once and remembers nothing."""
 
-    def enter(self, host: str, *_: object) -> Permit:
+    def acquire(self, host: str, *_: object) -> Permit:
         """A permit whose methods do nothing."""
         return _Unlimited()
 
 
 class _Unlimited:
-    def leave(self) -> None:
+    def release(self) -> None:
         """Do nothing: connections are not counted."""
 
     def answered(self) -> None:
         """Do nothing: hosts are not remembered."""
 
-    def hold(self, seconds: float | None) -> float:
+    def back_off(self, seconds: float | None) -> float:
         """Return the wait that the host asked for. Other requests are not held back."""
         return seconds or 0.0
 
-    def bury(self) -> None:
+    def mark_unreachable(self) -> None:
         """Do nothing: hosts are not remembered."""
 
     def received(self, count: int) -> float:

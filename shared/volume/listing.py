@@ -13,7 +13,7 @@ from shared.errors import InvalidDigest, UnsupportedAlgorithm
 from shared.oci.digest import Digest
 from shared.volume.directory import Directory, volume_errors
 from shared.volume.ingest.takeover import JOURNAL
-from shared.volume.store import BLOCK_BYTES, LOOK_PREFIX, Volume
+from shared.volume.store import BLOCK_BYTES, PROBE_PREFIX, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _entries(volume: Volume, folder: str) -> Iterator[tuple[str, str, str, os.st
                 continue
             except NotADirectoryError:
                 status = top.stat(algorithm)
-                if status is not None and not algorithm.startswith(LOOK_PREFIX):
+                if status is not None and not algorithm.startswith(PROBE_PREFIX):
                     yield "", algorithm, f"{folder}/{algorithm}", status
                 continue
             with directory:

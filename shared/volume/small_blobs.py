@@ -47,7 +47,7 @@ class SmallBlobWriter:
                     return
         raise VolumeUnavailable(f"{digest} vanished from the volume while it was stored.")
 
-    def settle(self) -> None:
+    def fsync(self) -> None:
         """Make the published names durable. Only then may catalog rows be written for them."""
         for _, blobs in self._places.values():
             self._volume.check()

@@ -21,7 +21,7 @@ from shared.volume.identity import check_identity
 BLOCK_BYTES = 1024 * 1024
 
 # Names of the files that `Volume.look()` creates in `ingest/` and removes at once.
-LOOK_PREFIX = ".look."
+PROBE_PREFIX = ".look."
 
 # On a network filesystem, a file that another node has just renamed or linked may appear missing
 # or stale for some seconds (seen: JuiceFS ENOENT, GlusterFS ESTALE).
@@ -73,7 +73,7 @@ class Volume:
         """
         self.check()
         with volume_errors("make a file"), self.root.descend("ingest", create=True) as ingest:
-            name = f"{LOOK_PREFIX}{os.getpid()}.{os.urandom(8).hex()}"
+            name = f"{PROBE_PREFIX}{os.getpid()}.{os.urandom(8).hex()}"
             os.close(ingest.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             ingest.unlink(name)
         return self.space()

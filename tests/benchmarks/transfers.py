@@ -45,7 +45,7 @@ class Target:
             began = time.monotonic()
             ingest = Ingest.begin(self.volume, wanted, size, f"{self.owners:020d}")
             if unpacking is not None:
-                ingest.follow(unpacking)
+                ingest.unpack_with(unpacking)
             download(
                 client.source(named, wanted, size),
                 ingest,

@@ -117,7 +117,7 @@ def test_a_worker_that_shuts_down_leaves_the_unpacking_to_another_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ending = threading.Event()
-    monkeypatch.setattr(driver.resources.keeper, "_letting_go", ending.is_set)
+    monkeypatch.setattr(driver.resources.renewer, "_letting_go", ending.is_set)
     linking = at_work(driver.link, unverified)
     wait_until(lambda: driver.sql("SELECT 1 FROM step_leases"))
     ending.set()

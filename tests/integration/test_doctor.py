@@ -334,8 +334,8 @@ def test_rate_limited_registries_and_excluded_mirrors_are_named(settings: Settin
     assert [finding.level for finding in registry_checks.check_rate_limits(settings)] == ["ok"]
     client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
     governor = RateLimiter(client, Limits(connections=9))
-    governor.enter("busy.example").hold(100)
-    governor.enter("dead.example:5000").bury()
+    governor.acquire("busy.example").back_off(100)
+    governor.acquire("dead.example:5000").mark_unreachable()
     busy, dead = registry_checks.check_rate_limits(settings)
     governor.close()
     assert busy.level == "information"

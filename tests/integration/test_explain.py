@@ -82,8 +82,8 @@ def test_the_worker_that_resolves_and_the_leading_reconciler_are_seen(catalog: C
         step_leases.take(tx, step_leases.of_pull("p"), "host:8", 30)
         step_leases.take(tx, step_leases.RECONCILER, "host:9", 30)
     facts = read_facts(catalog, "p")
-    assert facts.office is not None
-    assert facts.office.alive
+    assert facts.leader is not None
+    assert facts.leader.alive
     assert explain(facts).reason.sentence == "host:8 is resolving the reference"
 
 

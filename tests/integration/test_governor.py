@@ -65,13 +65,13 @@ def stays_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the permits that `limiter` asks Redis for."""
     asked: list[str] = []
-    enter = limiter.knowledge.enter
+    enter = limiter.host_state.acquire
 
     def record(host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
         asked.append(permit)
         return enter(host, permit, limits, left)
 
-    monkeypatch.setattr(limiter.knowledge, "enter", record)
+    monkeypatch.setattr(limiter.host_state, "enter", record)
     return asked
 
 
@@ -84,7 +84,7 @@ def paced(limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
         paced.append((host, count))
         return 0.0
 
-    monkeypatch.setattr(limiter.knowledge, "pace", record)
+    monkeypatch.setattr(limiter.host_state, "pace", record)
     return paced
 
 
@@ -97,31 +97,31 @@ def let_pass(client: redis.Redis, host: str, *fields: str) -> None:
 def test_the_fleet_shares_the_connections_of_a_host(
     limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
-    first, second = limiter.enter(host, 2), other_limiter.enter(host, 2)
+    first, second = limiter.acquire(host, 2), other_limiter.acquire(host, 2)
     with pytest.raises(HeldBack, match="all 2 connections") as caught:
-        other_limiter.enter(host, 2)
+        other_limiter.acquire(host, 2)
     assert caught.value.retry_after_seconds == 1
-    first.leave()
+    first.release()
     # The next request of this process sends it back; otherwise the thread does, within a second.
-    limiter.enter(host, 2).leave()
-    second.leave()
+    limiter.acquire(host, 2).release()
+    second.release()
 
 
 def test_a_released_connection_is_sent_back_without_another_request(
     limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
-    limiter.enter(host).leave()
+    limiter.acquire(host).release()
     wait_until(lambda: client.zcard(f"towline:registry:{host}:connections") == 0)
 
 
 def test_a_waiting_request_gets_the_next_released_connection(
     limiter: RateLimiter, host: str
 ) -> None:
-    first = limiter.enter(host, 1)
+    first = limiter.acquire(host, 1)
     second: list[Permit] = []
-    waits = threading.Thread(target=lambda: second.append(limiter.enter(host, 1)))
+    waits = threading.Thread(target=lambda: second.append(limiter.acquire(host, 1)))
     waits.start()
-    first.leave()
+    first.release()
     waits.join()
     assert len(second) == 1
 
@@ -130,51 +130,51 @@ def test_the_connections_of_a_killed_worker_expire(
     limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     client.zadd(f"towline:registry:{host}:connections", {"dead": 1})
-    limiter.enter(host, 1).leave()
+    limiter.acquire(host, 1).release()
 
 
 def test_a_connection_in_use_is_renewed(
     limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
-    permit = limiter.enter(host)
+    permit = limiter.acquire(host)
     client.zadd(f"towline:registry:{host}:connections", {permit.id: 1})
-    limiter.knowledge.renew([(host, permit.id)])
+    limiter.host_state.renew([(host, permit.id)])
     assert client.zscore(f"towline:registry:{host}:connections", permit.id) > 1e9
 
 
 def test_a_429_of_one_worker_stops_the_whole_fleet(
     limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
-    assert limiter.enter(host).hold(60) == 60
+    assert limiter.acquire(host).back_off(60) == 60
     for governor in (limiter, other_limiter):
         with pytest.raises(HeldBack, match="nothing for 60 s") as caught:
-            governor.enter(host)
+            governor.acquire(host)
         assert 59 < (caught.value.retry_after_seconds or 0) <= 60
     # A shorter wait does not replace a longer one.
-    assert other_limiter.knowledge.hold(host, 1) > 59
+    assert other_limiter.host_state.back_off(host, 1) > 59
 
 
 def test_after_a_429_a_single_request_probes_the_host(
     limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
-    limiter.enter(host).hold(60)
+    limiter.acquire(host).back_off(60)
     let_pass(client, host, "held_until")
-    probe = other_limiter.enter(host)
+    probe = other_limiter.acquire(host)
     with pytest.raises(HeldBack) as caught:
-        limiter.enter(host)
+        limiter.acquire(host)
     assert caught.value.retry_after_seconds == 1
     probe.answered()
-    limiter.enter(host).leave()
+    limiter.acquire(host).release()
 
 
 def test_a_probe_that_never_ends_is_replaced(
     limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
-    limiter.enter(host).hold(60)
+    limiter.acquire(host).back_off(60)
     let_pass(client, host, "held_until")
-    limiter.enter(host)
+    limiter.acquire(host)
     let_pass(client, host, "probe_until")
-    other_limiter.enter(host).leave()
+    other_limiter.acquire(host).release()
 
 
 def test_the_wait_doubles_if_the_registry_names_no_time(
@@ -182,56 +182,56 @@ def test_the_wait_doubles_if_the_registry_names_no_time(
 ) -> None:
     waits = []
     for _ in range(7):
-        waits.append(round(limiter.enter(host).hold(None)))
+        waits.append(round(limiter.acquire(host).back_off(None)))
         let_pass(client, host, "held_until")
     assert waits == [2, 4, 8, 16, 32, 60, 60]
-    limiter.enter(host).answered()
-    assert round(limiter.enter(host).hold(None)) == 2
+    limiter.acquire(host).answered()
+    assert round(limiter.acquire(host).back_off(None)) == 2
 
 
 def test_several_requests_that_meet_the_same_429_are_counted_once(
     limiter: RateLimiter, host: str
 ) -> None:
-    permits = [limiter.enter(host) for _ in range(10)]
-    assert [round(permit.hold(None)) for permit in permits] == [2] * 10
+    permits = [limiter.acquire(host) for _ in range(10)]
+    assert [round(permit.back_off(None)) for permit in permits] == [2] * 10
 
 
 def test_no_worker_sends_a_request_to_an_unreachable_host(
     limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
-    limiter.enter(host).bury()
+    limiter.acquire(host).mark_unreachable()
     for governor in (limiter, other_limiter):
         with pytest.raises(HostIsDead):
-            governor.enter(host)
+            governor.acquire(host)
     let_pass(client, host, "dead_until")
-    probe = other_limiter.enter(host)
+    probe = other_limiter.acquire(host)
     with pytest.raises(HostIsDead):
-        limiter.enter(host)
+        limiter.acquire(host)
     probe.answered()
-    limiter.enter(host).leave()
+    limiter.acquire(host).release()
 
 
 def test_the_fleet_keeps_to_the_requests_per_second(
     limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
-    limiter.enter(host, requests_per_second=0.1).leave()
+    limiter.acquire(host, requests_per_second=0.1).release()
     with pytest.raises(HeldBack, match=r"limited to 0\.1 requests per second") as caught:
-        other_limiter.enter(host, requests_per_second=0.1)
+        other_limiter.acquire(host, requests_per_second=0.1)
     assert 9 < (caught.value.retry_after_seconds or 0) <= 10
 
 
 def test_the_fleet_keeps_to_the_bandwidth(
     limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
-    assert limiter.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(0, abs=1)
-    assert other_limiter.knowledge.pace(host, 100, bytes_per_second=1) == pytest.approx(100, abs=1)
+    assert limiter.host_state.pace(host, 100, bytes_per_second=1) == pytest.approx(0, abs=1)
+    assert other_limiter.host_state.pace(host, 100, bytes_per_second=1) == pytest.approx(100, abs=1)
 
 
 def test_consecutive_bodies_fill_a_portion_together(
     limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
     for _ in range(6):
-        with limiter.enter(host, bandwidth_bytes_per_second=1000) as permit:
+        with limiter.acquire(host, bandwidth_bytes_per_second=1000) as permit:
             permit.received(20)
             permit.received(20)
     assert paced == [(host, 100), (host, 100)]
@@ -240,7 +240,7 @@ def test_consecutive_bodies_fill_a_portion_together(
 def test_simultaneous_bodies_fill_a_portion_together(
     limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
-    permits = [limiter.enter(host, bandwidth_bytes_per_second=1000) for _ in range(3)]
+    permits = [limiter.acquire(host, bandwidth_bytes_per_second=1000) for _ in range(3)]
     for permit in permits:
         permit.received(40)
     assert paced == [(host, 120)]
@@ -250,75 +250,75 @@ def test_each_host_has_its_own_portion(
     limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
     for name in (host, "other-" + host):
-        limiter.enter(name, bandwidth_bytes_per_second=1000).received(60)
+        limiter.acquire(name, bandwidth_bytes_per_second=1000).received(60)
     assert paced == []
 
 
 def test_without_a_bandwidth_limit_no_bytes_are_reported(
     limiter: RateLimiter, paced: list[tuple[str, int]], host: str
 ) -> None:
-    limiter.enter(host).received(10**9)
+    limiter.acquire(host).received(10**9)
     assert paced == []
 
 
 def test_an_unreachable_host_does_not_affect_another_host(limiter: RateLimiter, host: str) -> None:
-    limiter.enter(host).bury()
-    limiter.enter("other-" + host).leave()
+    limiter.acquire(host).mark_unreachable()
+    limiter.acquire("other-" + host).release()
 
 
 def test_without_redis_a_process_may_open_two_connections(
     governors: Callable[..., RateLimiter], host: str
 ) -> None:
     alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
-    permits = [alone.enter(host), alone.enter(host)]
+    permits = [alone.acquire(host), alone.acquire(host)]
     with pytest.raises(HeldBack):
-        alone.enter(host)
-    permits[0].leave()
-    assert alone.enter(host).hold(30) == 30
+        alone.acquire(host)
+    permits[0].release()
+    assert alone.acquire(host).back_off(30) == 30
     with pytest.raises(HeldBack, match="asked for a pause"):
-        alone.enter(host)
-    alone.enter("other-" + host).bury()
+        alone.acquire(host)
+    alone.acquire("other-" + host).mark_unreachable()
     with pytest.raises(HostIsDead):
-        alone.enter("other-" + host)
+        alone.acquire("other-" + host)
 
 
 def test_a_single_process_without_redis_may_open_all_connections(host: str) -> None:
     alone = RateLimiter(None, Limits(connections=3))
-    permits = [alone.enter(host) for _ in range(3)]
+    permits = [alone.acquire(host) for _ in range(3)]
     with pytest.raises(HeldBack):
-        alone.enter(host)
+        alone.acquire(host)
     for permit in permits:
-        permit.leave()
-        permit.leave()
-    alone.enter(host).leave()
+        permit.release()
+        permit.release()
+    alone.acquire(host).release()
     alone.close()
 
 
 def test_requests_work_after_redis_has_lost_its_data(
     limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
-    permit = limiter.enter(host)
-    permit.hold(60)
+    permit = limiter.acquire(host)
+    permit.back_off(60)
     client.flushdb()
     client.script_flush()
-    limiter.enter(host).leave()
-    permit.leave()
+    limiter.acquire(host).release()
+    permit.release()
 
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_the_next_request_reuses_a_released_permit(
     limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
-    first = limiter.enter(host)
-    first.leave()
-    second = limiter.enter(host)
+    first = limiter.acquire(host)
+    first.release()
+    second = limiter.acquire(host)
     assert second is not first
     assert asked == [first.id] == [second.id]
 
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_a_permit_in_use_is_not_reused(limiter: RateLimiter, asked: list[str], host: str) -> None:
-    permits = [limiter.enter(host) for _ in range(3)]
+    permits = [limiter.acquire(host) for _ in range(3)]
     assert asked == [permit.id for permit in permits]
     assert len(set(asked)) == 3
 
@@ -329,7 +329,7 @@ def test_ten_consecutive_requests_take_one_connection_and_one_round_trip(
 ) -> None:
     out = []
     for _ in range(10):
-        with limiter.enter(host):
+        with limiter.acquire(host):
             out.append(client.zcard(f"towline:registry:{host}:connections"))
     assert out == [1] * 10
     assert len(asked) == 1
@@ -346,7 +346,7 @@ def test_without_fresh_permits_each_request_asks_redis_and_releases_the_previous
     monkeypatch.setattr(gate, "_FRESH_SECONDS", 0)
     out = []
     for _ in range(10):
-        with limiter.enter(host):
+        with limiter.acquire(host):
             out.append(client.zcard(f"towline:registry:{host}:connections"))
     assert out == [1] * 10
     assert len(set(asked)) == 10
@@ -356,8 +356,8 @@ def test_without_fresh_permits_each_request_asks_redis_and_releases_the_previous
 def test_a_permit_is_not_reused_for_another_host(
     limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
-    limiter.enter(host).leave()
-    limiter.enter("other-" + host)
+    limiter.acquire(host).release()
+    limiter.acquire("other-" + host)
     assert len(set(asked)) == 2
 
 
@@ -365,8 +365,8 @@ def test_a_permit_is_not_reused_for_another_host(
 def test_a_permit_is_not_reused_under_other_limits(
     limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
-    limiter.enter(host, 2).leave()
-    limiter.enter(host, 1)
+    limiter.acquire(host, 2).release()
+    limiter.acquire(host, 1)
     assert len(set(asked)) == 2
 
 
@@ -375,7 +375,7 @@ def test_no_permit_is_reused_under_a_limit_of_requests_per_second(
     limiter: RateLimiter, asked: list[str], host: str
 ) -> None:
     for _ in range(2):
-        limiter.enter(host, requests_per_second=1000).leave()
+        limiter.acquire(host, requests_per_second=1000).release()
     assert len(set(asked)) == 2
 
 
@@ -383,7 +383,7 @@ def test_no_permit_is_reused_under_a_limit_of_requests_per_second(
 @pytest.mark.parametrize("left", ["before", "after"])
 @pytest.mark.parametrize(
     ("trouble", "refusal"),
-    [(lambda permit: permit.hold(60), HeldBack), (Permit.bury, HostIsDead)],
+    [(lambda permit: permit.hold(60), HeldBack), (Permit.mark_unreachable, HostIsDead)],
     ids=["held", "unreachable"],
 )
 def test_a_fresh_permit_is_not_reused_after_a_failure_of_its_host(
@@ -395,32 +395,32 @@ def test_a_fresh_permit_is_not_reused_after_a_failure_of_its_host(
     left: str,
 ) -> None:
     fresh, unlucky, elsewhere = (
-        limiter.enter(host),
-        limiter.enter(host),
-        limiter.enter("other-" + host),
+        limiter.acquire(host),
+        limiter.acquire(host),
+        limiter.acquire("other-" + host),
     )
-    elsewhere.leave()
+    elsewhere.release()
     if left == "before":
-        fresh.leave()
+        fresh.release()
     trouble(unlucky)
     if left == "after":
-        fresh.leave()
+        fresh.release()
     with pytest.raises(refusal):
-        limiter.enter(host)
+        limiter.acquire(host)
     assert len(asked) == 4
     # The state of the other_limiter host is unchanged.
-    assert limiter.enter("other-" + host).id == elsewhere.id
+    assert limiter.acquire("other-" + host).id == elsewhere.id
 
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_the_permit_of_an_unanswered_probe_is_not_reused(
     limiter: RateLimiter, client: redis.Redis, asked: list[str], host: str
 ) -> None:
-    limiter.enter(host).hold(60)
+    limiter.acquire(host).back_off(60)
     let_pass(client, host, "held_until")
-    limiter.enter(host).leave()
+    limiter.acquire(host).release()
     with pytest.raises(HeldBack):
-        limiter.enter(host)
+        limiter.acquire(host)
     assert len(asked) == 3
 
 
@@ -428,15 +428,15 @@ def test_the_permit_of_an_unanswered_probe_is_not_reused(
 def test_a_second_release_does_not_free_the_connection_of_a_reused_permit(
     limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
-    first = limiter.enter(host, 1)
-    first.leave()
-    successor = limiter.enter(host, 1)
-    first.leave()
+    first = limiter.acquire(host, 1)
+    first.release()
+    successor = limiter.acquire(host, 1)
+    first.release()
     # This request sends released permits back; the reused one must not be among them.
-    limiter.enter(host, 2)
+    limiter.acquire(host, 2)
     assert client.zscore(f"towline:registry:{host}:connections", successor.id) is not None
-    successor.leave()
-    assert limiter.enter(host, 1).id == successor.id
+    successor.release()
+    assert limiter.acquire(host, 1).id == successor.id
 
 
 @pytest.mark.usefixtures("stays_fresh")
@@ -446,6 +446,6 @@ def test_without_redis_no_permit_is_reused(
     alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
     ids = set()
     for _ in range(5):
-        with alone.enter(host) as permit:
+        with alone.acquire(host) as permit:
             ids.add(permit.id)
     assert len(ids) == 5

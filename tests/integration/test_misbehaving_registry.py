@@ -78,7 +78,7 @@ def assert_safe(driver: Driver, scene: Scene, before: set[Path]) -> None:
         algorithm, encoded = path.parts[-2:]
         assert digest_of(path.read_bytes(), algorithm) == f"{algorithm}:{encoded}"
     assert scene.violations() == []
-    assert driver.newest().final
+    assert driver.newest().has_ended
     assert leaks_in(str(driver.newest())) == []
 
 

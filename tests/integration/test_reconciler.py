@@ -102,7 +102,7 @@ def look(rounds: Rounds) -> bool:
     """Run one round, as the reconciler's process does."""
     with rounds._catalog.begin() as tx:
         work = due_work.unfinished(tx)
-    return rounds.look(work)
+    return rounds.run(work)
 
 
 def look_twice(rounds: Rounds) -> None:

@@ -23,7 +23,7 @@ def test_a_list_that_fits_on_a_page_is_read_whole_each_time() -> None:
     for _ in range(5):
         found = page(keys, pages)
         assert found == keys
-        pages.looked_at(found)
+        pages.advance(found)
 
 
 @given(st.sets(st.tuples(st.sampled_from("ab"), st.text("0123", min_size=1)), max_size=12))
@@ -32,7 +32,7 @@ def test_each_key_is_seen_in_two_rounds_in_a_row(wanted: set[Key]) -> None:
     rounds = []
     for _ in range(2 * (len(keys) // SIZE + 1)):
         rounds.append(page(keys, pages))
-        pages.looked_at(rounds[-1])
+        pages.advance(rounds[-1])
     for key in keys:
         assert any(key in first and key in second for first, second in pairwise(rounds))
     # Then the list begins again.
@@ -41,7 +41,7 @@ def test_each_key_is_seen_in_two_rounds_in_a_row(wanted: set[Key]) -> None:
 
 def test_a_key_that_moves_up_onto_a_page_is_seen_twice_on_the_next_page() -> None:
     pages, keys = Pages(SIZE, START), [("a", str(number)) for number in range(6)]
-    pages.looked_at(page(keys, pages))
+    pages.advance(page(keys, pages))
     # The first key is gone, so the fourth moves onto the page and is seen once.
-    pages.looked_at(page(keys[1:], pages))
+    pages.advance(page(keys[1:], pages))
     assert page(keys, pages) == keys[3:]

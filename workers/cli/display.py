@@ -78,7 +78,7 @@ class Lines:
         for snapshot in snapshots:
             state, at = self._printed.get(snapshot.pull.id, ("", 0.0))
             due = time.monotonic() - at > _LINE_INTERVAL_SECONDS
-            if snapshot.pull.final or self._quiet or (snapshot.pull.state == state and not due):
+            if snapshot.pull.has_ended or self._quiet or (snapshot.pull.state == state and not due):
                 continue
             self._printed[snapshot.pull.id] = (snapshot.pull.state, time.monotonic())
             self.say(Text(f"{snapshot.pull.reference}: {_phase(snapshot)}"))
@@ -129,7 +129,7 @@ class Bars:
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         """Update the bars."""
         for number, snapshot in enumerate(snapshots):
-            if snapshot.pull.final:
+            if snapshot.pull.has_ended:
                 self._clear(snapshot.pull.id)
                 continue
             self._head(snapshot, (number, 0))

@@ -44,7 +44,7 @@ def explain_command(pull_id: str, *, as_json: bool) -> None:
 
 def _facts(session: Session, pull_id: str) -> Facts:
     facts = read_facts(session.catalog, pull_id)
-    if facts.pull.final:
+    if facts.pull.has_ended:
         return facts
     speeds = measure(session.catalog, pull_id)
     if speeds:
@@ -84,14 +84,14 @@ def story_branch(story: Explanation) -> Branch:
     """The explanation as nested lines, for people."""
     below = [_reason_line(story)]
     stored = [layer for layer in story.facts.layers if layer.stored]
-    if story.facts.layers and not story.facts.pull.final:
+    if story.facts.layers and not story.facts.pull.has_ended:
         done = sum(layer.bytes_done for layer in story.facts.layers)
         total = sum(layer.size_bytes for layer in story.facts.layers)
         layers = f"{len(stored)} of {len(story.facts.layers)} layers stored"
         below.append(
             Branch(Text(f"{layers}, {decimal(done)} of {decimal(total)}"), _layer_lines(story))
         )
-    if story.facts.messages is None and not story.facts.pull.final:
+    if story.facts.messages is None and not story.facts.pull.has_ended:
         below.append(
             Branch(Text("the queue cannot be reached, so its messages are not known", "yellow"))
         )
@@ -110,13 +110,13 @@ def _head(story: Explanation) -> Text:
     head.append(pull.state, style)
     if story.since is not None:
         head.append(f" since {shown_time(story.since)}")
-        if not pull.final:
+        if not pull.has_ended:
             seconds = (story.facts.now - story.since).total_seconds()
             head.append(f" ({shown_seconds(seconds)})")
     head.append(f", priority {pull.priority}")
     if pull.requested_by:
         head.append(f", requested by {pull.requested_by}")
-    if pull.deadline_at is not None and not pull.final:
+    if pull.deadline_at is not None and not pull.has_ended:
         head.append(f", deadline {shown_time(pull.deadline_at)}")
     return head
 

@@ -178,4 +178,4 @@ def _still_open(session: Session, queued: Sequence[Pull]) -> list[Pull]:
             now = [lifecycle.get(tx, pull.id) or pull for pull in queued]
     except CatalogUnavailable:
         return list(queued)
-    return [pull for pull in now if not pull.final]
+    return [pull for pull in now if not pull.has_ended]

@@ -46,7 +46,7 @@ def watch(catalog: Catalog, pull_ids: Sequence[str], watcher: Watcher) -> list[P
             while True:
                 snapshots = retry_while_unavailable(catalog, lambda: _snapshots(catalog, pull_ids))
                 watcher.show(snapshots)
-                if all(snapshot.pull.final for snapshot in snapshots):
+                if all(snapshot.pull.has_ended for snapshot in snapshots):
                     return [snapshot.pull for snapshot in snapshots]
                 if interrupted.wait(pause_seconds):
                     raise KeyboardInterrupt

@@ -72,7 +72,7 @@ def seconds_left(size_bytes: int, bytes_done: int, bytes_per_second: float | Non
 def estimate(facts: Facts, earliest: datetime | None) -> Estimate:
     """When the pull may be done. `earliest`: the end of the longest wait that has an end."""
     if facts.pull.state == "queued" and facts.place is not None:
-        return _of_waiting_pulls(facts.place.before, facts.ended_lately)
+        return _of_waiting_pulls(facts.place.before, facts.ended_recently)
     if facts.pull.state != "fetching":
         return _not_before(facts, earliest, "it is not known yet how much there is to fetch")
     left = _left(facts)

@@ -60,14 +60,14 @@ class Explanation:
 def explain(facts: Facts) -> Explanation:
     """Turn the facts about a pull into sentences."""
     pull = facts.pull
-    if pull.final:
+    if pull.has_ended:
         return Explanation(facts, pull.finished_at, _end(facts), (), _takes_after_end(facts), None)
     layers = [_layer_story(facts, layer) for layer in facts.layers if not layer.stored]
     reason = _of_layers(facts, layers) if pull.state == "fetching" else _of_pull(facts)
     reasons = [reason, *(layer.reason for layer in layers)]
     untils = [part.until for part in reasons if part.until]
     takes = [part.takes for part in reasons if part.takes]
-    if facts.office is None or not facts.office.alive:
+    if facts.leader is None or not facts.leader.alive:
         takes.append(
             "no reconciler is running, so nothing that is lost is sent again: start "
             "`towline reconcile`"
@@ -280,7 +280,7 @@ def _turn_of_message(facts: Facts, queue: str, has_message: bool, slots: int | N
 
 
 def _reconciler_takes(facts: Facts) -> str | None:
-    if facts.office is not None and facts.office.alive:
+    if facts.leader is not None and facts.leader.alive:
         return None
     return "start `towline reconcile`: no reconciler is running"
 

@@ -42,10 +42,10 @@ class Facts:
     leaders: Mapping[str, Pull] = field(default_factory=dict)
     place: QueuePosition | None = None
     step: LeaseHolder | None = None
-    office: LeaseHolder | None = None
+    leader: LeaseHolder | None = None
     fleet: FleetView = _NOT_COUNTED
     pause: Pause | None = None
-    ended_lately: int = 0
+    ended_recently: int = 0
     # Bytes per second of each layer that was measured.
     speeds: Mapping[Digest, float] = field(default_factory=dict)
     # None if the queue cannot be reached.
@@ -70,10 +70,10 @@ def read_facts(catalog: Catalog, pull_id: str) -> Facts:
             leaders=_leaders(tx, pull, layers, holders),
             place=queue_position.place(tx, pull_id),
             step=queue_position.step_holder(tx, pull_id),
-            office=queue_position.office(tx),
+            leader=queue_position.office(tx),
             fleet=fleet_slots.view(tx),
             pause=pauses.of_pull(tx, pull_id),
-            ended_lately=queue_position.ended_within(tx, LINE_SECONDS),
+            ended_recently=queue_position.ended_within(tx, LINE_SECONDS),
         )
 
 

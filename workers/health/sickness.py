@@ -34,7 +34,7 @@ class NodeHealth:
         self._main_pid = os.getpid()
         self._told_by: int | None = None
 
-    def tell(self, reason: str) -> None:
+    def report(self, reason: str) -> None:
         """Report that this node cannot work, and why."""
         self._shared.reason = reason.encode()[: _REASON_BYTES - 1]
         self._told_by = os.getpid()
@@ -42,7 +42,7 @@ class NodeHealth:
         self._shared.told_at = time.monotonic()
         self._shared.is_sick = True
 
-    def is_over(self) -> None:
+    def clear(self) -> None:
         """Declare the node well. For the main process."""
         self._shared.is_sick = False
 
@@ -61,12 +61,12 @@ class NodeHealth:
         """
         return self._told_by == os.getpid() != self._main_pid
 
-    def acquit(self) -> None:
+    def clear_suspicion(self) -> None:
         """A probe of this process found no trouble, so it is no longer suspect."""
         self._told_by = None
 
     @property
-    def told_at(self) -> float:
+    def reported_at(self) -> float:
         """The time.monotonic() of the last report of trouble, by any process."""
         return float(self._shared.told_at)
 
@@ -79,7 +79,7 @@ class NodeHealth:
     def is_consuming(self, value: bool) -> None:
         self._shared.is_consuming = value
 
-    def refuse(self) -> None:
+    def raise_if_sick(self) -> None:
         """Raises NodeSick if the node is sick, after the worker has stopped consuming.
 
         The message of the refused step is given back. While this worker still consumes, it would

@@ -89,10 +89,10 @@ class NodeMonitor:
             self._look()
         if is_sick:
             # The report may come from a child that is in trouble alone.
-            self._recovery.trouble(self._sickness.told_at)
+            self._recovery.trouble(self._sickness.reported_at)
             if self._recovery.is_complete(now):
                 _log.warning("This node is well again and takes messages.")
-                self._sickness.is_over()
+                self._sickness.clear()
         if self._written != self._sickness.reason or now - self._wrote_at >= _ROW_SECONDS:
             self._write(now)
 
@@ -102,7 +102,7 @@ class NodeMonitor:
             return
         if self._sickness.reason is None:
             _log.error("This node is sick and takes no messages: %s", trouble)
-        self._sickness.tell(trouble)
+        self._sickness.report(trouble)
 
     def _look_at_volume(self) -> None:
         self._space = None

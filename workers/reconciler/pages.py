@@ -22,7 +22,7 @@ class Pages(Generic[Key]):
         # The key after which the next page begins; None before the first round of this page.
         self._next: Key | None = None
 
-    def looked_at(self, keys: Sequence[Key]) -> None:
+    def advance(self, keys: Sequence[Key]) -> None:
         """A round has read the page and found these keys, in order. A full page means that more may
         follow; after any other the list begins again.
         """

@@ -85,7 +85,7 @@ class Reconciler:
                 self._checked = True
                 _log.info("The reconciler has started.")
             work = self._work_of_leader()
-            return self._rounds.look(work) if work is not None else False
+            return self._rounds.run(work) if work is not None else False
         except (CatalogUnavailable, QueueUnavailable) as error:
             _log.warning("%s", error)
             return True

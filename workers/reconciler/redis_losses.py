@@ -36,7 +36,7 @@ class Losses:
         self._identity: RedisIdentity | None = None
         self._identified_at = 0.0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Find what is lost, and have it answered or sent again.
 
         Raises QueueUnavailable, CatalogUnavailable.

@@ -65,13 +65,13 @@ class Rounds:
         """Close the connection to Redis."""
         self._backlog.close()
 
-    def look(self, work: Unfinished) -> bool:
+    def run(self, work: Unfinished) -> bool:
         """Run one round. Whether there was any work."""
         self._notice_outage()
         try:
-            self._losses.look()
+            self._losses.check()
             if work.open:
-                self._backlog.watch()
+                self._backlog.note_fetched()
                 self._urgent.record()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it is back.", error)
@@ -122,8 +122,8 @@ class Rounds:
             waited = due_work.with_passed_wait(tx)
             sent = {pull_id for _, pull_id in with_message}
             messages.forget_messages_of_ended(tx, sent)
-        self._under_way.looked_at(under_way)
-        self._with_message.looked_at(with_message)
+        self._under_way.advance(under_way)
+        self._with_message.advance(with_message)
         return list({*under_way, *sent, *waited})
 
     def _send_again(self, page: Sequence[str], outbox: Outbox) -> None:
@@ -181,6 +181,6 @@ class Rounds:
             with self._catalog.begin() as tx:
                 line = due_work.waiting(tx, self._line_after)
                 waiting_reasons.refresh_waiting(tx, line)
-            self._line_after = line[-1] if len(line) == due_work.LINE_BATCH else ""
+            self._line_after = line[-1] if len(line) == due_work.WAITING_BATCH else ""
             ended = time.monotonic()
             self._line_due_at = ended + _LINE_REST * (ended - began)

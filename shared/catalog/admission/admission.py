@@ -15,7 +15,7 @@ from sqlalchemy import text
 from shared.catalog.admission import window
 from shared.catalog.admission.pauses import IS_PAUSED
 from shared.catalog.admission.registry_holds import IS_HELD
-from shared.catalog.admission.waiting_pulls import IN_LINE, IS_DUE
+from shared.catalog.admission.waiting_pulls import IS_DUE, IS_WAITING
 from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.database.catalog import Connection
 from shared.catalog.model.pull_rows import by_key
@@ -35,17 +35,17 @@ _ADVISORY_LOCK = 7_016_996_765_293_437_282
 # each below, however many pulls a requester has.
 _REGISTRIES = f"""
     (SELECT priority, coalesce(registry, '') AS registry FROM pulls
-     WHERE {IN_LINE} AND priority >= :least
+     WHERE {IS_WAITING} AND priority >= :least
      ORDER BY priority DESC, coalesce(registry, '') DESC LIMIT 1)
     UNION ALL
     SELECT behind.* FROM registries CROSS JOIN LATERAL (
         SELECT priority, coalesce(registry, '') AS registry FROM pulls
-        WHERE {IN_LINE} AND priority >= :least
+        WHERE {IS_WAITING} AND priority >= :least
           AND (priority, coalesce(registry, '')) < (registries.priority, registries.registry)
         ORDER BY priority DESC, coalesce(registry, '') DESC LIMIT 1
     ) AS behind
 """
-_OF_REGISTRY = f"""{IN_LINE} AND priority = p.priority AND coalesce(registry, '') = p.registry"""
+_OF_REGISTRY = f"""{IS_WAITING} AND priority = p.priority AND coalesce(registry, '') = p.registry"""
 _REQUESTERS_OF = f"""
     WITH RECURSIVE requesters AS (
         (SELECT coalesce(requested_by, '') AS requested_by FROM pulls WHERE {_OF_REGISTRY}
@@ -107,14 +107,14 @@ _ADMIT = f"""
     )
     UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
         generation = generation + 1, waiting_for = NULL
-    FROM chosen WHERE pulls.id = chosen.id AND {by_key(f"pulls.{IN_LINE}")}
+    FROM chosen WHERE pulls.id = chosen.id AND {by_key(f"pulls.{IS_WAITING}")}
     RETURNING pulls.id, pulls.priority
 """
 
 _HIGHEST_WAITING = text(
     f"""
     SELECT priority FROM pulls
-    WHERE {IN_LINE} AND NOT EXISTS (SELECT FROM pauses WHERE scope = 'fleet')
+    WHERE {IS_WAITING} AND NOT EXISTS (SELECT FROM pauses WHERE scope = 'fleet')
     ORDER BY priority DESC LIMIT 1
     """
 )

@@ -22,8 +22,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.admission.pauses import IS_PAUSED
 from shared.catalog.admission.registry_holds import IS_HELD
-from shared.catalog.admission.waiting_pulls import IN_LINE, IS_DUE
-from shared.catalog.admission.waiting_reasons import OF_A_NEW_ONE
+from shared.catalog.admission.waiting_pulls import IS_DUE, IS_WAITING
+from shared.catalog.admission.waiting_reasons import FIRST_REASON
 from shared.catalog.admission.window import UNDER_WAY
 from shared.catalog.database.catalog import Connection
 from shared.catalog.model.pull_rows import COLUMNS, as_pull, by_key
@@ -74,7 +74,7 @@ def _arrival() -> Executable:
         name: bindparam(f"new_{name}", type_=pull_table.c[name].type) for name in _REQUESTED
     }
     row["deadline_at"] = func.statement_timestamp() + bindparam("deadline", type_=Interval)
-    row["waiting_for"] = case((~free, text(OF_A_NEW_ONE)))
+    row["waiting_for"] = case((~free, text(FIRST_REASON)))
     row["admitted_at"] = row["dispatched_at"] = case((free, now))
     row["generation"] = case((free, 1), else_=0)
     arriving = select(*row.values()).select_from(checked)
@@ -109,7 +109,7 @@ _ADMIT_ALONE = text(
     UPDATE pulls p SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
         generation = generation + 1, waiting_for = NULL
     FROM ({_NEED_NOT_WAIT}) AS house
-    WHERE id = :pull_id AND {by_key(IN_LINE)} AND {IS_DUE}
+    WHERE id = :pull_id AND {by_key(IS_WAITING)} AND {IS_DUE}
       AND (house.free AND {_MAY_ASK} OR {_IS_HERE})
     RETURNING {", ".join(f"p.{column.name}" for column in COLUMNS)}
     """

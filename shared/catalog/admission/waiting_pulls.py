@@ -15,7 +15,7 @@ from shared.catalog.model.pull_rows import by_key
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import lifecycle
 
-IN_LINE = "state = 'queued' AND admitted_at IS NULL"
+IS_WAITING = "state = 'queued' AND admitted_at IS NULL"
 # Whether a waiting pull may be admitted: it has no time to wait for, or that time has passed.
 IS_DUE = "(not_before IS NULL OR not_before <= clock_timestamp())"
 
@@ -48,11 +48,11 @@ _LONGEST_DELAY_SECONDS = 900.0
 _FREE_FROM_SPACE = text(
     f"""
     UPDATE pulls SET not_before = NULL FROM (
-        SELECT id FROM pulls WHERE {IN_LINE} AND waiting_for->>'cause' = 'space'
+        SELECT id FROM pulls WHERE {IS_WAITING} AND waiting_for->>'cause' = 'space'
           AND not_before > clock_timestamp()
         ORDER BY priority DESC, created_at LIMIT 10 FOR UPDATE SKIP LOCKED
     ) AS waiting
-    WHERE pulls.id = waiting.id AND {by_key(f"pulls.{IN_LINE}")}
+    WHERE pulls.id = waiting.id AND {by_key(f"pulls.{IS_WAITING}")}
     """
 )
 

@@ -159,7 +159,7 @@ _REFRESH_LINE = text(
 
 # The first reason of a pull that is recorded and has to wait: the same that the next `refresh_line`
 # would write, so that it finds nothing to change. An update of a row costs more than its insert.
-OF_A_NEW_ONE = f"""(
+FIRST_REASON = f"""(
     SELECT jsonb_build_object('cause', why[1], 'detail', why[2],
         'until', coalesce(why[3]::timestamptz, statement_timestamp() + {_A_MINUTE}))
     FROM (SELECT {_WHY_IN_LINE} AS why FROM (

@@ -24,7 +24,7 @@ from shared.catalog.database.catalog import Connection
 from shared.oci.digest import Digest
 
 BATCH = 500
-LINE_BATCH = 5000
+WAITING_BATCH = 5000
 
 # How far back `waited` reaches. Rounds are seconds apart, so earlier times were seen before; what
 # was missed is found with its page.
@@ -165,7 +165,7 @@ def waiting(tx: Connection, after: str = "") -> list[str]:
         WHERE p.state = 'queued' AND p.admitted_at IS NULL AND p.id > :after ORDER BY p.id
         """,
         after=after,
-        batch=LINE_BATCH,
+        batch=WAITING_BATCH,
     )
 
 

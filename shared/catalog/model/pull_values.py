@@ -80,7 +80,7 @@ class Pull:
     layout_unsettled: bool
 
     @property
-    def final(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether this pull has ended."""
         return self.state in FINAL_STATES
 

@@ -79,7 +79,7 @@ def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
         pull = as_pull(row) if row else get(tx, pull_id)
         # The update and the read see different snapshots: a pull that was recorded between them is
         # open here. Then try again.
-        if pull is None or pull.final:
+        if pull is None or pull.has_ended:
             return pull
 
 
@@ -88,7 +88,7 @@ _retry = pulls.alias("again")
 # would read every pull that was ever retried.
 _RETRIED = select(_retry.c.id).where(_retry.c.retry_of == pulls.c.id).limit(1).scalar_subquery()
 # Failed pulls that have not been retried; the condition on the state is that of `pulls_failed_idx`.
-UNTRIED = (pulls.c.state == literal_column("'failed'")) & _RETRIED.is_(None)
+IS_NOT_RETRIED = (pulls.c.state == literal_column("'failed'")) & _RETRIED.is_(None)
 
 
 def failed(
@@ -103,7 +103,7 @@ def failed(
 
     `error_class`: only this class; `but`: none of these classes; `until`: recorded by then.
     """
-    rest = select(*COLUMNS).where(UNTRIED).order_by(pulls.c.created_at, pulls.c.id)
+    rest = select(*COLUMNS).where(IS_NOT_RETRIED).order_by(pulls.c.created_at, pulls.c.id)
     if error_class is not None:
         rest = rest.where(pulls.c.error_class == error_class)
     if but:

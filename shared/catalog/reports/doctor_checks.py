@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.model.pull_tables import FINAL, OPEN, pulls
-from shared.catalog.pulls.finish import UNTRIED
+from shared.catalog.pulls.finish import IS_NOT_RETRIED
 from shared.oci.digest import Digest
 
 # How many rows a check reads at most. Beyond that its number need not be exact.
@@ -107,7 +107,7 @@ def unanswered(tx: Connection, seconds: float) -> list[str]:
 
 _newest = (
     select(pulls.c.error_class, pulls.c.error_message, pulls.c.created_at)
-    .where(UNTRIED)
+    .where(IS_NOT_RETRIED)
     .order_by(pulls.c.created_at.desc(), pulls.c.id.desc())
     .limit(literal_column(str(MOST_FAILURES)))
     .subquery()

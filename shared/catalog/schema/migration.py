@@ -72,7 +72,8 @@ def _refusal(tx: Connection, error: DBAPIError) -> str | None:
     if state == _PERMISSION_DENIED:
         return (
             f"The user {user} may not create or change tables in the database {database} "
-            f"({server_message(error)}): as a superuser run `ALTER DATABASE {database} OWNER TO {user}`, or "
+            f"({server_message(error)}): as a superuser run `ALTER DATABASE {database} OWNER TO "
+            f"{user}`, or "
             f"`GRANT CREATE ON SCHEMA public TO {user}` in that database."
         )
     if state == _NO_SCHEMA_SELECTED:

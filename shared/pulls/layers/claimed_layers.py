@@ -43,7 +43,7 @@ class ClaimedLayers:
         self._slow_until: dict[str, float] = {}
 
     @contextmanager
-    def at_work(self, pull_id: str, digests: Sequence[Digest]) -> Iterator[None]:
+    def fetching(self, pull_id: str, digests: Sequence[Digest]) -> Iterator[None]:
         """During the block, this task fetches these companions. Their entries remain afterwards,
         since their messages may arrive later.
         """
@@ -64,7 +64,7 @@ class ClaimedLayers:
                     del self._at_work[pull_id]
                     self._changed.notify_all()
 
-    def give_back(self, pull_id: str, digest: Digest) -> bool:
+    def unclaim(self, pull_id: str, digest: Digest) -> bool:
         """Remove the entry of this layer. Whether there was one.
 
         An entry serves one message only: a second message for the layer was sent for a reason.
@@ -72,21 +72,21 @@ class ClaimedLayers:
         with self._changed:
             return self._layers.pop((pull_id, digest), self) is None
 
-    def take(self, pull_id: str, digest: Digest) -> bool:
+    def is_claimed(self, pull_id: str, digest: Digest) -> bool:
         """The message of this layer has arrived. Whether its task has nothing to do, because
         another task of this process fetches or fetched the layer. In that case the call first
         yields to tasks that are still busy for the pull.
         """
-        if not self.give_back(pull_id, digest):
+        if not self.unclaim(pull_id, digest):
             return False
         with self._changed:
             self._changed.wait_for(lambda: pull_id not in self._at_work, _COURTESY_SECONDS)
         return True
 
-    def give_up(self, registry: str) -> None:
+    def mark_slow(self, registry: str) -> None:
         """This registry is too slow for one task to fetch several layers: stop that for a while."""
         self._slow_until[registry] = time.monotonic() + _SLOW_SECONDS
 
-    def has_given_up(self, registry: str) -> bool:
+    def is_slow(self, registry: str) -> bool:
         """Whether `give_up` was called for this registry within the last minute."""
         return time.monotonic() < self._slow_until.get(registry, 0.0)

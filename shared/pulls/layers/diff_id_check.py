@@ -172,10 +172,10 @@ class _Watch:
         if now < self.next_check:
             return
         self.next_check = now + _CHECK_SECONDS
-        if self.resources.keeper.is_letting_go:
+        if self.resources.renewer.is_shutting_down:
             raise ShuttingDown("This worker is shutting down.")
         # While the database is unavailable, go on: stopping would waste what was read so far.
         with suppress(CatalogUnavailable), self.resources.catalog.begin() as tx:
             pull = lifecycle.get(tx, self.pull_id)
-            if pull is None or pull.final:
+            if pull is None or pull.has_ended:
                 raise _EndedError

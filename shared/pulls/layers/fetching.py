@@ -32,7 +32,7 @@ from shared.pulls.layers.transfer import Announce, AnnouncedProgress, FetchJob, 
 from shared.pulls.linking import link_image
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps.attempts import Attempt, Postponed, TryAgain
-from shared.pulls.steps.pull_lease import POISON_STARTS
+from shared.pulls.steps.pull_lease import MOST_DEAD_OWNERS
 from shared.pulls.steps.step_run import run_step
 
 
@@ -61,7 +61,7 @@ def fetch_layer(
     layer. Raises TryAgain, YieldTurn, Occupied, LettingGo, or the error after failing the pull with
     it.
     """
-    if resources.spoken_for.take(pull_id, digest):
+    if resources.claimed_layers.is_claimed(pull_id, digest):
         return
     arrivals: list[FetchedLayer] = []
     with ExitStack() as until_linked:
@@ -69,7 +69,7 @@ def fetch_layer(
             works = _begin(current, digest, announce)
             others = [work.layer.digest for work in works[1:]]
             # Up to the end of the link, the companions' own tasks yield to this one.
-            until_linked.enter_context(resources.spoken_for.at_work(pull_id, others))
+            until_linked.enter_context(resources.claimed_layers.fetching(pull_id, others))
             arrivals = fetch_batch(current, works) if others else []
             # A layer without companions, or the first of a batch that did not arrive.
             if works and not arrivals and (arrival := fetch_blob(current, works[0])):
@@ -107,7 +107,7 @@ def _begin(current: Attempt, digest: Digest, announce: Announce) -> list[FetchJo
         if look is None:
             return []
         layer = look.layer
-        if look.pull.final:
+        if look.pull.has_ended:
             if layer is not None and not layer.stored:
                 _leave_to_followers(tx, current, look.pull, digest)
             return []
@@ -176,7 +176,7 @@ def _take(
     if lease.stored:
         # It was stored between `layer_looks.look` and the lease.
         raise YieldTurn
-    if lease.starts > POISON_STARTS:
+    if lease.starts > MOST_DEAD_OWNERS:
         _poison(tx, current, reference.registry, digest, lease.starts)
         return []
     # If the blob is published without a row, `obtain` finds the file and adopts it.

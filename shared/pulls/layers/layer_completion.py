@@ -24,7 +24,7 @@ def record_stored(current: Attempt, arrivals: Sequence[FetchedLayer]) -> None:
     Raises InvalidManifest if the pull's manifest claims another size or diff_id. The layers are
     recorded all the same: the claim is wrong, not the blob.
     """
-    catalog, pull_id = current.resources.catalog, current.beneficiary
+    catalog, pull_id = current.resources.catalog, current.fetched_for
     with catalog.begin() as tx:
         storing.store_layers(tx, [_landing(arrival) for arrival in arrivals])
     for arrival in arrivals:
@@ -45,11 +45,11 @@ def _landing(arrival: FetchedLayer) -> Landing:
     current = arrival.attempt
     transfer, proof = current.transfer, current.proof
     return Landing(
-        current.beneficiary,
+        current.fetched_for,
         arrival.work.layer.digest,
         arrival.size_bytes,
         arrival.source,
-        fetched_bytes=current.resources.keeper.tally.uncounted(transfer) if transfer else 0,
+        fetched_bytes=current.resources.renewer.tally.uncounted(transfer) if transfer else 0,
         diff_id=proof.diff_id if proof else None,
     )
 

@@ -33,7 +33,7 @@ def fetch_blob(current: Attempt, work: FetchJob) -> FetchedLayer | None:
     Raises LettingGo, LeaseLost, and what the download raises.
     """
     try:
-        with current.resources.keeper.keeping(work.transfer):
+        with current.resources.renewer.renewing(work.transfer):
             size_bytes, source = adopt_or_download(current, work)
     except Stopped as reason:
         _stop(current, reason)
@@ -46,7 +46,7 @@ def _stop(current: Attempt, reason: Stopped) -> None:
 
     No failure is counted against any pull. Raises LettingGo, LeaseLost.
     """
-    digest, pull_id = current.digest, current.beneficiary
+    digest, pull_id = current.digest, current.fetched_for
     assert digest is not None  # noqa: S101 - an attempt with a transfer has one
     if isinstance(reason, ShuttingDown):
         raise reason

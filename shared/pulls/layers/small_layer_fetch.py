@@ -48,7 +48,7 @@ def begin_batch(
     are in the result.
     """
     resources, pull_id = current.resources, current.pull_id
-    is_slow = resources.spoken_for.has_given_up(reference.registry)
+    is_slow = resources.claimed_layers.is_slow(reference.registry)
     if layer.size_bytes > SMALL_BYTES or layer.attempts or is_slow:
         return []
     taken = small_layers.take(
@@ -99,11 +99,11 @@ def _fetch(current: Attempt, works: Sequence[FetchJob], arrivals: list[FetchedLa
                 arrivals.append(_store(layer_attempt, work, raw, shelf))
         except TimeoutError:
             # Bytes that were read for nothing: do not try this again for a while.
-            resources.spoken_for.give_up(works[0].transfer.registry)
+            resources.claimed_layers.mark_slow(works[0].transfer.registry)
         except TowlineError:
             # The layer's own task will meet this error, too, and handle it by its class.
             pass
-        shelf.settle()
+        shelf.fsync()
 
 
 def _read(resources: Context, work: FetchJob) -> bytes:
@@ -138,4 +138,4 @@ def _give_back(current: Attempt, left: Iterable[FetchJob]) -> None:
             message = messages.dispatch(tx, pull_id, digest)
             outbox.layers += [message] if message else []
             outbox.layers += hand_over(tx, _attempt(current, work), but=pull_id)
-        current.resources.spoken_for.give_back(pull_id, digest)
+        current.resources.claimed_layers.unclaim(pull_id, digest)

@@ -87,7 +87,7 @@ def _transfer(current: Attempt, work: FetchJob) -> str:
     source = "resumed" if ingest.inherited_bytes else "network"
     proof = current.proof
     if proof is not None:
-        ingest.follow(proof.unpacking)
+        ingest.unpack_with(proof.unpacking)
     settings = resources.settings
     try:
         download(blob, ingest, progress, settings.layer_connections, settings.chunk_bytes)

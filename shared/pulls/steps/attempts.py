@@ -60,7 +60,7 @@ class Attempt:
     outbox: Outbox
     digest: Digest | None = None
     transfer: Transfer | None = field(default=None)
-    step: int | None = field(default=None)
+    step_fence: int | None = field(default=None)
     # Bytes on the volume that the next attempt can continue from.
     kept_bytes: int = field(default=0)
     # The check of the layer's diff_id, if diff_ids are verified.
@@ -71,7 +71,7 @@ class Attempt:
     is_urgent: bool = field(default=False)
 
     @property
-    def beneficiary(self) -> str:
+    def fetched_for(self) -> str:
         """The pull that the bytes are fetched for now.
 
         Differs from `pull_id` once that pull has ended and a waiting one has taken its place.
@@ -79,11 +79,11 @@ class Attempt:
         return self.transfer.pull_id if self.transfer else self.pull_id
 
     @property
-    def is_for_another(self) -> bool:
+    def is_fetched_for_another(self) -> bool:
         """Whether the bytes are now fetched for another pull. A failure with this pull's repository
         and credentials says nothing about that one.
         """
-        return self.beneficiary != self.pull_id
+        return self.fetched_for != self.pull_id
 
 
 def fail(resources: Context, pull_id: str, error: TowlineError, outbox: Outbox) -> None:
@@ -99,7 +99,7 @@ def fail_attempt(current: Attempt, error: TowlineError) -> None:
     If the bytes are fetched for another pull by now, they are handed over and no pull fails.
     Raises LeaseLost.
     """
-    if current.is_for_another:
+    if current.is_fetched_for_another:
         hand_over_layer(current)
         return
     with current.resources.catalog.begin() as tx:
@@ -119,7 +119,7 @@ def hand_over_layer(current: Attempt) -> None:
 
 def release_leases(current: Attempt) -> None:
     """Release the leases without recording a failure: the message comes back. Raises LeaseLost."""
-    if current.transfer is None and current.step is None:
+    if current.transfer is None and current.step_fence is None:
         return
     with current.resources.catalog.begin() as tx:
         release(tx, current)
@@ -136,7 +136,7 @@ def release(tx: Connection, current: Attempt) -> None:
     Call it last in a transaction: it raises LeaseLost if a lease is held under another fence, and
     that must roll back everything written before.
     """
-    step, transfer = current.step, current.transfer
+    step, transfer = current.step_fence, current.transfer
     if step is not None and not step_leases.end(tx, step):
         raise LeaseLost(f"Another worker has taken the pull {current.pull_id} over.")
     if transfer is not None and not leases.release(

@@ -79,7 +79,7 @@ class LeaseRenewer:
         self._closed = False
 
     @contextmanager
-    def keeping(self, transfer: Transfer) -> Iterator[None]:
+    def renewing(self, transfer: Transfer) -> Iterator[None]:
         """Renew a download's lease during the block.
 
         If the block raises, the bytes fetched so far are recorded here. Otherwise the transaction
@@ -96,7 +96,7 @@ class LeaseRenewer:
             raise
 
     @contextmanager
-    def keeping_step(self, lease: StepLease) -> Iterator[Callable[[], None]]:
+    def renewing_step(self, lease: StepLease) -> Iterator[Callable[[], None]]:
         """Renew the lease of a pull's step during the block.
 
         Yields `beat()`, which the step calls as a sign of life. It raises LeaseLost once another
@@ -118,7 +118,7 @@ class LeaseRenewer:
             yield beat
 
     @property
-    def is_letting_go(self) -> bool:
+    def is_shutting_down(self) -> bool:
         """Whether this process is shutting down."""
         return self._letting_go()
 

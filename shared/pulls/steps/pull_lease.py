@@ -14,7 +14,7 @@ from shared.pulls.steps.attempts import Attempt
 
 # If more than this number of workers in a row die during a pull's step, or while they fetch a
 # layer, then that pull or layer counts as the cause, and fails.
-POISON_STARTS = 5
+MOST_DEAD_OWNERS = 5
 
 
 class HeldLease:
@@ -59,15 +59,15 @@ def renew_lease(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterat
     the failure (`attempts.release`).
     """
     held = HeldLease(lease, pull)
-    current.step = lease.fence
-    if lease.starts > POISON_STARTS:
+    current.step_fence = lease.fence
+    if lease.starts > MOST_DEAD_OWNERS:
         raise PoisonLayer(
             f"Resolving or linking the pull {current.pull_id} ended its worker {lease.starts} "
             "times in a row: look into the workers' logs, then run `towline retry` for this pull."
         )
-    with current.resources.keeper.keeping_step(lease) as held.beat:
+    with current.resources.renewer.renewing_step(lease) as held.beat:
         yield held
-    current.step = None
+    current.step_fence = None
     if not held.is_over:
         _end(current.resources, lease.fence)
 

@@ -56,7 +56,7 @@ def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
     """
     if isinstance(error, VolumeFull):
         return postpone(current, error)
-    if current.is_for_another:
+    if current.is_fetched_for_another:
         hand_over_layer(current)
         return TryAgain(0.0, error)
     with current.resources.catalog.begin() as tx:
@@ -65,15 +65,15 @@ def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
         delay_seconds = _delay_seconds(max(failures, 1), error)
         failed = _share(tx, current, error, delay_seconds)
         if failures >= _budget(current.resources, error):
-            failed.append(current.beneficiary)
+            failed.append(current.fetched_for)
         else:
             _wait(tx, current, error, delay_seconds)
         # The lock order of pulls is by id.
         for pull_id in sorted(failed):
             fail_row(tx, pull_id, error)
-        current.outbox.layers += hand_over(tx, current, but=current.beneficiary)
+        current.outbox.layers += hand_over(tx, current, but=current.fetched_for)
     current.outbox.end(failed)
-    return error if current.beneficiary in failed else TryAgain(delay_seconds, error)
+    return error if current.fetched_for in failed else TryAgain(delay_seconds, error)
 
 
 def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
@@ -82,7 +82,7 @@ def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
     Other pulls that wait for the layer are not made to wait as well: they find out when they try.
     Raises LeaseLost.
     """
-    if current.is_for_another:
+    if current.is_fetched_for_another:
         hand_over_layer(current)
         return TryAgain(0.0, error)
     asked_seconds = SPACE_SECONDS - 1.0 if isinstance(error, VolumeFull) else 1.0
@@ -107,7 +107,7 @@ def _count(tx: Connection, current: Attempt) -> int:
     if current.digest is None:
         return lifecycle.count_failure(tx, current.pull_id)
     reached = current.transfer.progress.reached if current.transfer else 0
-    return pull_layers.count_failure(tx, current.beneficiary, current.digest, reached)
+    return pull_layers.count_failure(tx, current.fetched_for, current.digest, reached)
 
 
 def _share(
@@ -121,7 +121,7 @@ def _share(
     shared: Mapping[str, int] = dict(
         shared_failures.share(
             tx,
-            current.beneficiary,
+            current.fetched_for,
             current.digest,
             cause=_cause(error),
             detail=error.message,
@@ -136,7 +136,7 @@ def _share(
 def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds: float) -> None:
     stays_in_memory = delay_seconds <= LONGEST_IN_MEMORY_SECONDS
     if isinstance(error, RateLimited) and not stays_in_memory:
-        pull = lifecycle.get(tx, current.beneficiary)
+        pull = lifecycle.get(tx, current.fetched_for)
         if pull is not None and pull.registry is not None:
             registry_holds.hold(tx, pull.registry, delay_seconds, error.message)
     if current.digest is None:
@@ -147,10 +147,10 @@ def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds
         else:
             lifecycle.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
         return
-    lifecycle.show_waiting(tx, current.beneficiary, _cause(error), delay_seconds, error.message)
+    lifecycle.show_waiting(tx, current.fetched_for, _cause(error), delay_seconds, error.message)
     pull_layers.wait(
         tx,
-        current.beneficiary,
+        current.fetched_for,
         current.digest,
         _cause(error),
         delay_seconds,

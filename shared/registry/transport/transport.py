@@ -105,8 +105,8 @@ class Transport:
                 data = None
             url = target
         raise RegistryUnavailable(
-            f"{without_query(url)} redirects more than {_MAX_REDIRECTS} times: contact the registry's "
-            "operator."
+            f"{without_query(url)} redirects more than {_MAX_REDIRECTS} times: contact the "
+            "registry's operator."
         )
 
     def _send_once(

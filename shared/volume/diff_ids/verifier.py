@@ -51,12 +51,12 @@ class DiffIdVerifier:
             self._end = end
             self._behind.start(partial(self._run, read))
 
-    def landed(self, end: int) -> None:
+    def written(self, end: int) -> None:
         """All bytes before `end` are written."""
-        with self._behind.moved:
+        with self._behind.changed:
             if end > self._end:
                 self._end = end
-                self._behind.moved.notify()
+                self._behind.changed.notify()
 
     def stop(self) -> None:
         """End the thread: it reads nothing after this."""
@@ -96,7 +96,7 @@ class DiffIdVerifier:
 
     def _await_more(self, end: int) -> int:
         """Wait until more than `end` bytes are written, and return how many; -1 to stop."""
-        with self._behind.moved:
+        with self._behind.changed:
             while self._end <= end and not self._behind.is_stopped:
-                self._behind.moved.wait()
+                self._behind.changed.wait()
             return -1 if self._behind.is_stopped or self.is_over else self._end

@@ -11,7 +11,7 @@ class BackgroundThread:
     """
 
     def __init__(self, name: str) -> None:
-        self.moved = threading.Condition()
+        self.changed = threading.Condition()
         self.is_stopped = False
         self._name = name
         self._thread: threading.Thread | None = None
@@ -29,9 +29,9 @@ class BackgroundThread:
 
     def stop(self) -> None:
         """Ask the thread to return, and wait until it has. Does nothing when there is none."""
-        with self.moved:
+        with self.changed:
             self.is_stopped = True
-            self.moved.notify()
+            self.changed.notify()
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -99,7 +99,7 @@ class Ingest:
             self._content = IngestFile(self.digest, self.size, file, -1)
             journal = self._directory.open(self._owner + JOURNAL, flags)
             self._content = IngestFile(self.digest, self.size, file, journal)
-            self._content.believe(beat)
+            self._content.verify_journal(beat)
             self.inherited_bytes = self.offset
         except BaseException:
             self.abandon()
@@ -132,12 +132,12 @@ class Ingest:
         """Hash, start disk writes and decompress in background threads: for large blobs."""
         return self._content.in_background()
 
-    def follow(self, unpacking: "DiffIdVerifier") -> None:
+    def unpack_with(self, unpacking: "DiffIdVerifier") -> None:
         """Decompress the bytes while they arrive; only takes effect `in_background()`.
 
         Call `unpacking.finish()` after the commit: it decompresses the rest.
         """
-        self._content.follow(unpacking)
+        self._content.unpack_with(unpacking)
 
     def restart(self) -> None:
         """Drop all bytes and start at 0 again. No writer may be active."""

@@ -52,7 +52,7 @@ class IngestFile:
         """How many bytes are on disk from byte 0 on, without a gap."""
         return self._runs.head
 
-    def believe(self, beat: Callable[[], None]) -> None:
+    def verify_journal(self, beat: Callable[[], None]) -> None:
         """Keep the bytes of an earlier owner whose checksum in the journal still matches.
 
         The journal then holds the kept records only. `beat()` is called before each record.
@@ -76,7 +76,7 @@ class IngestFile:
         if len(block) != record.length or crc32(block) != record.crc:
             return False
         self._runs.add(record.first, record.first + record.length)
-        self._frontier.landed(record.first, block, self._runs.head)
+        self._frontier.written(record.first, block, self._runs.head)
         return True
 
     def gaps(self) -> list[tuple[int, int]]:
@@ -93,14 +93,14 @@ class IngestFile:
         """A writer that starts at byte `first`."""
         return Writer(self, first)
 
-    def follow(self, unpacking: "DiffIdVerifier") -> None:
+    def unpack_with(self, unpacking: "DiffIdVerifier") -> None:
         """Also decompress the bytes during the download; only takes effect `in_background()`."""
         self._unpacking = unpacking
 
     @contextmanager
     def in_background(self) -> Iterator[None]:
         """Hash, start disk writes and decompress in background threads: for large blobs."""
-        self._frontier.hash_behind()
+        self._frontier.hash_in_background()
         self._writeback = Writeback(self.descriptor)
         if self._unpacking is not None:
             self._unpacking.start(self._read, self.head)
@@ -116,14 +116,14 @@ class IngestFile:
             with self._landing:
                 self._runs.add(first, first + written)
                 head = self._runs.head
-            self._frontier.landed(first, block[:written], head)
+            self._frontier.written(first, block[:written], head)
         if self._unpacking is not None:
-            self._unpacking.landed(head)
+            self._unpacking.written(head)
         if self._writeback is not None:
             self._writeback.wrote(written)
         return written
 
-    def note(self, record: Record) -> None:
+    def append_record(self, record: Record) -> None:
         """For writers: add to the journal that these bytes are written."""
         with volume_errors(f"write the journal of {self.digest}"), self._landing:
             self._journal.append(record)
@@ -139,7 +139,7 @@ class IngestFile:
         self._runs = ByteRanges()
         self._frontier = OrderedHasher(self.digest, self._read)
         if self._writeback is not None:
-            self._frontier.hash_behind()
+            self._frontier.hash_in_background()
             if self._unpacking is not None:
                 self._unpacking.start(self._read, 0)
 

@@ -29,10 +29,10 @@ class Writeback:
 
     def wrote(self, count: int) -> None:
         """`count` more bytes were written, anywhere in the file."""
-        with self._behind.moved:
+        with self._behind.changed:
             self._dirty_bytes += count
             if self._dirty_bytes >= _STEP_BYTES:
-                self._behind.moved.notify()
+                self._behind.changed.notify()
 
     def stop(self) -> None:
         """End the thread. After that the descriptor may be closed."""
@@ -40,9 +40,9 @@ class Writeback:
 
     def _run(self) -> None:
         while True:
-            with self._behind.moved:
+            with self._behind.changed:
                 while self._dirty_bytes < _STEP_BYTES and not self._behind.is_stopped:
-                    self._behind.moved.wait()
+                    self._behind.changed.wait()
                 if self._behind.is_stopped:
                     return
                 self._dirty_bytes = 0

@@ -17,7 +17,7 @@ class _Ingest(Protocol):
     size: int
 
     def put(self, first: int, block: memoryview) -> int: ...
-    def note(self, record: Record) -> None: ...
+    def append_record(self, record: Record) -> None: ...
 
 
 class Writer:
@@ -49,5 +49,5 @@ class Writer:
         """Record the bytes written since the last record. Writing may continue after this."""
         length = self.offset - self._run_first
         if length:
-            self._ingest.note(Record(self._run_first, length, self._run_crc))
+            self._ingest.append_record(Record(self._run_first, length, self._run_crc))
         self._run_first, self._run_crc = self.offset, 0

@@ -74,7 +74,7 @@ def test_a_complete_pull_holds_its_receipt_and_all_its_bytes(tx: Connection) -> 
     assert row(tx).state == "linking"
     finish.complete(tx, "p", {"pull_id": "p"}, NOON)
     pull = row(tx)
-    assert (pull.state, pull.final, pull.finished_at) == ("complete", True, NOON)
+    assert (pull.state, pull.has_ended, pull.finished_at) == ("complete", True, NOON)
     assert (pull.receipt, pull.bytes_done, pull.answered_at) == ({"pull_id": "p"}, 200, None)
 
 

@@ -19,7 +19,7 @@ def test_a_recorded_pull_is_queued_as_it_was_requested(tx: Connection) -> None:
     )
     assert lifecycle.record(tx, new) == row(tx)
     pull = row(tx)
-    assert (pull.state, pull.final, pull.attempts, pull.bytes_done) == ("queued", False, 0, 0)
+    assert (pull.state, pull.has_ended, pull.attempts, pull.bytes_done) == ("queued", False, 0, 0)
     assert (pull.reference, pull.platform, pull.policy) == (TAG, None, "if-missing")
     assert (pull.priority, pull.requested_by, pull.labels) == (9, "ci", {"team": "a"})
     assert (pull.retry_of, pull.bytes_total) == ("an older one", None)

@@ -101,4 +101,4 @@ def test_an_id_that_is_sent_again_and_again_adds_no_message(
         assert driver.plan("p", asked) is None
     # Only Redis knows whether a message of the pull is lost.
     assert (driver.outbox.layers, driver.outbox.resumes) == ([], [])
-    assert {str(layer.digest) for layer in driver.outbox.doubtful} == {digest_of(SMALL)}
+    assert {str(layer.digest) for layer in driver.outbox.maybe_lost} == {digest_of(SMALL)}

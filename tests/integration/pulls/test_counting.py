@@ -19,7 +19,7 @@ def test_bytes_that_two_threads_count_at_once_are_counted_once(
     first: Driver, meeting: Meeting
 ) -> None:
     meeting.plan("p")
-    keeper = first.resources.keeper
+    keeper = first.resources.renewer
     transfer = Transfer(meeting.registry.host, DIGEST, 1, "p", Progress())
     transfer.progress.received(len(LAYER))
     both = [threading.Thread(target=keeper.tally.count, args=([transfer],)) for _ in range(2)]

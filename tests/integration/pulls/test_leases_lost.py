@@ -31,7 +31,7 @@ def test_an_overtaken_owner_stops_and_the_new_owner_continues_with_its_bytes(
 ) -> None:
     meeting.begin()
     # As in a process that was stopped: no lease is renewed, and the bytes stay in the ingest.
-    monkeypatch.setattr(meeting.driver.resources.keeper, "_renew", lambda transfers: None)
+    monkeypatch.setattr(meeting.driver.resources.renewer, "_renew", lambda transfers: None)
     second.change(EXPIRE)
     expired_and_young = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
     wait_until(lambda: second.sql(expired_and_young) == [(True,)])
@@ -125,7 +125,7 @@ def test_a_step_that_lost_its_lease_ends_and_delays_no_pull(
 def test_a_step_whose_heartbeat_found_the_lease_lost_writes_nothing(
     first: Driver, second: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper, manifest = first.resources.keeper, first.resources.registry.manifest
+    keeper, manifest = first.resources.renewer, first.resources.registry.manifest
 
     def overtaken(*arguments: Any) -> Any:
         second.change(OVERTAKE.format(table="step_leases"))
@@ -144,7 +144,7 @@ def test_a_step_whose_heartbeat_found_the_lease_lost_writes_nothing(
 def test_a_step_that_was_stopped_renews_its_lease_before_it_writes(
     first: Driver, second: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper, manifest = first.resources.keeper, first.resources.registry.manifest
+    keeper, manifest = first.resources.renewer, first.resources.registry.manifest
 
     def stopped(*arguments: Any) -> Any:
         second.change(OVERTAKE.format(table="step_leases"))
@@ -222,7 +222,7 @@ def test_a_process_that_shuts_down_releases_its_lease(meeting: Meeting, second: 
     hold = threading.Event()
     meeting.begin()
     meeting.registry.fail(Stall(path=str(DIGEST), after_bytes=0, times=0, until=hold))
-    meeting.driver.resources.keeper._letting_go = lambda: True
+    meeting.driver.resources.renewer._letting_go = lambda: True
     meeting.wait_for_leader()
     assert [type(error).__name__ for error in meeting.raised] == ["LettingGo"]
     assert meeting.lease("owner") is None

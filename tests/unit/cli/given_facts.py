@@ -87,7 +87,7 @@ def story(of: Pull | None = None, *layers: PullLayer, **changes: Any) -> Explana
         now=NOW,
         pull=of or pull(),
         layers=layers,
-        office=OFFICE,
+        leader=OFFICE,
         fleet=FleetView(4, 4, NOW, "epoch"),
         messages=Messages(),
     )

@@ -144,13 +144,13 @@ def test_no_connection_is_added_while_none_receives_bytes() -> None:
 def test_a_refusal_is_a_ceiling() -> None:
     ramp = ConcurrencyController(16)
     world = World(ramp, lambda count: count * 5 * MB).run(10)
-    ramp.refused(3)
+    ramp.set_ceiling(3)
     assert world.run(60).numbers == [1, 4, 16, 3]
 
 
 def test_one_connection_stays_wanted_after_any_refusal() -> None:
     ramp = ConcurrencyController(16)
-    ramp.refused(0)
+    ramp.set_ceiling(0)
     assert World(ramp, lambda count: count * 5 * MB).run(10).numbers == [1]
 
 
@@ -159,7 +159,7 @@ def test_a_straggler_allows_a_retry_a_few_times() -> None:
     world = World(ramp, lambda _count: 5 * MB).run(0.6)
     assert world.numbers == [1, 2, 1]
     for _ in range(20):
-        ramp.excuse()
+        ramp.allow_retry()
         world.run(0.6)
     # Some retries at once, and then one every few seconds.
     assert 5 <= world.numbers.count(2) <= 9
@@ -168,5 +168,5 @@ def test_a_straggler_allows_a_retry_a_few_times() -> None:
 def test_a_refusal_never_makes_the_number_grow() -> None:
     ramp = ConcurrencyController(16)
     # Eight dismissed connections still read to the end of their ranges.
-    ramp.refused(8)
+    ramp.set_ceiling(8)
     assert ramp.wanted == 1

@@ -51,11 +51,11 @@ def test_a_sick_node_consumes_nothing_and_a_well_node_its_queues_in_the_old_orde
     gate, consumer = Gate(None), Consumer()
     gate.turn(consumer)
     assert (consumer.names, sickness.is_consuming) == (QUEUES, True)
-    sickness.tell("It has no threads left.")
+    sickness.report("It has no threads left.")
     for _ in range(2):
         gate.turn(consumer)
         assert (consumer.names, sickness.is_consuming) == ([], False)
-    sickness.is_over()
+    sickness.clear()
     for _ in range(2):
         gate.turn(consumer)
         assert (consumer.names, sickness.is_consuming) == (QUEUES, True)
@@ -65,12 +65,12 @@ def test_a_queue_added_to_a_sick_node_is_consumed_once_it_is_well(
     sickness: NodeHealth,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
-    sickness.tell("sick")
+    sickness.report("sick")
     gate.turn(consumer)
     consumer.add_task_queue("towline.housekeeping")
     gate.turn(consumer)
     assert consumer.names == []
-    sickness.is_over()
+    sickness.clear()
     gate.turn(consumer)
     assert consumer.names == [*QUEUES, "towline.housekeeping"]
 
@@ -79,9 +79,9 @@ def test_a_queue_that_could_not_be_added_is_tried_again_at_the_next_turn(
     sickness: NodeHealth,
 ) -> None:
     gate, consumer = Gate(None), Consumer()
-    sickness.tell("sick")
+    sickness.report("sick")
     gate.turn(consumer)
-    sickness.is_over()
+    sickness.clear()
     consumer.is_connected = False
     with pytest.raises(ConnectionError):
         gate.turn(consumer)
@@ -94,10 +94,10 @@ def test_the_alive_file_is_touched_only_while_the_node_is_well(
     sickness: NodeHealth, tmp_path: Path
 ) -> None:
     alive, consumer = tmp_path / "alive", Consumer()
-    sickness.tell("sick")
+    sickness.report("sick")
     Gate(None, alive=str(alive)).turn(consumer)
     assert not alive.exists()
-    sickness.is_over()
+    sickness.clear()
     Gate(None, alive=str(alive)).turn(consumer)
     assert alive.exists()
 

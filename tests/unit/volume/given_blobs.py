@@ -23,5 +23,5 @@ def store(volume: Volume, *bodies: bytes) -> list[Digest]:
     with SmallBlobWriter(volume, "document") as shelf:
         for digest, body in zip(digests, bodies, strict=True):
             shelf.put(digest, body)
-        shelf.settle()
+        shelf.fsync()
     return digests

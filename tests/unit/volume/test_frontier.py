@@ -46,7 +46,7 @@ class Landing:
             end = 0
             while end in self._there:
                 end = min(end + size, len(BYTES))
-        self._frontier.landed(first, block, end)
+        self._frontier.written(first, block, end)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_blocks_may_be_written_in_any_order_and_twice(
     frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
-        frontier.hash_behind()
+        frontier.hash_in_background()
     firsts = shuffled(100_000, seed)
     for first in firsts + firsts[:5]:
         landing.land(first, 100_000)
@@ -89,7 +89,7 @@ def test_several_threads_may_write_blocks(
     frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
-        frontier.hash_behind()
+        frontier.hash_in_background()
     firsts = shuffled(20_000, seed)
 
     def land(mine: list[int]) -> None:
@@ -108,8 +108,8 @@ def test_a_late_report_of_an_earlier_end_changes_nothing(
     frontier: OrderedHasher, file: File
 ) -> None:
     file.raw[:] = BYTES
-    frontier.landed(MIB, BYTES[MIB:], len(BYTES))
-    frontier.landed(0, BYTES[:MIB], MIB)
+    frontier.written(MIB, BYTES[MIB:], len(BYTES))
+    frontier.written(0, BYTES[:MIB], MIB)
     assert frontier.hashed == len(BYTES)
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
@@ -119,7 +119,7 @@ def test_blocks_written_in_order_are_not_read_back(
     frontier: OrderedHasher, landing: Landing, file: File, behind: bool
 ) -> None:
     if behind:
-        frontier.hash_behind()
+        frontier.hash_in_background()
     for first in range(0, len(BYTES), 100_000):
         landing.land(first, 100_000)
         # Stay within the window: blocks farther ahead are not kept in memory.
@@ -133,7 +133,7 @@ def test_written_bytes_that_cannot_be_read_back_are_an_error(
 ) -> None:
     file.raw = bytearray()
     with pytest.raises(OSError, match="not there"):
-        frontier.landed(MIB, BYTES[MIB:], len(BYTES))
+        frontier.written(MIB, BYTES[MIB:], len(BYTES))
 
 
 @pytest.mark.parametrize("error", [OSError(5, "broken"), MemoryError("none left")], ids=repr)
@@ -142,8 +142,8 @@ def test_finish_raises_what_a_background_read_raised(error: Exception) -> None:
         raise error
 
     frontier = OrderedHasher(DIGEST, read)
-    frontier.hash_behind()
-    frontier.landed(MIB, BYTES[MIB:], len(BYTES))
+    frontier.hash_in_background()
+    frontier.written(MIB, BYTES[MIB:], len(BYTES))
     with pytest.raises(type(error)) as caught:
         frontier.finish(len(BYTES))
     assert caught.value is error
@@ -152,13 +152,13 @@ def test_finish_raises_what_a_background_read_raised(error: Exception) -> None:
 def test_after_a_stop_nothing_is_read_until_more_is_written(
     frontier: OrderedHasher, file: File
 ) -> None:
-    frontier.hash_behind()
+    frontier.hash_in_background()
     frontier.stop()
     assert not any(thread.name == "hash" for thread in threading.enumerate())
     file.raw[:] = BYTES
     assert file.reads == []
-    frontier.landed(MIB, BYTES[MIB:], 0)
-    frontier.landed(0, BYTES[:MIB], len(BYTES))
+    frontier.written(MIB, BYTES[MIB:], 0)
+    frontier.written(0, BYTES[:MIB], len(BYTES))
     assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
@@ -171,8 +171,8 @@ def test_stop_waits_for_a_read_in_progress(file: File) -> None:
         return file.read(first, count)
 
     frontier = OrderedHasher(DIGEST, read)
-    frontier.hash_behind()
-    frontier.landed(MIB, BYTES[MIB:], len(BYTES))
+    frontier.hash_in_background()
+    frontier.written(MIB, BYTES[MIB:], len(BYTES))
     reading.wait()
     stopping = threading.Thread(target=frontier.stop)
     stopping.start()
@@ -188,13 +188,13 @@ def test_at_most_a_window_of_blocks_is_kept_in_memory() -> None:
     whole = bytes(size)
     kept: dict[int, int] = {}
     frontier = OrderedHasher(Digest.of(whole), _slice_of(whole))
-    frontier.hash_behind()
+    frontier.hash_in_background()
     # The first block is written last: all others wait for it.
     for first in range(MIB, size, 64 * KIB):
-        frontier.landed(first, whole[first : first + 64 * KIB], 0)
+        frontier.written(first, whole[first : first + 64 * KIB], 0)
         kept[first] = sum(map(len, frontier._blocks.values()))
     assert max(kept.values()) <= 8 * MIB
-    frontier.landed(0, whole[:MIB], size)
+    frontier.written(0, whole[:MIB], size)
     wait_until(lambda: frontier.hashed == size)
     assert frontier._blocks == {}
     assert frontier.finish(size) == Digest.of(whole).encoded

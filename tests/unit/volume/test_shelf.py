@@ -32,7 +32,7 @@ def open_descriptors() -> int:
 def put(volume: Volume, body: bytes = BODY) -> None:
     with SmallBlobWriter(volume, "1") as shelf:
         shelf.put(Digest.of(body), body)
-        shelf.settle()
+        shelf.fsync()
 
 
 def given_ingest(volume: Volume) -> Ingest:
@@ -84,7 +84,7 @@ def test_a_stored_blob_is_read_only_under_its_digest(
     with SmallBlobWriter(volume, "1") as shelf:
         for digest, body in zip(digests, BODIES, strict=True):
             shelf.put(digest, body)
-        shelf.settle()
+        shelf.fsync()
     assert [volume.read(digest, 3000) for digest in digests] == BODIES
     for digest in digests:
         assert blob(tmp_path, digest).stat().st_mode & 0o777 == 0o444
@@ -116,7 +116,7 @@ def test_settle_makes_the_names_of_every_algorithm_durable(
         shelf.put(Digest.of(BODY, "sha256"), BODY)
         shelf.put(Digest.of(BODY, "sha512"), BODY)
         lasting.clear()
-        shelf.settle()
+        shelf.fsync()
     assert lasting == ["fsync blobs/sha256", "fsync blobs/sha512"]
 
 
@@ -126,7 +126,7 @@ def test_put_refuses_wrong_bytes_and_accepts_the_next_blob(volume: Volume, tmp_p
             shelf.put(DIGEST, b"not these bytes")
         assert not (tmp_path / "blobs").exists()
         shelf.put(DIGEST, BODY)
-        shelf.settle()
+        shelf.fsync()
     assert volume.read(DIGEST, len(BODY)) == BODY
 
 
@@ -170,7 +170,7 @@ def test_settle_stops_when_another_volume_is_mounted(
         (tmp_path / FILE_NAME).unlink()
         lasting.clear()
         with pytest.raises(VolumeUnavailable, match="mount it"):
-            shelf.settle()
+            shelf.fsync()
     assert lasting == []
 
 
@@ -203,7 +203,7 @@ def test_a_failed_fsync_of_the_names_is_raised(
         shelf.put(DIGEST, BODY)
         monkeypatch.setattr(os, "fsync", refuse)
         with pytest.raises(VolumeUnavailable, match="make new blobs durable"):
-            shelf.settle()
+            shelf.fsync()
 
 
 def test_put_succeeds_when_another_owner_commits_before_the_link(

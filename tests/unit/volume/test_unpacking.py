@@ -131,7 +131,7 @@ def test_finish_ends_when_beat_raises(volume: Volume) -> None:
 def test_a_layer_is_unpacked_during_its_download(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = DiffIdVerifier(DIGEST, len(LAYER), "sha256")
-    ingest.follow(unpacking)
+    ingest.unpack_with(unpacking)
     blocks = list(range(0, len(LAYER), 10_000))
     random.shuffle(blocks)
     with ingest.in_background():
@@ -149,7 +149,7 @@ def test_a_layer_is_unpacked_during_its_download(volume: Volume) -> None:
 def test_what_the_thread_did_not_reach_is_finished_from_the_volume(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = DiffIdVerifier(DIGEST, len(LAYER), "sha256")
-    ingest.follow(unpacking)
+    ingest.unpack_with(unpacking)
     with ingest.in_background():
         ingest.write(LAYER[:100_000])
         unpacking.stop()
@@ -163,7 +163,7 @@ def test_what_the_thread_did_not_reach_is_finished_from_the_volume(volume: Volum
 def test_an_ingest_that_starts_over_is_unpacked_again(volume: Volume) -> None:
     ingest = Ingest.begin(volume, DIGEST, len(LAYER), "owner")
     unpacking = DiffIdVerifier(DIGEST, len(LAYER), "sha256")
-    ingest.follow(unpacking)
+    ingest.unpack_with(unpacking)
     with ingest.in_background():
         ingest.write(os.urandom(len(LAYER)))
         wait_until(lambda: unpacking.is_over)
