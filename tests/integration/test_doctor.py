@@ -318,14 +318,14 @@ def test_a_pause_is_a_warning_with_the_command_that_ends_it(catalog: Catalog) ->
 def test_clocks_that_differ_are_a_warning(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = catalog_checks.inventory.server
+    server = catalog_checks.doctor_checks.server
 
     def shifted(tx: Connection) -> object:
         real = server(tx)
         return replace(real, now=real.now + timedelta(seconds=90))
 
     assert catalog_checks.clock(catalog).level == "ok"
-    monkeypatch.setattr(catalog_checks.inventory, "server", shifted)
+    monkeypatch.setattr(catalog_checks.doctor_checks, "server", shifted)
     found = catalog_checks.clock(catalog)
     assert (found.level, "90.0 s apart" in found.sentence) == ("warning", True)
 

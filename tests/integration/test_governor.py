@@ -71,7 +71,7 @@ def asked(limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(permit)
         return enter(host, permit, limits, left)
 
-    monkeypatch.setattr(limiter.host_state, "enter", record)
+    monkeypatch.setattr(limiter.host_state, "acquire", record)
     return asked
 
 

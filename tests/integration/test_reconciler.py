@@ -409,7 +409,7 @@ def queued_of_ours(store: redis.Redis) -> list[str]:
 def test_reasons_of_waiting_pulls_are_written_page_by_page(
     app: App, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_work, "LINE_BATCH", 2)
+    monkeypatch.setattr(due_work, "WAITING_BATCH", 2)
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     for number in range(3):
@@ -603,7 +603,7 @@ def test_answers_of_a_long_history_are_forgotten_in_batches(
         forgotten.append(forget(tx, seconds))
         return forgotten[-1]
 
-    monkeypatch.setattr(due_work, "forget_answers", forget)
+    monkeypatch.setattr(due_work, "mark_unanswered", forget)
     store.flushall()
     look(rounds)
     assert forgotten == [3, 3, 1]

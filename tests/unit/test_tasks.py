@@ -52,7 +52,7 @@ def test_a_task_has_its_name_its_queue_and_its_result(
     # The error decides how often, and PostgreSQL counts.
     assert task.max_retries is None
     # A message that an ending worker gives back is the next to be taken from its queue.
-    assert task.Request == "workers.handover:HandedOver"
+    assert task.Request == "workers.handover:TowlineRequest"
     assert app.amqp.router.route({}, name)["queue"].name == queue
 
 
@@ -154,7 +154,7 @@ def test_a_message_that_cannot_be_sent_again_is_given_back(monkeypatch: pytest.M
 def test_a_step_without_memory_does_not_end_its_whole_worker(
     task: Task, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "resources_of_well_node", Mock)
+    monkeypatch.setattr(tasks, "resources_of_healthy_node", Mock)
     monkeypatch.setattr(app, "send_task", lambda *_, **__: None)
     with at_work(task), pytest.raises(raised), _step(task, "p"):
         raise MemoryError
@@ -167,7 +167,7 @@ def test_a_worker_that_cannot_build_its_resources_sends_the_message_again(
     def fail() -> NoReturn:
         raise RuntimeError("something unexpected")
 
-    monkeypatch.setattr(tasks, "resources_of_well_node", fail)
+    monkeypatch.setattr(tasks, "resources_of_healthy_node", fail)
     monkeypatch.setattr(app, "send_task", lambda *_, **__: None)
     with at_work(task), pytest.raises(Retry) as raised, _step(task, "p"):
         pass

@@ -141,7 +141,7 @@ def _sentence(scope: Scope) -> str:
 
 
 def _has_no_leader(tx: Connection) -> bool:
-    leader = queue_position.office(tx)
+    leader = queue_position.reconciler_leader(tx)
     return leader is None or not leader.alive
 
 

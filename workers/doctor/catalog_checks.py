@@ -84,7 +84,7 @@ def clock(catalog: Catalog) -> CheckResult:
 def reconciler(catalog: Catalog) -> CheckResult:
     """Whether a reconciler is running, that is, holds the leader's lease."""
     with catalog.begin() as tx:
-        leader = queue_position.office(tx)
+        leader = queue_position.reconciler_leader(tx)
     if leader is None or not leader.alive:
         return CheckResult(
             "reconciler",

@@ -96,13 +96,13 @@ def _left(facts: Facts) -> Mapping[Digest, float | None]:
     }
 
 
-def _of_waiting_pulls(before: int, ended_lately: int) -> Estimate:
+def _of_waiting_pulls(before: int, ended_recently: int) -> Estimate:
     minutes = LINE_SECONDS // 60
-    if not ended_lately:
+    if not ended_recently:
         return Estimate(None, f"no pull has ended in the last {minutes} minutes")
-    ended = "1 pull" if ended_lately == 1 else f"{ended_lately:,} pulls"
+    ended = "1 pull" if ended_recently == 1 else f"{ended_recently:,} pulls"
     return Estimate(
-        before * LINE_SECONDS / ended_lately,
+        before * LINE_SECONDS / ended_recently,
         f"until it is admitted, since {ended} ended in the last {minutes} minutes",
     )
 

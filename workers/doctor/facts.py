@@ -70,7 +70,7 @@ def read_facts(catalog: Catalog, pull_id: str) -> Facts:
             leaders=_leaders(tx, pull, layers, holders),
             place=queue_position.place(tx, pull_id),
             step=queue_position.step_holder(tx, pull_id),
-            leader=queue_position.office(tx),
+            leader=queue_position.reconciler_leader(tx),
             fleet=fleet_slots.view(tx),
             pause=pauses.of_pull(tx, pull_id),
             ended_recently=queue_position.ended_within(tx, LINE_SECONDS),

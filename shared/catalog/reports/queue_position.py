@@ -93,7 +93,7 @@ def step_holder(tx: Connection, pull_id: str) -> LeaseHolder | None:
     return _step(tx, step_leases.of_pull(pull_id))
 
 
-def office(tx: Connection) -> LeaseHolder | None:
+def reconciler_leader(tx: Connection) -> LeaseHolder | None:
     """Return the leader of the reconcilers, or the last one; None where the last one resigned."""
     return _step(tx, step_leases.RECONCILER)
 

@@ -73,7 +73,7 @@ def test_admitted_and_waiting_pulls_are_listed_page_by_page(
     tx: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due_work, "BATCH", 2)
-    monkeypatch.setattr(due_work, "LINE_BATCH", 2)
+    monkeypatch.setattr(due_work, "WAITING_BATCH", 2)
     for pull_id in ("c", "a", "b"):
         admitted(tx, pull_id)
     fetching(tx, "d")

@@ -216,7 +216,7 @@ def test_a_worker_that_has_to_stop_gives_its_companions_back(
     def stop(*_: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(SmallBlobWriter, "settle", stop)
+    monkeypatch.setattr(SmallBlobWriter, "fsync", stop)
     with pytest.raises(SystemExit):
         fetch(first, FIRST)
     assert first.sql("SELECT count(*) FROM leases WHERE owner IS NOT NULL") == [(0,)]

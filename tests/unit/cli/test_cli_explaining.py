@@ -25,7 +25,7 @@ NO_WORKERS = FleetView(0, 0, NOW, "epoch")
 
 
 def test_a_waiting_pull_tells_how_many_go_before_it_and_when_its_turn_may_come() -> None:
-    explained = story(QUEUED, place=QueuePosition(30, 100), ended_lately=60)
+    explained = story(QUEUED, place=QueuePosition(30, 100), ended_recently=60)
     assert explained.reason.cause == "turn"
     assert "30 pulls go before it" in explained.reason.sentence
     assert "100 pulls wait in total" in explained.reason.sentence
@@ -136,7 +136,7 @@ def test_a_layer_whose_message_another_pull_has_names_that_pull() -> None:
 def test_a_lost_message_is_sent_again_by_the_reconciler_or_asks_for_one() -> None:
     assert "its message is lost" in story(None, layer()).reason.sentence
     assert story(None, layer()).takes == []
-    alone = story(None, layer(), office=None)
+    alone = story(None, layer(), leader=None)
     assert any("towline reconcile" in action for action in alone.takes)
 
 

@@ -12,7 +12,7 @@ from shared.volume.ingest.checksum import crc32
 _WITHOUT_ISAL = """
 import sys, zlib
 sys.modules["isal"] = None
-from shared.volume import checksum, journal
+from shared.volume.ingest import checksum, journal
 assert checksum.crc32 is zlib.crc32
 assert journal.unpack_records(journal.Record(7, 8, 9).pack()) == [journal.Record(7, 8, 9)]
 """
