@@ -29,7 +29,7 @@ import json, sys, threading
 from shared.catalog.database.catalog import Catalog
 from shared.errors import TowlineError
 from shared.settings import Settings
-from workers.embedded.joining import joined
+from workers.embedded.joining import stack_in_use
 
 def tell(**words):
     print(json.dumps(words), flush=True)
@@ -37,7 +37,7 @@ def tell(**words):
 leave = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), leave.set()), daemon=True).start()
 try:
-    with joined(Settings.read()) as fleet:
+    with stack_in_use(Settings.read()) as fleet:
         tell(database=fleet.database_url.get_secret_value(),
              broker=fleet.broker_url.get_secret_value(),
              volume=str(fleet.volume_path / "."))
@@ -123,6 +123,11 @@ class Stack:
     def is_gone(self) -> bool:
         """Whether none of its processes runs."""
         return not self.processes()
+
+    def has_replaced(self, killed: int, *words: str) -> bool:
+        """Whether another process with `words` in its command line runs instead of `killed`."""
+        running = self.processes(*words)
+        return len(running) == 1 and running != [killed]
 
     def kill(self, *words: str) -> None:
         """Send SIGKILL to its processes whose command line contains all `words`."""

@@ -176,6 +176,17 @@ class BrokerMessages:
             channel: Any = self._connection.default_channel
             channel.qos.restore_by_tag(tag)
 
+    def give_back_all(self) -> int:
+        """Put all fetched messages into their queues again. Returns how many there were.
+
+        Only for a broker whose workers have all ended, because their messages would run twice.
+        """
+        with _asking():
+            tags = self._note_fetched()
+        for tag in tags:
+            self.give_back(tag)
+        return len(tags)
+
     @property
     def _client(self) -> Any:
         channel: Any = self._connection.default_channel

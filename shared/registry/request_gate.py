@@ -1,6 +1,6 @@
 """The interface of the rate limiter, as the registry client sees it.
 
-`shared/rate_limiter` implements it for a fleet. `OpenGate` limits nothing.
+`shared/rate_limiter` implements it for a fleet. `Unlimited` limits nothing.
 """
 
 from typing import Protocol

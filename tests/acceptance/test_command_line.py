@@ -56,6 +56,14 @@ def test_pull_prints_a_summary_and_other_commands_show_the_image(
     assert digest_of(LAYER) in shown.stdout
 
 
+def test_quiet_prints_only_the_result(served: Fleet, registry: FakeRegistry) -> None:
+    name = f"{registry.host}/team/app:1"
+    pulled = served.towline("pull", "--quiet", name, "--platform", "linux/amd64")
+    assert (pulled.returncode, pulled.stderr) == (0, "")
+    assert pulled.stdout.startswith(f"✓ {name} linux/amd64 sha256:")
+    assert pulled.stdout.count("\n") == 1
+
+
 def test_json_lists_the_pulls_as_requested_and_the_highest_exit_status_wins(
     served: Fleet, registry: FakeRegistry
 ) -> None:
@@ -85,6 +93,18 @@ def test_lists_show_a_page_and_say_how_many_more_there_are(fleet: Fleet) -> None
     # The last image by name, which is on none of the pages above.
     (inspected,) = json.loads(fleet.towline("inspect", LAST, "--json").stdout)
     assert (inspected["reference"], len(inspected["layers"])) == (LAST, 5)
+
+
+def test_inspect_finds_an_image_by_its_digest_whatever_its_tag(fleet: Fleet) -> None:
+    grow(fleet.database_url, GROWN)
+    (inspected,) = json.loads(fleet.towline("inspect", LAST, "--json").stdout)
+    repository, _, _ = LAST.rpartition(":")
+    for name in (f"{LAST}@{inspected['manifest']}", f"{repository}@{inspected['manifest']}"):
+        assert json.loads(fleet.towline("inspect", name, "--json").stdout) == [inspected]
+    for name in (f"{LAST}@{digest_of(b'other')}", f"registry.example/x:1@{inspected['manifest']}"):
+        missing = fleet.towline("inspect", name)
+        assert (missing.returncode, missing.stdout) == (2, "")
+        assert f"{name} is not on the volume" in missing.stderr
 
 
 @pytest.mark.parametrize("command", ["status", "cancel"])

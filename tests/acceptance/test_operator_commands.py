@@ -120,6 +120,31 @@ def test_cancel_does_not_change_a_pull_that_has_ended(
     assert f"There is no pull {ID}" in unknown.stderr
 
 
+def test_commands_accept_the_beginning_of_an_id(
+    manned: Fleet, registry: FakeRegistry, hold: threading.Event
+) -> None:
+    pull_id = half_way(manned, registry)
+    prefix = pull_id[:8]
+    assert document(manned.towline("status", prefix, "--json"))["pull_id"] == pull_id
+    assert document(manned.towline("explain", prefix, "--json"))["pull_id"] == pull_id
+    cancelled = manned.towline("cancel", prefix)
+    assert (cancelled.returncode, cancelled.stdout) == (0, f"{pull_id} cancelled\n")
+    assert manned.towline("watch", prefix).returncode == 1
+    again = document(manned.towline("retry", prefix, "--json"))
+    assert [pulled["retry_of"] for pulled in again] == [pull_id]
+
+
+def test_an_ambiguous_beginning_of_an_id_is_refused_with_the_candidates(fleet: Fleet) -> None:
+    ids = [f"0000000{end}" for end in ("0-a", "0-b")]
+    insert = "INSERT INTO pulls (id, reference) VALUES (%s, 'registry.example/a:1') RETURNING id"
+    for pull_id in ids:
+        fleet.sql(insert, pull_id)
+    for command in ("status", "explain", "watch", "cancel", "retry"):
+        refused = fleet.towline(command, "00000000")
+        assert (refused.returncode, refused.stdout) == (2, ""), refused.stderr
+        assert all(pull_id in refused.stderr for pull_id in ids)
+
+
 def test_cancel_needs_no_queue(manned: Fleet, registry: FakeRegistry) -> None:
     # This pull does not end by itself, however long the command takes to start.
     registry.fail(Status(status=429, headers={"Retry-After": "600"}))
@@ -149,6 +174,25 @@ def test_retry_makes_a_new_pull_that_names_the_old_one(
     refused = manned.towline("retry", again)
     assert refused.returncode == 2
     assert "only one that failed or was cancelled is retried" in refused.stderr
+
+
+def test_a_pull_whose_retry_is_open_is_not_retried_again(
+    manned: Fleet, registry: FakeRegistry, hold: threading.Event
+) -> None:
+    failed = half_way(manned, registry)
+    assert manned.towline("cancel", failed).returncode == 0
+    # The retry does not end by itself.
+    registry.fail(Status(status=429, headers={"Retry-After": "600"}))
+    first = manned.towline("retry", failed)
+    second = manned.towline("retry", failed)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+    again = first.stdout.strip()
+    assert f"The pull {failed} was retried already, as {again}, which is " in second.stderr
+    assert manned.towline("cancel", again).returncode == 0
+    third = document(manned.towline("retry", failed, "--json"))
+    assert [pulled["retry_of"] for pulled in third] == [failed]
+    assert third[0]["pull_id"] != again
 
 
 def test_retry_failed_retries_each_pull_once_and_can_select_by_class(

@@ -296,6 +296,43 @@ def test_a_pull_that_ended_without_an_answer_is_found(catalog: Catalog) -> None:
     assert (found.level, found.details) == ("problem", ("old",))
 
 
+def test_a_pull_that_a_reconciler_answers_between_two_looks_is_no_problem(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with catalog.begin() as tx:
+        for pull_id in ("first", "second"):
+            record(tx, pull_id)
+            finish.fail(tx, pull_id, "Forbidden", None, "No.")
+            change(tx, pull_id, f"finished_at = {LONG_AGO}")
+        step_leases.take(tx, step_leases.RECONCILER, "host:1", 30)
+    # Redis was lost: the reconciler answers one pull in each round.
+    rounds = iter(["first", "second"])
+
+    def answer_one(_seconds: float) -> None:
+        with catalog.begin() as tx:
+            change(tx, next(rounds), "answered_at = now()")
+
+    monkeypatch.setattr(catalog_checks.time, "sleep", answer_one)
+    assert catalog_checks.answered(catalog).level == "ok"
+
+
+def test_a_pull_that_no_reconciler_answers_in_several_looks_is_a_problem(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with catalog.begin() as tx:
+        record(tx, "old")
+        finish.fail(tx, "old", "Forbidden", None, "No.")
+        change(tx, "old", f"finished_at = {LONG_AGO}")
+        step_leases.take(tx, step_leases.RECONCILER, "host:1", 30)
+    looks: list[float] = []
+    monkeypatch.setattr(catalog_checks.time, "sleep", looks.append)
+    assert catalog_checks.answered(catalog).level == "problem"
+    assert len(looks) == 6
+    # Without the queue the reconciler cannot answer.
+    assert catalog_checks.answered(catalog, queue_is_away=True).level == "problem"
+    assert len(looks) == 6
+
+
 def test_failed_pulls_are_counted_by_class_unless_they_were_tried_again(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for pull_id, error in (("a", "Forbidden"), ("b", "Forbidden"), ("c", "TooLarge")):

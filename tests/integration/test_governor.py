@@ -383,7 +383,7 @@ def test_no_permit_is_reused_under_a_limit_of_requests_per_second(
 @pytest.mark.parametrize("left", ["before", "after"])
 @pytest.mark.parametrize(
     ("trouble", "refusal"),
-    [(lambda permit: permit.hold(60), HeldBack), (Permit.mark_unreachable, HostIsDead)],
+    [(lambda permit: permit.back_off(60), HeldBack), (Permit.mark_unreachable, HostIsDead)],
     ids=["held", "unreachable"],
 )
 def test_a_fresh_permit_is_not_reused_after_a_failure_of_its_host(

@@ -635,6 +635,24 @@ def test_a_message_whose_worker_was_killed_before_it_recorded_the_pull_is_given_
         assert store.hlen("unacked") == 2
 
 
+def test_all_messages_of_workers_that_have_ended_are_returned_to_their_queues(
+    rounds: Rounds, app: App, store: redis.Redis, redis_url: str
+) -> None:
+    with BrokerConnection(redis_url) as connection:
+        for task, name in (
+            (contract.PULL_IMAGE, contract.PULLS),
+            (contract.FETCH_LAYER, contract.LAYERS),
+        ):
+            app.send_task(task, queue=name)
+            assert connection.SimpleQueue(name).get(timeout=5) is not None
+        assert (queued(store, contract.PULLS), queued(store, contract.LAYERS)) == ([], [])
+        assert rounds._backlog.give_back_all() == 2
+        assert queued(store, contract.PULLS) == [contract.PULL_IMAGE]
+        assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
+        assert store.hlen("unacked") == 0
+        assert rounds._backlog.give_back_all() == 0
+
+
 def test_a_pull_past_its_deadline_is_failed_and_answered(
     rounds: Rounds, catalog: Catalog, app: App
 ) -> None:

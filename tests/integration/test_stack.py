@@ -148,6 +148,7 @@ def test_a_server_that_dies_ends_the_stack_with_an_error_that_names_its_log(
     report = user.hear()
     assert report["error"] == "CatalogUnavailable"
     assert str(stack.home / "stack" / log) in report["message"]
+    assert "of the embedded stack was killed (signal 9)" in report["message"]
     wait_until(stack.is_gone, timeout=60)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPBasicAuthHandler, HTTPPasswordMgrWithDefaultRealm, build_opener
@@ -13,7 +14,7 @@ from urllib.request import HTTPBasicAuthHandler, HTTPPasswordMgrWithDefaultRealm
 import pytest
 
 from tests.services import need_servers
-from tests.stack import REDIS, Stack, command_line, stack_below
+from tests.stack import REDIS, WORKER, Stack, command_line, stack_below
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.servers]
@@ -104,6 +105,22 @@ def test_up_exits_with_status_3_when_the_stack_dies(
     assert up.returncode == 3
     assert "redis.log" in output
     wait_until(stack.is_gone)
+
+
+def test_up_says_that_a_killed_worker_or_reconciler_was_started_again(
+    up: "subprocess.Popen[str]", stack: Stack
+) -> None:
+    output_until_up(up)
+    assert up.stdout is not None
+    for name, module in (("worker", WORKER), ("reconciler", "workers.embedded.stack_reconciler")):
+        wait_until((stack.home / "stack" / f"{name}.ready").exists, timeout=60)
+        (killed,) = stack.processes(module)
+        os.kill(killed, signal.SIGKILL)
+        sentence = f"The {name} was killed (signal 9) and was started again.\n"
+        assert up.stdout.readline() == sentence
+        wait_until(partial(stack.has_replaced, killed, module))
+    up.terminate()
+    assert up.wait(timeout=30) == 0
 
 
 def test_flower_ends_when_up_is_killed(up: "subprocess.Popen[str]", stack: Stack) -> None:

@@ -28,14 +28,16 @@ Commands that prepare and run a fleet:
 
 What the commands share:
 
-    session        opens the catalog and the queue, of a fleet or of the embedded stack
-    patience       waits for a database that is unreachable for a moment
-    watching       polls pulls until they end
-    display        shows pulls that run: bars on a terminal, lines elsewhere
-    fleet_display  shows all open pulls: a live table, lines, or documents
-    tables         prints lists: tables, or one JSON document
-    branches       prints nested lines: a tree on a terminal
-    waiting        `waiting_for` as one line of text
+    session         opens the catalog and the queue, of a fleet or of the embedded stack
+    patience        waits for a database that is unreachable for a moment
+    watching        polls pulls until they end
+    display         shows pulls that run: bars on a terminal, lines elsewhere
+    fleet_display   shows all open pulls: a live table, lines, or documents
+    tables          prints lists: tables, or one JSON document
+    fitting         fits a table to the width of a terminal
+    prefixes        finds a pull by the beginning of its id
+    branches        prints nested lines: a tree on a terminal
+    waiting         `waiting_for` as one line of text
 
 Exit status: 0 done; 1 a pull failed; 2 wrong usage or settings; 3 the fleet's own database or
 queue cannot be reached; 130 interrupted.

@@ -3,14 +3,17 @@
 import functools
 import json
 import time
+from collections.abc import Iterable, Sequence
 
 import click
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.model.pull_values import Pull
+from shared.errors import InvalidArgument
 from shared.pulls.cancelling import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
 from shared.pulls.pull_ids import is_pull_id, no_such_pull
 from workers.cli.patience import retry_while_unavailable
+from workers.cli.prefixes import begins_uuid, whole_id
 from workers.cli.session import open_session
 from workers.client import answer_ended
 
@@ -23,6 +26,8 @@ _PAUSE_SECONDS = 0.2
 def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     """Cancel pulls that have not ended.
 
+    PULL is an id, or its first characters: at least 8, and enough to tell it from other ids.
+
     A running download stops within two seconds, unless another pull wants the same layer. Its
     bytes are kept. The command needs the database, but no queue. It waits a few seconds for a pull
     whose id is not known yet.
@@ -31,10 +36,10 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     completed or failed, and stays so; 2 if a pull does not exist.
     """
     distinct = dict.fromkeys(pull_ids)
-    possible = [pull_id for pull_id in distinct if is_pull_id(pull_id)]
-    refused = [no_such_pull(pull_id) for pull_id in distinct if not is_pull_id(pull_id)]
+    possible = [text for text in distinct if is_pull_id(text)]
+    refused = [no_such_pull(text) for text in distinct if not is_pull_id(text)]
     with open_session() as session:
-        ended, missing = _cancel(session.catalog, possible)
+        ended, missing = _cancel_named(session.catalog, possible, refused)
         if not answer_ended(session.app, session.catalog, ended):
             click.echo(
                 "The queue cannot be reached: the reconciler will answer the waiting callers.",
@@ -51,6 +56,36 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
             click.echo(_line(pull))
     others = any(pull.state != "cancelled" for pull in ended)
     return 2 if refused else int(others)
+
+
+def _cancel_named(
+    catalog: Catalog, texts: Sequence[str], refused: list[InvalidArgument]
+) -> tuple[list[Pull], list[str]]:
+    """Cancel the pulls with these ids or prefixes of ids. Returns as `_cancel` does.
+
+    The beginning of a UUID is never a whole id. Any other text may be the id of a pull that has no
+    row yet: it counts as a prefix only if that row has not come after the wait.
+    """
+    parts = _whole_ids(catalog, filter(begins_uuid, texts), refused)
+    ids = [parts.get(text, text) for text in texts if text in parts or not begins_uuid(text)]
+    ended, missing = _cancel(catalog, list(dict.fromkeys(ids)))
+    late = _whole_ids(catalog, missing, refused)
+    found = dict.fromkeys(pull_id for text, pull_id in late.items() if pull_id != text)
+    more, _ = _cancel(catalog, list(found))
+    return [*ended, *more], [text for text, pull_id in late.items() if pull_id == text]
+
+
+def _whole_ids(
+    catalog: Catalog, texts: Iterable[str], refused: list[InvalidArgument]
+) -> dict[str, str]:
+    """The whole id of each text. Adds an error to `refused` for each that is ambiguous."""
+    found = {}
+    for text in texts:
+        try:
+            found[text] = whole_id(catalog, text)
+        except InvalidArgument as error:
+            refused.append(error)
+    return found
 
 
 def _cancel(catalog: Catalog, pull_ids: list[str]) -> tuple[list[Pull], list[str]]:

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
-from workers.cli.waiting import waiting_sentence
+from workers.cli.waiting import shown_waiting, waiting_sentence
 from workers.cli.watching import Snapshot, Watcher
 
 _LINE_INTERVAL_SECONDS = 5.0
@@ -55,33 +55,39 @@ def summary(pull: Pull) -> Text:
     receipt = pull.receipt
     seconds = (pull.finished_at - pull.created_at).total_seconds() if pull.finished_at else 0.0
     layers = len({layer["digest"] for layer in receipt["layers"]})
+    joined = len({layer["digest"] for layer in receipt["layers"] if layer["source"] == "joined"})
+    # Their bytes count for the pull that fetched them, as after an interrupted pull.
+    elsewhere = f" ({_layers(joined)} came with another pull)" if joined else ""
     line = Text("✓ ", style="green").append(pull.reference, style="bold")
     return line.append(
         f" {pull.platform} {receipt['manifest']}: {_layers(layers)}, "
-        f"{decimal(receipt['bytes_total'])}, {decimal(receipt['bytes_fetched'])} fetched "
-        f"in {seconds:.1f} s",
+        f"{decimal(receipt['bytes_total'])}, {decimal(receipt['bytes_fetched'])} fetched"
+        f"{elsewhere} in {seconds:.1f} s",
         "",
     )
 
 
 class Lines:
-    """A line when a pull changes its state, and every few seconds while it does not."""
+    """A line when a pull changes its state, and every few seconds if anything else has changed."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console
         self._quiet = quiet
-        # By pull id: the state that was printed last, and when.
-        self._printed: dict[str, tuple[str, float]] = {}
+        # By pull id: the state and what else was printed last, and when.
+        self._printed: dict[str, tuple[str, str, float]] = {}
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Print a line for each pull that changed or was silent for too long."""
+        """Print a line for each pull that has changed."""
         for snapshot in snapshots:
-            state, at = self._printed.get(snapshot.pull.id, ("", 0.0))
+            pull = snapshot.pull
+            state, said, at = self._printed.get(pull.id, ("", "", 0.0))
             due = time.monotonic() - at > _LINE_INTERVAL_SECONDS
-            if snapshot.pull.has_ended or self._quiet or (snapshot.pull.state == state and not due):
+            # The time until which a pull waits moves with each poll of the reconciler.
+            says = _phase(snapshot, timed=False)
+            if pull.has_ended or self._quiet or says == said or (pull.state == state and not due):
                 continue
-            self._printed[snapshot.pull.id] = (snapshot.pull.state, time.monotonic())
-            self.say(Text(f"{snapshot.pull.reference}: {_phase(snapshot)}"))
+            self._printed[pull.id] = (pull.state, says, time.monotonic())
+            self.say(Text(f"{pull.reference}: {_phase(snapshot)}"))
 
     def say(self, line: Text) -> None:
         """Print one line."""
@@ -189,19 +195,25 @@ def _note(pull_id: str, layer: PullLayer) -> str:
     return str(waiting.get("cause", "")) if waiting and layer.owner is None else ""
 
 
-def _phase(snapshot: Snapshot, *, brief: bool = False) -> str:
-    if snapshot.pull.waiting_for:
-        waiting = snapshot.pull.waiting_for
-        why = waiting.get("cause", "") if brief else waiting_sentence(waiting)
-        return f"{snapshot.pull.state}, waits: {why}"
-    if snapshot.pull.state == "fetching":
-        stored = sum(layer.stored for layer in snapshot.layers)
-        done = sum(layer.bytes_done for layer in snapshot.layers)
-        return (
-            f"fetching, {stored} of {_layers(len(snapshot.layers))}, "
-            f"{decimal(done)} of {decimal(snapshot.pull.bytes_total or 0)}"
-        )
-    return snapshot.pull.state
+def _phase(snapshot: Snapshot, *, brief: bool = False, timed: bool = True) -> str:
+    """State, bytes, and what the pull waits for; `brief`: only its cause, `timed`: until when."""
+    waiting = shown_waiting(snapshot.pull)
+    if waiting and brief:
+        return f"{snapshot.pull.state}, waits: {waiting.get('cause', '')}"
+    # A pull that waits for another pull's download shares the bytes of that.
+    progress = _progress(snapshot)
+    return f"{progress}, waits: {waiting_sentence(waiting, timed=timed)}" if waiting else progress
+
+
+def _progress(snapshot: Snapshot) -> str:
+    if snapshot.pull.state != "fetching":
+        return snapshot.pull.state
+    stored = sum(layer.stored for layer in snapshot.layers)
+    done = sum(layer.bytes_done for layer in snapshot.layers)
+    return (
+        f"fetching, {stored} of {_layers(len(snapshot.layers))}, "
+        f"{decimal(done)} of {decimal(snapshot.pull.bytes_total or 0)}"
+    )
 
 
 def _layers(count: int) -> str:

@@ -14,12 +14,14 @@ from shared.errors import InvalidArgument, VolumeFull, VolumeUnavailable
 from shared.volume.store import Volume
 from workers.broker_messages import BrokerMessages, Messages
 from workers.cli.branches import Branch, print_branch
+from workers.cli.prefixes import whole_id
 from workers.cli.session import Session, open_session
 from workers.cli.tables import shown_time
 from workers.client import QueueUnavailable
 from workers.doctor.estimates import measure
 from workers.doctor.explanation import Explanation, LayerExplanation, Reason, explain, shown_seconds
 from workers.doctor.facts import Facts, read_facts
+from workers.embedded.joining import stack_logs
 
 _SHORT_DIGEST_CHARACTERS = 12
 # If more layers than this wait for the same reason, only the first is shown, with a count.
@@ -32,10 +34,11 @@ _SHOWN_ALIKE = 4
 def explain_command(pull_id: str, *, as_json: bool) -> None:
     """Say why a pull waits, until when, and what would unblock it.
 
-    If layers are being fetched, this takes some seconds to measure their speed.
+    PULL is an id, or its first characters: at least 8, and enough to tell it from other ids. If
+    layers are being fetched, this takes some seconds to measure their speed.
     """
     with open_session() as session:
-        story = explain(_facts(session, pull_id))
+        story = explain(_facts(session, whole_id(session.catalog, pull_id)))
     if as_json:
         click.echo(json.dumps(story_document(story), indent=2))
     else:
@@ -46,11 +49,16 @@ def _facts(session: Session, pull_id: str) -> Facts:
     facts = read_facts(session.catalog, pull_id)
     if facts.pull.has_ended:
         return facts
+    logs = stack_logs(session.settings) if session.embedded else None
     speeds = measure(session.catalog, pull_id)
     if speeds:
         facts = read_facts(session.catalog, pull_id)
     return replace(
-        facts, speeds=speeds, messages=_messages(session, facts), free_bytes=_free_bytes(session)
+        facts,
+        speeds=speeds,
+        messages=_messages(session, facts),
+        free_bytes=_free_bytes(session),
+        stack_logs=logs,
     )
 
 

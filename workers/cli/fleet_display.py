@@ -16,13 +16,16 @@ from rich.text import Text
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.reports.overview import Overview
 from workers.cli.display import summary
-from workers.cli.waiting import waiting_sentence
+from workers.cli.fitting import Column, cut_end, cut_reference, fitted_table, short_references
+from workers.cli.prefixes import short_ids
+from workers.cli.waiting import shown_waiting, waiting_sentence
 
 # Lines of a terminal that are not rows: heading, totals, what is not shown, the prompt.
 _OTHER_LINES = 5
 _LINE_INTERVAL_SECONDS = 30.0
 _SUFFIXES = ["bytes", "kB", "MB", "GB", "TB"]
 _STYLES = {"resolving": "cyan", "fetching": "green", "linking": "magenta"}
+_STATES = {"queued", *_STYLES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ class FleetTable:
         for pull in view.ended:
             self._live.console.print(summary(pull), soft_wrap=True)
         rows = max(self._live.console.size.height - _OTHER_LINES, 1)
-        self._live.update(Group(fleet_table(view, rows), totals(view)), refresh=True)
+        table = fleet_table(view, rows, self._live.console.width)
+        self._live.update(Group(table, totals(view)), refresh=True)
 
     def close(self) -> None:
         """Remove the table."""
@@ -139,30 +143,50 @@ def fleet_document(pull: Pull, bytes_per_second: float | None) -> dict[str, Any]
     }
 
 
-def fleet_table(view: FleetView, rows: int) -> Table:
-    """A table of the first `rows` open pulls."""
-    table = Table(box=None, pad_edge=False, expand=True)
-    # Ids are for copying into other commands, so they must not be cut.
-    table.add_column("pull", no_wrap=True, overflow="ellipsis", max_width=36)
-    table.add_column("reference", no_wrap=True, overflow="ellipsis", ratio=1, min_width=16)
-    table.add_column("state, or cause", no_wrap=True, overflow="ellipsis", min_width=20)
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("speed", justify="right", no_wrap=True)
-    table.add_column("pri", justify="right", no_wrap=True)
-    table.add_column("for", no_wrap=True, overflow="ellipsis", max_width=12)
-    for pull in view.rows[:rows]:
-        speed = view.speeds.get(pull.id)
-        table.add_row(
-            pull.id,
-            pull.reference.removeprefix("docker.io/").removeprefix("library/"),
-            # `towline explain` has the details.
-            activity(pull, brief=True),
-            _bytes(pull),
-            f"{decimal(int(speed))}/s" if speed else "",
-            str(pull.priority),
-            pull.requested_by or "",
-        )
-    return table
+def _painted(text: str) -> Text:
+    """A state in its color. What a pull waits for stands alone, or behind its state."""
+    state, comma, cause = text.rpartition(", ")
+    if not comma and text in _STATES:
+        return Text(text, _STYLES.get(text, ""))
+    return Text(state + comma).append(cause, "yellow")
+
+
+def _causes(activities: Sequence[str]) -> list[str]:
+    return [text.rpartition(", ")[2] for text in activities]
+
+
+# "999.9/999.9 MB" and "999.9 MB/s".
+_BYTES_WIDTH, _SPEED_WIDTH = 14, 10
+
+_COLUMNS = (
+    # `towline cancel` and the others accept the short ids.
+    Column("pull", short=short_ids),
+    Column("reference", short=short_references, cut=cut_reference, least=20),
+    # `towline explain` has the details.
+    Column("state, cause", short=_causes, paint=_painted),
+    Column("bytes", rank=1, right=True, steady=_BYTES_WIDTH),
+    Column("speed", rank=2, right=True, steady=_SPEED_WIDTH),
+    Column("pri", rank=3, right=True),
+    Column("for", rank=4, cut=cut_end, least=12),
+)
+
+
+def fleet_table(view: FleetView, rows: int, width: int) -> Table:
+    """A table of the first `rows` open pulls, fitted to the width of the terminal."""
+    return fitted_table(_COLUMNS, [_cells(view, pull) for pull in view.rows[:rows]], width)
+
+
+def _cells(view: FleetView, pull: Pull) -> tuple[str, ...]:
+    speed = view.speeds.get(pull.id)
+    return (
+        pull.id,
+        pull.reference,
+        activity(pull, brief=True).plain,
+        _bytes(pull),
+        f"{decimal(int(speed))}/s" if speed else "",
+        str(pull.priority),
+        pull.requested_by or "",
+    )
 
 
 def totals(view: FleetView) -> Text:
@@ -184,15 +208,16 @@ def totals(view: FleetView) -> Text:
 
 def activity(pull: Pull, *, brief: bool = False) -> Text:
     """The state of a pull, or what it waits for."""
-    if pull.waiting_for:
+    waiting = shown_waiting(pull)
+    if waiting:
         text = Text(f"{pull.state}, " if pull.state != "queued" else "")
-        cause = str(pull.waiting_for.get("cause", ""))
-        return text.append(cause if brief else waiting_sentence(pull.waiting_for), "yellow")
+        cause = str(waiting.get("cause", ""))
+        return text.append(cause if brief else waiting_sentence(waiting), "yellow")
     return Text(pull.state, _STYLES.get(pull.state, ""))
 
 
 def _reason(pull: Pull) -> Any:
-    waiting = pull.waiting_for or {}
+    waiting = shown_waiting(pull) or {}
     return waiting.get("cause"), waiting.get("detail")
 
 

@@ -8,13 +8,20 @@ from shared.catalog.database.catalog import Connection
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
+from workers.cli.fitting import Column, short_digests
 from workers.cli.session import open_session
 from workers.cli.tables import (
     limit_option,
     print_documents,
+    print_fitted,
     print_remaining_count,
-    print_table,
     shown_time,
+)
+
+_COLUMNS = (
+    Column("since"),
+    Column("platform", rank=1),
+    Column("manifest", short=short_digests),
 )
 
 
@@ -35,7 +42,7 @@ def history_command(reference: str, platform: str | None, limit: int, *, as_json
         if as_json:
             print_documents(map(_document, rows))
         else:
-            print_table(("since", "platform", "manifest"), map(_row, rows))
+            print_fitted(_COLUMNS, map(_row, rows))
 
         def count(tx: Connection, most: int) -> int:
             return tag_history.count(tx, str(parsed), wanted, most)

@@ -8,17 +8,34 @@ import click
 from rich.filesize import decimal
 
 from shared.catalog.content import image_rows
+from shared.catalog.database.catalog import Catalog
 from shared.catalog.database.paging import pages
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
+from workers.cli.fitting import (
+    Column,
+    cut_reference,
+    short_digests,
+    short_references,
+    short_times,
+)
 from workers.cli.session import open_session
 from workers.cli.tables import (
     limit_option,
     print_documents,
+    print_fitted,
     print_remaining_count,
     print_table,
     shown_time,
+)
+
+COLUMNS = (
+    Column("reference", short=short_references, cut=cut_reference, least=30),
+    Column("platform", rank=3),
+    Column("manifest", rank=2, short=short_digests),
+    Column("size", rank=1, right=True),
+    Column("pulled", rank=4, short=short_times),
 )
 
 
@@ -33,8 +50,7 @@ def ls_command(limit: int, *, as_json: bool) -> None:
         if as_json:
             print_documents(map(_document, rows))
         else:
-            columns = ("reference", "platform", "manifest", "size", "pulled")
-            print_table(columns, map(_row, rows))
+            print_fitted(COLUMNS, map(_row, rows))
         print_remaining_count(session.catalog, limit, image_rows.count, as_json=as_json)
 
 
@@ -43,14 +59,24 @@ def ls_command(limit: int, *, as_json: bool) -> None:
 @click.option("--platform", help="os/arch[/variant]. Default: all platforms on the volume.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> None:
-    """Show an image: its manifest, and its layers with their files."""
-    name = str(Reference.parse(reference))
+    """Show an image: its manifest, and its layers with their files.
+
+    A REFERENCE with a digest shows the image of that digest, whichever tag it was pulled by.
+    """
+    parsed = Reference.parse(reference)
+    name = str(parsed)
     wanted = str(Platform.parse(platform)) if platform else None
-    with open_session() as session, session.catalog.begin() as tx:
-        found = [
-            _document(row) | {"layers": _layers(image_rows.layers_of(tx, name, row.platform))}
-            for row in image_rows.of_reference(tx, name, wanted)
-        ]
+    with open_session() as session:
+        with session.catalog.begin() as tx:
+            rows = image_rows.of_reference(tx, name, wanted)
+        if not rows and parsed.digest:
+            rows = _of_digest(session.catalog, parsed, wanted)
+        with session.catalog.begin() as tx:
+            found = [
+                _document(row)
+                | {"layers": _layers(image_rows.layers_of(tx, row.reference, row.platform))}
+                for row in rows
+            ]
     if not found:
         missing = f"{name} for {wanted}" if wanted else name
         raise InvalidArgument(
@@ -61,6 +87,31 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
         return
     for image in found:
         _print(image)
+
+
+def _of_digest(
+    catalog: Catalog, reference: Reference, platform: str | None
+) -> list[image_rows.ImageRow]:
+    """What a digest names in its repository under other references, by platform.
+
+    The digest is that of a manifest or of an index. Of several references that name the same, the
+    one with the wanted tag is preferred.
+    """
+    tagged = f"{reference.name}:{reference.tag}"
+    found: dict[tuple[str, str], image_rows.ImageRow] = {}
+    for row in chain.from_iterable(pages(catalog, image_rows.listing)):
+        if reference.digest not in {row.manifest_digest, row.index_digest}:
+            continue
+        if platform not in {None, row.platform} or not _is_of(reference, row):
+            continue
+        key = (row.platform, row.manifest_digest)
+        if key not in found or row.reference == tagged:
+            found[key] = row
+    return [found[key] for key in sorted(found)]
+
+
+def _is_of(reference: Reference, row: image_rows.ImageRow) -> bool:
+    return Reference.parse(row.reference).name == reference.name
 
 
 def _row(row: image_rows.ImageRow) -> tuple[str, ...]:

@@ -81,7 +81,9 @@ def pull_command(
         )
     with open_session() as session:
         check_queue(session.app)
-        queued = [_record(session.catalog, request, say=not detach) for request in requests]
+        queued = [
+            _record(session.catalog, request, say=not (detach or quiet)) for request in requests
+        ]
         if not send_recorded(session.app, queued):
             click.echo(
                 "The queue cannot be reached any more: the reconciler sends what was recorded.",

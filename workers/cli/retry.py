@@ -1,6 +1,6 @@
 """`towline retry`: for each failed or cancelled pull, a new pull with the same request."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import click
@@ -12,9 +12,13 @@ from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
 from shared.errors import InvalidArgument, TowlineError
 from shared.pulls.pull_ids import find_pull
+from workers.cli.prefixes import whole_id
 from workers.cli.session import Session, open_session
 from workers.cli.tables import print_documents
 from workers.client import UNREADABLE, check_queue, record_retry, send_recorded
+
+# Open pulls that are read to find earlier retries. If there are more, a pull may be retried again.
+_OPEN_AT_MOST = 100_000
 
 
 @click.command("retry")
@@ -31,9 +35,10 @@ def retry_command(
 ) -> int:
     """Retry pulls that failed or were cancelled.
 
-    Each becomes a new pull that names the old one, and whose id is printed. Bytes on the volume are
-    not fetched again. If a pull cannot be retried, the exit status is 2, and the other pulls are
-    still retried.
+    PULL is an id, or its first characters: at least 8, and enough to tell it from other ids. Each
+    pull becomes a new pull that names the old one, and whose id is printed. If an earlier retry is
+    still open, its id is printed instead. Bytes on the volume are not fetched again. If a pull
+    cannot be retried, the exit status is 2, and the other pulls are still retried.
     """
     if bool(pull_ids) == all_failed:
         raise click.UsageError("Name pulls, or use --failed for all failed pulls.")
@@ -49,8 +54,15 @@ def retry_command(
         if all_failed:
             old = _failed(session.catalog, error_class)
         else:
-            old = iter([_named(session.catalog, pull_ids, retrial.refused)])
+            named = _named(session.catalog, pull_ids, retrial.refused)
+            retrial.earlier = _open_retries(session.catalog, named)
+            old = iter([named])
         _print(chain.from_iterable(map(retrial.again, old)), as_json=as_json)
+    for old_id, retry in retrial.earlier.items():
+        click.echo(
+            f"The pull {old_id} was retried already, as {retry.id}, which is {retry.state}.",
+            err=True,
+        )
     for sentence in retrial.refused:
         click.echo(f"towline: {sentence}", err=True)
     if not retrial.sent:
@@ -67,26 +79,31 @@ class _Retrial:
     """Retries pulls page by page, and collects the results.
 
     `sent`: whether the queue has accepted all new pulls. `refused`: a sentence for each pull that
-    cannot be retried.
+    cannot be retried. `earlier`: open pulls by the id of the pull that they retry; they are results
+    as they are.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.refused: list[str] = []
+        self.earlier: Mapping[str, Pull] = {}
         self.sent = True
         self.count = 0
 
     def again(self, page: Sequence[Pull]) -> list[Pull]:
-        """Record and send a new pull for each of these. Returns the new pulls."""
-        new = []
+        """Record and send a new pull for each that has no open retry. Returns all retries."""
+        new, earlier = [], []
         for pull in page:
+            if pull.id in self.earlier:
+                earlier.append(self.earlier[pull.id])
+                continue
             try:
                 new.append(record_retry(self._session.catalog, pull))
             except InvalidArgument as error:
                 self.refused.append(str(error))
         self.sent = self.sent and send_recorded(self._session.app, new)
         self.count += len(new)
-        return new
+        return [*earlier, *new]
 
 
 def _failed(catalog: Catalog, error_class: str | None) -> Iterator[list[Pull]]:
@@ -104,15 +121,24 @@ def _failed(catalog: Catalog, error_class: str | None) -> Iterator[list[Pull]]:
 
 
 def _named(catalog: Catalog, pull_ids: Sequence[str], refused: list[str]) -> list[Pull]:
-    """The pulls with these ids. Adds a sentence to `refused` for each unknown id."""
-    found = []
+    """The pulls with these ids. Adds a sentence to `refused` for each unknown or ambiguous id."""
+    found = {}
+    for given in pull_ids:
+        try:
+            pull_id = whole_id(catalog, given)
+            with catalog.begin() as tx:
+                found[pull_id] = find_pull(tx, pull_id)
+        except InvalidArgument as error:
+            refused.append(str(error))
+    return list(found.values())
+
+
+def _open_retries(catalog: Catalog, named: Sequence[Pull]) -> dict[str, Pull]:
+    """Open pulls by the id of the named pull that they retry."""
+    ids = {pull.id for pull in named}
     with catalog.begin() as tx:
-        for pull_id in dict.fromkeys(pull_ids):
-            try:
-                found.append(find_pull(tx, pull_id))
-            except InvalidArgument as error:
-                refused.append(str(error))
-    return found
+        found = lifecycle.open_pulls(tx, _OPEN_AT_MOST)
+    return {pull.retry_of: pull for pull in found if pull.retry_of in ids and pull.retry_of}
 
 
 def _is_error_class(name: str) -> bool:

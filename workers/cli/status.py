@@ -10,19 +10,45 @@ from shared.catalog.database.paging import pages
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import lifecycle
+from workers.cli.fitting import (
+    Column,
+    cut_end,
+    cut_reference,
+    short_digests,
+    short_references,
+    short_times,
+)
+from workers.cli.prefixes import short_ids, whole_id
 from workers.cli.pull import pull_document
 from workers.cli.session import open_session
 from workers.cli.tables import (
     limit_option,
     print_documents,
+    print_fitted,
     print_remaining_count,
-    print_table,
     shown_time,
 )
-from workers.cli.waiting import waiting_sentence
+from workers.cli.waiting import shown_waiting, waiting_sentence
 from workers.cli.watching import Snapshot, snapshot
 
-_COLUMNS = ("pull", "reference", "platform", "state", "done", "total", "since", "waits for")
+COLUMNS = (
+    Column("pull", short=short_ids),
+    Column("reference", short=short_references, cut=cut_reference, least=30),
+    Column("platform", rank=5),
+    # As wide as the longest name of an error class.
+    Column("state", cut=cut_end, least=20),
+    Column("done", rank=1, right=True),
+    Column("total", rank=2, right=True),
+    Column("since", rank=4, short=short_times),
+    Column("waits for", rank=3, cut=cut_end, least=10),
+)
+LAYER_COLUMNS = (
+    Column("layer", short=short_digests),
+    Column("done", rank=1, right=True),
+    Column("size", rank=2, right=True),
+    Column("state", cut=cut_end, least=20),
+    Column("attempts", rank=3, right=True),
+)
 
 
 @click.command("status")
@@ -30,10 +56,13 @@ _COLUMNS = ("pull", "reference", "platform", "state", "done", "total", "since", 
 @limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
-    """List the newest pulls, or show one pull with its layers."""
+    """List the newest pulls, or show one pull with its layers.
+
+    PULL is an id, or its first characters: at least 8, and enough to tell it from other ids.
+    """
     with open_session() as session:
         if pull_id is not None:
-            shown_pull = snapshot(session.catalog, pull_id)
+            shown_pull = snapshot(session.catalog, whole_id(session.catalog, pull_id))
             _show_one(shown_pull, as_json=as_json)
             return
         found = chain.from_iterable(pages(session.catalog, lifecycle.recent))
@@ -41,11 +70,12 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
         if as_json:
             print_documents(map(pull_document, rows))
         else:
-            print_table(_COLUMNS, map(_row, rows))
+            print_fitted(COLUMNS, map(_row, rows))
         print_remaining_count(session.catalog, limit, lifecycle.count, as_json=as_json)
 
 
 def _row(pull: Pull) -> tuple[str, ...]:
+    waiting = shown_waiting(pull)
     return (
         pull.id,
         pull.reference,
@@ -54,7 +84,7 @@ def _row(pull: Pull) -> tuple[str, ...]:
         decimal(pull.bytes_done),
         decimal(pull.bytes_total) if pull.bytes_total is not None else "",
         shown_time(pull.created_at),
-        waiting_sentence(pull.waiting_for) if pull.waiting_for else "",
+        waiting_sentence(waiting) if waiting else "",
     )
 
 
@@ -80,8 +110,8 @@ def _show_one(shown_pull: Snapshot, *, as_json: bool) -> None:
         if value is not None and key != "layers":
             shown = waiting_sentence(value) if key == "waiting_for" else value
             click.echo(f"{key:<14} {shown}")
-    print_table(
-        ("layer", "done", "size", "state", "attempts"),
+    print_fitted(
+        LAYER_COLUMNS,
         [_layer(shown_pull.pull.id, layer) for layer in shown_pull.layers]
         or _receipt_layers(shown_pull.pull),
     )

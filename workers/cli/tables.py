@@ -1,7 +1,8 @@
 """Prints lists: as tables, or as one JSON document.
 
-Cells are folded on a terminal, and whole in a pipe, where other programs read them. A list may be
-long, so it is printed while it is read; its last line says how many more rows there are.
+In a pipe, where other programs read them, cells are whole. On a terminal they are fitted to its
+width, or folded if they must stay whole. A list may be long, so it is printed while it is read; its
+last line says how many more rows there are.
 """
 
 import json
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.catalog.database.catalog import Catalog, Connection
+from workers.cli.fitting import Column, fitted_table
 
 Value = TypeVar("Value")
 
@@ -35,12 +37,22 @@ limit_option = click.option(
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their headings, in parts of 500 as they are read."""
+    """Print rows under their headings, in parts of 500 as they are read; folded on a terminal."""
     print_part = _print_folded if sys.stdout.isatty() else _print_whole
     heading: Sequence[str] | None = columns
     for part in _parts(rows):
         print_part(len(columns), heading, part)
         heading = None
+
+
+def print_fitted(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows as `print_table` does, but one line a row, fitted to the width of a terminal."""
+    if not sys.stdout.isatty():
+        print_table([column.heading for column in columns], rows)
+        return
+    console = Console(highlight=False)
+    for number, part in enumerate(_parts(rows)):
+        console.print(fitted_table(columns, part, console.width, headed=not number))
 
 
 def _parts(rows: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:

@@ -4,16 +4,39 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.catalog.model.pull_values import Pull
+
 # An end that is further away is shown with its date.
 _DAY_SECONDS = 24 * 3600
+# For these causes `until` is the time of the next poll at the latest, which says nothing about when
+# the wait ends.
+_OPEN_ENDED = frozenset({"turn", "pull"})
+# Most pulls are started within this time after they were recorded.
+_JUST_RECORDED_SECONDS = 5.0
 
 
-def waiting_sentence(waiting: Mapping[str, Any], now: datetime | None = None) -> str:
-    """For example `backoff: the registry answered 503 (until 12:00:40)`."""
+def shown_waiting(pull: Pull, now: datetime | None = None) -> Mapping[str, Any] | None:
+    """What a pull waits for; None for its turn while the pull has only just been recorded."""
+    waiting = pull.waiting_for
+    if not waiting or pull.state != "queued" or waiting.get("cause") != "turn":
+        return waiting
+    # The two clocks may differ, in either direction.
+    age_seconds = ((now or datetime.now(UTC)) - pull.created_at).total_seconds()
+    return None if abs(age_seconds) < _JUST_RECORDED_SECONDS else waiting
+
+
+def waiting_sentence(
+    waiting: Mapping[str, Any], now: datetime | None = None, *, timed: bool = True
+) -> str:
+    """For example `backoff: the registry answered 503 (until 12:00:40)`.
+
+    `timed` False leaves out until when, as does a cause whose end is unknown.
+    """
     cause, detail = waiting.get("cause", ""), waiting.get("detail")
     if cause == "pull" and detail:
         detail = f"{detail} is fetching the same layer"
-    until = _until(waiting.get("until"), now or datetime.now(UTC))
+    timed = timed and cause not in _OPEN_ENDED
+    until = _until(waiting.get("until"), now or datetime.now(UTC)) if timed else ""
     return f"{cause}{f': {detail}' if detail else ''}{until}"
 
 

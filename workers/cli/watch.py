@@ -20,6 +20,7 @@ from shared.catalog.reports.overview import Overview
 from workers.cli.display import Display, display_for, summary
 from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
 from workers.cli.patience import interrupts_between_looks, retry_while_unavailable
+from workers.cli.prefixes import whole_id
 from workers.cli.pull import pull_document
 from workers.cli.session import open_session
 from workers.cli.watching import Snapshot, watch
@@ -39,6 +40,8 @@ Key = TypeVar("Key")
 def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:
     """Watch a pull until it ends, or all open pulls until Ctrl-C.
 
+    PULL is an id, or its first characters: at least 8, and enough to tell it from other ids.
+
     With a PULL the exit status is 0 if it completes and 1 if not. Ctrl-C ends the command with 130
     and does not affect the pull.
     """
@@ -46,8 +49,9 @@ def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:
         if pull_id is None:
             _watch_fleet(session.catalog, display_of_fleet(sys.stdout, as_json=as_json), limit)
             return 0
+        watched_id = whole_id(session.catalog, pull_id)
         display: Display = Documents() if as_json else display_for(sys.stdout, quiet=False)
-        (ended,) = watch(session.catalog, [pull_id], display)
+        (ended,) = watch(session.catalog, [watched_id], display)
         if not as_json:
             display.say(summary(ended))
     return 0 if ended.state == "complete" else 1

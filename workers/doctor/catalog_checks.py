@@ -26,6 +26,10 @@ _UNANSWERED_SECONDS = 60.0
 _REASON_GRACE_SECONDS = 10.0
 # A pull that seems unattended is checked once more: it may have been changing hands.
 _SECOND_LOOK_SECONDS = 3.0
+# After a loss or restart of Redis, the reconciler answers the pulls of the last hour again. It
+# starts with that in its first round, and answers them in the next rounds, 500 in each. These are
+# three of its longest pauses.
+_ANSWER_LOOKS = 6
 
 
 def database(catalog: Catalog) -> CheckResult:
@@ -166,10 +170,19 @@ def _has_message(pull: UnattendedPull, messages: Messages) -> bool:
     return any(digest in pull.digests for _, digest in messages.layers)
 
 
-def answered(catalog: Catalog) -> CheckResult:
-    """Whether every pull that has ended was answered."""
-    with catalog.begin() as tx:
-        silent = doctor_checks.unanswered(tx, _UNANSWERED_SECONDS)
+def answered(catalog: Catalog, *, queue_is_away: bool = False) -> CheckResult:
+    """Whether every pull that has ended was answered.
+
+    A pull is a problem only if it stays unanswered while a reconciler has time to answer it.
+    Without a reconciler or the queue there is nothing to wait for.
+    """
+    silent = _unanswered(catalog)
+    for _ in range(_ANSWER_LOOKS):
+        if not silent or queue_is_away or reconciler(catalog).level != "ok":
+            break
+        time.sleep(_SECOND_LOOK_SECONDS)
+        again = set(_unanswered(catalog))
+        silent = [pull_id for pull_id in silent if pull_id in again]
     if silent:
         have = "has" if len(silent) == 1 else "have"
         return finding(
@@ -181,6 +194,11 @@ def answered(catalog: Catalog) -> CheckResult:
             silent,
         )
     return CheckResult("answers", "ok", "Every pull that has ended was answered.")
+
+
+def _unanswered(catalog: Catalog) -> list[str]:
+    with catalog.begin() as tx:
+        return doctor_checks.unanswered(tx, _UNANSWERED_SECONDS)
 
 
 def failures(catalog: Catalog) -> Iterator[CheckResult]:

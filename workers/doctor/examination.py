@@ -74,7 +74,7 @@ def run_checks(patient: CheckedFleet) -> Iterator[CheckResult]:
         yield catalog_checks.reconciler(catalog)
         yield from catalog_checks.check_pauses(catalog)
         yield catalog_checks.check_pulls(catalog, None if is_away else patient.app, settings)
-        yield catalog_checks.answered(catalog)
+        yield catalog_checks.answered(catalog, queue_is_away=is_away)
         yield from catalog_checks.failures(catalog)
 
 

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from shared.catalog.admission.pauses import Pause
 from shared.catalog.layers.pull_layers import PullLayer
@@ -69,8 +70,8 @@ def explain(facts: Facts) -> Explanation:
     takes = [part.takes for part in reasons if part.takes]
     if facts.leader is None or not facts.leader.alive:
         takes.append(
-            "no reconciler is running, so nothing that is lost is sent again: start "
-            "`towline reconcile`"
+            "no reconciler is running, so nothing that is lost is sent again: "
+            f"{_start_of_reconciler(facts)}"
         )
     return Explanation(
         facts,
@@ -126,7 +127,7 @@ def _of_pull(facts: Facts) -> Reason:
         waiting = pull.waiting_for
         return _recorded(facts, str(waiting["cause"]), str(waiting["detail"]), pull.not_before)
     if facts.fleet.pull_slots == 0:
-        return _no_worker(PULLS)
+        return _no_worker(facts, PULLS)
     has_message = facts.messages is None or pull.id in (
         facts.messages.coordinators | facts.messages.links
     )
@@ -199,7 +200,7 @@ def _waiting(facts: Facts, layer: PullLayer, holder: LeaseHolder | None) -> Reas
             detail = f"{detail.removesuffix('.')} ({tries} without progress)"
         return _recorded(facts, str(waiting["cause"]), detail, layer.not_before)
     if facts.fleet.layer_slots == 0:
-        return _no_worker(LAYERS)
+        return _no_worker(facts, LAYERS)
     if holder is not None and holder.owner is not None:
         return Reason(
             "turn",
@@ -257,7 +258,13 @@ def _paused(pause: Pause) -> Reason:
     )
 
 
-def _no_worker(queue: str) -> Reason:
+def _no_worker(facts: Facts, queue: str) -> Reason:
+    if facts.stack_logs is not None:
+        return Reason(
+            "no_worker",
+            f"the worker of the embedded stack does not consume {queue} yet",
+            takes=f"a moment: {_starts_itself('worker', facts.stack_logs)}",
+        )
     return Reason(
         "no_worker",
         f"no worker consumes {queue}",
@@ -282,7 +289,18 @@ def _turn_of_message(facts: Facts, queue: str, has_message: bool, slots: int | N
 def _reconciler_takes(facts: Facts) -> str | None:
     if facts.leader is not None and facts.leader.alive:
         return None
-    return "start `towline reconcile`: no reconciler is running"
+    return f"{_start_of_reconciler(facts)}: no reconciler is running"
+
+
+def _start_of_reconciler(facts: Facts) -> str:
+    if facts.stack_logs is not None:
+        return _starts_itself("reconciler", facts.stack_logs)
+    return "start `towline reconcile`"
+
+
+def _starts_itself(name: str, logs: Path) -> str:
+    """What to do about a process that the embedded stack starts, and starts again if it dies."""
+    return f"the stack starts its {name} by itself, see {logs / f'{name}.log'} if that takes long"
 
 
 def shown_seconds(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from shared.catalog.admission import pauses
 from shared.catalog.admission.pauses import Pause
@@ -52,6 +53,8 @@ class Facts:
     messages: Messages | None = None
     # Free bytes of the volume; None if it is not mounted on this machine.
     free_bytes: int | None = None
+    # The logs of the embedded stack, which starts its own worker and reconciler; None in a fleet.
+    stack_logs: Path | None = None
 
 
 def read_facts(catalog: Catalog, pull_id: str) -> Facts:

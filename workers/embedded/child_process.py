@@ -76,11 +76,21 @@ class Child:
             self._process.kill()
             self._process.wait()
 
-    def died(self) -> CatalogUnavailable:
-        """The error to raise for a child that ended by itself."""
-        return CatalogUnavailable(
-            f"{self.name} of the embedded stack stopped: see {self.log}. {last_log_line(self.log)}"
-        )
+    @property
+    def ending(self) -> str:
+        """How the process ended, as the rest of a sentence: its signal or its exit status."""
+        status = self._process.poll()
+        if status is None:
+            return "does not answer"
+        return f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
+
+    def died(self, when: str = "") -> CatalogUnavailable:
+        """The error to raise for a child that ended by itself. `when`: more about that."""
+        sentence = f"{self.name} of the embedded stack {self.ending} {when}".rstrip()
+        # A process that was killed had no time to write a reason into its log.
+        killed = self._process.poll() == -signal.SIGKILL
+        quoted = "" if killed else last_log_line(self.log)
+        return CatalogUnavailable(f"{sentence}: see {self.log}. {quoted}".rstrip())
 
 
 def last_log_line(log: Path) -> str:

@@ -54,6 +54,7 @@ def _hold(home: StackHome, state: State) -> None:
             # Not by a ping: a database that is too busy to answer one must not stop the stack.
             if (reason := why_it_ended(home)) is not None:
                 raise CatalogUnavailable(reason)
+            state = _print_notices(home.read(), state)
             time.sleep(_POLL_SECONDS)
         raise flower.died()
     except KeyboardInterrupt:
@@ -90,6 +91,14 @@ def _print_addresses(state: State, port: int, password: str) -> None:
         click.echo(f"{name:<9} {value}")
     click.echo("The stack is up. Pull from another terminal; Ctrl-C stops it.")
     sys.stdout.flush()
+
+
+def _print_notices(now: State, before: State) -> State:
+    """Say which processes were started again since `before`. Returns the newer state."""
+    for notice in now.notices_since(before.restarts):
+        click.echo(notice)
+    sys.stdout.flush()
+    return now
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -53,6 +53,11 @@ def is_up(settings: Settings) -> bool:
     return StackHome.below(settings.home).is_held("up.lock")
 
 
+def stack_logs(settings: Settings) -> Path:
+    """The directory with the logs of this stack's worker and reconciler."""
+    return StackHome.below(settings.home).directory / "log"
+
+
 def _fleet(settings: Settings, state: State) -> Settings:
     volume = Path(state.volume or settings.volume_path)
     if settings.volume_path != volume:

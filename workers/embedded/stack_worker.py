@@ -4,7 +4,9 @@ Celery's command line connects right after its imports. Here the worker waits fo
 between, so that both start in parallel. That makes a command on a warm machine a second faster.
 """
 
+import logging
 import os
+import sys
 import time
 
 import celery.apps.worker
@@ -14,8 +16,13 @@ import kombu.transport.redis
 from shared.pulls import linking, planning
 from shared.pulls.layers import fetching
 from shared.settings import Settings
+from workers.broker_messages import BrokerMessages
+from workers.client import QueueUnavailable
+from workers.config import make_app
 from workers.consuming import consume
-from workers.embedded.state import StackHome
+from workers.embedded.state import FIRST_WORKER, StackHome
+
+_log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.02
 _CONCURRENCY = 8
@@ -32,13 +39,40 @@ _LOADED = (
 
 
 def main() -> None:
-    """Wait for the servers, then consume until the process is killed."""
+    """Wait for the servers, then consume until the process is killed.
+
+    Arguments: a file to touch when it consumes, and FIRST_WORKER or nothing.
+    """
+    ready, *others = sys.argv[1:]
     home = StackHome.below(Settings.read().home)
     while not home.read().ready:
         time.sleep(_POLL_SECONDS)
     os.environ.update(home.read().environment)
+    if FIRST_WORKER in others:
+        _take_over_messages(Settings.read())
     options = ["-P", "threads", "-c", str(_CONCURRENCY), "-E", "-n", "towline@%h"]
-    consume([*options, "--loglevel=INFO", "--without-mingle", "--without-gossip"])
+    options += ["--loglevel=INFO", "--without-mingle", "--without-gossip"]
+    consume([*options, "--alive", ready])
+
+
+def _take_over_messages(settings: Settings) -> None:
+    """Return the messages of the previous stack's worker to their queues.
+
+    That worker was killed. Redis keeps the messages that it had fetched, and the reconciler would
+    wait one lease time before it sends them again, because their worker might be alive. The worker
+    that replaces one that died does not do this: a message that kills its worker has to wait.
+    """
+    app = make_app(settings)
+    backlog = BrokerMessages(app)
+    try:
+        if count := backlog.give_back_all():
+            _log.warning("Returned %s messages of an earlier worker to their queues.", count)
+    except QueueUnavailable as error:
+        # The reconciler sends them again later.
+        _log.warning("%s", error)
+    finally:
+        backlog.close()
+        app.close()
 
 
 if __name__ == "__main__":

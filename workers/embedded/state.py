@@ -15,24 +15,33 @@ killed process.
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from workers.embedded.stack_files import home_errors, write_private
 
+# The argument of the first worker since the start of the stack.
+FIRST_WORKER = "--first"
+
 _INHERITED = "servers.lock"
+_MOST_NOTICES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the supervisor reports. All None: not ready. `error`: why the stack failed."""
+    """What the supervisor reports. All None: not ready. `error`: why the stack failed.
+
+    `restarts`: how often a process was started again. `notices`: sentences about the last few.
+    """
 
     broker_url: str | None = None
     database_url: str | None = None
     volume: str | None = None
     error: str | None = None
+    restarts: int = 0
+    notices: Sequence[str] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -47,6 +56,16 @@ class State:
     def ready(self) -> bool:
         """Whether the servers are up and prepared."""
         return self.broker_url is not None and self.error is None
+
+    def notices_since(self, restarts: int) -> Sequence[str]:
+        """The notices about what was started again after this many restarts."""
+        new = min(self.restarts - restarts, len(self.notices))
+        return self.notices[len(self.notices) - new :]
+
+    def noting(self, notice: str) -> "State":
+        """This state after one more restart."""
+        kept = (*self.notices, notice)[-_MOST_NOTICES:]
+        return replace(self, restarts=self.restarts + 1, notices=kept)
 
 
 @dataclass(frozen=True, slots=True)

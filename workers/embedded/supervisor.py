@@ -1,9 +1,9 @@
 """The supervisor: `python -m workers.embedded.supervisor`, started by the first command.
 
 It starts the servers, the worker and the reconciler, and watches them. It stops them all when no
-command uses the stack any more, or when one of them has died. It is independent of terminals and of
-the command that started it: it only watches the lock that commands hold, which a killed command
-releases.
+command uses the stack any more, or when a server has died. A worker or a reconciler that died is
+started again. The supervisor is independent of terminals and of the command that started it: it
+only watches the lock that commands hold, which a killed command releases.
 """
 
 import signal
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import node_rows, step_leases
@@ -19,14 +20,19 @@ from shared.errors import CatalogUnavailable, TowlineError
 from shared.settings import Settings
 from workers.embedded.binaries import find_postgres, find_redis
 from workers.embedded.child_process import Child
+from workers.embedded.restarting import Restarted
 from workers.embedded.servers import PostgresServer, RedisServer, start, stop
-from workers.embedded.state import StackHome, State
+from workers.embedded.state import FIRST_WORKER, StackHome, State
 from workers.preparing import prepare_fleet
 
 _POLL_SECONDS = 0.1
 _LOCK_SECONDS = 2.0
 _LEFTOVER_SECONDS = 30.0
 _WORKER_GRACE_SECONDS = 5.0
+
+# Files that the processes touch when they are ready, and then from time to time.
+_WORKER_READY = "worker.ready"
+_RECONCILER_READY = "reconciler.ready"
 
 
 def main() -> int:
@@ -105,30 +111,46 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
     with ExitStack() as running:
         running.callback(stop, postgres)
         running.callback(stop, redis)
-        worker = _start_worker(home)
+        worker = Restarted(partial(_start_worker, home), home.directory / _WORKER_READY)
         running.callback(worker.stop, _WORKER_GRACE_SECONDS)
         start(postgres, redis)
         state = State(redis.url, postgres.url, str(settings.volume_path))
         prepare_fleet(postgres.url, settings.volume_path)
         _remove_leftovers(postgres.url)
         home.write(state)
-        reconciler = _start_reconciler(home)
+        reconciler = Restarted(partial(_start_reconciler, home), home.directory / _RECONCILER_READY)
         running.callback(reconciler.stop, _WORKER_GRACE_SECONDS)
-        started = (postgres.child, redis.child, worker, reconciler)
-        children = [child for child in started if child is not None]
-        _watch(home, held, children)
+        servers = [child for child in (postgres.child, redis.child) if child is not None]
+        _watch(home, held, servers, (worker, reconciler))
 
 
-def _watch(home: StackHome, held: ExitStack, children: Sequence[Child]) -> None:
-    """Return when no command uses the stack, with users.lock held. Raises when a child died."""
+def _watch(
+    home: StackHome, held: ExitStack, servers: Sequence[Child], restarted: Sequence[Restarted]
+) -> None:
+    """Return when no command uses the stack, with users.lock held.
+
+    Raises CatalogUnavailable when a server has died, or a process that cannot be started again.
+    """
     while not _take(home, held, "users.lock"):
-        for child in children:
-            if not child.alive:
-                error = child.died()
-                # Before the other children are stopped, so that no command joins the stack now.
-                home.write(State(error=error.message))
-                raise error
+        try:
+            for server in servers:
+                if not server.alive:
+                    raise server.died()
+            for process in restarted:
+                if notice := process.tend():
+                    _report(home, notice)
+        except CatalogUnavailable as error:
+            # Before the other children are stopped, so that no command joins the stack now.
+            home.write(State(error=error.message))
+            raise
         time.sleep(_POLL_SECONDS)
+
+
+def _report(home: StackHome, notice: str) -> None:
+    print(notice, file=sys.stderr, flush=True)
+    # A full disk is no reason to stop: the worker waits until there is space.
+    with suppress(TowlineError):
+        home.write(home.read().noting(notice))
 
 
 def _remove_leftovers(database_url: str) -> None:
@@ -146,22 +168,29 @@ def _remove_leftovers(database_url: str) -> None:
         catalog.close()
 
 
-def _start_reconciler(home: StackHome) -> Child:
+def _start_reconciler(home: StackHome, _first: bool) -> Child:
     # SIGKILL, as for the worker: the next start releases its leader lease.
     return Child(
         "The reconciler",
-        [sys.executable, "-m", "workers.embedded.stack_reconciler"],
+        [
+            sys.executable,
+            "-m",
+            "workers.embedded.stack_reconciler",
+            home.directory / _RECONCILER_READY,
+        ],
         home.directory / "log" / "reconciler.log",
         signal.SIGKILL,
     )
 
 
-def _start_worker(home: StackHome) -> Child:
+def _start_worker(home: StackHome, first: bool) -> Child:
     # SIGKILL, because a graceful shutdown takes time while the last command waits for the stack to
     # stop. An interrupted download continues from its last recorded byte.
+    ready = str(home.directory / _WORKER_READY)
+    command = [sys.executable, "-m", "workers.embedded.stack_worker", ready]
     return Child(
         "The worker",
-        [sys.executable, "-m", "workers.embedded.stack_worker"],
+        [*command, FIRST_WORKER] if first else command,
         home.directory / "log" / "worker.log",
         signal.SIGKILL,
     )

@@ -5,7 +5,7 @@ single step can see, such as a lack of workers, and clears those that no longer 
 when the reason is expected to end, or when it is checked again at the latest.
 
 The reconciler calls it with pages of pulls. Admitted pulls (`refresh`) and waiting pulls
-(`refresh_line`) have separate statements, since waiting pulls may be many and need less.
+(`refresh_waiting`) have separate statements, since waiting pulls may be many and need less.
 """
 
 from collections.abc import Sequence
@@ -157,8 +157,9 @@ _REFRESH_LINE = text(
     _write(_LINE, by_key(_IS_IN_LINE), f"greatest({_A_MINUTE}, now() - p.created_at)")
 )
 
-# The first reason of a pull that is recorded and has to wait: the same that the next `refresh_line`
-# would write, so that it finds nothing to change. An update of a row costs more than its insert.
+# The first reason of a pull that is recorded and has to wait: the same that the next
+# `refresh_waiting` would write, so that it finds nothing to change. An update of a row costs more
+# than its insert.
 FIRST_REASON = f"""(
     SELECT jsonb_build_object('cause', why[1], 'detail', why[2],
         'until', coalesce(why[3]::timestamptz, statement_timestamp() + {_A_MINUTE}))

@@ -131,7 +131,7 @@ _CALLED_BACK = update(pulls).where(_IS_ENDED).values(answered_at=_NOW, callbacks
 def mark_answered(tx: Connection, pull_id: str) -> Mapping[str, Any] | None:
     """Record that the result is stored under the pull id, and return the callbacks to send.
 
-    A pull with callbacks counts as answered only after `called_back`. Without callbacks this
+    A pull with callbacks counts as answered only after `mark_called_back`. Without callbacks this
     returns None, and the pull counts as answered.
     """
     kept: Mapping[str, Any] | None = tx.execute(_ANSWERED, {"pull_id": pull_id}).scalar()

@@ -84,7 +84,7 @@ def verify_diff_ids(
     """Verify the claims of a pull's layers. Whether linking may go on: False if a layer is not
     stored, or if the pull has ended.
 
-    `beat()`: a sign of life. Raises InvalidManifest, VolumeUnavailable, LettingGo.
+    `beat()`: a sign of life. Raises InvalidManifest, VolumeUnavailable, ShuttingDown.
     """
     if resources.unpack is None:
         return True
@@ -158,7 +158,7 @@ def _check(digest: Digest, claimed: Digest, actual: Digest | None, fault: str | 
 @dataclass(slots=True)
 class _Watch:
     """Called for each piece of a layer: a sign of life, and from time to time a check whether to go
-    on. Raises LettingGo, _EndedError.
+    on. Raises ShuttingDown, _EndedError.
     """
 
     resources: Context

@@ -58,8 +58,8 @@ def fetch_layer(
     """Fetch one layer of a pull, and other small layers of the pull with it.
 
     Does nothing if the layer is stored, if the pull has ended, or if another task fetches the
-    layer. Raises TryAgain, YieldTurn, Occupied, LettingGo, or the error after failing the pull with
-    it.
+    layer. Raises TryAgain, YieldTurn, LeaseHeldByEarlierTask, ShuttingDown, or the error after
+    failing the pull with it.
     """
     if resources.claimed_layers.is_claimed(pull_id, digest):
         return
@@ -146,7 +146,7 @@ def _take(
 ) -> list[FetchJob]:
     """Take the lease, or wait for the pull whose task holds it (empty result).
 
-    Raises YieldTurn, Occupied.
+    Raises YieldTurn, LeaseHeldByEarlierTask.
     """
     resources, pull_id, digest = current.resources, current.pull_id, layer.digest
     reference = Reference.parse(pull.reference)
@@ -187,8 +187,10 @@ def _take(
 
 
 def _join(tx: Connection, pull_id: str, digest: Digest, lease: LeaseHeld) -> None:
-    """Wait for the task that holds the lease. Raises Occupied if that is a task of this layer and
-    pull, which may have been killed.
+    """Wait for the task that holds the lease.
+
+    Raises LeaseHeldByEarlierTask if that is a task of this layer and pull, which may have been
+    killed.
     """
     if lease.pull_id != pull_id:
         pull_layers.join(tx, pull_id, digest, str(lease.pull_id), lease.expires_at)

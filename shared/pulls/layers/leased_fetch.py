@@ -30,7 +30,7 @@ class FetchedLayer:
 def fetch_blob(current: Attempt, work: FetchJob) -> FetchedLayer | None:
     """Fetch the layer onto the volume. None if its download was stopped from outside.
 
-    Raises LettingGo, LeaseLost, and what the download raises.
+    Raises ShuttingDown, LeaseLost, and what the download raises.
     """
     try:
         with current.resources.renewer.renewing(work.transfer):
@@ -44,7 +44,7 @@ def fetch_blob(current: Attempt, work: FetchJob) -> FetchedLayer | None:
 def _stop(current: Attempt, reason: Stopped) -> None:
     """Record why the download was stopped, and hand the layer over where that helps.
 
-    No failure is counted against any pull. Raises LettingGo, LeaseLost.
+    No failure is counted against any pull. Raises ShuttingDown, LeaseLost.
     """
     digest, pull_id = current.digest, current.fetched_for
     assert digest is not None  # noqa: S101 - an attempt with a transfer has one

@@ -63,7 +63,7 @@ def dial(
     """Connect to an address of `name` whose reach is at most `most`. Returns the socket and the
     reach.
 
-    Raises AddressRefused, OSError (TimeoutError, socket.gaierror).
+    Raises AddressNotAllowed, OSError (TimeoutError, socket.gaierror).
     """
     found = resolve(name, port)
     allowed = [endpoint for endpoint in found if endpoint.reach <= most]

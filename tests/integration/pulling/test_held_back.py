@@ -12,7 +12,7 @@ from tests.fakes.registry import FakeRegistry
 pytestmark = pytest.mark.integration
 
 AN_HOUR = Status(path="/manifests/", status=429, headers={"Retry-After": "3600"})
-IN_LINE = "SELECT id FROM pulls WHERE state = 'queued' AND admitted_at IS NULL ORDER BY id"
+IS_WAITING = "SELECT id FROM pulls WHERE state = 'queued' AND admitted_at IS NULL ORDER BY id"
 
 
 def ask(driver: Driver, registry: FakeRegistry, pull_id: str, **more: object) -> object:
@@ -46,7 +46,7 @@ def test_the_next_pulls_of_that_registry_are_not_admitted(
     before = len(registry.requests)
     for number in range(5):
         assert ask(refused, registry, f"later {number}") is None
-    assert len(refused.sql(IN_LINE)) == 6
+    assert len(refused.sql(IS_WAITING)) == 6
     assert admit(refused.resources.catalog) == []
     assert len(registry.requests) == before
 

@@ -224,7 +224,7 @@ def test_a_process_that_shuts_down_releases_its_lease(meeting: Meeting, second: 
     meeting.registry.fail(Stall(path=str(DIGEST), after_bytes=0, times=0, until=hold))
     meeting.driver.resources.renewer._letting_go = lambda: True
     meeting.wait_for_leader()
-    assert [type(error).__name__ for error in meeting.raised] == ["LettingGo"]
+    assert [type(error).__name__ for error in meeting.raised] == ["ShuttingDown"]
     assert meeting.lease("owner") is None
     fetch(second, "leader")
     receipt = second.link("leader")

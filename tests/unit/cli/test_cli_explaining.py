@@ -1,6 +1,7 @@
 """Each cause has its sentence, its end, and what would unblock it."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,17 @@ def test_without_workers_the_queue_is_named_and_how_to_start_one() -> None:
     assert explained.takes == ["start a worker: `celery -A workers.app worker -Q towline.layers`"]
     resolving = story(pull(state="resolving"), fleet=NO_WORKERS)
     assert "towline.pulls" in resolving.takes[0]
+
+
+def test_on_the_embedded_stack_no_process_has_to_be_started_by_hand() -> None:
+    logs = Path("/home/x/stack/log")
+    told = story(None, layer(), fleet=NO_WORKERS, office=None, stack_logs=logs)
+    assert told.reason.cause == "no_worker"
+    assert told.reason.sentence.startswith("the worker of the embedded stack does not consume")
+    worker, reconciler = told.takes
+    assert f"the stack starts its worker by itself, see {logs}/worker.log" in worker
+    assert f"the stack starts its reconciler by itself, see {logs}/reconciler.log" in reconciler
+    assert not any("`" in advice for advice in told.takes)
 
 
 def test_a_message_in_the_queue_waits_for_a_slot() -> None:

@@ -11,8 +11,9 @@ from rich.text import Text
 from shared.catalog.reports.overview import Overview
 from shared.errors import InvalidArgument
 from tests.unit.cli.given_facts import LATER, NOW, layer, pull, story, waits
+from workers.cli import display
 from workers.cli.branches import Branch, print_branch
-from workers.cli.display import Bars
+from workers.cli.display import Bars, Lines, summary
 from workers.cli.explain import story_branch, story_document
 from workers.cli.fleet_display import (
     FleetDocuments,
@@ -22,7 +23,7 @@ from workers.cli.fleet_display import (
     totals,
 )
 from workers.cli.pause import scope_of
-from workers.cli.waiting import waiting_sentence
+from workers.cli.waiting import shown_waiting, waiting_sentence
 from workers.cli.watch import Documents, Speedometer
 from workers.cli.watching import Snapshot
 
@@ -32,8 +33,8 @@ def view(*rows: object, ended: tuple[object, ...] = (), **speeds: float) -> Flee
     return FleetView(rows, ended, Overview(states, {1: 10}), speeds, 2_000_000.0)  # type: ignore[arg-type]
 
 
-def console() -> Console:
-    return Console(file=io.StringIO(), width=120, highlight=False)
+def console(width: int = 120) -> Console:
+    return Console(file=io.StringIO(), width=width, highlight=False)
 
 
 def printed(console: Console) -> str:
@@ -52,6 +53,43 @@ def test_a_reason_is_shown_with_its_cause_its_detail_and_its_end() -> None:
     assert waiting_sentence({**reason, "until": NOW.isoformat()}, LATER) == "backoff: 503"
     tomorrow = {**reason, "until": (NOW + timedelta(days=2)).isoformat()}
     assert "2026-01-03" in waiting_sentence(tomorrow, NOW)
+
+
+def test_a_reason_whose_end_is_unknown_names_no_time() -> None:
+    for cause in ("turn", "pull"):
+        reason = {"cause": cause, "detail": "x", "until": LATER.isoformat()}
+        assert "until" not in waiting_sentence(reason, NOW)
+
+
+def test_a_pull_that_was_only_just_recorded_waits_for_nothing() -> None:
+    recorded = pull(state="queued", created_at=NOW, **waits("turn"))
+    assert shown_waiting(recorded, NOW + timedelta(seconds=2)) is None
+    assert shown_waiting(recorded, NOW + timedelta(seconds=20)) == recorded.waiting_for
+    # The clock of the database may be far ahead of ours.
+    assert shown_waiting(recorded, NOW - timedelta(hours=1)) == recorded.waiting_for
+    full = pull(state="queued", created_at=NOW, **waits("space"))
+    assert shown_waiting(full, NOW) == full.waiting_for
+
+
+@pytest.mark.parametrize(
+    ("sources", "fetched"),
+    [
+        (["network", "present", "network"], "5 bytes fetched in 2.0 s"),
+        (["joined", "present", "joined"], "5 bytes fetched (1 layer came with another pull) in"),
+        (["joined", "joined", "joined"], "5 bytes fetched (2 layers came with another pull) in"),
+    ],
+)
+def test_a_summary_counts_the_layers_that_came_with_another_pull(
+    sources: list[str], fetched: str
+) -> None:
+    # The layer "a" is at two positions.
+    layers = [
+        {"digest": digest, "source": source} for digest, source in zip("aba", sources, strict=True)
+    ]
+    receipt = {"manifest": "m", "layers": layers, "bytes_total": 9, "bytes_fetched": 5}
+    created_at = NOW - timedelta(seconds=2)
+    ended = pull(state="complete", receipt=receipt, created_at=created_at, finished_at=NOW)
+    assert f": 2 layers, 9 bytes, {fetched}" in str(summary(ended))
 
 
 def test_a_pipe_gets_indented_lines_that_are_not_wrapped(
@@ -92,10 +130,44 @@ def test_the_bar_of_a_layer_that_another_pull_fetches_says_joined() -> None:
     assert "joined" in printed(out)
 
 
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is due at each poll."""
+    monkeypatch.setattr(display, "_LINE_INTERVAL_SECONDS", -1.0)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_line_in_a_pipe_is_printed_only_if_it_has_changed() -> None:
+    out = console(300)
+    lines = Lines(out)
+    for minutes in range(3):
+        reason = {**waits("space")["waiting_for"], "until": f"2099-01-01T12:0{minutes}:00+00:00"}
+        lines.show([Snapshot(pull(waiting_for=reason, bytes_total=100), [layer()])])
+    lines.show([Snapshot(pull(**waits("backoff"), bytes_total=100), [layer()])])
+    shown = printed(out).splitlines()
+    assert len(shown) == 2
+    assert "0 bytes of 100 bytes, waits: space: why (until 2099-01-01" in shown[0]
+    assert "waits: backoff: why" in shown[1]
+
+
+@pytest.mark.usefixtures("often")
+def test_a_pull_that_follows_another_pull_shows_the_shared_bytes() -> None:
+    out = console(300)
+    lines = Lines(out)
+    for done in (0, 40, 40, 90):
+        following = layer(owner="host:1", leader="first", bytes_done=done)
+        lines.show([Snapshot(pull(**waits("pull", "first"), bytes_total=100), [following])])
+    assert [line.partition(": ")[2] for line in printed(out).splitlines()] == [
+        f"fetching, 0 of 1 layer, {done} bytes of 100 bytes, "
+        "waits: pull: first is fetching the same layer"
+        for done in (0, 40, 90)
+    ]
+
+
 def test_the_fleet_is_a_table_with_totals() -> None:
     rows = (pull(id="a", bytes_done=5, bytes_total=10, requested_by="ci"), pull(**waits("space")))
     out = console()
-    out.print(fleet_table(view(*rows, a=1000.0), rows=10), totals(view(*rows)))
+    out.print(fleet_table(view(*rows, a=1000.0), rows=10, width=120), totals(view(*rows)))
     shown = printed(out)
     assert "5/10 bytes" in shown
     assert "1.0 kB/s" in shown
@@ -103,10 +175,43 @@ def test_the_fleet_is_a_table_with_totals() -> None:
     assert "2 open: 2 fetching; 1 download at 2.0 MB/s" in shown
 
 
+UUID = "6f1c2b3a-9d8e-4f70-8a1b-2c3d4e5f6071"
+LONG = "registry.example.com:5000/research/platform/app:1"
+
+
+@pytest.mark.parametrize(
+    ("width", "heading", "begins"),
+    [
+        (
+            200,
+            "pull reference state, cause bytes speed pri for",
+            f"{UUID} {LONG} fetching, rate_limit",
+        ),
+        (120, "pull reference state, cause bytes speed pri for", f"6f1c2b3a {LONG} "),
+        (80, "pull reference state, cause bytes speed pri", "6f1c2b3a …/research/platform/app:1 "),
+        (60, "pull reference state, cause bytes", "6f1c2b3a …/platform/app:1 "),
+        (40, "pull reference state, cause", "6f1c2b3a …/platform/app:1 "),
+    ],
+)
+def test_the_fleet_shows_the_most_useful_columns_at_each_width(
+    width: int, heading: str, begins: str
+) -> None:
+    fields = {"bytes_done": 1_200_000, "bytes_total": 823_400_000, "requested_by": "nightly-scan"}
+    rows = (pull(id=UUID, reference=LONG, **fields, **waits("rate_limit")),)
+    out = console(width)
+    out.print(fleet_table(view(*rows, **{UUID: 1e6}), rows=9, width=width))
+    head, row = printed(out).splitlines()
+    assert " ".join(head.split()) == heading
+    assert " ".join(row.split()).startswith(begins)
+    assert "rate_limit" in row
+    assert ("1.2/823.4 MB" in row) == ("bytes" in heading)
+    assert max(len(head), len(row)) <= width
+
+
 def test_a_table_is_no_longer_than_the_terminal() -> None:
     rows = tuple(pull(id=f"pull-{number}") for number in range(30))
     out = console()
-    out.print(fleet_table(view(*rows), rows=3))
+    out.print(fleet_table(view(*rows), rows=3, width=120))
     assert printed(out).count("pull-") == 3
 
 
