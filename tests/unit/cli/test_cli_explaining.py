@@ -109,7 +109,7 @@ def test_without_workers_the_queue_is_named_and_how_to_start_one() -> None:
 
 def test_on_the_embedded_stack_no_process_has_to_be_started_by_hand() -> None:
     logs = Path("/home/x/stack/log")
-    told = story(None, layer(), fleet=NO_WORKERS, office=None, stack_logs=logs)
+    told = story(None, layer(), fleet=NO_WORKERS, leader=None, stack_logs=logs)
     assert told.reason.cause == "no_worker"
     assert told.reason.sentence.startswith("the worker of the embedded stack does not consume")
     worker, reconciler = told.takes
