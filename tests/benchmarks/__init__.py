@@ -15,6 +15,7 @@ Speed:
     memory          the peak memory of a worker
     backlog         ten thousand queued pulls
     burst           thousands of pulls of one new image
+    held_registry   thousands of pulls of a registry that holds back
     history         a catalog of a million ended pulls
     idle_cost       the load of a fleet at rest
     dead_mirror     the cost of a dead mirror
@@ -27,6 +28,10 @@ Faults:
     partition       a node that loses its network
     sick_node       one sick node of two
     peers           every registry fault, with towline and with other clients
+
+The source:
+
+    house           how much there is to read, at two commits
 
 What they share:
 
