@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tests.benchmarks.tables import options_of, print_table
 
+# Words that the field does not use, or that hide who does what. `test_house.py` refuses them.
 REFUSED = re.compile(
     r"\b(nobody|somebody|anybody|everybody|whoever|anew|meanwhile|lately|so many|so long"
     r"|in office)\b",
