@@ -138,19 +138,19 @@ def driving(
         identity = prepare(volume, volume_id(tx))
         claim_volume(tx, identity)
     chosen = Settings.read(broker_url="redis://unused", database_url=url, volume=volume, **settings)
-    keeper = LeaseRenewer(catalog, chosen, lambda: False)
-    governor = RateLimiter(
+    renewer = LeaseRenewer(catalog, chosen, lambda: False)
+    rate_limiter = RateLimiter(
         connect(redis_url) if redis_url else None, Limits(chosen.registry_connections)
     )
-    registry = RegistryClient(chosen, governor if redis_url else Unlimited())
+    registry = RegistryClient(chosen, rate_limiter if redis_url else Unlimited())
     opened, sickness = Volume(volume, identity), NodeHealth()
     resources = Context(
         chosen,
         catalog,
         opened,
         registry,
-        keeper,
-        governor,
+        renewer,
+        rate_limiter,
         node_probe(opened, sickness),
         unpack=unpack_with(chosen),
     )

@@ -1,4 +1,4 @@
-"""Keeps worker processes small from their start on. During downloads, the keeper returns memory."""
+"""Keeps worker processes small from their start on. During downloads the lease renewer does."""
 
 import gc
 from typing import Any, clear_overloads

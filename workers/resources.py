@@ -111,12 +111,12 @@ def _build(settings: Settings) -> Context:
     except BaseException:
         catalog.close()
         raise
-    keeper = LeaseRenewer(catalog, settings, letting_go.is_set)
-    governor = govern(settings)
-    registry = RegistryClient(settings, governor)
+    renewer = LeaseRenewer(catalog, settings, letting_go.is_set)
+    rate_limiter = new_rate_limiter(settings)
+    registry = RegistryClient(settings, rate_limiter)
     node_trouble = node_probe(volume, sickness)
     return Context(
-        settings, catalog, volume, registry, keeper, governor, node_trouble, unpack=unpack
+        settings, catalog, volume, registry, renewer, rate_limiter, node_trouble, unpack=unpack
     )
 
 
@@ -154,7 +154,7 @@ def unpack_with(settings: Settings) -> Unpack | None:
     return cast(Unpack, module.DiffIdVerifier)
 
 
-def govern(settings: Settings) -> RateLimiter:
+def new_rate_limiter(settings: Settings) -> RateLimiter:
     """The rate limiter of this process. It shares the fleet's limits through Redis."""
     limits = Limits(
         settings.registry_connections,

@@ -1,9 +1,9 @@
 """Shutdown: a worker gives its tasks a grace time, then stops its downloads.
 
 Whether a signal or Flower ends the worker, Celery does a warm shutdown: it takes no new task and
-waits for the running ones. But a layer may take hours. So after `TOWLINE_GRACE_SECONDS` the keeper
-of each process stops its downloads. The bytes stay on the volume, and `workers/handover.py` puts
-the messages at the head of their queue for other workers.
+waits for the running ones. But a layer may take hours. So after `TOWLINE_GRACE_SECONDS` the lease
+renewer of each process stops its downloads. The bytes stay on the volume, and `workers/handover.py`
+puts the messages at the head of their queue for other workers.
 """
 
 import math

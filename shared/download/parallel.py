@@ -45,10 +45,10 @@ class ParallelDownload:
         self._ingest = ingest
         self._progress = progress
         self._plan = RangePlan(ingest.gaps(), chunk_bytes)
-        self._ramp = ConcurrencyController(connections)
+        self._concurrency = ConcurrencyController(connections)
         self._stragglers = Stragglers()
         self._changed = threading.Condition()
-        self._lanes: list[RangeConnection] = []
+        self._connections: list[RangeConnection] = []
         self._ended: list[RangeConnection] = []
         self._threads: list[threading.Thread] = []
         self._began = self._reached = ingest.offset
@@ -76,29 +76,31 @@ class ParallelDownload:
         """Handle failures, open and dismiss connections, wait a tick. True if none is open."""
         with self._changed:
             ended, self._ended = self._ended, []
-        for lane in ended:
-            if lane.error is not None:
-                self._failed(lane, lane.error)
+        for connection in ended:
+            if connection.error is not None:
+                self._failed(connection, connection.error)
         with self._changed:
             if self._ended:
                 # Handle these failures before another connection is opened: with it, the failure
                 # of the last connection would look like one of several.
                 return False
-            while len(self._lanes) < self._ramp.wanted and self._has_more:
+            while len(self._connections) < self._concurrency.wanted and self._has_more:
                 self._open()
-            for lane in self._lanes[0 if self._alone else self._ramp.wanted :]:
-                lane.dismiss()
-            if not self._lanes:
+            for connection in self._connections[0 if self._alone else self._concurrency.wanted :]:
+                connection.dismiss()
+            if not self._connections:
                 return True
-            self._changed.wait(_CLIMBING_TICK_SECONDS if self._ramp.climbing else _TICK_SECONDS)
+            self._changed.wait(
+                _CLIMBING_TICK_SECONDS if self._concurrency.climbing else _TICK_SECONDS
+            )
             return False
 
     def _open(self) -> None:
-        lane = RangeConnection(
+        connection = RangeConnection(
             self._source, self._ingest, self._progress, self._take, self._give_back
         )
-        self._lanes.append(lane)
-        self._threads.append(lane.start(self._note_end))
+        self._connections.append(connection)
+        self._threads.append(connection.start(self._note_end))
 
     def _adjust(self) -> None:
         """Report progress, measure the rates, and give stragglers up."""
@@ -107,33 +109,35 @@ class ParallelDownload:
         if offset != self._progress.offset:
             self._progress.at(offset)
         with self._changed:
-            lanes, read_seconds = list(self._lanes), self._ended_read_seconds
-        read_seconds += sum(lane.read_seconds(now) for lane in lanes)
-        bringing = sum(lane.bytes_fetched > 0 for lane in lanes)
-        self._ramp.observe(offset - self._began, read_seconds, bringing, now)
+            connections, read_seconds = list(self._connections), self._ended_read_seconds
+        read_seconds += sum(connection.read_seconds(now) for connection in connections)
+        bringing = sum(connection.bytes_fetched > 0 for connection in connections)
+        self._concurrency.observe(offset - self._began, read_seconds, bringing, now)
         paces = {
-            lane: (lane.pace(now), lane.previous_pace) for lane in lanes if not lane.is_abandoned
+            connection: (connection.pace(now), connection.previous_pace)
+            for connection in connections
+            if not connection.is_abandoned
         }
-        for lane in self._stragglers.find(paces):
-            lane.abandon()
-            self._ramp.allow_retry()
+        for connection in self._stragglers.find(paces):
+            connection.abandon()
+            self._concurrency.allow_retry()
 
-    def _failed(self, lane: RangeConnection, error: BaseException) -> None:
+    def _failed(self, connection: RangeConnection, error: BaseException) -> None:
         """Handle the error of a connection. Raises it if the download cannot continue."""
         # A stop aborts bodies. That is not an error of the registry: raise its reason.
         self._progress.check()
-        if isinstance(error, RangeIgnored) and self._lanes:
+        if isinstance(error, RangeIgnored) and self._connections:
             # The open connections finish their ranges. The engine then fetches the rest alone.
             self._alone = True
         elif not _is_from_registry(error):
             raise error
-        elif self._lanes:
-            if not lane.bytes_fetched:
-                self._ramp.set_ceiling(len(self._lanes))
-        elif lane.bytes_fetched or self._ingest.offset > self._reached:
+        elif self._connections:
+            if not connection.bytes_fetched:
+                self._concurrency.set_ceiling(len(self._connections))
+        elif connection.bytes_fetched or self._ingest.offset > self._reached:
             # The last connection, but it made progress, or others that ended with it did: go on.
             self._reached = self._ingest.offset
-        elif lane.body is None or not self._source.blame(lane.body):
+        elif connection.body is None or not self._source.blame(connection.body):
             # Without a body the request itself failed, on every host: there is no other left.
             raise error
 
@@ -144,33 +148,35 @@ class ParallelDownload:
     def _bytes_per_round_trip(self) -> float:
         """How much a connection receives during a round trip; 0 if that is not known yet."""
         now = time.monotonic()
-        known = [count for lane in self._lanes if (count := lane.round_trip_bytes(now))]
+        known = [
+            count for connection in self._connections if (count := connection.round_trip_bytes(now))
+        ]
         if known:
             self._round_trip_bytes = median_low(known)
         return self._round_trip_bytes
 
-    def _take(self, lane: RangeConnection) -> Range | None:
-        rate = lane.previous_pace.bytes_per_second
+    def _take(self, connection: RangeConnection) -> Range | None:
+        rate = connection.previous_pace.bytes_per_second
         with self._changed:
-            return self._plan.take(self._ramp.wanted, rate, self._bytes_per_round_trip())
+            return self._plan.take(self._concurrency.wanted, rate, self._bytes_per_round_trip())
 
     def _give_back(self, taken: Range) -> None:
         with self._changed:
             self._plan.give_back(self._ingest.missing(*taken))
 
-    def _note_end(self, lane: RangeConnection) -> None:
+    def _note_end(self, connection: RangeConnection) -> None:
         with self._changed:
-            self._lanes.remove(lane)
-            self._ended.append(lane)
-            self._ended_read_seconds += lane.read_seconds(time.monotonic())
+            self._connections.remove(connection)
+            self._ended.append(connection)
+            self._ended_read_seconds += connection.read_seconds(time.monotonic())
             self._changed.notify()
 
     def _end_all(self) -> None:
         """End all connections and report the final offset. After this no thread writes."""
         with self._changed:
-            lanes = list(self._lanes)
-        for lane in lanes:
-            lane.abort()
+            connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
         for thread in self._threads:
             thread.join()
         self._progress.at(self._ingest.offset)

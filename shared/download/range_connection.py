@@ -69,7 +69,7 @@ class RangeConnection:
                 self.error = error
             ended(self)
 
-        thread = threading.Thread(target=run, name="lane", daemon=True)
+        thread = threading.Thread(target=run, name="range-connection", daemon=True)
         thread.start()
         return thread
 

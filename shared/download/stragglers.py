@@ -42,7 +42,7 @@ class Stragglers:
         if len(rates) >= _FEWEST:
             # Of two rates this is the higher: the lower may belong to the slow front end.
             self._usual_bytes_per_second = median_high(rates)
-        found = [lane for lane, (now, _) in paces.items() if self._is_far_slower(now)]
+        found = [connection for connection, (now, _) in paces.items() if self._is_far_slower(now)]
         if found and len(rates) < _FEWEST:
             # The usual rate is only remembered, and may be out of date: lower it, so that the next
             # connections are not judged as strictly. If all are silent, the host has stopped

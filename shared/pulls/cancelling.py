@@ -1,6 +1,6 @@
 """Ends that a caller asked for: a cancel, and a deadline that has passed.
 
-The row ends at once. Its downloads are stopped by the keepers of their processes within two
+The row ends at once. Its downloads are stopped by the lease renewers of their processes within two
 seconds, unless another pull wants the same layer.
 """
 

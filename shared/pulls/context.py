@@ -40,7 +40,7 @@ class Context:
     volume: Volume
     registry: RegistryClient
     renewer: LeaseRenewer
-    governor: RateLimiter
+    rate_limiter: RateLimiter
     node_trouble: Callable[[], str | None]
     claimed_layers: ClaimedLayers = field(default_factory=ClaimedLayers)
     unpack: Unpack | None = None
@@ -57,9 +57,9 @@ class Context:
         return f"{socket.gethostname()}:{os.getpid()}"
 
     def close(self) -> None:
-        """Stop the keeper, and close all connections and the volume."""
+        """Stop the lease renewer, and close all connections and the volume."""
         self.renewer.close()
         self.registry.close()
-        self.governor.close()
+        self.rate_limiter.close()
         self.volume.close()
         self.catalog.close()

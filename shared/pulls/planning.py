@@ -133,11 +133,11 @@ def _store_documents(resources: Context, resolution: Resolution) -> None:
         stored = stored_blobs.stored(tx, [digest for digest, _ in small])
     volume = resources.volume
     new = [(digest, raw) for digest, raw in small if digest not in stored]
-    with SmallBlobWriter(volume, owner=f"document-{uuid4().hex}") as shelf:
+    with SmallBlobWriter(volume, owner=f"document-{uuid4().hex}") as writer:
         for digest, raw in new:
             if volume.adopt(digest) is None:
-                shelf.put(digest, raw)
-        shelf.fsync()
+                writer.put(digest, raw)
+        writer.fsync()
 
 
 def _plan(resources: Context, pull: Pull, resolution: Resolution) -> Plan | None:

@@ -45,7 +45,7 @@ _PORTION_SECONDS = 0.1
 class Permit:
     """One connection to a host, in use. A context manager; otherwise call `leave()`."""
 
-    def __init__(self, governor: "RateLimiter", host: str, limits: Limits, *, probe: bool) -> None:
+    def __init__(self, limiter: "RateLimiter", host: str, limits: Limits, *, probe: bool) -> None:
         self.id = uuid4().hex
         self.host = host
         self.limits = limits
@@ -54,7 +54,7 @@ class Permit:
         self.local = False
         # When Redis granted it, by time.monotonic(). A reused permit keeps the earlier time.
         self.granted_at = time.monotonic()
-        self._governor = governor
+        self._limiter = limiter
 
     def __enter__(self) -> "Permit":
         return self
@@ -64,7 +64,7 @@ class Permit:
 
     def release(self) -> None:
         """Release the connection. A second call does nothing."""
-        self._governor.release(self)
+        self._limiter.release(self)
 
     def answered(self) -> None:
         """The host answered and asked for no pause. If this request is the probe, it reopens the
@@ -72,7 +72,7 @@ class Permit:
         """
         if self.probe:
             self.probe = False
-            self._governor.host_state.reopen(self.host)
+            self._limiter.host_state.reopen(self.host)
 
     def back_off(self, seconds: float | None) -> float:
         """The registry asked for a pause (429, Retry-After). Returns the fleet's wait, in seconds.
@@ -80,19 +80,19 @@ class Permit:
         `seconds`: what the registry asked for, None if it named no time.
         """
         self.probe = False
-        self._governor.expire_permits(self.host)
-        return self._governor.host_state.back_off(self.host, seconds)
+        self._limiter.expire_permits(self.host)
+        return self._limiter.host_state.back_off(self.host, seconds)
 
     def mark_unreachable(self) -> None:
         """Mark the host as unreachable: it did not answer, or the answer was not its own."""
         self.probe = False
-        self._governor.expire_permits(self.host)
-        self._governor.host_state.mark_unreachable(self.host)
+        self._limiter.expire_permits(self.host)
+        self._limiter.host_state.mark_unreachable(self.host)
 
     def received(self, count: int) -> float:
         """`count` bytes arrived. Returns how long to wait before reading more, in seconds."""
         limit = self.limits.bandwidth_bytes_per_second
-        return 0.0 if limit is None else self._governor.pace(self.host, count, limit)
+        return 0.0 if limit is None else self._limiter.pace(self.host, count, limit)
 
 
 class RateLimiter:
@@ -217,7 +217,7 @@ class RateLimiter:
         with self._changed:
             self._in_use[permit.id] = permit
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="rate-limiter", daemon=True)
                 self._thread.start()
             self._changed.notify()
 

@@ -370,11 +370,11 @@ def test_clocks_that_differ_are_a_warning(
 def test_rate_limited_registries_and_excluded_mirrors_are_named(settings: Settings) -> None:
     assert [finding.level for finding in registry_checks.check_rate_limits(settings)] == ["ok"]
     client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
-    governor = RateLimiter(client, Limits(connections=9))
-    governor.acquire("busy.example").back_off(100)
-    governor.acquire("dead.example:5000").mark_unreachable()
+    rate_limiter = RateLimiter(client, Limits(connections=9))
+    rate_limiter.acquire("busy.example").back_off(100)
+    rate_limiter.acquire("dead.example:5000").mark_unreachable()
     busy, dead = registry_checks.check_rate_limits(settings)
-    governor.close()
+    rate_limiter.close()
     assert busy.level == "information"
     assert "busy.example asked the fleet to wait" in busy.sentence
     assert dead.level == "warning"

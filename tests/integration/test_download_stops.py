@@ -80,10 +80,10 @@ def client(settings: Settings) -> Iterator[RegistryClient]:
 
 
 @pytest.fixture
-def governor() -> Iterator[RateLimiter]:
-    governor = RateLimiter(None, Limits(connections=1, bandwidth_bytes_per_second=1))
-    yield governor
-    governor.close()
+def rate_limiter() -> Iterator[RateLimiter]:
+    rate_limiter = RateLimiter(None, Limits(connections=1, bandwidth_bytes_per_second=1))
+    yield rate_limiter
+    rate_limiter.close()
 
 
 @pytest.fixture
@@ -123,19 +123,19 @@ def test_abort_ends_a_blocked_read_after_all_received_bytes(
 def test_abort_ends_a_wait_for_bandwidth(
     settings: Settings,
     registry: FakeRegistry,
-    governor: RateLimiter,
+    rate_limiter: RateLimiter,
     pool: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
-    pace = governor.pace
+    pace = rate_limiter.pace
 
     def noting(host: str, count: int, bytes_per_second: int) -> float:
         waits.append(pace(host, count, bytes_per_second))
         return waits[-1]
 
-    monkeypatch.setattr(governor, "pace", noting)
-    client, received = RegistryClient(settings, governor), bytearray()
+    monkeypatch.setattr(rate_limiter, "pace", noting)
+    client, received = RegistryClient(settings, rate_limiter), bytearray()
     with open_blob(client, registry) as body:
         reading = pool.submit(read_into, received, body)
         wait_until(lambda: waits != [])

@@ -32,7 +32,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def governors(redis_url: str) -> Iterator[Callable[..., RateLimiter]]:
+def rate_limiters(redis_url: str) -> Iterator[Callable[..., RateLimiter]]:
     made: list[RateLimiter] = []
 
     def make(usual: Limits = MANY, url: str = redis_url) -> RateLimiter:
@@ -40,18 +40,18 @@ def governors(redis_url: str) -> Iterator[Callable[..., RateLimiter]]:
         return made[-1]
 
     yield make
-    for governor in made:
-        governor.close()
+    for rate_limiter in made:
+        rate_limiter.close()
 
 
 @pytest.fixture
-def limiter(governors: Callable[..., RateLimiter]) -> RateLimiter:
-    return governors()
+def limiter(rate_limiters: Callable[..., RateLimiter]) -> RateLimiter:
+    return rate_limiters()
 
 
 @pytest.fixture
-def other_limiter(governors: Callable[..., RateLimiter]) -> RateLimiter:
-    return governors()
+def other_limiter(rate_limiters: Callable[..., RateLimiter]) -> RateLimiter:
+    return rate_limiters()
 
 
 @pytest.fixture
@@ -146,9 +146,9 @@ def test_a_429_of_one_worker_stops_the_whole_fleet(
     limiter: RateLimiter, other_limiter: RateLimiter, host: str
 ) -> None:
     assert limiter.acquire(host).back_off(60) == 60
-    for governor in (limiter, other_limiter):
+    for rate_limiter in (limiter, other_limiter):
         with pytest.raises(HeldBack, match="nothing for 60 s") as caught:
-            governor.acquire(host)
+            rate_limiter.acquire(host)
         assert 59 < (caught.value.retry_after_seconds or 0) <= 60
     # A shorter wait does not replace a longer one.
     assert other_limiter.host_state.back_off(host, 1) > 59
@@ -200,9 +200,9 @@ def test_no_worker_sends_a_request_to_an_unreachable_host(
     limiter: RateLimiter, other_limiter: RateLimiter, client: redis.Redis, host: str
 ) -> None:
     limiter.acquire(host).mark_unreachable()
-    for governor in (limiter, other_limiter):
+    for rate_limiter in (limiter, other_limiter):
         with pytest.raises(HostIsDead):
-            governor.acquire(host)
+            rate_limiter.acquire(host)
     let_pass(client, host, "dead_until")
     probe = other_limiter.acquire(host)
     with pytest.raises(HostIsDead):
@@ -267,9 +267,9 @@ def test_an_unreachable_host_does_not_affect_another_host(limiter: RateLimiter, 
 
 
 def test_without_redis_a_process_may_open_two_connections(
-    governors: Callable[..., RateLimiter], host: str
+    rate_limiters: Callable[..., RateLimiter], host: str
 ) -> None:
-    alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
+    alone = rate_limiters(url=f"redis://127.0.0.1:{free_port()}/0")
     permits = [alone.acquire(host), alone.acquire(host)]
     with pytest.raises(HeldBack):
         alone.acquire(host)
@@ -441,9 +441,9 @@ def test_a_second_release_does_not_free_the_connection_of_a_reused_permit(
 
 @pytest.mark.usefixtures("stays_fresh")
 def test_without_redis_no_permit_is_reused(
-    governors: Callable[..., RateLimiter], host: str
+    rate_limiters: Callable[..., RateLimiter], host: str
 ) -> None:
-    alone = governors(url=f"redis://127.0.0.1:{free_port()}/0")
+    alone = rate_limiters(url=f"redis://127.0.0.1:{free_port()}/0")
     ids = set()
     for _ in range(5):
         with alone.acquire(host) as permit:

@@ -87,11 +87,6 @@ class Report:
     renew: bool
 
 
-def is_alive(lease_seconds: float) -> ColumnElement[bool]:
-    """Return the condition that a lease has an owner that may be alive."""
-    return leases.c.owner.is_not(None) & (_free_at(lease_seconds) > func.clock_timestamp())
-
-
 def _free_at(lease_seconds: float) -> ColumnElement[datetime]:
     # While the server was down no owner could renew. So no lease counts as expired until the server
     # has been up for one lease time.

@@ -34,7 +34,7 @@ class FetchedBytes:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        # A download may end while the keeper records it: its bytes must not be counted twice.
+        # A download may end while the renewer records it: its bytes must not be counted twice.
         self._lock = threading.Lock()
 
     def count(self, transfers: Sequence[Transfer]) -> None:

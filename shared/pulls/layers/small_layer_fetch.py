@@ -91,19 +91,19 @@ def _fetch(current: Attempt, works: Sequence[FetchJob], arrivals: list[FetchedLa
     resources, deadline = current.resources, time.monotonic() + _PATIENCE_SECONDS
     reads = [partial(_read, resources, work) for work in works]
     owner = owner_of(works[0].transfer.fence)
-    with Prefetcher(reads) as ahead, SmallBlobWriter(resources.volume, owner) as shelf:
+    with Prefetcher(reads) as prefetcher, SmallBlobWriter(resources.volume, owner) as writer:
         try:
             for work in works:
                 layer_attempt = _attempt(current, work) if arrivals else current
-                raw = ahead.take(deadline - time.monotonic())
-                arrivals.append(_store(layer_attempt, work, raw, shelf))
+                raw = prefetcher.take(deadline - time.monotonic())
+                arrivals.append(_store(layer_attempt, work, raw, writer))
         except TimeoutError:
             # Bytes that were read for nothing: do not try this again for a while.
             resources.claimed_layers.mark_slow(works[0].transfer.registry)
         except TowlineError:
             # The layer's own task will meet this error, too, and handle it by its class.
             pass
-        shelf.fsync()
+        writer.fsync()
 
 
 def _read(resources: Context, work: FetchJob) -> bytes:
@@ -112,11 +112,11 @@ def _read(resources: Context, work: FetchJob) -> bytes:
     return resources.registry.blob(work.reference, descriptor, SMALL_BYTES)
 
 
-def _store(current: Attempt, work: FetchJob, raw: bytes, shelf: SmallBlobWriter) -> FetchedLayer:
+def _store(current: Attempt, work: FetchJob, raw: bytes, writer: SmallBlobWriter) -> FetchedLayer:
     progress = work.transfer.progress
     progress.received(len(raw))
     current.proof = DiffIdCheck.begin(current.resources, current.pull_id, work.layer)
-    shelf.put(work.layer.digest, raw)
+    writer.put(work.layer.digest, raw)
     if current.proof is not None:
         current.proof.finish(current.resources, progress.beat)
     return FetchedLayer(current, work, len(raw), "network")

@@ -1,5 +1,5 @@
-"""The keeper: one thread per process that renews the process's leases, and stops downloads that no
-pull wants any more.
+"""The lease renewer: one thread per process. It renews the process's leases, and stops downloads
+that no pull wants any more.
 
 While there are downloads, it runs a round once a second. In one transaction it records how far each
 download is, renews the leases that are due, and asks which pull still wants each layer. It also
@@ -135,7 +135,7 @@ class LeaseRenewer:
         with self._changed:
             entries[fence] = entry
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
                 self._thread.start()
             self._changed.notify()
         try:
@@ -152,7 +152,7 @@ class LeaseRenewer:
             self._look_after(transfers, steps)
 
     def _wait_for_round(self) -> bool:
-        """Wait until there has been work for a second. False once the keeper is closed.
+        """Wait until there has been work for a second. False once the renewer is closed.
 
         Work that takes less, such as a small layer or a quick step, costs no round.
         """
@@ -178,7 +178,7 @@ class LeaseRenewer:
             return
         except Exception:
             # Without this thread every download of the process would lose its lease.
-            _log.exception("A round of the keeper failed; the next one tries again.")
+            _log.exception("A round of the lease renewer failed; the next one tries again.")
 
     def _renew(self, transfers: list[Transfer]) -> None:
         now = time.monotonic()
