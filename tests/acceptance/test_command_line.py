@@ -159,7 +159,7 @@ def test_wrong_usage_ends_with_2_and_one_sentence(
         ("TOWLINE_DATABASE_URL", f"mysql://u:{SECRET}@h/d", 2, "must begin with postgresql://"),
         ("TOWLINE_ATTEMPTS", SECRET, 2, "TOWLINE_ATTEMPTS cannot be used"),
         ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h:x/d", 2, "port is not a number"),
-        ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h/d?schema=t", 2, "no parameter schema"),
+        ("TOWLINE_DATABASE_URL", f"postgresql://u:{SECRET}@h/d?schema=t", 2, "remove schema"),
         ("TOWLINE_BROKER_URL", f"valkey://:{SECRET}@h", 2, "must begin with redis://"),
         ("TOWLINE_BROKER_URL", f"redis://:12#{SECRET}@h/0", 2, "TOWLINE_BROKER_URL cannot be used"),
         ("TOWLINE_BROKER_URL", f"sentinel://:{SECRET}@h/0", 2, "does not work yet"),

@@ -126,7 +126,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, TowlineError):
         return _say(error, FAILED)
     # Imported only here: most commands end without an error of PostgreSQL.
-    refused = import_module("shared.catalog.database.refusals").refusal(error)
+    refused = import_module("shared.catalog.database.refusals").explain_refusal(error)
     if refused is None:
         raise error
     return _say(refused, WRONG_USAGE)
