@@ -6,7 +6,7 @@ What goes over the wire:
 
 The worker:
     app          the Celery app of the workers
-    tasks        the tasks: parse the arguments, call a use case, map its end to Celery
+    tasks        the tasks: arguments, a use case, its end for Celery; progress for Flower
     resources    builds what a process works with, after the fork
     dispatching  sends every message that a step leaves behind
     answering    stores the receipt or the failure as the result under the pull id

@@ -1,7 +1,7 @@
 """Sends every message of the fleet, and delivers outboxes.
 
-The rows behind a message are committed before it is sent. So a failed send is not an error: the row
-says that a message is on its way, and the reconciler finds that there is none.
+The rows are committed before a message is sent. So a failed send is not an error: the reconciler
+finds a row whose message does not exist, and sends it again.
 """
 
 import logging

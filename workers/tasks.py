@@ -231,7 +231,9 @@ def _retry_unexpected(task: Task[Any, Any], error: Exception) -> TaskPredicate:
 def _again(
     task: Task[Any, Any], delay_seconds: float, cause: Exception | None = None
 ) -> TaskPredicate:
-    """Send the message again, to be run after this delay. Returns what the task must raise."""
+    """Have Celery deliver the message again after the delay. Returns the exception that the task
+    must raise.
+    """
     try:
         retry: TaskPredicate = task.retry(exc=cause, countdown=delay_seconds, throw=False)
     except Reject:

@@ -31,7 +31,7 @@ _CLIMBING_TICK_SECONDS = 0.01
 
 
 class ParallelDownload:
-    """The connections of one download, at most `connections`. Used once, by `run()`."""
+    """Downloads one blob over at most `connections` connections. Single use: call `run()` once."""
 
     def __init__(
         self,

@@ -27,8 +27,8 @@ class RangeIgnored(Exception):
 class RangeConnection:
     """Takes ranges until none is left, `dismiss()` was called, or a request fails.
 
-    `error`: why it failed. `took`: how many new bytes it has fetched. `body`: the current or last
-    body. `before`: the pace of the previous body.
+    `error`: why it failed. `bytes_fetched`: how many new bytes it has fetched. `body`: the current
+    or last body. `previous_pace`: the pace of the previous body.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class RangeConnection:
         self._asked_seconds = inf
         # The request or body that currently waits for the registry.
         self._waiting: Abortable | None = None
-        # When reading the current body began, and `took` at that time; None while no body is read.
+        # When reading the current body began, and `bytes_fetched` at that time; None while no body
+        # is read.
         self._reads_since: tuple[float, int] | None = None
 
     def start(self, ended: Callable[["RangeConnection"], None]) -> threading.Thread:
@@ -152,7 +153,7 @@ class RangeConnection:
         return _FAST_BLOCK_BYTES if is_fast else BLOCK_BYTES
 
     def _waits_for(self, waiting: Abortable) -> None:
-        # `end()` may have run just before: then it aborted the previous object, not this one.
+        # `abort()` may have run just before: then it aborted the previous object, not this one.
         self._waiting = waiting
         if self._ended:
             waiting.abort()

@@ -47,7 +47,9 @@ class _Answer(Future[BlobBody]):
     """
 
     def ask(self, source: Source, first: int, end: int) -> None:
-        """Make the request. After `abort()`, close its body."""
+        """Make the request, and set its result. If `abort()` was called first, close the body at
+        once.
+        """
         try:
             body = source.open(first, end)
         except BaseException as error:

@@ -46,7 +46,9 @@ class Descriptor:
 
     @classmethod
     def from_document(cls, document: Any) -> "Descriptor":
-        """Raises InvalidManifest, TooLarge, and UnsupportedAlgorithm for its digest."""
+        """Parse and check a descriptor. Raises InvalidManifest, TooLarge, and UnsupportedAlgorithm
+        for its digest.
+        """
         if not isinstance(document, dict):
             raise InvalidManifest("A descriptor in the image's documents is not an object.")
         digest = _digest(document)

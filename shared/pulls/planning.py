@@ -56,7 +56,7 @@ def plan_pull(resources: Context, pull_id: str, outbox: Outbox) -> Plan | None:
     with run_step(resources, pull_id, outbox) as current:
         begun = begin(resources, pull_id)
         if begun is None:
-            _look_closer(current)
+            _continue_or_pause(current)
             return None
         with renew_lease(current, begun.lease, begun.pull) as held:
             if begun.pull.manifest_digest is not None:
@@ -84,8 +84,8 @@ def _plan_with(
     return _plan(resources, pull, resolution)
 
 
-def _look_closer(current: Attempt) -> None:
-    """Find out why `begin` had nothing to resolve, and continue a pull that is planned already.
+def _continue_or_pause(current: Attempt) -> None:
+    """Handle a pull that `start_resolving` did not start: pause it, or continue a planned one.
 
     A pull that has ended, or whose lease another process holds, is left alone.
     """

@@ -43,7 +43,7 @@ _PORTION_SECONDS = 0.1
 
 
 class Permit:
-    """One connection to a host, in use. A context manager; otherwise call `leave()`."""
+    """One connection to a host, in use. A context manager; otherwise call `release()`."""
 
     def __init__(self, limiter: "RateLimiter", host: str, limits: Limits, *, probe: bool) -> None:
         self.id = uuid4().hex

@@ -113,7 +113,7 @@ def _usefulness(error: tuple[str | None, str | None]) -> tuple[bool, bool]:
 
 
 def _entry(entry: dict[str, Any]) -> tuple[str | None, str | None]:
-    """One error, in the form of the distribution specification, of OAuth2 or of a similar one."""
+    """Code and message of one error, as the distribution spec, OAuth2 or others write it."""
     code = _text(entry, "code")
     message = _text(entry, "message", "error_description", "details", "error", "title")
     detail = entry.get("detail")

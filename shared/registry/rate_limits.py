@@ -52,7 +52,7 @@ class RateLimit:
     def _combined(
         cls, items: list[dict[str, str]], policies: list[dict[str, str]]
     ) -> "RateLimit | None":
-        """The limit of a `RateLimit` header (draft 07 or 10), None without one."""
+        """The limits in a combined `RateLimit` header (draft 07 or 10); None without one."""
         if any("remaining" in item for item in items):
             limit = _whole(items, "limit")
             window_seconds = _whole(policies, "w")

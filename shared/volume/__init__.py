@@ -5,11 +5,13 @@
     store        blobs/ (complete, verified, read-only) and quarantine/ (bytes that went bad)
     layout       images/: one OCI image layout per image, hard links into blobs/
     listing      lists the files on a volume, for comparison with the catalog
-    ingest       one download in progress, from begin to commit
+    ingest       one download in progress; `commit()` verifies size and digest, then publishes
     diff_ids     decompresses a layer to learn its diff_id
-    ingest       one download in progress, from begin to commit
-    diff_ids     decompresses a layer to learn its diff_id
-    small_blobs  small blobs: written whole, made durable together
+    small_blobs  small blobs: verified, written whole, made durable together
+
+Files are removed by `ingest` (its own, and those of its digest after a commit, or of a previous
+owner in `takeover`), by `layout` (links of an image that was replaced) and by `store`, which moves
+bad blobs to quarantine/ and never deletes one.
 
 Every name is opened below one root descriptor. Nothing here trusts locks, sizes or times that
 another node reported.

@@ -12,7 +12,7 @@ _SWEPT_TIMES = 4
 
 
 class SmallBlobWriter:
-    """Stores small blobs for one owner. Their names are not durable before `settle()`.
+    """Stores small blobs for one owner. Their names are not durable before `fsync()`.
 
     A context manager, for one thread. Every method may raise VolumeFull or VolumeUnavailable.
     """

@@ -1,7 +1,7 @@
 """The store: `blobs/<algorithm>/<hex>`, where a name is a promise about the bytes.
 
-Bytes get here only through `Ingest.commit()` or `Shelf.put()`, which verify them. The catalog
-decides whether a blob is stored; the store reads and verifies bytes.
+Bytes get here only through `Ingest.commit()` or `SmallBlobWriter.put()`, which verify them. The
+catalog decides whether a blob is stored; the store reads and verifies bytes.
 """
 
 import errno

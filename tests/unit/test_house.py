@@ -1,9 +1,12 @@
 """The rules of the house that a test can check: direction of imports, lint, types."""
 
 import ast
+import builtins
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,6 +163,54 @@ def test_prose_is_plain_english() -> None:
         # An account of the system has that name.
         if house.REFUSED.search(line.replace('"nobody"', ""))
     ]
+    assert wrong == []
+
+
+# Not of a module of ours: a file of a layout, an attribute of Celery's app, a column.
+NOT_OURS = {"index.json", "app.backend", "pull_layers.has_message"}
+
+
+def named_in_prose() -> Iterator[tuple[str, str]]:
+    """Each path, and each name in backquotes in its docstrings and comments."""
+    for path, _ in modules():
+        text = (ROOT / path).read_text()
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            is_docstring = token.type == tokenize.STRING and token.string.startswith('"""')
+            if token.type == tokenize.COMMENT or is_docstring:
+                for name in re.findall(r"`([A-Za-z_][\w.]*(?:\(\))?)`", token.string):
+                    yield path, name
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Names at the top of a module, and those of its classes' members."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    names = {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    stored = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return names | stored
+
+
+def test_prose_names_only_what_exists() -> None:
+    of_module: dict[str, set[str]] = {}
+    for path, tree in modules():
+        of_module.setdefault(Path(path).stem, set()).update(defined(tree))
+    everything = set().union(*of_module.values())
+    files = {Path(path).name for path, _ in modules()}
+    wrong = []
+    for path, name in named_in_prose():
+        whole, call = name.removesuffix("()"), name.endswith("()")
+        module, _, member = whole.partition(".")
+        if whole in NOT_OURS or whole in dir(builtins):
+            continue
+        if (
+            (whole.endswith(".py") and whole not in files)
+            or (member and module in of_module and member not in of_module[module] | {"py"})
+            or (call and not member and module not in everything)
+        ):
+            wrong.append(f"{path}: `{name}`")
     assert wrong == []
 
 

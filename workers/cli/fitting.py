@@ -170,7 +170,7 @@ def short_references(cells: Sequence[str]) -> list[str]:
 
 
 def short_times(cells: Sequence[str]) -> list[str]:
-    """The time for today, and the date for any other day."""
+    """Shorten timestamps: the time of day for today, the date for any other day."""
     today = f"{datetime.now().astimezone():%Y-%m-%d}"
     return [
         time if date == today else date for date, _, time in (cell.partition(" ") for cell in cells)

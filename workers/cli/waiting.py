@@ -16,7 +16,9 @@ _JUST_RECORDED_SECONDS = 5.0
 
 
 def shown_waiting(pull: Pull, now: datetime | None = None) -> Mapping[str, Any] | None:
-    """What a pull waits for; None for its turn while the pull has only just been recorded."""
+    """What a pull waits for. None if it was only just recorded and waits for its turn, which is not
+    worth showing.
+    """
     waiting = pull.waiting_for
     if not waiting or pull.state != "queued" or waiting.get("cause") != "turn":
         return waiting

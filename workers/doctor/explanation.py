@@ -48,7 +48,7 @@ class LayerExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A pull, explained. `since`: when its state began; None if that was not recorded."""
+    """Why a pull is in its state. `since`: when its state began; None if that was not recorded."""
 
     facts: Facts
     since: datetime | None
@@ -149,7 +149,9 @@ def _not_admitted(facts: Facts) -> Reason:
 
 
 def _of_layers(facts: Facts, layers: Sequence[LayerExplanation]) -> Reason:
-    """The reason of the whole pull: its layers that move, or else what its layers wait for."""
+    """Why the pull as a whole waits: that layers are being fetched, if any is, else what its layers
+    wait for.
+    """
     if not layers:
         return _of_pull(facts)
     moving = [layer for layer in layers if layer.reason.cause is None]
@@ -304,7 +306,7 @@ def _starts_itself(name: str, logs: Path) -> str:
 
 
 def shown_seconds(seconds: float) -> str:
-    """A duration for display, rounded to the precision that an estimate has."""
+    """A duration rounded for display: seconds, minutes or hours."""
     if seconds < 1:
         return "a moment"
     if seconds < 120:

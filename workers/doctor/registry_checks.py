@@ -28,7 +28,7 @@ def configured(settings: Settings) -> Iterator[CheckResult]:
 
 def check_rate_limits(settings: Settings) -> Iterator[CheckResult]:
     """Hosts that asked the fleet to wait, and mirrors that are skipped. No finding if Redis, which
-    holds this state, cannot be reached: `queue.answers` reports that.
+    holds this state, cannot be reached: `queue_checks.check_redis` reports that.
     """
     client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
     if client is None:

@@ -25,7 +25,9 @@ def opened(path: Path, catalog: Catalog) -> Volume:
 
 
 def mounted(volume: Volume, patient: "CheckedFleet") -> Iterator[CheckResult]:
-    """The findings about a volume that was opened, so its identity is known to be right."""
+    """Report that the volume is the catalog's, and check its free space. Opening it has checked its
+    identity.
+    """
     yield CheckResult(
         "volume", "ok", f"{patient.settings.volume_path} is the volume of this catalog."
     )

@@ -96,7 +96,7 @@ class StackHome:
         write_private(self.directory / "state.json", json.dumps(asdict(state)))
 
     def forget(self) -> None:
-        """Remove the state: nothing runs here."""
+        """Delete the state file: the stack is no longer running."""
         (self.directory / "state.json").unlink(missing_ok=True)
 
     def is_held(self, lock: str) -> bool:

@@ -9,8 +9,8 @@ from shared.pulls.steps.interruptions import NodeSick
 
 _REASON_BYTES = 1000
 _POLL_SECONDS = 0.05
-# How long `refuse()` waits for the gate to close. In a worker whose main thread runs the steps the
-# gate cannot close during that wait.
+# How long `raise_if_sick()` waits for the gate to close. In a worker whose main thread runs the
+# steps the gate cannot close during that wait.
 _GATE_SECONDS = 2.0
 
 

@@ -78,7 +78,7 @@ class NodeMonitor:
             except CatalogUnavailable as error:
                 _log.info("The row of this node in `nodes` could not be written: %s", error)
             except Exception:
-                _log.exception("A check of this node failed; it is repeated in a second.")
+                _log.exception("A check of this node failed; retrying in %g s.", _TURN_SECONDS)
             if self._ending.wait(_TURN_SECONDS):
                 return
 

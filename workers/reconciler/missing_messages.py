@@ -79,7 +79,7 @@ class Missing:
         return lost
 
     def forget(self) -> None:
-        """Nothing is due: the next round is a first one."""
+        """Forget the previous round. Called when nothing is due."""
         self._seen = frozenset()
 
     def _without_message(self, due: Due, looked_at: float) -> frozenset[_Key]:

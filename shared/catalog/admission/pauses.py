@@ -14,7 +14,7 @@ from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.model.fleet_tables import pauses
 from shared.catalog.model.pull_tables import OPEN
 
-# Pulls per transaction of `go_on`.
+# Pulls per transaction of `wake`.
 _BATCH = 1000
 
 # The pauses that apply to the pull `p`; the statement around it must use that alias.
@@ -55,7 +55,7 @@ def pause(tx: Connection, scope: str, name: str = "") -> bool:
 
 
 def resume(tx: Connection, scope: str, name: str = "") -> bool:
-    """End a pause. False where there was none. Call `go_on` afterwards to wake what waits."""
+    """End a pause. False where there was none. Call `wake` afterwards to wake what waits."""
     statement = delete(pauses).where(pauses.c.scope == scope, pauses.c.name == name)
     return tx.execute(statement.returning(pauses.c.scope)).scalar() is not None
 

@@ -1,4 +1,4 @@
-"""Which manifests a tag has named, and since when. Read-only; `images.link` writes the rows."""
+"""Which manifests a tag has named, and since when. Read-only; `image_rows.link` writes the rows."""
 
 from dataclasses import dataclass
 from datetime import datetime

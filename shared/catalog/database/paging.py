@@ -25,16 +25,16 @@ def first_page(statement: Select[Any]) -> Select[Any]:
 
 
 def pages(
-    catalog: Catalog, look: Callable[[Connection, Value | None], list[Value]]
+    catalog: Catalog, fetch_page: Callable[[Connection, Value | None], list[Value]]
 ) -> Iterator[list[Value]]:
     """Yield every page of a list, each read in its own transaction.
 
-    `look` gets the last row of the page before; None for the first page.
+    `fetch_page` gets the last row of the previous page, None for the first page.
     """
     after: Value | None = None
     while True:
         with catalog.begin() as tx:
-            page = look(tx, after)
+            page = fetch_page(tx, after)
         if page:
             yield page
         if len(page) < PAGE:

@@ -2,7 +2,7 @@
 
 The queries return what should be running and what no live lease covers. Whether a message for it is
 still on its way, only the queue can tell. Before a message is sent again, it is claimed by the
-generation that was seen here (`claim`, `layer_messages.dispatch`), so two reconcilers cannot both
+generation that was seen here (`claim`, `messages.dispatch`), so two reconcilers cannot both
 send it.
 
 A round costs the same however many pulls are under way. It reads a page of 500 admitted pulls by
@@ -26,8 +26,8 @@ from shared.oci.digest import Digest
 BATCH = 500
 WAITING_BATCH = 5000
 
-# How far back `waited` reaches. Rounds are seconds apart, so earlier times were seen before; what
-# was missed is found with its page.
+# How far back `with_passed_wait` reaches. Rounds are seconds apart, so earlier times were seen
+# before; what was missed is found with its page.
 _OVER_SINCE = "interval '1 minute'"
 
 # Fragments on the pull `p`.

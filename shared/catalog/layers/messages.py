@@ -35,8 +35,8 @@ class LayerMessage:
 
 
 # `leader`: the pull of a live lease on the layer, or else the best pull that has a message for it.
-# The blobs' rows are locked by the caller (`blobs.expect_blobs`), so of two pulls that plan the
-# same layer at once, the second one sees the message of the first and follows it.
+# The blobs' rows are locked by the caller (`stored_blobs.expect_blobs`), so of two pulls that plan
+# the same layer at once, the second one sees the message of the first and follows it.
 #
 # A pull of a lower priority is not followed: its message may stand behind many others. An urgent
 # layer sends its own message, which makes others yield to it (`fetch_state.py`).

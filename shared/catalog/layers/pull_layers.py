@@ -69,7 +69,7 @@ def of_pulls(
 def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLayer | None:
     """Return one layer of a pull; None where the pull does not list it.
 
-    Workers use `layer_looks.look`, which reads everything about a layer at once.
+    Workers use `fetch_state.load`, which reads everything about a layer at once.
     """
     row = tx.execute(
         _select(registry).where(

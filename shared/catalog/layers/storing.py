@@ -1,12 +1,13 @@
 """Landing layers: recording that they are stored, and finding the pulls that this completes.
 
-`land` records the blobs and ends their leases, after the files are published: a row never points at
-bytes that are not on the volume. `settle` then updates the pulls and finds those that are whole.
+`store_layers` records the blobs and ends their leases, after the files are published: a row never
+points at bytes that are not on the volume. `find_whole_pulls` then updates the pulls and finds
+those that are whole.
 
-They are two transactions, and `land` must be committed first. Then, of layers that land at once,
-the `settle` of the last one sees all of them as stored, so no whole pull is missed. Besides,
-`settle` locks pulls, which come before blobs and leases in the lock order. A worker that dies
-between the two leaves whole pulls, which the reconciler finds.
+They are two transactions, and `store_layers` must be committed first. Then, of layers that land at
+once, the `find_whole_pulls` of the last one sees all of them as stored, so no whole pull is missed.
+Besides, `find_whole_pulls` locks pulls, which come before blobs and leases in the lock order. A
+worker that dies between the two leaves whole pulls, which the reconciler finds.
 """
 
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def store_layers(tx: Connection, landings: Sequence[Landing]) -> None:
 
 
 def find_whole_pulls(tx: Connection, digests: Sequence[Digest], pull_id: str) -> list[str]:
-    """After `land`: update the pulls, and return those to be linked because their images are whole.
+    """After `store_layers`: update the pulls, and return those whose images are whole.
 
     One pull per image. `pull_id`, the pull that the blobs were fetched for, comes last: its worker
     may link it at once, and the messages for the others should be sent by then.

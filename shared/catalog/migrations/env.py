@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `migrating.migrate` passes."""
+"""Alembic's entry: runs the migrations on the connection that `migration.migrate` passes."""
 
 from alembic import context
 

@@ -89,7 +89,7 @@ def count(tx: Connection, most: int) -> int:
 def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
     """Begin one more attempt at an open pull; None for one that has ended.
 
-    Workers use `beginnings.begin` instead, which takes the step lease in the same statement.
+    Workers use `start.start_resolving` instead, which takes the step lease in the same statement.
     """
     row = tx.execute(
         update_open(pull_id)
@@ -154,7 +154,7 @@ def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | No
     """Move the pull to `fetching`. Returns its new generation; None if it has ended.
 
     `leader`: if other pulls fetch all of its layers, one of those pulls; `waiting_for` then names
-    it. The rows of the layers are written by `layer_messages.fan_out`.
+    it. The rows of the layers are written by `messages.fan_out`.
     """
     now = func.clock_timestamp()
     reason = func.jsonb_build_object("cause", "pull", "until", now + _NEXT_CHECK, "detail", leader)

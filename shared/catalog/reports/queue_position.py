@@ -1,6 +1,6 @@
-"""What `towline explain` shows in addition to a pull's own rows. Read-only; it decides nothing.
+"""A pull's place among the waiting pulls, and the holders of the leases that it waits for.
 
-That is a pull's place among the waiting pulls, and who holds the leases that it waits for.
+This is what `towline explain` adds to the pull's own rows. Read-only.
 """
 
 from dataclasses import dataclass

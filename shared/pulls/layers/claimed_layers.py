@@ -88,5 +88,5 @@ class ClaimedLayers:
         self._slow_until[registry] = time.monotonic() + _SLOW_SECONDS
 
     def is_slow(self, registry: str) -> bool:
-        """Whether `give_up` was called for this registry within the last minute."""
+        """Whether `mark_slow` was called for this registry within the last minute."""
         return time.monotonic() < self._slow_until.get(registry, 0.0)

@@ -174,12 +174,12 @@ def _take(
         _join(tx, pull_id, digest, lease)
         return []
     if lease.stored:
-        # It was stored between `layer_looks.look` and the lease.
+        # It was stored between `fetch_state.load` and the lease.
         raise YieldTurn
     if lease.starts > MOST_DEAD_OWNERS:
         _poison(tx, current, reference.registry, digest, lease.starts)
         return []
-    # If the blob is published without a row, `obtain` finds the file and adopts it.
+    # If the blob is published without a row, `adopt_or_download` finds the file and adopts it.
     progress = AnnouncedProgress(announce, layer.size_bytes)
     current.transfer = Transfer(reference.registry, digest, lease.fence, pull_id, progress)
     current.kept_bytes = layer.bytes_done

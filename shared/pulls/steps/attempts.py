@@ -51,8 +51,8 @@ class TryAgain(Exception):
 class Attempt:
     """One attempt at a step of a pull.
 
-    `transfer`: its download, once it holds the lease of the layer. `step`: the fence of its lease
-    on the pull's steps, while it holds that.
+    `transfer`: its download, once it holds the lease of the layer. `step_fence`: the fence of its
+    lease on the pull's steps, while it holds that.
     """
 
     resources: Context

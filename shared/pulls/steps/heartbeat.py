@@ -83,7 +83,7 @@ class LeaseRenewer:
         """Renew a download's lease during the block.
 
         If the block raises, the bytes fetched so far are recorded here. Otherwise the transaction
-        that records the layer as stored counts the rest (`Tally.uncounted`).
+        that records the layer as stored counts the rest (`FetchedBytes.uncounted`).
         """
         transfer.renewed_at = time.monotonic()
         try:

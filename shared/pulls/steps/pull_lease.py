@@ -53,10 +53,10 @@ def hold_lease(current: Attempt) -> Iterator[HeldLease | None]:
 
 @contextmanager
 def renew_lease(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[HeldLease]:
-    """Renew a lease while the block runs, then end it. Raises PoisonLayer.
+    """Renew a lease while the block runs, then end it.
 
-    If the block raises, the lease is left alone: it is released by the transaction that records
-    the failure (`attempts.release`).
+    If the block raises, the lease is left alone: it is released by the transaction that records the
+    failure (`attempts.release`). Raises PoisonLayer if too many of its owners in a row have died.
     """
     held = HeldLease(lease, pull)
     current.step_fence = lease.fence

@@ -3,7 +3,9 @@
 permanent error                the pull fails
 transient error                the failure is counted, and the step runs again   (retrying.py)
 unexpected exception           the same, as InternalError; the traceback is logged
-one of these two, sick node    nothing is counted, the message goes back   (workers/health/)
+either of these, sick node     nothing is counted, the message goes back   (workers/health/)
+host over its limit            nothing is counted, the step waits            (retrying.py)
+database unreachable           nothing can be counted, the step runs again
 lost lease                     nothing is recorded: the new owner decides
 """
 

@@ -25,7 +25,7 @@ __all__ = ["Authenticator", "asks_for_more_scope", "is_expired_login", "parse_ch
 # An expired grant is kept this long: its challenges allow a renewal without another 401.
 _KEEP_EXPIRED_SECONDS = 3600
 
-# Registry, repository, and the state of the credentials (`credentials.source_of`).
+# Registry, repository, and the state of the credentials (`credentials.credentials_version`).
 _Key = tuple[str, str, Hashable]
 
 

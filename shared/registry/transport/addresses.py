@@ -67,8 +67,8 @@ _PRIVATE_NETWORKS = _networks(*_PRIVATE)
 
 
 def scope_of(address: Address) -> AddressScope:
-    """The reach of an address: of itself or of the IPv4 address that it embeds, whichever is
-    greater.
+    """The scope of an address. If it embeds an IPv4 address (NAT64, 6to4), the more restricted
+    scope of the two.
     """
     inner = _inner(address)
     if inner is None:

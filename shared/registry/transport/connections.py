@@ -62,10 +62,10 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class CheckedAdapter(HTTPAdapter):
-    """The pools for one allowed reach. `authority`: a CA in PEM, trusted in addition to the usual
-    ones.
+    """The connection pools for addresses up to one scope.
 
-    The address of a proxy is not checked: the operator has configured it.
+    `authority`: a CA in PEM, trusted in addition to the usual ones. The address of a proxy is not
+    checked: the operator has configured it.
     """
 
     def __init__(self, most: AddressScope, authority: str | None) -> None:
@@ -89,6 +89,6 @@ class CheckedAdapter(HTTPAdapter):
 
 
 def scope_of_response(response: requests.Response) -> AddressScope | None:
-    """The reach of the address that a response came from, None if it came through a proxy."""
+    """The scope of the address that a response came from. None if it came through a proxy."""
     connection = response.raw.connection
     return connection.reach if isinstance(connection, CheckedConnection) else None

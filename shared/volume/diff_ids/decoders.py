@@ -96,7 +96,7 @@ class Gzip:
         self._member: _Stream | None = None
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
-        """Decode, one member after the other. Raises Undecodable."""
+        """Yield the decompressed bytes of `block`, across members. Raises Undecodable."""
         while block:
             if self._member is None:
                 # We parse the header: isal fails when the header's CRC is split over two blocks.

@@ -20,7 +20,7 @@ from shared.volume.store import Volume
 class DiffIdVerifier:
     """The decompression of one layer, to learn its diff_id.
 
-    Several threads may call `landed()`. All other methods are for one thread.
+    Several threads may call `written()`. All other methods are for one thread.
     """
 
     def __init__(self, digest: Digest, size: int, algorithm: str) -> None:

@@ -1,6 +1,6 @@
 """Ingests: bytes on their way into the store, resumable by any worker.
 
-ingest          ingest/: one download in progress, from begin to commit
+ingest          one download in progress, from begin to commit, which verifies its bytes
 takeover        what the new owner of an ingest takes over from earlier owners
 ingest_file     the bytes of an ingest: its file, its journal, its digest
 writer          one writer of an ingest, at any offset
@@ -9,5 +9,5 @@ checksum        the CRC-32 of the journal's records
 byte_ranges     byte ranges: which bytes of an ingest are on disk
 ordered_hasher  hashes the bytes of an ingest in order, in whatever order they arrive
 writeback       has the disk start writing early, so that the final fsync is short
-background      the background thread that frontier, writeback and unpacking use
+background      the background thread of ordered_hasher, writeback and the diff_id verifier
 """

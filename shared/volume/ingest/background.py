@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class BackgroundThread:
-    """`moved` guards the state that the thread reads, and wakes it.
+    """`changed` guards the state that the thread reads, and wakes it.
 
     `is_stopped`: the thread must return.
     """

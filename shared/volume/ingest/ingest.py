@@ -135,7 +135,7 @@ class Ingest:
     def unpack_with(self, unpacking: "DiffIdVerifier") -> None:
         """Decompress the bytes while they arrive; only takes effect `in_background()`.
 
-        Call `unpacking.finish()` after the commit: it decompresses the rest.
+        Call `verifier.finish()` after the commit: it decompresses the rest.
         """
         self._content.unpack_with(unpacking)
 

@@ -28,7 +28,7 @@ class IngestFile:
     """Owns the open descriptors of the file and the journal; `close()` closes them.
 
     Writers may belong to several threads. All other methods are for one thread. Methods raise
-    VolumeFull or VolumeUnavailable, except `believe()` and `close()`, which raise OSError.
+    VolumeFull or VolumeUnavailable, except `verify_journal()` and `close()`, which raise OSError.
     """
 
     def __init__(self, digest: Digest, size: int, descriptor: int, journal: int) -> None:

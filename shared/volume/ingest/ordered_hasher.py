@@ -55,7 +55,7 @@ class OrderedHasher:
             self._behind.start(self._run)
 
     def stop(self) -> None:
-        """End the background thread. After that only `landed()` and `finish()` read the file."""
+        """End the background thread. After that only `written()` and `finish()` read the file."""
         self._behind.stop()
 
     def finish(self, size: int) -> str:
