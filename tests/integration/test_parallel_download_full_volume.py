@@ -62,7 +62,7 @@ def test_a_full_volume_ends_all_connections_and_keeps_the_bytes(
     wait_until(lambda: len(given.ports) == CONNECTIONS)
     disk.full = True
     assert isinstance(downloading.exception(timeout=10), VolumeFull)
-    assert "lane" not in threads_at_work()
+    assert "range-connection" not in threads_at_work()
     assert 1 <= disk.refused <= CONNECTIONS
     kept = given.bytes_there(ingest)
     assert kept == ingest.offset > 0
@@ -83,6 +83,6 @@ def test_a_failure_does_not_wait_for_connections_without_a_response(
     wait_until(lambda: len(given.ports) == CONNECTIONS)
     disk.full = True
     assert isinstance(downloading.exception(timeout=10), VolumeFull)
-    assert "lane" not in threads_at_work()
+    assert "range-connection" not in threads_at_work()
     mute.until.set()
     wait_until(lambda: threads_at_work() == [])

@@ -63,7 +63,7 @@ def test_a_stop_ends_connections_that_wait_for_bytes_at_once(given: Downloads) -
     before = threads_at_work()
     progress.stop(CANCELLED)
     assert downloading.exception(timeout=10) is CANCELLED
-    assert before.count("lane") == CONNECTIONS
+    assert before.count("range-connection") == CONNECTIONS
     assert threads_at_work() == []
     asked = len(given.asked)
     assert given.bytes_there(ingest) == ingest.offset > 0

@@ -176,7 +176,7 @@ def test_an_unexpected_error_is_raised_and_all_connections_end(ingest: Ingest) -
     source = Source(answer)
     with pytest.raises(ZeroDivisionError):
         run(source, ingest)
-    assert "lane" not in {thread.name for thread in threading.enumerate()}
+    assert "range-connection" not in {thread.name for thread in threading.enumerate()}
     asked = source.count
     assert ingest.offset <= asked * CHUNK_BYTES
     assert source.count == asked
