@@ -3,7 +3,7 @@
 from alembic import context
 
 from shared.catalog.model import content_tables, fleet_tables, pull_tables
-from shared.catalog.model.columns import metadata
+from shared.catalog.model.tables import metadata
 
 # Importing these modules registers their tables in the metadata.
 _TABLES = (content_tables, pull_tables, fleet_tables)

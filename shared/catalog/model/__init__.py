@@ -1,9 +1,12 @@
-"""The tables, and a pull as a value.
+"""The tables, a pull as a value, and the rules that statements share.
 
-columns         builders for columns, names of constraints
+tables          what every table declares alike
 content_tables  tables of what is on the volume, and the view `image_layers`
 pull_tables     tables of pulls, of their layers, and of leases on blobs
 fleet_tables    tables of step leases, pauses, registry holds, nodes and slots
+expressions     literals, lists of parameters, and planner hints in statements
+predicates      what is true of a row: each rule once
+waiting_for     the document that says why a pull or a layer waits
 pull_values     a pull as a value
-pull_rows       columns, conditions and updates that statements share
+pull_rows       a pull's row as that value
 """

@@ -1,168 +1,207 @@
 """The tables of what is on the volume, and the view over them.
 
-The tables of pulls are in `pull_tables.py`, those of the fleet in `fleet_tables.py`.
 `docs/catalog.md` lists the columns that other services may rely on.
 """
 
+from datetime import datetime
+from uuid import UUID
+
 from sqlalchemy import (
-    Boolean,
     CheckConstraint,
-    Column,
-    DateTime,
     ForeignKey,
     Index,
-    Integer,
-    Table,
-    Text,
     UniqueConstraint,
-    Uuid,
+    column,
     text,
 )
+from sqlalchemy import (
+    table as selectable,
+)
+from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.catalog.model.columns import (
-    id_column,
-    json_column,
-    metadata,
-    size_column,
-    text_column,
-    time_column,
+from shared.catalog.model.tables import (
+    Json,
+    OptionalJson,
+    Recorded,
+    Size,
+    SurrogateKey,
+    table,
+    table_of,
 )
 
-volume = Table(
-    "volume",
-    metadata,
-    Column("singleton", Boolean, primary_key=True, server_default=text("true")),
-    Column("id", Uuid, nullable=False),
-    CheckConstraint("singleton", name="singleton"),
-)
 
-blobs = Table(
-    "blobs",
-    metadata,
-    id_column(),
-    Column("digest", Text, nullable=False, unique=True),
-    size_column(required=False),
-    time_column("stored_at"),
-    time_column("verified_at"),
-    time_column("created_at", now=True),
-)
+@table
+class VolumeIdentity:
+    """One row: the volume whose files the other tables describe."""
 
-indexes = Table(
-    "indexes",
-    metadata,
-    id_column(),
-    Column("digest", Text, nullable=False, unique=True),
-    text_column("media_type", required=True),
-    size_column(),
-    Column("schema_version", Integer, nullable=False),
-    json_column("annotations"),
-    json_column("document", required=True),
-)
+    __tablename__ = "volume"
 
-index_manifests = Table(
-    "index_manifests",
-    metadata,
-    Column("index_id", ForeignKey("indexes.id", ondelete="CASCADE"), primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("digest", Text, nullable=False, index=True),
-    text_column("media_type", required=True),
-    size_column(),
-    text_column("os"),
-    text_column("architecture"),
-    text_column("variant"),
-    text_column("os_version"),
-    json_column("annotations"),
-)
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[UUID]
 
-configs = Table(
-    "configs",
-    metadata,
-    id_column(),
-    Column("digest", Text, nullable=False, unique=True),
-    size_column(),
-    text_column("media_type", required=True),
-    time_column("created"),
-    text_column("os"),
-    text_column("architecture"),
-    text_column("variant"),
-    text_column("os_version"),
-    json_column("env"),
-    json_column("cmd"),
-    json_column("entrypoint"),
-    text_column("working_dir"),
-    text_column("user_name"),
-    json_column("exposed_ports"),
-    json_column("volumes"),
-    json_column("labels"),
-    text_column("stop_signal"),
-    json_column("history"),
-    text_column("rootfs_type"),
-    json_column("diff_ids"),
-    json_column("document"),
-)
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
-manifests = Table(
-    "manifests",
-    metadata,
-    id_column(),
-    Column("digest", Text, nullable=False, unique=True),
-    text_column("media_type", required=True),
-    size_column(),
-    Column("schema_version", Integer, nullable=False),
-    json_column("annotations"),
-    text_column("artifact_type"),
-    Column("config_id", ForeignKey("configs.id"), index=True),
-    size_column("total_size_bytes"),
-    json_column("document", required=True),
-)
 
-layers = Table(
-    "layers",
-    metadata,
-    id_column(),
-    Column("digest", ForeignKey("blobs.digest"), nullable=False, unique=True),
-    size_column(),
+@table
+class Blobs:
+    """A file of the volume, or one that a planned pull expects: `stored_at` is NULL until then."""
+
+    __tablename__ = "blobs"
+
+    id: Mapped[SurrogateKey]
+    digest: Mapped[str] = mapped_column(unique=True)
+    size_bytes: Mapped[Size | None]
+    stored_at: Mapped[datetime | None]
+    verified_at: Mapped[datetime | None]
+    created_at: Mapped[Recorded]
+
+
+@table
+class Indexes:
+    """An image index: the manifests of an image, one per platform."""
+
+    __tablename__ = "indexes"
+
+    id: Mapped[SurrogateKey]
+    digest: Mapped[str] = mapped_column(unique=True)
+    media_type: Mapped[str]
+    size_bytes: Mapped[Size]
+    schema_version: Mapped[int]
+    annotations: Mapped[OptionalJson]
+    document: Mapped[Json]
+
+
+@table
+class IndexManifests:
+    """An entry of an index, as the index describes it."""
+
+    __tablename__ = "index_manifests"
+
+    index_id: Mapped[int] = mapped_column(
+        ForeignKey("indexes.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(index=True)
+    media_type: Mapped[str]
+    size_bytes: Mapped[Size]
+    os: Mapped[str | None]
+    architecture: Mapped[str | None]
+    variant: Mapped[str | None]
+    os_version: Mapped[str | None]
+    annotations: Mapped[OptionalJson]
+
+
+@table
+class Configs:
+    """A config. Columns that its document does not have are NULL."""
+
+    __tablename__ = "configs"
+
+    id: Mapped[SurrogateKey]
+    digest: Mapped[str] = mapped_column(unique=True)
+    size_bytes: Mapped[Size]
+    media_type: Mapped[str]
+    created: Mapped[datetime | None]
+    os: Mapped[str | None]
+    architecture: Mapped[str | None]
+    variant: Mapped[str | None]
+    os_version: Mapped[str | None]
+    env: Mapped[OptionalJson]
+    cmd: Mapped[OptionalJson]
+    entrypoint: Mapped[OptionalJson]
+    working_dir: Mapped[str | None]
+    user_name: Mapped[str | None]
+    exposed_ports: Mapped[OptionalJson]
+    volumes: Mapped[OptionalJson]
+    labels: Mapped[OptionalJson]
+    stop_signal: Mapped[str | None]
+    history: Mapped[OptionalJson]
+    rootfs_type: Mapped[str | None]
+    diff_ids: Mapped[OptionalJson]
+    document: Mapped[OptionalJson]
+
+
+@table
+class Manifests:
+    """A manifest of one platform's image, or of an artifact."""
+
+    __tablename__ = "manifests"
+
+    id: Mapped[SurrogateKey]
+    digest: Mapped[str] = mapped_column(unique=True)
+    media_type: Mapped[str]
+    size_bytes: Mapped[Size]
+    schema_version: Mapped[int]
+    annotations: Mapped[OptionalJson]
+    artifact_type: Mapped[str | None]
+    config_id: Mapped[int | None] = mapped_column(ForeignKey("configs.id"), index=True)
+    total_size_bytes: Mapped[Size]
+    document: Mapped[Json]
+
+
+@table
+class Layers:
+    """A stored blob that is a layer of some image."""
+
+    __tablename__ = "layers"
+
+    id: Mapped[SurrogateKey]
+    digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest"), unique=True)
+    size_bytes: Mapped[Size]
     # NULL until it is computed from the bytes. What a config claims is in manifest_layers.
-    Column("diff_id", Text, index=True),
-)
+    diff_id: Mapped[str | None] = mapped_column(index=True)
 
-manifest_layers = Table(
-    "manifest_layers",
-    metadata,
-    Column("manifest_id", ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("layer_id", ForeignKey("layers.id"), nullable=False, index=True),
-    text_column("media_type", required=True),
-    text_column("diff_id"),
-)
 
-images = Table(
-    "images",
-    metadata,
-    id_column(),
-    text_column("reference", required=True),
-    text_column("platform", required=True),
-    Column("manifest_id", ForeignKey("manifests.id"), nullable=False, index=True),
-    Column("index_id", ForeignKey("indexes.id"), index=True),
-    size_column(),
+@table
+class ManifestLayers:
+    """A position of a manifest's list of layers, and what the manifest and config claim there."""
+
+    __tablename__ = "manifest_layers"
+
+    manifest_id: Mapped[int] = mapped_column(
+        ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    layer_id: Mapped[int] = mapped_column(ForeignKey("layers.id"), index=True)
+    media_type: Mapped[str]
+    diff_id: Mapped[str | None]
+
+
+@table
+class Images:
+    """Which manifest a reference names for a platform."""
+
+    __tablename__ = "images"
+
+    id: Mapped[SurrogateKey]
+    reference: Mapped[str]
+    platform: Mapped[str]
+    manifest_id: Mapped[int] = mapped_column(ForeignKey("manifests.id"), index=True)
+    index_id: Mapped[int | None] = mapped_column(ForeignKey("indexes.id"), index=True)
+    size_bytes: Mapped[Size]
     # When the registry was asked what the reference names. An older answer that is linked later
     # must not replace a newer one.
-    Column("resolved_at", DateTime(timezone=True), nullable=False),
-    time_column("pulled_at", now=True),
-    time_column("last_used_at"),
-    UniqueConstraint("reference", "platform"),
-)
+    resolved_at: Mapped[datetime]
+    pulled_at: Mapped[Recorded]
+    last_used_at: Mapped[datetime | None]
 
-image_history = Table(
-    "image_history",
-    metadata,
-    id_column(),
-    text_column("reference", required=True),
-    text_column("platform", required=True),
-    text_column("manifest_digest", required=True),
-    Column("first_seen_at", DateTime(timezone=True), nullable=False),
-    Index(None, "reference", "platform", "first_seen_at"),
-)
+    __table_args__ = (UniqueConstraint("reference", "platform"),)
+
+
+@table
+class ImageHistory:
+    """From `first_seen_at` on, a tag named this manifest for the platform."""
+
+    __tablename__ = "image_history"
+
+    id: Mapped[SurrogateKey]
+    reference: Mapped[str]
+    platform: Mapped[str]
+    manifest_digest: Mapped[str]
+    first_seen_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "reference", "platform", "first_seen_at"),)
+
 
 IMAGE_LAYERS_VIEW = """
 CREATE VIEW image_layers AS
@@ -174,3 +213,27 @@ JOIN manifest_layers ON manifest_layers.manifest_id = images.manifest_id
 JOIN layers ON layers.id = manifest_layers.layer_id
 ORDER BY images.reference, images.platform, manifest_layers.position
 """
+# The view, for statements. It is no part of the metadata: a migration creates it.
+image_layers = selectable(
+    "image_layers",
+    *map(
+        column,
+        (
+            "reference",
+            "platform",
+            "position",
+            "digest",
+            "diff_id",
+            "media_type",
+            "size_bytes",
+            "path",
+        ),
+    ),
+)
+
+# TODO(house): the rooms that still use the names of before.
+volume, blobs, indexes, index_manifests = map(
+    table_of, (VolumeIdentity, Blobs, Indexes, IndexManifests)
+)
+configs, manifests, layers, images = map(table_of, (Configs, Manifests, Layers, Images))
+manifest_layers, image_history = map(table_of, (ManifestLayers, ImageHistory))

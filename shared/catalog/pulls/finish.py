@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, case, func, literal_column, select, tuple_, up
 from shared.catalog.database.catalog import Connection
 from shared.catalog.database.paging import first_page
 from shared.catalog.layers import messages
-from shared.catalog.model.pull_rows import COLUMNS, IS_FINAL, as_pull, touched, update_open
+from shared.catalog.model.pull_rows import COLUMNS, IS_FINAL, as_pull, touched, update_open_pull
 from shared.catalog.model.pull_tables import pull_layers, pulls
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls.lifecycle import get
@@ -21,7 +21,7 @@ from shared.catalog.pulls.lifecycle import get
 def complete(tx: Connection, pull_id: str, receipt: dict[str, Any], finished_at: datetime) -> None:
     """End an open pull: its image is linked."""
     tx.execute(
-        update_open(pull_id).values(
+        update_open_pull(pull_id).values(
             state="complete",
             receipt=receipt,
             finished_at=finished_at,
@@ -37,7 +37,7 @@ def fail(
 ) -> bool:
     """End an open pull with this cause. False where it had ended before; its first cause stays."""
     of_layers = select(func.max(pull_layers.c.attempts)).where(pull_layers.c.pull_id == pull_id)
-    statement = update_open(pull_id).values(
+    statement = update_open_pull(pull_id).values(
         state="failed",
         # The pull's column counts attempts of its own steps only. Report the step or layer that was
         # attempted most often.
@@ -61,7 +61,7 @@ def cancel(tx: Connection, pull_id: str, message: str) -> Pull | None:
     Returns None for an unknown id.
     """
     statement = (
-        update_open(pull_id)
+        update_open_pull(pull_id)
         .values(
             state="cancelled",
             error_class="PullCancelled",

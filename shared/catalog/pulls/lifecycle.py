@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.catalog.database.catalog import Connection
 from shared.catalog.database.paging import count_rows, first_page
 from shared.catalog.model.content_tables import blobs
-from shared.catalog.model.pull_rows import COLUMNS, IS_OPEN, as_pull, touched, update_open
+from shared.catalog.model.pull_rows import COLUMNS, IS_OPEN, as_pull, touched, update_open_pull
 from shared.catalog.model.pull_tables import leases, pull_layers, pulls
 from shared.catalog.model.pull_values import NewPull, PlannedLayer, Pull
 
@@ -92,7 +92,7 @@ def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
     Workers use `start.start_resolving` instead, which takes the step lease in the same statement.
     """
     row = tx.execute(
-        update_open(pull_id)
+        update_open_pull(pull_id)
         .values(
             state=case((pulls.c.state == "queued", "resolving"), else_=pulls.c.state),
             platform=func.coalesce(pulls.c.platform, default_platform),
@@ -126,7 +126,7 @@ def plan(
     layers: Sequence[PlannedLayer],
 ) -> None:
     """Record the manifest that the pull resolved to, and its distinct layers in manifest order."""
-    statement = update_open(pull_id).values(
+    statement = update_open_pull(pull_id).values(
         manifest_digest=manifest_digest,
         index_digest=index_digest,
         config_digest=config_digest,
@@ -159,7 +159,7 @@ def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | No
     now = func.clock_timestamp()
     reason = func.jsonb_build_object("cause", "pull", "until", now + _NEXT_CHECK, "detail", leader)
     generation: int | None = tx.execute(
-        update_open(pull_id)
+        update_open_pull(pull_id)
         .values(
             state="fetching",
             generation=pulls.c.generation + 1,
@@ -178,7 +178,7 @@ def start_linking(tx: Connection, pull_id: str) -> None:
     Sets `layout_unsettled`, which `layouts.settle` clears.
     """
     values = {"state": "linking", "waiting_for": None, "not_before": None}
-    tx.execute(update_open(pull_id).values(**values, layout_unsettled=True))
+    tx.execute(update_open_pull(pull_id).values(**values, layout_unsettled=True))
 
 
 def open_pulls(tx: Connection, limit: int) -> list[Pull]:
@@ -197,7 +197,7 @@ def count_failure(tx: Connection, pull_id: str) -> int:
 
     Returns the number of failures in a row; 0 for a pull that has ended.
     """
-    statement = update_open(pull_id).values(failures=pulls.c.failures + 1)
+    statement = update_open_pull(pull_id).values(failures=pulls.c.failures + 1)
     return tx.execute(statement.returning(pulls.c.failures)).scalar() or 0
 
 
@@ -206,20 +206,20 @@ def wait(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) 
     # The time of the statement, so that both columns hold the same time.
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
-    tx.execute(update_open(pull_id).values(waiting_for=reason, not_before=until))
+    tx.execute(update_open_pull(pull_id).values(waiting_for=reason, not_before=until))
 
 
 def show_waiting(tx: Connection, pull_id: str, cause: str, seconds: float, detail: str) -> None:
     """Show on the pull that one of its layers waits. Unlike `wait`, this delays no step."""
     until = func.statement_timestamp() + timedelta(seconds=seconds)
     reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
-    tx.execute(update_open(pull_id).values(waiting_for=reason))
+    tx.execute(update_open_pull(pull_id).values(waiting_for=reason))
 
 
 def clear_waiting(tx: Connection, pull_id: str) -> None:
     """Clear the reason and the time to wait."""
     tx.execute(
-        update_open(pull_id)
+        update_open_pull(pull_id)
         .where(pulls.c.waiting_for.is_not(None))
         .values(waiting_for=None, not_before=None)
     )

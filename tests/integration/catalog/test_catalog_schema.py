@@ -16,8 +16,8 @@ from sqlalchemy.exc import IntegrityError
 
 import shared.catalog
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.model.columns import metadata
 from shared.catalog.model.content_tables import IMAGE_LAYERS_VIEW
+from shared.catalog.model.tables import metadata
 from shared.catalog.schema.migration import migrate
 from shared.catalog.schema.revision import REVISION, check, claim_volume, volume_id
 from shared.errors import InvalidArgument

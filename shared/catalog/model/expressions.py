@@ -1,0 +1,72 @@
+"""What Core statements need in addition to columns: literals, lists of parameters, planner hints.
+
+Statements are built once, at import, and planned once for all values. So a list is one array
+parameter instead of an `IN (…)` per length, and the constants of this program are literals: with a
+parameter in its place, a condition never matches a partial index, and a LIMIT counts as a tenth of
+the table.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    SQLColumnExpression,
+    TableValuedAlias,
+    any_,
+    bindparam,
+    column,
+    false,
+    func,
+    literal_column,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, array
+from sqlalchemy.types import Text, TypeEngine
+
+
+def constant(value: str | int) -> ColumnElement[Any]:
+    """Return a constant of this program as a literal. Never pass a value from outside."""
+    return literal_column(f"'{value}'" if isinstance(value, str) else str(value))
+
+
+def interval(text: str) -> ColumnElement[Any]:
+    """Return a constant interval, such as `1 minute`, as a literal."""
+    return literal_column(f"interval '{text}'", Interval)
+
+
+def texts(*values: Any) -> ColumnElement[Any]:
+    """Return `ARRAY[…]` of texts."""
+    return array(values, type_=Text)
+
+
+def is_one_of(
+    column: SQLColumnExpression[Any], parameter: str, of: TypeEngine[Any] | None = None
+) -> ColumnElement[bool]:
+    """Return `column = ANY(:parameter)`, an array of texts by default."""
+    return column == any_(bindparam(parameter, type_=ARRAY(of or Text())))
+
+
+def parameter_rows(name: str, /, **columns: TypeEngine[Any]) -> TableValuedAlias:
+    """Return rows that are passed as arrays, one parameter per column: `<name>_<column>`.
+
+    given = parameter_rows("given", digest=Text(), size_bytes=BigInteger())
+    tx.execute(statement, {"given_digest": [...], "given_size_bytes": [...]})
+    """
+    arrays = [bindparam(f"{name}_{key}", type_=ARRAY(kind)) for key, kind in columns.items()]
+    declared = [column(key, kind) for key, kind in columns.items()]
+    return func.unnest(*arrays).table_valued(*declared, name=name).render_derived(name=name)
+
+
+def by_key(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Hide a condition from the planner, for rows that the statement finds by their keys.
+
+    No index has the condition in this form, so PostgreSQL has to use the key. Without this,
+    outdated statistics mislead it: right after many pulls were recorded, it still expects an index
+    of waiting pulls to hold one row, and would read all of it for each key.
+    """
+    return func.coalesce(condition, false())
+
+
+# As the OFFSET of a subquery: PostgreSQL then does not merge the subquery into the statement around
+# it, and so reads the outer rows first.
+KEEPS_ORDER: ColumnElement[int] = literal_column("0")

@@ -1,0 +1,205 @@
+"""What is true of a row: each rule once, as a condition over a table or an alias of it.
+
+    select(Pulls.id).where(is_open(Pulls), ~is_paused(Pulls)).order_by(*by_turn(Pulls))
+
+States are literals, as in the conditions of the partial indexes (`expressions.py`).
+
+There are two rules for a live lease on a blob. `may_be_alive` decides whether another worker may
+take it: after a start of the database server no lease counts as expired for one lease time, since
+no owner could renew while the server was down. `is_alive` leaves that grace out, and serves all
+other questions: whom to follow, what to show, how many slots are taken. In the grace its answer may
+be wrong, which costs a message too many and never a second download.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    SQLColumnExpression,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+
+from shared.catalog.model.content_tables import Blobs
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.fleet_tables import Pauses, RegistryHolds, StepLeases
+from shared.catalog.model.pull_tables import FINAL_STATES, Leases, PullLayers, Pulls
+
+_FINAL = [constant(state) for state in FINAL_STATES]
+_clock = func.clock_timestamp
+
+
+# Pulls, by where they are.
+
+
+def is_open(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The pull has not ended."""
+    return pulls.state.not_in(_FINAL)
+
+
+def is_final(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The pull has ended: complete, failed or cancelled."""
+    return pulls.state.in_(_FINAL)
+
+
+def is_in(pulls: type[Pulls], *states: str) -> ColumnElement[bool]:
+    """The pull is in one of these states."""
+    if len(states) == 1:
+        return pulls.state == constant(states[0])
+    return pulls.state.in_([constant(state) for state in states])
+
+
+def is_waiting(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The pull waits for its turn: queued and not admitted."""
+    return is_in(pulls, "queued") & pulls.admitted_at.is_(None)
+
+
+def is_under_way(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The pull is admitted and has not ended."""
+    return pulls.admitted_at.is_not(None) & is_open(pulls)
+
+
+def has_no_plan(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The pull is not resolved yet: it has no layers."""
+    return is_in(pulls, "queued", "resolving")
+
+
+def is_planned(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The pull has its layers listed, and has not ended."""
+    return is_in(pulls, "fetching", "linking")
+
+
+def by_turn(pulls: type[Pulls]) -> tuple[ColumnElement[Any], ...]:
+    """The order in which pulls are served: by priority, then by age."""
+    return pulls.priority.desc(), pulls.created_at.asc()
+
+
+# What keeps a pull or a layer from going on.
+
+
+def is_due(row: type[Pulls] | type[PullLayers]) -> ColumnElement[bool]:
+    """The row has no time to wait for, or that time has passed."""
+    return or_(row.not_before.is_(None), row.not_before <= _clock())
+
+
+def is_paused(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """A pause applies to the pull."""
+    return is_paused_by_parts(pulls.registry, pulls.requested_by)
+
+
+def is_paused_by_parts(
+    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
+) -> ColumnElement[bool]:
+    """A pause applies to pulls of this registry and requester."""
+    return _exists_in(Pauses, pause_applies(registry, requested_by))
+
+
+def pause_applies(
+    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
+) -> ColumnElement[bool]:
+    """The row of `Pauses` applies to pulls of this registry and requester."""
+    return or_(
+        Pauses.scope == constant("fleet"),
+        and_(Pauses.scope == constant("registry"), Pauses.name == registry),
+        and_(
+            Pauses.scope == constant("requester"),
+            Pauses.name == func.coalesce(requested_by, constant("")),
+        ),
+    )
+
+
+def paused_sentence(
+    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
+) -> ColumnElement[str | None]:
+    """The sentence of the first pause that applies; NULL without one."""
+    which = Pauses.scope.concat(constant(" ")).concat(Pauses.name)
+    sentence = case(
+        (
+            Pauses.scope == constant("fleet"),
+            constant("the fleet is paused: run `towline resume`"),
+        ),
+        else_=constant("the ")
+        .concat(which)
+        .concat(constant(" is paused: run `towline resume --"))
+        .concat(which)
+        .concat(constant("`")),
+    )
+    return (
+        select(sentence)
+        .where(pause_applies(registry, requested_by))
+        .order_by(Pauses.scope)
+        .limit(constant(1))
+        .correlate_except(Pauses)
+        .scalar_subquery()
+    )
+
+
+def is_held(registry: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
+    """The registry asked the fleet to wait, and the time has not passed."""
+    return _exists_in(
+        RegistryHolds, RegistryHolds.registry == registry, RegistryHolds.until > _clock()
+    )
+
+
+# Blobs and leases.
+
+
+def is_stored(blobs: type[Blobs]) -> ColumnElement[bool]:
+    """The blob is on the volume, verified."""
+    return blobs.stored_at.is_not(None)
+
+
+def is_missing(blobs: type[Blobs]) -> ColumnElement[bool]:
+    """The blob is not on the volume; true also where an outer join found no row."""
+    return blobs.stored_at.is_(None)
+
+
+def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
+    """The lease has an owner and has not expired."""
+    return and_(leases.owner.is_not(None), leases.expires_at > _clock())
+
+
+def may_be_alive(
+    leases: type[Leases], life: timedelta | BindParameter[timedelta]
+) -> ColumnElement[bool]:
+    """The lease has an owner who may still work, so nobody else may take it. `life`: lease time."""
+    return and_(leases.owner.is_not(None), free_at(leases, life) > _clock())
+
+
+def free_at(leases: type[Leases], life: timedelta | BindParameter[timedelta]) -> ColumnElement[Any]:
+    """When another worker may take the lease, unless it is renewed."""
+    return func.greatest(leases.expires_at, func.pg_postmaster_start_time() + life)
+
+
+def is_step_of(step: type[StepLeases], pull_id: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    """The step lease is that of the pull's steps, live or not."""
+    return step.name == constant("pull/").concat(pull_id)
+
+
+def is_step_alive(step: type[StepLeases]) -> ColumnElement[bool]:
+    """The step lease has not expired. False where an outer join found no row."""
+    return func.coalesce(step.expires_at > _clock(), False)
+
+
+def has_step(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """A worker resolves or links the pull now."""
+    return _exists_in(
+        StepLeases, is_step_of(StepLeases, pulls.id), StepLeases.expires_at > _clock()
+    )
+
+
+def _exists_in(table: type[Any], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """A row of this table alone meets the conditions; other tables are those of the statement."""
+    return (
+        select(literal_column("1"))
+        .select_from(table)
+        .where(*conditions)
+        .correlate_except(table)
+        .exists()
+    )

@@ -1,0 +1,62 @@
+"""The document `waiting_for` of a pull and of a layer: why it waits, and until when.
+
+    {"cause": "backoff", "until": "2026-03-01T12:00:00+00:00", "detail": "…"}
+
+`cause` is one of turn, no_worker, rate_limit, space, pull, backoff, paused. `until`: when the
+reason ends, or is checked again at the latest. `detail`: a sentence; for `pull`, the id of the pull
+that this one waits for. Statements write and read the document through this module alone.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, Text, cast, func
+
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.pull_tables import PullLayers, Pulls
+
+Row = type[Pulls] | type[PullLayers]
+
+# The `until` of a reason that has no end of its own: the reconciler looks at it again by then.
+NEXT_CHECK = timedelta(seconds=60)
+
+
+def reason(
+    cause: str | SQLColumnExpression[Any],
+    until: SQLColumnExpression[Any],
+    detail: str | SQLColumnExpression[Any] | None,
+) -> ColumnElement[Any]:
+    """Return the document. Values of the caller's are parameters, never part of the statement."""
+    return func.jsonb_build_object(
+        constant("cause"),
+        cast(cause, Text),
+        constant("until"),
+        until,
+        constant("detail"),
+        cast(detail, Text),
+    )
+
+
+def cause_of(row: Row) -> ColumnElement[str]:
+    """The cause; NULL where the row does not wait."""
+    return _text(row, "cause")
+
+
+def detail_of(row: Row) -> ColumnElement[str]:
+    """The detail."""
+    return _text(row, "detail")
+
+
+def until_of(row: Row) -> ColumnElement[Any]:
+    """When the reason ends, as a time."""
+    return cast(_text(row, "until"), DateTime(timezone=True))
+
+
+def waits_for(row: Row, cause: str) -> ColumnElement[bool]:
+    """The row waits for this cause; NULL where it does not wait at all."""
+    return cause_of(row) == constant(cause)
+
+
+def _text(row: Row, key: str) -> ColumnElement[str]:
+    # The key is a literal, since `pull_layers_parked_idx` has the same expression.
+    return row.waiting_for.op("->>", return_type=Text())(constant(key))
