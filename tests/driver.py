@@ -22,8 +22,8 @@ from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.linking import link_image
 from shared.pulls.outbox import Outbox
 from shared.pulls.planning import Plan, plan_pull
-from shared.pulls.steps.attempts import TryAgain
 from shared.pulls.steps.heartbeat import LeaseRenewer
+from shared.pulls.steps.outcomes import TryAgain
 from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.registry.client import RegistryClient
 from shared.registry.request_gate import Unlimited
@@ -84,6 +84,8 @@ class Driver:
             try:
                 return step()
             except TryAgain as again:
+                if again.cause is None:
+                    raise
                 self.delays.append(again.delay_seconds)
 
     def row(self, pull_id: str) -> Pull:

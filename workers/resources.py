@@ -16,7 +16,7 @@ from shared.catalog.schema.revision import check, volume_id
 from shared.errors import InvalidArgument, VolumeUnavailable
 from shared.pulls.context import Context, Unpack
 from shared.pulls.steps.heartbeat import LeaseRenewer
-from shared.pulls.steps.interruptions import NodeSick
+from shared.pulls.steps.outcomes import NodeSick
 from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.registry.client import RegistryClient
 from shared.settings import Settings

@@ -22,15 +22,17 @@ class Abortable(Protocol):
 class Progress:
     """The counters of one download, and its stop.
 
-    `fetched`: bytes received over the network, discarded bytes included. `offset`: bytes of the
-    blob on disk. `reached`: the highest `offset` so far. `active_at`: the time.monotonic() of the
-    last activity; it lies in the future during a wait of known length, so that the wait does not
-    count as a stall.
+    `fetched`: bytes received over the network, discarded bytes included. `recorded`: how many of
+    them the catalog knows of (`fetched_bytes.py`). `offset`: bytes of the blob on disk. `reached`:
+    the highest `offset` so far. `active_at`: the time.monotonic() of the last activity; it lies in
+    the future during a wait of known length, so that the wait does not count as a stall.
+
     Once the download was stopped, every method that reports activity raises the reason.
     """
 
     def __init__(self) -> None:
         self.fetched = 0
+        self.recorded = 0
         self.offset = 0
         self.reached = 0
         self.active_at = time.monotonic()

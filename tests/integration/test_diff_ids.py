@@ -14,7 +14,7 @@ from shared import errors
 from shared.oci.digest import Digest
 from shared.pulls.layers import diff_id_check
 from shared.pulls.layers.fetching import fetch_layer
-from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.outcomes import TryAgain
 from tests.driver import Driver, driving
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.faults import Corrupt, CutAt

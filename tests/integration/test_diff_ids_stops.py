@@ -12,7 +12,7 @@ import pytest
 from shared.oci.digest import Digest
 from shared.pulls.cancelling import cancel_pull
 from shared.pulls.steps import heartbeat
-from shared.pulls.steps.interruptions import ShuttingDown
+from shared.pulls.steps.outcomes import ShuttingDown
 from tests.driver import Driver, driving
 from tests.fakes.compressed import zstd_bomb
 from tests.fakes.registry import FakeRegistry, digest_of
@@ -117,7 +117,7 @@ def test_a_worker_that_shuts_down_leaves_the_unpacking_to_another_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ending = threading.Event()
-    monkeypatch.setattr(driver.resources.renewer, "_letting_go", ending.is_set)
+    monkeypatch.setattr(driver.resources.renewer, "is_shutting_down", ending.is_set)
     linking = at_work(driver.link, unverified)
     wait_until(lambda: driver.sql("SELECT 1 FROM step_leases"))
     ending.set()

@@ -5,7 +5,7 @@ import os
 import time
 from ctypes import Structure, c_bool, c_char, c_double
 
-from shared.pulls.steps.interruptions import NodeSick
+from shared.pulls.steps.outcomes import NodeSick
 
 _REASON_BYTES = 1000
 _POLL_SECONDS = 0.05

@@ -61,6 +61,13 @@ class FetchState:
     layer_slots: int | None
     more_urgent: bool
 
+    @property
+    def listed(self) -> PullLayer:
+        """The layer, of a pull that lists it."""
+        if self.layer is None:
+            raise ValueError(f"the pull {self.pull.id} does not list the layer")
+        return self.layer
+
 
 def _statement() -> Select[Any]:
     p = pulls.alias("p")

@@ -10,8 +10,7 @@ import pytest
 from shared import errors
 from shared.oci.digest import Digest
 from shared.pulls.layers.fetching import fetch_layer
-from shared.pulls.steps.attempts import TryAgain
-from shared.pulls.steps.interruptions import NodeSick
+from shared.pulls.steps.outcomes import NodeSick, TryAgain
 from tests.driver import Driver
 from tests.fakes.faults import (
     Corrupt,

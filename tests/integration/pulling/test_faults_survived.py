@@ -6,7 +6,7 @@ import pytest
 
 from shared.oci.digest import Digest
 from shared.pulls.layers.fetching import fetch_layer
-from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.outcomes import TryAgain
 from tests.driver import Driver
 from tests.fakes.faults import (
     Corrupt,

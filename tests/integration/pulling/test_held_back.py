@@ -4,7 +4,7 @@ import pytest
 
 from shared.catalog.fleet import fleet_slots
 from shared.pulls.accepting import admit
-from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.outcomes import TryAgain
 from tests.driver import Driver
 from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry

@@ -12,7 +12,7 @@ from shared.oci.digest import Digest
 from shared.pulls.cancelling import cancel_pull
 from shared.pulls.layers import small_layer_fetch
 from shared.pulls.layers.fetching import fetch_layer
-from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.outcomes import TryAgain
 from shared.volume.small_blobs import SmallBlobWriter
 from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status

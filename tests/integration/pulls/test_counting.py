@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from shared.download.progress import Progress
-from shared.pulls.layers.bytes_fetched import Transfer
+from shared.oci.reference import Reference
+from shared.pulls.layers.leased_layer import LeasedLayer
 from tests.driver import Driver
-from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
+from tests.integration.pulls.meeting import LAYER, Meeting
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -19,10 +19,11 @@ def test_bytes_that_two_threads_count_at_once_are_counted_once(
     first: Driver, meeting: Meeting
 ) -> None:
     meeting.plan("p")
-    keeper = first.resources.renewer
-    transfer = Transfer(meeting.registry.host, DIGEST, 1, "p", Progress())
-    transfer.progress.received(len(LAYER))
-    both = [threading.Thread(target=keeper.tally.count, args=([transfer],)) for _ in range(2)]
+    record = first.resources.renewer.fetched_bytes.record
+    reference = Reference.parse(first.row("p").reference)
+    leased = LeasedLayer(reference, first.layers("p")[0], fence=1, pull_id="p")
+    leased.progress.received(len(LAYER))
+    both = [threading.Thread(target=record, args=([leased],)) for _ in range(2)]
     with first.resources.catalog.begin() as tx:
         tx.exec_driver_sql("SELECT FROM pull_layers FOR UPDATE")
         both[0].start()

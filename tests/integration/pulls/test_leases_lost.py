@@ -12,7 +12,7 @@ from shared.errors import (
     RegistryUnavailable,
     VolumeFull,
 )
-from shared.pulls.steps.interruptions import NotWanted, Paused
+from shared.pulls.steps.outcomes import NotWanted, Paused
 from tests.driver import Driver
 from tests.fakes.faults import Stall
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
@@ -31,7 +31,7 @@ def test_an_overtaken_owner_stops_and_the_new_owner_continues_with_its_bytes(
 ) -> None:
     meeting.begin()
     # As in a process that was stopped: no lease is renewed, and the bytes stay in the ingest.
-    monkeypatch.setattr(meeting.driver.resources.renewer, "_renew", lambda transfers: None)
+    monkeypatch.setattr(meeting.driver.resources.renewer, "_renew_downloads", lambda transfers: None)
     second.change(EXPIRE)
     expired_and_young = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
     wait_until(lambda: second.sql(expired_and_young) == [(True,)])
@@ -154,7 +154,7 @@ def test_a_step_that_was_stopped_renews_its_lease_before_it_writes(
 
     monkeypatch.setattr(first.resources.registry, "manifest", stopped)
     # The heartbeat thread of this process has not run since.
-    monkeypatch.setattr(keeper, "_look_after", lambda *_: None)
+    monkeypatch.setattr(keeper, "_run_round", lambda *_: None)
     asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
     assert first.plan("p", asked) is None
     assert second.sql("SELECT count(*) FROM manifests") == [(0,)]
@@ -222,7 +222,7 @@ def test_a_process_that_shuts_down_releases_its_lease(meeting: Meeting, second: 
     hold = threading.Event()
     meeting.begin()
     meeting.registry.fail(Stall(path=str(DIGEST), after_bytes=0, times=0, until=hold))
-    meeting.driver.resources.renewer._letting_go = lambda: True
+    meeting.driver.resources.renewer.is_shutting_down = lambda: True
     meeting.wait_for_leader()
     assert [type(error).__name__ for error in meeting.raised] == ["ShuttingDown"]
     assert meeting.lease("owner") is None

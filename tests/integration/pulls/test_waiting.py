@@ -6,7 +6,7 @@ import pytest
 
 from shared.catalog.admission import pauses
 from shared.catalog.fleet import fleet_slots
-from shared.pulls.layers.fetching import YieldTurn
+from shared.pulls.steps.outcomes import TryAgain
 from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
@@ -95,7 +95,7 @@ def test_a_layer_yields_once_to_a_more_urgent_layer_behind_it_in_the_queue(
     registry.put_image("urgent", "1", [b"urgent"])
     meeting.plan("p")
     meeting.plan("u", "urgent", priority=9)
-    with pytest.raises(YieldTurn):
+    with pytest.raises(TryAgain):
         fetch(first, "p")
     assert first.layers("p")[0].attempts == 0
     # Its message is now behind the urgent one, which may have been lost.

@@ -3,7 +3,7 @@
 import pytest
 
 from shared import errors
-from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.outcomes import TryAgain
 from tests.driver import Driver
 from tests.fakes.faults import Corrupt, Status
 from tests.fakes.registry import OCI_LAYER, OCI_MANIFEST, FakeRegistry, digest_of

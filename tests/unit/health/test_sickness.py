@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from shared.pulls.steps.interruptions import NodeSick
+from shared.pulls.steps.outcomes import NodeSick
 from workers.health.sickness import NodeHealth
 
 
