@@ -7,8 +7,7 @@ read, planned or linked.
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import known_image
@@ -17,6 +16,7 @@ from shared.catalog.pulls.start import StartedPull
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.pulls.context import Context
+from shared.pulls.receipts import receipt_of_unchanged
 from shared.pulls.steps.pull_lease import HeldLease
 from shared.registry.client import Document
 from shared.volume.layout import layout_manifest
@@ -65,7 +65,7 @@ def complete(
     `began`: time.monotonic() at the beginning of the step.
     """
     finished_at = begun.now + timedelta(seconds=time.monotonic() - began)
-    receipt = _receipt(begun.pull, image, finished_at)
+    receipt = receipt_of_unchanged(begun.pull, image, finished_at)
     # Without a request (`if-missing`) the tag is known no better than before. So the image keeps
     # its `resolved_at`: another pull may have asked since, and its newer answer must win.
     was_asked = begun.pull.policy != "if-missing"
@@ -97,20 +97,3 @@ def _is_laid_out(context: Context, pull: Pull, image: LinkedImage) -> bool:
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
     found = layout_manifest(context.volume, reference, platform)
     return str(found) == image.manifest_digest
-
-
-def _receipt(pull: Pull, image: LinkedImage, finished_at: datetime) -> dict[str, Any]:
-    untouched = {"source": "present", "bytes_fetched": 0, "attempts": 0}
-    return {
-        "pull_id": pull.id,
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "manifest": image.manifest_digest,
-        "index": image.index_digest,
-        "config": image.config_digest,
-        "layers": [{**layer, **untouched} for layer in image.layers],
-        "bytes_total": image.bytes_total,
-        "bytes_fetched": 0,
-        "started_at": pull.started_at.isoformat() if pull.started_at else None,
-        "finished_at": finished_at.isoformat(),
-    }
