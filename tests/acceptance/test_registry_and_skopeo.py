@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
-from tests.services import missing
+from tests.support.services import missing
 
 pytestmark = pytest.mark.acceptance
 

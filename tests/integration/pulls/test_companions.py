@@ -14,10 +14,10 @@ from shared.pulls.layers import small_layer_fetch
 from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.attempts import TryAgain
 from shared.volume.small_blobs import SmallBlobWriter
-from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.driver import Driver, driving
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 

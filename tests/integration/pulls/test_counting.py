@@ -6,9 +6,9 @@ import pytest
 
 from shared.download.progress import Progress
 from shared.pulls.layers.bytes_fetched import Transfer
-from tests.driver import Driver
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
-from tests.waiting import wait_until
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,11 @@ from shared.errors import (
     VolumeFull,
 )
 from shared.pulls.steps.interruptions import NotWanted, Paused
-from tests.driver import Driver
 from tests.fakes.faults import Stall
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.integration.pulls.test_single_flight import fetch
-from tests.waiting import wait_until
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 

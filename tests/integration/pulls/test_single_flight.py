@@ -11,11 +11,11 @@ from shared.pulls.layers.bytes_fetched import Transfer
 from shared.pulls.layers.fetching import LeaseHeldByEarlierTask, fetch_layer
 from shared.pulls.steps.attempts import TryAgain
 from shared.pulls.steps.step_run import run_step
-from tests.driver import Driver
 from tests.fakes.faults import CutAt, RefuseRange, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
-from tests.waiting import wait_until
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 

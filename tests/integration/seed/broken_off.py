@@ -7,9 +7,9 @@ import pytest
 from shared.oci.digest import Digest
 from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.attempts import TryAgain
-from tests.driver import Driver
 from tests.fakes.faults import CutAt
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.support.driver import Driver
 
 SMALL, LARGE = os.urandom(50_000), os.urandom(3_000_000)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver import Driver, driving
 from tests.fakes.registry import Auth, FakeRegistry
 from tests.integration.seed.broken_off import LARGE, SMALL
+from tests.support.driver import Driver, driving
 
 
 @pytest.fixture

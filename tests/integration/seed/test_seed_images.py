@@ -4,10 +4,10 @@ import pytest
 
 from shared import errors
 from shared.oci.reference import Reference
-from tests.driver import Driver
 from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.seed.broken_off import LARGE, SMALL, partial, try_layer
+from tests.support.driver import Driver
 
 pytestmark = pytest.mark.integration
 

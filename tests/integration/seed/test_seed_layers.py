@@ -4,10 +4,10 @@ import pytest
 
 from shared import errors
 from shared.pulls.steps.attempts import TryAgain
-from tests.driver import Driver
 from tests.fakes.faults import Corrupt, Status
 from tests.fakes.registry import OCI_LAYER, OCI_MANIFEST, FakeRegistry, digest_of
 from tests.integration.seed.broken_off import LARGE, SMALL, ingest_bytes, partial, try_layer
+from tests.support.driver import Driver
 
 pytestmark = pytest.mark.integration
 

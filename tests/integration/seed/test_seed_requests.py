@@ -5,11 +5,11 @@ import pytest
 from shared import errors
 from shared.oci import media_type
 from shared.registry.hosts import Hosts
-from tests.driver import Driver
 from tests.fakes.faults import Corrupt, Stall, Status
 from tests.fakes.registry import Auth, FakeRegistry, digest_of
 from tests.integration.seed.broken_off import LARGE, SMALL, partial, try_layer
-from tests.secrecy import secret
+from tests.support.driver import Driver
+from tests.support.secrecy import secret
 
 pytestmark = pytest.mark.integration
 

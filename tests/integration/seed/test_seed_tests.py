@@ -10,9 +10,9 @@ from shared.oci.digest import Digest
 from shared.oci.index import Index
 from shared.oci.manifest import Manifest
 from shared.oci.reference import Reference
-from tests.driver import Driver
 from tests.fakes.registry import Auth, FakeRegistry, digest_of
 from tests.integration.seed.broken_off import LARGE, SMALL
+from tests.support.driver import Driver
 
 pytestmark = pytest.mark.integration
 

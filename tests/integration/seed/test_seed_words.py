@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from shared import errors
-from tests.driver import Driver
 from tests.fakes.faults import Status
 from tests.fakes.registry import Auth, FakeRegistry
 from tests.integration.seed.broken_off import partial, try_layer
+from tests.support.driver import Driver
 from workers.cli.display import display_for
 from workers.cli.watching import Snapshot
 

@@ -1,0 +1,166 @@
+"""The registry client against Debian's `docker-registry`, an independent implementation."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import errors
+from shared.oci.digest import Digest
+from shared.oci.document import read_document
+from shared.oci.index import Index
+from shared.oci.manifest import Manifest
+from shared.oci.reference import Reference
+from shared.registry.client import RegistryClient
+from shared.settings import Settings
+from tests.fakes.docker_registry import DockerRegistry
+from tests.fakes.images import Image, image_layout
+from tests.support.secrecy import secret
+from tests.support.services import missing
+
+pytestmark = pytest.mark.integration
+
+SECRET = secret("login")
+LAYERS = [b"base", os.urandom(1_500_000)]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., DockerRegistry]:
+    for tool in ("docker-registry", "skopeo", "htpasswd"):
+        if shutil.which(tool) is None:
+            missing(f"{tool} is not installed.")
+    layout = image_layout(
+        tmp_path_factory.mktemp("images") / "layout",
+        "1",
+        {"linux/amd64": Image("linux/amd64", LAYERS)},
+    )
+
+    def made(**options: dict[str, str]) -> DockerRegistry:
+        registry = DockerRegistry(tmp_path_factory.mktemp("registry"), **options)
+        registry.__enter__()
+        try:
+            registry.push(layout, "1", "lab/app:1")
+        except BaseException:
+            registry.__exit__()
+            raise
+        return registry
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def registry(start: Callable[..., DockerRegistry]) -> Iterator[DockerRegistry]:
+    registry = start()
+    yield registry
+    registry.__exit__()
+
+
+@pytest.fixture(scope="module")
+def private_registry(start: Callable[..., DockerRegistry]) -> Iterator[DockerRegistry]:
+    registry = start(users={"ci": SECRET})
+    yield registry
+    registry.__exit__()
+
+
+@pytest.fixture
+def client() -> Iterator[RegistryClient]:
+    client = RegistryClient(Settings.read(stall_timeout_seconds=10))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def log_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[DockerRegistry, str], None]:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    def write(registry: DockerRegistry, secret: str) -> None:
+        auths = {registry.host: {"username": "ci", "password": secret}}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+
+    return write
+
+
+def name(registry: DockerRegistry, text: str = "lab/app:1") -> Reference:
+    return Reference.parse(f"{registry.host}/{text}")
+
+
+def manifest(client: RegistryClient, registry: DockerRegistry) -> Manifest:
+    """Resolve the tag to the index, then fetch the manifest by its digest."""
+    found = client.manifest(name(registry))
+    index = read_document(found.raw, found.media_type)
+    assert isinstance(index, Index)
+    found = client.manifest(name(registry), index.manifests[0].digest)
+    document = read_document(found.raw, found.media_type)
+    assert isinstance(document, Manifest)
+    return document
+
+
+def test_every_document_and_blob_arrives_verified(
+    client: RegistryClient, registry: DockerRegistry
+) -> None:
+    document = manifest(client, registry)
+    config = client.blob(name(registry), document.config, 1_000_000)
+    assert json.loads(config)["os"] == "linux"
+    for layer in document.layers:
+        with client.open_blob(name(registry), layer.digest, layer.size) as body:
+            assert Digest.of(b"".join(body.blocks())) == layer.digest
+
+
+def test_a_range_continues_at_the_end_of_the_first_half(
+    client: RegistryClient, registry: DockerRegistry
+) -> None:
+    layer = manifest(client, registry).layers[1]
+    half = layer.size // 2
+    with client.open_blob(name(registry), layer.digest, layer.size) as body:
+        start = next(body.blocks(half))
+    with client.open_blob(name(registry), layer.digest, layer.size, len(start)) as body:
+        assert body.first == len(start)
+        rest = b"".join(body.blocks())
+    assert Digest.of(start + rest) == layer.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("lab/app:2", "MANIFEST_UNKNOWN"), ("lab/nothing:1", "MANIFEST_UNKNOWN")]
+)
+def test_the_error_of_an_unknown_name_has_the_registrys_code(
+    client: RegistryClient, registry: DockerRegistry, text: str, code: str
+) -> None:
+    with pytest.raises(errors.ManifestUnknown) as caught:
+        client.manifest(name(registry, text))
+    assert caught.value.code == code
+
+
+def test_the_error_of_an_unknown_blob_has_the_registrys_code(
+    client: RegistryClient, registry: DockerRegistry
+) -> None:
+    with pytest.raises(errors.BlobUnknown) as caught:
+        client.open_blob(name(registry), Digest.of(b"nowhere"), 7)
+    assert caught.value.code == "BLOB_UNKNOWN"
+
+
+def test_a_login_opens_a_private_registry(
+    client: RegistryClient,
+    private_registry: DockerRegistry,
+    log_in: Callable[[DockerRegistry, str], None],
+) -> None:
+    log_in(private_registry, SECRET)
+    assert manifest(client, private_registry).layers
+
+
+@pytest.mark.parametrize("secret", [None, secret("wrong")])
+def test_a_private_registry_refuses_other_logins(
+    client: RegistryClient,
+    private_registry: DockerRegistry,
+    log_in: Callable[[DockerRegistry, str], None],
+    secret: str | None,
+) -> None:
+    if secret:
+        log_in(private_registry, secret)
+    with pytest.raises(errors.Unauthorized) as caught:
+        client.manifest(name(private_registry))
+    assert caught.value.code == "UNAUTHORIZED"
