@@ -4,29 +4,24 @@ In these tests 127.0.0.1 counts as a public address and 127.0.0.2 as a private o
 """
 
 import ipaddress
-import os
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shared import errors
-from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
 from shared.registry.transport import addresses
-from shared.settings import Settings
 from tests.fakes.faults import Redirect, Status
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.resolver import FakeResolver
+from tests.integration.registry.image import BLOB, DIGEST
 from tests.support.secrecy import leaks_in
 
 pytestmark = pytest.mark.integration
 
 WORLD, INSIDE, METADATA = "127.0.0.1", "127.0.0.2", "169.254.169.254"
-BLOB = os.urandom(10_000)
 
 
 @pytest.fixture
@@ -40,20 +35,6 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> FakeResolver:
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        registry.put_image("team/app", "1", [BLOB])
-        yield registry
-
-
-@pytest.fixture
-def storage() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as storage:
-        storage.put_blob(BLOB)
-        yield storage
-
-
-@pytest.fixture
 def inside() -> Iterator[socket.socket]:
     """A service in the private network, which no public registry may make us call."""
     with socket.create_server((INSIDE, 0)) as listening:
@@ -62,21 +43,14 @@ def inside() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def client_of(tmp_path: Path) -> Iterator[Callable[..., RegistryClient]]:
+def client_at(client_of: Callable[..., RegistryClient]) -> Callable[..., RegistryClient]:
     """Make a client that uses http for `registry.example` at the port of a registry."""
-    clients = []
 
-    def make(port: int, *lines: str, **settings: Any) -> RegistryClient:
-        file = tmp_path / "registries.toml"
-        table = f'[registries."registry.example:{port}"]\nplain_http = true\n'
-        file.write_text(table + "\n".join(lines))
-        read = Settings.read(stall_timeout_seconds=2, registries_file=file, **settings)
-        clients.append(RegistryClient(read))
-        return clients[-1]
+    def make(port: int, *lines: str) -> RegistryClient:
+        table = f'[registries."registry.example:{port}"]', "plain_http = true"
+        return client_of("\n".join([*table, *lines]))
 
-    yield make
-    for client in clients:
-        client.close()
+    return make
 
 
 def port_of(registry: FakeRegistry) -> int:
@@ -88,7 +62,7 @@ def name(port: int) -> Reference:
 
 
 def read(client: RegistryClient, port: int) -> bytes:
-    with client.open_blob(name(port), Digest.of(BLOB), len(BLOB)) as body:
+    with client.open_blob(name(port), DIGEST, len(BLOB)) as body:
         return b"".join(body.blocks())
 
 
@@ -101,7 +75,7 @@ def is_untouched(listening: socket.socket) -> bool:
 
 
 def test_a_public_registry_cannot_redirect_into_the_private_network(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
     inside: socket.socket,
@@ -110,14 +84,14 @@ def test_a_public_registry_cannot_redirect_into_the_private_network(
     resolver.name("storage.example", [INSIDE])
     registry.fail(Redirect(host=f"storage.example:{inside.getsockname()[1]}"))
     with pytest.raises(errors.RegistryNotAllowed, match="private_addresses = true") as caught:
-        read(client_of(port), port)
+        read(client_at(port), port)
     assert "storage.example" in str(caught.value)
     assert leaks_in(str(caught.value)) == []
     assert is_untouched(inside)
 
 
 def test_a_public_registry_cannot_name_a_realm_in_the_private_network(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
     inside: socket.socket,
@@ -128,13 +102,13 @@ def test_a_public_registry_cannot_name_a_realm_in_the_private_network(
     header = {"WWW-Authenticate": f'Bearer realm="{realm}"'}
     registry.fail(Status(path="/v2/", status=401, headers=header))
     with pytest.raises(errors.RegistryNotAllowed, match=r"auth\.example"):
-        client_of(port).manifest(name(port))
+        client_at(port).manifest(name(port))
     assert is_untouched(inside)
 
 
 @pytest.mark.parametrize("forbidden", [INSIDE, METADATA])
 def test_a_name_is_resolved_once_so_rebinding_has_no_effect(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
     storage: FakeRegistry,
@@ -145,7 +119,7 @@ def test_a_name_is_resolved_once_so_rebinding_has_no_effect(
     registry.fail(Redirect(host=f"storage.example:{port_of(storage)}"))
     with socket.create_server((INSIDE, port_of(storage))) as listening:
         listening.setblocking(False)
-        client = client_of(port)
+        client = client_at(port)
         assert read(client, port) == BLOB
         assert resolver.asked.count("storage.example") == 1
         # The kept connection leads to the checked address. A new one is checked again, and refused.
@@ -158,7 +132,7 @@ def test_a_name_is_resolved_once_so_rebinding_has_no_effect(
 
 @pytest.mark.parametrize("forbidden", [INSIDE, METADATA])
 def test_only_the_allowed_addresses_of_a_name_are_connected_to(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
     storage: FakeRegistry,
@@ -169,16 +143,16 @@ def test_only_the_allowed_addresses_of_a_name_are_connected_to(
     with socket.create_server((INSIDE, port_of(storage))) as listening:
         listening.setblocking(False)
         resolver.name("storage.example", [forbidden, WORLD])
-        assert read(client_of(port), port) == BLOB
+        assert read(client_at(port), port) == BLOB
         # If the allowed address refuses, the forbidden ones are still not used.
         resolver.name("storage.example", ["127.0.0.3", forbidden])
         with pytest.raises(errors.RegistryUnavailable):
-            read(client_of(port), port)
+            read(client_at(port), port)
         assert is_untouched(listening)
 
 
 def test_a_redirect_of_a_public_registry_cannot_use_a_kept_private_connection(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     resolver: FakeResolver,
     registry: FakeRegistry,
     storage: FakeRegistry,
@@ -186,7 +160,7 @@ def test_a_redirect_of_a_public_registry_cannot_use_a_kept_private_connection(
     port, other = port_of(registry), port_of(storage)
     storage.put_image("team/app", "1", [BLOB])
     resolver.name("inside.example", [WORLD])
-    client = client_of(port, f'[registries."inside.example:{other}"]', "plain_http = true")
+    client = client_at(port, f'[registries."inside.example:{other}"]', "plain_http = true")
     # Given a pull from the private registry itself:
     client.manifest(Reference.parse(f"inside.example:{other}/team/app:1"))
     seen = len(storage.requests)
@@ -198,7 +172,7 @@ def test_a_redirect_of_a_public_registry_cannot_use_a_kept_private_connection(
 
 
 def test_a_private_registry_may_redirect_into_its_network(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -208,11 +182,11 @@ def test_a_private_registry_may_redirect_into_its_network(
     port = port_of(registry)
     resolver.name("storage.example", [WORLD])
     registry.fail(Redirect(host=f"storage.example:{port_of(storage)}"))
-    assert read(client_of(port), port) == BLOB
+    assert read(client_at(port), port) == BLOB
 
 
 def test_a_private_registry_may_not_redirect_to_a_metadata_service(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -222,11 +196,11 @@ def test_a_private_registry_may_not_redirect_to_a_metadata_service(
     resolver.name("storage.example", [METADATA])
     registry.fail(Redirect(host="storage.example"))
     with pytest.raises(errors.RegistryNotAllowed, match="never connects"):
-        read(client_of(port), port)
+        read(client_at(port), port)
 
 
 def test_private_addresses_are_allowed_by_the_setting(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -237,28 +211,28 @@ def test_private_addresses_are_allowed_by_the_setting(
     registry.fail(Redirect(host=f"storage.example:{inside.getsockname()[1]}"))
     # The address is connected to, and stays silent.
     with pytest.raises(errors.RegistryUnavailable, match="in time"):
-        read(client_of(port, "private_addresses = true"), port)
+        read(client_at(port, "private_addresses = true"), port)
     assert not is_untouched(inside)
 
 
 def test_a_registry_itself_is_never_a_metadata_service(
-    client_of: Callable[..., RegistryClient], resolver: FakeResolver
+    client_at: Callable[..., RegistryClient], resolver: FakeResolver
 ) -> None:
     resolver.name("registry.example", [METADATA])
     with pytest.raises(errors.RegistryNotAllowed, match="never connects"):
-        client_of(80).manifest(name(80))
+        client_at(80).manifest(name(80))
 
 
 def test_after_an_address_that_refuses_the_next_one_is_used(
-    client_of: Callable[..., RegistryClient], resolver: FakeResolver, registry: FakeRegistry
+    client_at: Callable[..., RegistryClient], resolver: FakeResolver, registry: FakeRegistry
 ) -> None:
     port = port_of(registry)
     resolver.name("registry.example", ["::1", "127.0.0.3", WORLD])
-    assert client_of(port).manifest(name(port)).raw
+    assert client_at(port).manifest(name(port)).raw
 
 
 def test_a_silent_address_does_not_delay_the_next_one(
-    client_of: Callable[..., RegistryClient], resolver: FakeResolver, registry: FakeRegistry
+    client_at: Callable[..., RegistryClient], resolver: FakeResolver, registry: FakeRegistry
 ) -> None:
     port = port_of(registry)
     # The listen queue is full, so the kernel lets further connections wait.
@@ -266,29 +240,29 @@ def test_a_silent_address_does_not_delay_the_next_one(
         first.setblocking(False)
         first.connect_ex(("127.0.0.3", port))
         resolver.name("registry.example", ["127.0.0.3", WORLD])
-        assert client_of(port).manifest(name(port)).raw
+        assert client_at(port).manifest(name(port)).raw
 
 
 @pytest.mark.parametrize("target", ["10.0.0.7", "storage", "storage.internal", "0x7f000001"])
 def test_behind_a_proxy_a_redirect_target_is_checked_by_its_name(
-    client_of: Callable[..., RegistryClient], registry: FakeRegistry, target: str
+    client_at: Callable[..., RegistryClient], registry: FakeRegistry, target: str
 ) -> None:
     # The fake registry is its own proxy: it answers requests for any absolute URL.
     port = port_of(registry)
     registry.fail(Status(path="/blobs/", status=307, headers={"Location": f"http://{target}/x"}))
     with pytest.raises(errors.RegistryNotAllowed, match="private_addresses"):
-        read(client_of(port, f'proxy = "http://{registry.host}"'), port)
+        read(client_at(port, f'proxy = "http://{registry.host}"'), port)
     assert [request for request in registry.requests if "/x" in request.path] == []
 
 
 def test_a_proxy_is_used_for_the_registry_and_its_redirect_targets(
-    client_of: Callable[..., RegistryClient], registry: FakeRegistry
+    client_at: Callable[..., RegistryClient], registry: FakeRegistry
 ) -> None:
     port = port_of(registry)
-    blob = f"http://storage.example/v2/team/app/blobs/{Digest.of(BLOB)}"
+    blob = f"http://storage.example/v2/team/app/blobs/{DIGEST}"
     signed = {"Location": f"{blob}?signed"}
     registry.fail(Status(path="/blobs/", status=307, times=1, headers=signed))
-    assert read(client_of(port, f'proxy = "http://{registry.host}"'), port) == BLOB
+    assert read(client_at(port, f'proxy = "http://{registry.host}"'), port) == BLOB
     assert [request.path.partition("/v2/")[0] for request in registry.requests] == [
         f"http://registry.example:{port}",
         "http://storage.example",
@@ -296,7 +270,7 @@ def test_a_proxy_is_used_for_the_registry_and_its_redirect_targets(
 
 
 def test_proxy_variables_of_the_environment_are_ignored(
-    client_of: Callable[..., RegistryClient],
+    client_at: Callable[..., RegistryClient],
     monkeypatch: pytest.MonkeyPatch,
     resolver: FakeResolver,
     registry: FakeRegistry,
@@ -306,5 +280,5 @@ def test_proxy_variables_of_the_environment_are_ignored(
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(variable, proxy)
     port = port_of(registry)
-    assert client_of(port).manifest(name(port)).raw
+    assert client_at(port).manifest(name(port)).raw
     assert is_untouched(inside)

@@ -1,17 +1,13 @@
 """Wrong bodies: ranges, lengths, encodings, digests, and early ends."""
 
-import os
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
 from shared import errors
 from shared.oci.descriptor import Descriptor
-from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.faults import (
     Corrupt,
     Cut,
@@ -26,35 +22,11 @@ from tests.fakes.faults import (
     WrongRange,
 )
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.integration.registry.image import BLOB, DIGEST, name, read
 
 pytestmark = pytest.mark.integration
 
-BLOB = os.urandom(300_000)
-DIGEST = Digest.of(BLOB)
 SIZE = len(BLOB)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        registry.put_image("team/app", "1", [BLOB])
-        yield registry
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    client = RegistryClient(Settings.read(stall_timeout_seconds=2))
-    yield client
-    client.close()
-
-
-def name(registry: FakeRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/team/app:1")
-
-
-def read(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> tuple[int, bytes]:
-    with client.open_blob(name(registry), DIGEST, SIZE, first) as body:
-        return body.first, b"".join(body.blocks(50_000))
 
 
 def test_the_first_request_has_no_range_and_a_resumed_one_a_closed_range(

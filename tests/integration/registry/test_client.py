@@ -1,12 +1,9 @@
 """The registry client against a registry on a socket."""
 
-import base64
 import json
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,73 +11,24 @@ import pytest
 from shared import errors
 from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
-from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.faults import Cut, NoContentLength, Redirect, RefuseRange, Stall, Status
 from tests.fakes.registry import Auth, FakeRegistry, Request, digest_of
+from tests.integration.registry.image import BLOB, DIGEST, name, read
 from tests.support.secrecy import leaks_in, secret
 
 pytestmark = pytest.mark.integration
 
 SECRET = secret("login")
 RIGHT = secret("right")
-BLOB = os.urandom(500_000)
-DIGEST = Digest.of(BLOB)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        registry.put_image("team/app", "1", [BLOB])
-        yield registry
-
-
-@pytest.fixture
-def client_of() -> Iterator[Callable[..., RegistryClient]]:
-    clients = []
-
-    def make(**settings: Any) -> RegistryClient:
-        clients.append(RegistryClient(Settings.read(stall_timeout_seconds=1, **settings)))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture
-def client(client_of: Callable[..., RegistryClient]) -> RegistryClient:
-    return client_of()
-
-
-@pytest.fixture
-def login(
-    tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, str], None]:
-    def write(user: str, secret: str) -> None:
-        entry = {"auth": base64.b64encode(f"{user}:{secret}".encode()).decode()}
-        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: entry}}))
-        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-    return write
-
-
-def name(registry: FakeRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/team/app:1")
-
-
-def read(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> tuple[int, bytes]:
-    with client.open_blob(name(registry), DIGEST, len(BLOB), first) as body:
-        return body.first, b"".join(body.blocks(64_000))
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
 def test_credentials_of_the_docker_client_are_used(
-    client: RegistryClient, registry: FakeRegistry, login: Callable[[str, str], None], kind: str
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None], kind: str
 ) -> None:
     registry.auth = Auth(kind, users={"ci": SECRET})
-    login("ci", SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     client.manifest(name(registry))
     assert read(client, registry) == (0, BLOB)
     assert len([request for request in registry.requests if request.status == 401]) == 1
@@ -88,16 +36,16 @@ def test_credentials_of_the_docker_client_are_used(
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
 def test_wrong_credentials_fail_at_once_and_the_error_holds_no_secret(
-    client: RegistryClient, registry: FakeRegistry, login: Callable[[str, str], None], kind: str
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None], kind: str
 ) -> None:
     registry.auth = Auth(kind, users={"ci": RIGHT})
-    login("ci", SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     with pytest.raises(errors.Unauthorized) as caught:
         client.manifest(name(registry))
     assert leaks_in(str(caught.value)) == []
     assert len(registry.requests) == 2
     # A failure is not kept: the correct credentials work in the same process.
-    login("ci", RIGHT)
+    log_in(registry.host, username="ci", password=RIGHT)
     client.manifest(name(registry))
 
 
@@ -119,15 +67,10 @@ def test_eight_threads_share_one_token_request(
 
 
 def test_an_identity_token_is_exchanged_by_post(
-    client: RegistryClient,
-    registry: FakeRegistry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None]
 ) -> None:
     registry.auth = Auth("bearer", users={"ci": SECRET})
-    entry = {registry.host: {"auth": "", "identitytoken": SECRET}}
-    (tmp_path / "config.json").write_text(json.dumps({"auths": entry}))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    log_in(registry.host, auth="", identitytoken=SECRET)
     client.manifest(name(registry))
     assert len(registry.asked("/token", "POST")) == 1
 

@@ -4,20 +4,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from shared import errors
 from shared.oci.digest import Digest
-from shared.oci.document import read_document
-from shared.oci.index import Index
-from shared.oci.manifest import Manifest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
+from tests.integration.registry.image import manifest_behind, name
 from tests.support.secrecy import secret
 from tests.support.services import missing
 
@@ -66,59 +62,29 @@ def private_registry(start: Callable[..., DockerRegistry]) -> Iterator[DockerReg
 
 
 @pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    client = RegistryClient(Settings.read(stall_timeout_seconds=10))
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def log_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[DockerRegistry, str], None]:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-    def write(registry: DockerRegistry, secret: str) -> None:
-        auths = {registry.host: {"username": "ci", "password": secret}}
-        (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
-
-    return write
-
-
-def name(registry: DockerRegistry, text: str = "lab/app:1") -> Reference:
-    return Reference.parse(f"{registry.host}/{text}")
-
-
-def manifest(client: RegistryClient, registry: DockerRegistry) -> Manifest:
-    """Resolve the tag to the index, then fetch the manifest by its digest."""
-    found = client.manifest(name(registry))
-    index = read_document(found.raw, found.media_type)
-    assert isinstance(index, Index)
-    found = client.manifest(name(registry), index.manifests[0].digest)
-    document = read_document(found.raw, found.media_type)
-    assert isinstance(document, Manifest)
-    return document
+def client(client_of: Callable[..., RegistryClient]) -> RegistryClient:
+    return client_of(stall_timeout_seconds=10)
 
 
 def test_every_document_and_blob_arrives_verified(
     client: RegistryClient, registry: DockerRegistry
 ) -> None:
-    document = manifest(client, registry)
-    config = client.blob(name(registry), document.config, 1_000_000)
+    document = manifest_behind(client, name(registry, "lab/app"))
+    config = client.blob(name(registry, "lab/app"), document.config, 1_000_000)
     assert json.loads(config)["os"] == "linux"
     for layer in document.layers:
-        with client.open_blob(name(registry), layer.digest, layer.size) as body:
+        with client.open_blob(name(registry, "lab/app"), layer.digest, layer.size) as body:
             assert Digest.of(b"".join(body.blocks())) == layer.digest
 
 
 def test_a_range_continues_at_the_end_of_the_first_half(
     client: RegistryClient, registry: DockerRegistry
 ) -> None:
-    layer = manifest(client, registry).layers[1]
+    layer = manifest_behind(client, name(registry, "lab/app")).layers[1]
     half = layer.size // 2
-    with client.open_blob(name(registry), layer.digest, layer.size) as body:
+    with client.open_blob(name(registry, "lab/app"), layer.digest, layer.size) as body:
         start = next(body.blocks(half))
-    with client.open_blob(name(registry), layer.digest, layer.size, len(start)) as body:
+    with client.open_blob(name(registry, "lab/app"), layer.digest, layer.size, len(start)) as body:
         assert body.first == len(start)
         rest = b"".join(body.blocks())
     assert Digest.of(start + rest) == layer.digest
@@ -131,7 +97,7 @@ def test_the_error_of_an_unknown_name_has_the_registrys_code(
     client: RegistryClient, registry: DockerRegistry, text: str, code: str
 ) -> None:
     with pytest.raises(errors.ManifestUnknown) as caught:
-        client.manifest(name(registry, text))
+        client.manifest(Reference.parse(f"{registry.host}/{text}"))
     assert caught.value.code == code
 
 
@@ -139,28 +105,28 @@ def test_the_error_of_an_unknown_blob_has_the_registrys_code(
     client: RegistryClient, registry: DockerRegistry
 ) -> None:
     with pytest.raises(errors.BlobUnknown) as caught:
-        client.open_blob(name(registry), Digest.of(b"nowhere"), 7)
+        client.open_blob(name(registry, "lab/app"), Digest.of(b"nowhere"), 7)
     assert caught.value.code == "BLOB_UNKNOWN"
 
 
 def test_a_login_opens_a_private_registry(
     client: RegistryClient,
     private_registry: DockerRegistry,
-    log_in: Callable[[DockerRegistry, str], None],
+    log_in: Callable[..., None],
 ) -> None:
-    log_in(private_registry, SECRET)
-    assert manifest(client, private_registry).layers
+    log_in(private_registry.host, username="ci", password=SECRET)
+    assert manifest_behind(client, name(private_registry, "lab/app")).layers
 
 
 @pytest.mark.parametrize("secret", [None, secret("wrong")])
 def test_a_private_registry_refuses_other_logins(
     client: RegistryClient,
     private_registry: DockerRegistry,
-    log_in: Callable[[DockerRegistry, str], None],
+    log_in: Callable[..., None],
     secret: str | None,
 ) -> None:
     if secret:
-        log_in(private_registry, secret)
+        log_in(private_registry.host, username="ci", password=secret)
     with pytest.raises(errors.Unauthorized) as caught:
-        client.manifest(name(private_registry))
+        client.manifest(name(private_registry, "lab/app"))
     assert caught.value.code == "UNAUTHORIZED"

@@ -1,7 +1,5 @@
 """Debian's `docker-registry` with TLS from a private CA and a login."""
 
-import base64
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,15 +9,11 @@ import pytest
 
 from shared import errors
 from shared.oci.digest import Digest
-from shared.oci.document import read_document
-from shared.oci.index import Index
-from shared.oci.manifest import Manifest
-from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.certificates import Certificates, certificates
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
+from tests.integration.registry.image import manifest_behind, name
 from tests.support.secrecy import leaks_in, secret
 from tests.support.services import missing
 
@@ -51,117 +45,90 @@ def registry(
 
 
 @pytest.fixture
-def client_of(tmp_path: Path, registry: DockerRegistry) -> Iterator[Callable[..., RegistryClient]]:
+def client_for(
+    client_of: Callable[..., RegistryClient], registry: DockerRegistry
+) -> Callable[[str], RegistryClient]:
     """Make a client whose registries file has these lines for the registry."""
-    clients = []
 
     def make(lines: str) -> RegistryClient:
-        file = tmp_path / "registries.toml"
-        file.write_text(f'[registries."{registry.host}"]\n{lines}\n')
-        settings = Settings.read(stall_timeout_seconds=10, registries_file=file)
-        clients.append(RegistryClient(settings))
-        return clients[-1]
+        return client_of(f'[registries."{registry.host}"]\n{lines}\n', stall_timeout_seconds=10)
 
-    yield make
-    for client in clients:
-        client.close()
+    return make
 
 
 @pytest.fixture
-def client(client_of: Callable[..., RegistryClient], tls: Certificates) -> RegistryClient:
+def client(client_for: Callable[[str], RegistryClient], tls: Certificates) -> RegistryClient:
     """A client that trusts the CA."""
-    return client_of(f'ca_file = "{tls.authority}"')
-
-
-@pytest.fixture
-def log_in(
-    tmp_path: Path, registry: DockerRegistry, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], None]:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-    def write(secret: str) -> None:
-        entry = {"auth": base64.b64encode(f"ci:{secret}".encode()).decode()}
-        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: entry}}))
-
-    return write
-
-
-def name(registry: DockerRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/lab/app:1")
+    return client_for(f'ca_file = "{tls.authority}"')
 
 
 def layer_of(client: RegistryClient, registry: DockerRegistry) -> bytes:
     """Fetch the image's one layer, by way of the index and the manifest."""
-    found = client.manifest(name(registry))
-    index = read_document(found.raw, found.media_type)
-    assert isinstance(index, Index)
-    found = client.manifest(name(registry), index.manifests[0].digest)
-    manifest = read_document(found.raw, found.media_type)
-    assert isinstance(manifest, Manifest)
-    (layer,) = manifest.layers
-    with client.open_blob(name(registry), layer.digest, layer.size) as body:
+    tag = name(registry, "lab/app")
+    (layer,) = manifest_behind(client, tag).layers
+    with client.open_blob(tag, layer.digest, layer.size) as body:
         raw = b"".join(body.blocks())
     assert Digest.of(raw) == layer.digest
     return raw
 
 
 def test_a_login_works_over_tls_with_a_trusted_ca(
-    client: RegistryClient, registry: DockerRegistry, log_in: Callable[[str], None]
+    client: RegistryClient, registry: DockerRegistry, log_in: Callable[..., None]
 ) -> None:
-    log_in(SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     assert layer_of(client, registry)
 
 
 def test_a_login_of_the_registries_file_works(
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[[str], RegistryClient],
     registry: DockerRegistry,
     tls: Certificates,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LAB_PASSWORD", SECRET)
     lines = f'ca_file = "{tls.authority}"\nusername = "ci"\npassword_env = "LAB_PASSWORD"'
-    assert layer_of(client_of(lines), registry)
+    assert layer_of(client_for(lines), registry)
 
 
 @pytest.mark.parametrize("secret", [None, secret("wrong")])
 def test_access_is_refused_until_the_login_is_correct(
     client: RegistryClient,
     registry: DockerRegistry,
-    log_in: Callable[[str], None],
+    log_in: Callable[..., None],
     secret: str | None,
 ) -> None:
     if secret:
-        log_in(secret)
+        log_in(registry.host, username="ci", password=secret)
     with pytest.raises(errors.Unauthorized, match=registry.host) as caught:
-        client.manifest(name(registry))
+        client.manifest(name(registry, "lab/app"))
     assert caught.value.code == "UNAUTHORIZED"
     assert leaks_in(str(caught.value)) == []
-    log_in(SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     assert layer_of(client, registry)
 
 
 def test_an_unknown_ca_is_refused_before_any_secret_is_sent(
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[[str], RegistryClient],
     registry: DockerRegistry,
-    log_in: Callable[[str], None],
+    log_in: Callable[..., None],
 ) -> None:
-    log_in(SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     with pytest.raises(errors.TlsFailed, match=registry.host) as caught:
-        client_of("plain_http = false").manifest(name(registry))
+        client_for("plain_http = false").manifest(name(registry, "lab/app"))
     assert "TOWLINE_REGISTRIES_FILE" in str(caught.value)
     assert isinstance(caught.value, errors.PermanentError)
 
 
 def test_a_ca_that_did_not_sign_the_certificate_is_refused(
-    client_of: Callable[..., RegistryClient], registry: DockerRegistry, tmp_path: Path
+    client_for: Callable[[str], RegistryClient], registry: DockerRegistry, tmp_path: Path
 ) -> None:
     other = certificates(tmp_path / "other")
     with pytest.raises(errors.TlsFailed, match=registry.host):
-        client_of(f'ca_file = "{other.authority}"').manifest(name(registry))
+        client_for(f'ca_file = "{other.authority}"').manifest(name(registry, "lab/app"))
 
 
 def test_http_to_a_registry_with_tls_becomes_a_typed_error(
-    client_of: Callable[..., RegistryClient], registry: DockerRegistry
+    client_for: Callable[[str], RegistryClient], registry: DockerRegistry
 ) -> None:
     with pytest.raises(errors.TowlineError, match="400"):
-        client_of("plain_http = true").manifest(name(registry))
+        client_for("plain_http = true").manifest(name(registry, "lab/app"))

@@ -1,13 +1,11 @@
 """Debian's `docker-registry` with TLS and a token service: access by login, expiry of tokens."""
 
-import base64
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -77,35 +75,13 @@ def driver(
         yield driver
 
 
-@pytest.fixture
-def write_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Write the Docker client's config.json."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-    def write(**document: Any) -> None:
-        (tmp_path / "config.json").write_text(json.dumps(document))
-
-    return write
-
-
-@pytest.fixture
-def log_in(
-    registry: DockerRegistry, write_config: Callable[..., None]
-) -> Callable[[str, str], None]:
-    def write(user: str, password: str) -> None:
-        entry = {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
-        write_config(auths={registry.host: entry})
-
-    return write
-
-
 def test_one_token_is_enough_for_a_whole_image(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
-    log_in: Callable[[str, str], None],
+    log_in: Callable[..., None],
 ) -> None:
-    log_in("ci", PASSWORD)
+    log_in(registry.host, username="ci", password=PASSWORD)
     receipt = driver.pull(f"{registry.host}/lab/app:1")
     assert [layer["source"] for layer in receipt["layers"]] == ["network", "network"]
     (grant,) = issuer.grants
@@ -117,10 +93,10 @@ def test_a_wrong_login_is_refused_by_the_token_service(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
-    log_in: Callable[[str, str], None],
+    log_in: Callable[..., None],
     user: str,
 ) -> None:
-    log_in(user, secret("wrong-password"))
+    log_in(registry.host, username=user, password=secret("wrong-password"))
     with pytest.raises(errors.Unauthorized, match="incorrect username or password") as caught:
         driver.pull(f"{registry.host}/lab/app:1")
     assert f"{registry.host}/lab/app" in caught.value.message
@@ -151,9 +127,9 @@ def test_a_repository_of_another_user_is_refused_by_the_registry(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
-    log_in: Callable[[str, str], None],
+    log_in: Callable[..., None],
 ) -> None:
-    log_in("guest", USERS["guest"])
+    log_in(registry.host, username="guest", password=USERS["guest"])
     assert driver.pull(f"{registry.host}/lab/open:1")
     with pytest.raises(errors.Unauthorized, match="lab/app") as caught:
         driver.pull(f"{registry.host}/lab/app:1")
@@ -170,9 +146,9 @@ def test_a_token_that_expires_during_a_pull_is_replaced_once(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
-    log_in: Callable[[str, str], None],
+    log_in: Callable[..., None],
 ) -> None:
-    log_in("ci", PASSWORD)
+    log_in(registry.host, username="ci", password=PASSWORD)
     issuer.lives_seconds = (2, 300)
     wanted = {"reference": f"{registry.host}/lab/app:1", "platform": "linux/amd64"}
     plan = driver.plan("p", wanted)
@@ -192,7 +168,7 @@ def test_a_credential_helper_is_enough_for_a_whole_pull(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
-    write_config: Callable[..., None],
+    docker_config: Path,
     helper: Path,
     place: str,
     user: str,
@@ -201,7 +177,9 @@ def test_a_credential_helper_is_enough_for_a_whole_pull(
     answer = {"ServerURL": registry.host, "Username": user, "Secret": PASSWORD}
     (helper / f"{registry.host}.json").write_text(json.dumps(answer))
     name = "towline-test"
-    write_config(**{place: name if place == "credsStore" else {registry.host: name}})
+    docker_config.write_text(
+        json.dumps({place: name if place == "credsStore" else {registry.host: name}})
+    )
     assert driver.pull(f"{registry.host}/lab/app:1")
     assert [(grant.user, grant.method) for grant in issuer.grants] == [("ci", method)]
 
@@ -210,11 +188,11 @@ def test_a_helper_without_a_login_means_an_anonymous_pull(
     driver: Driver,
     registry: DockerRegistry,
     issuer: TokenIssuer,
-    write_config: Callable[..., None],
+    docker_config: Path,
     helper: Path,
 ) -> None:
     assert list(helper.iterdir()) == [helper / "docker-credential-towline-test"]
-    write_config(credsStore="towline-test")
+    docker_config.write_text('{"credsStore": "towline-test"}')
     issuer.readable = {"": ["lab/open"]}
     assert driver.pull(f"{registry.host}/lab/open:1")
     assert [grant.user for grant in issuer.grants] == [""]

@@ -3,55 +3,22 @@
 import json
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from shared import errors
-from shared.oci.digest import Digest
-from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.faults import Redirect, Status
 from tests.fakes.registry import Auth, FakeRegistry
+from tests.integration.registry.image import BLOB, name, read
 from tests.support.secrecy import secret
 
 pytestmark = pytest.mark.integration
 
-LAYER = b"layer"
 SECRET = secret("login")
-
-
-@pytest.fixture(autouse=True)
-def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of config.json. There is no login until a test writes the file."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    return tmp_path / "config.json"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        registry.put_image("team/app", "1", [LAYER])
-        yield registry
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    client = RegistryClient(Settings.read(stall_timeout_seconds=2))
-    yield client
-    client.close()
-
-
-def name(registry: FakeRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/team/app:1")
-
-
-def log_in(file: Path, registry: FakeRegistry, secret: str, user: str = "ci") -> None:
-    auths = {registry.host: {"username": user, "password": secret}}
-    file.write_text(json.dumps({"auths": auths}))
 
 
 def helper(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -59,11 +26,6 @@ def helper(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
-
-
-def read(client: RegistryClient, registry: FakeRegistry) -> bytes:
-    with client.open_blob(name(registry), Digest.of(LAYER), len(LAYER)) as body:
-        return b"".join(body.blocks())
 
 
 def statuses(registry: FakeRegistry) -> list[int]:
@@ -94,10 +56,10 @@ def test_after_a_403_for_an_expired_login_the_login_is_read_again(
 
 
 def test_a_403_to_a_new_login_is_final(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None]
 ) -> None:
     registry.auth = Auth("basic", users={"ci": SECRET})
-    log_in(docker_config, registry, SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     registry.fail(Status(path="/v2/", status=403))
     with pytest.raises(errors.Forbidden):
         client.manifest(name(registry))
@@ -105,10 +67,10 @@ def test_a_403_to_a_new_login_is_final(
 
 
 def test_a_403_is_answered_with_a_new_token_only_once(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None]
 ) -> None:
     registry.auth = Auth("basic", users={"ci": SECRET})
-    log_in(docker_config, registry, SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     client.manifest(name(registry))
     registry.requests.clear()
     registry.fail(Status(path="/v2/", status=403))
@@ -122,9 +84,9 @@ def test_a_token_that_expires_between_two_bodies_is_renewed_once(
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, uses=2)
     client.manifest(name(registry))
-    assert read(client, registry) == LAYER
+    assert read(client, registry) == (0, BLOB)
     assert len(registry.asked("/token")) == 1
-    assert read(client, registry) == LAYER
+    assert read(client, registry) == (0, BLOB)
     assert len(registry.asked("/token")) == 2
     # Each token costs one 401, and there are no others.
     assert statuses(registry).count(401) == 2
@@ -136,15 +98,15 @@ def test_the_token_may_be_under_either_key(
 ) -> None:
     registry.auth = Auth("bearer", anonymous=True, token_key=key)
     client.manifest(name(registry))
-    assert read(client, registry) == LAYER
+    assert read(client, registry) == (0, BLOB)
     assert len(registry.asked("/token")) == 1
 
 
 def test_an_identity_token_is_sent_by_get_after_a_401_to_the_post(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None]
 ) -> None:
     registry.auth = Auth("bearer", users={"<token>": SECRET})
-    log_in(docker_config, registry, SECRET, user="<token>")
+    log_in(registry.host, username="<token>", password=SECRET)
     registry.fail(Status(path="/token", status=401, times=1))
     client.manifest(name(registry))
     assert [request.method for request in registry.requests if "/token" in request.path] == [
@@ -187,10 +149,10 @@ def test_no_traceback_shows_a_signature(client: RegistryClient, registry: FakeRe
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
 def test_no_secret_is_in_a_repr_or_an_error(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path, kind: str
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None], kind: str
 ) -> None:
     registry.auth = Auth(kind, users={"ci": SECRET})
-    log_in(docker_config, registry, SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     client.manifest(name(registry))
     shown = registry.requests[-1].headers["authorization"].split()[1]
     assert shown not in repr(vars(client._asker._auth))

@@ -1,21 +1,18 @@
 """Requests to token services: method, form and scope, and how long tokens are used."""
 
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from shared import errors
-from shared.oci.reference import Reference
 from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope, is_expired_login
 from shared.registry.client import RegistryClient
 from shared.registry.hosts import Host, Hosts
 from shared.registry.transport.transport import Transport
-from shared.settings import Settings
 from tests.fakes.faults import Status
 from tests.fakes.registry import Auth, FakeRegistry
 from tests.fakes.token_service import FakeTokenService
+from tests.integration.registry.image import name
 
 pytestmark = pytest.mark.integration
 
@@ -23,19 +20,6 @@ REPOSITORY = "team/app"
 REGISTRY = "127.0.0.1:5000"
 SECRET = "s3cret"
 REFUSED = (401, {"errors": [{"code": "UNAUTHORIZED", "message": "no"}]})
-
-LogIn = Callable[..., None]
-
-
-@pytest.fixture
-def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogIn:
-    """Write the Docker client's configuration."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-    def write(registry: str = REGISTRY, **entry: str) -> None:
-        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry: entry}}))
-
-    return write
 
 
 @pytest.fixture
@@ -61,8 +45,10 @@ def methods(service: FakeTokenService) -> list[str]:
     return [request.method for request in service.requests]
 
 
-def test_a_password_is_sent_by_get(auth: Authenticator, host: Host, log_in: LogIn) -> None:
-    log_in(username="ci", password=SECRET)
+def test_a_password_is_sent_by_get(
+    auth: Authenticator, host: Host, log_in: Callable[..., None]
+) -> None:
+    log_in(REGISTRY, username="ci", password=SECRET)
     with FakeTokenService((200, {"token": "t"})) as service:
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer t"
     (asked,) = service.requests
@@ -72,9 +58,9 @@ def test_a_password_is_sent_by_get(auth: Authenticator, host: Host, log_in: LogI
 
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_service_without_get_gets_a_post(
-    auth: Authenticator, host: Host, log_in: LogIn, status: int
+    auth: Authenticator, host: Host, log_in: Callable[..., None], status: int
 ) -> None:
-    log_in(username="ci", password=SECRET)
+    log_in(REGISTRY, username="ci", password=SECRET)
     with FakeTokenService((status, {}), (200, {"access_token": "t"})) as service:
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer t"
     posted = service.requests[1]
@@ -90,9 +76,9 @@ def test_a_service_without_get_gets_a_post(
 
 
 def test_a_refused_password_is_not_sent_again(
-    auth: Authenticator, host: Host, log_in: LogIn
+    auth: Authenticator, host: Host, log_in: Callable[..., None]
 ) -> None:
-    log_in(username="ci", password=SECRET)
+    log_in(REGISTRY, username="ci", password=SECRET)
     with FakeTokenService(REFUSED) as service:
         with pytest.raises(errors.Unauthorized) as caught:
             auth.obtain(host, REPOSITORY, None, service.challenge())
@@ -101,9 +87,9 @@ def test_a_refused_password_is_not_sent_again(
 
 
 def test_an_identity_token_is_sent_by_post_and_never_in_a_query(
-    auth: Authenticator, host: Host, log_in: LogIn
+    auth: Authenticator, host: Host, log_in: Callable[..., None]
 ) -> None:
-    log_in(identitytoken=SECRET)
+    log_in(REGISTRY, identitytoken=SECRET)
     with FakeTokenService((200, {"access_token": "t"})) as service:
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer t"
     (asked,) = service.requests
@@ -113,9 +99,9 @@ def test_an_identity_token_is_sent_by_post_and_never_in_a_query(
 
 
 def test_a_refresh_token_is_kept_and_used_instead_of_the_password(
-    auth: Authenticator, host: Host, log_in: LogIn
+    auth: Authenticator, host: Host, log_in: Callable[..., None]
 ) -> None:
-    log_in(username="ci", password=SECRET)
+    log_in(REGISTRY, username="ci", password=SECRET)
     answers = [(200, {"token": token, "refresh_token": f"refresh-{token}"}) for token in "ab"]
     with FakeTokenService(*answers, (200, {"token": "c"}), (200, {"token": "d"})) as service:
         rejected = None
@@ -131,9 +117,9 @@ def test_a_refresh_token_is_kept_and_used_instead_of_the_password(
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405])
 def test_a_refused_refresh_token_is_dropped(
-    auth: Authenticator, host: Host, log_in: LogIn, status: int
+    auth: Authenticator, host: Host, log_in: Callable[..., None], status: int
 ) -> None:
-    log_in(username="ci", password=SECRET)
+    log_in(REGISTRY, username="ci", password=SECRET)
     first = (200, {"token": "a", "refresh_token": "old"})
     with FakeTokenService(first, (status, {}), (200, {"token": "b"})) as service:
         header = auth.obtain(host, REPOSITORY, None, service.challenge())
@@ -197,12 +183,14 @@ def test_a_renewal_raises_if_the_service_is_unavailable(auth: Authenticator, hos
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer b"
 
 
-def test_another_login_gets_another_token(auth: Authenticator, host: Host, log_in: LogIn) -> None:
-    log_in(username="ci", password=SECRET)
+def test_another_login_gets_another_token(
+    auth: Authenticator, host: Host, log_in: Callable[..., None]
+) -> None:
+    log_in(REGISTRY, username="ci", password=SECRET)
     with FakeTokenService((200, {"token": "a"}), (200, {"token": "b"})) as service:
         auth.obtain(host, REPOSITORY, None, service.challenge())
         assert auth.known(host, REPOSITORY) == "Bearer a"
-        log_in(username="other", password=SECRET)
+        log_in(REGISTRY, username="other", password=SECRET)
         assert auth.known(host, REPOSITORY) is None
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer b"
 
@@ -223,16 +211,16 @@ def test_only_a_403_that_mentions_expiry_is_an_expired_login() -> None:
     ],
     ids=["after", "before", "one"],
 )
-def test_challenges_in_several_headers_are_all_read(log_in: LogIn, headers: dict[str, str]) -> None:
+def test_challenges_in_several_headers_are_all_read(
+    client: RegistryClient, log_in: Callable[..., None], headers: dict[str, str]
+) -> None:
     service = FakeTokenService((200, {"token": "t"}))
     with service, FakeRegistry() as registry:
         registry.put_image(REPOSITORY, "1", [b"layer"])
         log_in(registry.host, username="ci", password=SECRET)
         filled = {key: value.format(service.challenge()) for key, value in headers.items()}
         registry.fail(Status(path="/v2/", status=401, headers=filled, times=1))
-        client = RegistryClient(Settings.read(stall_timeout_seconds=2))
-        client.manifest(Reference.parse(f"{registry.host}/{REPOSITORY}:1"))
-        client.close()
+        client.manifest(name(registry))
     assert methods(service) == ["GET"]
     assert registry.requests[-1].headers["authorization"] == "Bearer t"
 
@@ -247,10 +235,10 @@ def test_threads_with_an_expired_token_share_its_renewal(auth: Authenticator, ho
 
 
 def test_basic_authentication_needs_no_token_service(
-    auth: Authenticator, host: Host, log_in: LogIn
+    auth: Authenticator, host: Host, log_in: Callable[..., None]
 ) -> None:
     assert auth.obtain(host, REPOSITORY, None, 'Basic realm="x"') is None
-    log_in(username="ci", password=SECRET)
+    log_in(REGISTRY, username="ci", password=SECRET)
     header = auth.obtain(host, REPOSITORY, None, 'Basic realm="x"')
     assert header == "Basic Y2k6czNjcmV0" == auth.known(host, REPOSITORY)
     assert Auth("basic", users={"ci": SECRET}).allows(header)

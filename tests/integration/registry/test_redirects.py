@@ -1,71 +1,23 @@
 """Redirects, TLS and connections: which host receives what."""
 
-import os
 import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shared import errors
-from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.faults import Redirect, RefuseRange, Status
 from tests.fakes.registry import Auth, FakeRegistry
+from tests.integration.registry.image import BLOB, DIGEST, name, read
 from tests.support.secrecy import leaks_in, secret
 from tests.support.services import missing
 
 pytestmark = pytest.mark.integration
-
-BLOB = os.urandom(200_000)
-DIGEST = Digest.of(BLOB)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        registry.put_image("team/app", "1", [BLOB])
-        yield registry
-
-
-@pytest.fixture
-def storage() -> Iterator[FakeRegistry]:
-    """A second host, which the registry redirects to."""
-    with FakeRegistry() as storage:
-        storage.put_blob(BLOB)
-        yield storage
-
-
-@pytest.fixture
-def client_of() -> Iterator[Callable[..., RegistryClient]]:
-    clients = []
-
-    def make(**settings: Any) -> RegistryClient:
-        clients.append(RegistryClient(Settings.read(stall_timeout_seconds=2, **settings)))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture
-def client(client_of: Callable[..., RegistryClient]) -> RegistryClient:
-    return client_of()
-
-
-def name(registry: FakeRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/team/app:1")
-
-
-def read(client: RegistryClient, registry: FakeRegistry, first: int = 0) -> tuple[int, bytes]:
-    with client.open_blob(name(registry), DIGEST, len(BLOB), first) as body:
-        return body.first, b"".join(body.blocks())
 
 
 def ports(registry: FakeRegistry) -> set[int]:
@@ -207,36 +159,33 @@ def tls_registry(certificate: tuple[Path, Path]) -> Iterator[FakeRegistry]:
         yield registry
 
 
-def trusting(tmp_path: Path, registry: FakeRegistry, line: str) -> dict[str, Path]:
-    file = tmp_path / "registries.toml"
-    file.write_text(f'[registries."{registry.host}"]\n{line}\n')
-    return {"registries_file": file}
+def entry(registry: FakeRegistry, line: str) -> str:
+    return f'[registries."{registry.host}"]\n{line}\n'
 
 
 def test_a_configured_ca_is_trusted_for_its_registry(
     client_of: Callable[..., RegistryClient],
     tls_registry: FakeRegistry,
     certificate: tuple[Path, Path],
-    tmp_path: Path,
 ) -> None:
-    client = client_of(**trusting(tmp_path, tls_registry, f'ca_file = "{certificate[0]}"'))
+    client = client_of(entry(tls_registry, f'ca_file = "{certificate[0]}"'))
     assert client.manifest(name(tls_registry)).raw
     assert read(client, tls_registry) == (0, BLOB)
 
 
 def test_an_unknown_certificate_is_refused_and_the_error_names_the_setting(
-    client_of: Callable[..., RegistryClient], tls_registry: FakeRegistry, tmp_path: Path
+    client_of: Callable[..., RegistryClient], tls_registry: FakeRegistry
 ) -> None:
-    client = client_of(**trusting(tmp_path, tls_registry, "plain_http = false"))
+    client = client_of(entry(tls_registry, "plain_http = false"))
     with pytest.raises(errors.TlsFailed, match="TOWLINE_REGISTRIES_FILE") as caught:
         client.manifest(name(tls_registry))
     assert tls_registry.host in str(caught.value)
 
 
 def test_https_to_a_registry_on_http_is_a_tls_failure(
-    client_of: Callable[..., RegistryClient], registry: FakeRegistry, tmp_path: Path
+    client_of: Callable[..., RegistryClient], registry: FakeRegistry
 ) -> None:
-    client = client_of(**trusting(tmp_path, registry, "plain_http = false"))
+    client = client_of(entry(registry, "plain_http = false"))
     with pytest.raises(errors.TlsFailed):
         client.manifest(name(registry))
 
@@ -244,7 +193,7 @@ def test_https_to_a_registry_on_http_is_a_tls_failure(
 def test_the_error_of_a_missing_ca_file_names_it(
     client_of: Callable[..., RegistryClient], registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    client = client_of(**trusting(tmp_path, registry, f'ca_file = "{tmp_path}/gone.pem"'))
+    client = client_of(entry(registry, f'ca_file = "{tmp_path}/gone.pem"'))
     with pytest.raises(errors.TlsFailed, match=r"gone\.pem"):
         client.manifest(name(registry))
 
@@ -254,10 +203,9 @@ def test_a_redirect_from_https_to_http_is_refused(
     tls_registry: FakeRegistry,
     storage: FakeRegistry,
     certificate: tuple[Path, Path],
-    tmp_path: Path,
 ) -> None:
     tls_registry.fail(Redirect(host=storage.host))
-    client = client_of(**trusting(tmp_path, tls_registry, f'ca_file = "{certificate[0]}"'))
+    client = client_of(entry(tls_registry, f'ca_file = "{certificate[0]}"'))
     with pytest.raises(errors.RegistryUnavailable, match="from https to http"):
         read(client, tls_registry)
     assert storage.requests == []

@@ -9,7 +9,6 @@ import pytest
 from shared import errors
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -47,10 +46,8 @@ def serve() -> Iterator[Callable[[Talk], Reference]]:
 
 
 @pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    client = RegistryClient(Settings.read(stall_timeout_seconds=0.2))
-    yield client
-    client.close()
+def client(client_of: Callable[..., RegistryClient]) -> RegistryClient:
+    return client_of(stall_timeout_seconds=0.2)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Certificates: which CAs are trusted, and which hosts see the client certificate."""
 
-import os
 import shutil
 import ssl
 from collections.abc import Callable, Iterator
@@ -10,18 +9,14 @@ from pathlib import Path
 import pytest
 
 from shared import errors
-from shared.oci.digest import Digest
-from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.certificates import Certificates, certificates
 from tests.fakes.faults import Redirect
 from tests.fakes.registry import FakeRegistry
+from tests.integration.registry.image import BLOB, name, read
 from tests.support.services import missing
 
 pytestmark = pytest.mark.integration
-
-BLOB = os.urandom(10_000)
 
 
 @pytest.fixture
@@ -58,84 +53,68 @@ def serve(made: Certificates) -> Iterator[Callable[..., FakeRegistry]]:
 
 
 @pytest.fixture
-def client_of(tmp_path: Path) -> Iterator[Callable[..., RegistryClient]]:
+def client_for(client_of: Callable[..., RegistryClient]) -> Callable[..., RegistryClient]:
     """Make a client whose registries file has these lines for a registry."""
-    clients = []
 
     def make(registry: FakeRegistry, **lines: object) -> RegistryClient:
-        file = tmp_path / "registries.toml"
         table = "\n".join(f'{key} = "{value}"' for key, value in lines.items())
-        file.write_text(f'[registries."{registry.host}"]\n{table}\n')
-        settings = Settings.read(stall_timeout_seconds=2, registries_file=file)
-        clients.append(RegistryClient(settings))
-        return clients[-1]
+        return client_of(f'[registries."{registry.host}"]\n{table}\n')
 
-    yield make
-    for client in clients:
-        client.close()
-
-
-def name(registry: FakeRegistry) -> Reference:
-    return Reference.parse(f"{registry.host}/team/app:1")
-
-
-def read(client: RegistryClient, registry: FakeRegistry) -> bytes:
-    with client.open_blob(name(registry), Digest.of(BLOB), len(BLOB)) as body:
-        return b"".join(body.blocks())
+    return make
 
 
 def test_a_client_certificate_is_presented_on_request(
     serve: Callable[..., FakeRegistry],
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[..., RegistryClient],
     made: Certificates,
 ) -> None:
     registry = serve(strict=True)
     who = {"client_certificate_file": made.certificate, "client_key_file": made.key}
-    assert client_of(registry, ca_file=made.authority, **who).manifest(name(registry)).raw
+    assert client_for(registry, ca_file=made.authority, **who).manifest(name(registry)).raw
 
 
 def test_the_error_of_a_missing_client_certificate_names_the_setting(
     serve: Callable[..., FakeRegistry],
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[..., RegistryClient],
     made: Certificates,
 ) -> None:
     registry = serve(strict=True)
     with pytest.raises(errors.TlsFailed, match="client_certificate_file"):
-        client_of(registry, ca_file=made.authority).manifest(name(registry))
+        client_for(registry, ca_file=made.authority).manifest(name(registry))
 
 
 def test_a_client_certificate_is_not_presented_to_a_redirect_target(
     serve: Callable[..., FakeRegistry],
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[..., RegistryClient],
     made: Certificates,
 ) -> None:
     registry, curious = serve(), serve(strict=True)
     registry.fail(Redirect(host=curious.host, scheme="https"))
     who = {"client_certificate_file": made.certificate, "client_key_file": made.key}
     with pytest.raises(errors.TlsFailed, match="client certificate"):
-        read(client_of(registry, ca_file=made.authority, **who), registry)
+        read(client_for(registry, ca_file=made.authority, **who), registry)
     assert curious.requests == []
 
 
 def test_the_registrys_ca_is_trusted_for_its_redirect_targets(
     serve: Callable[..., FakeRegistry],
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[..., RegistryClient],
     made: Certificates,
 ) -> None:
     registry, storage = serve(), serve()
     registry.fail(Redirect(host=storage.host, scheme="https"))
-    assert read(client_of(registry, ca_file=made.authority), registry) == BLOB
+    assert read(client_for(registry, ca_file=made.authority), registry) == (0, BLOB)
     assert storage.requests
 
 
 def test_the_ca_of_one_registry_is_not_trusted_for_another(
     serve: Callable[..., FakeRegistry],
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[..., RegistryClient],
     made: Certificates,
     tmp_path: Path,
 ) -> None:
     registry, other = serve(), serve(of=certificates(tmp_path / "others"))
-    client = client_of(registry, ca_file=made.authority)
+    client = client_for(registry, ca_file=made.authority)
     registry.fail(Redirect(host=other.host, scheme="https"))
     with pytest.raises(errors.TlsFailed, match="No trusted TLS"):
         read(client, registry)
@@ -145,7 +124,7 @@ def test_the_ca_of_one_registry_is_not_trusted_for_another(
 @pytest.mark.parametrize("lacking", ["ca_file", "client_certificate_file", "client_key_file"])
 def test_the_error_of_a_missing_file_names_it(
     serve: Callable[..., FakeRegistry],
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[..., RegistryClient],
     made: Certificates,
     lacking: str,
 ) -> None:
@@ -157,13 +136,13 @@ def test_the_error_of_a_missing_file_names_it(
         lacking: "/nowhere/gone.pem",
     }
     with pytest.raises(errors.TlsFailed, match=rf"{lacking} of .*gone\.pem"):
-        client_of(registry, **lines).manifest(name(registry))
+        client_for(registry, **lines).manifest(name(registry))
     assert registry.requests == []
 
 
 def test_a_key_that_does_not_fit_the_certificate_is_a_tls_failure(
     serve: Callable[..., FakeRegistry],
-    client_of: Callable[..., RegistryClient],
+    client_for: Callable[..., RegistryClient],
     made: Certificates,
     tmp_path: Path,
 ) -> None:
@@ -171,13 +150,13 @@ def test_a_key_that_does_not_fit_the_certificate_is_a_tls_failure(
     other = certificates(tmp_path / "others")
     who = {"client_certificate_file": made.certificate, "client_key_file": other.key}
     with pytest.raises(errors.TlsFailed):
-        client_of(registry, ca_file=made.authority, **who).manifest(name(registry))
+        client_for(registry, ca_file=made.authority, **who).manifest(name(registry))
 
 
 def test_an_unusable_ca_file_is_a_tls_failure(
-    serve: Callable[..., FakeRegistry], client_of: Callable[..., RegistryClient], tmp_path: Path
+    serve: Callable[..., FakeRegistry], client_for: Callable[..., RegistryClient], tmp_path: Path
 ) -> None:
     registry = serve()
     (tmp_path / "empty.pem").write_text("no certificate")
     with pytest.raises(errors.TlsFailed):
-        client_of(registry, ca_file=tmp_path / "empty.pem").manifest(name(registry))
+        client_for(registry, ca_file=tmp_path / "empty.pem").manifest(name(registry))

@@ -1,29 +1,19 @@
 """Tokens: which services are trusted with a secret, and when a new token is fetched."""
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from shared import errors
-from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
-from shared.settings import Settings
 from tests.fakes.faults import Cut, Redirect, Status
 from tests.fakes.registry import Auth, FakeRegistry
+from tests.integration.registry.image import name
 from tests.support.secrecy import leaks_in, secret
 
 pytestmark = pytest.mark.integration
 
 SECRET = secret("login")
-
-
-@pytest.fixture(autouse=True)
-def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of config.json. There is no login until a test writes the file."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    return tmp_path / "config.json"
 
 
 @pytest.fixture
@@ -32,21 +22,6 @@ def registry() -> Iterator[FakeRegistry]:
         registry.put_image("team/app", "1", [b"layer"])
         registry.put_image("team/other", "1", [b"layer"])
         yield registry
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    client = RegistryClient(Settings.read(stall_timeout_seconds=2))
-    yield client
-    client.close()
-
-
-def name(registry: FakeRegistry, repository: str = "team/app") -> Reference:
-    return Reference.parse(f"{registry.host}/{repository}:1")
-
-
-def log_in(file: Path, registry: FakeRegistry, **entry: str) -> None:
-    file.write_text(json.dumps({"auths": {registry.host: entry}}))
 
 
 def challenge(header: str) -> Status:
@@ -91,10 +66,10 @@ def test_tokens_that_are_always_rejected_become_unauthorized(
 
 @pytest.mark.parametrize("status", [400, 404, 405])
 def test_an_identity_token_is_sent_by_get_to_a_service_without_oauth2(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path, status: int
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None], status: int
 ) -> None:
     registry.auth = Auth("bearer", users={"<token>": SECRET})
-    log_in(docker_config, registry, identitytoken=SECRET)
+    log_in(registry.host, identitytoken=SECRET)
     # The service does not read the form, so the connection ends with the response.
     refusal = Status(path="/token", status=status, times=1, headers={"Connection": "close"})
     registry.fail(refusal)
@@ -119,9 +94,9 @@ def test_an_identity_token_is_sent_by_get_to_a_service_without_oauth2(
     ],
 )
 def test_an_unusable_realm_gets_no_secret(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path, realm: str
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None], realm: str
 ) -> None:
-    log_in(docker_config, registry, username="ci", password=SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     registry.auth = None
     registry.fail(challenge(f'Bearer realm="{realm}",service="x"'))
     with pytest.raises(errors.Unauthorized, match="untrusted") as caught:
@@ -141,10 +116,10 @@ def test_a_realm_on_a_metadata_address_gets_no_request(
 
 @pytest.mark.parametrize("identity", [False, True])
 def test_a_redirect_of_the_realm_gets_no_secret(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path, *, identity: bool
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None], *, identity: bool
 ) -> None:
     secret = {"identitytoken": SECRET} if identity else {"username": "ci", "password": SECRET}
-    log_in(docker_config, registry, **secret)
+    log_in(registry.host, **secret)
     with FakeRegistry() as other:
         close = {"Location": f"http://{other.host}/token", "Connection": "close"}
         registry.fail(Status(path="/token", status=307, headers=close))
@@ -214,9 +189,9 @@ def test_a_refusing_token_service_differs_from_an_unavailable_one(
 
 
 def test_basic_is_used_next_to_an_unknown_scheme(
-    client: RegistryClient, registry: FakeRegistry, docker_config: Path
+    client: RegistryClient, registry: FakeRegistry, log_in: Callable[..., None]
 ) -> None:
-    log_in(docker_config, registry, username="ci", password=SECRET)
+    log_in(registry.host, username="ci", password=SECRET)
     fault = challenge('Negotiate, Basic realm="x, y"')
     registry.auth = None
     registry.fail(Status(path="/v2/", status=401, headers=fault.headers, times=1))
