@@ -62,11 +62,11 @@ class Driver:
 
     def fetch(self, pull_id: str, digest: Digest) -> None:
         """Fetch one layer, with as many tries as the step asks for."""
+        self.again(lambda: self.fetch_once(pull_id, digest))
 
-        def silent(_offset: int, _size: int) -> None:
-            pass
-
-        self.again(lambda: fetch_layer(self.resources, pull_id, digest, silent, self.outbox))
+    def fetch_once(self, pull_id: str, digest: Digest) -> None:
+        """Try once to fetch one layer."""
+        fetch_layer(self.resources, pull_id, digest, lambda _offset, _size: None, self.outbox)
 
     def plan(self, pull_id: str, kwargs: Mapping[str, Any], *args: Any) -> Plan | None:
         """Run the coordinator's two steps once."""

@@ -1,6 +1,4 @@
-"""A driver with a short stall time; or two workers on one database and one volume, and a registry
-that stalls on demand.
-"""
+"""Two workers on one database and one volume, and a registry that stalls on demand."""
 
 import threading
 from collections.abc import Iterator
@@ -12,12 +10,6 @@ from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.meeting import LAYER, Meeting
 from tests.support.driver import Driver, driving
-
-
-@pytest.fixture
-def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
-    with driving(migrated_url, volume_path, stall_timeout_seconds=1) as driver:
-        yield driver
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from shared.errors import BlobUnknown, InvalidManifest
 from shared.oci.digest import Digest
 from shared.pulls.cancelling import cancel_pull
 from shared.pulls.layers import small_layer_fetch
-from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.attempts import TryAgain
 from shared.volume.small_blobs import SmallBlobWriter
 from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status
@@ -44,7 +43,7 @@ def plan(driver: Driver, registry: FakeRegistry, pull_id: str, tag: str = "1") -
 
 def fetch(driver: Driver, digest: Digest, pull_id: str = "p") -> None:
     """Run the task of a layer once."""
-    fetch_layer(driver.resources, pull_id, digest, lambda *_: None, driver.outbox)
+    driver.fetch_once(pull_id, digest)
 
 
 def stored(driver: Driver) -> set[Digest]:

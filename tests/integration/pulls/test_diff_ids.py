@@ -3,9 +3,8 @@
 import gzip
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +12,11 @@ import pytest
 from shared import errors
 from shared.oci.digest import Digest
 from shared.pulls.layers import diff_id_check
-from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.attempts import TryAgain
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.faults import Corrupt, CutAt
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.support.driver import Driver, driving
+from tests.support.driver import Driver
 from workers.resources import unpack_with
 
 pytestmark = pytest.mark.integration
@@ -30,11 +28,8 @@ WRONG = digest_of(b"something else")
 
 
 @pytest.fixture
-def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
-    with driving(
-        migrated_url, volume_path, verify_diff_ids=True, minimum_free_bytes=0, attempts=3
-    ) as driver:
-        yield driver
+def driver_settings() -> dict[str, Any]:
+    return {"verify_diff_ids": True, "minimum_free_bytes": 0, "attempts": 3}
 
 
 @pytest.fixture
@@ -213,7 +208,7 @@ def test_a_resumed_layer_is_verified_from_its_first_byte(
     digest = Digest.parse(digest_of(layer))
     driver.plan("p", {"reference": reference, "platform": "linux/amd64"})
     with pytest.raises(TryAgain):
-        fetch_layer(driver.resources, "p", digest, lambda *_: None, driver.outbox)
+        driver.fetch_once("p", digest)
     is_broken.clear()
     driver.fetch("p", digest)
     receipt = driver.link("p")

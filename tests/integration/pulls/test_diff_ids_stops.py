@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from shared.pulls.steps import heartbeat
 from shared.pulls.steps.interruptions import ShuttingDown
 from tests.fakes.compressed import zstd_bomb
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.support.driver import Driver, driving
+from tests.support.driver import Driver
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -26,11 +25,8 @@ DIGEST = Digest.parse(digest_of(BOMB))
 
 
 @pytest.fixture
-def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
-    with driving(
-        migrated_url, volume_path, verify_diff_ids=True, minimum_free_bytes=0, lease_seconds=3
-    ) as driver:
-        yield driver
+def driver_settings() -> dict[str, Any]:
+    return {"verify_diff_ids": True, "minimum_free_bytes": 0, "lease_seconds": 3}
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 
 from shared import errors
 from shared.oci.digest import Digest
-from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.attempts import TryAgain
 from shared.pulls.steps.interruptions import NodeSick
 from tests.fakes.faults import (
@@ -77,6 +76,20 @@ def test_a_failed_pull_stays_failed(driver: Driver, registry: FakeRegistry) -> N
     assert driver.plan("p", kwargs) is None
     assert driver.link("p") is None
     assert driver.row("p").error_class == "ManifestUnknown"
+
+
+def test_after_a_failed_layer_no_other_layer_of_the_pull_is_requested(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [SMALL, LARGE])
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
+    registry.fail(Status(path=digest_of(SMALL), status=404))
+    with pytest.raises(errors.BlobUnknown):
+        driver.fetch("p", SMALL_DIGEST)
+    asked = len(registry.requests)
+    driver.fetch("p", Digest.parse(digest_of(LARGE)))
+    assert len(registry.requests) == asked
+    assert driver.row("p").error_class == "BlobUnknown"
 
 
 def test_an_unexpected_error_is_tried_again_and_the_pull_completes(
@@ -180,9 +193,7 @@ def test_a_full_volume_is_waited_for_and_never_counted(
         patch.setattr(driver.resources.volume, "adopt", full)
         for _ in range(tries):
             with pytest.raises(TryAgain):
-                fetch_layer(
-                    driver.resources, "p", SMALL_DIGEST, lambda _offset, _size: None, driver.outbox
-                )
+                driver.fetch_once("p", SMALL_DIGEST)
     layer, row = driver.layers("p")[0], driver.row("p")
     assert layer.failures == 0
     for reason in (layer.waiting_for, row.waiting_for):
@@ -208,7 +219,7 @@ def test_a_full_volume_keeps_every_byte_and_goes_on_later(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
         with pytest.raises(TryAgain) as caught:
-            fetch_layer(driver.resources, "p", digest, lambda _offset, _size: None, driver.outbox)
+            driver.fetch_once("p", digest)
     assert isinstance(caught.value.cause, errors.VolumeFull)
     driver.fetch("p", digest)
     assert driver.layers("p")[0].source == "resumed"

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from shared.errors import PermanentError
 from shared.oci.digest import Digest
-from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.attempts import TryAgain
 from tests.fakes.faults import (
     Corrupt,
@@ -103,6 +103,35 @@ def test_a_passing_fault_is_survived(driver: Driver, registry: FakeRegistry, fau
     assert_whole(driver)
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+def test_the_body_of_an_error_never_reaches_a_partial_download(
+    driver: Driver, registry: FakeRegistry, status: int
+) -> None:
+    registry.put_image("a", "1", [LARGE])
+    driver.plan("p", {"reference": f"{registry.host}/a:1"})
+    digest = Digest.parse(digest_of(LARGE))
+    registry.fail(CutAt(path="blobs", byte=1_000_000))
+    with pytest.raises(TryAgain):
+        driver.fetch_once("p", digest)
+    registry.heal()
+    registry.fail(Status(path="blobs", status=status, body=b"<html>sorry"))
+    with pytest.raises((TryAgain, PermanentError)):
+        driver.fetch_once("p", digest)
+    (kept,) = (driver.volume / "ingest").rglob("*.released")
+    assert kept.read_bytes() == LARGE[:1_000_000]
+
+
+def test_the_next_try_waits_as_long_as_the_registry_asks(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [LARGE])
+    asks = {"Retry-After": "7"}
+    registry.fail(Status(path="manifests", status=429, headers=asks, times=1))
+    driver.pull(f"{registry.host}/a:1")
+    (delay,) = driver.delays
+    assert delay >= 7
+
+
 def test_progress_gives_the_budget_back(driver: Driver, registry: FakeRegistry) -> None:
     registry.put_image("a", "1", [LARGE])
     driver.plan("p", {"reference": f"{registry.host}/a:1"})
@@ -111,7 +140,7 @@ def test_progress_gives_the_budget_back(driver: Driver, registry: FakeRegistry) 
         registry.heal()
         registry.fail(CutAt(path="blobs", byte=reached * 300_000))
         with pytest.raises(TryAgain):
-            fetch_layer(driver.resources, "p", digest, lambda _offset, _size: None, driver.outbox)
+            driver.fetch_once("p", digest)
     registry.heal()
     driver.fetch("p", digest)
     assert driver.blob(digest_of(LARGE)).read_bytes() == LARGE

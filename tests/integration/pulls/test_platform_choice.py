@@ -1,24 +1,16 @@
 """Which image of an index is pulled for a platform, and the error if there is none."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared import errors
 from tests.fakes.registry import FakeRegistry
-from tests.support.driver import Driver, driving
+from tests.support.driver import Driver
 
 pytestmark = pytest.mark.integration
 
 ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
-
-
-@pytest.fixture
-def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
-    with driving(migrated_url, volume_path) as driver:
-        yield driver
 
 
 def image(registry: FakeRegistry, platform: str) -> str:
@@ -118,3 +110,19 @@ def test_a_manifest_over_a_limit_fails_the_pull(
     with pytest.raises(errors.TooLarge):
         driver.pull(f"{registry.host}/a:1")
     assert driver.newest().error_class == "TooLarge"
+
+
+def test_another_operating_system_is_never_a_fallback(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_index("a", "1", {"windows/amd64": image(registry, "windows/amd64")})
+    with pytest.raises(errors.PlatformNotFound, match="it has windows/amd64"):
+        driver.pull(f"{registry.host}/a:1")
+
+
+def test_an_image_is_recorded_for_the_normal_form_of_the_platform(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [b"layer"], platform="linux/arm64")
+    driver.pull(f"{registry.host}/a:1", platform="linux/aarch64")
+    assert driver.sql("SELECT platform FROM images") == [("linux/arm64",)]

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from shared.oci.digest import Digest
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.wholeness import LARGE, SMALL, assert_whole
 from tests.support.driver import Driver
@@ -86,3 +87,49 @@ def test_an_image_without_layers_and_a_zero_length_layer_are_images(
     assert driver.pull(f"{registry.host}/a:none")["layers"] == []
     assert driver.pull(f"{registry.host}/a:zero")["layers"][0]["size"] == 0
     assert_whole(driver)
+
+
+def test_the_receipt_has_the_keys_of_the_contract_and_is_kept_in_the_row(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    receipt = driver.pull(f"{registry.host}/a:1", pull_id="p")
+    assert set(receipt) == {
+        *("pull_id", "reference", "platform", "manifest", "index", "config", "layers"),
+        *("bytes_total", "bytes_fetched", "started_at", "finished_at"),
+    }
+    assert driver.row("p").receipt == receipt
+
+
+def test_manifest_and_config_are_stored_byte_for_byte(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    receipt = driver.pull(f"{registry.host}/a:1")
+    for digest, sent in (
+        (receipt["manifest"], registry.manifests["a", "1"][1]),
+        (receipt["config"], registry.blobs[receipt["config"]]),
+    ):
+        assert driver.blob(digest).read_bytes() == sent
+
+
+def test_there_is_no_image_until_all_its_layers_are_stored(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [SMALL, LARGE])
+    driver.plan("p", {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"})
+    driver.fetch("p", Digest.parse(digest_of(SMALL)))
+    assert driver.link("p") is None
+    assert driver.sql("SELECT 1 FROM images") == []
+    assert not (driver.volume / "images").exists()
+
+
+def test_a_file_with_other_bytes_in_the_place_of_a_blob_is_replaced(
+    driver: Driver, registry: FakeRegistry
+) -> None:
+    registry.put_image("a", "1", [SMALL])
+    planted = driver.blob(digest_of(SMALL))
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"x" * len(SMALL))
+    driver.pull(f"{registry.host}/a:1")
+    assert planted.read_bytes() == SMALL

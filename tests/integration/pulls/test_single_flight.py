@@ -8,7 +8,7 @@ from shared.catalog.layers import leases
 from shared.download.progress import Progress
 from shared.pulls.cancelling import cancel_pull, miss_deadline
 from shared.pulls.layers.bytes_fetched import Transfer
-from shared.pulls.layers.fetching import LeaseHeldByEarlierTask, fetch_layer
+from shared.pulls.layers.fetching import LeaseHeldByEarlierTask
 from shared.pulls.steps.attempts import TryAgain
 from shared.pulls.steps.step_run import run_step
 from tests.fakes.faults import CutAt, RefuseRange, Status
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 def fetch(driver: Driver, pull_id: str) -> None:
     """Run the task of the layer once."""
-    fetch_layer(driver.resources, pull_id, DIGEST, lambda _offset, _size: None, driver.outbox)
+    driver.fetch_once(pull_id, DIGEST)
 
 
 def bytes_sent(registry: FakeRegistry) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared import errors
+from shared.oci import media_type
 from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
 from shared.registry.client import RegistryClient
@@ -249,3 +250,17 @@ def test_a_manifest_with_a_wrong_stated_digest_is_refused(
     registry.manifests["team/app", str(wanted)] = (media_type, raw)
     with pytest.raises(errors.DigestMismatch, match=digest_of(raw)):
         client.manifest(name(registry), wanted)
+
+
+def test_a_request_for_a_manifest_accepts_four_media_types_and_names_towline(
+    client: RegistryClient, registry: FakeRegistry
+) -> None:
+    client.manifest(name(registry))
+    (asked,) = registry.asked("/manifests/")
+    assert set(asked.headers["accept"].split(", ")) == {
+        media_type.OCI_INDEX,
+        media_type.OCI_MANIFEST,
+        media_type.DOCKER_INDEX,
+        media_type.DOCKER_MANIFEST,
+    }
+    assert asked.headers["user-agent"].startswith("towline/")

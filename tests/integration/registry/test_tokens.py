@@ -32,7 +32,9 @@ def test_a_token_is_for_one_repository(client: RegistryClient, registry: FakeReg
     client.manifest(name(registry))
     client.manifest(name(registry, "team/other"))
     scopes = [request.path for request in registry.asked("/token")]
-    assert ["team%2Fapp" in scope for scope in scopes] == [True, False]
+    for repository, scope in zip(("app", "other"), scopes, strict=True):
+        assert f"scope=repository%3Ateam%2F{repository}%3Apull" in scope
+        assert "service=fake" in scope
 
 
 @pytest.mark.parametrize("life_seconds", [None, 0, 3600])

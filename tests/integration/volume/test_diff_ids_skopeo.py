@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from shared.volume.diff_ids.hasher import DiffIdHasher
 from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
-from tests.support.driver import Driver, driving
+from tests.support.driver import Driver
 from tests.support.services import missing
 
 pytestmark = pytest.mark.integration
@@ -33,9 +34,8 @@ def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
 
 
 @pytest.fixture
-def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
-    with driving(migrated_url, volume_path, verify_diff_ids=True, minimum_free_bytes=0) as driver:
-        yield driver
+def driver_settings() -> dict[str, Any]:
+    return {"verify_diff_ids": True, "minimum_free_bytes": 0}
 
 
 @pytest.mark.parametrize(
