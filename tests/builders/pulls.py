@@ -6,10 +6,11 @@ from typing import Any
 from shared.catalog.admission import admission
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
-from shared.catalog.layers import messages, pull_layers
+from shared.catalog.fleet import step_leases
+from shared.catalog.layers import fetch_state, messages
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import NewPull, PlannedLayer, Pull
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import lifecycle, start
 from shared.oci.digest import Digest
 from tests.builders import images as given
 from tests.builders.images import NOON, PLATFORM, TAG, of
@@ -36,10 +37,19 @@ def record(
 
 
 def admitted(tx: Connection, pull_id: str = "p", **asked: Any) -> Pull:
-    """A queued pull that was admitted."""
+    """A queued pull that was admitted, whichever pulls wait before it."""
     record(tx, pull_id, **asked)
     change(tx, pull_id, "admitted_at = now(), waiting_for = NULL")
     return row(tx, pull_id)
+
+
+def begin(tx: Connection, pull_id: str = "p", platform: str = PLATFORM) -> Pull | None:
+    """Begin a pull's first step and let its lease go, as a worker does that has to try again."""
+    begun = start.start_resolving(tx, pull_id, owner="worker", lease_seconds=30, platform=platform)
+    if begun is None:
+        return None
+    step_leases.end(tx, begun.lease.fence)
+    return begun.pull
 
 
 def plan(
@@ -51,16 +61,15 @@ def plan(
 ) -> int | None:
     """Plan a pull of these layers, each of this claimed size. Returns its generation."""
     list_layers(tx, digests, pull_id, size_bytes=size_bytes)
-    return send_all(tx, pull_id)
+    return send_all(tx, digests, pull_id)
 
 
-def send_all(tx: Connection, pull_id: str = "p") -> int | None:
+def send_all(
+    tx: Connection, digests: Sequence[Digest] = (BASE, TOP), pull_id: str = "p"
+) -> int | None:
     """Give each layer a message, whatever other pulls have sent. Returns the generation."""
-    change_layer(
-        tx,
-        "generation = generation + 1, dispatched_at = clock_timestamp(), has_message = true",
-        pull_id,
-    )
+    for digest in digests:
+        messages.dispatch(tx, pull_id, digest)
     return lifecycle.fan_out(tx, pull_id)
 
 
@@ -122,11 +131,6 @@ def change(tx: Connection, pull_id: str, assignments: str) -> None:
     tx.exec_driver_sql(f"UPDATE pulls SET {assignments} WHERE id = %s", (pull_id,))
 
 
-def change_layer(tx: Connection, assignments: str, pull_id: str = "p") -> None:
-    """Change columns of the rows of a pull's layers."""
-    tx.exec_driver_sql(f"UPDATE pull_layers SET {assignments} WHERE pull_id = %s", (pull_id,))
-
-
 def row(tx: Connection, pull_id: str = "p") -> Pull:
     """The current row of a pull."""
     pull = lifecycle.get(tx, pull_id)
@@ -136,6 +140,7 @@ def row(tx: Connection, pull_id: str = "p") -> Pull:
 
 def layer(tx: Connection, digest: Digest = BASE, pull_id: str = "p") -> PullLayer:
     """The current row of a pull's layer."""
-    found = pull_layers.get(tx, pull_id, digest, HOST)
+    found = fetch_state.load(tx, pull_id, digest)
     assert found is not None
-    return found
+    assert found.layer is not None
+    return found.layer

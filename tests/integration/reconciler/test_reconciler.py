@@ -19,6 +19,7 @@ from shared.catalog.model.pull_values import NewPull, PlannedLayer
 from shared.catalog.pulls import finish, lifecycle
 from shared.oci.digest import Digest
 from shared.settings import Settings
+from tests.builders.pulls import begin
 from tests.fakes.registry import digest_of
 from tests.support.services import running_redis
 from workers import broker_messages, contract
@@ -78,7 +79,7 @@ def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST, **more: object
     """Record and plan a pull with one layer, which is to be fetched."""
     record(catalog, pull_id, **more)
     with catalog.begin() as tx:
-        lifecycle.start(tx, pull_id, "linux/amd64")
+        begin(tx, pull_id)
         layer = PlannedLayer(digest, 5, "application/octet-stream", ())
         lifecycle.plan(
             tx,
@@ -152,7 +153,7 @@ def test_a_message_that_is_queued_is_not_sent_again(
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
-        pull = lifecycle.start(tx, "p", "linux/amd64")
+        pull = begin(tx)
     assert pull is not None
     send(app, pull)
     look_twice(rounds)

@@ -7,7 +7,7 @@ from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import leases, pull_layers
 from shared.catalog.pulls import lifecycle
-from tests.builders.images import together
+from tests.builders.images import of, together
 from tests.builders.leases import expire, reach
 from tests.builders.pulls import (
     BASE,
@@ -89,10 +89,11 @@ def test_plans_at_once_do_not_count_on_the_same_space(catalog: Catalog) -> None:
 
     def plan(pull_id: str) -> None:
         with catalog.begin() as tx:
-            list_layers(tx, [BASE.of(pull_id.encode())], pull_id)
+            layers = [of(pull_id)]
+            list_layers(tx, layers, pull_id)
             space.lock(tx)
             if space.reserved_bytes(tx, pull_id) <= free_bytes:
-                send_all(tx, pull_id)
+                send_all(tx, layers, pull_id)
                 planned.append(pull_id)
 
     together([lambda number=number: plan(f"{number}") for number in range(6)])

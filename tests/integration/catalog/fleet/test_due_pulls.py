@@ -19,6 +19,7 @@ from tests.builders.pulls import (
     OTHER_HOST,
     TOP,
     admitted,
+    begin,
     change,
     fetching,
     follow,
@@ -135,7 +136,7 @@ def test_admitted_pulls_without_a_plan_are_due_in_order_of_priority_and_age(
     admitted(tx, "young")
     admitted(tx, "old", age_minutes=9)
     admitted(tx, "urgent", priority=8)
-    lifecycle.start(tx, "urgent", "linux/amd64")
+    begin(tx, "urgent")
     assert [due.id for due in coordinators(tx)] == ["urgent", "old", "young"]
 
 

@@ -111,7 +111,7 @@ def test_a_layers_urls_and_claims_are_read_back(tx: Connection) -> None:
         claim.media_type,
         claim.urls,
     )
-    assert pull_layers.get(tx, "p", TOP, HOST) is None
+    assert pull_layers.of_pull(tx, "p", HOST) == [found]
 
 
 def test_a_stored_blob_does_not_change_the_size_that_a_pull_claims(tx: Connection) -> None:

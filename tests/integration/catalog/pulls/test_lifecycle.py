@@ -9,8 +9,8 @@ from shared.catalog.layers import pull_layers
 from shared.catalog.model.pull_tables import FINAL_STATES, OPEN_STATES
 from shared.catalog.pulls import finish, lifecycle
 from tests.builders import images as given
-from tests.builders.images import NOON, PLATFORM, of, together
-from tests.builders.pulls import BASE, HOST, TOP, layer, plan, planned, record, row
+from tests.builders.images import NOON, of, together
+from tests.builders.pulls import BASE, HOST, TOP, begin, layer, plan, planned, record, row
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
 def test_an_unknown_pull_is_none(tx: Connection) -> None:
     assert lifecycle.get(tx, "p") is None
     assert lifecycle.lock(tx, "p") is None
-    assert lifecycle.start(tx, "p", PLATFORM) is None
+    assert begin(tx) is None
     assert plan(tx) is None
     assert not finish.fail(tx, "p", "A", None, "b")
     assert lifecycle.count_failure(tx, "p") == 0
@@ -38,9 +38,9 @@ def test_an_unknown_pull_is_none(tx: Connection) -> None:
 def test_starting_counts_attempts_and_keeps_the_first_start_time(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, platform=None)
-        first = lifecycle.start(tx, "p", "linux/arm64")
+        first = begin(tx, platform="linux/arm64")
     with catalog.begin() as tx:
-        second = lifecycle.start(tx, "p", "linux/amd64")
+        second = begin(tx, platform="linux/amd64")
     assert first is not None
     assert second is not None
     assert (first.state, first.attempts, first.platform) == ("resolving", 1, "linux/arm64")
@@ -108,7 +108,7 @@ def test_of_concurrent_failures_one_is_the_cause(catalog: Catalog) -> None:
 
 
 MOVES: dict[str, Callable[[Connection], object]] = {
-    "start": lambda tx: lifecycle.start(tx, "p", PLATFORM),
+    "start": begin,
     "plan": plan,
     "fan_out": lambda tx: lifecycle.fan_out(tx, "p"),
     "say": lambda tx: lifecycle.show_waiting(tx, "p", "backoff", 5, "c"),
