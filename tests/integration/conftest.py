@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.certificates import Certificates, certificates
 from tests.fakes.registry import FakeRegistry
 from tests.support.driver import Driver, driving
+from tests.support.services import need_tools
 
 
 @pytest.fixture
@@ -30,3 +32,10 @@ def driver(
     """A driver with its own database and volume."""
     with driving(migrated_url, volume_path, **driver_settings) as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A CA, and the certificate of a registry on this machine."""
+    need_tools("openssl")
+    return certificates(tmp_path_factory.mktemp("tls"))

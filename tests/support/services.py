@@ -125,6 +125,13 @@ def need_servers() -> None:
         missing(error)
 
 
+def need_tools(*tools: str) -> None:
+    """Skip the test, or fail it in CI, if one of these programs is not installed."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            missing(f"{tool} is not installed.")
+
+
 def missing(reason: object) -> NoReturn:
     """Skip the test because a server or tool is missing, or fail it in CI."""
     if os.environ.get("CI"):

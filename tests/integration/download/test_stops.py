@@ -1,9 +1,7 @@
 """A stop from another thread ends a download at once, even while the registry is silent."""
 
 import os
-import shutil
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,10 +21,8 @@ from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
-from tests.fakes.certificates import certificates
 from tests.fakes.faults import NoContentLength, Stall
 from tests.fakes.registry import FakeRegistry
-from tests.support.services import missing
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -41,20 +37,11 @@ SILENCE_SECONDS = 600
 
 @pytest.fixture(params=["http", "https"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeRegistry]:
-    registry = FakeRegistry()
-    if request.param == "https":
-        if shutil.which("openssl") is None:
-            missing("openssl is not installed.")
-        made = certificates(tmp_path / "certificates")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(made.certificate, made.key)
-        server = registry._server
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        trusted = f'ca_file = "{made.authority}"'
-    else:
-        trusted = "plain_http = true"
-    (tmp_path / "registries.toml").write_text(f'[registries."{registry.host}"]\n{trusted}\n')
-    with registry:
+    tls = request.getfixturevalue("tls") if request.param == "https" else None
+    trusted = f'ca_file = "{tls.authority}"' if tls else "plain_http = true"
+    with FakeRegistry(tls=tls) as registry:
+        file = tmp_path / "registries.toml"
+        file.write_text(f'[registries."{registry.host}"]\n{trusted}\n')
         registry.put_image("team/app", "1", [BLOB])
         yield registry
 

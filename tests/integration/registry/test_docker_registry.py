@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,7 +14,7 @@ from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
 from tests.integration.registry.image import manifest_behind, name
 from tests.support.secrecy import secret
-from tests.support.services import missing
+from tests.support.services import need_tools
 
 pytestmark = pytest.mark.integration
 
@@ -25,9 +24,7 @@ LAYERS = [b"base", os.urandom(1_500_000)]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., DockerRegistry]:
-    for tool in ("docker-registry", "skopeo", "htpasswd"):
-        if shutil.which(tool) is None:
-            missing(f"{tool} is not installed.")
+    need_tools("docker-registry", "skopeo", "htpasswd")
     layout = image_layout(
         tmp_path_factory.mktemp("images") / "layout",
         "1",

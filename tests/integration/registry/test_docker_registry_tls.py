@@ -1,7 +1,6 @@
 """Debian's `docker-registry` with TLS from a private CA and a login."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
 from tests.integration.registry.image import manifest_behind, name
 from tests.support.secrecy import leaks_in, secret
-from tests.support.services import missing
+from tests.support.services import need_tools
 
 pytestmark = pytest.mark.integration
 
@@ -24,19 +23,10 @@ SECRET = secret("login")
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        missing("openssl is not installed.")
-    return certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
 def registry(
     tls: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DockerRegistry]:
-    for tool in ("docker-registry", "skopeo", "htpasswd"):
-        if shutil.which(tool) is None:
-            missing(f"{tool} is not installed.")
+    need_tools("docker-registry", "skopeo", "htpasswd")
     home = tmp_path_factory.mktemp("registry")
     layout = image_layout(home / "layout", "1", {"linux/amd64": Image("linux/amd64", [LAYER])})
     with DockerRegistry(home / "registry", users={"ci": SECRET}, tls=tls) as registry:

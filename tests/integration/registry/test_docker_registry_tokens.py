@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from shared import errors
-from tests.fakes.certificates import Certificates, certificates
+from tests.fakes.certificates import Certificates
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
 from tests.fakes.token_issuer import TokenIssuer
 from tests.support.driver import Driver, driving
 from tests.support.secrecy import secret
-from tests.support.services import missing
+from tests.support.services import need_tools
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -28,18 +27,9 @@ READABLE = {"ci": ["lab/app", "lab/open"], "guest": ["lab/open"]}
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        missing("openssl is not installed.")
-    return certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The storage directory of a registry with two repositories."""
-    for tool in ("docker-registry", "skopeo"):
-        if shutil.which(tool) is None:
-            missing(f"{tool} is not installed.")
+    need_tools("docker-registry", "skopeo")
     home = tmp_path_factory.mktemp("registry")
     layout = image_layout(home / "layout", "1", {"linux/amd64": Image("linux/amd64", LAYERS)})
     with DockerRegistry(home / "registry") as open_to_all:

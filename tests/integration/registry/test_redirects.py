@@ -1,7 +1,5 @@
 """Redirects, TLS and connections: which host receives what."""
 
-import shutil
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +9,12 @@ import pytest
 from shared import errors
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
+from tests.fakes.certificates import Certificates
 from tests.fakes.faults import Redirect, RefuseRange, Status
 from tests.fakes.registry import Auth, FakeRegistry
 from tests.integration.registry.image import BLOB, DIGEST, name, read
 from tests.support.secrecy import leaks_in, secret
-from tests.support.services import missing
+from tests.support.services import need_tools
 
 pytestmark = pytest.mark.integration
 
@@ -134,27 +133,21 @@ def test_an_unfinished_body_closes_its_connection(
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1, and its key."""
-    if shutil.which("openssl") is None:
-        missing("openssl is not installed.")
+def self_signed(tmp_path: Path) -> Certificates:
+    """A certificate of 127.0.0.1 that is its own CA."""
+    need_tools("openssl")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=lab"]
     command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1"]
     command += ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
+    return Certificates(certificate, certificate, key)
 
 
 @pytest.fixture
-def tls_registry(certificate: tuple[Path, Path]) -> Iterator[FakeRegistry]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    registry = FakeRegistry()
-    server = registry._server
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    with registry:
+def tls_registry(self_signed: Certificates) -> Iterator[FakeRegistry]:
+    with FakeRegistry(tls=self_signed) as registry:
         registry.put_image("team/app", "1", [BLOB])
         yield registry
 
@@ -166,9 +159,9 @@ def entry(registry: FakeRegistry, line: str) -> str:
 def test_a_configured_ca_is_trusted_for_its_registry(
     client_of: Callable[..., RegistryClient],
     tls_registry: FakeRegistry,
-    certificate: tuple[Path, Path],
+    self_signed: Certificates,
 ) -> None:
-    client = client_of(entry(tls_registry, f'ca_file = "{certificate[0]}"'))
+    client = client_of(entry(tls_registry, f'ca_file = "{self_signed.authority}"'))
     assert client.manifest(name(tls_registry)).raw
     assert read(client, tls_registry) == (0, BLOB)
 
@@ -202,10 +195,10 @@ def test_a_redirect_from_https_to_http_is_refused(
     client_of: Callable[..., RegistryClient],
     tls_registry: FakeRegistry,
     storage: FakeRegistry,
-    certificate: tuple[Path, Path],
+    self_signed: Certificates,
 ) -> None:
     tls_registry.fail(Redirect(host=storage.host))
-    client = client_of(entry(tls_registry, f'ca_file = "{certificate[0]}"'))
+    client = client_of(entry(tls_registry, f'ca_file = "{self_signed.authority}"'))
     with pytest.raises(errors.RegistryUnavailable, match="from https to http"):
         read(client, tls_registry)
     assert storage.requests == []

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.fakes.compressed import gzip_member, zstd_frame, zstd_skippable
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
 from tests.support.driver import Driver
-from tests.support.services import missing
+from tests.support.services import need_tools
 
 pytestmark = pytest.mark.integration
 
@@ -26,9 +25,7 @@ IMAGE = Image("linux/amd64", [os.urandom(200_000) + bytes(2_000_000), b"small"])
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
-    for tool in ("docker-registry", "skopeo"):
-        if shutil.which(tool) is None:
-            missing(f"{tool} is not installed.")
+    need_tools("docker-registry", "skopeo")
     with DockerRegistry(tmp_path / "registry") as registry:
         yield registry
 
@@ -77,8 +74,7 @@ LAYERS = {
 def test_exactly_the_layers_that_skopeo_can_decompress_are_accepted(
     layer: bytes, tmp_path: Path
 ) -> None:
-    if shutil.which("skopeo") is None:
-        missing("skopeo is not installed.")
+    need_tools("skopeo")
     source = one_layer(tmp_path / "layout", layer)
     command = ["skopeo", "--insecure-policy", "copy", "--dest-decompress"]
     result = subprocess.run(
