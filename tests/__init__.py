@@ -6,13 +6,7 @@ acceptance      real worker processes, some of which are killed
 benchmarks      measurements that a person runs; no tests
 fakes           small servers that speak real protocols: a registry with faults, a token service
 
+support         what drives towline in a test, and what every tier shares
+builders        rows, files and downloads that exist before a test begins
 conftest        fixtures of all tiers
-services        starts a PostgreSQL and a Redis for one run of the test suite
-stack           an embedded stack seen from outside
-driver          runs a whole pull without Celery
-scenes          runs towline against a misbehaving registry
-waiting         waits for a condition instead of for a time
-secrecy         the secrets of the tests, and the search for leaks of them
-grown           fills a catalog with a year of pulls
-strategies      generates documents for property tests
 """

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.schema.migration import migrate
-from tests.services import (
+from tests.support.services import (
     WORLD,
     database_name,
     fresh_database,

@@ -41,11 +41,6 @@ class Progress:
         self._bodies: set[Abortable] = set()
         self._waits: dict[int, float] = {}
 
-    @property
-    def stop_reason(self) -> Exception | None:
-        """Why the download was stopped; None if it was not."""
-        return self._reason
-
     def check(self) -> None:
         """Raises the reason if the download was stopped."""
         if self._reason is not None:

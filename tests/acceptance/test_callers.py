@@ -19,7 +19,7 @@ from kombu.utils.uuid import uuid
 from tests.acceptance.fleet import Client, Fleet
 from tests.fakes.faults import Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -14,11 +14,11 @@ import psycopg
 import pytest
 
 from tests.acceptance.fleet import Fleet
+from tests.builders.grown_catalog import TAG, Size, grow
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.grown import TAG, Size, grow
-from tests.secrecy import secret
-from tests.waiting import wait_until
+from tests.support.secrecy import secret
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.services import passable_directory
-from tests.waiting import wait_until
+from tests.support.services import passable_directory
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.servers]
 

@@ -15,8 +15,8 @@ import redis
 from tests.acceptance.fleet import Fleet, Worker
 from tests.fakes.faults import Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.secrecy import secret
-from tests.waiting import wait_until
+from tests.support.secrecy import secret
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -8,7 +8,7 @@ import redis
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -13,16 +13,14 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
-from tests.services import missing
+from tests.support.services import need_tools
 
 pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
 def docker_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
-    for tool in ("docker-registry", "skopeo"):
-        if shutil.which(tool) is None:
-            missing(f"{tool} is not installed.")
+    need_tools("docker-registry", "skopeo")
     with DockerRegistry(tmp_path / "registry") as registry:
         yield registry
 

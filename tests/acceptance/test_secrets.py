@@ -12,8 +12,8 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Redirect, Status
 from tests.fakes.registry import Auth, FakeRegistry
-from tests.secrecy import leaks_in, passwords_in, secret
-from tests.waiting import wait_until
+from tests.support.secrecy import leaks_in, passwords_in, secret
+from tests.support.waiting import wait_until
 from workers.embedded.servers import free_port
 
 pytestmark = pytest.mark.acceptance

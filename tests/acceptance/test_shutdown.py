@@ -14,7 +14,7 @@ from redis import Redis
 from tests.acceptance.fleet import Client, Fleet, Worker
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

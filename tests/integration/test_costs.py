@@ -16,8 +16,8 @@ from shared.catalog.fleet import fleet_slots
 from shared.errors import RegistryNotAllowed
 from shared.pulls.outbox import Outbox
 from shared.settings import Settings
-from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.support.driver import Driver, driving
 from workers.config import make_app
 from workers.dispatching import deliver
 

@@ -11,8 +11,8 @@ import redis
 
 from shared.pulls.outbox import Outbox
 from shared.settings import Settings
-from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry
+from tests.support.driver import Driver, driving
 from workers import contract
 from workers.broker import App
 from workers.config import make_app

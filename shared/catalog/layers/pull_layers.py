@@ -66,19 +66,6 @@ def of_pulls(
     return found
 
 
-def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLayer | None:
-    """Return one layer of a pull; None where the pull does not list it.
-
-    Workers use `fetch_state.load`, which reads everything about a layer at once.
-    """
-    row = tx.execute(
-        _select(registry).where(
-            pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest)
-        )
-    ).one_or_none()
-    return as_layer(row) if row else None
-
-
 def count_missing(tx: Connection, pull_id: str) -> int:
     """Return how many layers of the pull are not stored."""
     return tx.execute(

@@ -86,27 +86,6 @@ def count(tx: Connection, most: int) -> int:
     return count_rows(tx, select(pulls.c.id), most)
 
 
-def start(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
-    """Begin one more attempt at an open pull; None for one that has ended.
-
-    Workers use `start.start_resolving` instead, which takes the step lease in the same statement.
-    """
-    row = tx.execute(
-        update_open_pull(pull_id)
-        .values(
-            state=case((pulls.c.state == "queued", "resolving"), else_=pulls.c.state),
-            platform=func.coalesce(pulls.c.platform, default_platform),
-            started_at=func.coalesce(pulls.c.started_at, func.clock_timestamp()),
-            attempts=pulls.c.attempts + 1,
-            admitted_at=func.coalesce(pulls.c.admitted_at, func.clock_timestamp()),
-            waiting_for=None,
-            not_before=None,
-        )
-        .returning(*COLUMNS)
-    ).one_or_none()
-    return as_pull(row) if row else None
-
-
 _LIST_LAYERS = text("""
     INSERT INTO pull_layers (pull_id, digest, position, size_bytes, media_type, urls)
     SELECT :pull_id, layers.* FROM unnest(CAST(:digests AS text[]), CAST(:positions AS integer[]),

@@ -8,7 +8,7 @@ import redis
 from tests.acceptance.faults import invariants
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -18,7 +18,7 @@ from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.servers import OwnPostgres
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

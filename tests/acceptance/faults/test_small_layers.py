@@ -10,7 +10,7 @@ import redis
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.fakes.faults import Spoil
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

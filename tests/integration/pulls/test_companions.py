@@ -11,13 +11,12 @@ from shared.errors import BlobUnknown, InvalidManifest
 from shared.oci.digest import Digest
 from shared.pulls.cancelling import cancel_pull
 from shared.pulls.layers import small_layer_fetch
-from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.steps.outcomes import TryAgain
 from shared.volume.small_blobs import SmallBlobWriter
-from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.driver import Driver, driving
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +43,7 @@ def plan(driver: Driver, registry: FakeRegistry, pull_id: str, tag: str = "1") -
 
 def fetch(driver: Driver, digest: Digest, pull_id: str = "p") -> None:
     """Run the task of a layer once."""
-    fetch_layer(driver.resources, pull_id, digest, lambda *_: None, driver.outbox)
+    driver.fetch_once(pull_id, digest)
 
 
 def stored(driver: Driver) -> set[Digest]:

@@ -13,11 +13,11 @@ from shared.errors import (
     VolumeFull,
 )
 from shared.pulls.steps.outcomes import NotWanted, Paused
-from tests.driver import Driver
 from tests.fakes.faults import Stall
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.integration.pulls.test_single_flight import fetch
-from tests.waiting import wait_until
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +31,8 @@ def test_an_overtaken_owner_stops_and_the_new_owner_continues_with_its_bytes(
 ) -> None:
     meeting.begin()
     # As in a process that was stopped: no lease is renewed, and the bytes stay in the ingest.
-    monkeypatch.setattr(
+    renewer = meeting.driver.resources.renewer
+    monkeypatch.setattr(renewer, "_renew_downloads", lambda downloads: None)
         meeting.driver.resources.renewer, "_renew_downloads", lambda transfers: None
     )
     second.change(EXPIRE)

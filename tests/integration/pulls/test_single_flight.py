@@ -7,23 +7,22 @@ from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import leases
 from shared.oci.reference import Reference
 from shared.pulls.cancelling import cancel_pull, miss_deadline
-from shared.pulls.layers.fetching import fetch_layer
 from shared.pulls.layers.leased_layer import LeasedLayer
 from shared.pulls.steps.attempt import Attempt
 from shared.pulls.steps.outcomes import TryAgain
 from shared.pulls.steps.running import run_attempt
-from tests.driver import Driver
 from tests.fakes.faults import CutAt, RefuseRange, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
-from tests.waiting import wait_until
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
 
 def fetch(driver: Driver, pull_id: str) -> None:
     """Run the task of the layer once."""
-    fetch_layer(driver.resources, pull_id, DIGEST, lambda _offset, _size: None, driver.outbox)
+    driver.fetch_once(pull_id, DIGEST)
 
 
 def bytes_sent(registry: FakeRegistry) -> int:

@@ -7,10 +7,10 @@ import pytest
 from shared.catalog.admission import pauses
 from shared.catalog.fleet import fleet_slots
 from shared.pulls.steps.outcomes import TryAgain
-from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.integration.pulls.test_single_flight import fetch
+from tests.support.driver import Driver, driving
 
 pytestmark = pytest.mark.integration
 

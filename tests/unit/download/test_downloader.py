@@ -17,7 +17,7 @@ from shared.oci.digest import Digest
 from shared.volume.identity import prepare
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 BLOB = os.urandom(300_000)
 DIGEST = Digest.of(BLOB)

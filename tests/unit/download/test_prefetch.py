@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from shared.download.prefetch import Prefetcher
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 # Longer than any read here takes.
 LONG_SECONDS = 30.0
