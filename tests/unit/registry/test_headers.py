@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.registry.auth.authenticator import parse_challenges
+from shared.registry.auth.challenges import parse_challenges
 from shared.registry.responses import ContentRange, parse_retry_after, unsatisfied_total
 
 DATA = Path(__file__).parents[2] / "data"
