@@ -16,7 +16,7 @@ from shared.download.progress import Progress
 from shared.download.source import Source, request_body
 from shared.download.whole_bodies import write_body
 from shared.errors import BlobTruncated, DigestMismatch, RegistryUnavailable, SizeMismatch
-from shared.registry.client import BlobBody
+from shared.registry.bodies import BlobBody
 from shared.volume.ingest.ingest import Ingest
 
 MIB = 1024 * 1024

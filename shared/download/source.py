@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Protocol
 
 from shared.download.progress import Abortable, Progress
-from shared.registry.client import BlobBody
+from shared.registry.bodies import BlobBody
 
 
 class Source(Protocol):

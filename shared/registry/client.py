@@ -24,17 +24,15 @@ from shared.oci.digest import Digest
 from shared.oci.reference import DOCKER_HUB, Reference
 from shared.registry.auth.authenticator import Authenticator
 from shared.registry.blob_sources import BlobSource, RangeSupport
-from shared.registry.bodies import BlobBody, read_whole, refuse_html
+from shared.registry.bodies import BlobBody, read_whole
 from shared.registry.host_requests import RequestSender
 from shared.registry.hosts import Host, Hosts, Need
 from shared.registry.mirrors import try_hosts
 from shared.registry.rate_limits import RateLimit
-from shared.registry.request_gate import Gate, Unlimited
-from shared.registry.responses import error_of
+from shared.registry.request_permit import AcquirePermit, unlimited
+from shared.registry.responses import error_of, refuse_html
 from shared.registry.transport.transport import Transport
 from shared.settings import Settings
-
-__all__ = ["MANIFEST_LIMIT_BYTES", "BlobBody", "BlobSource", "Document", "RegistryClient"]
 
 MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -53,10 +51,10 @@ class Document:
 class RegistryClient:
     """The client for all registries, shared by the threads of a process.
 
-    Every method raises only errors of `shared.errors`. Without a `gate` nothing limits requests.
+    Every method raises only errors of `shared.errors`. `acquire_permit`: the rate limiter's.
     """
 
-    def __init__(self, settings: Settings, gate: Gate | None = None) -> None:
+    def __init__(self, settings: Settings, acquire_permit: AcquirePermit = unlimited) -> None:
         self._settings = settings
         self._hosts = Hosts(settings.registries_file)
         self._transport = Transport(
@@ -66,8 +64,8 @@ class RegistryClient:
         # Hosts that count a GET of a manifest as a pull, but not a HEAD: Docker Hub, and those that
         # have sent rate limit headers with a manifest.
         self._counting = {DOCKER_HUB}
-        self._asker = RequestSender(
-            self._transport, Authenticator(self._transport), gate or Unlimited()
+        self._sender = RequestSender(
+            self._transport, Authenticator(self._transport), acquire_permit
         )
 
     def close(self) -> None:
@@ -93,7 +91,7 @@ class RegistryClient:
         if reference.pinned or host.registry not in self._counting:
             return None
         path, headers = f"manifests/{reference.tag}", {"Accept": media_type.ACCEPT}
-        with self._asker.ask(host, reference.repository, path, headers, "HEAD") as response:
+        with self._sender.send(host, reference.repository, path, headers, "HEAD") as response:
             stated = response.headers.get("Docker-Content-Digest")
             return _digest(stated) if response.status_code == 200 else None
 
@@ -101,7 +99,7 @@ class RegistryClient:
         asked = f"The manifest {wanted or reference.tag} of {reference.name}"
         path = f"manifests/{wanted or reference.tag}"
         headers = {"Accept": media_type.ACCEPT}
-        with self._asker.ask(host, reference.repository, path, headers) as response:
+        with self._sender.send(host, reference.repository, path, headers) as response:
             if response.status_code != 200:
                 raise error_of(response, asked)
             refuse_html(response, asked)
@@ -163,7 +161,7 @@ class RegistryClient:
             self._settings.connect_timeout_seconds + self._settings.stall_timeout_seconds
         )
         return BlobSource(
-            self._asker, self._ranges, route, reference, digest, size, urls, patience_seconds
+            self._sender, self._ranges, route, reference, digest, size, urls, patience_seconds
         )
 
     def _route(self, reference: Reference, need: Need) -> list[Host]:

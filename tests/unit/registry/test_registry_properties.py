@@ -15,13 +15,9 @@ from hypothesis import strategies as st
 from shared.errors import TowlineError
 from shared.registry.auth.challenges import Challenge, parse_challenges
 from shared.registry.auth.docker_config import find_login
-from shared.registry.responses import (
-    ContentRange,
-    RateLimit,
-    error_of,
-    parse_retry_after,
-    unsatisfied_total,
-)
+from shared.registry.content_range import ContentRange, unsatisfied_total
+from shared.registry.rate_limits import RateLimit
+from shared.registry.responses import error_of, parse_retry_after
 from tests.strategies import JSON
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
