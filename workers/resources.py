@@ -128,7 +128,7 @@ def node_probe(volume: Volume, sickness: NodeHealth) -> Callable[[], str | None]
     probe = Probe()
 
     def trouble() -> str | None:
-        found = probe.trouble(volume.look)
+        found = probe.trouble(volume.probe)
         if found is not None:
             sickness.report(found)
         return found

@@ -39,11 +39,6 @@ class Progress:
         self._bodies: set[Abortable] = set()
         self._waits: dict[int, float] = {}
 
-    @property
-    def stop_reason(self) -> Exception | None:
-        """Why the download was stopped; None if it was not."""
-        return self._reason
-
     def check(self) -> None:
         """Raises the reason if the download was stopped."""
         if self._reason is not None:
@@ -79,8 +74,8 @@ class Progress:
             del self._waits[thread]
         self.beat()
 
-    def wait_until_done(self, seconds: float) -> None:
-        """The last step begins: no activity is expected for `seconds`."""
+    def expect_silence(self, seconds: float) -> None:
+        """The last step begins, a single call: no activity is expected for `seconds`."""
         self.active_at = time.monotonic() + seconds
         self.check()
 

@@ -2,7 +2,7 @@
 
 The hosts of the route are tried in their order, then the URLs in the descriptor (foreign layers),
 which get no credentials. A host that fails is skipped for this request. A host whose bytes turned
-out to be unusable is excluded for the rest of the download (`blame`).
+out to be unusable is excluded for the rest of the download (`exclude`).
 
 If a registry redirects to a signed URL, later ranges go to that URL directly until it expires.
 """
@@ -82,7 +82,7 @@ class BlobSource:
         self._places = [_Place(host) for host in route] + [_Place(route[-1], url) for url in urls]
         # The last redirect target of each place.
         self._targets: dict[_Place, str] = {}
-        # The places that have served bytes since the last `blame`, with one body of each.
+        # The places that have served bytes since the last `exclude`, with one body of each.
         self._served: dict[_Place, BlobBody] = {}
 
     @property
@@ -109,7 +109,7 @@ class BlobSource:
                 return body
         raise most_useful_error(errors)
 
-    def blame(self, body: BlobBody | None = None) -> bool:
+    def exclude(self, body: BlobBody | None = None) -> bool:
         """Exclude the places whose bytes were unusable. Returns whether another place is left.
 
         `body`: it ended early without progress, so only its place is excluded. None: the complete
@@ -128,9 +128,9 @@ class BlobSource:
                 }
             mirrors = {place for place in served if place.host.upstream and place.url is None}
             # A mirror is more likely to serve wrong bytes than the registry itself.
-            blamed = mirrors or set(served)
-            left = [place for place in self._places if place not in blamed]
-            if not blamed or not left:
+            excluded = mirrors or set(served)
+            left = [place for place in self._places if place not in excluded]
+            if not excluded or not left:
                 return False
             self._places = left
         for place in mirrors:

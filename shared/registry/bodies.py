@@ -28,7 +28,7 @@ _LEAST_BLOCK_BYTES = 32 * 1024
 class BlobBody:
     """The bytes of a blob from `first` to `end`, exclusive. A context manager.
 
-    `place`: the host that serves it, for `BlobSource.blame`.
+    `place`: the host that serves it, for `BlobSource.exclude`.
     """
 
     def __init__(

@@ -49,7 +49,9 @@ def _landing(arrival: FetchedLayer) -> Landing:
         arrival.work.layer.digest,
         arrival.size_bytes,
         arrival.source,
-        fetched_bytes=current.resources.renewer.tally.uncounted(transfer) if transfer else 0,
+        fetched_bytes=current.resources.renewer.fetched_bytes.uncounted(transfer)
+        if transfer
+        else 0,
         diff_id=proof.diff_id if proof else None,
     )
 

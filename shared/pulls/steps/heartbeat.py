@@ -74,7 +74,7 @@ class LeaseRenewer:
         self._transfers: dict[int, Transfer] = {}
         self._steps: dict[int, _Step] = {}
         self._changed = threading.Condition()
-        self.tally = FetchedBytes(catalog)
+        self.fetched_bytes = FetchedBytes(catalog)
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -92,7 +92,7 @@ class LeaseRenewer:
         except BaseException:
             # If this fails, only the receipt's count is too low: the bytes are on the volume.
             with suppress(CatalogUnavailable):
-                self.tally.count([transfer])
+                self.fetched_bytes.count([transfer])
             raise
 
     @contextmanager
@@ -171,7 +171,7 @@ class LeaseRenewer:
             if transfers:
                 # Before the downloads' queries, which may wait for an unavailable database.
                 allocator.return_free_pages()
-                self.tally.count(transfers)
+                self.fetched_bytes.count(transfers)
                 self._renew(transfers)
         except CatalogUnavailable:
             # Downloads go on while the database is unavailable; the next round catches up.

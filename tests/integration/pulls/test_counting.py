@@ -22,7 +22,9 @@ def test_bytes_that_two_threads_count_at_once_are_counted_once(
     keeper = first.resources.renewer
     transfer = Transfer(meeting.registry.host, DIGEST, 1, "p", Progress())
     transfer.progress.received(len(LAYER))
-    both = [threading.Thread(target=keeper.tally.count, args=([transfer],)) for _ in range(2)]
+    both = [
+        threading.Thread(target=keeper.fetched_bytes.count, args=([transfer],)) for _ in range(2)
+    ]
     with first.resources.catalog.begin() as tx:
         tx.exec_driver_sql("SELECT FROM pull_layers FOR UPDATE")
         both[0].start()
