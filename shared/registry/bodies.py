@@ -143,24 +143,24 @@ def _duplicate_socket(response: requests.Response, name: str) -> socket.socket:
         ) from error
 
 
-def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> bytes:
+def read_whole(response: requests.Response, limit_bytes: int, what: str) -> bytes:
     """A small body in full.
 
     Raises TooLarge, and RegistryUnavailable if the body is empty or the connection is lost.
     """
-    refuse_encoding(response, asked)
+    refuse_encoding(response, what)
     raw = bytearray()
     try:
         # Only the read after the last byte shows whether the body is complete.
         while block := response.raw.read1(BLOCK_BYTES, decode_content=False):
             raw += block
             if len(raw) > limit_bytes:
-                raise TooLarge(f"{asked} is larger than {limit_bytes} bytes.")
+                raise TooLarge(f"{what} is larger than {limit_bytes} bytes.")
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RegistryUnavailable(f"{asked} is incomplete: the connection was lost.") from error
+        raise RegistryUnavailable(f"{what} is incomplete: the connection was lost.") from error
     if not raw:
         raise RegistryUnavailable(
-            f"{asked} was answered without a body: check for a proxy between the workers and the "
+            f"{what} was answered without a body: check for a proxy between the workers and the "
             "registry."
         )
     return bytes(raw)

@@ -18,7 +18,7 @@ import requests
 from shared.errors import RateLimited, RegistryUnavailable, TlsFailed, TransientError
 from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope
 from shared.registry.hosts import Host
-from shared.registry.rate_limits import RateLimit
+from shared.registry.rate_limit_headers import RateLimit
 from shared.registry.request_permit import AcquirePermit, RequestPermit, unlimited
 from shared.registry.responses import parse_retry_after
 from shared.registry.transport.transport import Transport, discard

@@ -1,6 +1,6 @@
 """The permit that each request to a registry needs, as the registry client sees it.
 
-`RateLimiter.acquire` grants the permits of a fleet. `unlimited` grants every one.
+`RateLimiter.acquire` grants the permits of a fleet. `unlimited` grants every one at once.
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ from shared.errors import (
     Unauthorized,
 )
 from shared.registry.error_bodies import read_error_body
-from shared.registry.rate_limits import RateLimit
+from shared.registry.rate_limit_headers import RateLimit
 
 
 def parse_retry_after(header: str | None, now: datetime) -> float | None:
@@ -43,11 +43,11 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
 
 
 def error_of(
-    response: requests.Response, asked: str, missing: type[TowlineError] = ManifestUnknown
+    response: requests.Response, what: str, missing: type[TowlineError] = ManifestUnknown
 ) -> TowlineError:
     """The typed error of a response that is not a success. Reads the beginning of its body.
 
-    `asked`: begins the message, "The manifest 3.20 of docker.io/library/alpine". `missing`: the
+    `what`: begins the message, "The manifest 3.20 of docker.io/library/alpine". `missing`: the
     class of a 404.
     """
     status = response.status_code
@@ -60,14 +60,14 @@ def error_of(
     }
     if status in refused:
         kind, happened, advice = refused[status]
-        return kind(f"{asked} {happened} ({answer}): {advice}.", code)
+        return kind(f"{what} {happened} ({answer}): {advice}.", code)
     wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
     if status == 429:
         advice = _rate_limit_advice(response)
-        return RateLimited(f"{asked} exceeded a rate limit ({answer}): {advice}.", code, wait)
+        return RateLimited(f"{what} exceeded a rate limit ({answer}): {advice}.", code, wait)
     if status >= 500 or status == 408:
         return RegistryUnavailable(
-            f"{asked} failed in the registry ({answer}): try again later, or contact the "
+            f"{what} failed in the registry ({answer}): try again later, or contact the "
             "registry's operator.",
             code,
             wait,
@@ -75,12 +75,12 @@ def error_of(
     if status < 400:
         # A 206 without a Range, a 204, a redirect without a Location: usually a broken proxy.
         return RegistryUnavailable(
-            f"{asked} was answered with {answer} instead of the content: check for a proxy between "
+            f"{what} was answered with {answer} instead of the content: check for a proxy between "
             "the workers and the registry.",
             code,
         )
     return PermanentError(
-        f"{asked} was answered with {answer}: contact the registry's operator.", code
+        f"{what} was answered with {answer}: contact the registry's operator.", code
     )
 
 
@@ -92,14 +92,14 @@ def _rate_limit_advice(response: requests.Response) -> str:
     return f"it allows {rate.limit} requests in {rate.window_seconds} s; {advice}"
 
 
-def check_length(response: requests.Response, size: int, asked: str) -> None:
+def check_length(response: requests.Response, size: int, what: str) -> None:
     """Raises SizeMismatch if Content-Length contradicts `size`. A missing one passes."""
     length = response.headers.get("Content-Length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) != size:
-        raise SizeMismatch(f"{asked} has {length[:20]} bytes instead of {size}.")
+        raise SizeMismatch(f"{what} has {length[:20]} bytes instead of {size}.")
 
 
-def refuse_encoding(response: requests.Response, asked: str, size: int | None = None) -> None:
+def refuse_encoding(response: requests.Response, what: str, size: int | None = None) -> None:
     """Raises RegistryUnavailable for an encoded body, whose bytes are not those of the blob.
 
     `size`: the number of bytes requested. If Content-Length equals it, the body passes: some
@@ -112,17 +112,17 @@ def refuse_encoding(response: requests.Response, asked: str, size: int | None = 
     if size is not None and response.headers.get("Content-Length", "").strip() == str(size):
         return
     raise RegistryUnavailable(
-        f"{asked} was answered with Content-Encoding {encoding[:20]}, which was not requested: "
+        f"{what} was answered with Content-Encoding {encoding[:20]}, which was not requested: "
         "check the configuration of the registry, or of a proxy before it."
     )
 
 
-def refuse_html(response: requests.Response, asked: str) -> None:
+def refuse_html(response: requests.Response, what: str) -> None:
     """Raises RegistryUnavailable for a web page, which a proxy or a captive portal may serve for a
     while instead of a manifest.
     """
     if response.headers.get("Content-Type", "").strip().lower().startswith("text/html"):
         raise RegistryUnavailable(
-            f"{asked} was answered with a web page: check for a proxy or a login portal between "
+            f"{what} was answered with a web page: check for a proxy or a login portal between "
             "the workers and the registry."
         )

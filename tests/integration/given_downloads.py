@@ -138,5 +138,5 @@ def joined(ranges: list[Range]) -> list[Range]:
 
 def threads_at_work() -> list[str]:
     """The names of the threads of downloads that are running."""
-    names = {"range-connection", "hash", "writeback", "ask"}
+    names = {"range-connection", "hash", "writeback", "request-body"}
     return [thread.name for thread in threading.enumerate() if thread.name in names]

@@ -111,10 +111,10 @@ def fetch_token(
         discard(response)
     kept = refresh_token if form and form.get("refresh_token") == refresh_token else None
     with response:
-        asked = f"The token for {host.registry}/{repository} at {without_query(wanted.realm)}"
+        what = f"The token for {host.registry}/{repository} at {without_query(wanted.realm)}"
         if response.status_code != 200:
-            raise _refused(error_of(response, asked))
-        return _token(response, asked, kept)
+            raise _refused(error_of(response, what))
+        return _token(response, what, kept)
 
 
 def basic_header(credentials: Credentials) -> str:
@@ -187,7 +187,7 @@ def _refused(error: TowlineError) -> TowlineError:
     return Unauthorized(error.message, error.code)
 
 
-def _token(response: requests.Response, asked: str, kept: str | None) -> Token:
+def _token(response: requests.Response, what: str, kept: str | None) -> Token:
     """The token of a response. `kept`: the refresh token to keep if the response has none.
 
     Its life is counted from now: `issued_at` is by another clock.
@@ -196,12 +196,12 @@ def _token(response: requests.Response, asked: str, kept: str | None) -> Token:
         document = json.loads(response.raw.read(_TOKEN_BODY_BYTES, decode_content=True))
         token = document.get("token") or document.get("access_token")
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RegistryUnavailable(f"{asked} is incomplete: the connection was lost.") from error
+        raise RegistryUnavailable(f"{what} is incomplete: the connection was lost.") from error
     except (ValueError, AttributeError, RecursionError):
         # Not chained: the text that could not be parsed may contain the token.
         token = None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryUnavailable(f"{asked} is missing: the response contains no usable token.")
+        raise RegistryUnavailable(f"{what} is missing: the response contains no usable token.")
     life_seconds = _life_seconds(document.get("expires_in"))
     expires_at = time.monotonic() + life_seconds - min(_MARGIN_SECONDS, life_seconds / 4)
     new_refresh_token = document.get("refresh_token")

@@ -16,7 +16,7 @@ from shared.errors import TowlineError
 from shared.registry.auth.challenges import Challenge, parse_challenges
 from shared.registry.auth.docker_config import find_login
 from shared.registry.content_range import ContentRange, unsatisfied_total
-from shared.registry.rate_limits import RateLimit
+from shared.registry.rate_limit_headers import RateLimit
 from shared.registry.responses import error_of, parse_retry_after
 from tests.strategies import JSON
 
