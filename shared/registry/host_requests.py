@@ -16,7 +16,8 @@ from typing import Literal
 import requests
 
 from shared.errors import RateLimited, RegistryUnavailable, TlsFailed, TransientError
-from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope
+from shared.registry.auth.authenticator import Authenticator
+from shared.registry.auth.challenges import asks_for_more_scope
 from shared.registry.hosts import Host
 from shared.registry.rate_limit_headers import RateLimit
 from shared.registry.request_permit import AcquirePermit, RequestPermit, unlimited

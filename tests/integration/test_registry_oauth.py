@@ -8,7 +8,8 @@ import pytest
 
 from shared import errors
 from shared.oci.reference import Reference
-from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope
+from shared.registry.auth.authenticator import Authenticator
+from shared.registry.auth.challenges import asks_for_more_scope
 from shared.registry.auth.credentials import Credentials
 from shared.registry.auth.tokens import basic_header
 from shared.registry.client import RegistryClient

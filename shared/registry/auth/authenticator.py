@@ -14,9 +14,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from shared.errors import PermanentError
-from shared.registry.auth.challenges import Challenge, parse_challenges
+from shared.registry.auth.challenges import Challenge, asks_for_more_scope, parse_challenges
 from shared.registry.auth.credentials import Credentials, credentials_version, find_credentials
-from shared.registry.auth.tokens import Token, TokenRequest, basic_header, fetch_token
+from shared.registry.auth.token_request import TokenRequest
+from shared.registry.auth.tokens import Token, basic_header, fetch_token
 from shared.registry.hosts import Host
 from shared.registry.transport.transport import Transport
 
@@ -152,13 +153,3 @@ class Authenticator:
         if credentials is not None and any(challenge.scheme == "basic" for challenge in challenges):
             return _Grant(basic_header(credentials), float("inf"), challenges)
         return None
-
-
-def asks_for_more_scope(challenge_header: str) -> bool:
-    """Whether the token was valid but lacked a scope. The challenge names it, so that a token with
-    that scope may be fetched.
-    """
-    return any(
-        challenge.parameters.get("error") == "insufficient_scope"
-        for challenge in parse_challenges(challenge_header)
-    )

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -20,8 +20,8 @@ import requests
 import urllib3
 
 from shared.errors import RateLimited, RegistryUnavailable, TowlineError, Unauthorized
-from shared.registry.auth.challenges import Challenge
 from shared.registry.auth.credentials import Credentials
+from shared.registry.auth.token_request import TokenRequest
 from shared.registry.hosts import Host
 from shared.registry.responses import error_of
 from shared.registry.transport.transport import Transport, discard
@@ -42,32 +42,6 @@ _Form = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """The token that a Bearer challenge asks for. `realm`: the URL of the token service."""
-
-    realm: str
-    service: str
-    scopes: tuple[str, ...]
-
-    @classmethod
-    def by(cls, challenges: Sequence[Challenge], repository: str) -> "TokenRequest | None":
-        """By the first Bearer challenge, with the scopes of all challenges of the same service.
-
-        None without a Bearer challenge that has a realm.
-        """
-        bearers = [challenge for challenge in challenges if challenge.scheme == "bearer"]
-        bearers = [challenge for challenge in bearers if "realm" in challenge.parameters]
-        if not bearers:
-            return None
-        realm, service = _realm_and_service(bearers[0])
-        scopes = [f"repository:{repository}:pull"]
-        for challenge in bearers:
-            if _realm_and_service(challenge) == (realm, service):
-                scopes += challenge.parameters.get("scope", "").split()
-        return cls(realm, service, merge_scopes(scopes))
-
-
-@dataclass(frozen=True, slots=True)
 class Token:
     """`header`: the value of `Authorization`. `expires_at`: by time.monotonic(), with a margin.
     `refresh_token`: fetches the next token.
@@ -76,19 +50,6 @@ class Token:
     header: str = field(repr=False)
     expires_at: float
     refresh_token: str | None = field(default=None, repr=False)
-
-
-def merge_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    """The scopes, sorted, with one entry for each resource: `repository:team/app:pull,push`."""
-    merged: dict[str, set[str]] = {}
-    for scope in scopes:
-        resource, colon, actions = scope.rpartition(":")
-        merged.setdefault(resource + colon if colon else scope, set()).update(
-            actions.split(",") if colon else ()
-        )
-    return tuple(
-        sorted(resource + ",".join(sorted(actions)) for resource, actions in merged.items())
-    )
 
 
 def fetch_token(
@@ -158,10 +119,6 @@ def _request(
     separator = "&" if urlsplit(wanted.realm).query else "?"
     headers = {"Authorization": basic_header(credentials)} if credentials else {}
     return transport.send("GET", f"{wanted.realm}{separator}{urlencode(query)}", headers, host)
-
-
-def _realm_and_service(challenge: Challenge) -> tuple[str, str]:
-    return challenge.parameters["realm"], challenge.parameters.get("service", "")
 
 
 def _check_realm(host: Host, realm: str) -> None:
