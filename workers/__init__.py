@@ -23,7 +23,6 @@ Where Celery or kombu needs help:
     queue_order      short messages before layers, but not for ever
     consuming        `celery worker` without the plug-ins of the `celery` command
     logs             log lines with the ids of task, pull and layer, as text or JSON
-    memory           keeps worker processes small
 
 Other processes and commands:
     reconciler  `towline reconcile`: sends again what was lost

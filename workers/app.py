@@ -3,11 +3,12 @@
 import sys
 from typing import Any, NoReturn
 
-from celery.signals import celeryd_init, worker_process_shutdown
+from celery.signals import celeryd_init, worker_process_shutdown, worker_ready
 
+from shared import allocator
 from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.settings import Settings
-from workers import broker, handover, logs, memory, results, unreadable
+from workers import broker, handover, logs, results, unreadable
 from workers.config import make_app
 from workers.health import gate
 from workers.resources import close_resources, resources
@@ -35,7 +36,18 @@ unreadable.install(app)
 gate.install(app)
 results.install(app)
 logs.install(_settings().log_format)
-memory.install()
+
+
+@celeryd_init.connect
+def use_one_arena(**_: Any) -> None:
+    """Tune the allocator while the process has no other thread; forked children inherit this."""
+    allocator.use_one_arena()
+
+
+@worker_ready.connect
+def free_startup_memory(**_: Any) -> None:
+    """Return the memory that only the start needed."""
+    allocator.free_startup_memory()
 
 
 @celeryd_init.connect

@@ -113,7 +113,7 @@ def _build(settings: Settings) -> Context:
         raise
     renewer = LeaseRenewer(catalog, settings, letting_go.is_set)
     rate_limiter = new_rate_limiter(settings)
-    registry = RegistryClient(settings, rate_limiter)
+    registry = RegistryClient(settings, rate_limiter.acquire)
     node_trouble = node_probe(volume, sickness)
     return Context(
         settings, catalog, volume, registry, renewer, rate_limiter, node_trouble, unpack=unpack
@@ -128,7 +128,7 @@ def node_probe(volume: Volume, sickness: NodeHealth) -> Callable[[], str | None]
     probe = Probe()
 
     def trouble() -> str | None:
-        found = probe.trouble(volume.look)
+        found = probe.trouble(volume.probe)
         if found is not None:
             sickness.report(found)
         return found

@@ -76,8 +76,8 @@ class Progress:
             del self._waits[thread]
         self.beat()
 
-    def wait_until_done(self, seconds: float) -> None:
-        """The last step begins: no activity is expected for `seconds`."""
+    def expect_silence(self, seconds: float) -> None:
+        """The last step begins, a single call: no activity is expected for `seconds`."""
         self.active_at = time.monotonic() + seconds
         self.check()
 

@@ -13,7 +13,8 @@ from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from shared.registry.client import BlobSource, RegistryClient
+from shared.registry.blob_sources import BlobSource
+from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.ingest.ingest import Ingest
@@ -137,5 +138,5 @@ def joined(ranges: list[Range]) -> list[Range]:
 
 def threads_at_work() -> list[str]:
     """The names of the threads of downloads that are running."""
-    names = {"range-connection", "hash", "writeback", "ask"}
+    names = {"range-connection", "hash", "writeback", "request-body"}
     return [thread.name for thread in threading.enumerate() if thread.name in names]

@@ -26,7 +26,7 @@ from shared.pulls.steps.heartbeat import LeaseRenewer
 from shared.pulls.steps.outcomes import TryAgain
 from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.registry.client import RegistryClient
-from shared.registry.request_gate import Unlimited
+from shared.registry.request_permit import unlimited
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.store import Volume
@@ -144,7 +144,7 @@ def driving(
     rate_limiter = RateLimiter(
         connect(redis_url) if redis_url else None, Limits(chosen.registry_connections)
     )
-    registry = RegistryClient(chosen, rate_limiter if redis_url else Unlimited())
+    registry = RegistryClient(chosen, rate_limiter.acquire if redis_url else unlimited)
     opened, sickness = Volume(volume, identity), NodeHealth()
     resources = Context(
         chosen,

@@ -19,7 +19,7 @@ from psycopg import sql
 
 _MARK = "t0wl1ne-s3cr3t"
 _PATIENCE_SECONDS = 5
-_LOGGERS = ("shared", "workers", "urllib3", "requests", "docker")
+_LOGGERS = ("shared", "workers", "urllib3", "requests")
 
 
 def secret(name: str) -> str:

@@ -52,8 +52,6 @@ MAY_IMPORT = {
 HOME_OF = {
     "requests": ("shared/registry/",),
     "urllib3": ("shared/registry/",),
-    # Imported only if there is a configuration of the Docker client.
-    "docker": ("shared/registry/auth/docker_config.py",),
     "sqlalchemy": ("shared/catalog/",),
     "psycopg": ("shared/catalog/",),
     "alembic": ("shared/catalog/",),

@@ -34,7 +34,7 @@ def check_rate_limits(settings: Settings) -> Iterator[CheckResult]:
     if client is None:
         return
     try:
-        found = RedisState(client).troubles()
+        found = RedisState(client).closed_hosts()
     except RedisError:
         return
     finally:
@@ -43,13 +43,13 @@ def check_rate_limits(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult(
             "registries", "ok", "No registry is rate-limiting the fleet, and no mirror is excluded."
         )
-    for trouble in found:
-        yield _finding(trouble)
+    for closed in found:
+        yield _finding(closed)
 
 
-def _finding(trouble: ClosedHost) -> CheckResult:
-    host, seconds = trouble.host, f"{trouble.seconds:.0f} s"
-    if trouble.kind == "held":
+def _finding(closed: ClosedHost) -> CheckResult:
+    host, seconds = closed.host, f"{closed.seconds:.0f} s"
+    if closed.kind == "held":
         return CheckResult(
             "registries",
             "information",

@@ -109,7 +109,7 @@ class NodeMonitor:
         if self._volume is None:
             self._volume = self._opened()
         if self._volume is not None:
-            self._space = self._volume.look()
+            self._space = self._volume.probe()
 
     def _opened(self) -> Volume | None:
         """The volume; None while the database is unreachable, which knows the volume's UUID."""

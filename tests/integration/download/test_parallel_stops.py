@@ -79,7 +79,7 @@ def test_a_stop_ends_connections_that_receive_bytes_at_once(
     wait_until(lambda: len(given.ports) == CONNECTIONS)
     progress.stop(CANCELLED)
     assert downloading.exception(timeout=10) is CANCELLED
-    assert threads_at_work() == [] or set(threads_at_work()) == {"ask"}
+    assert threads_at_work() == [] or set(threads_at_work()) == {"request-body"}
     assert given.bytes_there(ingest) == ingest.offset < len(BLOB)
 
 

@@ -16,7 +16,9 @@ from shared.errors import BlobTruncated, PullCancelled
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.rate_limiter import Limits, RateLimiter
-from shared.registry.client import BlobBody, BlobSource, RegistryClient
+from shared.registry.blob_sources import BlobSource
+from shared.registry.bodies import BlobBody
+from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.identity import prepare
 from shared.volume.ingest.ingest import Ingest
@@ -122,7 +124,7 @@ def test_abort_ends_a_wait_for_bandwidth(
         return waits[-1]
 
     monkeypatch.setattr(rate_limiter, "pace", noting)
-    client, received = RegistryClient(settings, rate_limiter), bytearray()
+    client, received = RegistryClient(settings, rate_limiter.acquire), bytearray()
     with open_blob(client, registry) as body:
         reading = pool.submit(read_into, received, body)
         wait_until(lambda: waits != [])

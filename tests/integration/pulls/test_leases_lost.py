@@ -33,8 +33,6 @@ def test_an_overtaken_owner_stops_and_the_new_owner_continues_with_its_bytes(
     # As in a process that was stopped: no lease is renewed, and the bytes stay in the ingest.
     renewer = meeting.driver.resources.renewer
     monkeypatch.setattr(renewer, "_renew_downloads", lambda downloads: None)
-        meeting.driver.resources.renewer, "_renew_downloads", lambda transfers: None
-    )
     second.change(EXPIRE)
     expired_and_young = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
     wait_until(lambda: second.sql(expired_and_young) == [(True,)])

@@ -9,7 +9,7 @@ import redis
 
 from shared.errors import HeldBack, HostIsDead
 from shared.rate_limiter import Limits, RateLimiter, connect
-from shared.rate_limiter import rate_limiter as gate
+from shared.rate_limiter import rate_limiter as rate_limiter_module
 from shared.rate_limiter.rate_limiter import Permit
 from shared.rate_limiter.redis_state import Decision
 from tests.support.waiting import wait_until
@@ -57,7 +57,7 @@ def other_limiter(rate_limiters: Callable[..., RateLimiter]) -> RateLimiter:
 @pytest.fixture
 def stays_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A permit stays fresh, and no thread sends released permits back."""
-    monkeypatch.setattr(gate, "_FRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(rate_limiter_module, "_FRESH_SECONDS", 3600.0)
     monkeypatch.setattr(RateLimiter, "_run", lambda _: None)
 
 
@@ -65,11 +65,11 @@ def stays_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the permits that `limiter` asks Redis for."""
     asked: list[str] = []
-    enter = limiter.host_state.acquire
+    acquire = limiter.host_state.acquire
 
-    def record(host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
-        asked.append(permit)
-        return enter(host, permit, limits, left)
+    def record(host: str, permit_id: str, limits: Limits, released: Sequence[str]) -> Decision:
+        asked.append(permit_id)
+        return acquire(host, permit_id, limits, released)
 
     monkeypatch.setattr(limiter.host_state, "acquire", record)
     return asked
@@ -343,7 +343,7 @@ def test_without_fresh_permits_each_request_asks_redis_and_releases_the_previous
     host: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gate, "_FRESH_SECONDS", 0)
+    monkeypatch.setattr(rate_limiter_module, "_FRESH_SECONDS", 0)
     out = []
     for _ in range(10):
         with limiter.acquire(host):
@@ -408,7 +408,7 @@ def test_a_fresh_permit_is_not_reused_after_a_failure_of_its_host(
     with pytest.raises(refusal):
         limiter.acquire(host)
     assert len(asked) == 4
-    # The state of the other_limiter host is unchanged.
+    # The state of the other host is unchanged.
     assert limiter.acquire("other-" + host).id == elsewhere.id
 
 

@@ -155,7 +155,7 @@ def test_no_secret_is_in_a_repr_or_an_error(
     log_in(registry.host, username="ci", password=SECRET)
     client.manifest(name(registry))
     shown = registry.requests[-1].headers["authorization"].split()[1]
-    assert shown not in repr(vars(client._asker._auth))
+    assert shown not in repr(vars(client._sender._auth))
     registry.auth = Auth(kind, users={"ci": "another"})
     with pytest.raises(errors.Unauthorized) as caught:
         client.manifest(name(registry))

@@ -1,11 +1,16 @@
 """Requests to token services: method, form and scope, and how long tokens are used."""
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from shared import errors
-from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope, is_expired_login
+from shared.registry.auth.authenticator import Authenticator
+from shared.registry.auth.challenges import asks_for_more_scope
+from shared.registry.auth.credentials import Credentials
+from shared.registry.auth.tokens import basic_header
 from shared.registry.client import RegistryClient
 from shared.registry.hosts import Host, Hosts
 from shared.registry.transport.transport import Transport
@@ -195,13 +200,6 @@ def test_another_login_gets_another_token(
         assert auth.obtain(host, REPOSITORY, None, service.challenge()) == "Bearer b"
 
 
-def test_only_a_403_that_mentions_expiry_is_an_expired_login() -> None:
-    expired = "The manifest is forbidden (403 DENIED: Your authorization token has expired.)"
-    assert is_expired_login(errors.Forbidden(expired))
-    assert not is_expired_login(errors.Forbidden("The manifest is forbidden (403 DENIED)."))
-    assert not is_expired_login(errors.RegistryUnavailable("Its certificate has expired."))
-
-
 @pytest.mark.parametrize(
     "headers",
     [
@@ -242,3 +240,27 @@ def test_basic_authentication_needs_no_token_service(
     header = auth.obtain(host, REPOSITORY, None, 'Basic realm="x"')
     assert header == "Basic Y2k6czNjcmV0" == auth.known(host, REPOSITORY)
     assert Auth("basic", users={"ci": SECRET}).allows(header)
+
+
+def test_two_repositories_with_different_logins_share_no_token(
+    auth: Authenticator, host: Host, docker_config: Path
+) -> None:
+    logins = {"one": "first", "two": "second"}
+    auths = {
+        f"{REGISTRY}/{name}": {"username": user, "password": SECRET}
+        for name, user in logins.items()
+    }
+    docker_config.write_text(json.dumps({"auths": auths}))
+    answers = [(200, {"token": token, "refresh_token": f"refresh-{token}"}) for token in "abcd"]
+    with FakeTokenService(*answers) as service:
+        first = auth.obtain(host, "one/app", None, service.challenge())
+        second = auth.obtain(host, "two/app", None, service.challenge())
+        assert (auth.known(host, "one/app"), auth.known(host, "two/app")) == (first, second)
+        auth.obtain(host, "one/app", first, service.challenge())
+        auth.obtain(host, "two/app", second, service.challenge())
+    assert methods(service) == ["GET", "GET", "POST", "POST"]
+    sent = [asked.authorization for asked in service.requests[:2]]
+    assert sent == [basic_header(Credentials(user, SECRET)) for user in logins.values()]
+    # Each repository goes on with the refresh token of its own login.
+    shown = [asked.fields["refresh_token"] for asked in service.requests[2:]]
+    assert shown == [["refresh-a"], ["refresh-b"]]

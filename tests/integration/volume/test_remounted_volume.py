@@ -31,13 +31,13 @@ mount("--bind", path, behind)
 mount("--bind", path, path)
 mount("-o", "remount,ro,bind", path)
 try:
-    volume.look()
+    volume.probe()
     raise SystemExit("It wrote to a read-only mount.")
 except VolumeUnavailable as error:
     print(error)
 subprocess.run(["umount", "-l", path], check=True)
 mount("--bind", behind, path)
-volume.look()
+volume.probe()
 print("well")
 """
 

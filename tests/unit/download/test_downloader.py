@@ -36,7 +36,7 @@ class Source:
     def open(self, first: int, _end: int) -> Any:
         return self._open_body(first)
 
-    def blame(self, _body: object = None) -> bool:
+    def exclude(self, _body: object = None) -> bool:
         return False
 
 

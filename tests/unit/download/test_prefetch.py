@@ -24,7 +24,7 @@ class Reads:
 
     def have_ended(self) -> bool:
         """Whether their thread has ended."""
-        return self._thread.name == "ahead" and not self._thread.is_alive()
+        return self._thread.name == "prefetch" and not self._thread.is_alive()
 
     def _read(self) -> bytes:
         self._thread = threading.current_thread()

@@ -38,7 +38,7 @@ class Source:
         self._may()
         return self._body
 
-    def blame(self, _body: object = None) -> bool:
+    def exclude(self, _body: object = None) -> bool:
         return False
 
 

@@ -14,13 +14,10 @@ from hypothesis import strategies as st
 
 from shared.errors import TowlineError
 from shared.registry.auth.challenges import Challenge, parse_challenges
-from shared.registry.responses import (
-    ContentRange,
-    RateLimit,
-    error_of,
-    parse_retry_after,
-    unsatisfied_total,
-)
+from shared.registry.auth.docker_config import find_login
+from shared.registry.content_range import ContentRange, unsatisfied_total
+from shared.registry.rate_limit_headers import RateLimit
+from shared.registry.responses import error_of, parse_retry_after
 from tests.support.untrusted_input import JSON
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -174,3 +171,24 @@ def test_no_error_contains_the_token_of_the_request(token: str, before: str, beh
     message: Any = error_of(response, "The blob of r.example/a").message
     explained = message.partition("(401")[2].rpartition("):")[0]
     assert token not in explained
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=4).map("/".join)
+
+
+@given(st.sets(PATHS), PATHS.filter(bool))
+def test_the_login_of_the_longest_key_that_contains_the_repository_is_found(
+    namespaces: set[str], repository: str
+) -> None:
+    auths = {f"r.example/{path}".rstrip("/"): {"username": f"for {path}"} for path in namespaces}
+    containing = [path for path in namespaces if f"{repository}/".startswith(path and f"{path}/")]
+    longest = max(containing, key=len, default=None)
+    login = find_login(json.dumps({"auths": auths}).encode(), "r.example", repository)
+    assert login.username == (None if longest is None else f"for {longest}")
+
+
+@given(JSON)
+def test_any_document_is_a_configuration_or_a_value_error(document: Any) -> None:
+    for text in (document, {"auths": document}, {"auths": {"r.example": document}}):
+        with suppress(ValueError):
+            find_login(json.dumps(text).encode(), "r.example", "team/app")

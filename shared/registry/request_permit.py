@@ -1,12 +1,13 @@
-"""The interface of the rate limiter, as the registry client sees it.
+"""The permit that each request to a registry needs, as the registry client sees it.
 
-`shared/rate_limiter` implements it for a fleet. `Unlimited` limits nothing.
+`RateLimiter.acquire` grants the permits of a fleet. `unlimited` grants every one at once.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 
-class Permit(Protocol):
+class RequestPermit(Protocol):
     """One connection in use. Only the thread that uses the connection calls its methods."""
 
     def release(self) -> None:
@@ -29,32 +30,18 @@ class Permit(Protocol):
         ...
 
 
-class Gate(Protocol):
-    """Grants permits. Hosts go by their names in references: `docker.io`, `host:port`."""
-
-    def acquire(
-        self,
-        host: str,
-        connections: int | None = None,
-        requests_per_second: float | None = None,
-        bandwidth_bytes_per_second: int | None = None,
-    ) -> Permit:
-        """A permit for one request; a limit of None takes the default.
-
-        Raises HeldBack and HostIsDead; the caller must not send the request then.
-        """
-        ...
+# Grants a permit for one request to a host, by its name in references (`docker.io`, `host:port`).
+# The limits of the fleet at that host: connections, requests per second, bytes per second; None for
+# the default. Raises HeldBack and HostIsDead; the caller must not send the request then.
+AcquirePermit = Callable[[str, int | None, float | None, int | None], RequestPermit]
 
 
-class Unlimited:
-    """Grants every permit at once and remembers nothing."""
-
-    def acquire(self, host: str, *_: object) -> Permit:
-        """A permit whose methods do nothing."""
-        return _Unlimited()
+def unlimited(*_: object) -> RequestPermit:
+    """Grant a permit whose methods do nothing."""
+    return _NoLimits()
 
 
-class _Unlimited:
+class _NoLimits:
     def release(self) -> None:
         """Do nothing: connections are not counted."""
 
