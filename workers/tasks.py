@@ -24,10 +24,11 @@ from shared.pulls.layers.fetching import LeaseHeldByEarlierTask, YieldTurn
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps.attempts import TryAgain
 from shared.pulls.steps.interruptions import NodeSick, ShuttingDown
-from workers import callbacks, contract
-from workers.answering import answer, answer_error
+from workers import contract
 from workers.app import app
-from workers.dispatching import deliver, launch
+from workers.messages import callbacks
+from workers.messages.answering import answer, answer_error
+from workers.messages.dispatching import deliver, launch
 from workers.resources import resources_of_healthy_node
 
 _log = logging.getLogger(__name__)

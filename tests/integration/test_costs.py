@@ -17,8 +17,8 @@ from shared.pulls.outbox import Outbox
 from shared.settings import Settings
 from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry, digest_of
-from workers.config import make_app
-from workers.dispatching import deliver
+from workers.celery_apps import make_app
+from workers.messages.dispatching import deliver
 
 pytestmark = [
     pytest.mark.integration,

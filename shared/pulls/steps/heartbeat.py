@@ -62,7 +62,7 @@ _Kept = TypeVar("_Kept", Transfer, _Step)
 
 
 class LeaseRenewer:
-    """Keeps the leases of one process. `letting_go()`: whether the process is shutting down."""
+    """Keeps the leases of one process. `letting_go` says whether the process is shutting down."""
 
     def __init__(
         self, catalog: Catalog, settings: Settings, letting_go: Callable[[], bool]

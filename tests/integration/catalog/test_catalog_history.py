@@ -19,8 +19,8 @@ from tests.grown import GROWING, PULL, RARE_FAILURE, TAG, Size, grow
 from tests.integration.catalog.given import of
 from tests.integration.catalog.given_pulls import fetching, record
 from tests.services import fresh_database, with_driver
-from workers.client import UNREADABLE
 from workers.embedded.servers import PostgresServer
+from workers.messages.client import UNREADABLE
 
 pytestmark = pytest.mark.integration
 

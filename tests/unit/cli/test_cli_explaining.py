@@ -18,8 +18,8 @@ from tests.unit.cli.given_facts import (
     story,
     waits,
 )
-from workers.broker_messages import Messages
 from workers.doctor.explanation import how_to_resume, shown_seconds
+from workers.queues.broker_messages import Messages
 
 QUEUED = pull(state="queued", admitted_at=None)
 NO_WORKERS = FleetView(0, 0, NOW, "epoch")

@@ -7,7 +7,7 @@ import pytest
 
 from workers.health import gate as gate_module
 from workers.health.gate import Gate
-from workers.health.sickness import NodeHealth
+from workers.health.node_health import NodeHealth
 
 QUEUES = ["towline.control", "towline.pulls", "towline.layers"]
 

@@ -94,4 +94,4 @@ class NodeHealth:
         raise NodeSick(reason)
 
 
-sickness = NodeHealth()
+node_health = NodeHealth()
