@@ -30,7 +30,9 @@ def storage(app: FleetApp) -> Iterator[KombuStorage]:
 
 
 def send(app: FleetApp, task_id: str, **options: object) -> None:
-    app.send_task(contract.FETCH_LAYER, kwargs=ARGUMENTS, task_id=task_id, **options)
+    app.send_task(
+        contract.FETCH_LAYER, kwargs=ARGUMENTS, task_id=task_id, ignore_result=True, **options
+    )
 
 
 def queued(storage: KombuStorage) -> list[StoredMessage]:

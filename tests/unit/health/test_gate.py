@@ -41,7 +41,7 @@ class Consumer:
 @pytest.fixture
 def sickness(monkeypatch: pytest.MonkeyPatch) -> NodeHealth:
     sickness = NodeHealth()
-    monkeypatch.setattr(gate_module, "sickness", sickness)
+    monkeypatch.setattr(gate_module, "node_health", sickness)
     return sickness
 
 
