@@ -524,8 +524,10 @@ def test_recent_answers_are_given_again_after_a_restart_of_redis(
     store.delete("celery-task-meta-young", "celery-task-meta-old")
     look_twice(rounds)
     assert app.AsyncResult("young").state == "PENDING"
-    identity = rounds._identities.read()
-    monkeypatch.setattr(rounds._identities, "read", lambda: replace(identity, run_id="another"))
+    identity = rounds._losses._identities.read()
+    monkeypatch.setattr(
+        rounds._losses._identities, "read", lambda: replace(identity, run_id="another")
+    )
     look_twice(rounds)
     assert app.AsyncResult("young").state == "FAILURE"
     assert app.AsyncResult("old").state == "PENDING"

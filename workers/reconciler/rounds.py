@@ -50,10 +50,8 @@ class Rounds:
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
         self._broker = BrokerMessages(app)
-        self._identities = RedisIdentities(app, self._broker.storage)
-        self._losses = RedisLossFinder(
-            catalog, self._broker, self._identities, settings.lease_seconds
-        )
+        identities = RedisIdentities(app, self._broker.storage)
+        self._losses = RedisLossFinder(catalog, self._broker, identities, settings.lease_seconds)
         self._lost_work = LostWorkFinder(catalog, self._broker, settings.lease_seconds)
         self._urgent = UrgentRecorder(catalog, self._broker)
         self._workers = SlotCounter(app)
