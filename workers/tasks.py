@@ -22,10 +22,11 @@ from shared.pulls.context import Context
 from shared.pulls.layers import fetching
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps.outcomes import NodeSick, ShuttingDown, TryAgain
-from workers import callbacks, contract
-from workers.answering import answer, answer_error
+from workers import contract
 from workers.app import app
-from workers.dispatching import deliver, launch
+from workers.messages import callbacks
+from workers.messages.answering import answer, answer_error
+from workers.messages.dispatching import deliver, launch
 from workers.resources import resources_of_healthy_node
 
 _log = logging.getLogger(__name__)

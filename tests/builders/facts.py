@@ -10,9 +10,9 @@ from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.reports.queue_position import LeaseHolder
 from shared.oci.digest import Digest
-from workers.broker_messages import Messages
 from workers.doctor.explanation import Explanation, explain
 from workers.doctor.facts import Facts
+from workers.queues.broker_messages import Messages
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=40)

@@ -18,8 +18,8 @@ from shared.pulls.outbox import Outbox
 from shared.settings import Settings
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.driver import Driver, driving
-from workers.config import make_app
-from workers.dispatching import deliver
+from workers.celery_apps import make_app
+from workers.messages.dispatching import deliver
 
 pytestmark = [
     pytest.mark.integration,

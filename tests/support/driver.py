@@ -32,7 +32,7 @@ from shared.volume.identity import prepare
 from shared.volume.store import Volume
 from tests.support.secrecy import leaks_in, leaks_in_catalog, leaks_in_redis, listening
 from tests.support.services import with_driver
-from workers.health.sickness import NodeHealth
+from workers.health.node_health import NodeHealth
 from workers.resources import node_probe, unpack_with
 
 T = TypeVar("T")

@@ -136,6 +136,7 @@ def test_every_package_has_a_complete_map_of_its_modules() -> None:
             if one.suffix == ".py" or (one / "__init__.py").exists()
         } - {"__init__", "__main__"}
         wrong += [f"{folder}: {name} is missing" for name in sorted(there - listed)]
+        wrong += [f"{folder}: {name} is gone" for name in sorted(listed - there)]
     assert wrong == []
 
 

@@ -55,7 +55,7 @@ from shared.errors import (
     InvalidReference,
     TowlineError,
 )
-from workers.client import QueueUnavailable
+from workers.queues.queue_access import QueueUnavailable
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 

@@ -15,7 +15,7 @@ from shared.pulls.pull_ids import is_pull_id, no_such_pull
 from workers.cli.patience import retry_while_unavailable
 from workers.cli.prefixes import begins_uuid, whole_id
 from workers.cli.session import open_session
-from workers.client import answer_ended
+from workers.messages.client import answer_ended
 
 _PAUSE_SECONDS = 0.2
 

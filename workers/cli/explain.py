@@ -12,16 +12,16 @@ from rich.text import Text
 from shared.catalog.schema.revision import volume_id
 from shared.errors import InvalidArgument, VolumeFull, VolumeUnavailable
 from shared.volume.store import Volume
-from workers.broker_messages import BrokerMessages, Messages
 from workers.cli.branches import Branch, print_branch
 from workers.cli.prefixes import whole_id
 from workers.cli.session import Session, open_session
 from workers.cli.tables import shown_time
-from workers.client import QueueUnavailable
 from workers.doctor.estimates import measure
 from workers.doctor.explanation import Explanation, LayerExplanation, Reason, explain, shown_seconds
 from workers.doctor.facts import Facts, read_facts
 from workers.embedded.joining import stack_logs
+from workers.queues.broker_messages import BrokerMessages, Messages
+from workers.queues.queue_access import QueueUnavailable
 
 _SHORT_DIGEST_CHARACTERS = 12
 # If more layers than this wait for the same reason, only the first is shown, with a count.

@@ -20,8 +20,9 @@ from workers.cli.display import Display, display_for, summary
 from workers.cli.patience import retry_while_unavailable
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
-from workers.client import check_queue, record, send_recorded
 from workers.embedded.joining import is_up
+from workers.messages.client import record, send_recorded
+from workers.queues.queue_access import check_queue
 
 _RECEIPT_KEYS = (
     *("pull_id", "reference", "platform", "manifest", "index", "config"),

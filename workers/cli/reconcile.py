@@ -6,7 +6,7 @@ import click
 
 from shared.errors import InvalidArgument
 from shared.settings import Settings
-from workers import logs
+from workers.process import logs
 from workers.reconciler.reconciler import reconcile
 
 

@@ -15,7 +15,8 @@ from shared.pulls.pull_ids import find_pull
 from workers.cli.prefixes import whole_id
 from workers.cli.session import Session, open_session
 from workers.cli.tables import print_documents
-from workers.client import UNREADABLE, check_queue, record_retry, send_recorded
+from workers.messages.client import UNREADABLE, record_retry, send_recorded
+from workers.queues.queue_access import check_queue
 
 # Open pulls that are read to find earlier retries. If there are more, a pull may be retried again.
 _OPEN_AT_MOST = 100_000

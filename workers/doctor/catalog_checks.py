@@ -13,10 +13,10 @@ from shared.catalog.reports.doctor_checks import MOST_PULLS, UnattendedPull
 from shared.catalog.schema.revision import check
 from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
-from workers.broker_messages import BrokerMessages, Messages
-from workers.client import QueueUnavailable
 from workers.doctor.explanation import how_to_resume
 from workers.doctor.finding import CheckResult, counted, finding
+from workers.queues.broker_messages import BrokerMessages, Messages
+from workers.queues.queue_access import QueueUnavailable
 
 _OLDEST_SERVER = 150000
 _CLOCKS_APART_SECONDS = 2.0

@@ -13,6 +13,7 @@ from shared.volume.store import Volume
 from workers.doctor import catalog_checks, node_checks, queue_checks, registry_checks, volume_checks
 from workers.doctor import volume_proof as deep_checks
 from workers.doctor.finding import CheckResult
+from workers.process.fleet_volume import open_volume
 
 # Called with the number of bytes read so far, and the number to read.
 Progress = Callable[[int, int], None]
@@ -102,7 +103,7 @@ def _with_volume(
         )
         return
     try:
-        volume = volume_checks.opened(path, patient.catalog)
+        volume = open_volume(patient.catalog, path)
         try:
             yield from check(volume, patient)
         finally:

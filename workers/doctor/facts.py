@@ -18,7 +18,7 @@ from shared.catalog.reports import queue_position
 from shared.catalog.reports.queue_position import LeaseHolder, QueuePosition
 from shared.oci.digest import Digest
 from shared.pulls.pull_ids import find_pull
-from workers.broker_messages import Messages
+from workers.queues.broker_messages import Messages
 
 # Before a reconciler has counted the fleet's slots.
 _NOT_COUNTED = FleetView(None, None, None, None)

@@ -1,27 +1,15 @@
 """Checks of the volume that cost little: whether it belongs to the catalog, and has free space."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.catalog.admission import space
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.schema.revision import volume_id
-from shared.errors import VolumeUnavailable
 from shared.volume.store import Volume
 from workers.doctor.finding import CheckResult
 
 if TYPE_CHECKING:
     from workers.doctor.examination import CheckedFleet
-
-
-def opened(path: Path, catalog: Catalog) -> Volume:
-    """The volume at `path`. Raises VolumeUnavailable unless the catalog knows it."""
-    with catalog.begin() as tx:
-        identity = volume_id(tx)
-    if identity is None:
-        raise VolumeUnavailable("The catalog knows no volume yet: run `towline migrate`.")
-    return Volume(path, identity)
 
 
 def mounted(volume: Volume, patient: "CheckedFleet") -> Iterator[CheckResult]:

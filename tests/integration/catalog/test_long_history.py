@@ -19,8 +19,8 @@ from tests.builders.grown_catalog import GROWING, PULL, RARE_FAILURE, TAG, Size,
 from tests.builders.images import of
 from tests.builders.pulls import fetching, record
 from tests.support.services import fresh_database, with_driver
-from workers.client import UNREADABLE
 from workers.embedded.servers import PostgresServer
+from workers.messages.client import UNREADABLE
 
 pytestmark = pytest.mark.integration
 

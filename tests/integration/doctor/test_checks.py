@@ -20,11 +20,11 @@ from tests.builders.leases import taken
 from tests.builders.pulls import admitted, change, fetching, record, row
 from tests.support.secrecy import secret
 from tests.support.services import with_driver
-from workers.client import send
-from workers.config import make_app
+from workers.celery_apps import make_app
 from workers.doctor import catalog_checks, queue_checks, registry_checks
 from workers.doctor.examination import CheckedFleet, run_checks
 from workers.doctor.finding import CheckResult
+from workers.messages.client import send
 from workers.preparing import prepare_fleet
 
 pytestmark = pytest.mark.integration

@@ -22,13 +22,13 @@ from shared.settings import Settings
 from tests.builders.pulls import begin
 from tests.fakes.registry import digest_of
 from tests.support.services import running_redis
-from workers import broker_messages, contract
-from workers.broker import App
-from workers.client import send
-from workers.config import make_app
+from workers import contract
+from workers.celery_apps import FleetApp, make_app
+from workers.messages.client import send
+from workers.queues import kombu_storage
 from workers.reconciler import urgent_requests
 from workers.reconciler.rounds import Rounds
-from workers.reconciler.worker_census import Census
+from workers.reconciler.slot_counter import WorkerSlots
 
 pytestmark = [
     pytest.mark.integration,
@@ -48,14 +48,14 @@ def settings(redis_url: str, migrated_url: str) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[App]:
+def app(settings: Settings) -> Iterator[FleetApp]:
     app = make_app(settings)
     yield app
     app.close()
 
 
 @pytest.fixture
-def rounds(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
+def rounds(app: FleetApp, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
     rounds = Rounds(app, catalog, settings)
     # No worker answers here, and waiting for answers takes a second.
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
@@ -119,7 +119,7 @@ def test_an_idle_fleet_gets_no_messages(rounds: Rounds, store: redis.Redis) -> N
 def test_the_slots_of_an_idle_fleet_are_counted_until_there_are_some(
     rounds: Rounds, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = iter([None, Census(0, 0), Census(8, 8)])
+    counts = iter([None, WorkerSlots(0, 0), WorkerSlots(8, 8)])
     monkeypatch.setattr(rounds._workers, "count", lambda: next(counts))
     for _ in range(4):
         assert look(rounds) is False
@@ -149,7 +149,7 @@ def test_an_urgent_coordinator_in_its_queue_is_not_sent_again(
 
 
 def test_a_message_that_is_queued_is_not_sent_again(
-    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
+    rounds: Rounds, catalog: Catalog, app: FleetApp, store: redis.Redis
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
@@ -188,7 +188,7 @@ def test_a_layer_that_no_worker_fetches_is_sent_once_for_the_best_pull(
 
 
 def test_a_lost_layer_is_found_among_any_number_of_queued_layers(
-    app: App,
+    app: FleetApp,
     catalog: Catalog,
     settings: Settings,
     store: redis.Redis,
@@ -258,7 +258,7 @@ def hands(redis_url: str) -> Iterator[Callable[[str], None]]:
 
 def age(rounds: Rounds, seconds: float) -> None:
     """Pretend that the unacknowledged messages were first seen this much earlier."""
-    seen = rounds._backlog._first_seen
+    seen = rounds._broker._first_seen
     assert seen
     for tag in seen:
         seen[tag] -= seconds
@@ -291,11 +291,11 @@ END_STEP = "UPDATE step_leases SET expires_at = clock_timestamp()"
 
 
 @pytest.fixture
-def patient(app: App, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
+def patient(app: FleetApp, catalog: Catalog, settings: Settings) -> Iterator[Rounds]:
     """Rounds with a lease time longer than any test: no message counts as old by its age."""
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
-    rounds._missing._lease_seconds = 3600.0
+    rounds._lost_work._lease_seconds = 3600.0
     yield rounds
     rounds.close()
 
@@ -349,7 +349,7 @@ def test_a_message_that_was_fetched_after_a_lease_expired_counts(
 
 
 def test_a_lost_message_is_sent_after_two_rounds_however_many_pulls_there_are(
-    app: App,
+    app: FleetApp,
     catalog: Catalog,
     settings: Settings,
     store: redis.Redis,
@@ -389,7 +389,7 @@ def test_a_message_of_another_registry_does_not_hide_a_lost_message(
 def test_a_queue_is_read_no_further_than_to_the_last_message_in_question(
     rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_messages, "_PAGE", 2)
+    monkeypatch.setattr(kombu_storage, "_PAGE", 2)
     plan(catalog, "p")
     look_twice(rounds)
     for _ in range(9):
@@ -408,7 +408,7 @@ def queued_of_ours(store: redis.Redis) -> list[str]:
 
 
 def test_reasons_of_waiting_pulls_are_written_page_by_page(
-    app: App, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    app: FleetApp, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due_work, "WAITING_BATCH", 2)
     rounds = Rounds(app, catalog, settings)
@@ -419,7 +419,7 @@ def test_reasons_of_waiting_pulls_are_written_page_by_page(
         pauses.pause(tx, "fleet")
     explained = []
     for _ in range(3):
-        rounds._line_due_at = 0.0
+        rounds._waiting_due_at = 0.0
         look(rounds)
         with catalog.begin() as tx:
             paused = "SELECT count(*) FROM pulls WHERE waiting_for->>'cause' = 'paused'"
@@ -429,7 +429,7 @@ def test_reasons_of_waiting_pulls_are_written_page_by_page(
 
 
 def test_two_reconcilers_send_one_message(
-    rounds: Rounds, app: App, catalog: Catalog, settings: Settings, store: redis.Redis
+    rounds: Rounds, app: FleetApp, catalog: Catalog, settings: Settings, store: redis.Redis
 ) -> None:
     plan(catalog, "p")
     other = Rounds(app, catalog, settings)
@@ -473,7 +473,7 @@ def test_an_ended_pull_with_an_unsettled_layout_is_linked_again_after_its_worker
 
 
 def test_an_ended_pull_without_an_answer_is_answered(
-    rounds: Rounds, catalog: Catalog, app: App
+    rounds: Rounds, catalog: Catalog, app: FleetApp
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
@@ -489,7 +489,7 @@ def test_an_ended_pull_without_an_answer_is_answered(
 
 
 def test_an_answer_that_redis_lost_is_given_again(
-    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
+    rounds: Rounds, catalog: Catalog, app: FleetApp, store: redis.Redis
 ) -> None:
     record(catalog, "p")
     with catalog.begin() as tx:
@@ -513,7 +513,11 @@ def ended_and_answered(catalog: Catalog, rounds: Rounds, pull_id: str, ago: str)
 
 
 def test_recent_answers_are_given_again_after_a_restart_of_redis(
-    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    rounds: Rounds,
+    catalog: Catalog,
+    app: FleetApp,
+    store: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for pull_id, ago in (("young", "20 seconds"), ("old", "10 minutes")):
         ended_and_answered(catalog, rounds, pull_id, ago)
@@ -521,8 +525,10 @@ def test_recent_answers_are_given_again_after_a_restart_of_redis(
     store.delete("celery-task-meta-young", "celery-task-meta-old")
     look_twice(rounds)
     assert app.AsyncResult("young").state == "PENDING"
-    identity = rounds._backlog.identity()
-    monkeypatch.setattr(rounds._backlog, "identity", lambda: replace(identity, run_id="another"))
+    identity = rounds._losses._identities.read()
+    monkeypatch.setattr(
+        rounds._losses._identities, "read", lambda: replace(identity, run_id="another")
+    )
     look_twice(rounds)
     assert app.AsyncResult("young").state == "FAILURE"
     assert app.AsyncResult("old").state == "PENDING"
@@ -531,7 +537,7 @@ def test_recent_answers_are_given_again_after_a_restart_of_redis(
 
 
 def test_a_new_reconciler_that_finds_another_run_of_redis_gives_older_answers_again(
-    rounds: Rounds, catalog: Catalog, app: App, settings: Settings, store: redis.Redis
+    rounds: Rounds, catalog: Catalog, app: FleetApp, settings: Settings, store: redis.Redis
 ) -> None:
     ended_and_answered(catalog, rounds, "p", "10 minutes")
     store.delete("celery-task-meta-p")
@@ -612,7 +618,12 @@ def test_answers_of_a_long_history_are_forgotten_in_batches(
 
 @pytest.mark.parametrize("protocol", [1, 2])
 def test_a_message_whose_worker_was_killed_before_it_recorded_the_pull_is_given_back(
-    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, redis_url: str, protocol: int
+    rounds: Rounds,
+    catalog: Catalog,
+    app: FleetApp,
+    store: redis.Redis,
+    redis_url: str,
+    protocol: int,
 ) -> None:
     app.conf.task_protocol = protocol
     record(catalog, "recorded")
@@ -626,7 +637,7 @@ def test_a_message_whose_worker_was_killed_before_it_recorded_the_pull_is_given_
             assert queue.get(timeout=5) is not None
         look(rounds)
         store.delete(contract.PULLS)
-        seen = rounds._backlog._first_seen
+        seen = rounds._broker._first_seen
         assert len(seen) == 3
         for tag in seen:
             seen[tag] -= LEASE_SECONDS
@@ -637,7 +648,7 @@ def test_a_message_whose_worker_was_killed_before_it_recorded_the_pull_is_given_
 
 
 def test_all_messages_of_workers_that_have_ended_are_returned_to_their_queues(
-    rounds: Rounds, app: App, store: redis.Redis, redis_url: str
+    rounds: Rounds, app: FleetApp, store: redis.Redis, redis_url: str
 ) -> None:
     with BrokerConnection(redis_url) as connection:
         for task, name in (
@@ -647,15 +658,15 @@ def test_all_messages_of_workers_that_have_ended_are_returned_to_their_queues(
             app.send_task(task, queue=name)
             assert connection.SimpleQueue(name).get(timeout=5) is not None
         assert (queued(store, contract.PULLS), queued(store, contract.LAYERS)) == ([], [])
-        assert rounds._backlog.give_back_all() == 2
+        assert rounds._broker.give_back_all() == 2
         assert queued(store, contract.PULLS) == [contract.PULL_IMAGE]
         assert queued(store, contract.LAYERS) == [contract.FETCH_LAYER]
         assert store.hlen("unacked") == 0
-        assert rounds._backlog.give_back_all() == 0
+        assert rounds._broker.give_back_all() == 0
 
 
 def test_a_pull_past_its_deadline_is_failed_and_answered(
-    rounds: Rounds, catalog: Catalog, app: App
+    rounds: Rounds, catalog: Catalog, app: FleetApp
 ) -> None:
     record(catalog, "p", deadline_seconds=0.001)
     look(rounds)
@@ -704,7 +715,7 @@ def test_an_unreachable_redis_is_waited_for(
     assert row.admitted_at is None
 
 
-def send_by_name(app: App, pull_id: str, **asked: Any) -> None:
+def send_by_name(app: FleetApp, pull_id: str, **asked: Any) -> None:
     app.send_task(
         contract.PULL_IMAGE,
         kwargs={"reference": "host.example/a:1", **asked},
@@ -714,7 +725,11 @@ def send_by_name(app: App, pull_id: str, **asked: Any) -> None:
 
 
 def test_an_urgent_pull_behind_thousands_of_messages_is_recorded_at_once(
-    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    rounds: Rounds,
+    catalog: Catalog,
+    app: FleetApp,
+    store: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(urgent_requests, "_NEWEST", 3)
     record(catalog, "under way")
@@ -733,7 +748,7 @@ def test_an_urgent_pull_behind_thousands_of_messages_is_recorded_at_once(
 
 
 def test_a_short_queue_is_left_to_the_workers(
-    rounds: Rounds, catalog: Catalog, app: App, store: redis.Redis
+    rounds: Rounds, catalog: Catalog, app: FleetApp, store: redis.Redis
 ) -> None:
     record(catalog, "under way")
     send_by_name(app, "urgent", priority=9)

@@ -8,8 +8,8 @@ import pytest
 from shared.catalog.fleet.fleet_slots import FleetView
 from shared.catalog.reports.queue_position import LeaseHolder, QueuePosition
 from tests.builders.facts import ALIVE, DIGEST, LATER, NOW, layer, pause, pull, story, waits
-from workers.broker_messages import Messages
 from workers.doctor.explanation import how_to_resume, shown_seconds
+from workers.queues.broker_messages import Messages
 
 QUEUED = pull(state="queued", admitted_at=None)
 NO_WORKERS = FleetView(0, 0, NOW, "epoch")

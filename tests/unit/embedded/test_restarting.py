@@ -10,7 +10,7 @@ from shared.errors import CatalogUnavailable
 from tests.support.waiting import wait_until
 from workers.embedded import restarting
 from workers.embedded.child_process import Child
-from workers.embedded.restarting import Restarted
+from workers.embedded.restarting import RestartedProcess
 from workers.embedded.state import State
 
 
@@ -41,47 +41,47 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 
 def test_a_worker_that_was_killed_is_started_again(worker: Worker) -> None:
-    restarted = Restarted(worker.start, worker.ready)
-    assert restarted.tend() is None
+    restarted = RestartedProcess(worker.start, worker.ready)
+    assert restarted.restart_if_dead() is None
     worker.ready.touch()
     worker.kill()
-    assert restarted.tend() == "The worker was killed (signal 9) and was started again."
-    assert restarted.tend() is None
+    assert restarted.restart_if_dead() == "The worker was killed (signal 9) and was started again."
+    assert restarted.restart_if_dead() is None
     assert worker.starts == [True, False]
 
 
 def test_a_worker_that_dies_before_it_is_ready_is_not_started_again(worker: Worker) -> None:
     # The file of an earlier stack does not count.
     worker.ready.touch()
-    restarted = Restarted(worker.start, worker.ready)
+    restarted = RestartedProcess(worker.start, worker.ready)
     worker.kill()
     with pytest.raises(CatalogUnavailable, match=r"was killed \(signal 9\) before it was ready"):
-        restarted.tend()
+        restarted.restart_if_dead()
     assert worker.starts == [True]
 
 
 def test_a_worker_that_dies_five_times_within_a_minute_is_not_started_again(
     worker: Worker,
 ) -> None:
-    restarted = Restarted(worker.start, worker.ready)
+    restarted = RestartedProcess(worker.start, worker.ready)
     worker.ready.touch()
     for _ in range(4):
         worker.kill()
-        assert restarted.tend() is not None
+        assert restarted.restart_if_dead() is not None
     worker.kill()
     with pytest.raises(CatalogUnavailable, match=r"\(signal 9\) for the 5th time within a minute"):
-        restarted.tend()
+        restarted.restart_if_dead()
 
 
 def test_a_worker_that_dies_rarely_is_always_started_again(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restarting, "_WINDOW_SECONDS", 0.0)
-    restarted = Restarted(worker.start, worker.ready)
+    restarted = RestartedProcess(worker.start, worker.ready)
     worker.ready.touch()
     for _ in range(7):
         worker.kill()
-        assert restarted.tend() is not None
+        assert restarted.restart_if_dead() is not None
 
 
 def test_the_error_for_a_process_that_ended_by_itself_names_its_status(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import CatalogUnavailable, InvalidArgument
 from workers.embedded.joining import why_it_ended
-from workers.embedded.stack_files import secret, write_private
+from workers.embedded.stack_files import password_file, write_private
 from workers.embedded.state import StackHome, State
 
 
@@ -17,11 +17,11 @@ def full(*_: object) -> None:
 
 
 def test_a_password_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    file = secret(tmp_path / "password")
+    file = password_file(tmp_path / "password")
     made = file.read_text()
     assert len(made) == 32
     assert file.stat().st_mode & 0o777 == 0o600
-    assert secret(file).read_text() == made
+    assert password_file(file).read_text() == made
 
 
 def test_a_full_disk_leaves_no_password_and_the_next_start_makes_one(tmp_path: Path) -> None:
@@ -29,16 +29,16 @@ def test_a_full_disk_leaves_no_password_and_the_next_start_makes_one(tmp_path: P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(CatalogUnavailable, match="No space left on device"):
-            secret(file)
+            password_file(file)
     assert list(tmp_path.iterdir()) == []
-    assert len(secret(file).read_text()) == 32
+    assert len(password_file(file).read_text()) == 32
 
 
 @pytest.mark.parametrize("left", ["", "short"])
 def test_an_empty_or_short_password_is_replaced(tmp_path: Path, left: str) -> None:
     file = tmp_path / "password"
     file.write_text(left)
-    assert len(secret(file).read_text()) == 32
+    assert len(password_file(file).read_text()) == 32
 
 
 def test_the_old_file_stays_when_the_new_text_cannot_be_written(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The watch: a thread of the worker's main process that probes the node and writes its row.
+"""The node monitor: a thread of the worker's main process that probes the node and writes its row.
 
 It probes every ten seconds while the node is well, and every two seconds while it is sick. It has
-its own database connection and volume. A child may be forked while the watch holds a lock of these,
-and in the child that lock would never be released.
+its own database connection and volume. A child may be forked while the monitor
+holds a lock of these, and in the child that lock would never be released.
 """
 
 import logging
@@ -14,13 +14,13 @@ from importlib.metadata import version
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import node_rows
 from shared.catalog.fleet.node_rows import Node
-from shared.catalog.schema.revision import volume_id
-from shared.errors import CatalogUnavailable, VolumeUnavailable
+from shared.errors import CatalogUnavailable
 from shared.settings import Settings
 from shared.volume.store import Space, Volume
-from workers.health.half_open import Recovery
+from workers.health.node_health import NodeHealth
 from workers.health.probe import Probe
-from workers.health.sickness import NodeHealth
+from workers.health.recovery import Recovery
+from workers.process.fleet_volume import open_volume
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class NodeMonitor:
     """`name`: Celery's name of this worker. `slots()`: how many steps it runs at the same time."""
 
     def __init__(
-        self, settings: Settings, sickness: NodeHealth, name: str, slots: Callable[[], int]
+        self, settings: Settings, health: NodeHealth, name: str, slots: Callable[[], int]
     ) -> None:
         self._settings = settings
-        self._sickness = sickness
+        self._health = health
         self._name = name
         self._slots = slots
         self._probe = Probe()
@@ -52,14 +52,14 @@ class NodeMonitor:
         self._wrote_at = float("-inf")
         self._written: str | None = None
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="node-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="node-monitor", daemon=True)
 
     def start(self) -> None:
-        """Watch until `stop()`."""
+        """Monitor the node until `stop()`."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the watch and remove the node's row."""
+        """End the thread and remove the node's row."""
         self._ending.set()
         # With a timeout, because a look at a hanging volume does not return.
         self._thread.join(timeout=_ROW_SECONDS)
@@ -83,26 +83,26 @@ class NodeMonitor:
                 return
 
     def _turn(self, now: float) -> None:
-        is_sick = self._sickness.reason is not None
+        is_sick = self._health.reason is not None
         if now - self._looked_at >= (_SICK_LOOK_SECONDS if is_sick else _ROW_SECONDS):
             self._looked_at = now
             self._look()
         if is_sick:
             # The report may come from a child that is in trouble alone.
-            self._recovery.trouble(self._sickness.reported_at)
+            self._recovery.trouble(self._health.reported_at)
             if self._recovery.is_complete(now):
                 _log.warning("This node is well again and takes messages.")
-                self._sickness.clear()
-        if self._written != self._sickness.reason or now - self._wrote_at >= _ROW_SECONDS:
+                self._health.clear()
+        if self._written != self._health.reason or now - self._wrote_at >= _ROW_SECONDS:
             self._write(now)
 
     def _look(self) -> None:
         trouble = self._probe.trouble(self._look_at_volume)
         if trouble is None:
             return
-        if self._sickness.reason is None:
+        if self._health.reason is None:
             _log.error("This node is sick and takes no messages: %s", trouble)
-        self._sickness.report(trouble)
+        self._health.report(trouble)
 
     def _look_at_volume(self) -> None:
         self._space = None
@@ -114,16 +114,12 @@ class NodeMonitor:
     def _opened(self) -> Volume | None:
         """The volume; None while the database is unreachable, which knows the volume's UUID."""
         try:
-            with self._catalog.begin() as tx:
-                identity = volume_id(tx)
+            return open_volume(self._catalog, self._settings.volume_path)
         except CatalogUnavailable:
             return None
-        if identity is None:
-            raise VolumeUnavailable("The catalog knows no volume yet: run `towline migrate`.")
-        return Volume(self._settings.volume_path, identity)
 
     def _write(self, now: float) -> None:
-        reason, space = self._sickness.reason, self._space
+        reason, space = self._health.reason, self._space
         node = Node(
             name=self._name,
             reason=reason,

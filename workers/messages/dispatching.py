@@ -20,9 +20,9 @@ from shared.pulls.accepting import admit
 from shared.pulls.outbox import Outbox
 from shared.pulls.planning import Plan
 from workers import contract
-from workers.answering import answer
-from workers.broker import App
-from workers.broker_messages import BrokerMessages
+from workers.celery_apps import FleetApp
+from workers.messages.answering import answer
+from workers.queues.broker_messages import BrokerMessages
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _NOT_SENT = "Not everything could be sent (%s); the reconciler sends the rest."
 
 
-def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
+def deliver(app: FleetApp, catalog: Catalog, outbox: Outbox) -> None:
     """Send what a step left behind, and answer the pulls that have ended.
 
     Never raises. What cannot be done now, since Redis or the database is unavailable, is done by
@@ -45,18 +45,18 @@ def deliver(app: App, catalog: Catalog, outbox: Outbox) -> None:
             _log.warning(_NOT_SENT, error)
 
 
-def _answer(app: App, catalog: Catalog, outbox: Outbox) -> None:
+def _answer(app: FleetApp, catalog: Catalog, outbox: Outbox) -> None:
     for pull_id in outbox.ended:
         answer(app, catalog, pull_id, outbox.final_rows.get(pull_id))
 
 
-def _make_room(_app: App, catalog: Catalog, outbox: Outbox) -> None:
+def _make_room(_app: FleetApp, catalog: Catalog, outbox: Outbox) -> None:
     """Admit waiting pulls: each pull that ended has left room for others."""
     if outbox.ended:
         outbox.resume(admit(catalog))
 
 
-def _send(app: App, catalog: Catalog, outbox: Outbox) -> None:
+def _send(app: FleetApp, catalog: Catalog, outbox: Outbox) -> None:
     if outbox.maybe_lost:
         outbox.layers += _lost(app, catalog, outbox.maybe_lost)
     for message in outbox.layers:
@@ -70,17 +70,17 @@ def _send(app: App, catalog: Catalog, outbox: Outbox) -> None:
         send_resume(app, pull_id)
 
 
-def _lost(app: App, catalog: Catalog, layers: Sequence[DoubtfulLayer]) -> list[LayerMessage]:
+def _lost(app: FleetApp, catalog: Catalog, layers: Sequence[DoubtfulLayer]) -> list[LayerMessage]:
     """Dispatch those of these layers whose messages are lost, and return the new messages.
 
     A message is lost if Redis holds no more messages for the layer than tasks have started for it.
     Any further message has not been started, so it is on its way; one more would only find the
     layer taken.
     """
-    with closing(BrokerMessages(app)) as backlog:
+    with closing(BrokerMessages(app)) as broker:
         held = Counter(
             (message.pull_id, message.digest)
-            for page in backlog.pages([contract.LAYERS])
+            for page in broker.pages([contract.LAYERS])
             for message in page
         )
     lost = []
@@ -91,7 +91,7 @@ def _lost(app: App, catalog: Catalog, layers: Sequence[DoubtfulLayer]) -> list[L
     return [message for message in lost if message is not None]
 
 
-def launch(app: App, plan: Plan) -> None:
+def launch(app: FleetApp, plan: Plan) -> None:
     """Send the chord of a pull: one header task per missing layer, then the link. Never raises."""
     try:
         _launch(app, plan)
@@ -99,7 +99,7 @@ def launch(app: App, plan: Plan) -> None:
         _log.warning(_NOT_SENT, error)
 
 
-def _launch(app: App, plan: Plan) -> None:
+def _launch(app: FleetApp, plan: Plan) -> None:
     identity = {"pull_id": plan.pull_id, "generation": plan.generation}
     header = group(
         _message(

@@ -4,7 +4,7 @@ The order is: rows, layout, `complete`, result, callbacks, `answered_at`. A clie
 `AsyncResult(pull_id)` gets the answer, whichever task reached the end of the pull.
 
 This module is the only one that writes a result under a pull id. The exception is an end that
-Celery itself gives a message before the pull has a row (`workers/results.py`).
+Celery itself gives a message before the pull has a row (`workers/messages/result_backend.py`).
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
 from shared.errors import TowlineError
 from shared.pulls.pull_ids import is_pull_id
-from workers import callbacks
-from workers.broker import App
-from workers.callbacks import Callbacks
+from workers.celery_apps import FleetApp
 from workers.config import RESULT_SECONDS
+from workers.messages import callbacks
+from workers.messages.callbacks import Callbacks
 
 
-def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:
+def answer(app: FleetApp, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:
     """Store the result of a pull that has ended, and send its callbacks. False if there is no pull.
 
     Does nothing for an open pull. If the pull was answered before, the result is stored again.
@@ -51,7 +51,7 @@ def answer(app: App, catalog: Catalog, pull_id: str, known: Pull | None = None) 
 
 
 def answer_error(
-    app: App, task_id: str, error: TowlineError, kept: Callbacks | None = None
+    app: FleetApp, task_id: str, error: TowlineError, kept: Callbacks | None = None
 ) -> None:
     """Answer a task id that is no pull with this error, and send its callbacks `kept`."""
     _store(app, task_id, error)
@@ -68,7 +68,7 @@ def failure(pull: Pull) -> TowlineError:
     return error
 
 
-def _store(app: App, pull_id: str, end: Any) -> None:
+def _store(app: FleetApp, pull_id: str, end: Any) -> None:
     """Store the answer under the pull id, and replace any earlier result.
 
     Celery's own `store_result` would read first, and never replaces a SUCCESS.
@@ -96,7 +96,8 @@ def _write(backend: Any, pull_id: str, stored: str | bytes, seconds: int) -> Non
     with backend.client.pipeline() as pipe:
         pipe.set(key, stored, ex=seconds)
         pipe.publish(key, stored)
-        # Header tasks that end later find no chord size and are not counted (`workers/results.py`).
+        # Header tasks that end later find no chord size and are not counted
+        # (`workers/messages/result_backend.py`).
         pipe.delete(*results)
         # Celery reads its claim on the chord again after it has sent the body: keep it a little.
         pipe.expire(backend.get_key_for_group(pull_id, ".c"), RESULT_SECONDS)

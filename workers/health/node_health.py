@@ -18,7 +18,7 @@ class _Shared(Structure):
     _fields_ = (
         ("is_sick", c_bool),
         ("is_consuming", c_bool),
-        ("told_at", c_double),
+        ("reported_at", c_double),
         ("reason", c_char * _REASON_BYTES),
     )
 
@@ -32,14 +32,14 @@ class NodeHealth:
     def __init__(self) -> None:
         self._shared = _Shared.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
         self._main_pid = os.getpid()
-        self._told_by: int | None = None
+        self._reported_by: int | None = None
 
     def report(self, reason: str) -> None:
         """Report that this node cannot work, and why."""
         self._shared.reason = reason.encode()[: _REASON_BYTES - 1]
-        self._told_by = os.getpid()
+        self._reported_by = os.getpid()
         # All processes of a machine read the same monotonic clock.
-        self._shared.told_at = time.monotonic()
+        self._shared.reported_at = time.monotonic()
         self._shared.is_sick = True
 
     def clear(self) -> None:
@@ -59,16 +59,16 @@ class NodeHealth:
 
         If the main process finds the node well, the child may be in trouble alone.
         """
-        return self._told_by == os.getpid() != self._main_pid
+        return self._reported_by == os.getpid() != self._main_pid
 
     def clear_suspicion(self) -> None:
         """A probe of this process found no trouble, so it is no longer suspect."""
-        self._told_by = None
+        self._reported_by = None
 
     @property
     def reported_at(self) -> float:
         """The time.monotonic() of the last report of trouble, by any process."""
-        return float(self._shared.told_at)
+        return float(self._shared.reported_at)
 
     @property
     def is_consuming(self) -> bool:
@@ -94,4 +94,4 @@ class NodeHealth:
         raise NodeSick(reason)
 
 
-sickness = NodeHealth()
+node_health = NodeHealth()

@@ -9,8 +9,6 @@ from uuid import uuid4
 
 from celery import Celery
 from celery.exceptions import BackendError
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.model.pull_values import Pull
@@ -19,28 +17,12 @@ from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.pulls.cancelling import retry_of
 from shared.pulls.request import PullRequest, new_pull
 from workers import contract
-from workers.answering import answer
-from workers.broker import App
+from workers.celery_apps import FleetApp
+from workers.messages.answering import answer
+from workers.queues.queue_access import REDIS_ERRORS, QueueUnavailable, check_queue
 
 # Errors of the request itself: the same request would fail again.
 UNREADABLE = frozenset({"InvalidArgument", "InvalidReference", "InvalidPlatform"})
-
-_AWAY = (OperationalError, RedisError, BackendError, OSError)
-
-
-class QueueUnavailable(Exception):
-    """Redis cannot be reached. The first argument is the finished sentence for the operator."""
-
-
-def check_queue(app: Celery) -> None:
-    """Raises QueueUnavailable unless the broker answers."""
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-    except (OperationalError, OSError) as error:
-        raise QueueUnavailable(
-            "The queue cannot be reached: check TOWLINE_BROKER_URL and that Redis runs."
-        ) from error
 
 
 def record(catalog: Catalog, request: PullRequest, pull_id: str | None = None) -> Pull:
@@ -99,7 +81,7 @@ def send(app: Celery, pull: Pull) -> None:
     )
 
 
-def answer_ended(app: App, catalog: Catalog, ended: Sequence[Pull]) -> bool:
+def answer_ended(app: FleetApp, catalog: Catalog, ended: Sequence[Pull]) -> bool:
     """Answer these ended pulls. False if Redis or the database is unavailable: the reconciler
     answers them later.
     """
@@ -107,6 +89,6 @@ def answer_ended(app: App, catalog: Catalog, ended: Sequence[Pull]) -> bool:
         check_queue(app)
         for pull in ended:
             answer(app, catalog, pull.id)
-    except (QueueUnavailable, CatalogUnavailable, *_AWAY):
+    except (QueueUnavailable, CatalogUnavailable, BackendError, *REDIS_ERRORS):
         return False
     return True

@@ -20,7 +20,8 @@ from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import due_work
 from shared.catalog.fleet.due_work import DueLayer, DuePull
 from workers import contract
-from workers.broker_messages import BrokerMessages, Message
+from workers.queues.broker_messages import BrokerMessages
+from workers.queues.pull_messages import PullMessage
 
 # Kind, pull or registry, digest.
 _Key = tuple[str, str, str]
@@ -34,7 +35,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueWork:
     """Work that should be done and that no lease covers: pulls to link, pulls to resolve, layers to
     fetch. `unsettled`: ended pulls whose layout a link should correct.
     """
@@ -48,19 +49,19 @@ class Due:
         return bool(self.links or self.coordinators or self.layers or self.unsettled)
 
 
-class Missing:
+class LostWorkFinder:
     """Finds lost work, by remembering what had no message in the last round.
 
     Raises QueueUnavailable, CatalogUnavailable.
     """
 
-    def __init__(self, catalog: Catalog, backlog: BrokerMessages, lease_seconds: float) -> None:
+    def __init__(self, catalog: Catalog, broker: BrokerMessages, lease_seconds: float) -> None:
         self._catalog = catalog
-        self._backlog = backlog
+        self._broker = broker
         self._lease_seconds = lease_seconds
         self._seen: frozenset[_Key] = frozenset()
 
-    def find(self, due: Due, looked_at: float) -> Due:
+    def find(self, due: DueWork, looked_at: float) -> DueWork:
         """The part of this work that has no message now and had none in the last round. At most a
         batch of layers.
 
@@ -68,7 +69,7 @@ class Missing:
         """
         missing = self._without_message(due, looked_at)
         twice = self._seen & missing
-        lost = Due(
+        lost = DueWork(
             [pull for pull in due.links if _of_link(pull) in twice],
             [pull for pull in due.coordinators if _of_coordinator(pull) in twice],
             [layer for layer in due.layers if _of_layer(layer) in twice][: due_work.BATCH],
@@ -82,7 +83,7 @@ class Missing:
         """Forget the previous round. Called when nothing is due."""
         self._seen = frozenset()
 
-    def _without_message(self, due: Due, looked_at: float) -> frozenset[_Key]:
+    def _without_message(self, due: DueWork, looked_at: float) -> frozenset[_Key]:
         if not due:
             return frozenset()
         search = _Search(self._catalog, due, looked_at, self._lease_seconds)
@@ -93,7 +94,7 @@ class Missing:
             else []
         )
         queues += [contract.LAYERS] if due.layers else []
-        for page in self._backlog.pages(queues):
+        for page in self._broker.pages(queues):
             search.look_through(page)
             if not search.missing:
                 break
@@ -107,7 +108,9 @@ class _Search:
     expired; minus infinity if no lease did.
     """
 
-    def __init__(self, catalog: Catalog, due: Due, looked_at: float, lease_seconds: float) -> None:
+    def __init__(
+        self, catalog: Catalog, due: DueWork, looked_at: float, lease_seconds: float
+    ) -> None:
         self._catalog = catalog
         # A message that was fetched before this has had one lease time, and no longer counts.
         self._since = time.monotonic() - lease_seconds
@@ -118,7 +121,7 @@ class _Search:
             for key, silent_seconds in _keys(due).items()
         }
 
-    def look_through(self, page: Iterable[Message]) -> None:
+    def look_through(self, page: Iterable[PullMessage]) -> None:
         """Remove the work that these messages are for from `missing`."""
         fetching = []
         for message in page:
@@ -132,7 +135,7 @@ class _Search:
             if registry is not None:
                 self._strike_out((_LAYER, registry, str(message.digest)), message)
 
-    def _strike_out(self, key: _Key, message: Message) -> None:
+    def _strike_out(self, key: _Key, message: PullMessage) -> None:
         expired_at = self.missing.get(key)
         if expired_at is None:
             return
@@ -148,7 +151,7 @@ class _Search:
         self._registries.update({pull_id: found.get(pull_id) for pull_id in unknown})
 
 
-def _keys(due: Due) -> dict[_Key, float | None]:
+def _keys(due: DueWork) -> dict[_Key, float | None]:
     """The keys of this work, with the seconds since its lease expired; None if no lease did."""
     return {
         **{_of_link(pull): pull.silent_seconds for pull in due.links},

@@ -14,7 +14,7 @@ from celery.bootsteps import StartStopStep
 from shared.errors import InvalidArgument
 from shared.pulls.pull_ids import is_pull_id
 from workers import contract
-from workers.answering import answer_error
+from workers.messages.answering import answer_error
 from workers.resources import is_recorded
 
 _log = logging.getLogger(__name__)

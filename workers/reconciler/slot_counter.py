@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from workers import contract
+from workers.queues.queue_access import REDIS_ERRORS
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ _FORGOTTEN_SECONDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class WorkerSlots:
     """How many layers, and how many pulls, all workers together can run at once.
 
     0 if no worker consumes the queue.
@@ -39,7 +38,7 @@ class _Worker:
     seen_at: float
 
 
-class Workers:
+class SlotCounter:
     """The workers that have answered within the last 45 seconds."""
 
     def __init__(self, app: Celery) -> None:
@@ -49,7 +48,7 @@ class Workers:
         self._answered = False
         self._thread: threading.Thread | None = None
 
-    def count(self) -> Census | None:
+    def count(self) -> WorkerSlots | None:
         """The slots that are known by now, None before the first answer. Never waits.
 
         Asks the workers again if the last time was ten seconds ago; the answer counts next time.
@@ -57,7 +56,7 @@ class Workers:
         now = time.monotonic()
         if now - self._asked_at > _EVERY_SECONDS and not self._is_asking():
             self._asked_at = now
-            self._thread = threading.Thread(target=self._ask, name="census", daemon=True)
+            self._thread = threading.Thread(target=self._ask, name="slot-counter", daemon=True)
             self._thread.start()
         if not self._answered:
             return None
@@ -66,7 +65,7 @@ class Workers:
             for worker in self._known.copy().values()
             if now - worker.seen_at < _FORGOTTEN_SECONDS
         ]
-        return Census(
+        return WorkerSlots(
             sum(worker.slots for worker in alive if contract.LAYERS in worker.queues),
             sum(worker.slots for worker in alive if contract.PULLS in worker.queues),
         )
@@ -79,7 +78,7 @@ class Workers:
         try:
             queues: Mapping[str, Any] = inspect.active_queues() or {}
             stats: Mapping[str, Any] = inspect.stats() or {}
-        except (OperationalError, RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             _log.warning("The workers cannot be counted, since Redis did not answer: %s", error)
             return
         now = time.monotonic()

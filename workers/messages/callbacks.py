@@ -17,7 +17,7 @@ from kombu.utils.json import dumps
 from shared.errors import InvalidArgument
 from shared.pulls.pull_ids import is_storable
 from workers import contract
-from workers.broker import App
+from workers.celery_apps import FleetApp
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def take_off(request: Context) -> None:
     request.callbacks = request.errbacks = request.chain = request.chord = None
 
 
-def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
+def send(app: FleetApp, pull_id: str, kept: Callbacks, end: Any) -> None:
     """Send the callbacks `kept` for an answered pull. `end`: its receipt, or the error it failed
     with.
 
@@ -72,11 +72,11 @@ def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
     """
     for is_last in (False, True):
         try:
-            _send(app.outward, pull_id, kept, end)
+            _send(app.callback_app, pull_id, kept, end)
         except Exception as error:
             # The error does not say whether a server or the signature is the cause. kombu takes a
             # KeyError for a broken connection, and an ACL may refuse just this queue's name.
-            _write_to_servers(app.outward)
+            _write_to_servers(app.callback_app)
             if is_last:
                 # Only the type is logged: the error may quote the signatures' arguments.
                 _log.warning(
@@ -88,47 +88,47 @@ def send(app: App, pull_id: str, kept: Callbacks, end: Any) -> None:
             return
 
 
-def _send(outward: Any, pull_id: str, kept: Callbacks, end: Any) -> None:
+def _send(app: Any, pull_id: str, kept: Callbacks, end: Any) -> None:
     request: Any = Context(
         {**kept, "id": pull_id, "task": contract.PULL_IMAGE, "delivery_info": {}, "kwargs": {}}
     )
     size = request.chord.get("chord_size") if request.chord else None
     if size:
         # Clients up to Celery 5.0 send the chord's size in the message; ours reads it from Redis.
-        key = outward.backend.get_key_for_group(request.group, ".s")
-        outward.backend.client.set(key, size, nx=True, ex=outward.conf.result_chord_expires)
+        key = app.backend.get_key_for_group(request.group, ".s")
+        app.backend.client.set(key, size, nx=True, ex=app.conf.result_chord_expires)
     if isinstance(end, Exception):
-        _send_failed(outward, request, end)
+        _send_failed(app, request, end)
     else:
-        _send_complete(outward, request, end)
+        _send_complete(app, request, end)
 
 
-def _write_to_servers(outward: Celery) -> None:
+def _write_to_servers(app: Celery) -> None:
     """Write to broker and result store, since a full server still answers to reads.
 
     Raises the servers' own errors.
     """
-    with outward.connection_for_write() as connection:
+    with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
         channel: Any = connection.default_channel
         channel.client.set(_PROBE_KEY, "", ex=_PROBE_SECONDS)
-    backend: Any = outward.backend
+    backend: Any = app.backend
     backend.client.set(backend.get_key_for_task(_PROBE_KEY), "", ex=_PROBE_SECONDS)
 
 
-def _send_complete(outward: Celery, request: Any, receipt: Any) -> None:
+def _send_complete(app: Celery, request: Any, receipt: Any) -> None:
     parents: dict[str, Any] = {"parent_id": request.id, "root_id": request.root_id or request.id}
     for callback in request.callbacks or ():
-        outward.signature(callback).apply_async((receipt,), **parents)
+        app.signature(callback).apply_async((receipt,), **parents)
     if request.chain:
         # Celery keeps the rest of a chain in reverse: the next step is the last.
         *rest, following = request.chain
-        outward.signature(following).apply_async((receipt,), chain=rest, **parents)
-    outward.backend.mark_as_done(request.id, receipt, request=request, store_result=False)
+        app.signature(following).apply_async((receipt,), chain=rest, **parents)
+    app.backend.mark_as_done(request.id, receipt, request=request, store_result=False)
 
 
-def _send_failed(outward: Celery, request: Any, error: Exception) -> None:
-    backend: Any = outward.backend
+def _send_failed(app: Celery, request: Any, error: Exception) -> None:
+    backend: Any = app.backend
     # The pull's own failure is stored already. The next steps of the chain fail with it here.
     rest, request.chain = request.chain, None
     backend.mark_as_failure(request.id, error, request=request, store_result=False)

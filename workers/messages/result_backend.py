@@ -1,22 +1,13 @@
-"""The result backend of the workers. It changes what Celery stores by itself, in three ways.
+"""The result backend of the workers. It differs from Celery's own in what it stores.
 
-1. A result that Redis refuses must not end a task. Celery stores a task's result before it
-   acknowledges the message. If Redis is full, that raises. In a pool of threads nothing catches it:
-   the message is never acknowledged, and the slot is lost (celery 5.7.0, `trace_task` →
-   `mark_as_done`, then `mark_as_failure`, into a future that is never read). Here it is logged. If
-   a chord misses the result, the reconciler finishes the pull. Answers are stored by
-   `workers/answering.py`, where a refusal does raise.
+Only `answer` writes under a pull id. Celery may end a message itself: it expired, was revoked or
+hit a hard time limit. That end is stored only if the pull has no row. If it has one, the row
+decides how the pull ends.
 
-2. Only `answer` writes under a pull id. Celery may end a message itself: it expired, was revoked or
-   hit a hard time limit. That end is stored only if the pull has no row. If it has one, the row
-   decides how the pull ends.
-
-3. No task waits for the tasks that it sends, since a chord does that. Celery would still subscribe
-   to the result of each header task, and never read it.
+The chord of a pull has the pull's id. So keys of an earlier chord may be left when the pull is
+planned again, and header tasks may end after the answer has deleted the chord.
 """
 
-import logging
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -24,10 +15,11 @@ from celery import Celery, states
 from celery.backends import redis
 
 from workers import contract
+from workers.celery_apps import use_backends
+from workers.celery_fixes.refused_results import MayMissResults, logged_if_refused
+from workers.celery_fixes.unread_results import SubscribesOutsideTasksOnly
 from workers.config import RESULT_SECONDS
 from workers.resources import is_recorded
-
-_log = logging.getLogger(__name__)
 
 # The type stubs are older than the module.
 _redis: Any = redis
@@ -45,32 +37,29 @@ ARGV[2] = '{RESULT_SECONDS}'
 """
 
 
-class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
-    """The methods that Celery calls when a task changes its state, or sends other tasks."""
-
-    def mark_as_started(self, *args: Any, **kwargs: Any) -> Any:
-        return _tried(super().mark_as_started, *args, **kwargs)
+class _FleetBackend(MayMissResults, SubscribesOutsideTasksOnly, _redis.RedisBackend):  # type: ignore[misc]
+    """The rules above, for any of Celery's Redis backends."""
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any) -> Any:
         if _is(contract.PULL_IMAGE, request):
             return None
-        return _tried(super().mark_as_done, task_id, result, request, *args)
+        return super().mark_as_done(task_id, result, request, *args)
 
     def mark_as_retry(self, *args: Any, request: Any = None, **kwargs: Any) -> Any:
         if _is(contract.PULL_IMAGE, request):
             return None
-        return _tried(super().mark_as_retry, *args, request=request, **kwargs)
+        return super().mark_as_retry(*args, request=request, **kwargs)
 
     def mark_as_failure(self, task_id: str, *args: Any, request: Any = None, **kwargs: Any) -> Any:
         if _is(contract.PULL_IMAGE, request):
             return self._end_pull("mark_as_failure", task_id, *args, request=request, **kwargs)
-        return _tried(super().mark_as_failure, task_id, *args, request=request, **kwargs)
+        return super().mark_as_failure(task_id, *args, request=request, **kwargs)
 
     def mark_as_revoked(self, task_id: str, *args: Any, request: Any = None, **kwargs: Any) -> Any:
         # Remote control revokes an id without a request: it may be a pull's.
         if request is None or _is(contract.PULL_IMAGE, request):
             return self._end_pull("mark_as_revoked", task_id, *args, request=request, **kwargs)
-        return _tried(super().mark_as_revoked, task_id, *args, request=request, **kwargs)
+        return super().mark_as_revoked(task_id, *args, request=request, **kwargs)
 
     def _end_pull(
         self, mark: str, task_id: str, *args: Any, store_result: bool = True, **kwargs: Any
@@ -80,13 +69,8 @@ class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
         With `store_result` False the task itself ended, and has answered.
         """
         if store_result and not is_recorded(task_id):
-            outward = self.app.outward.backend
-            _tried(getattr(outward, mark), task_id, *args, **kwargs)
-
-    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.app.current_worker_task:
-            return result
-        return super().add_pending_result(result, *args, **kwargs)
+            backend = self.app.callback_app.backend
+            logged_if_refused(getattr(backend, mark), task_id, *args, **kwargs)
 
     def _store_result(
         self, task_id: str, result: Any, state: str, *args: Any, request: Any = None, **kwargs: Any
@@ -98,9 +82,7 @@ class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
         return stored
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        """Start counting a chord. Its id is the pull's, so keys of an earlier chord of the same
-        pull may be left: delete them.
-        """
+        """Start counting a chord, after its keys of an earlier plan of the pull are deleted."""
         keys = [self.get_key_for_group(group_id, part) for part in (".c", ".j", ".t", ".d")]
         self.ensure(self.client.delete, tuple(keys))
         self._set_chord_key(self.get_key_for_group(group_id, ".s"), chord_size)
@@ -114,30 +96,18 @@ class _Tolerant(_redis.RedisBackend):  # type: ignore[misc]
         return self.client.register_script(_CLEANUP)
 
 
-class TolerantRedisBackend(_Tolerant):
+class FleetRedisBackend(_FleetBackend):
     """The result backend for `redis://` and `rediss://`."""
 
 
-class TolerantSentinelBackend(_Tolerant, redis.SentinelBackend):
+class FleetSentinelBackend(_FleetBackend, redis.SentinelBackend):
     """The result backend for `sentinel://`."""
 
 
 def install(app: Celery) -> None:
     """Use this backend in the app's workers. Call it before the first use of `app.backend`."""
-    app.loader.override_backends = {
-        "redis": f"{__name__}:{TolerantRedisBackend.__name__}",
-        "rediss": f"{__name__}:{TolerantRedisBackend.__name__}",
-        "sentinel": f"{__name__}:{TolerantSentinelBackend.__name__}",
-    }
+    use_backends(app, FleetRedisBackend, FleetSentinelBackend)
 
 
 def _is(name: str, request: Any) -> bool:
     return getattr(request, "task", None) == name
-
-
-def _tried(mark: Callable[..., Any], task_id: str, *args: Any, **kwargs: Any) -> Any:
-    try:
-        return mark(task_id, *args, **kwargs)
-    except Exception as error:
-        _log.warning("The result of the task %s was not stored: %s", task_id, error)
-        return None
