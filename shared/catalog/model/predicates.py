@@ -88,6 +88,11 @@ def is_due(row: type[Pulls] | type[PullLayers]) -> ColumnElement[bool]:
     return or_(row.not_before.is_(None), row.not_before <= _clock())
 
 
+# What is paused and the command that ends it, for operators: `Pause.sentence` has the same text.
+FLEET_IS_PAUSED = "the fleet is paused: run `towline resume`"
+SCOPE_IS_PAUSED = "the {scope} {name} is paused: run `towline resume --{scope} {name}`"
+
+
 def is_paused(pulls: type[Pulls]) -> ColumnElement[bool]:
     """A pause applies to the pull."""
     return is_paused_by_parts(pulls.registry, pulls.requested_by)
@@ -118,17 +123,10 @@ def paused_sentence(
     registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
 ) -> ColumnElement[str | None]:
     """The sentence of the first pause that applies; NULL without one."""
-    which = Pauses.scope.concat(constant(" ")).concat(Pauses.name)
+    scoped = func.replace(constant(SCOPE_IS_PAUSED), constant("{scope}"), Pauses.scope)
     sentence = case(
-        (
-            Pauses.scope == constant("fleet"),
-            constant("the fleet is paused: run `towline resume`"),
-        ),
-        else_=constant("the ")
-        .concat(which)
-        .concat(constant(" is paused: run `towline resume --"))
-        .concat(which)
-        .concat(constant("`")),
+        (Pauses.scope == constant("fleet"), constant(FLEET_IS_PAUSED)),
+        else_=func.replace(scoped, constant("{name}"), Pauses.name),
     )
     return (
         select(sentence)
@@ -142,9 +140,12 @@ def paused_sentence(
 
 def is_held(registry: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
     """The registry asked the fleet to wait, and the time has not passed."""
-    return _exists_in(
-        RegistryHolds, RegistryHolds.registry == registry, RegistryHolds.until > _clock()
-    )
+    return _exists_in(RegistryHolds, hold_applies(registry))
+
+
+def hold_applies(registry: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
+    """The row of `RegistryHolds` is that of this registry, and its time has not passed."""
+    return and_(RegistryHolds.registry == registry, RegistryHolds.until > _clock())
 
 
 # Blobs and leases.

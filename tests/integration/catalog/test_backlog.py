@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Select, UpdateBase, text
 
 from shared.catalog.admission import admission, pauses, recording, space, waiting_reasons, window
 from shared.catalog.database.catalog import Catalog, Connection
@@ -158,11 +158,12 @@ def test_statements_of_each_pull_do_not_read_them_with_outdated_statistics_eithe
     assert rows_read(sudden, ask) < MOST_ROWS
 
 
-def plan_of(tx: Connection, statement: str, **values: object) -> list[dict[str, Any]]:
-    """Run a statement. Returns the nodes of its plan."""
-    result = tx.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"), values)
-    (explained,) = result.scalar_one()
-    return list(plans(explained["Plan"]))
+def plan_of(tx: Connection, statement: UpdateBase | Select[Any], **values: object) -> Any:
+    """Run a statement. Returns the root of its plan."""
+    compiled = statement.compile(dialect=tx.dialect)
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled}"
+    (explained,) = tx.exec_driver_sql(explain, compiled.construct_params(values)).scalar_one()
+    return explained["Plan"]
 
 
 def plans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -178,7 +179,7 @@ def test_reasons_of_waiting_pulls_are_written_without_comparing_all_with_all(
     without = f"SELECT count(*) FROM pulls WHERE {IN_LINE} AND waiting_for IS NULL"
     after, written = "", 0
     while page := due_work.waiting(sudden, after):
-        for step in plan_of(sudden, str(waiting_reasons._REFRESH_LINE), page=page):
+        for step in plans(plan_of(sudden, waiting_reasons._REFRESH_WAITING, page_id=page)):
             # A nested loop reads each row of the page a few times, not once per other row.
             assert step["Actual Rows"] * step["Actual Loops"] <= 2 * len(page), step
             assert step.get("Rows Removed by Join Filter", 0) * step["Actual Loops"] <= len(page)
@@ -187,9 +188,9 @@ def test_reasons_of_waiting_pulls_are_written_without_comparing_all_with_all(
     assert written == LINE
 
 
-@pytest.mark.parametrize("statement", [window.UNDER_WAY, str(admission._HIGHEST_WAITING)])
+@pytest.mark.parametrize("statement", [window.UNDER_WAY, admission._HIGHEST_WAITING])
 def test_index_entries_of_ended_pulls_are_not_read_again_and_again(
-    catalog: Catalog, statement: str
+    catalog: Catalog, statement: Select[Any]
 ) -> None:
     with catalog.begin() as tx:
         for preparation in (QUEUED, ENDED, ANALYZE):
@@ -201,9 +202,7 @@ def test_index_entries_of_ended_pulls_are_not_read_again_and_again(
 
     def pages_read() -> int:
         with catalog.begin() as tx:
-            result = tx.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"))
-            (explained,) = result.scalar_one()
-        plan = explained["Plan"]
+            plan = plan_of(tx, statement)
         return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
     # The first read marks the entries as dead, unless autovacuum's snapshot still needs them.
