@@ -13,8 +13,6 @@ from workers import contract
 from workers.broker import App
 from workers.config import make_app
 
-pytestmark = pytest.mark.integration
-
 DIGESTS = [str(number) for number in range(5)]
 
 

@@ -21,7 +21,6 @@ from workers.config import make_app
 from workers.dispatching import deliver
 
 pytestmark = [
-    pytest.mark.integration,
     # Celery calls a function that redis-py has deprecated.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]

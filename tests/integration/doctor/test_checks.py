@@ -27,8 +27,6 @@ from workers.doctor.examination import CheckedFleet, run_checks
 from workers.doctor.finding import CheckResult
 from workers.preparing import prepare_fleet
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("login")
 LONG_AGO = "now() - interval '5 minutes'"
 # A reason to wait that has expired and was not renewed.

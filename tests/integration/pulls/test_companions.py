@@ -18,8 +18,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.driver import Driver, driving
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 BODIES = [bytes([number]) * 5_000 for number in range(8)]
 LAYERS = [Digest.parse(digest_of(body)) for body in BODIES]
 FIRST, NEXT = LAYERS[:2]

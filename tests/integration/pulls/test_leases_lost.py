@@ -19,8 +19,6 @@ from tests.integration.pulls.test_single_flight import fetch
 from tests.support.driver import Driver
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 # Gives the lease to another process.
 OVERTAKE = "UPDATE {table} SET owner = 'other', fence = nextval('fences')"
 EXPIRE = "UPDATE leases SET expires_at = now() - interval '1 minute'"

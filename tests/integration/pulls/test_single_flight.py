@@ -17,8 +17,6 @@ from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.support.driver import Driver
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 
 def fetch(driver: Driver, pull_id: str) -> None:
     """Run the task of the layer once."""

@@ -12,8 +12,6 @@ from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.integration.pulls.test_single_flight import fetch
 from tests.support.driver import Driver, driving
 
-pytestmark = pytest.mark.integration
-
 
 def cause(driver: Driver, pull_id: str) -> object:
     waiting_for = driver.row(pull_id).waiting_for

@@ -14,8 +14,6 @@ from shared.oci.digest import Digest
 from tests.builders import images as given
 from tests.builders.images import OCI_CONFIG, of, together
 
-pytestmark = pytest.mark.integration
-
 RUN = {
     "Env": ["PATH=/bin", "A="],
     "Cmd": ["sh"],

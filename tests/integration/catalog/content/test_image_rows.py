@@ -10,8 +10,6 @@ from shared.oci.manifest import layers_with_diff_ids
 from tests.builders import images as given
 from tests.builders.images import PLATFORM, TAG, hour, of, together
 
-pytestmark = pytest.mark.integration
-
 HISTORY = "SELECT manifest_digest, first_seen_at FROM image_history ORDER BY id"
 
 

@@ -16,8 +16,6 @@ from tests.builders import images as given
 from tests.builders.images import of, together
 from tests.support.services import with_driver
 
-pytestmark = pytest.mark.integration
-
 COUNT = "SELECT count(*) FROM blobs"
 
 
