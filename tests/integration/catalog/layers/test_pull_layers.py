@@ -12,7 +12,7 @@ from tests.builders.leases import expire, reach
 from tests.builders.pulls import BASE, HOST, TOP, layer, plan, planned, record, row
 
 
-def test_b41_a_repeated_layer_is_counted_once(tx: Connection) -> None:
+def test_a_repeated_layer_is_counted_once(tx: Connection) -> None:
     image = given.image(["base", "empty", "empty", "empty"])
     record(tx)
     plan(tx, [layer.digest for layer in image.manifest.distinct_layers])
