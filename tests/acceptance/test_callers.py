@@ -21,8 +21,6 @@ from tests.fakes.faults import Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 LAYERS = [os.urandom(300_000), b"small"]
 GONE = b"a layer that its registry does not have"
 

@@ -20,8 +20,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.secrecy import secret
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 SECRET = secret("login")
 LAYER = os.urandom(2_000_000)
 

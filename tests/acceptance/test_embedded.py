@@ -15,7 +15,7 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.services import passable_directory
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.servers]
+pytestmark = pytest.mark.servers
 
 LAYER = os.urandom(8_000_000)
 

@@ -12,8 +12,6 @@ from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 MIB = 1024 * 1024
 LAYER = os.urandom(24 * MIB)
 

@@ -18,8 +18,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.secrecy import secret
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 SECRET = secret("login")
 LAYER = os.urandom(4_000_000)
 DIGEST = digest_of(LAYER)

@@ -11,8 +11,6 @@ from tests.fakes.faults import Corrupt, CutAt, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 LAYERS = [os.urandom(300_000), b"small", os.urandom(2_000_000)]
 
 

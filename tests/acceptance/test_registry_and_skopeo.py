@@ -15,8 +15,6 @@ from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
 from tests.support.services import need_tools
 
-pytestmark = pytest.mark.acceptance
-
 
 @pytest.fixture
 def docker_registry(tmp_path: Path) -> Iterator[DockerRegistry]:

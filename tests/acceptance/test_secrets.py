@@ -16,8 +16,6 @@ from tests.support.secrecy import leaks_in, passwords_in, secret
 from tests.support.waiting import wait_until
 from workers.embedded.servers import free_port
 
-pytestmark = pytest.mark.acceptance
-
 PASSWORD = secret("login")
 # The API needs a limit: its first page would not show every task.
 FLOWER_PAGES = ("api/tasks?limit=1000", "api/workers?refresh=true", "tasks", "workers", "broker")

@@ -16,8 +16,6 @@ from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 LAYER = os.urandom(4_000_000)
 REACHED = 1_000_000
 LAYERS = "towline.layers"

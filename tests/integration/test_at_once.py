@@ -12,8 +12,6 @@ from shared.settings import Settings
 from workers import contract
 from workers.celery_apps import FleetApp, make_app
 
-pytestmark = pytest.mark.integration
-
 DIGESTS = [str(number) for number in range(5)]
 
 

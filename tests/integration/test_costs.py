@@ -22,7 +22,6 @@ from workers.celery_apps import make_app
 from workers.messages.dispatching import deliver
 
 pytestmark = [
-    pytest.mark.integration,
     # Celery calls a function that redis-py has deprecated.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]

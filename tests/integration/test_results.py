@@ -33,7 +33,6 @@ from workers.messages.answering import answer
 from workers.messages.dispatching import deliver, launch
 
 pytestmark = [
-    pytest.mark.integration,
     # Celery's own call, of a name that redis-py would like to forget.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]

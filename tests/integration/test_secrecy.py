@@ -13,8 +13,6 @@ import redis
 from tests.support.driver import Driver, driving
 from tests.support.secrecy import leaks_in, leaks_in_catalog, leaks_in_files, leaks_in_redis, secret
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("planted")
 
 

@@ -18,7 +18,6 @@ from workers.celery_apps import FleetApp, make_app
 from workers.messages.dispatching import deliver, launch
 
 pytestmark = [
-    pytest.mark.integration,
     # Celery's own call, of a name that redis-py would like to forget.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]

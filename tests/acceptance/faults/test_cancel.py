@@ -10,8 +10,6 @@ from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 from workers import contract
 
-pytestmark = pytest.mark.acceptance
-
 CANCEL_SECONDS = 2
 
 

@@ -14,8 +14,6 @@ from tests.acceptance.faults.separate_node import SeparateNode, start_separately
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 Trouble = Callable[[SeparateNode], None]
 
 # A node works again once it has been well for some seconds.

@@ -20,8 +20,6 @@ from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 # Twice a lease.
 OUTAGE_SECONDS = 6
 # The server ends a transaction that is idle for ten seconds.

@@ -12,8 +12,6 @@ from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 # A lease of three seconds, and six more to notice it, send the message and start.
 RECOVERED_SECONDS = 9
 

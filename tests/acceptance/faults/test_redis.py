@@ -14,8 +14,6 @@ from tests.acceptance.faults.servers import OwnRedis
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 OUTAGE_SECONDS = 6
 
 

@@ -12,8 +12,6 @@ from tests.fakes.faults import Spoil
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 LAYERS = [bytes([number]) * 3_000 for number in range(30)]
 
 

@@ -9,8 +9,6 @@ from tests.acceptance.faults.load import PACE, Load
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 # At the pace of the registry, half a second per layer.
 SMALL_BYTES = 500_000
 COMPLETE = "SELECT count(*) FROM pulls WHERE state = 'complete'"

@@ -12,8 +12,6 @@ from tests.acceptance.faults.load import LAYER_BYTES, Load
 from tests.acceptance.faults.mounts import small_filesystem
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 
 @pytest.fixture
 def volume_bytes() -> int:

@@ -15,8 +15,6 @@ from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.acceptance
-
 PULLS = "abca"
 
 

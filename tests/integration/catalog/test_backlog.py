@@ -15,8 +15,6 @@ from tests.builders.images import of, rows
 from tests.builders.pulls import BASE, HOST, admit, admitted, plan
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 QUEUED = """
     INSERT INTO pulls (id, reference, priority, requested_by, registry, repository, created_at,
         deadline_at)

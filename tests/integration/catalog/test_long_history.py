@@ -22,8 +22,6 @@ from tests.support.services import fresh_database, with_driver
 from workers.embedded.servers import PostgresServer
 from workers.messages.client import UNREADABLE
 
-pytestmark = pytest.mark.integration
-
 SIZE = Size(pulls=12_000, images=4_000)
 # A few pages of five hundred rows with what belongs to each row. A twentieth of all pulls has
 # failed.

@@ -16,8 +16,6 @@ from tests.builders.images import of, rows
 from tests.builders.pulls import BASE, HOST, admitted, fetching, list_layers
 from tests.integration.catalog.test_backlog import rows_read
 
-pytestmark = pytest.mark.integration
-
 PULLS, LAYERS, PAGE = 600, 10, 20
 FOLLOWERS = f"""
     INSERT INTO pulls (id, reference, platform, state, registry, repository, admitted_at)

@@ -27,8 +27,6 @@ from workers.doctor.finding import CheckResult
 from workers.messages.client import send
 from workers.preparing import prepare_fleet
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("login")
 LONG_AGO = "now() - interval '5 minutes'"
 # A reason to wait that has expired and was not renewed.

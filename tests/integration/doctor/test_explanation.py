@@ -17,8 +17,6 @@ from workers.doctor.estimates import measure
 from workers.doctor.explanation import explain
 from workers.doctor.facts import read_facts
 
-pytestmark = pytest.mark.integration
-
 
 def test_the_place_of_a_waiting_pull_is_its_place_in_the_order_of_admission(
     catalog: Catalog,

@@ -12,8 +12,6 @@ from tests.support.driver import Driver, driving
 from workers.doctor import volume_proof
 from workers.doctor.finding import CheckResult
 
-pytestmark = pytest.mark.integration
-
 LAYER = os.urandom(3_000_000)
 CHUNK_BYTES = 16 * 1024 * 1024
 

@@ -18,8 +18,6 @@ from tests.fakes.front_ends import Door, FarAway, after_requests
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 BLOB = os.urandom(5 * MIB + 17)
 # For each connection, in pieces small enough that bytes arrive all the time.
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)

@@ -14,8 +14,6 @@ from tests.fakes.faults import Stall, Throttle
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 BLOB = os.urandom(4 * MIB + 17)
 CONNECTIONS = 4
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)

@@ -23,8 +23,6 @@ from tests.fakes.front_ends import after_requests
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 BLOB = os.urandom(4 * MIB + 17)
 CHUNK_BYTES = 64 * KIB
 CONNECTIONS = 4

@@ -13,8 +13,6 @@ from tests.fakes.faults import Corrupt, Cut, Redirect, Stall, Status, Throttle
 from tests.fakes.front_ends import after_requests, every_nth_connection, every_nth_request
 from tests.fakes.registry import Auth, FakeRegistry
 
-pytestmark = pytest.mark.integration
-
 BLOB = os.urandom(4 * MIB + 17)
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
 

@@ -27,8 +27,6 @@ from tests.fakes.faults import NoContentLength, Stall
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 BLOB = os.urandom(300_000)
 DIGEST = Digest.of(BLOB)
 SIZE = len(BLOB)

@@ -14,7 +14,7 @@ from tests.support.embedded_stack import POSTGRES, stack_below, written
 from tests.support.services import need_servers, passable_directory
 from workers.embedded.binaries import WORLD_VARIABLE, find_redis
 
-pytestmark = [pytest.mark.integration, pytest.mark.servers]
+pytestmark = pytest.mark.servers
 
 
 @pytest.fixture

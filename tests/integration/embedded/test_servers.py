@@ -14,7 +14,7 @@ from workers.embedded import servers
 from workers.embedded.binaries import WORLD_VARIABLE, find_postgres, find_redis
 from workers.embedded.servers import PostgresServer, RedisServer, start, stop
 
-pytestmark = [pytest.mark.integration, pytest.mark.servers]
+pytestmark = pytest.mark.servers
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 from workers.embedded.binaries import WORLD_VARIABLE
 from workers.embedded.state import StackHome
 
-pytestmark = [pytest.mark.integration, pytest.mark.servers]
+pytestmark = pytest.mark.servers
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.support.embedded_stack import REDIS, WORKER, Stack, command_line, sta
 from tests.support.services import need_servers
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.servers]
+pytestmark = pytest.mark.servers
 
 COMMAND = (sys.executable, "-m", "workers.cli")
 

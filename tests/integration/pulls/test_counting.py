@@ -15,8 +15,6 @@ from tests.integration.pulls.wholeness import LARGE, SMALL
 from tests.support.driver import Driver
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 

@@ -19,8 +19,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.driver import Driver
 from workers.resources import unpack_with
 
-pytestmark = pytest.mark.integration
-
 TARS = [os.urandom(40_000) + bytes(60_000), os.urandom(1000)]
 # Large enough to be unpacked in a background thread.
 LARGE_TAR = os.urandom(9_000_000) + bytes(5_000_000)

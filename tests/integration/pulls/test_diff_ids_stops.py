@@ -17,8 +17,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.driver import Driver
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 # 2 MB that decompress to 64 GiB, which takes longer than any test.
 BOMB = zstd_bomb(64 * 1024**3)
 DIGEST = Digest.parse(digest_of(BOMB))

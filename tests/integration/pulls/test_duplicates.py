@@ -10,8 +10,6 @@ from shared.pulls.cancelling import cancel_pull
 from tests.fakes.registry import FakeRegistry
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 LAYERS = [b"one" * 100_000, b"two" * 100_000, b"three" * 100_000]
 MANY = 12
 

@@ -21,8 +21,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.wholeness import LARGE, SMALL, assert_whole
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 SMALL_DIGEST = Digest.parse(digest_of(SMALL))
 
 

@@ -26,9 +26,6 @@ from tests.integration.pulls.wholeness import LARGE, assert_whole
 from tests.support.driver import Driver
 from tests.support.secrecy import secret
 
-pytestmark = pytest.mark.integration
-
-
 SECRET = secret("login")
 
 

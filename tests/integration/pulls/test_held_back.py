@@ -9,8 +9,6 @@ from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 AN_HOUR = Status(path="/manifests/", status=429, headers={"Retry-After": "3600"})
 IS_WAITING = "SELECT id FROM pulls WHERE state = 'queued' AND admitted_at IS NULL ORDER BY id"
 

@@ -12,8 +12,6 @@ from workers.cli.retry import _named
 from workers.cli.watching import snapshot
 from workers.doctor.facts import read_facts
 
-pytestmark = pytest.mark.integration
-
 NO_IDS = ["no such pull", "", "x" * 156, "nul\0", "\udcff\udcfe", "\ud800"]
 
 

@@ -9,8 +9,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.wholeness import LARGE, SMALL, assert_whole
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 
 def test_an_index_picks_the_platform_and_skips_attestations(
     driver: Driver, registry: FakeRegistry

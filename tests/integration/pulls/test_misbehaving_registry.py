@@ -20,8 +20,6 @@ from tests.support.misbehaving_scenes import SETTINGS, driver_before, has_all
 from tests.support.secrecy import leaks_in
 from tests.support.services import fresh_database
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def fleet(

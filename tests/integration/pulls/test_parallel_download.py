@@ -12,8 +12,6 @@ from tests.fakes.front_ends import Door, after_requests, every_nth_request
 from tests.fakes.registry import FakeRegistry
 from tests.support.driver import driving
 
-pytestmark = pytest.mark.integration
-
 BLOB = os.urandom(4 * MIB + 17)
 SLOWLY = Throttle(bytes_per_second=MIB, piece_bytes=8 * KIB)
 

@@ -8,8 +8,6 @@ from shared import errors
 from tests.fakes.registry import FakeRegistry
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
 
 

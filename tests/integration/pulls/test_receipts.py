@@ -3,14 +3,10 @@
 import base64
 import json
 
-import pytest
-
 from shared.oci.digest import Digest
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.wholeness import LARGE, SMALL, assert_whole
 from tests.support.driver import Driver
-
-pytestmark = pytest.mark.integration
 
 
 def test_a_pull_links_its_layers_in_manifest_order(driver: Driver, registry: FakeRegistry) -> None:

@@ -11,8 +11,6 @@ from tests.fakes.registry import OCI_INDEX, FakeRegistry, digest_of
 from tests.integration.pulls.wholeness import SMALL
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.mark.parametrize(
     ("kwargs", "kind"),

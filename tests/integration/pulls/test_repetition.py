@@ -8,8 +8,6 @@ from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.wholeness import LARGE, SMALL
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 
 def test_the_same_id_is_one_pull_and_its_first_arguments_win(
     driver: Driver, registry: FakeRegistry

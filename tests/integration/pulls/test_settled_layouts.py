@@ -14,8 +14,6 @@ from tests.fakes.registry import FakeRegistry
 from tests.integration.pulls.wholeness import LARGE, SMALL
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.integration
-
 PLATFORM = "linux/amd64"
 
 

@@ -1,12 +1,8 @@
 """What a tag names now, and what it has named before."""
 
-import pytest
-
 from tests.fakes.registry import FakeRegistry
 from tests.integration.pulls.wholeness import LARGE, SMALL, assert_whole
 from tests.support.driver import Driver
-
-pytestmark = pytest.mark.integration
 
 
 def test_if_missing_asks_the_registry_nothing(driver: Driver, registry: FakeRegistry) -> None:

@@ -15,8 +15,6 @@ from shared.rate_limiter.redis_state import Decision
 from tests.support.waiting import wait_until
 from workers.embedded.servers import free_port
 
-pytestmark = pytest.mark.integration
-
 MANY = Limits(connections=100)
 
 

@@ -31,7 +31,6 @@ from workers.reconciler.rounds import Rounds
 from workers.reconciler.slot_counter import WorkerSlots
 
 pytestmark = [
-    pytest.mark.integration,
     # Celery calls a function that redis-py has deprecated.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]

@@ -19,8 +19,6 @@ from tests.fakes.resolver import FakeResolver
 from tests.integration.registry.image import BLOB, DIGEST
 from tests.support.secrecy import leaks_in
 
-pytestmark = pytest.mark.integration
-
 WORLD, INSIDE, METADATA = "127.0.0.1", "127.0.0.2", "169.254.169.254"
 
 

@@ -24,8 +24,6 @@ from tests.fakes.faults import (
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.registry.image import BLOB, DIGEST, name, read
 
-pytestmark = pytest.mark.integration
-
 SIZE = len(BLOB)
 
 

@@ -18,8 +18,6 @@ from tests.fakes.registry import Auth, FakeRegistry, Request, digest_of
 from tests.integration.registry.image import BLOB, DIGEST, name, read
 from tests.support.secrecy import leaks_in, secret
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("login")
 RIGHT = secret("right")
 

@@ -16,8 +16,6 @@ from tests.integration.registry.image import manifest_behind, name
 from tests.support.secrecy import secret
 from tests.support.services import need_tools
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("login")
 LAYERS = [b"base", os.urandom(1_500_000)]
 

@@ -16,8 +16,6 @@ from tests.integration.registry.image import manifest_behind, name
 from tests.support.secrecy import leaks_in, secret
 from tests.support.services import need_tools
 
-pytestmark = pytest.mark.integration
-
 LAYER = os.urandom(700_000)
 SECRET = secret("login")
 

@@ -18,8 +18,6 @@ from tests.support.secrecy import secret
 from tests.support.services import need_tools
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.integration
-
 LAYERS = [b"base", os.urandom(700_000)]
 PASSWORD = secret("issuer-password")
 USERS = {"ci": PASSWORD, "guest": secret("guest-password")}

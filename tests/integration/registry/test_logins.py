@@ -16,8 +16,6 @@ from tests.fakes.registry import Auth, FakeRegistry
 from tests.integration.registry.image import BLOB, name, read
 from tests.support.secrecy import secret
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("login")
 
 

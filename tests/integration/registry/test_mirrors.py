@@ -20,8 +20,6 @@ from tests.support.driver import Driver, driving
 from tests.support.secrecy import secret
 from workers.embedded.servers import free_port
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("login")
 LAYER = os.urandom(600_000)
 DIGEST = digest_of(LAYER)

@@ -19,8 +19,6 @@ from tests.fakes.registry import Auth, FakeRegistry
 from tests.fakes.token_service import FakeTokenService
 from tests.integration.registry.image import name
 
-pytestmark = pytest.mark.integration
-
 REPOSITORY = "team/app"
 REGISTRY = "127.0.0.1:5000"
 SECRET = "s3cret"

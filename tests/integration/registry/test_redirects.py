@@ -16,8 +16,6 @@ from tests.integration.registry.image import BLOB, DIGEST, name, read
 from tests.support.secrecy import leaks_in, secret
 from tests.support.services import need_tools
 
-pytestmark = pytest.mark.integration
-
 
 def ports(registry: FakeRegistry) -> set[int]:
     return {request.port for request in registry.requests}

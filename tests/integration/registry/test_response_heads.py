@@ -10,8 +10,6 @@ from shared import errors
 from shared.oci.reference import Reference
 from shared.registry.client import RegistryClient
 
-pytestmark = pytest.mark.integration
-
 Talk = Callable[[socket.socket], None]
 
 

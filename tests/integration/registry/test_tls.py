@@ -14,8 +14,6 @@ from tests.fakes.faults import Redirect
 from tests.fakes.registry import FakeRegistry
 from tests.integration.registry.image import BLOB, name, read
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def serve(tls: Certificates) -> Iterator[Callable[..., FakeRegistry]]:

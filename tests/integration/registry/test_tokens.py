@@ -11,8 +11,6 @@ from tests.fakes.registry import Auth, FakeRegistry
 from tests.integration.registry.image import name
 from tests.support.secrecy import leaks_in, secret
 
-pytestmark = pytest.mark.integration
-
 SECRET = secret("login")
 
 

@@ -18,8 +18,6 @@ from tests.fakes.images import Image, image_layout
 from tests.support.driver import Driver
 from tests.support.services import need_tools
 
-pytestmark = pytest.mark.integration
-
 IMAGE = Image("linux/amd64", [os.urandom(200_000) + bytes(2_000_000), b"small"])
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.integration
-
 # The volume becomes read-only under an open Volume, then is mounted again: the same directory of
 # the same filesystem, so device and inode are equal all the time.
 _REMOUNT = """

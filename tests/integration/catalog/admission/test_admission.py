@@ -10,8 +10,6 @@ from shared.catalog.pulls import finish, lifecycle
 from tests.builders.images import TAG, image, link, rows, together
 from tests.builders.pulls import HOST, OTHER_HOST, admit, admitted, change, fetching, record, row
 
-pytestmark = pytest.mark.integration
-
 # The size of the window of four slots.
 WINDOW = 16
 

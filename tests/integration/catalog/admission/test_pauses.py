@@ -10,8 +10,6 @@ from shared.catalog.pulls import lifecycle
 from tests.builders.images import rows
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, admitted, fetching, layer, record, row
 
-pytestmark = pytest.mark.integration
-
 
 def test_a_pause_is_made_once_and_ended_once(tx: Connection) -> None:
     assert pauses.pause(tx, "registry", HOST)

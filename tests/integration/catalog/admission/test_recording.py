@@ -10,8 +10,6 @@ from tests.builders import images as given
 from tests.builders.images import PLATFORM, TAG, together
 from tests.builders.pulls import HOST, record, row
 
-pytestmark = pytest.mark.integration
-
 
 def test_a_recorded_pull_is_queued_as_it_was_requested(tx: Connection) -> None:
     new = NewPull(

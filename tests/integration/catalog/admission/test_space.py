@@ -1,7 +1,5 @@
 """Reserved space on the volume: what planned pulls still have to write, each blob once."""
 
-import pytest
-
 from shared.catalog.admission import space
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
@@ -20,8 +18,6 @@ from tests.builders.pulls import (
     list_layers,
     send_all,
 )
-
-pytestmark = pytest.mark.integration
 
 
 def reserved(tx: Connection, pull_id: str = "no such pull") -> int:

@@ -25,8 +25,6 @@ from tests.builders.pulls import (
 )
 from tests.integration.catalog.admission.given_reasons import why
 
-pytestmark = pytest.mark.integration
-
 IN_QUEUE = ("turn", "its layers are in the queue")
 NO_LAYER_WORKER = ("no_worker", "no worker consumes towline.layers")
 NO_PULL_WORKER = ("no_worker", "no worker consumes towline.pulls")

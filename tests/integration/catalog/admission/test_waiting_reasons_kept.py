@@ -24,8 +24,6 @@ from tests.builders.pulls import (
 )
 from tests.integration.catalog.admission.given_reasons import refresh, versions, why
 
-pytestmark = pytest.mark.integration
-
 
 def pulls_with_every_reason(tx: Connection) -> None:
     """Pulls that wait for different reasons, and one that is being fetched."""

@@ -24,8 +24,6 @@ from tests.builders.pulls import (
     row,
 )
 
-pytestmark = pytest.mark.integration
-
 
 def backlog(tx: Connection, count: int = 100, **asked: Any) -> None:
     """Record `count` pulls that wait for their turn."""

@@ -10,8 +10,6 @@ from shared.oci.manifest import layers_with_diff_ids
 from tests.builders import images as given
 from tests.builders.images import PLATFORM, TAG, hour, of, together
 
-pytestmark = pytest.mark.integration
-
 HISTORY = "SELECT manifest_digest, first_seen_at FROM image_history ORDER BY id"
 
 
@@ -29,7 +27,7 @@ def history(catalog: Catalog) -> list[tuple[str, object]]:
 # Bugs B39 to B54 of what the project came from: sizes, positions, repeats, moved tags
 
 
-def test_b39_an_images_size_is_its_config_and_distinct_layers(catalog: Catalog) -> None:
+def test_an_images_size_is_its_config_and_distinct_layers(catalog: Catalog) -> None:
     image = given.image(["base", "empty", "empty"])
     with catalog.begin() as tx:
         given.link(tx, image)
@@ -38,7 +36,7 @@ def test_b39_an_images_size_is_its_config_and_distinct_layers(catalog: Catalog) 
     assert row.size_bytes == len(image.config_raw) + len("base") + len("empty")
 
 
-def test_b40_a_moved_tag_shows_only_the_layers_it_names_now(catalog: Catalog) -> None:
+def test_a_moved_tag_shows_only_the_layers_it_names_now(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         given.link(tx, given.image(["base", "old"]), at=hour(1))
         given.link(tx, given.image(["base", "new"]), at=hour(2))
@@ -46,7 +44,7 @@ def test_b40_a_moved_tag_shows_only_the_layers_it_names_now(catalog: Catalog) ->
     assert [file.digest for file in files] == [str(of("base")), str(of("new"))]
 
 
-def test_b40_pulling_the_same_image_twice_adds_no_row(catalog: Catalog) -> None:
+def test_pulling_the_same_image_twice_adds_no_row(catalog: Catalog) -> None:
     tables = ("images", "manifests", "configs", "layers", "manifest_layers", "image_history")
     for number in (1, 2):
         with catalog.begin() as tx:
@@ -63,7 +61,7 @@ def test_b40_pulling_the_same_image_twice_adds_no_row(catalog: Catalog) -> None:
     }
 
 
-def test_b42_layers_are_listed_by_position_whatever_order_they_landed_in(catalog: Catalog) -> None:
+def test_layers_are_listed_by_position_whatever_order_they_landed_in(catalog: Catalog) -> None:
     names = ["e", "d", "c", "b", "a", "f"]
     with catalog.begin() as tx:
         for name in sorted(names, key=lambda name: str(of(name))):
@@ -76,7 +74,7 @@ def test_b42_layers_are_listed_by_position_whatever_order_they_landed_in(catalog
     assert [row[0] for row in unordered] == [str(of(name)) for name in names]
 
 
-def test_b43_a_layer_may_be_at_several_positions(catalog: Catalog) -> None:
+def test_a_layer_may_be_at_several_positions(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         given.link(tx, given.image(["base", "empty", "top", "empty"]))
         files = image_rows.layers_of(tx, TAG, PLATFORM)
@@ -86,7 +84,7 @@ def test_b43_a_layer_may_be_at_several_positions(catalog: Catalog) -> None:
     ]
 
 
-def test_b44_concurrent_links_of_one_image_make_one_image(catalog: Catalog) -> None:
+def test_concurrent_links_of_one_image_make_one_image(catalog: Catalog) -> None:
     def pull() -> None:
         with catalog.begin() as tx:
             given.link(tx, given.image(["base", "top"]), at=hour(1))
@@ -98,7 +96,7 @@ def test_b44_concurrent_links_of_one_image_make_one_image(catalog: Catalog) -> N
         assert given.rows(tx, "SELECT count(*) FROM manifest_layers") == [(2,)]
 
 
-def test_b45_claims_of_another_image_do_not_change_a_shared_layer(catalog: Catalog) -> None:
+def test_claims_of_another_image_do_not_change_a_shared_layer(catalog: Catalog) -> None:
     lying = given.image(
         ["base"],
         {"rootfs": {"type": "layers", "diff_ids": [str(of("a lie"))]}},
@@ -120,7 +118,7 @@ def test_b45_claims_of_another_image_do_not_change_a_shared_layer(catalog: Catal
     )
 
 
-def test_b46_a_layer_that_is_not_stored_cannot_be_linked(catalog: Catalog) -> None:
+def test_a_layer_that_is_not_stored_cannot_be_linked(catalog: Catalog) -> None:
     image = given.image(["base", "missing"])
     with catalog.begin() as tx:
         given.save(tx, image)
@@ -132,7 +130,7 @@ def test_b46_a_layer_that_is_not_stored_cannot_be_linked(catalog: Catalog) -> No
         assert given.rows(tx, "SELECT count(*) FROM manifest_layers") == [(0,)]
 
 
-def test_b47_an_image_with_fewer_diff_ids_than_layers_is_an_error(catalog: Catalog) -> None:
+def test_an_image_with_fewer_diff_ids_than_layers_is_an_error(catalog: Catalog) -> None:
     image = given.image(["base", "top"], {"rootfs": {"type": "layers", "diff_ids": [str(of("a"))]}})
     with pytest.raises(InvalidManifest), catalog.begin() as tx:
         given.link(tx, image)

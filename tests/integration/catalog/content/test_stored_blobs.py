@@ -2,14 +2,10 @@
 
 import random
 
-import pytest
-
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog
 from tests.builders import images as given
 from tests.builders.images import of, together
-
-pytestmark = pytest.mark.integration
 
 DIGEST = of("layer")
 

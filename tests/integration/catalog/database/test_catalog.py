@@ -16,8 +16,6 @@ from tests.builders import images as given
 from tests.builders.images import of, together
 from tests.support.services import with_driver
 
-pytestmark = pytest.mark.integration
-
 COUNT = "SELECT count(*) FROM blobs"
 
 
@@ -187,7 +185,7 @@ def test_a_bug_of_ours_is_not_taken_for_an_outage(
         tx.exec_driver_sql(statement)
 
 
-def test_b54_threads_share_a_catalog_and_write_at_once(catalog: Catalog) -> None:
+def test_threads_share_a_catalog_and_write_at_once(catalog: Catalog) -> None:
     names = [f"blob {number}" for number in range(16)]
 
     def store(name: str) -> None:

@@ -14,8 +14,6 @@ from shared.catalog.database.outages import LostSessions, Outage, outage_of
 from shared.errors import CatalogUnavailable
 from tests.support.services import with_driver
 
-pytestmark = pytest.mark.integration
-
 OUTAGES = [
     *("08006", "25006", "25P03", "25P04", "26000", "42P05", "40001", "40P01", "53100", "53200"),
     *("55P03", "57014", "57P01", "58030", "XX000", "XX002"),

@@ -12,8 +12,6 @@ from shared.catalog.reports import audit
 from tests.builders import images as given
 from tests.builders.pulls import fetching, record
 
-pytestmark = pytest.mark.integration
-
 NUMBERS = range(5)
 
 

@@ -14,8 +14,6 @@ from shared.catalog.pulls import finish, lifecycle
 from tests.builders.leases import LONG, SHORT, expire, reach, taken
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, fetching, list_layers, record
 
-pytestmark = pytest.mark.integration
-
 
 def due(tx: Connection, lease_seconds: float = SHORT) -> list[DueLayer]:
     return due_work.layers(tx, due_work.under_way(tx), lease_seconds)

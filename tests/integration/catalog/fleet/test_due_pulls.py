@@ -27,8 +27,6 @@ from tests.builders.pulls import (
     row,
 )
 
-pytestmark = pytest.mark.integration
-
 
 def step(tx: Connection) -> None:
     """A worker resolves or links the pull."""

@@ -1,13 +1,9 @@
 """Nodes: the row that each worker writes."""
 
-import pytest
-
 from shared.catalog.database.catalog import Connection
 from shared.catalog.fleet import node_rows
 from shared.catalog.fleet.node_rows import Node
 from tests.builders.images import rows
-
-pytestmark = pytest.mark.integration
 
 STATES = "SELECT name, state, reason, slots, free_bytes, free_inodes FROM nodes ORDER BY name"
 

@@ -8,8 +8,6 @@ from shared.catalog.fleet.step_leases import RECONCILER, StepLease
 from tests.builders.images import rows, together
 from tests.builders.leases import expire
 
-pytestmark = pytest.mark.integration
-
 STEP = step_leases.of_pull("p")
 
 

@@ -3,8 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import leases, messages, pull_layers, storing, waiters
@@ -13,8 +11,6 @@ from shared.oci.digest import Digest
 from tests.builders.images import rows, together
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, admitted, fetching, layer, list_layers
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.integration
 
 ALL_MESSAGES = "SELECT pull_id FROM pull_layers WHERE has_message ORDER BY pull_id, digest"
 

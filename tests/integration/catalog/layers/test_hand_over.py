@@ -13,8 +13,6 @@ from shared.catalog.pulls import finish, lifecycle
 from tests.builders.images import TAG, together
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, fetching, layer, list_layers, record
 
-pytestmark = pytest.mark.integration
-
 
 def next_waiters(tx: Connection, but: str = "holder") -> list[str]:
     return [message.pull_id for message in waiters.dispatch_next_waiter(tx, HOST, BASE, but)]

@@ -1,7 +1,5 @@
 """Leases on blobs while they are held: renewed, assigned to another pull, released, ended."""
 
-import pytest
-
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import leases, storing
@@ -10,8 +8,6 @@ from shared.catalog.layers.storing import Landing
 from tests.builders.images import of, rows, together
 from tests.builders.leases import SHORT, expire, reach, report, take, taken
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP
-
-pytestmark = pytest.mark.integration
 
 EVERYTHING = "SELECT * FROM leases"
 ALIVE = "SELECT expires_at > clock_timestamp(), renewed_at > now() FROM leases"

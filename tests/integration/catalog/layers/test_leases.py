@@ -1,15 +1,11 @@
 """Leases on blobs: one owner at a time, and what an owner that dies leaves behind."""
 
-import pytest
-
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import leases
 from shared.catalog.layers.leases import Lease, LeaseHeld
 from tests.builders.images import rows, together
 from tests.builders.leases import LONG, SHORT, expire, reach, report, take, taken
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP
-
-pytestmark = pytest.mark.integration
 
 
 def contend(catalog: Catalog, lease_seconds: float) -> list[Lease | LeaseHeld]:

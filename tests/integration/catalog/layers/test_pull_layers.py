@@ -1,7 +1,5 @@
 """The layers of a pull: which are missing, their attempts, failures and progress."""
 
-import pytest
-
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import pull_layers, storing
@@ -13,10 +11,8 @@ from tests.builders.images import NOON
 from tests.builders.leases import expire, reach
 from tests.builders.pulls import BASE, HOST, TOP, layer, plan, planned, record, row
 
-pytestmark = pytest.mark.integration
 
-
-def test_b41_a_repeated_layer_is_counted_once(tx: Connection) -> None:
+def test_a_repeated_layer_is_counted_once(tx: Connection) -> None:
     image = given.image(["base", "empty", "empty", "empty"])
     record(tx)
     plan(tx, [layer.digest for layer in image.manifest.distinct_layers])

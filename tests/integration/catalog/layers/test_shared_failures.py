@@ -2,15 +2,11 @@
 
 from typing import Any
 
-import pytest
-
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import pull_layers, shared_failures
 from shared.catalog.pulls import finish
 from tests.builders.images import rows
 from tests.builders.pulls import BASE, OTHER_HOST, TOP, fetching, layer
-
-pytestmark = pytest.mark.integration
 
 
 def share(tx: Connection, seconds: float = 60, *, whole_registry: bool = False) -> dict[str, int]:

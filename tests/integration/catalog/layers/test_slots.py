@@ -1,7 +1,5 @@
 """Layers that wait for a slot, and the pulls that want a layer."""
 
-import pytest
-
 from shared.catalog.admission import pauses
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
@@ -10,8 +8,6 @@ from shared.catalog.pulls import finish
 from tests.builders.images import of, rows, together
 from tests.builders.leases import expire, taken
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, fetching, layer, list_layers, record
-
-pytestmark = pytest.mark.integration
 
 
 def park(tx: Connection, pull_id: str, cause: str = "turn", seconds: float = 60) -> None:

@@ -12,8 +12,6 @@ from tests.builders.images import of, rows, together
 from tests.builders.leases import taken
 from tests.builders.pulls import HOST, OTHER_HOST, change, fetching, layer
 
-pytestmark = pytest.mark.integration
-
 LAYERS = [of(f"layer {number:02}") for number in range(12)]
 FIRST, LAST = LAYERS[0], LAYERS[-1]
 

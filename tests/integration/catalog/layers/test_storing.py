@@ -23,8 +23,6 @@ from tests.builders.pulls import (
     row,
 )
 
-pytestmark = pytest.mark.integration
-
 
 def settle(tx: Connection, digest: Digest = BASE, pull_id: str = "own") -> list[str]:
     """Store the blob and settle it for the pull."""

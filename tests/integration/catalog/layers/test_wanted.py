@@ -1,7 +1,5 @@
 """Whether a download should go on, and for which pull."""
 
-import pytest
-
 from shared.catalog.admission import pauses
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
@@ -10,8 +8,6 @@ from shared.catalog.layers.waiters import Verdict
 from shared.catalog.pulls import finish
 from tests.builders.images import of
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, fetching, list_layers, record
-
-pytestmark = pytest.mark.integration
 
 
 def wanted(tx: Connection, pull_id: str = "own") -> Verdict:

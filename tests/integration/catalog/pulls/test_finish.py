@@ -10,8 +10,6 @@ from shared.catalog.pulls import finish, lifecycle
 from tests.builders.images import rows, together
 from tests.builders.pulls import change, fetching, record, row
 
-pytestmark = pytest.mark.integration
-
 
 def test_a_cancelled_pull_has_its_cause_and_no_reason_to_wait(tx: Connection) -> None:
     fetching(tx)

@@ -12,8 +12,6 @@ from tests.builders import images as given
 from tests.builders.images import NOON, of, together
 from tests.builders.pulls import BASE, HOST, TOP, begin, layer, plan, planned, record, row
 
-pytestmark = pytest.mark.integration
-
 
 def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
     for name in ("a", "b", "c"):

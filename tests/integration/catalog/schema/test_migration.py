@@ -15,8 +15,6 @@ from tests.builders.images import of, rows
 from tests.builders.leases import SHORT
 from tests.support.services import with_driver
 
-pytestmark = pytest.mark.integration
-
 ALPINE = "docker.io/library/alpine:3.20"
 DIGEST = of("layer")
 SHA = f"sha256:{'a' * 64}"

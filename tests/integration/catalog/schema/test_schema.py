@@ -26,8 +26,6 @@ from tests.builders.images import together
 from tests.support.services import with_driver
 from workers.preparing import prepare_fleet
 
-pytestmark = pytest.mark.integration
-
 TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
 
 # Checks, partial indexes, defaults and the view, as PostgreSQL itself describes them.
