@@ -108,11 +108,11 @@ def _update_pulls() -> Update:
     stored_bytes = (
         select(func.coalesce(func.sum(PullLayers.size_bytes), constant(0)))
         .join(Blobs, (Blobs.digest == PullLayers.digest) & is_stored(Blobs))
-        .where(PullLayers.pull_id == bindparam("pull_id"))
+        .where(PullLayers.pull_id == bindparam("of_pull"))
     )
     return (
         update(Pulls)
-        .where(Pulls.id == bindparam("pull_id"), is_planned(Pulls))
+        .where(Pulls.id == bindparam("of_pull"), is_planned(Pulls))
         .values(bytes_done=func.greatest(Pulls.bytes_done, stored_bytes.scalar_subquery()))
         .add_cte(clear_messages.cte("told"))
     )
@@ -124,7 +124,7 @@ _UPDATE_PULLS = _update_pulls()
 # One pull per image is enough: linking it completes the other pulls of the image (`same_image.py`).
 def _whole() -> Select[str]:
     of_one_image = (Pulls.reference, Pulls.platform, Pulls.manifest_digest, Pulls.registry)
-    is_own = Pulls.id == bindparam("pull_id")
+    is_own = Pulls.id == bindparam("of_pull")
     image = (
         select(Pulls.id)
         .ext(distinct_on(*of_one_image))
@@ -137,7 +137,7 @@ def _whole() -> Select[str]:
     return (
         select(image.c.id)
         .where(is_whole(image.c.id))
-        .order_by(image.c.id == bindparam("pull_id"), image.c.id)
+        .order_by(image.c.id == bindparam("of_pull"), image.c.id)
     )
 
 
@@ -165,6 +165,6 @@ def find_whole_pulls(tx: Connection, digests: Sequence[Digest], pull_id: str) ->
     may link it at once, and the messages for the others should be sent by then.
     """
     stored = [str(digest) for digest in digests]
-    values = {"digests": stored, "pull_id": pull_id}
+    values = {"digests": stored, "of_pull": pull_id}
     tx.execute(_UPDATE_PULLS, values)
     return list(tx.execute(_WHOLE, values).scalars())
