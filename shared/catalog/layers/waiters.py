@@ -10,17 +10,42 @@ transaction may skip a kind, but never goes back.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.orm import aliased
 
-from shared.catalog.admission.pauses import IS_PAUSED
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import messages
 from shared.catalog.layers.messages import LayerMessage
-from shared.catalog.model.pull_rows import by_key
+from shared.catalog.model.content_tables import Blobs
+from shared.catalog.model.expressions import by_key, constant, parameter_rows
+from shared.catalog.model.predicates import (
+    by_turn,
+    is_alive,
+    is_due,
+    is_in,
+    is_missing,
+    is_open,
+    is_paused,
+    is_stored,
+)
+from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
+from shared.catalog.model.waiting_for import waits_for
 from shared.oci.digest import Digest
-
-_IS_OPEN = "p.state IN ('queued', 'resolving', 'fetching', 'linking')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,73 +65,111 @@ class Verdict:
 # Every heartbeat runs this. `own` finds the pull that the download is for by its key. Only if that
 # pull has ended or is paused does `best` read the other pulls that want the layer, which may be
 # thousands.
-_WANTED = text(
-    f"""
-    SELECT held.fence, best.pull_id, coalesce(best.paused, false) AS paused,
-        blobs.stored_at IS NOT NULL AS stored
-    FROM unnest(CAST(:registries AS text[]), CAST(:digests AS text[]),
-        CAST(:fences AS bigint[]), CAST(:pulls AS text[]))
-        AS held (registry, digest, fence, pull_id)
-    LEFT JOIN blobs ON blobs.digest = held.digest
-    LEFT JOIN LATERAL (
-        SELECT p.id AS pull_id FROM pulls p
-        JOIN pull_layers ON pull_layers.pull_id = p.id AND pull_layers.digest = held.digest
-        WHERE p.id = held.pull_id AND p.registry = held.registry AND {_IS_OPEN}
-          AND NOT {IS_PAUSED}
-    ) AS own ON true
-    LEFT JOIN LATERAL (
-        SELECT own.pull_id, false AS paused WHERE own.pull_id IS NOT NULL
-        UNION ALL
-        (SELECT p.id, {IS_PAUSED} AS paused FROM pull_layers
-         JOIN pulls p ON p.id = pull_layers.pull_id
-         WHERE own.pull_id IS NULL AND pull_layers.digest = held.digest
-           AND p.registry = held.registry AND {_IS_OPEN}
-         ORDER BY paused, p.id = held.pull_id DESC, p.priority DESC, p.created_at LIMIT 1)
-    ) AS best ON true
-    """
-)
+def _judge() -> Select[Any]:
+    held = parameter_rows(
+        "held", registry=Text(), digest=Text(), fence=BigInteger(), pull_id=Text()
+    )
+    wants_it = and_(PullLayers.pull_id == Pulls.id, PullLayers.digest == held.c.digest)
+    own = (
+        select(Pulls.id.label("pull_id"))
+        .join(PullLayers, wants_it)
+        .where(
+            Pulls.id == held.c.pull_id,
+            Pulls.registry == held.c.registry,
+            is_open(Pulls),
+            ~is_paused(Pulls),
+        )
+        .lateral("own")
+    )
+    paused = is_paused(Pulls).label("paused")
+    best_of_all = (
+        select(Pulls.id, paused)
+        .join_from(PullLayers, Pulls, Pulls.id == PullLayers.pull_id)
+        .where(
+            own.c.pull_id.is_(None),
+            PullLayers.digest == held.c.digest,
+            Pulls.registry == held.c.registry,
+            is_open(Pulls),
+        )
+        .order_by(paused, (Pulls.id == held.c.pull_id).desc(), *by_turn(Pulls))
+        .limit(constant(1))
+        .correlate(held, own)
+    )
+    only_own = (
+        select(own.c.pull_id, false().label("paused"))
+        .where(own.c.pull_id.is_not(None))
+        .correlate(own)
+    )
+    best = union_all(only_own, best_of_all).lateral("best")
+    return (
+        select(
+            held.c.fence,
+            best.c.pull_id,
+            func.coalesce(best.c.paused, false()).label("paused"),
+            is_stored(Blobs).label("stored"),
+        )
+        .outerjoin_from(held, Blobs, Blobs.digest == held.c.digest)
+        .outerjoin(own, true())
+        .outerjoin(best, true())
+    )
+
+
+_JUDGE = _judge()
 
 
 def judge_downloads(tx: Connection, held: Sequence[tuple[str, Digest, int, str]]) -> list[Verdict]:
     """Say for each download (registry, digest, fence, pull id) whether it should go on."""
     rows = tx.execute(
-        _WANTED,
+        _JUDGE,
         {
-            "registries": [registry for registry, _, _, _ in held],
-            "digests": [str(digest) for _, digest, _, _ in held],
-            "fences": [fence for _, _, fence, _ in held],
-            "pulls": [pull_id for _, _, _, pull_id in held],
+            "held_registry": [registry for registry, _, _, _ in held],
+            "held_digest": [str(digest) for _, digest, _, _ in held],
+            "held_fence": [fence for _, _, fence, _ in held],
+            "held_pull_id": [pull_id for _, _, _, pull_id in held],
         },
     )
     return [Verdict(**row._mapping) for row in rows]
 
 
-# The best pull in `fetching` that wants the layer from this registry and is due, other than `but`.
-_BEST = f"""
-    SELECT p.id FROM pull_layers JOIN pulls p ON p.id = pull_layers.pull_id
-    LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-    WHERE pull_layers.digest = :digest AND p.registry = :registry
-      AND p.id <> :but
-      AND p.state = 'fetching' AND NOT {IS_PAUSED} AND blobs.stored_at IS NULL
-      AND (pull_layers.not_before IS NULL OR pull_layers.not_before <= clock_timestamp())
-    ORDER BY p.priority DESC, p.created_at LIMIT 1
-"""
+_REGISTRY, _DIGEST = bindparam("registry", type_=Text()), bindparam("digest", type_=Text())
+_BUT = bindparam("but", type_=Text())
 
-_NEXT_WAITER = text(_BEST)
+# The best pull in `fetching` that wants the layer from this registry and is due, other than `but`.
+_NEXT_WAITER = (
+    select(Pulls.id)
+    .join_from(PullLayers, Pulls, Pulls.id == PullLayers.pull_id)
+    .outerjoin(Blobs, Blobs.digest == PullLayers.digest)
+    .where(
+        PullLayers.digest == _DIGEST,
+        Pulls.registry == _REGISTRY,
+        Pulls.id != _BUT,
+        is_in(Pulls, "fetching"),
+        ~is_paused(Pulls),
+        is_missing(Blobs),
+        is_due(PullLayers),
+    )
+    .order_by(*by_turn(Pulls))
+    .limit(constant(1))
+)
+
 
 # The same, but none while a live lease or the message of another pull covers the layer.
-_NEXT_WITHOUT_COVER = text(
-    f"""
-    SELECT best.id FROM ({_BEST}) AS best
-    WHERE NOT EXISTS (SELECT FROM leases WHERE leases.registry = :registry
-        AND leases.digest = :digest AND leases.owner IS NOT NULL
-        AND leases.expires_at > clock_timestamp())
-      AND NOT EXISTS (SELECT FROM pull_layers sent CROSS JOIN LATERAL (
-            SELECT FROM pulls p WHERE p.id = sent.pull_id AND p.registry = :registry
-              AND p.id <> :but AND p.state = 'fetching' AND NOT {IS_PAUSED} OFFSET 0) AS theirs
-        WHERE sent.digest = :digest AND sent.has_message)
-    """
-)
+def _next_without_cover() -> Select[str]:
+    best = _NEXT_WAITER.subquery("best")
+    lease = select(Leases.fence).where(
+        Leases.registry == _REGISTRY, Leases.digest == _DIGEST, is_alive(Leases)
+    )
+    sent, other = aliased(PullLayers, name="sent"), aliased(Pulls, name="other")
+    sender = messages.pull_that_sent(
+        sent, other, other.registry == _REGISTRY, other.id != _BUT, ~is_paused(other)
+    )
+    message = (
+        select(sent.digest).join(sender, true()).where(sent.digest == _DIGEST, sent.has_message)
+    )
+    return select(best.c.id).where(~lease.exists(), ~message.exists())
+
+
+_NEXT_WITHOUT_COVER = _next_without_cover()
 
 
 def dispatch_next_waiter(
@@ -132,24 +195,42 @@ def dispatch_follower(
 
 
 def _dispatch_to(
-    tx: Connection, choice: TextClause, registry: str, digest: Digest, but: str
+    tx: Connection, choice: Select[str], registry: str, digest: Digest, but: str
 ) -> list[LayerMessage]:
     values = {"digest": str(digest), "registry": registry, "but": but}
     best = tx.execute(choice, values).scalar()
     return [message] if best and (message := messages.dispatch(tx, best, digest)) else []
 
 
-_MAY_TAKE_SLOT = text(
-    """
-    SELECT coalesce((SELECT max(p.priority) FROM pull_layers CROSS JOIN LATERAL (
-                SELECT p.priority FROM pulls p WHERE p.id = pull_layers.pull_id
-                  AND p.registry = :registry AND p.state = 'fetching' OFFSET 0) AS p
-            WHERE pull_layers.digest = :digest AND pull_layers.has_message), 0) >= :urgent
-        OR (SELECT count(*) FROM leases LEFT JOIN pulls ON pulls.id = leases.pull_id
-            WHERE leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()
-              AND NOT leases.is_companion AND coalesce(pulls.priority, 0) < :urgent) < :slots
-    """
-)
+def _may_take_slot() -> Select[bool]:
+    urgent, slots = bindparam("urgent", type_=Integer()), bindparam("slots", type_=Integer())
+    sent, pulls = aliased(PullLayers, name="sent"), aliased(Pulls, name="p")
+    sender = messages.pull_that_sent(sent, pulls, pulls.registry == _REGISTRY)
+    highest = (
+        select(func.max(sender.c.priority))
+        .select_from(sent)
+        .join(sender, true())
+        .where(sent.digest == _DIGEST, sent.has_message)
+    )
+    taken = (
+        select(func.count())
+        .select_from(Leases)
+        .outerjoin(Pulls, Pulls.id == Leases.pull_id)
+        .where(
+            is_alive(Leases),
+            ~Leases.is_companion,
+            func.coalesce(Pulls.priority, constant(0)) < urgent,
+        )
+    )
+    return select(
+        or_(
+            func.coalesce(highest.scalar_subquery(), constant(0)) >= urgent,
+            taken.scalar_subquery() < slots,
+        )
+    )
+
+
+_MAY_TAKE_SLOT = _may_take_slot()
 
 
 def may_take_slot(tx: Connection, registry: str, digest: Digest, urgent: int, slots: int) -> bool:
@@ -159,28 +240,39 @@ def may_take_slot(tx: Connection, registry: str, digest: Digest, urgent: int, sl
     lower priority hold fewer than `slots` slots. Companions take no slot.
     """
     values = {"digest": str(digest), "registry": registry, "urgent": urgent, "slots": slots}
-    return bool(tx.execute(_MAY_TAKE_SLOT, values).scalar_one())
+    return tx.execute(_MAY_TAKE_SLOT, values).scalar_one()
 
 
 # The layers that wait for a slot are found by `pull_layers_parked_idx`, however many layers are
 # under way.
-_PARKED = text(
-    f"""
-    WITH parked AS MATERIALIZED (
-        SELECT pull_id, digest FROM pull_layers
-        WHERE waiting_for->>'cause' = 'turn' AND not_before > clock_timestamp()
+def _parked() -> Select[str, str]:
+    now = func.clock_timestamp()
+    parked = (
+        select(PullLayers.pull_id, PullLayers.digest)
+        .where(waits_for(PullLayers, "turn"), PullLayers.not_before > now)
+        .cte("parked")
+        .prefix_with("MATERIALIZED")
     )
-    SELECT p.id, pull_layers.digest
-    FROM parked JOIN pull_layers USING (pull_id, digest) JOIN pulls p ON p.id = parked.pull_id
-    LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-    WHERE {by_key("p.state = 'fetching'")}
-      AND {by_key("pull_layers.waiting_for->>'cause' = 'turn'")}
-      AND pull_layers.not_before > clock_timestamp() AND blobs.stored_at IS NULL
-      AND NOT {IS_PAUSED}
-    ORDER BY p.priority DESC, p.created_at
-    LIMIT 1 FOR UPDATE OF pull_layers SKIP LOCKED
-    """
-)
+    is_parked = and_(PullLayers.pull_id == parked.c.pull_id, PullLayers.digest == parked.c.digest)
+    return (
+        select(Pulls.id, PullLayers.digest)
+        .join_from(parked, PullLayers, is_parked)
+        .join(Pulls, Pulls.id == parked.c.pull_id)
+        .outerjoin(Blobs, Blobs.digest == PullLayers.digest)
+        .where(
+            by_key(is_in(Pulls, "fetching")),
+            by_key(waits_for(PullLayers, "turn")),
+            PullLayers.not_before > now,
+            is_missing(Blobs),
+            ~is_paused(Pulls),
+        )
+        .order_by(*by_turn(Pulls))
+        .limit(constant(1))
+        .with_for_update(of=PullLayers, skip_locked=True)
+    )
+
+
+_PARKED = _parked()
 
 
 def dispatch_waiting_for_slot(tx: Connection) -> list[LayerMessage]:
@@ -192,17 +284,15 @@ def dispatch_waiting_for_slot(tx: Connection) -> list[LayerMessage]:
     return [message] if message else []
 
 
+_LOCK = (
+    select(Pulls.id)
+    .join(PullLayers, PullLayers.pull_id == Pulls.id)
+    .where(PullLayers.digest == _DIGEST, Pulls.registry == _REGISTRY, is_open(Pulls))
+    .order_by(Pulls.id)
+    .with_for_update(of=Pulls)
+)
+
+
 def lock_pulls_that_want(tx: Connection, registry: str, digest: Digest) -> list[str]:
     """Return the open pulls that want this layer from this registry, their rows locked by id."""
-    return list(
-        tx.execute(
-            text(
-                f"""
-                SELECT p.id FROM pulls p JOIN pull_layers ON pull_layers.pull_id = p.id
-                WHERE pull_layers.digest = :digest AND p.registry = :registry AND {_IS_OPEN}
-                ORDER BY p.id FOR UPDATE OF p
-                """
-            ),
-            {"digest": str(digest), "registry": registry},
-        ).scalars()
-    )
+    return list(tx.execute(_LOCK, {"digest": str(digest), "registry": registry}).scalars())

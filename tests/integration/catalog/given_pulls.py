@@ -6,7 +6,7 @@ from typing import Any
 from shared.catalog.admission import admission
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
-from shared.catalog.layers import messages, pull_layers
+from shared.catalog.layers import fetch_state, messages
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import NewPull, PlannedLayer, Pull
 from shared.catalog.pulls import lifecycle
@@ -136,6 +136,6 @@ def row(tx: Connection, pull_id: str = "p") -> Pull:
 
 def layer(tx: Connection, digest: Digest = BASE, pull_id: str = "p") -> PullLayer:
     """The current row of a pull's layer."""
-    found = pull_layers.get(tx, pull_id, digest, HOST)
-    assert found is not None
-    return found
+    state = fetch_state.load(tx, pull_id, digest)
+    assert state is not None and state.layer is not None
+    return state.layer

@@ -4,7 +4,7 @@ import pytest
 
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.layers import pull_layers, storing
+from shared.catalog.layers import fetch_state, pull_layers, storing
 from shared.catalog.layers.storing import Landing
 from shared.catalog.model.pull_values import PlannedLayer
 from shared.catalog.pulls import lifecycle
@@ -111,7 +111,8 @@ def test_a_layers_urls_and_claims_are_read_back(tx: Connection) -> None:
         claim.media_type,
         claim.urls,
     )
-    assert pull_layers.get(tx, "p", TOP, HOST) is None
+    state = fetch_state.load(tx, "p", TOP)
+    assert state is not None and state.layer is None
 
 
 def test_a_stored_blob_does_not_change_the_size_that_a_pull_claims(tx: Connection) -> None:
