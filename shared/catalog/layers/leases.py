@@ -26,11 +26,13 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Double,
     Executable,
     Interval,
     Text,
     bindparam,
     case,
+    cast,
     extract,
     false,
     func,
@@ -48,8 +50,7 @@ from shared.catalog.model.predicates import free_at, is_stored, may_be_alive
 from shared.catalog.model.pull_tables import Leases, fences
 from shared.oci.digest import Digest
 
-# The lease time. While the server was down no owner could renew. So no lease counts as expired
-# until the server has been up for one lease time.
+# The lease time.
 _LIFE = bindparam("life", type_=Interval())
 _now = func.clock_timestamp()
 
@@ -150,12 +151,12 @@ def _take_unless_alive() -> Executable:
 _TAKE = _take_unless_alive()
 
 _HELD = select(
-    Leases.owner,
+    func.coalesce(Leases.owner, constant("")).label("owner"),
     Leases.pull_id,
     Leases.bytes_done,
     Leases.expires_at,
+    cast(extract("epoch", free_at(Leases, _LIFE) - _now), Double).label("seconds"),
     Leases.is_companion,
-    extract("epoch", free_at(Leases, _LIFE) - _now).label("seconds"),
 ).where(Leases.registry == bindparam("registry"), Leases.digest == bindparam("digest"))
 
 
@@ -179,9 +180,7 @@ def take(
         "life": timedelta(seconds=lease_seconds),
     }
     while True:
-        taken = _take(tx, new)
-        lease = taken or _held(tx, registry, digest, lease_seconds)
-        if lease is not None:
+        if lease := _take(tx, new) or _held(tx, new):
             return lease
         # The other lease was deleted between the two statements. Try again.
 
@@ -192,20 +191,10 @@ def _take(tx: Connection, new: Mapping[str, Any]) -> Lease | None:
     return Lease(row.fence, row.starts, frozenset(row.others), row.stored) if row else None
 
 
-def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> LeaseHeld | None:
+def _held(tx: Connection, new: Mapping[str, Any]) -> LeaseHeld | None:
     """Return the current lease; None where there is no row."""
-    blob = {"registry": registry, "digest": str(digest)}
-    row = tx.execute(_HELD, {**blob, "life": timedelta(seconds=lease_seconds)}).one_or_none()
-    if row is None:
-        return None
-    return LeaseHeld(
-        row.owner or "",
-        row.pull_id,
-        row.bytes_done,
-        row.expires_at,
-        float(row.seconds),
-        row.is_companion,
-    )
+    row = tx.execute(_HELD, new).one_or_none()
+    return LeaseHeld(**row._mapping) if row else None
 
 
 def _renew() -> Executable:

@@ -55,7 +55,7 @@ from shared.catalog.model.predicates import (
     is_paused,
 )
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
-from shared.catalog.model.waiting_for import NEXT_CHECK, reason
+from shared.catalog.model.waiting_for import NEXT_CHECK, NOTHING, reason
 from shared.oci.digest import Digest
 
 _now = func.clock_timestamp()
@@ -175,8 +175,7 @@ _DISPATCH = (
         generation=PullLayers.generation + constant(1),
         has_message=true(),
         dispatched_at=_now,
-        waiting_for=null(),
-        not_before=null(),
+        **NOTHING,
     )
     .returning(Pulls.reference, PullLayers.generation)
 )

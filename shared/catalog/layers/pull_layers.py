@@ -28,7 +28,7 @@ from shared.catalog.model.content_tables import Blobs
 from shared.catalog.model.expressions import constant, is_one_of
 from shared.catalog.model.predicates import is_alive, is_missing, is_stored
 from shared.catalog.model.pull_tables import Leases, PullLayers
-from shared.catalog.model.waiting_for import reason
+from shared.catalog.model.waiting_for import NOTHING, reason
 from shared.errors import InvalidManifest
 from shared.oci.digest import Digest
 
@@ -190,9 +190,7 @@ def _key(pull_id: str, digest: Digest) -> dict[str, str]:
     return {"of_pull": pull_id, "of_digest": str(digest)}
 
 
-_BEGIN = _UPDATE.values(
-    attempts=PullLayers.attempts + constant(1), waiting_for=null(), not_before=null()
-)
+_BEGIN = _UPDATE.values(attempts=PullLayers.attempts + constant(1), **NOTHING)
 
 
 def begin(tx: Connection, pull_id: str, digest: Digest) -> None:

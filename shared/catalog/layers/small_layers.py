@@ -17,7 +17,6 @@ from sqlalchemy import (
     bindparam,
     false,
     func,
-    null,
     or_,
     select,
     true,
@@ -34,7 +33,7 @@ from shared.catalog.model.expressions import constant
 from shared.catalog.model.fleet_tables import Fleet
 from shared.catalog.model.predicates import is_in, is_missing
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls, fences
-from shared.catalog.model.waiting_for import cause_of
+from shared.catalog.model.waiting_for import NOTHING, cause_of
 from shared.oci.digest import Digest
 
 SMALL_BYTES = 128 * 1024
@@ -134,7 +133,7 @@ def _take() -> Executable:
     return (
         update(PullLayers)
         .where(PullLayers.pull_id == pull_id, PullLayers.digest == taken.c.digest)
-        .values(attempts=constant(1), waiting_for=null(), not_before=null())
+        .values(attempts=constant(1), **NOTHING)
         .returning(
             *pull_layers.AS_RECORDED,
             PullLayers.source,

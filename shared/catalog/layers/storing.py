@@ -22,7 +22,6 @@ from sqlalchemy import (
     delete,
     false,
     func,
-    null,
     select,
     update,
 )
@@ -34,6 +33,7 @@ from shared.catalog.model.content_tables import Blobs
 from shared.catalog.model.expressions import constant, is_one_of, parameter_rows
 from shared.catalog.model.predicates import by_turn, is_planned, is_stored, is_whole
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
+from shared.catalog.model.waiting_for import NOTHING
 from shared.oci.digest import Digest
 
 
@@ -55,7 +55,7 @@ class StoredLayer:
 
 Landing = StoredLayer
 
-_NOTHING_LEFT_TO_DO = {"waiting_for": null(), "not_before": null(), "has_message": false()}
+_NOTHING_LEFT_TO_DO = {**NOTHING, "has_message": false()}
 
 
 # One statement for all layers, since a pull may land many at once. It deletes the leases on these

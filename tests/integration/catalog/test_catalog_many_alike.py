@@ -11,7 +11,7 @@ from shared.catalog.admission import space, waiting_reasons
 from shared.catalog.database.catalog import Connection
 from shared.catalog.fleet import due_work
 from shared.catalog.layers import fetch_state, leases, messages, storing, waiters
-from shared.catalog.layers.storing import Landing
+from shared.catalog.layers.storing import StoredLayer
 from tests.integration.catalog.given import of, rows
 from tests.integration.catalog.given_pulls import BASE, HOST, admitted, fetching, list_layers
 from tests.integration.catalog.test_catalog_backlog import rows_read
@@ -88,7 +88,7 @@ STATEMENTS: dict[str, Callable[[Connection], object]] = {
     "a slot": lambda tx: waiters.may_take_slot(tx, HOST, BASE, 8, 4),
     "a plan": plan,
     "a layer": lambda tx: fetch_state.load(tx, "leader", BASE),
-    "a landing": lambda tx: storing.store_layers(tx, [Landing("leader", BASE, 100, "network")]),
+    "a landing": lambda tx: storing.store_layers(tx, [StoredLayer("leader", BASE, 100, "network")]),
 }
 
 
