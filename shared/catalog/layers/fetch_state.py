@@ -70,13 +70,13 @@ def _more_urgent() -> ColumnElement[bool]:
 
 
 def _own_priority() -> ColumnElement[int]:
-    shared, sharer = aliased(PullLayers, name="shared"), aliased(Pulls, name="sharer")
-    sharing_pull = messages.pull_that_sent(shared, sharer, sharer.registry == Pulls.registry)
+    sent, sharer = aliased(PullLayers, name="sent"), aliased(Pulls, name="sharer")
+    sharing_pull = messages.pull_that_sent(sent, sharer, sharer.registry == Pulls.registry)
     highest = (
         select(func.max(sharing_pull.c.priority))
-        .select_from(shared)
+        .select_from(sent)
         .join(sharing_pull, true())
-        .where(shared.digest == PullLayers.digest, shared.has_message)
+        .where(sent.digest == PullLayers.digest, sent.has_message)
         .correlate(Pulls, PullLayers)
     )
     return func.greatest(Pulls.priority, highest.scalar_subquery())

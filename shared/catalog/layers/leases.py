@@ -3,10 +3,10 @@
 There is one lease per (upstream registry, digest). It excludes every other worker until it is
 released or expires.
 
-Each taking gets a new fence, higher than all before. The owner renews, assigns and releases its
-lease by that fence. An owner that was overtaken, because it hung or was cut off, finds no such row:
-it changes nothing and knows that it must stop. The fence also names the ingest, so an overtaken
-owner writes into a file that its successor does not use.
+Each taking gets a new fence, higher than all before. The owner renews its lease by that fence
+(`lease_reports.py`), assigns and releases it. An owner that was overtaken, because it hung or was
+cut off, finds no such row: it changes nothing and knows that it must stop. The fence also names the
+ingest, so an overtaken owner writes into a file that its successor does not use.
 
 A worker that ends in good order releases its lease. So only an expired lease means that its owner
 has died, hung or been cut off; such starts are counted, to find layers that kill their workers.
@@ -18,14 +18,12 @@ has died, hung or been cut off; such starts are counted, to find layers that kil
 All times are the database's, so the workers' clocks do not matter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     Double,
     Executable,
     Interval,
@@ -45,7 +43,7 @@ from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant, parameter_rows
+from shared.catalog.model.expressions import constant
 from shared.catalog.model.predicates import free_at, is_stored, may_be_alive
 from shared.catalog.model.pull_tables import Leases, fences
 from shared.oci.digest import Digest
@@ -83,21 +81,6 @@ class LeaseHeld:
     expires_at: datetime
     seconds: float
     is_companion: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The progress of a download under `fence`.
-
-    `renew` is False for a download that has shown no sign of life within the stall time: its
-    progress is recorded, but its lease runs out.
-    """
-
-    registry: str
-    digest: Digest
-    fence: int
-    bytes_done: int
-    renew: bool
 
 
 # One statement decides, so of two workers that take a lease at once, one gets no row. The WHERE of
@@ -197,55 +180,8 @@ def _held(tx: Connection, new: Mapping[str, Any]) -> LeaseHeld | None:
     return LeaseHeld(**row._mapping) if row else None
 
 
-def _renew() -> Executable:
-    report = parameter_rows(
-        "report",
-        registry=Text(),
-        digest=Text(),
-        fence=BigInteger(),
-        bytes_done=BigInteger(),
-        renew=Boolean(),
-    )
-    return (
-        update(Leases)
-        .where(
-            Leases.registry == report.c.registry,
-            Leases.digest == report.c.digest,
-            Leases.fence == report.c.fence,
-            Leases.owner.is_not(None),
-        )
-        .values(
-            bytes_done=report.c.bytes_done,
-            renewed_at=case((report.c.renew, _now), else_=Leases.renewed_at),
-            expires_at=case((report.c.renew, _now + _LIFE), else_=Leases.expires_at),
-        )
-        .returning(Leases.fence)
-    )
-
-
-_RENEW = _renew()
-
-
-def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> set[int]:
-    """Record the progress of downloads and extend their leases, as their reports say.
-
-    Returns the fences that are still valid. The owner of any other fence has lost its lease and
-    must stop. The rows are passed in key order.
-    """
-    ordered = sorted(reports, key=lambda report: (report.registry, str(report.digest)))
-    values = {
-        "report_registry": [report.registry for report in ordered],
-        "report_digest": [str(report.digest) for report in ordered],
-        "report_fence": [report.fence for report in ordered],
-        "report_bytes_done": [report.bytes_done for report in ordered],
-        "report_renew": [report.renew for report in ordered],
-    }
-    rows = tx.execute(_RENEW, {**values, "life": timedelta(seconds=lease_seconds)})
-    return set(rows.scalars())
-
-
 def _shorten() -> Executable:
-    # Unlike `clock_timestamp()`, this may be the condition of an index.
+    # The time of the statement, since an index cannot be searched for the time of the clock.
     now = func.statement_timestamp()
     return (
         update(Leases)
@@ -266,7 +202,6 @@ def shorten_after_clock_change(tx: Connection) -> None:
     tx.execute(_SHORTEN)
 
 
-# The names of the parameters are not those of columns: SQLAlchemy would set such a column.
 _OF_BLOB = update(Leases).where(
     Leases.registry == bindparam("of_registry"), Leases.digest == bindparam("of_digest")
 )

@@ -46,14 +46,7 @@ from shared.catalog.model.expressions import (
     is_one_of,
     parameter_rows,
 )
-from shared.catalog.model.predicates import (
-    is_alive,
-    is_due,
-    is_final,
-    is_in,
-    is_missing,
-    is_paused,
-)
+from shared.catalog.model.predicates import is_alive, is_due, is_final, is_in, is_missing, is_paused
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
 from shared.catalog.model.waiting_for import NEXT_CHECK, NOTHING, reason
 from shared.oci.digest import Digest

@@ -179,7 +179,6 @@ def are_whole(tx: Connection, pull_id: str) -> bool:
     return True
 
 
-# The names of the parameters are not those of columns: SQLAlchemy would set such a column.
 _UPDATE = update(PullLayers).where(
     PullLayers.pull_id == bindparam("of_pull"), PullLayers.digest == bindparam("of_digest")
 )

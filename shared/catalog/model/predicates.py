@@ -179,7 +179,7 @@ def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
 def may_be_alive(
     leases: type[Leases], life: timedelta | BindParameter[timedelta]
 ) -> ColumnElement[bool]:
-    """The lease has an owner who may still work, so nobody else may take it. `life`: lease time."""
+    """The lease has an owner that may still work: no other may take it. `life`: lease time."""
     return and_(leases.owner.is_not(None), free_at(leases, life) > _clock())
 
 

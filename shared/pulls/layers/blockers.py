@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.database.catalog import Connection
-from shared.catalog.layers import waiters
+from shared.catalog.layers import layer_slots
 from shared.catalog.layers.fetch_state import FetchState
 from shared.catalog.layers.pull_layers import PullLayer
 
@@ -38,7 +38,7 @@ def find_obstacle(
             f"{free_bytes:,}: free space on the volume or enlarge it"
         )
         return Obstacle("space", SPACE_SECONDS, detail)
-    if reserves(look, reserved_slots) and not waiters.may_take_slot(
+    if reserves(look, reserved_slots) and not layer_slots.may_take_slot(
         tx,
         str(look.pull.registry),
         layer.digest,

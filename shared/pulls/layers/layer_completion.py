@@ -10,7 +10,7 @@ stored 0? No counter is kept that could be wrong after a crash.
 
 from collections.abc import Sequence
 
-from shared.catalog.layers import storing, waiters
+from shared.catalog.layers import layer_slots, storing
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.layers.storing import Landing
 from shared.errors import InvalidManifest
@@ -34,7 +34,7 @@ def record_stored(current: Attempt, arrivals: Sequence[FetchedLayer]) -> None:
         digests = [arrival.work.layer.digest for arrival in arrivals]
         current.outbox.links += storing.find_whole_pulls(tx, digests, pull_id)
         if current.frees_slot:
-            current.outbox.layers += waiters.dispatch_waiting_for_slot(tx)
+            current.outbox.layers += layer_slots.dispatch_waiting_for_slot(tx)
     for arrival in arrivals:
         check_claim(arrival.work.layer, arrival.size_bytes)
         if arrival.attempt.proof is not None:

@@ -22,8 +22,8 @@ from shared import allocator
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
-from shared.catalog.layers import leases, waiters
-from shared.catalog.layers.waiters import Verdict
+from shared.catalog.layers import lease_reports, leases, wanted_downloads
+from shared.catalog.layers.wanted_downloads import Verdict
 from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable
 from shared.pulls.layers.bytes_fetched import FetchedBytes, Transfer
@@ -189,10 +189,10 @@ class LeaseRenewer:
             if now - transfer.progress.active_at <= self._patience_seconds
         }
         with self._catalog.begin() as tx:
-            holding = leases.renew(
+            holding = lease_reports.renew(
                 tx,
                 [
-                    leases.Report(
+                    lease_reports.Report(
                         transfer.registry,
                         transfer.digest,
                         transfer.fence,
@@ -203,7 +203,7 @@ class LeaseRenewer:
                 ],
                 self._lease_seconds,
             )
-            wanted = waiters.judge_downloads(
+            wanted = wanted_downloads.judge_downloads(
                 tx,
                 [
                     (transfer.registry, transfer.digest, transfer.fence, transfer.pull_id)

@@ -4,8 +4,8 @@ import pytest
 
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.layers import leases, storing
-from shared.catalog.layers.leases import Report
+from shared.catalog.layers import lease_reports, leases, storing
+from shared.catalog.layers.lease_reports import Report
 from shared.catalog.layers.storing import StoredLayer
 from tests.integration.catalog.given import of, rows, together
 from tests.integration.catalog.given_leases import SHORT, expire, reach, report, take, taken
@@ -57,7 +57,7 @@ def test_of_several_reports_at_once_only_the_valid_fences_are_returned(tx: Conne
         Report(HOST, of("gone"), gone, 3, True),
         Report(OTHER_HOST, BASE, base, 4, True),
     ]
-    assert leases.renew(tx, reports, 30) == {base, top}
+    assert lease_reports.renew(tx, reports, 30) == {base, top}
     assert sorted(rows(tx, "SELECT bytes_done FROM leases")) == [(1,), (2,)]
 
 
