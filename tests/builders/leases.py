@@ -3,8 +3,9 @@
 from typing import Any
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.layers import leases
-from shared.catalog.layers.leases import Lease, LeaseHeld, Report
+from shared.catalog.layers import lease_reports, leases
+from shared.catalog.layers.lease_reports import Report
+from shared.catalog.layers.leases import Lease, LeaseHeld
 from shared.oci.digest import Digest
 from tests.builders.pulls import BASE, HOST
 
@@ -68,7 +69,7 @@ def report(
 ) -> bool:
     """Report progress. Returns whether the lease is still valid."""
     progress = Report(registry, digest, fence, bytes_done, renew)
-    return leases.renew(tx, [progress], 30) == {fence}
+    return lease_reports.renew(tx, [progress], 30) == {fence}
 
 
 def expire(tx: Connection) -> None:

@@ -140,7 +140,7 @@ def row(tx: Connection, pull_id: str = "p") -> Pull:
 
 def layer(tx: Connection, digest: Digest = BASE, pull_id: str = "p") -> PullLayer:
     """The current row of a pull's layer."""
-    found = fetch_state.load(tx, pull_id, digest)
-    assert found is not None
-    assert found.layer is not None
-    return found.layer
+    state = fetch_state.load(tx, pull_id, digest)
+    assert state is not None
+    assert state.layer is not None
+    return state.layer

@@ -4,6 +4,9 @@ Statements are built once, at import, and planned once for all values. So a list
 parameter instead of an `IN (…)` per length, and the constants of this program are literals: with a
 parameter in its place, a condition never matches a partial index, and a LIMIT counts as a tenth of
 the table.
+
+In a statement that inserts or updates, a parameter must not have the name of a column of the table
+unless it is that column's value: SQLAlchemy would set the column to it. Hence `of_pull`.
 """
 
 from typing import Any, TypeVar

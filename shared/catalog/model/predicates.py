@@ -161,6 +161,17 @@ def is_missing(blobs: type[Blobs]) -> ColumnElement[bool]:
     return blobs.stored_at.is_(None)
 
 
+def is_whole(pull_id: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    """Every layer of the pull is stored; true also for a pull without layers."""
+    missing = (
+        select(PullLayers.digest)
+        .outerjoin(Blobs, Blobs.digest == PullLayers.digest)
+        .where(PullLayers.pull_id == pull_id, is_missing(Blobs))
+        .correlate_except(PullLayers, Blobs)
+    )
+    return ~missing.exists()
+
+
 def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
     """The lease has an owner and has not expired."""
     return and_(leases.owner.is_not(None), leases.expires_at > _clock())

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.database.catalog import Connection
-from shared.catalog.layers import waiters
+from shared.catalog.layers import layer_slots
 from shared.catalog.layers.fetch_state import FetchState
 
 # Seconds until the layer is tried again. `towline resume` and a freed slot make it due at once.
@@ -38,7 +38,7 @@ def find_blocker(
             f"{free_bytes:,}: free space on the volume or enlarge it"
         )
         return Blocker("space", SPACE_SECONDS, detail)
-    if reserves_slots(state, reserved_slots) and not waiters.may_take_slot(
+    if reserves_slots(state, reserved_slots) and not layer_slots.may_take_slot(
         tx,
         str(state.pull.registry),
         layer.digest,

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 
 from shared.catalog.admission import pauses
 from shared.catalog.admission.window import URGENT_PRIORITY
-from shared.catalog.layers import pull_layers, storing, waiters
+from shared.catalog.layers import layer_slots, pull_layers, storing
 from shared.catalog.layers.fetch_state import FetchState
-from shared.catalog.layers.storing import Landing
+from shared.catalog.layers.storing import StoredLayer
 from shared.catalog.pulls import lifecycle
 from shared.oci.digest import Digest
 from shared.pulls.context import Context
@@ -116,7 +116,7 @@ def _store(context: Context, fetched: Sequence[FetchedLayer]) -> None:
         storing.store_layers(
             tx,
             [
-                Landing(
+                StoredLayer(
                     layer.leased.pull_id,
                     layer.leased.digest,
                     layer.size_bytes,
@@ -147,7 +147,7 @@ def _tell_waiters(attempt: Attempt, state: FetchState, fetched: Sequence[Fetched
         digests = [layer.leased.digest for layer in fetched]
         outbox.links += storing.find_whole_pulls(tx, digests, fetched[0].leased.pull_id)
         if reserves_slots(state, reserved_slots):
-            outbox.layers += waiters.dispatch_waiting_for_slot(tx)
+            outbox.layers += layer_slots.dispatch_waiting_for_slot(tx)
     for layer in fetched:
         check_size(layer.leased.layer, layer.size_bytes)
         if layer.check is not None:

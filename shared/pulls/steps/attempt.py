@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.fleet import step_leases
-from shared.catalog.layers import leases, waiters
+from shared.catalog.layers import layer_slots, leases, waiters
 from shared.catalog.layers.messages import LayerMessage
 from shared.catalog.pulls import finish
 from shared.errors import TowlineError
@@ -109,7 +109,7 @@ def hand_over(tx: Connection, attempt: Attempt, but: str) -> list[LayerMessage]:
     due: list[LayerMessage] = []
     if leased is not None:
         due = waiters.dispatch_next_waiter(tx, leased.registry, leased.digest, but)
-        due = due or waiters.dispatch_waiting_for_slot(tx)
+        due = due or layer_slots.dispatch_waiting_for_slot(tx)
     # Leases come last in the lock order.
     release(tx, attempt)
     return due

@@ -22,8 +22,8 @@ from shared import allocator
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
-from shared.catalog.layers import leases, waiters
-from shared.catalog.layers.waiters import Verdict
+from shared.catalog.layers import lease_reports, leases, wanted_downloads
+from shared.catalog.layers.wanted_downloads import Verdict
 from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable
 from shared.pulls.layers.leased_layer import LeasedLayer
@@ -190,10 +190,10 @@ class LeaseRenewer:
             download.leased.fence for download in downloads if self._is_renewed(download, now)
         }
         with self._catalog.begin() as tx:
-            holding = leases.renew(
+            holding = lease_reports.renew(
                 tx,
                 [
-                    leases.Report(
+                    lease_reports.Report(
                         leased.registry,
                         leased.digest,
                         leased.fence,
@@ -204,7 +204,7 @@ class LeaseRenewer:
                 ],
                 self._lease_seconds,
             )
-            verdicts = waiters.judge_downloads(
+            verdicts = wanted_downloads.judge_downloads(
                 tx,
                 [(leased.registry, leased.digest, leased.fence, leased.pull_id) for leased in held],
             )

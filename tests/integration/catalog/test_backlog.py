@@ -9,7 +9,7 @@ from sqlalchemy import Select, UpdateBase, text
 from shared.catalog.admission import admission, pauses, recording, space, waiting_reasons, window
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import due_work, fleet_slots
-from shared.catalog.layers import fetch_state, waiters
+from shared.catalog.layers import fetch_state, layer_slots
 from shared.catalog.model.pull_values import NewPull
 from tests.builders.images import of, rows
 from tests.builders.pulls import BASE, HOST, admit, admitted, plan
@@ -128,7 +128,7 @@ def arrive(tx: Connection) -> None:
         refresh,
         reserve,
         look_at_a_layer,
-        waiters.dispatch_waiting_for_slot,
+        layer_slots.dispatch_waiting_for_slot,
     ],
 )
 def test_frequent_statements_do_not_read_all_waiting_pulls(
@@ -147,7 +147,7 @@ def test_frequent_statements_do_not_read_all_waiting_pulls(
         refresh,
         reserve,
         look_at_a_layer,
-        waiters.dispatch_waiting_for_slot,
+        layer_slots.dispatch_waiting_for_slot,
     ],
 )
 def test_statements_of_each_pull_do_not_read_them_with_outdated_statistics_either(

@@ -10,7 +10,7 @@ from shared.catalog.admission import admission, pauses, space, waiting_reasons
 from shared.catalog.content import diff_ids, image_rows, layouts, tag_history
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import due_work
-from shared.catalog.layers import fetch_state, pull_layers, waiters
+from shared.catalog.layers import fetch_state, layer_slots, pull_layers
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, known_image, lifecycle, same_image
 from shared.catalog.reports import audit, doctor_checks, overview, queue_position
@@ -169,7 +169,7 @@ FREQUENT = {
     "pulls of the same image": lambda tx: same_image.lock(tx, a_pull(tx)),
     "space": lambda tx: space.reserved_bytes(tx, "under way 1"),
     "a layer": lambda tx: fetch_state.load(tx, "under way 1", base(tx)),
-    "slots": lambda tx: waiters.may_take_slot(tx, HOST, base(tx), 8, 4),
+    "slots": lambda tx: layer_slots.may_take_slot(tx, HOST, base(tx), 8, 4),
     "a known image": lambda tx: known_image.known(tx, TAG, "linux/amd64"),
 }
 STATEMENTS = LISTS | COMMANDS | PAGES_OF_ALL | FREQUENT

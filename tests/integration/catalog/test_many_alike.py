@@ -10,8 +10,8 @@ from sqlalchemy import text
 from shared.catalog.admission import space, waiting_reasons
 from shared.catalog.database.catalog import Connection
 from shared.catalog.fleet import due_work
-from shared.catalog.layers import fetch_state, leases, messages, storing, waiters
-from shared.catalog.layers.storing import Landing
+from shared.catalog.layers import fetch_state, layer_slots, leases, messages, storing
+from shared.catalog.layers.storing import StoredLayer
 from tests.builders.images import of, rows
 from tests.builders.pulls import BASE, HOST, admitted, fetching, list_layers
 from tests.integration.catalog.test_backlog import rows_read
@@ -83,10 +83,10 @@ def plan(tx: Connection) -> None:
 STATEMENTS: dict[str, Callable[[Connection], object]] = {
     "reserved space": lambda tx: space.reserved_bytes(tx, "follower 7"),
     "a lease": take,
-    "a slot": lambda tx: waiters.may_take_slot(tx, HOST, BASE, 8, 4),
+    "a slot": lambda tx: layer_slots.may_take_slot(tx, HOST, BASE, 8, 4),
     "a plan": plan,
     "a layer": lambda tx: fetch_state.load(tx, "leader", BASE),
-    "a landing": lambda tx: storing.store_layers(tx, [Landing("leader", BASE, 100, "network")]),
+    "a landing": lambda tx: storing.store_layers(tx, [StoredLayer("leader", BASE, 100, "network")]),
 }
 
 

@@ -2,9 +2,9 @@
 
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.layers import leases, storing
-from shared.catalog.layers.leases import Report
-from shared.catalog.layers.storing import Landing
+from shared.catalog.layers import lease_reports, leases, storing
+from shared.catalog.layers.lease_reports import Report
+from shared.catalog.layers.storing import StoredLayer
 from tests.builders.images import of, rows, together
 from tests.builders.leases import SHORT, expire, reach, report, take, taken
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP
@@ -46,14 +46,14 @@ def test_a_report_without_a_sign_of_life_does_not_renew_the_lease(tx: Connection
 def test_of_several_reports_at_once_only_the_valid_fences_are_returned(tx: Connection) -> None:
     base, top = taken(tx).fence, taken(tx, digest=TOP).fence
     gone = taken(tx, digest=of("gone")).fence
-    storing.store_layers(tx, [Landing("p", of("gone"), 100, "network")])
+    storing.store_layers(tx, [StoredLayer("p", of("gone"), 100, "network")])
     reports = [
         Report(HOST, BASE, base, 1, True),
         Report(HOST, TOP, top, 2, False),
         Report(HOST, of("gone"), gone, 3, True),
         Report(OTHER_HOST, BASE, base, 4, True),
     ]
-    assert leases.renew(tx, reports, 30) == {base, top}
+    assert lease_reports.renew(tx, reports, 30) == {base, top}
     assert sorted(rows(tx, "SELECT bytes_done FROM leases")) == [(1,), (2,)]
 
 
@@ -68,7 +68,7 @@ def test_storing_a_blob_ends_its_leases_of_every_registry(tx: Connection) -> Non
     fence = taken(tx).fence
     taken(tx, registry=OTHER_HOST)
     other = taken(tx, digest=TOP).fence
-    storing.store_layers(tx, [Landing("p", BASE, 100, "network")])
+    storing.store_layers(tx, [StoredLayer("p", BASE, 100, "network")])
     assert not report(tx, fence, 1)
     assert rows(tx, "SELECT fence FROM leases") == [(other,)]
 
@@ -80,7 +80,7 @@ def test_leases_may_be_taken_and_ended_at_once(catalog: Catalog) -> None:
             with catalog.begin() as tx:
                 take(tx, f"worker {number}", registry=registry)
             with catalog.begin() as tx:
-                storing.store_layers(tx, [Landing("p", BASE, 100, "network")])
+                storing.store_layers(tx, [StoredLayer("p", BASE, 100, "network")])
 
     together([lambda number=number: work(number) for number in range(6)])
     with catalog.begin() as tx:

@@ -3,7 +3,7 @@
 from shared.catalog.admission import pauses
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.layers import leases, pull_layers, waiters
+from shared.catalog.layers import layer_slots, leases, pull_layers, waiters
 from shared.catalog.pulls import finish
 from tests.builders.images import of, rows, together
 from tests.builders.leases import expire, taken
@@ -16,7 +16,7 @@ def park(tx: Connection, pull_id: str, cause: str = "turn", seconds: float = 60)
 
 
 def unparked(tx: Connection) -> list[str]:
-    return [message.pull_id for message in waiters.dispatch_waiting_for_slot(tx)]
+    return [message.pull_id for message in layer_slots.dispatch_waiting_for_slot(tx)]
 
 
 def test_a_free_slot_goes_to_the_layer_of_the_highest_priority_then_of_the_greatest_age(
@@ -104,7 +104,7 @@ def test_the_pulls_that_want_a_layer_are_locked(catalog: Catalog) -> None:
 
 
 def may_take_slot(tx: Connection, *, urgent: int = 8, slots: int = 0) -> bool:
-    return waiters.may_take_slot(tx, HOST, BASE, urgent=urgent, slots=slots)
+    return layer_slots.may_take_slot(tx, HOST, BASE, urgent=urgent, slots=slots)
 
 
 def test_a_layer_is_as_urgent_as_the_most_urgent_pull_that_wants_it(tx: Connection) -> None:

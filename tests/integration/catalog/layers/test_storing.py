@@ -7,7 +7,7 @@ import pytest
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import pull_layers, storing
-from shared.catalog.layers.storing import Landing
+from shared.catalog.layers.storing import StoredLayer
 from shared.catalog.pulls import finish, lifecycle
 from shared.oci.digest import Digest
 from tests.builders.images import of, rows, together
@@ -34,7 +34,7 @@ def test_a_pull_that_did_not_fetch_a_layer_itself_has_joined(tx: Connection) -> 
     fetching(tx, "own", [BASE, TOP])
     fetching(tx, "waiter", [BASE, TOP])
     pull_layers.join(tx, "waiter", BASE, "own", lifecycle.clock(tx))
-    storing.store_layers(tx, [Landing("own", BASE, 100, "resumed")])
+    storing.store_layers(tx, [StoredLayer("own", BASE, 100, "resumed")])
     settle(tx)
     assert (layer(tx, pull_id="own").source, layer(tx, pull_id="waiter").source) == (
         "resumed",
@@ -89,7 +89,7 @@ def test_storing_a_layer_writes_no_row_of_its_followers(tx: Connection) -> None:
     for number in range(20):
         follow(tx, f"follower {number}", [BASE, TOP])
     before = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
-    storing.store_layers(tx, [Landing("own", BASE, 100, "network")])
+    storing.store_layers(tx, [StoredLayer("own", BASE, 100, "network")])
     storing.find_whole_pulls(tx, [BASE], "own")
     after = rows(tx, "SELECT pull_id, digest, xmin, ctid FROM pull_layers ORDER BY 1, 2")
     changed = {old[:2] for old, new in zip(before, after, strict=True) if old != new}

@@ -3,8 +3,8 @@
 from shared.catalog.admission import pauses
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
-from shared.catalog.layers import waiters
-from shared.catalog.layers.waiters import Verdict
+from shared.catalog.layers import wanted_downloads
+from shared.catalog.layers.wanted_downloads import Verdict
 from shared.catalog.pulls import finish
 from tests.builders.images import of
 from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, fetching, list_layers, record
@@ -12,7 +12,7 @@ from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, fetching, list_lay
 
 def wanted(tx: Connection, pull_id: str = "own") -> Verdict:
     """Whether the download of the base layer for this pull should go on."""
-    (verdict,) = waiters.judge_downloads(tx, [(HOST, BASE, 7, pull_id)])
+    (verdict,) = wanted_downloads.judge_downloads(tx, [(HOST, BASE, 7, pull_id)])
     return verdict
 
 
@@ -74,7 +74,9 @@ def test_every_download_has_its_own_verdict(tx: Connection) -> None:
         (OTHER_HOST, BASE, 3, "b"),
         (HOST, of("unwanted"), 4, "a"),
     ]
-    assert sorted(waiters.judge_downloads(tx, held), key=lambda verdict: verdict.fence) == [
+    assert sorted(
+        wanted_downloads.judge_downloads(tx, held), key=lambda verdict: verdict.fence
+    ) == [
         Verdict(1, "a", paused=False, stored=False),
         Verdict(2, "a", paused=False, stored=True),
         Verdict(3, "b", paused=False, stored=False),
