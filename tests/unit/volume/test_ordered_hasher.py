@@ -28,7 +28,7 @@ class File:
         return bytes(self.raw[first : first + count])
 
 
-class StoredLayer:
+class Landing:
     """Writes blocks of `BYTES` to a file and reports them to the frontier."""
 
     def __init__(self, frontier: OrderedHasher, file: File) -> None:
@@ -60,8 +60,8 @@ def frontier(file: File) -> OrderedHasher:
 
 
 @pytest.fixture
-def landing(frontier: OrderedHasher, file: File) -> StoredLayer:
-    return StoredLayer(frontier, file)
+def landing(frontier: OrderedHasher, file: File) -> Landing:
+    return Landing(frontier, file)
 
 
 def shuffled(size: int, seed: int) -> list[int]:
@@ -73,7 +73,7 @@ def shuffled(size: int, seed: int) -> list[int]:
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
 def test_blocks_may_be_written_in_any_order_and_twice(
-    frontier: OrderedHasher, landing: StoredLayer, behind: bool, seed: int
+    frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
         frontier.hash_in_background()
@@ -86,7 +86,7 @@ def test_blocks_may_be_written_in_any_order_and_twice(
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
 def test_several_threads_may_write_blocks(
-    frontier: OrderedHasher, landing: StoredLayer, behind: bool, seed: int
+    frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
         frontier.hash_in_background()
@@ -116,7 +116,7 @@ def test_a_late_report_of_an_earlier_end_changes_nothing(
 
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 def test_blocks_written_in_order_are_not_read_back(
-    frontier: OrderedHasher, landing: StoredLayer, file: File, behind: bool
+    frontier: OrderedHasher, landing: Landing, file: File, behind: bool
 ) -> None:
     if behind:
         frontier.hash_in_background()
