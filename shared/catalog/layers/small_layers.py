@@ -6,7 +6,6 @@ slots get equally many. One statement begins all of them, and one stores them. E
 its own lease, but only the task's own layer takes a slot.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import (
@@ -40,14 +39,6 @@ SMALL_BYTES = 128 * 1024
 
 # A bound on what is lost with a worker: each companion of a killed worker has to be fetched again.
 _MOST = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Companion:
-    """A layer that was begun under a lease with this fence: the task's own or a companion."""
-
-    layer: PullLayer
-    fence: int
 
 
 # `share`: how many layers this task takes. No row, and so no companions, while the fleet's slots
@@ -159,10 +150,11 @@ def take(
     owner: str,
     lease_seconds: float,
     reserved_slots: int,
-) -> list[Companion]:
+) -> list[tuple[PullLayer, int]]:
     """Begin this layer together with its companions: count the attempts and take the leases.
 
-    Returns this layer first, then its companions by digest. Returns nothing, and begins nothing, if
+    Returns each layer with the fence of its lease, this layer first, then its companions by digest.
+    Returns nothing, and begins nothing, if
 
     - the task's share is one layer or less. Slots reserved for urgent pulls do not count as slots;
     - the number of the fleet's slots is unknown;
@@ -182,5 +174,5 @@ def take(
             "reserved_slots": reserved_slots,
         },
     )
-    taken = [Companion(pull_layers.as_layer(row), row.fence) for row in rows]
-    return sorted(taken, key=lambda begun: (begun.layer.digest != digest, begun.layer.digest))
+    taken = [(pull_layers.as_layer(row), row.fence) for row in rows]
+    return sorted(taken, key=lambda pair: (pair[0].digest != digest, pair[0].digest))

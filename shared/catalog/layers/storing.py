@@ -1,13 +1,13 @@
-"""Landing layers: recording that they are stored, and finding the pulls that this completes.
+"""Record that layers are stored, and find the pulls that this completes.
 
 `store_layers` records the blobs and ends their leases, after the files are published: a row never
 points at bytes that are not on the volume. `find_whole_pulls` then updates the pulls and finds
 those that are whole.
 
-They are two transactions, and `store_layers` must be committed first. Then, of layers that land at
-once, the `find_whole_pulls` of the last one sees all of them as stored, so no whole pull is missed.
-Besides, `find_whole_pulls` locks pulls, which come before blobs and leases in the lock order. A
-worker that dies between the two leaves whole pulls, which the reconciler finds.
+They are two transactions, and `store_layers` must be committed first. So of layers that are stored
+at the same time, the `find_whole_pulls` of the last one sees all of them, and no whole pull is
+missed. Besides, `find_whole_pulls` locks pulls, which come before blobs and leases in the lock
+order. A worker that dies between the two leaves whole pulls, which the reconciler finds.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class StoredLayer:
 _NOTHING_LEFT_TO_DO = {**NOTHING, "has_message": false()}
 
 
-# One statement for all layers, since a pull may land many at once. It deletes the leases on these
+# One statement for all layers, since a pull may store many at once. It deletes the leases on these
 # digests of every registry: their downloads are of no use any more. The heartbeat of another owner
 # finds its lease gone and stops.
 def _store() -> Update:
@@ -142,16 +142,16 @@ def _whole() -> Select[str]:
 _WHOLE = _whole()
 
 
-def store_layers(tx: Connection, landings: Sequence[StoredLayer]) -> None:
+def store_layers(tx: Connection, stored: Sequence[StoredLayer]) -> None:
     """Record that these layers are stored, for the pulls that fetched them. Ends their leases."""
     arrived = stored_blobs.arrived_values(
-        [(layer.digest, layer.size_bytes, layer.diff_id) for layer in landings]
+        [(layer.digest, layer.size_bytes, layer.diff_id) for layer in stored]
     )
     fetched = {
-        "fetched_pull_id": [layer.pull_id for layer in landings],
-        "fetched_digest": [str(layer.digest) for layer in landings],
-        "fetched_source": [layer.source for layer in landings],
-        "fetched_bytes": [layer.fetched_bytes for layer in landings],
+        "fetched_pull_id": [layer.pull_id for layer in stored],
+        "fetched_digest": [str(layer.digest) for layer in stored],
+        "fetched_source": [layer.source for layer in stored],
+        "fetched_bytes": [layer.fetched_bytes for layer in stored],
     }
     tx.execute(_STORE, {**arrived, **fetched})
 

@@ -61,7 +61,7 @@ def lease_batch(
         lease_seconds=context.settings.lease_seconds,
         reserved_slots=reserved_slots,
     )
-    return [LeasedLayer(reference, begun.layer, begun.fence, pull_id) for begun in taken]
+    return [LeasedLayer(reference, listed, fence, pull_id) for listed, fence in taken]
 
 
 def fetch_batch(attempt: Attempt, leased: Sequence[LeasedLayer]) -> list[FetchedLayer]:

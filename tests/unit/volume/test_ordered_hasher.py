@@ -1,4 +1,4 @@
-"""Bytes are hashed in order, in whatever order and by whichever thread they come."""
+"""The frontier: bytes are hashed in order, in whatever order and by whichever thread they come."""
 
 import os
 import random
@@ -28,16 +28,16 @@ class File:
         return bytes(self.raw[first : first + count])
 
 
-class BlockWriter:
-    """Writes blocks of `BYTES` to a file and reports them to the hasher."""
+class Landing:
+    """Writes blocks of `BYTES` to a file and reports them to the frontier."""
 
-    def __init__(self, hasher: OrderedHasher, file: File) -> None:
-        self._hasher = hasher
+    def __init__(self, frontier: OrderedHasher, file: File) -> None:
+        self._frontier = frontier
         self._file = file
         self._there: set[int] = set()
         self._guard = threading.Lock()
 
-    def write(self, first: int, size: int) -> None:
+    def land(self, first: int, size: int) -> None:
         """Write the block of `size` bytes at `first`. All blocks must have the same size."""
         block = BYTES[first : first + size]
         with self._guard:
@@ -46,7 +46,7 @@ class BlockWriter:
             end = 0
             while end in self._there:
                 end = min(end + size, len(BYTES))
-        self._hasher.written(first, block, end)
+        self._frontier.written(first, block, end)
 
 
 @pytest.fixture
@@ -55,13 +55,13 @@ def file() -> File:
 
 
 @pytest.fixture
-def hasher(file: File) -> OrderedHasher:
+def frontier(file: File) -> OrderedHasher:
     return OrderedHasher(DIGEST, file.read)
 
 
 @pytest.fixture
-def writer(hasher: OrderedHasher, file: File) -> BlockWriter:
-    return BlockWriter(hasher, file)
+def landing(frontier: OrderedHasher, file: File) -> Landing:
+    return Landing(frontier, file)
 
 
 def shuffled(size: int, seed: int) -> list[int]:
@@ -73,65 +73,67 @@ def shuffled(size: int, seed: int) -> list[int]:
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
 def test_blocks_may_be_written_in_any_order_and_twice(
-    hasher: OrderedHasher, writer: BlockWriter, behind: bool, seed: int
+    frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
-        hasher.hash_in_background()
+        frontier.hash_in_background()
     firsts = shuffled(100_000, seed)
     for first in firsts + firsts[:5]:
-        writer.write(first, 100_000)
-    assert hasher.finish(len(BYTES)) == DIGEST.encoded
+        landing.land(first, 100_000)
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 @pytest.mark.parametrize("seed", range(4))
 def test_several_threads_may_write_blocks(
-    hasher: OrderedHasher, writer: BlockWriter, behind: bool, seed: int
+    frontier: OrderedHasher, landing: Landing, behind: bool, seed: int
 ) -> None:
     if behind:
-        hasher.hash_in_background()
+        frontier.hash_in_background()
     firsts = shuffled(20_000, seed)
 
-    def write(mine: list[int]) -> None:
+    def land(mine: list[int]) -> None:
         for first in mine:
-            writer.write(first, 20_000)
+            landing.land(first, 20_000)
 
-    threads = [threading.Thread(target=write, args=(firsts[n::4],)) for n in range(4)]
+    threads = [threading.Thread(target=land, args=(firsts[n::4],)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert hasher.finish(len(BYTES)) == DIGEST.encoded
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
-def test_a_late_report_of_an_earlier_end_changes_nothing(hasher: OrderedHasher, file: File) -> None:
+def test_a_late_report_of_an_earlier_end_changes_nothing(
+    frontier: OrderedHasher, file: File
+) -> None:
     file.raw[:] = BYTES
-    hasher.written(MIB, BYTES[MIB:], len(BYTES))
-    hasher.written(0, BYTES[:MIB], MIB)
-    assert hasher.hashed == len(BYTES)
-    assert hasher.finish(len(BYTES)) == DIGEST.encoded
+    frontier.written(MIB, BYTES[MIB:], len(BYTES))
+    frontier.written(0, BYTES[:MIB], MIB)
+    assert frontier.hashed == len(BYTES)
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 def test_blocks_written_in_order_are_not_read_back(
-    hasher: OrderedHasher, writer: BlockWriter, file: File, behind: bool
+    frontier: OrderedHasher, landing: Landing, file: File, behind: bool
 ) -> None:
     if behind:
-        hasher.hash_in_background()
+        frontier.hash_in_background()
     for first in range(0, len(BYTES), 100_000):
-        writer.write(first, 100_000)
+        landing.land(first, 100_000)
         # Stay within the window: blocks farther ahead are not kept in memory.
-        wait_until(lambda reached=first: hasher.hashed >= reached - MIB // 2)
-    assert hasher.finish(len(BYTES)) == DIGEST.encoded
+        wait_until(lambda reached=first: frontier.hashed >= reached - MIB // 2)
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
     assert file.reads == []
 
 
 def test_written_bytes_that_cannot_be_read_back_are_an_error(
-    hasher: OrderedHasher, file: File
+    frontier: OrderedHasher, file: File
 ) -> None:
     file.raw = bytearray()
     with pytest.raises(OSError, match="not there"):
-        hasher.written(MIB, BYTES[MIB:], len(BYTES))
+        frontier.written(MIB, BYTES[MIB:], len(BYTES))
 
 
 @pytest.mark.parametrize("error", [OSError(5, "broken"), MemoryError("none left")], ids=repr)
@@ -139,25 +141,25 @@ def test_finish_raises_what_a_background_read_raised(error: Exception) -> None:
     def read(_first: int, _count: int) -> bytes:
         raise error
 
-    hasher = OrderedHasher(DIGEST, read)
-    hasher.hash_in_background()
-    hasher.written(MIB, BYTES[MIB:], len(BYTES))
+    frontier = OrderedHasher(DIGEST, read)
+    frontier.hash_in_background()
+    frontier.written(MIB, BYTES[MIB:], len(BYTES))
     with pytest.raises(type(error)) as caught:
-        hasher.finish(len(BYTES))
+        frontier.finish(len(BYTES))
     assert caught.value is error
 
 
 def test_after_a_stop_nothing_is_read_until_more_is_written(
-    hasher: OrderedHasher, file: File
+    frontier: OrderedHasher, file: File
 ) -> None:
-    hasher.hash_in_background()
-    hasher.stop()
+    frontier.hash_in_background()
+    frontier.stop()
     assert not any(thread.name == "hash" for thread in threading.enumerate())
     file.raw[:] = BYTES
     assert file.reads == []
-    hasher.written(MIB, BYTES[MIB:], 0)
-    hasher.written(0, BYTES[:MIB], len(BYTES))
-    assert hasher.finish(len(BYTES)) == DIGEST.encoded
+    frontier.written(MIB, BYTES[MIB:], 0)
+    frontier.written(0, BYTES[:MIB], len(BYTES))
+    assert frontier.finish(len(BYTES)) == DIGEST.encoded
 
 
 def test_stop_waits_for_a_read_in_progress(file: File) -> None:
@@ -168,11 +170,11 @@ def test_stop_waits_for_a_read_in_progress(file: File) -> None:
         may.wait()
         return file.read(first, count)
 
-    hasher = OrderedHasher(DIGEST, read)
-    hasher.hash_in_background()
-    hasher.written(MIB, BYTES[MIB:], len(BYTES))
+    frontier = OrderedHasher(DIGEST, read)
+    frontier.hash_in_background()
+    frontier.written(MIB, BYTES[MIB:], len(BYTES))
     reading.wait()
-    stopping = threading.Thread(target=hasher.stop)
+    stopping = threading.Thread(target=frontier.stop)
     stopping.start()
     assert stopping.is_alive()
     may.set()
@@ -185,17 +187,17 @@ def test_at_most_a_window_of_blocks_is_kept_in_memory() -> None:
     size = 64 * MIB
     whole = bytes(size)
     kept: dict[int, int] = {}
-    hasher = OrderedHasher(Digest.of(whole), _slice_of(whole))
-    hasher.hash_in_background()
+    frontier = OrderedHasher(Digest.of(whole), _slice_of(whole))
+    frontier.hash_in_background()
     # The first block is written last: all others wait for it.
     for first in range(MIB, size, 64 * KIB):
-        hasher.written(first, whole[first : first + 64 * KIB], 0)
-        kept[first] = sum(map(len, hasher._blocks.values()))
+        frontier.written(first, whole[first : first + 64 * KIB], 0)
+        kept[first] = sum(map(len, frontier._blocks.values()))
     assert max(kept.values()) <= 8 * MIB
-    hasher.written(0, whole[:MIB], size)
-    wait_until(lambda: hasher.hashed == size)
-    assert hasher._blocks == {}
-    assert hasher.finish(size) == Digest.of(whole).encoded
+    frontier.written(0, whole[:MIB], size)
+    wait_until(lambda: frontier.hashed == size)
+    assert frontier._blocks == {}
+    assert frontier.finish(size) == Digest.of(whole).encoded
 
 
 def _slice_of(whole: bytes) -> Callable[[int, int], bytes]:

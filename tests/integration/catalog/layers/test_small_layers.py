@@ -6,7 +6,8 @@ from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import fleet_slots
 from shared.catalog.layers import leases, pull_layers, small_layers
-from shared.catalog.layers.small_layers import SMALL_BYTES, Companion
+from shared.catalog.layers.pull_layers import PullLayer
+from shared.catalog.layers.small_layers import SMALL_BYTES
 from shared.oci.digest import Digest
 from tests.builders.images import of, rows, together
 from tests.builders.leases import taken
@@ -23,14 +24,14 @@ def slots(tx: Connection) -> None:
 
 def take(
     tx: Connection, digest: Digest = FIRST, pull_id: str = "p", *, reserved_slots: int = 0
-) -> list[Companion]:
+) -> list[tuple[PullLayer, int]]:
     return small_layers.take(
         tx, pull_id, digest, owner="me", lease_seconds=30, reserved_slots=reserved_slots
     )
 
 
-def digests(found: list[Companion]) -> list[Digest]:
-    return [companion.layer.digest for companion in found]
+def digests(found: list[tuple[PullLayer, int]]) -> list[Digest]:
+    return [begun.digest for begun, _fence in found]
 
 
 @pytest.mark.usefixtures("slots")
@@ -42,7 +43,7 @@ def test_a_layer_is_begun_with_its_share_of_the_last_layers(tx: Connection) -> N
     assert rows(
         tx, "SELECT digest, owner, pull_id, bytes_total, is_companion FROM leases ORDER BY 1"
     ) == sorted((str(digest), "me", "p", 100, digest != FIRST) for digest in digests(found))
-    assert {companion.fence for companion in found} == {
+    assert {fence for _begun, fence in found} == {
         fence for (fence,) in rows(tx, "SELECT fence FROM leases")
     }
     assert [layer(tx, digest).attempts for digest in (FIRST, LAST, LAYERS[1])] == [1, 1, 0]
