@@ -1,43 +1,20 @@
 """The command line `towline`.
 
-Commands that ask for images, and show their progress:
+Each command is a function in a module of its own, which is imported only when it is used:
 
-    pull    `towline pull`
-    status  `towline status`
-    watch   `towline watch`
+    pulls   pull, status, watch, explain, cancel, retry
+    images  ls, inspect, history
+    fleet   doctor, pause and resume, migrate, worker, reconcile, up
 
-Commands for operators:
+What they share:
 
-    explain  `towline explain`
-    cancel   `towline cancel`
-    retry    `towline retry`
-    pause    `towline pause` and `towline resume`
-    doctor   `towline doctor`
-
-Commands that list what is on the volume:
-
-    images   `towline ls` and `towline inspect`
-    history  `towline history`
-
-Commands that prepare and run a fleet:
-
-    migrate    `towline migrate`
-    worker     `towline worker`
-    reconcile  `towline reconcile`
-    up         `towline up`
-
-What the commands share:
-
-    session         opens the catalog and the queue, of a fleet or of the embedded stack
-    patience        waits for a database that is unreachable for a moment
-    watching        polls pulls until they end
-    display         shows pulls that run: bars on a terminal, lines elsewhere
-    fleet_display   shows all open pulls: a live table, lines, or documents
-    tables          prints lists: tables, or one JSON document
-    fitting         fits a table to the width of a terminal
-    prefixes        finds a pull by the beginning of its id
-    branches        prints nested lines: a tree on a terminal
-    waiting         `waiting_for` as one line of text
+    session    opens the catalog and the queue, of a fleet or of the embedded stack
+    patience   waits for a database that is unreachable for a moment
+    watching   polls pulls until they end
+    prefixes   finds a pull by the beginning of its id
+    options    options that several commands take
+    display    how things are shown to people
+    documents  what `--json` prints
 
 Exit status: 0 done; 1 a pull failed; 2 wrong usage or settings; 3 the fleet's own database or
 queue cannot be reached; 130 interrupted.
@@ -59,25 +36,24 @@ from workers.client import QueueUnavailable
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
-# The module of each command, imported only when the command is used: `--help` need not wait until
-# SQLAlchemy and Celery are imported.
+# Where each command is defined. `--help` need not wait until SQLAlchemy and Celery are imported.
 _MODULE_OF = {
-    "pull": "workers.cli.pull",
-    "status": "workers.cli.status",
-    "watch": "workers.cli.watch",
-    "explain": "workers.cli.explain",
-    "cancel": "workers.cli.cancel",
-    "retry": "workers.cli.retry",
-    "pause": "workers.cli.pause",
-    "resume": "workers.cli.pause",
-    "ls": "workers.cli.images",
-    "inspect": "workers.cli.images",
-    "history": "workers.cli.history",
-    "doctor": "workers.cli.doctor",
-    "migrate": "workers.cli.migrate",
-    "worker": "workers.cli.worker",
-    "reconcile": "workers.cli.reconcile",
-    "up": "workers.cli.up",
+    "pull": "pulls.pull",
+    "status": "pulls.status",
+    "watch": "pulls.watch",
+    "explain": "pulls.explain",
+    "cancel": "pulls.cancel",
+    "retry": "pulls.retry",
+    "pause": "fleet.pause",
+    "resume": "fleet.pause",
+    "ls": "images.ls",
+    "inspect": "images.inspect",
+    "history": "images.history",
+    "doctor": "fleet.doctor",
+    "migrate": "fleet.migrate",
+    "worker": "fleet.worker",
+    "reconcile": "fleet.reconcile",
+    "up": "fleet.up",
 }
 
 
@@ -90,7 +66,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULE_OF:
             return None
-        command: click.Command = getattr(import_module(_MODULE_OF[cmd_name]), f"{cmd_name}_command")
+        module = import_module(f"workers.cli.{_MODULE_OF[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
 

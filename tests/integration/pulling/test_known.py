@@ -8,7 +8,7 @@ from shared.catalog.database.catalog import Catalog
 from shared.errors import InvalidArgument
 from shared.pulls.cancelling import cancel_pull
 from tests.integration.catalog.given_pulls import record
-from workers.cli.retry import _named
+from workers.cli.pulls.retry import _named
 from workers.cli.watching import snapshot
 from workers.doctor.facts import read_facts
 

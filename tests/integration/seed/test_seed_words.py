@@ -9,7 +9,7 @@ from tests.driver import Driver
 from tests.fakes.faults import Status
 from tests.fakes.registry import Auth, FakeRegistry
 from tests.integration.seed.broken_off import partial, try_layer
-from workers.cli.display import display_for
+from workers.cli.display.progress import display_for
 from workers.cli.watching import Snapshot
 
 pytestmark = pytest.mark.integration

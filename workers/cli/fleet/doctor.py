@@ -1,6 +1,5 @@
 """`towline doctor`: checks the fleet, and says what to do about each problem."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +16,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from workers.cli import documents
+from workers.cli.options import json_option
 from workers.cli.session import open_session
 from workers.doctor.examination import CheckedFleet, run_checks, run_deep_checks, wait_for_processes
 from workers.doctor.finding import CheckResult, counted
@@ -33,7 +34,7 @@ _SHOWN_DETAILS = 5
 
 @click.command("doctor")
 @click.option("--deep", is_flag=True, help="Also read every blob, and compare every row and file.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def doctor_command(*, deep: bool, as_json: bool) -> int:
     """Check the fleet. Changes nothing.
 
@@ -50,7 +51,7 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
             findings.append(finding)
             _print(console, finding)
     if as_json:
-        click.echo(json.dumps(_document(findings), indent=2))
+        documents.print_document(documents.check_results(findings))
     else:
         console.print(_conclusion(findings))
     return 1 if _count(findings, "problem") else 0
@@ -126,18 +127,3 @@ def _conclusion(findings: Sequence[CheckResult]) -> Text:
 
 def _count(findings: Sequence[CheckResult], level: str) -> int:
     return sum(finding.level == level for finding in findings)
-
-
-def _document(findings: Sequence[CheckResult]) -> dict[str, object]:
-    return {
-        "healthy": not _count(findings, "problem"),
-        "checks": [
-            {
-                "check": finding.check,
-                "level": finding.level,
-                "sentence": finding.sentence,
-                "details": list(finding.details),
-            }
-            for finding in findings
-        ],
-    }

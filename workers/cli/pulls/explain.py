@@ -1,9 +1,7 @@
 """`towline explain`: why a pull does not move, until when, and what would unblock it."""
 
-import json
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import click
 from rich.filesize import decimal
@@ -13,10 +11,12 @@ from shared.catalog.schema.revision import volume_id
 from shared.errors import InvalidArgument, VolumeFull, VolumeUnavailable
 from shared.volume.store import Volume
 from workers.broker_messages import BrokerMessages, Messages
-from workers.cli.branches import Branch, print_branch
+from workers.cli import documents
+from workers.cli.display.branches import Branch, print_branch
+from workers.cli.display.tables import shown_time
+from workers.cli.options import json_option
 from workers.cli.prefixes import whole_id
 from workers.cli.session import Session, open_session
-from workers.cli.tables import shown_time
 from workers.client import QueueUnavailable
 from workers.doctor.estimates import measure
 from workers.doctor.explanation import Explanation, LayerExplanation, Reason, explain, shown_seconds
@@ -30,7 +30,7 @@ _SHOWN_ALIKE = 4
 
 @click.command("explain")
 @click.argument("pull_id", metavar="PULL")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def explain_command(pull_id: str, *, as_json: bool) -> None:
     """Say why a pull waits, until when, and what would unblock it.
 
@@ -40,7 +40,7 @@ def explain_command(pull_id: str, *, as_json: bool) -> None:
     with open_session() as session:
         story = explain(_facts(session, whole_id(session.catalog, pull_id)))
     if as_json:
-        click.echo(json.dumps(story_document(story), indent=2))
+        documents.print_document(documents.explanation(story))
     else:
         print_branch(story_branch(story))
 
@@ -183,54 +183,3 @@ def _estimate_sentence(story: Explanation) -> str:
     if estimate is None or estimate.seconds is None:
         return f"no estimate: {estimate.sentence}" if estimate else ""
     return f"about {shown_seconds(estimate.seconds)} {estimate.sentence}"
-
-
-def story_document(story: Explanation) -> dict[str, Any]:
-    """The explanation as a document for `--json`."""
-    pull, place = story.facts.pull, story.facts.place
-    return {
-        "pull_id": pull.id,
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "state": pull.state,
-        "since": _time(story.since),
-        "priority": pull.priority,
-        "requested_by": pull.requested_by,
-        "deadline_at": _time(pull.deadline_at),
-        "place": {"before": place.before, "waiting": place.waiting} if place else None,
-        "cause": story.reason.cause,
-        "sentence": story.reason.sentence,
-        "until": _time(story.reason.until),
-        "pull": story.reason.pull_id,
-        "layers": [_layer_document(story.facts, layer) for layer in story.layers],
-        "takes": list(story.takes),
-        "estimate": {"seconds": story.estimate.seconds, "sentence": story.estimate.sentence}
-        if story.estimate
-        else None,
-        "error_class": pull.error_class,
-    }
-
-
-def _layer_document(facts: Facts, story: LayerExplanation) -> dict[str, Any]:
-    layer, reason = story.layer, story.reason
-    leader = facts.leaders.get(reason.pull_id or "")
-    return {
-        "digest": str(layer.digest),
-        "size": layer.size_bytes,
-        "bytes_done": layer.bytes_done,
-        "attempts": layer.attempts,
-        "failures": layer.failures,
-        "owner": story.owner,
-        "bytes_per_second": story.bytes_per_second,
-        "seconds_left": story.seconds_left,
-        "cause": reason.cause,
-        "sentence": reason.sentence,
-        "until": _time(reason.until),
-        "pull": {"pull_id": leader.id, "reference": leader.reference, "state": leader.state}
-        if leader
-        else None,
-    }
-
-
-def _time(time: datetime | None) -> str | None:
-    return time.isoformat() if time else None

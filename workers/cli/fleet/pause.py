@@ -1,6 +1,5 @@
 """`towline pause` and `towline resume`, for the fleet, a registry, or a requester."""
 
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +11,10 @@ from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.reports import queue_position
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidReference
 from shared.oci.reference import Reference
+from workers.cli import documents
+from workers.cli.display.tables import print_table, shown_time
+from workers.cli.options import json_option
 from workers.cli.session import open_session
-from workers.cli.tables import print_table, shown_time
 from workers.doctor.explanation import how_to_resume
 
 _WHAT_HAPPENS = (
@@ -38,7 +39,7 @@ class Scope(NamedTuple):
 def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that both commands take."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+        json_option,
         click.option(
             "--requester", metavar="NAME", help="Pulls of this requester; '' for pulls without one."
         ),
@@ -64,7 +65,8 @@ def pause_command(
         changed = not only_list and pauses.pause(tx, *scope)
         active = pauses.listing(tx)
     if as_json:
-        _print_json(active, None if only_list else changed)
+        fields = {} if only_list else {"changed": changed}
+        documents.print_items(map(documents.pause, active), **fields)
     elif only_list:
         _print_list(active)
     else:
@@ -91,7 +93,7 @@ def resume_command(registry: str | None, requester: str | None, *, as_json: bool
         if changed:
             _go_on(session.catalog)
     if as_json:
-        _print_json(active, changed)
+        documents.print_items(map(documents.pause, active), changed=changed)
     else:
         is_now = "is resumed" if changed else "was not paused"
         click.echo(f"{_sentence(scope)} {is_now}.")
@@ -143,15 +145,6 @@ def _sentence(scope: Scope) -> str:
 def _has_no_leader(tx: Connection) -> bool:
     leader = queue_position.reconciler_leader(tx)
     return leader is None or not leader.alive
-
-
-def _print_json(active: list[Pause], changed: bool | None) -> None:
-    rows = [
-        {"scope": pause.scope, "name": pause.name, "paused_at": pause.paused_at.isoformat()}
-        for pause in active
-    ]
-    document = {"paused": rows} if changed is None else {"changed": changed, "paused": rows}
-    click.echo(json.dumps(document, indent=2))
 
 
 def _print_list(active: list[Pause]) -> None:
