@@ -120,7 +120,7 @@ def check_results(results: Sequence[CheckResult]) -> Document:
 
 def explanation(explained: Explanation) -> Document:
     """Why a pull is in its state."""
-    row, place, reason = explained.facts.pull, explained.facts.place, explained.reason
+    row, place, reason = explained.snapshot.pull, explained.snapshot.place, explained.reason
     return {
         "id": row.id,
         "reference": row.reference,
@@ -136,7 +136,7 @@ def explanation(explained: Explanation) -> Document:
         "until": reason.until,
         "pull": reason.pull_id,
         "layers": [_explained_layer(explained, layer) for layer in explained.layers],
-        "takes": list(explained.takes),
+        "takes": list(explained.remedies),
         "estimate": asdict(explained.estimate) if explained.estimate else None,
         "error_class": row.error_class,
     }
@@ -144,10 +144,9 @@ def explanation(explained: Explanation) -> Document:
 
 def _explained_layer(explained: Explanation, layer: LayerExplanation) -> Document:
     reason = layer.reason
-    other = explained.facts.leaders.get(reason.pull_id or "")
+    other = explained.snapshot.others.get(reason.pull_id or "")
     return {
         **_layer(layer.layer),
-        "owner": layer.owner,
         "bytes_per_second": layer.bytes_per_second,
         "seconds_left": layer.seconds_left,
         "cause": reason.cause,

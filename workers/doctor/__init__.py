@@ -2,9 +2,10 @@
 
 Explaining one pull:
 
-    facts        what the catalog knows of a pull, read in one transaction
-    estimates    when the pull may be done, and how fast its bytes arrive
-    explanation  from facts to sentences: why it waits, until when, what would unblock it
+    pull_snapshot    what the catalog says about the pull, read in one transaction
+    download_speeds  how fast its layers arrive
+    estimates        when the pull may be done
+    explanation      why it waits, until when, and what would unblock it
 
 Checking a fleet:
 

@@ -15,7 +15,6 @@ from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.settings import Settings
 from workers.broker_messages import BrokerMessages, Messages
 from workers.client import QueueUnavailable
-from workers.doctor.explanation import how_to_resume
 from workers.doctor.finding import CheckResult, counted, finding
 
 _OLDEST_SERVER = 150000
@@ -88,15 +87,15 @@ def clock(catalog: Catalog) -> CheckResult:
 def reconciler(catalog: Catalog) -> CheckResult:
     """Whether a reconciler is running, that is, holds the leader's lease."""
     with catalog.begin() as tx:
-        leader = queue_position.reconciler_leader(tx)
-    if leader is None or not leader.alive:
+        leader = queue_position.leading_reconciler(tx)
+    if leader is None:
         return CheckResult(
             "reconciler",
             "problem",
             "No reconciler is running, so nothing that is lost is sent again: start "
             "`towline reconcile`.",
         )
-    return CheckResult("reconciler", "ok", f"The leading reconciler is {leader.owner}.")
+    return CheckResult("reconciler", "ok", f"The leading reconciler is {leader}.")
 
 
 def check_pauses(catalog: Catalog) -> Iterator[CheckResult]:
@@ -104,13 +103,13 @@ def check_pauses(catalog: Catalog) -> Iterator[CheckResult]:
     with catalog.begin() as tx:
         active = pauses.listing(tx)
     for pause in active:
-        paused = "The fleet" if pause.scope == "fleet" else f"The {pause.scope} {pause.name}"
+        subject = pause.subject
         yield CheckResult(
             "pauses",
             "warning",
-            f"{paused} has been paused since "
+            f"{subject[0].upper()}{subject[1:]} has been paused since "
             f"{pause.paused_at.astimezone():%Y-%m-%d %H:%M:%S}: to resume, run "
-            f"`{how_to_resume(pause)}`.",
+            f"`{pause.command}`.",
         )
 
 

@@ -136,7 +136,7 @@ COMMANDS = {
     "watch, the ended pulls": lambda tx: overview.ended_after(tx, long_ago(tx), 100),
     "watch, the totals": overview.of_fleet,
     "explain, the place": lambda tx: queue_position.place(tx, "in line 1"),
-    "explain, the holders": lambda tx: queue_position.holders(tx, PULL),
+    "explain, the step": lambda tx: queue_position.step_owner(tx, PULL),
     "explain, how fast": lambda tx: queue_position.ended_within(tx, 600),
     "explain, the pause": lambda tx: pauses.of_pull(tx, "in line 1"),
     "resume": lambda tx: tx.execute(pauses._MAY_WAIT),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from shared.catalog.reports.overview import Overview
 from shared.errors import InvalidArgument
-from tests.unit.cli.given_facts import LATER, NOW, layer, pull, story, waits
+from tests.unit.cli.given_facts import LATER, NOW, explained, layer, pull, waits
 from workers.cli import documents
 from workers.cli.display import progress
 from workers.cli.display.branches import Branch, print_branch
@@ -24,7 +24,7 @@ from workers.cli.display.open_pulls import (
 from workers.cli.display.progress import Bars, Lines, summary
 from workers.cli.display.waiting import shown_waiting, waiting_sentence
 from workers.cli.fleet.pause import scope_of
-from workers.cli.pulls.explain import story_branch
+from workers.cli.pulls.explain import branch
 from workers.cli.pulls.watch import Documents, Speedometer
 from workers.cli.watching import Snapshot
 
@@ -103,21 +103,21 @@ def test_a_pipe_gets_indented_lines_that_are_not_wrapped(
 
 def test_an_explanation_does_not_repeat_a_sentence() -> None:
     waiting = layer(**waits("backoff", "the registry said 503"))
-    lines = [branch.line.plain for branch in story_branch(story(None, waiting)).below]
+    lines = [nested.line.plain for nested in branch(explained(None, waiting)).below]
     assert lines[0].startswith("waits (backoff): the registry said 503; until ")
-    (below,) = story_branch(story(None, waiting)).below[1].below
+    (below,) = branch(explained(None, waiting)).below[1].below
     assert below.line.plain.endswith("0 bytes of 100 bytes: waits (backoff)")
 
 
 def test_many_layers_that_wait_for_the_same_reason_are_two_lines() -> None:
-    explained = story(None, *(layer(**waits("backoff")) for _ in range(30)))
-    below = story_branch(explained).below[1].below
+    found = explained(None, *(layer(**waits("backoff")) for _ in range(30)))
+    below = branch(found).below[1].below
     assert len(below) == 2
     assert "and 29 more (2.9 kB): the same" in below[1].line.plain
 
 
 def test_an_explanation_is_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
-    documents.print_document(documents.explanation(story(None, layer(**waits("space")))))
+    documents.print_document(documents.explanation(explained(None, layer(**waits("space")))))
     document = json.loads(capsys.readouterr().out)
     assert (document["format_version"], document["id"]) == ("1.0", "p")
     assert (document["cause"], document["until"]) == ("space", LATER.isoformat())

@@ -103,3 +103,14 @@ def print_remaining_count(
 def shown_time(time: datetime) -> str:
     """A time for display, in the local zone."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def shown_seconds(seconds: float) -> str:
+    """A duration rounded for display: seconds, minutes or hours."""
+    if seconds < 1:
+        return "a moment"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
