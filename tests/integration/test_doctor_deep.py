@@ -10,7 +10,7 @@ from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.catalog.given import rows as sql_rows
 from workers.doctor import volume_proof
-from workers.doctor.finding import CheckResult
+from workers.doctor.check_result import CheckResult
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,8 @@ from shared.catalog.content.image_rows import ImageRow, LayerFile
 from shared.catalog.content.tag_history import HistoryEntry
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
+from workers.doctor.check_result import CheckResult
 from workers.doctor.explanation import Explanation, LayerExplanation
-from workers.doctor.finding import CheckResult
 
 FORMAT_VERSION = "1.0"
 Document = dict[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.catalog.layers.pull_layers import PullLayer
-from workers.doctor.finding import counted
+from workers.doctor.check_result import are, counted
 from workers.doctor.pull_snapshot import ENDED_WITHIN_SECONDS, PullSnapshot
 
 
@@ -42,8 +42,7 @@ def estimate(snapshot: PullSnapshot, earliest: datetime | None) -> Estimate:
     known = [seconds for seconds in left if seconds is not None]
     if len(known) < len(left):
         waiting = len(left) - len(known)
-        are = "is" if waiting == 1 else "are"
-        why = f"{counted(waiting, 'layer')} {are} not being fetched now"
+        why = f"{counted(waiting, 'layer')} {are(waiting)} not being fetched now"
         return _not_before(snapshot, earliest, why)
     return Estimate(max(known), "until its layers are fetched, at the present speed")
 

@@ -13,8 +13,8 @@ from typing import Any
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from workers.contract import LAYERS, PULLS
+from workers.doctor.check_result import counted
 from workers.doctor.estimates import Estimate, estimate, seconds_left
-from workers.doctor.finding import counted
 from workers.doctor.pull_snapshot import PullSnapshot
 
 # For these causes `until` is the time of the next check at the latest, which says nothing about
