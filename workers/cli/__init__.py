@@ -32,29 +32,42 @@ from shared.errors import (
     InvalidReference,
     TowlineError,
 )
-from workers.client import QueueUnavailable
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
-# Where each command is defined. `--help` need not wait until SQLAlchemy and Celery are imported.
-_MODULE_OF = {
-    "pull": "pulls.pull",
-    "status": "pulls.status",
-    "watch": "pulls.watch",
-    "explain": "pulls.explain",
-    "cancel": "pulls.cancel",
-    "retry": "pulls.retry",
-    "pause": "fleet.pause",
-    "resume": "fleet.pause",
-    "ls": "images.ls",
-    "inspect": "images.inspect",
-    "history": "images.history",
-    "doctor": "fleet.doctor",
-    "migrate": "fleet.migrate",
-    "worker": "fleet.worker",
-    "reconcile": "fleet.reconcile",
-    "up": "fleet.up",
+# By room: each command's module, and its first sentence. So neither a command nor `--help` imports
+# what only another command needs; SQLAlchemy and Celery take more than a second.
+_ROOMS = {
+    "Pulls": {
+        "pull": ("pulls.pull", "Pull images onto the volume."),
+        "status": ("pulls.status", "List the newest pulls, or show one pull with its layers."),
+        "watch": ("pulls.watch", "Watch a pull until it ends, or all open pulls until Ctrl-C."),
+        "explain": (
+            "pulls.explain",
+            "Say why a pull waits, until when, and what would unblock it.",
+        ),
+        "cancel": ("pulls.cancel", "Cancel pulls that have not ended."),
+        "retry": ("pulls.retry", "Retry pulls that failed or were cancelled."),
+    },
+    "Images": {
+        "ls": ("images.ls", "List the images on the volume, by name."),
+        "inspect": (
+            "images.inspect",
+            "Show an image: its manifest, and its layers with their files.",
+        ),
+        "history": ("images.history", "List the manifests that a tag has named, newest first."),
+    },
+    "Fleet": {
+        "doctor": ("fleet.doctor", "Check the fleet."),
+        "pause": ("fleet.pause", "Pause the fleet, one registry or one requester."),
+        "resume": ("fleet.pause", "End the pause of the fleet, one registry or one requester."),
+        "migrate": ("fleet.migrate", "Migrate the database, and bind the volume to it."),
+        "worker": ("fleet.worker", "Run a worker of the fleet."),
+        "reconcile": ("fleet.reconcile", "Run the reconciler until SIGTERM."),
+        "up": ("fleet.up", "Run the embedded stack until Ctrl-C."),
+    },
 }
+_MODULE_OF = {name: module for room in _ROOMS.values() for name, (module, _) in room.items()}
 
 
 class _Commands(click.Group):
@@ -69,6 +82,11 @@ class _Commands(click.Group):
         module = import_module(f"workers.cli.{_MODULE_OF[cmd_name]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, room in _ROOMS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, sentence) for name, (_, sentence) in room.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -98,11 +116,12 @@ def _report(error: Exception) -> int:
     """Print an expected error and return its exit status. Raises any other error again."""
     if isinstance(error, InvalidArgument | InvalidReference | InvalidPlatform):
         return _say(error, WRONG_USAGE)
-    if isinstance(error, CatalogUnavailable | QueueUnavailable):
+    # Imported only here: most commands end without an error.
+    unreachable = import_module("workers.client").QueueUnavailable
+    if isinstance(error, CatalogUnavailable | unreachable):
         return _say(error, UNREACHABLE)
     if isinstance(error, TowlineError):
         return _say(error, FAILED)
-    # Imported only here: most commands end without an error of PostgreSQL.
     refused = import_module("shared.catalog.database.refusals").explain_refusal(error)
     if refused is None:
         raise error

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import case, func, select, text, tuple_, update
@@ -253,3 +254,32 @@ def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
         .where(pulls.c.id.in_(unlocked.scalar_subquery()))
         .values(bytes_done=total.scalar_subquery())
     )
+
+
+# Which character comes next to these, in the order of every locale that a database may have.
+_NEXT = dict(pairwise("0123456789abcdefghijklmnopqrstuvwxyz"))
+
+
+def beginning_with(tx: Connection, prefix: str, limit: int) -> list[str]:
+    """Return at most `limit` ids of pulls that begin with `prefix`, in order.
+
+    Reads a range of the primary key.
+    """
+    statement = (
+        select(pulls.c.id)
+        .where(pulls.c.id >= prefix, func.starts_with(pulls.c.id, prefix))
+        .order_by(pulls.c.id)
+        .limit(limit)
+    )
+    stem = prefix
+    while stem and stem[-1].lower() not in _NEXT:
+        stem = stem[:-1]
+    if stem:
+        statement = statement.where(pulls.c.id < stem[:-1] + _NEXT[stem[-1].lower()])
+    return list(tx.execute(statement).scalars())
+
+
+def open_retries(tx: Connection, pull_ids: Sequence[str]) -> list[Pull]:
+    """Return the open pulls that retry one of these pulls."""
+    statement = select(*COLUMNS).where(pulls.c.retry_of.in_(pull_ids), IS_OPEN)
+    return [as_pull(row) for row in tx.execute(statement)]

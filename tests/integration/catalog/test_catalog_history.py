@@ -95,6 +95,11 @@ def a_page_later(tx: Connection) -> object:
     return image_rows.listing(tx, image_rows.listing(tx)[-1])
 
 
+def by_digest(tx: Connection) -> object:
+    (image,) = image_rows.of_reference(tx, TAG, "linux/amd64")
+    return image_rows.of_digest(tx, image.manifest_digest)
+
+
 def older(tx: Connection) -> object:
     return lifecycle.recent(tx, lifecycle.recent(tx)[-1])
 
@@ -126,6 +131,9 @@ LISTS = {
     "status, how many more": lambda tx: lifecycle.count(tx, MOST_COUNTED),
     "inspect": lambda tx: image_rows.of_reference(tx, TAG),
     "inspect, the layers": lambda tx: image_rows.layers_of(tx, TAG, "linux/amd64"),
+    "inspect, by digest": by_digest,
+    "a pull by a prefix": lambda tx: lifecycle.beginning_with(tx, PULL[:8], 6),
+    "the open retries of a pull": lambda tx: lifecycle.open_retries(tx, [PULL]),
     "history": lambda tx: tag_history.of_reference(tx, TAG, None, 10),
     "history, how many more": lambda tx: tag_history.count(tx, TAG, None, MOST_COUNTED),
     "retry --failed": finish.failed,

@@ -1,14 +1,11 @@
 """`towline inspect`: an image, and the files that make it up."""
 
-from itertools import chain
-
 import click
 from rich.filesize import decimal
 
 from shared.catalog.content import image_rows
 from shared.catalog.content.image_rows import ImageRow, LayerFile
-from shared.catalog.database.catalog import Catalog
-from shared.catalog.database.paging import pages
+from shared.catalog.database.catalog import Connection
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
@@ -29,13 +26,11 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
     """
     parsed = Reference.parse(reference)
     wanted = str(Platform.parse(platform)) if platform else None
-    with open_session() as session:
-        with session.catalog.begin() as tx:
-            rows = image_rows.of_reference(tx, str(parsed), wanted)
+    with open_session() as session, session.catalog.begin() as tx:
+        rows = image_rows.of_reference(tx, str(parsed), wanted)
         if not rows and parsed.digest:
-            rows = _of_digest(session.catalog, parsed, wanted)
-        with session.catalog.begin() as tx:
-            found = [(row, image_rows.layers_of(tx, row.reference, row.platform)) for row in rows]
+            rows = _of_digest(tx, parsed, wanted)
+        found = [(row, image_rows.layers_of(tx, row.reference, row.platform)) for row in rows]
     if not found:
         missing = f"{parsed} for {wanted}" if wanted else str(parsed)
         raise InvalidArgument(
@@ -48,7 +43,7 @@ def inspect_command(reference: str, platform: str | None, *, as_json: bool) -> N
         _print(row, layers)
 
 
-def _of_digest(catalog: Catalog, reference: Reference, platform: str | None) -> list[ImageRow]:
+def _of_digest(tx: Connection, reference: Reference, platform: str | None) -> list[ImageRow]:
     """What a digest names in its repository under other references, by platform.
 
     The digest is that of a manifest or of an index. Of several references that name the same, the
@@ -56,19 +51,15 @@ def _of_digest(catalog: Catalog, reference: Reference, platform: str | None) -> 
     """
     tagged = f"{reference.name}:{reference.tag}"
     found: dict[tuple[str, str], ImageRow] = {}
-    for row in chain.from_iterable(pages(catalog, image_rows.listing)):
-        if reference.digest not in {row.manifest_digest, row.index_digest}:
-            continue
-        if platform not in {None, row.platform} or not _is_of(reference, row):
-            continue
-        key = (row.platform, row.manifest_digest)
-        if key not in found or row.reference == tagged:
-            found[key] = row
+    for row in image_rows.of_digest(tx, str(reference.digest)):
+        if (
+            platform in {None, row.platform}
+            and Reference.parse(row.reference).name == reference.name
+        ):
+            key = (row.platform, row.manifest_digest)
+            if key not in found or row.reference == tagged:
+                found[key] = row
     return [found[key] for key in sorted(found)]
-
-
-def _is_of(reference: Reference, row: ImageRow) -> bool:
-    return Reference.parse(row.reference).name == reference.name
 
 
 def _print(row: ImageRow, layers: list[LayerFile]) -> None:

@@ -18,9 +18,6 @@ from workers.cli.prefixes import whole_id
 from workers.cli.session import Session, open_session
 from workers.client import UNREADABLE, check_queue, record_retry, send_recorded
 
-# Open pulls that are read to find earlier retries. If there are more, a pull may be retried again.
-_OPEN_AT_MOST = 100_000
-
 
 @click.command("retry")
 @click.argument("pull_ids", nargs=-1, metavar="PULL…")
@@ -136,10 +133,9 @@ def _named(catalog: Catalog, pull_ids: Sequence[str], refused: list[str]) -> lis
 
 def _open_retries(catalog: Catalog, named: Sequence[Pull]) -> dict[str, Pull]:
     """Open pulls by the id of the named pull that they retry."""
-    ids = {pull.id for pull in named}
     with catalog.begin() as tx:
-        found = lifecycle.open_pulls(tx, _OPEN_AT_MOST)
-    return {pull.retry_of: pull for pull in found if pull.retry_of in ids and pull.retry_of}
+        found = lifecycle.open_retries(tx, [pull.id for pull in named])
+    return {pull.retry_of: pull for pull in found if pull.retry_of}
 
 
 def _is_error_class(name: str) -> bool:
