@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.catalog.layers.pull_layers import PullLayer
-from workers.doctor.check_result import are, counted
+from workers.doctor.check_result import counted
 from workers.doctor.pull_snapshot import ENDED_WITHIN_SECONDS, PullSnapshot
 
 
@@ -28,7 +28,7 @@ def seconds_left(layer: PullLayer, bytes_per_second: float | None) -> float | No
 
 def estimate(snapshot: PullSnapshot, earliest: datetime | None) -> Estimate:
     """When the pull may be done. `earliest`: the end of the longest wait that has an end."""
-    if snapshot.place is not None:
+    if snapshot.place is not None and earliest is None:
         return _of_waiting_pulls(snapshot.place.before, snapshot.ended_recently)
     if snapshot.pull.state != "fetching":
         return _not_before(snapshot, earliest, "it is not known yet how much there is to fetch")
@@ -42,7 +42,8 @@ def estimate(snapshot: PullSnapshot, earliest: datetime | None) -> Estimate:
     known = [seconds for seconds in left if seconds is not None]
     if len(known) < len(left):
         waiting = len(left) - len(known)
-        why = f"{counted(waiting, 'layer')} {are(waiting)} not being fetched now"
+        do = "does" if waiting == 1 else "do"
+        why = f"{counted(waiting, 'layer')} {do} not move now"
         return _not_before(snapshot, earliest, why)
     return Estimate(max(known), "until its layers are fetched, at the present speed")
 

@@ -109,11 +109,14 @@ def _of_pull(snapshot: PullSnapshot, layers: Sequence[LayerExplanation]) -> Reas
         begins = pull.state in {"queued", "resolving"}
         step = "resolving the reference" if begins else "linking the image"
         return Reason(None, f"{snapshot.step_owner} is {step}")
-    if pull.waiting_for:
-        return _recorded(snapshot, pull.waiting_for)
-    if layers:
+    if pull.waiting_for is None and layers:
         return layers[0].reason
-    return Reason(None, "it is between two steps, and continues within seconds")
+    if pull.waiting_for is None:
+        return Reason(None, "it is between two steps, and continues within seconds")
+    reason = _recorded(snapshot, pull.waiting_for)
+    # If a layer waits for the same pull, its reason says more.
+    same = [layer.reason for layer in layers if layer.reason.pull_id == reason.pull_id is not None]
+    return same[0] if same else reason
 
 
 def _of_layer(snapshot: PullSnapshot, layer: PullLayer) -> LayerExplanation:
@@ -141,7 +144,7 @@ def _until(waiting: Mapping[str, Any]) -> datetime:
 
 def _recorded(snapshot: PullSnapshot, waiting: Mapping[str, Any], *, failures: int = 0) -> Reason:
     """The reason that stands in the row of a pull or layer."""
-    cause, sentence = str(waiting["cause"]), str(waiting["detail"])
+    cause, sentence = str(waiting["cause"]), str(waiting["detail"]).removesuffix(".")
     if cause == "pull":
         return _of_other_pull(snapshot, sentence, "has the message for the same layer")
     place, pause = snapshot.place, snapshot.pause
@@ -157,7 +160,7 @@ def _recorded(snapshot: PullSnapshot, waiting: Mapping[str, Any], *, failures: i
         sentence = f"{pause.subject} has been paused since {since}"
     if failures:
         tries = "1 try" if failures == 1 else f"{failures} tries"
-        sentence = f"{sentence.removesuffix('.')} ({tries} without progress)"
+        sentence = f"{sentence} ({tries} without progress)"
     return Reason(cause, sentence, _until(waiting), _remedy(snapshot, cause))
 
 

@@ -52,12 +52,18 @@ def test_a_pull_moves_while_any_layer_is_fetched_whatever_its_row_said_before() 
 def test_a_layer_that_another_pull_fetches_names_that_pull_and_its_worker() -> None:
     found = explained(pull(**waits("pull", "other")), JOINED, others=OTHER)
     (joined,) = found.layers
-    for reason in (found.reason, joined.reason):
-        assert (reason.cause, reason.pull_id) == ("pull", "other")
-        assert "the pull other of registry.example/b:1 (priority 7)" in reason.sentence
-        assert reason.remedy is not None
-        assert "`towline explain other`" in reason.remedy
-    assert "host:77" in joined.reason.sentence
+    assert found.reason == joined.reason
+    assert (found.reason.cause, found.reason.pull_id) == ("pull", "other")
+    assert "the pull other of registry.example/b:1 (priority 7) is" in found.reason.sentence
+    assert "host:77" in found.reason.sentence
+    assert "`towline explain other`" in found.remedies[0]
+
+
+def test_the_estimate_of_a_pull_that_waits_for_a_time_is_that_time() -> None:
+    limited = pull(state="queued", admitted_at=None, **waits("rate_limit"))
+    found = explained(limited, place=QueuePosition(0, 1), ended_recently=60)
+    assert found.estimate is not None
+    assert found.estimate.sentence.startswith("not before 40 s from now")
 
 
 def test_a_pull_whose_row_has_no_reason_yet_waits_for_what_its_layers_wait_for() -> None:
