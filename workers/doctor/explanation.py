@@ -12,8 +12,9 @@ from typing import Any
 
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
+from shared.catalog.reports.queue_position import QueuePosition
 from workers.contract import LAYERS, PULLS
-from workers.doctor.check_result import counted
+from workers.doctor.check_result import are, counted
 from workers.doctor.estimates import Estimate, estimate, seconds_left
 from workers.doctor.pull_snapshot import PullSnapshot
 
@@ -102,9 +103,7 @@ def _of_pull(snapshot: PullSnapshot, layers: Sequence[LayerExplanation]) -> Reas
     pull = snapshot.pull
     moving = sum(layer.reason.cause is None for layer in layers)
     if moving:
-        return Reason(
-            None, f"{counted(moving, 'layer')} {'is' if moving == 1 else 'are'} being fetched"
-        )
+        return Reason(None, f"{counted(moving, 'layer')} {are(moving)} being fetched")
     if snapshot.step_owner is not None:
         begins = pull.state in {"queued", "resolving"}
         step = "resolving the reference" if begins else "linking the image"
@@ -147,21 +146,25 @@ def _recorded(snapshot: PullSnapshot, waiting: Mapping[str, Any], *, failures: i
     cause, sentence = str(waiting["cause"]), str(waiting["detail"]).removesuffix(".")
     if cause == "pull":
         return _of_other_pull(snapshot, sentence, "has the message for the same layer")
-    place, pause = snapshot.place, snapshot.pause
-    if cause == "turn" and place is not None:
-        go = "pull goes" if place.before == 1 else "pulls go"
-        wait = "pull waits" if place.waiting == 1 else "pulls wait"
-        sentence = (
-            f"{place.before:,} {go} before it, by priority, then by each requester's share, then "
-            f"by age; {place.waiting:,} {wait} in total"
-        )
-    if cause == "paused" and pause is not None:
-        since = f"{pause.paused_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        sentence = f"{pause.subject} has been paused since {since}"
+    if cause == "turn" and snapshot.place is not None:
+        sentence = _place(snapshot.place)
+    if cause == "paused" and snapshot.pause is not None:
+        since = f"{snapshot.pause.paused_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        sentence = f"{snapshot.pause.subject} has been paused since {since}"
     if failures:
-        tries = "1 try" if failures == 1 else f"{failures} tries"
-        sentence = f"{sentence} ({tries} without progress)"
+        sentence += f" ({counted(failures, 'try', 'tries')} without progress)"
     return Reason(cause, sentence, _until(waiting), _remedy(snapshot, cause))
+
+
+def _place(place: QueuePosition) -> str:
+    if place.before == 0:
+        return "it is admitted next, as soon as the fleet has room"
+    before = counted(place.before, "pull goes", "pulls go")
+    waiting = counted(place.waiting, "pull waits", "pulls wait")
+    return (
+        f"{before} before it, by priority, then by each requester's share, then by age; {waiting} "
+        "in total"
+    )
 
 
 def _of_other_pull(snapshot: PullSnapshot, pull_id: str, what: str) -> Reason:

@@ -25,6 +25,12 @@ def test_a_waiting_pull_tells_how_many_go_before_it_and_when_its_turn_may_come()
     assert found.estimate.seconds == pytest.approx(300)
 
 
+def test_the_next_pull_in_line_is_told_so() -> None:
+    found = explained(QUEUED, place=QueuePosition(0, 1))
+    assert found.reason.sentence == "it is admitted next, as soon as the fleet has room"
+    assert "1 pull goes before it" in explained(QUEUED, place=QueuePosition(1, 2)).reason.sentence
+
+
 def test_there_is_no_estimate_while_no_pull_ends() -> None:
     found = explained(QUEUED, place=QueuePosition(30, 100))
     assert found.estimate is not None
