@@ -87,7 +87,7 @@ def _layer(layer: PullLayer) -> Document:
         "failures": layer.failures,
         # The worker that is fetching it, and the pull that it fetches it for.
         "owner": layer.owner,
-        "leader": layer.leader,
+        "fetched_for": layer.leader,
         "waiting_for": layer.waiting_for,
     }
 

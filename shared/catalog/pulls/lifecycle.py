@@ -9,6 +9,7 @@ change open pulls only: for a pull that has ended they do nothing.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -256,14 +257,17 @@ def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
     )
 
 
-# Which character comes next to these, in the order of every locale that a database may have.
-_NEXT = dict(pairwise("0123456789abcdefghijklmnopqrstuvwxyz"))
+# What comes after a digit, in the order of every locale that a database may have. Letters have no
+# such order: in Danish, `aa` comes after `z`.
+_NEXT = dict(pairwise("0123456789a"))
+_UP_TO_LAST_DIGIT = re.compile(r"(.*)([0-9])", re.DOTALL)
 
 
 def beginning_with(tx: Connection, prefix: str, limit: int) -> list[str]:
     """Return at most `limit` ids of pulls that begin with `prefix`, in order.
 
-    Reads a range of the primary key.
+    Reads a range of the primary key, which ends behind all ids that begin as `prefix` does up to
+    its last digit.
     """
     statement = (
         select(pulls.c.id)
@@ -271,11 +275,8 @@ def beginning_with(tx: Connection, prefix: str, limit: int) -> list[str]:
         .order_by(pulls.c.id)
         .limit(limit)
     )
-    stem = prefix
-    while stem and stem[-1].lower() not in _NEXT:
-        stem = stem[:-1]
-    if stem:
-        statement = statement.where(pulls.c.id < stem[:-1] + _NEXT[stem[-1].lower()])
+    if stem := _UP_TO_LAST_DIGIT.match(prefix):
+        statement = statement.where(pulls.c.id < stem[1] + _NEXT[stem[2]])
     return list(tx.execute(statement).scalars())
 
 

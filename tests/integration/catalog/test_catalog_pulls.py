@@ -30,6 +30,7 @@ def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
         ("6f1c2b39-9d8e", ["6f1c2b39-9d8e"]),
         ("6f1c2b39-", ["6f1c2b39-9d8e", "6f1c2b39-9d8f"]),
         ("6f1c2b3", ["6f1c2b39-9d8e", "6f1c2b39-9d8f", "6f1c2b3a-0000"]),
+        ("6f1c2b3a", ["6f1c2b3a-0000"]),
         ("Build-Z", ["Build-Z/1"]),
         ("ünï_", ["ünï_1"]),
         ("ünïx", []),
