@@ -38,7 +38,8 @@ def test_an_image_travels_from_skopeo_through_the_fleet_to_skopeo(
     for platform, image in images.items():
         result = fleet.towline("pull", "--json", "--platform", platform, name)
         assert result.returncode == 0, result.stderr
-        (receipt,) = json.loads(result.stdout)
+        (pulled,) = json.loads(result.stdout)["items"]
+        receipt = pulled["receipt"]
         assert [layer["diff_id"] for layer in receipt["layers"]] == image.diff_ids
         directory = platform.replace("/", "-")
         place = fleet.volume / "images" / docker_registry.host.replace(":", "_")

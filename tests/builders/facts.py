@@ -1,24 +1,19 @@
-"""Builds facts about a pull, as the catalog would return them."""
+"""Builds what the catalog says about a pull."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.catalog.admission.pauses import Pause
-from shared.catalog.fleet.fleet_slots import FleetView
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.reports.queue_position import LeaseHolder
 from shared.oci.digest import Digest
 from workers.doctor.explanation import Explanation, explain
-from workers.doctor.facts import Facts
-from workers.queues.broker_messages import Messages
+from workers.doctor.pull_snapshot import PullSnapshot
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=40)
 DIGEST = Digest.of(b"layer")
-OFFICE = LeaseHolder("host:1", 5.0, 1)
-ALIVE = LeaseHolder("host:77", 20.0, 2, pull_id="p", bytes_done=40)
 
 _FIELDS: dict[str, Any] = dict.fromkeys(Pull.__dataclass_fields__)
 _PULL = Pull(
@@ -70,10 +65,10 @@ def layer(**changes: Any) -> PullLayer:
     return replace(plain, **changes)
 
 
-def waits(cause: str, detail: str = "why") -> dict[str, Any]:
-    """Columns of a pull or layer that waits until LATER."""
-    reason = {"cause": cause, "detail": detail, "until": LATER.isoformat()}
-    return {"waiting_for": reason, "not_before": LATER}
+def waits(cause: str, detail: str = "why", until: datetime = LATER) -> dict[str, Any]:
+    """Columns of a pull or layer that waits."""
+    reason = {"cause": cause, "detail": detail, "until": until.isoformat()}
+    return {"waiting_for": reason, "not_before": until}
 
 
 def pause(scope: str = "fleet", name: str = "") -> Pause:
@@ -81,14 +76,7 @@ def pause(scope: str = "fleet", name: str = "") -> Pause:
     return Pause(scope, name, NOW)
 
 
-def story(of: Pull | None = None, *layers: PullLayer, **changes: Any) -> Explanation:
-    """The explanation of a pull in a fleet with workers, a reconciler and an empty queue."""
-    plain = Facts(
-        now=NOW,
-        pull=of or pull(),
-        layers=layers,
-        leader=OFFICE,
-        fleet=FleetView(4, 4, NOW, "epoch"),
-        messages=Messages(),
-    )
+def explained(of: Pull | None = None, *layers: PullLayer, **changes: Any) -> Explanation:
+    """The explanation of a pull in a fleet with a reconciler."""
+    plain = PullSnapshot(now=NOW, pull=of or pull(), layers=layers, reconciler="host:1")
     return explain(replace(plain, **changes))

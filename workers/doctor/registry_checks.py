@@ -8,57 +8,52 @@ from shared.errors import InvalidArgument
 from shared.rate_limiter import connect
 from shared.rate_limiter.redis_state import ClosedHost, RedisState
 from shared.registry.hosts import Hosts
-from shared.settings import Settings
-from workers.doctor.finding import CheckResult, counted
+from workers.doctor.check_result import Finding, counted, information, ok, problem, warning
+from workers.doctor.checked_fleet import CheckedFleet
 
 
-def configured(settings: Settings) -> Iterator[CheckResult]:
+def configured(fleet: CheckedFleet) -> Iterator[Finding]:
     """Whether the registries file can be used. No finding if none is configured."""
-    file = settings.registries_file
+    file = fleet.settings.registries_file
     if file is None:
         return
     try:
         hosts = Hosts(file)
     except InvalidArgument as error:
-        yield CheckResult("registries", "problem", str(error))
+        yield problem(str(error))
         return
-    what = counted(len(hosts.names), "registry", "registries")
-    yield CheckResult("registries", "ok", f"{file} configures {what}.", hosts.names)
+    yield ok(
+        f"{file} configures {counted(len(hosts.names), 'registry', 'registries')}.", hosts.names
+    )
 
 
-def check_rate_limits(settings: Settings) -> Iterator[CheckResult]:
+def not_asked(fleet: CheckedFleet) -> Iterator[Finding]:
     """Hosts that asked the fleet to wait, and mirrors that are skipped. No finding if Redis, which
-    holds this state, cannot be reached: `queue_checks.check_redis` reports that.
+    holds this state, cannot be reached.
     """
-    client = connect(settings.broker_url.get_secret_value()) if settings.broker_url else None
+    url = fleet.settings.broker_url
+    client = connect(url.get_secret_value()) if url else None
     if client is None:
         return
     try:
-        found = RedisState(client).closed_hosts()
+        closed = RedisState(client).closed_hosts()
     except RedisError:
         return
     finally:
         client.close()
-    if not found:
-        yield CheckResult(
-            "registries", "ok", "No registry is rate-limiting the fleet, and no mirror is excluded."
-        )
-    for closed in found:
-        yield _finding(closed)
+    if not closed:
+        yield ok("No registry is rate-limiting the fleet, and no mirror is excluded.")
+    yield from map(_closed, closed)
 
 
-def _finding(closed: ClosedHost) -> CheckResult:
+def _closed(closed: ClosedHost) -> Finding:
     host, seconds = closed.host, f"{closed.seconds:.0f} s"
     if closed.kind == "held":
-        return CheckResult(
-            "registries",
-            "information",
+        return information(
             f"{host} asked the fleet to wait (429 or Retry-After): no worker sends it a request "
-            f"for another {seconds}. If this happens often, log in there or set up a mirror.",
+            f"for another {seconds}. If this happens often, log in there or set up a mirror."
         )
-    return CheckResult(
-        "registries",
-        "warning",
+    return warning(
         f"The mirror {host} did not answer, or served wrong bytes: the fleet skips it for another "
-        f"{seconds}. Repair it, or remove it from TOWLINE_REGISTRIES_FILE.",
+        f"{seconds}. Repair it, or remove it from TOWLINE_REGISTRIES_FILE."
     )

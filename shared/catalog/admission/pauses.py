@@ -4,6 +4,7 @@ A paused pull is not admitted and begins no step. Its downloads stop at the next
 their bytes. `predicates.py` says which pulls a pause applies to.
 """
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,10 +37,26 @@ class Pause:
 
     @property
     def sentence(self) -> str:
-        """What is paused and the command that ends it, for operators."""
+        """What is paused and the command that ends it, as in `waiting_for`."""
         if self.scope == "fleet":
             return FLEET_IS_PAUSED
         return SCOPE_IS_PAUSED.format(scope=self.scope, name=self.name)
+
+    @property
+    def subject(self) -> str:
+        """What is paused: `the fleet`, `the registry ghcr.io`."""
+        return subject_of(self.scope, self.name)
+
+    @property
+    def command(self) -> str:
+        """The command that ends the pause, quoted for a shell."""
+        option = "" if self.scope == "fleet" else f" --{self.scope} {shlex.quote(self.name)}"
+        return f"towline resume{option}"
+
+
+def subject_of(scope: str, name: str) -> str:
+    """What a pause of this scope pauses, whether it is paused or not."""
+    return "the fleet" if scope == "fleet" else f"the {scope} {name or repr(name)}"
 
 
 _PAUSE = insert(Pauses).on_conflict_do_nothing().returning(Pauses.scope)

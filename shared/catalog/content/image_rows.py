@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, column, select, table, text, tuple_
+from sqlalchemy import Row, Select, column, select, table, text, tuple_, union
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database.catalog import Connection
@@ -248,3 +248,12 @@ def _select() -> Select[Any]:
 
 def _image(row: Row[Any]) -> ImageRow:
     return ImageRow(**row._mapping)
+
+
+def of_digest(tx: Connection, digest: str) -> list[ImageRow]:
+    """Return the images whose manifest or index has this digest, in the order of their names."""
+    # Two selects instead of an OR: each reads its own index.
+    found = union(
+        _select().where(manifests.c.digest == digest), _select().where(indexes.c.digest == digest)
+    )
+    return [_image(row) for row in tx.execute(found.order_by("reference", "platform"))]

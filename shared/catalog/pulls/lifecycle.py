@@ -9,9 +9,11 @@ change open pulls only: for a pull that has ended they do nothing.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import case, func, select, text, tuple_, update
@@ -232,3 +234,32 @@ def refresh_bytes_done(tx: Connection, pull_id: str, registry: str) -> None:
         .where(pulls.c.id.in_(unlocked.scalar_subquery()))
         .values(bytes_done=total.scalar_subquery())
     )
+
+
+# What comes after a digit, in the order of every locale that a database may have. Letters have no
+# such order: in Danish, `aa` comes after `z`.
+_NEXT = dict(pairwise("0123456789a"))
+_UP_TO_LAST_DIGIT = re.compile(r"(.*)([0-9])", re.DOTALL)
+
+
+def beginning_with(tx: Connection, prefix: str, limit: int) -> list[str]:
+    """Return at most `limit` ids of pulls that begin with `prefix`, in order.
+
+    Reads a range of the primary key, which ends behind all ids that begin as `prefix` does up to
+    its last digit.
+    """
+    statement = (
+        select(pulls.c.id)
+        .where(pulls.c.id >= prefix, func.starts_with(pulls.c.id, prefix))
+        .order_by(pulls.c.id)
+        .limit(limit)
+    )
+    if stem := _UP_TO_LAST_DIGIT.match(prefix):
+        statement = statement.where(pulls.c.id < stem[1] + _NEXT[stem[2]])
+    return list(tx.execute(statement).scalars())
+
+
+def open_retries(tx: Connection, pull_ids: Sequence[str]) -> list[Pull]:
+    """Return the open pulls that retry one of these pulls."""
+    statement = select(*COLUMNS).where(pulls.c.retry_of.in_(pull_ids), IS_OPEN)
+    return [as_pull(row) for row in tx.execute(statement)]

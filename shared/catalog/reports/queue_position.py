@@ -1,17 +1,19 @@
-"""A pull's place among the waiting pulls, and the holders of the leases that it waits for.
+"""A pull's place among the waiting pulls, and which processes work on it. Read-only.
 
-This is what `towline explain` adds to the pull's own rows. Read-only.
+This is what `towline explain` adds to the pull's own rows.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import CTE, Select, bindparam, func, literal_column, select, text
 
 from shared.catalog.admission.pauses import IS_PAUSED
 from shared.catalog.database.catalog import Connection
 from shared.catalog.fleet import step_leases
-from shared.catalog.model.pull_tables import FINAL
-from shared.oci.digest import Digest
+from shared.catalog.model import fleet_tables
+from shared.catalog.model.pull_rows import IS_FINAL, IS_OPEN
+from shared.catalog.model.pull_tables import pulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,104 +24,80 @@ class QueuePosition:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseHolder:
-    """The holder of a lease, or its last one. `owner` is None where it was released in good order.
-
-    `seconds`: until the lease expires, negative once it has.
-    """
-
-    owner: str | None
-    seconds: float
-    fence: int
-    pull_id: str | None = None
-    bytes_done: int = 0
-    starts: int = 0
-
-    @property
-    def alive(self) -> bool:
-        """Whether the lease has an owner and has not expired."""
-        return self.owner is not None and self.seconds > 0
-
-
-# The order of admission (`admission.py`), as if the window had room for every waiting pull.
-_PLACE = f"""
-    WITH running AS (
-        SELECT coalesce(requested_by, '') AS requester, count(*) AS pulls FROM pulls
-        WHERE state IN ('queued', 'resolving', 'fetching', 'linking') AND admitted_at IS NOT NULL
-        GROUP BY 1
-    ), line AS (
-        SELECT p.id, p.priority, p.created_at, coalesce(running.pulls, 0) + row_number() OVER (
-            PARTITION BY coalesce(p.requested_by, '') ORDER BY p.priority DESC, p.created_at
-        ) AS share
-        FROM pulls p LEFT JOIN running ON running.requester = coalesce(p.requested_by, '')
-        WHERE p.state = 'queued' AND p.admitted_at IS NULL AND NOT {IS_PAUSED}
-    ), ranked AS (
-        SELECT id, row_number() OVER (ORDER BY priority DESC, share, created_at) AS place,
-            count(*) OVER () AS waiting
-        FROM line
+def _running() -> CTE:
+    """How many admitted pulls each requester has."""
+    requester = func.coalesce(pulls.c.requested_by, literal_column("''"))
+    return (
+        select(requester.label("requester"), func.count().label("pulls"))
+        .where(IS_OPEN, pulls.c.admitted_at.is_not(None))
+        .group_by(requester)
+        .cte("running")
     )
-    SELECT place, waiting FROM ranked WHERE id = :pull_id
-"""
 
-_HOLDERS = """
-    SELECT leases.digest, leases.owner, leases.fence, leases.pull_id, leases.bytes_done,
-        leases.starts_without_progress AS starts,
-        extract(epoch FROM leases.expires_at - clock_timestamp()) AS seconds
-    FROM pulls JOIN pull_layers ON pull_layers.pull_id = pulls.id
-    JOIN leases ON leases.registry = pulls.registry AND leases.digest = pull_layers.digest
-    WHERE pulls.id = :pull_id
-"""
+
+def _place() -> Select[tuple[int, int]]:
+    """The order of admission (`admission.py`), as if the window had room for every waiting pull."""
+    # `IS_PAUSED` needs this alias.
+    p, running = pulls.alias("p"), _running()
+    requester = func.coalesce(p.c.requested_by, literal_column("''"))
+    own = func.row_number().over(
+        partition_by=requester, order_by=(p.c.priority.desc(), p.c.created_at)
+    )
+    share = func.coalesce(running.c.pulls, 0) + own
+    line = (
+        select(p.c.id, p.c.priority, p.c.created_at, share.label("share"))
+        .select_from(p.outerjoin(running, running.c.requester == requester))
+        .where(
+            # A literal, as in `pull_tables.OPEN`: for the partial index of waiting pulls.
+            p.c.state == literal_column("'queued'"),
+            p.c.admitted_at.is_(None),
+            text(f"NOT {IS_PAUSED}"),
+        )
+        .cte("line")
+    )
+    order = (line.c.priority.desc(), line.c.share, line.c.created_at)
+    ranked = select(
+        line.c.id,
+        func.row_number().over(order_by=order).label("place"),
+        func.count().over().label("waiting"),
+    ).subquery("ranked")
+    before = (ranked.c.place - 1).label("before")
+    return select(before, ranked.c.waiting).where(ranked.c.id == bindparam("pull_id"))
+
+
+_PLACE = _place()
 
 
 def place(tx: Connection, pull_id: str) -> QueuePosition | None:
     """Return a pull's place in the order of admission; None where it does not wait or is paused."""
-    row = tx.execute(text(_PLACE), {"pull_id": pull_id}).one_or_none()
-    return QueuePosition(row.place - 1, row.waiting) if row else None
-
-
-def holders(tx: Connection, pull_id: str) -> dict[Digest, LeaseHolder]:
-    """Return the leases on a pull's layers, by digest; they may be held for other pulls."""
-    return {
-        Digest.parse(row.digest): LeaseHolder(
-            row.owner, float(row.seconds), row.fence, row.pull_id, row.bytes_done, row.starts
-        )
-        for row in tx.execute(text(_HOLDERS), {"pull_id": pull_id})
-    }
-
-
-def step_holder(tx: Connection, pull_id: str) -> LeaseHolder | None:
-    """Return who resolves or links this pull; None where no lease is left."""
-    return _step(tx, step_leases.of_pull(pull_id))
-
-
-def reconciler_leader(tx: Connection) -> LeaseHolder | None:
-    """Return the leader of the reconcilers, or the last one; None where the last one resigned."""
-    return _step(tx, step_leases.RECONCILER)
+    row = tx.execute(_PLACE, {"pull_id": pull_id}).one_or_none()
+    return QueuePosition(row.before, row.waiting) if row else None
 
 
 def ended_within(tx: Connection, seconds: float) -> int:
     """Count the pulls that ended in the last `seconds`, of those that had started."""
     # statement_timestamp() is constant within a statement, so the index on finished_at can be used;
     # with clock_timestamp() it cannot.
-    statement = text(
-        f"""
-        SELECT count(*) FROM pulls WHERE started_at IS NOT NULL AND {FINAL}
-        AND finished_at > statement_timestamp() - make_interval(secs => :seconds)
-        """
+    since = func.statement_timestamp() - timedelta(seconds=seconds)
+    statement = select(func.count()).where(
+        pulls.c.started_at.is_not(None), IS_FINAL, pulls.c.finished_at > since
     )
-    return int(tx.execute(statement, {"seconds": seconds}).scalar_one())
+    return tx.execute(statement).scalar_one()
 
 
-def _step(tx: Connection, name: str) -> LeaseHolder | None:
-    row = tx.execute(
-        text(
-            """
-            SELECT owner, fence, extract(epoch FROM expires_at - clock_timestamp()) AS seconds,
-                starts_without_progress AS starts
-            FROM step_leases WHERE name = :name
-            """
-        ),
-        {"name": name},
-    ).one_or_none()
-    return LeaseHolder(row.owner, float(row.seconds), row.fence, starts=row.starts) if row else None
+def step_owner(tx: Connection, pull_id: str) -> str | None:
+    """Return which worker resolves or links this pull; None where none does."""
+    return _owner(tx, step_leases.of_pull(pull_id))
+
+
+def leading_reconciler(tx: Connection) -> str | None:
+    """Return the leader of the reconcilers; None where none is running."""
+    return _owner(tx, step_leases.RECONCILER)
+
+
+def _owner(tx: Connection, name: str) -> str | None:
+    table = fleet_tables.step_leases
+    statement = select(table.c.owner).where(
+        table.c.name == name, table.c.expires_at > func.clock_timestamp()
+    )
+    return tx.execute(statement).scalar()

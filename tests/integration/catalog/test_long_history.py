@@ -93,6 +93,11 @@ def a_page_later(tx: Connection) -> object:
     return image_rows.listing(tx, image_rows.listing(tx)[-1])
 
 
+def by_digest(tx: Connection) -> object:
+    (image,) = image_rows.of_reference(tx, TAG, "linux/amd64")
+    return image_rows.of_digest(tx, image.manifest_digest)
+
+
 def older(tx: Connection) -> object:
     return lifecycle.recent(tx, lifecycle.recent(tx)[-1])
 
@@ -124,6 +129,9 @@ LISTS = {
     "status, how many more": lambda tx: lifecycle.count(tx, MOST_COUNTED),
     "inspect": lambda tx: image_rows.of_reference(tx, TAG),
     "inspect, the layers": lambda tx: image_rows.layers_of(tx, TAG, "linux/amd64"),
+    "inspect, by digest": by_digest,
+    "a pull by a prefix": lambda tx: lifecycle.beginning_with(tx, PULL[:8], 6),
+    "the open retries of a pull": lambda tx: lifecycle.open_retries(tx, [PULL]),
     "history": lambda tx: tag_history.of_reference(tx, TAG, None, 10),
     "history, how many more": lambda tx: tag_history.count(tx, TAG, None, MOST_COUNTED),
     "retry --failed": finish.failed,
@@ -134,7 +142,7 @@ COMMANDS = {
     "watch, the ended pulls": lambda tx: overview.ended_after(tx, long_ago(tx), 100),
     "watch, the totals": overview.of_fleet,
     "explain, the place": lambda tx: queue_position.place(tx, "in line 1"),
-    "explain, the holders": lambda tx: queue_position.holders(tx, PULL),
+    "explain, the step": lambda tx: queue_position.step_owner(tx, PULL),
     "explain, how fast": lambda tx: queue_position.ended_within(tx, 600),
     "explain, the pause": lambda tx: pauses.of_pull(tx, "in line 1"),
     "resume": lambda tx: tx.execute(pauses._MAY_WAIT),

@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.catalog.admission import admission, pauses
+from shared.catalog.admission import admission, pauses, waiting_reasons
 from shared.catalog.content import tag_history
-from shared.catalog.database.catalog import Catalog
+from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import fleet_slots, step_leases
 from shared.catalog.pulls import finish, lifecycle
 from shared.catalog.reports import overview, queue_position
@@ -13,9 +13,15 @@ from tests.builders import images as given
 from tests.builders.images import TAG, hour
 from tests.builders.leases import expire, reach
 from tests.builders.pulls import BASE, TOP, change, fetching, record
-from workers.doctor.estimates import measure
+from workers.doctor.download_speeds import measure
 from workers.doctor.explanation import explain
-from workers.doctor.facts import read_facts
+from workers.doctor.pull_snapshot import read_snapshot
+
+pytestmark = pytest.mark.integration
+
+
+def why_refreshed(tx: Connection, pull_id: str, *, no_layer_worker: bool = False) -> None:
+    waiting_reasons.refresh(tx, [pull_id], no_pull_worker=False, no_layer_worker=no_layer_worker)
 
 
 def test_the_place_of_a_waiting_pull_is_its_place_in_the_order_of_admission(
@@ -54,14 +60,14 @@ def test_a_pull_that_joined_is_explained_by_the_pull_that_fetches(catalog: Catal
         fetching(tx, "leader", [BASE], requested_by="ci")
         fetching(tx, "p", [BASE, TOP])
         reach(tx, 60, owner="host:77", pull_id="leader")
-    story = explain(read_facts(catalog, "p"))
-    causes = {str(layer.layer.digest): layer.reason for layer in story.layers}
+    explained = explain(read_snapshot(catalog, "p"))
+    causes = {str(layer.layer.digest): layer.reason for layer in explained.layers}
     assert causes[str(BASE)].pull_id == "leader"
     assert "host:77" in causes[str(BASE)].sentence
     assert causes[str(TOP)].cause == "turn"
-    leader = explain(read_facts(catalog, "leader"))
+    leader = explain(read_snapshot(catalog, "leader"))
     assert leader.reason.cause is None
-    assert leader.layers[0].owner == "host:77"
+    assert leader.layers[0].layer.owner == "host:77"
     assert leader.layers[0].layer.bytes_done == 60
 
 
@@ -70,7 +76,30 @@ def test_an_expired_lease_is_not_shown_as_a_running_download(catalog: Catalog) -
         fetching(tx, "p")
         reach(tx, 60, owner="host:77")
         expire(tx)
-    assert "the lease of host:77 expired" in explain(read_facts(catalog, "p")).reason.sentence
+        why_refreshed(tx, "p")
+    explained = explain(read_snapshot(catalog, "p"))
+    assert explained.reason.cause == "turn"
+    assert explained.layers[0].layer.owner is None
+
+
+def test_the_reason_that_the_reconciler_keeps_is_the_one_that_is_explained(
+    catalog: Catalog,
+) -> None:
+    with catalog.begin() as tx:
+        fetching(tx, "p")
+        why_refreshed(tx, "p", no_layer_worker=True)
+    explained = explain(read_snapshot(catalog, "p"))
+    assert (explained.reason.cause, explained.reason.sentence) == (
+        "no_worker",
+        "no worker consumes towline.layers",
+    )
+    assert "-Q towline.layers" in explained.remedies[0]
+    with catalog.begin() as tx:
+        pauses.pause(tx, "requester", "")
+        why_refreshed(tx, "p")
+    explained = explain(read_snapshot(catalog, "p"))
+    assert explained.reason.cause == "paused"
+    assert explained.remedies[0] == "run `towline resume --requester ''`"
 
 
 def test_the_worker_that_resolves_and_the_leading_reconciler_are_seen(catalog: Catalog) -> None:
@@ -79,15 +108,14 @@ def test_the_worker_that_resolves_and_the_leading_reconciler_are_seen(catalog: C
         change(tx, "p", "state = 'resolving', started_at = now(), admitted_at = now()")
         step_leases.take(tx, step_leases.of_pull("p"), "host:8", 30)
         step_leases.take(tx, step_leases.RECONCILER, "host:9", 30)
-    facts = read_facts(catalog, "p")
-    assert facts.leader is not None
-    assert facts.leader.alive
-    assert explain(facts).reason.sentence == "host:8 is resolving the reference"
+    found = read_snapshot(catalog, "p")
+    assert found.reconciler == "host:9"
+    assert explain(found).reason.sentence == "host:8 is resolving the reference"
 
 
 def test_an_unknown_pull_names_the_command_that_lists_them(catalog: Catalog) -> None:
     with pytest.raises(InvalidArgument, match="towline status"):
-        read_facts(catalog, "nothing")
+        read_snapshot(catalog, "nothing")
 
 
 def test_nothing_is_measured_where_nothing_moves(catalog: Catalog) -> None:

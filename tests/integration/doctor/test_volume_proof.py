@@ -10,7 +10,7 @@ from tests.builders.images import rows as sql_rows
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.support.driver import Driver, driving
 from workers.doctor import volume_proof
-from workers.doctor.finding import CheckResult
+from workers.doctor.check_result import CheckResult
 
 LAYER = os.urandom(3_000_000)
 CHUNK_BYTES = 16 * 1024 * 1024

@@ -8,14 +8,16 @@ from shared.catalog.database.catalog import Catalog
 from shared.errors import InvalidArgument
 from shared.pulls.cancelling import cancel_pull
 from tests.builders.pulls import record
-from workers.cli.retry import _named
+from workers.cli.pulls.retry import _named
 from workers.cli.watching import snapshot
-from workers.doctor.facts import read_facts
+from workers.doctor.pull_snapshot import read_snapshot
+
+pytestmark = pytest.mark.integration
 
 NO_IDS = ["no such pull", "", "x" * 156, "nul\0", "\udcff\udcfe", "\ud800"]
 
 
-@pytest.mark.parametrize("ask", [snapshot, read_facts])
+@pytest.mark.parametrize("ask", [snapshot, read_snapshot])
 @pytest.mark.parametrize("pull_id", NO_IDS, ids=ascii)
 def test_an_impossible_id_is_no_pull(
     catalog: Catalog, ask: Callable[[Catalog, str], object], pull_id: str

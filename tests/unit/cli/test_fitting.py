@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from rich.console import Console
 
-from workers.cli import images, status
-from workers.cli.fitting import (
+from workers.cli.display.fitting import (
     Column,
     cut_end,
     cut_reference,
@@ -17,6 +16,8 @@ from workers.cli.fitting import (
     short_references,
     short_times,
 )
+from workers.cli.images import ls
+from workers.cli.pulls import status
 
 HEX = "db91235e4c45" + "0" * 52
 DIGEST = f"sha256:{HEX}"
@@ -37,7 +38,7 @@ def printed(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
 @pytest.mark.parametrize(
     ("columns", "row"),
     [
-        (images.COLUMNS, IMAGE),
+        (ls.COLUMNS, IMAGE),
         (status.COLUMNS, (*PULL, "backoff: the registry answered 503 (until 12:00:40)")),
         (status.LAYER_COLUMNS, (DIGEST, "1 kB", "2 kB", "joined, fetched by host:12", "1")),
     ],
@@ -52,7 +53,7 @@ def test_a_row_is_one_line_at_each_width(
 
 
 def test_ls_shows_short_digests_and_the_end_of_references_at_80_columns() -> None:
-    heading, line = printed(images.COLUMNS, [IMAGE], 80)
+    heading, line = printed(ls.COLUMNS, [IMAGE], 80)
     assert heading.split() == ["reference", "platform", "manifest", "size"]
     assert line.startswith("…")
     assert "inference-gateway:2026-11-30 linux/amd64 sha256:db91235e4c45 823.4 MB" in line
@@ -74,7 +75,7 @@ def test_room_that_a_reference_does_not_need_goes_to_the_next_column() -> None:
 
 
 def test_a_wide_terminal_shows_whole_cells() -> None:
-    assert printed(images.COLUMNS, [IMAGE], 250)[1].split() == " ".join(IMAGE).split()
+    assert printed(ls.COLUMNS, [IMAGE], 250)[1].split() == " ".join(IMAGE).split()
 
 
 def test_columns_are_dropped_by_rank_and_an_empty_column_is_not_shown() -> None:

@@ -10,21 +10,22 @@ from rich.text import Text
 
 from shared.catalog.reports.overview import Overview
 from shared.errors import InvalidArgument
-from tests.builders.facts import LATER, NOW, layer, pull, story, waits
-from workers.cli import display
-from workers.cli.branches import Branch, print_branch
-from workers.cli.display import Bars, Lines, summary
-from workers.cli.explain import story_branch, story_document
-from workers.cli.fleet_display import (
+from tests.builders.facts import LATER, NOW, explained, layer, pull, waits
+from workers.cli import documents
+from workers.cli.display import progress
+from workers.cli.display.branches import Branch, print_branch
+from workers.cli.display.open_pulls import (
     FleetDocuments,
     FleetLines,
     FleetView,
     fleet_table,
     totals,
 )
-from workers.cli.pause import scope_of
-from workers.cli.waiting import shown_waiting, waiting_sentence
-from workers.cli.watch import Documents, Speedometer
+from workers.cli.display.progress import Bars, Lines, summary
+from workers.cli.display.waiting import shown_waiting, waiting_sentence
+from workers.cli.fleet.pause import scope_of
+from workers.cli.pulls.explain import branch
+from workers.cli.pulls.watch import Documents, Speedometer
 from workers.cli.watching import Snapshot
 
 
@@ -102,21 +103,23 @@ def test_a_pipe_gets_indented_lines_that_are_not_wrapped(
 
 def test_an_explanation_does_not_repeat_a_sentence() -> None:
     waiting = layer(**waits("backoff", "the registry said 503"))
-    lines = [branch.line.plain for branch in story_branch(story(None, waiting)).below]
+    lines = [nested.line.plain for nested in branch(explained(None, waiting)).below]
     assert lines[0].startswith("waits (backoff): the registry said 503; until ")
-    (below,) = story_branch(story(None, waiting)).below[1].below
+    (below,) = branch(explained(None, waiting)).below[1].below
     assert below.line.plain.endswith("0 bytes of 100 bytes: waits (backoff)")
 
 
 def test_many_layers_that_wait_for_the_same_reason_are_two_lines() -> None:
-    explained = story(None, *(layer(**waits("backoff")) for _ in range(30)))
-    below = story_branch(explained).below[1].below
+    found = explained(None, *(layer(**waits("backoff")) for _ in range(30)))
+    below = branch(found).below[1].below
     assert len(below) == 2
     assert "and 29 more (2.9 kB): the same" in below[1].line.plain
 
 
-def test_an_explanation_is_one_json_document() -> None:
-    document = json.loads(json.dumps(story_document(story(None, layer(**waits("space"))))))
+def test_an_explanation_is_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    documents.print_document(documents.explanation(explained(None, layer(**waits("space")))))
+    document = json.loads(capsys.readouterr().out)
+    assert (document["format_version"], document["id"]) == ("1.0", "p")
     assert (document["cause"], document["until"]) == ("space", LATER.isoformat())
     assert document["layers"][0]["cause"] == "space"
     assert document["takes"] == ["free space on the volume, or enlarge it"]
@@ -133,7 +136,7 @@ def test_the_bar_of_a_layer_that_another_pull_fetches_says_joined() -> None:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line is due at each poll."""
-    monkeypatch.setattr(display, "_LINE_INTERVAL_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "_LINE_INTERVAL_SECONDS", -1.0)
 
 
 @pytest.mark.usefixtures("often")
@@ -232,13 +235,14 @@ def test_a_line_of_the_fleet_is_printed_when_a_pull_changes_or_ends() -> None:
 def test_a_document_of_the_fleet_is_printed_when_a_pull_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    documents = FleetDocuments()
-    documents.show(view(pull(), p=1.0))
-    documents.show(view(pull(), p=2.0))
-    documents.show(view(pull(bytes_done=5), p=5.0))
-    documents.show(view(ended=(pull(state="cancelled"),)))
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(line["state"], line["bytes_done"]) for line in lines] == [
+    lines = FleetDocuments()
+    lines.show(view(pull(), p=1.0))
+    lines.show(view(pull(), p=2.0))
+    lines.show(view(pull(bytes_done=5), p=5.0))
+    lines.show(view(ended=(pull(state="cancelled"),)))
+    printed_lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["format_version"] for line in printed_lines} == {"1.0"}
+    assert [(line["state"], line["bytes_done"]) for line in printed_lines] == [
         ("fetching", 0),
         ("fetching", 5),
         ("cancelled", 0),
@@ -248,11 +252,11 @@ def test_a_document_of_the_fleet_is_printed_when_a_pull_changes(
 def test_a_document_of_a_pull_is_printed_when_the_pull_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    documents = Documents()
+    lines = Documents()
     for done in (1, 1, 2):
-        documents.show([Snapshot(pull(), [layer(bytes_done=done)])])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["layers"][0]["bytes_done"] for line in lines] == [1, 2]
+        lines.show([Snapshot(pull(), [layer(bytes_done=done)])])
+    printed_lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["layers"][0]["bytes_done"] for line in printed_lines] == [1, 2]
 
 
 def test_a_speed_is_measured_over_the_last_seconds() -> None:

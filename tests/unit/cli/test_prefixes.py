@@ -1,10 +1,7 @@
 """A pull may be named by the beginning of its id, if only one pull has such an id."""
 
-from collections.abc import Sequence
-
 import pytest
 
-from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import lifecycle
 from shared.errors import InvalidArgument
 from tests.builders.facts import pull
@@ -20,14 +17,14 @@ class Recorded:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
         rows = {pull_id: pull(id=pull_id) for pull_id in ids}
-        self.pages_read = 0
+        self.ranges_read = 0
 
-        def recent(_: object, after: Pull | None = None) -> Sequence[Pull]:
-            self.pages_read += 1
-            return list(rows.values())
+        def beginning_with(_: object, prefix: str, limit: int) -> list[str]:
+            self.ranges_read += 1
+            return [pull_id for pull_id in rows if pull_id.startswith(prefix)][:limit]
 
         monkeypatch.setattr(lifecycle, "get", lambda _, pull_id: rows.get(pull_id))
-        monkeypatch.setattr(lifecycle, "recent", recent)
+        monkeypatch.setattr(lifecycle, "beginning_with", beginning_with)
 
     def begin(self) -> "Recorded":
         return self
@@ -77,7 +74,7 @@ def test_a_whole_id_is_never_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(catalog, "build-1001") == "build-1001"
     # This UUID may be recorded a moment later. No other pull can be meant.
     assert found(catalog, OTHER) == OTHER
-    assert catalog.pages_read == 0
+    assert catalog.ranges_read == 0
 
 
 def test_a_uuid_and_its_beginnings_are_told_from_other_ids() -> None:

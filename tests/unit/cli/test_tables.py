@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from workers.cli import tables
-from workers.cli.tables import print_documents, print_remaining_count, print_table
+from workers.cli import documents
+from workers.cli.display import tables
+from workers.cli.display.tables import print_remaining_count, print_table
 
 
 class NoCatalog:
@@ -56,12 +57,14 @@ def test_a_long_list_is_printed_while_it_is_read(
     ]
 
 
-@pytest.mark.parametrize("documents", [[], [{"a": 1}], [{"a": {"b": [1, 2]}}, {"c": "d\ne"}]])
-def test_documents_are_printed_as_one_json_list(
-    capsys: pytest.CaptureFixture[str], documents: list[dict[str, Any]]
+@pytest.mark.parametrize("items", [[], [{"a": 1}], [{"a": {"b": [1, 2]}}, {"c": "d\ne"}]])
+@pytest.mark.parametrize("fields", [{}, {"changed": True}])
+def test_items_are_printed_as_one_document_with_a_version(
+    capsys: pytest.CaptureFixture[str], items: list[dict[str, Any]], fields: dict[str, Any]
 ) -> None:
-    print_documents(iter(documents))
-    assert capsys.readouterr().out == json.dumps(documents, indent=2) + "\n"
+    documents.print_items(iter(items), **fields)
+    document = {"format_version": "1.0", **fields, "items": items}
+    assert capsys.readouterr().out == json.dumps(document, indent=2) + "\n"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,39 @@ def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
         assert [pull.id for pull in lifecycle.recent(tx)[:2]] == ["c", "b"]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "found"),
+    [
+        ("6f1c2b39", ["6f1c2b39-9d8e", "6f1c2b39-9d8f"]),
+        ("6f1c2b39-9d8e", ["6f1c2b39-9d8e"]),
+        ("6f1c2b39-", ["6f1c2b39-9d8e", "6f1c2b39-9d8f"]),
+        ("6f1c2b3", ["6f1c2b39-9d8e", "6f1c2b39-9d8f", "6f1c2b3a-0000"]),
+        ("6f1c2b3a", ["6f1c2b3a-0000"]),
+        ("Build-Z", ["Build-Z/1"]),
+        ("ünï_", ["ünï_1"]),
+        ("ünïx", []),
+        ("zz", ["zz%", "zza"]),
+        ("zz%", ["zz%"]),
+        ("---", ["---1"]),
+    ],
+)
+def test_ids_are_found_by_their_beginning(tx: Connection, prefix: str, found: list[str]) -> None:
+    for pull_id in (
+        *("6f1c2b39-9d8e", "6f1c2b39-9d8f", "6f1c2b3a-0000", "6F1C2B39-9d8e", "Build-Z/1"),
+        *("build-z/1", "ünï_1", "zz%", "zza", "---1"),
+    ):
+        record(tx, pull_id)
+    assert lifecycle.beginning_with(tx, prefix, 10) == found
+    assert lifecycle.beginning_with(tx, prefix, 1) == found[:1]
+
+
+def test_the_open_retries_of_pulls_are_found(tx: Connection) -> None:
+    for pull_id, retry_of in (("a", None), ("b", "a"), ("c", "a"), ("d", "b")):
+        record(tx, pull_id, retry_of=retry_of)
+    finish.cancel(tx, "c", "gone")
+    assert [pull.id for pull in lifecycle.open_retries(tx, ["a", "c"])] == ["b"]
+
+
 def test_an_unknown_pull_is_none(tx: Connection) -> None:
     assert lifecycle.get(tx, "p") is None
     assert lifecycle.lock(tx, "p") is None

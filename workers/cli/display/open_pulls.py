@@ -1,12 +1,10 @@
 """Shows the open pulls of a fleet: as a live table, as plain lines, or as JSON documents."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
-import click
 from rich.console import Console, Group
 from rich.filesize import decimal, pick_unit_and_suffix
 from rich.live import Live
@@ -15,10 +13,17 @@ from rich.text import Text
 
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.reports.overview import Overview
-from workers.cli.display import summary
-from workers.cli.fitting import Column, cut_end, cut_reference, fitted_table, short_references
+from workers.cli import documents
+from workers.cli.display.fitting import (
+    Column,
+    cut_end,
+    cut_reference,
+    fitted_table,
+    short_references,
+)
+from workers.cli.display.progress import summary
+from workers.cli.display.waiting import shown_waiting, waiting_sentence
 from workers.cli.prefixes import short_ids
-from workers.cli.waiting import shown_waiting, waiting_sentence
 
 # Lines of a terminal that are not rows: heading, totals, what is not shown, the prompt.
 _OTHER_LINES = 5
@@ -107,40 +112,23 @@ class FleetLines:
 
 
 class FleetDocuments:
-    """One JSON document per line for each pull that has changed."""
+    """A JSON document on a line for each pull that has changed."""
 
     def __init__(self) -> None:
-        self._last: dict[str, dict[str, Any]] = {}
+        self._last: dict[str, documents.Document] = {}
 
     def show(self, view: FleetView) -> None:
         """Print the pulls that have changed or ended."""
         for pull in view.ended:
-            click.echo(json.dumps(fleet_document(pull, None)))
-        current = {pull.id: fleet_document(pull, None) for pull in view.rows}
+            documents.print_line(documents.pull_at_speed(pull, None))
+        current = {pull.id: documents.pull(pull) for pull in view.rows}
         for pull in view.rows:
             if self._last.get(pull.id) != current[pull.id]:
-                click.echo(json.dumps(fleet_document(pull, view.speeds.get(pull.id))))
+                documents.print_line(documents.pull_at_speed(pull, view.speeds.get(pull.id)))
         self._last = current
 
     def close(self) -> None:
         """Documents stay on stdout: nothing to do."""
-
-
-def fleet_document(pull: Pull, bytes_per_second: float | None) -> dict[str, Any]:
-    """One pull as a document. Without a speed it serves to tell whether the pull has changed."""
-    return {
-        "pull_id": pull.id,
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "state": pull.state,
-        "waiting_for": dict(pull.waiting_for) if pull.waiting_for else None,
-        "priority": pull.priority,
-        "requested_by": pull.requested_by,
-        "bytes_done": pull.bytes_done,
-        "bytes_total": pull.bytes_total,
-        "bytes_per_second": round(bytes_per_second) if bytes_per_second is not None else None,
-        "error_class": pull.error_class,
-    }
 
 
 def _painted(text: str) -> Text:

@@ -1,44 +1,30 @@
 """`towline pause` and `towline resume`, for the fleet, a registry, or a requester."""
 
-import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from shared.catalog.admission import pauses
-from shared.catalog.admission.pauses import Pause
-from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.admission.pauses import Pause, subject_of
+from shared.catalog.database.catalog import Catalog
 from shared.catalog.reports import queue_position
 from shared.errors import CatalogUnavailable, InvalidArgument, InvalidReference
 from shared.oci.reference import Reference
+from workers.cli import documents
+from workers.cli.display.tables import print_table, shown_time
+from workers.cli.options import json_option
 from workers.cli.session import open_session
-from workers.cli.tables import print_table, shown_time
-from workers.doctor.explanation import how_to_resume
 
 _WHAT_HAPPENS = (
     "no pull starts, running downloads stop within two seconds, and their bytes are kept"
 )
 
 
-class Scope(NamedTuple):
-    """What to pause: the fleet (an empty name), a registry, or a requester."""
-
-    kind: str
-    name: str
-
-    def __str__(self) -> str:
-        if self.kind == "fleet":
-            return "the fleet"
-        if not self.name:
-            return "pulls without a requester"
-        return f"the {self.kind} {self.name}"
-
-
 def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that both commands take."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+        json_option,
         click.option(
             "--requester", metavar="NAME", help="Pulls of this requester; '' for pulls without one."
         ),
@@ -64,15 +50,17 @@ def pause_command(
         changed = not only_list and pauses.pause(tx, *scope)
         active = pauses.listing(tx)
     if as_json:
-        _print_json(active, None if only_list else changed)
+        fields = {} if only_list else {"changed": changed}
+        documents.print_items(map(documents.pause, active), **fields)
     elif only_list:
         _print_list(active)
     else:
         is_now = "is paused" if changed else "was already paused"
-        command = how_to_resume(
-            next(pause for pause in active if (pause.scope, pause.name) == scope)
+        pause = next(pause for pause in active if (pause.scope, pause.name) == scope)
+        click.echo(
+            f"{_capital(pause.subject)} {is_now}: {_WHAT_HAPPENS}. "
+            f"To end the pause: `{pause.command}`."
         )
-        click.echo(f"{_sentence(scope)} {is_now}: {_WHAT_HAPPENS}. To end the pause: `{command}`.")
 
 
 @click.command("resume")
@@ -87,19 +75,17 @@ def resume_command(registry: str | None, requester: str | None, *, as_json: bool
         with session.catalog.begin() as tx:
             changed = pauses.resume(tx, *scope)
             active = pauses.listing(tx)
-            has_no_leader = _has_no_leader(tx)
+            reconciler = queue_position.leading_reconciler(tx)
         if changed:
             _go_on(session.catalog)
     if as_json:
-        _print_json(active, changed)
+        documents.print_items(map(documents.pause, active), changed=changed)
     else:
         is_now = "is resumed" if changed else "was not paused"
-        click.echo(f"{_sentence(scope)} {is_now}.")
+        click.echo(f"{_capital(subject_of(*scope))} {is_now}.")
         for pause in active:
-            click.echo(
-                f"Still paused: {Scope(pause.scope, pause.name)} (`{how_to_resume(pause)}`)."
-            )
-    if changed and has_no_leader:
+            click.echo(f"Still paused: {pause.subject} (`{pause.command}`).")
+    if changed and reconciler is None:
         click.echo(
             "No reconciler is running to send the pulls again: start `towline reconcile`.", err=True
         )
@@ -113,15 +99,15 @@ def _go_on(catalog: Catalog) -> None:
         click.echo("The database is busy: some pulls continue only after up to a minute.", err=True)
 
 
-def scope_of(registry: str | None, requester: str | None) -> Scope:
-    """The scope that the options name. Raises InvalidArgument."""
+def scope_of(registry: str | None, requester: str | None) -> tuple[str, str]:
+    """The scope that the options name, and the name within it. Raises InvalidArgument."""
     if registry is not None and requester is not None:
         raise click.UsageError("--registry and --requester are two pauses: run the command twice.")
     if registry is not None:
-        return Scope("registry", _canonical(registry))
+        return "registry", _canonical(registry)
     if requester is not None:
-        return Scope("requester", requester)
-    return Scope("fleet", "")
+        return "requester", requester
+    return "fleet", ""
 
 
 def _canonical(registry: str) -> str:
@@ -135,23 +121,8 @@ def _canonical(registry: str) -> str:
     return parsed.registry
 
 
-def _sentence(scope: Scope) -> str:
-    words = str(scope)
-    return words[0].upper() + words[1:]
-
-
-def _has_no_leader(tx: Connection) -> bool:
-    leader = queue_position.reconciler_leader(tx)
-    return leader is None or not leader.alive
-
-
-def _print_json(active: list[Pause], changed: bool | None) -> None:
-    rows = [
-        {"scope": pause.scope, "name": pause.name, "paused_at": pause.paused_at.isoformat()}
-        for pause in active
-    ]
-    document = {"paused": rows} if changed is None else {"changed": changed, "paused": rows}
-    click.echo(json.dumps(document, indent=2))
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _print_list(active: list[Pause]) -> None:
@@ -160,8 +131,5 @@ def _print_list(active: list[Pause]) -> None:
         return
     print_table(
         ("paused", "since", "resume with"),
-        [
-            (str(Scope(pause.scope, pause.name)), shown_time(pause.paused_at), how_to_resume(pause))
-            for pause in active
-        ],
+        [(pause.subject, shown_time(pause.paused_at), pause.command) for pause in active],
     )

@@ -8,15 +8,11 @@ from shared.catalog.database.catalog import Connection
 from shared.errors import InvalidArgument
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
-from workers.cli.fitting import Column, short_digests
+from workers.cli import documents
+from workers.cli.display.fitting import Column, short_digests
+from workers.cli.display.tables import print_fitted, print_remaining_count, shown_time
+from workers.cli.options import json_option, limit_option
 from workers.cli.session import open_session
-from workers.cli.tables import (
-    limit_option,
-    print_documents,
-    print_fitted,
-    print_remaining_count,
-    shown_time,
-)
 
 _COLUMNS = (
     Column("since"),
@@ -29,7 +25,7 @@ _COLUMNS = (
 @click.argument("reference")
 @click.option("--platform", help="os/arch[/variant]. Default: all platforms.")
 @limit_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def history_command(reference: str, platform: str | None, limit: int, *, as_json: bool) -> None:
     """List the manifests that a tag has named, newest first."""
     parsed = Reference.parse(reference)
@@ -40,7 +36,7 @@ def history_command(reference: str, platform: str | None, limit: int, *, as_json
         if not rows:
             raise InvalidArgument(_nothing(parsed, wanted))
         if as_json:
-            print_documents(map(_document, rows))
+            documents.print_items(map(documents.history_entry, rows))
         else:
             print_fitted(_COLUMNS, map(_row, rows))
 
@@ -58,15 +54,6 @@ def _nothing(reference: Reference, platform: str | None) -> str:
         else "its history begins with its first complete pull"
     )
     return f"{image} has no history: {why}."
-
-
-def _document(row: HistoryEntry) -> dict[str, str]:
-    return {
-        "reference": row.reference,
-        "platform": row.platform,
-        "manifest": row.manifest_digest,
-        "first_seen_at": row.first_seen_at.isoformat(),
-    }
 
 
 def _row(row: HistoryEntry) -> tuple[str, ...]:

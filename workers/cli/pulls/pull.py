@@ -1,7 +1,6 @@
 """`towline pull`: records and sends pulls, then polls the catalog until each has ended."""
 
 import functools
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,18 +15,15 @@ from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable, InvalidArgument
 from shared.pulls.request import DEFAULT_PRIORITY, POLICIES, PullRequest
 from shared.settings import Settings
-from workers.cli.display import Display, display_for, summary
+from workers.cli import documents
+from workers.cli.display.progress import Display, display_for, summary
+from workers.cli.options import json_option
 from workers.cli.patience import retry_while_unavailable
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
 from workers.embedded.joining import is_up
 from workers.messages.client import record, send_recorded
 from workers.queues.queue_access import check_queue
-
-_RECEIPT_KEYS = (
-    *("pull_id", "reference", "platform", "manifest", "index", "config"),
-    *("bytes_total", "bytes_fetched", "started_at", "finished_at", "layers"),
-)
 
 
 @click.command("pull")
@@ -59,7 +55,7 @@ _RECEIPT_KEYS = (
     help="Fail if the pull takes longer; the bytes fetched so far are kept.",
 )
 @click.option("--detach", is_flag=True, help="Print the id of each pull, and do not wait.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 @click.option("--quiet", is_flag=True, help="Print only the result, no progress.")
 def pull_command(
     references: tuple[str, ...],
@@ -121,8 +117,7 @@ def _record(catalog: Catalog, request: PullRequest, *, say: bool) -> Pull:
 
 def _detached(queued: Sequence[Pull], *, as_json: bool) -> int:
     if as_json:
-        rows = [{"pull_id": pull.id, "reference": pull.reference} for pull in queued]
-        click.echo(json.dumps([row | {"state": "queued"} for row in rows], indent=2))
+        documents.print_items(map(documents.pull, queued))
     else:
         for pull in queued:
             click.echo(pull.id)
@@ -131,38 +126,11 @@ def _detached(queued: Sequence[Pull], *, as_json: bool) -> int:
 
 def _report(ended: Sequence[Pull], display: Display, *, as_json: bool) -> int:
     if as_json:
-        click.echo(json.dumps([pull_document(pull) for pull in ended], indent=2))
+        documents.print_items(map(documents.pull, ended))
     else:
         for pull in ended:
             display.say(summary(pull))
     return max(0 if pull.state == "complete" else 1 for pull in ended)
-
-
-def pull_document(pull: Pull) -> dict[str, Any]:
-    """A pull for `--json`: its receipt and state, or its row if it has no receipt."""
-    if pull.receipt is not None:
-        # jsonb does not keep the order of keys.
-        ordered = {key: pull.receipt.get(key) for key in _RECEIPT_KEYS}
-        return {**ordered, "state": pull.state}
-    return {
-        "pull_id": pull.id,
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "state": pull.state,
-        "waiting_for": pull.waiting_for,
-        "bytes_total": pull.bytes_total,
-        "bytes_done": pull.bytes_done,
-        "error_class": pull.error_class,
-        "error_code": pull.error_code,
-        "error_message": pull.error_message,
-        "attempts": pull.attempts,
-        "priority": pull.priority,
-        "requested_by": pull.requested_by,
-        "retry_of": pull.retry_of,
-        "created_at": pull.created_at.isoformat(),
-        "started_at": pull.started_at.isoformat() if pull.started_at else None,
-        "finished_at": pull.finished_at.isoformat() if pull.finished_at else None,
-    }
 
 
 def _interrupted(session: Session, queued: Sequence[Pull]) -> None:

@@ -1,7 +1,6 @@
 """`towline watch`: shows one pull until it ends, or all open pulls until Ctrl-C."""
 
 import functools
-import json
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,11 @@ from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import lifecycle
 from shared.catalog.reports import overview
 from shared.catalog.reports.overview import Overview
-from workers.cli.display import Display, display_for, summary
-from workers.cli.fleet_display import FleetDisplay, FleetView, display_of_fleet
+from workers.cli import documents
+from workers.cli.display.open_pulls import FleetDisplay, FleetView, display_of_fleet
+from workers.cli.display.progress import Display, display_for, summary
 from workers.cli.patience import interrupts_between_looks, retry_while_unavailable
 from workers.cli.prefixes import whole_id
-from workers.cli.pull import pull_document
 from workers.cli.session import open_session
 from workers.cli.watching import Snapshot, watch
 
@@ -58,17 +57,17 @@ def watch_command(pull_id: str | None, limit: int, *, as_json: bool) -> int:
 
 
 class Documents:
-    """One JSON document per line when a pull or one of its layers has changed."""
+    """A JSON document on a line whenever the pull or one of its layers has changed."""
 
     def __init__(self) -> None:
-        self._last = ""
+        self._last: documents.Document = {}
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         """Print the pulls that have changed."""
         for snapshot in snapshots:
-            document = json.dumps(_document(snapshot))
+            document = documents.pull_with_layers(snapshot.pull, snapshot.layers)
             if document != self._last:
-                click.echo(document)
+                documents.print_line(document)
                 self._last = document
 
     def say(self, line: Text) -> None:
@@ -76,22 +75,6 @@ class Documents:
 
     def close(self) -> None:
         """Documents stay on stdout: nothing to do."""
-
-
-def _document(snapshot: Snapshot) -> dict[str, Any]:
-    layers = [
-        {
-            "digest": str(layer.digest),
-            "size": layer.size_bytes,
-            "bytes_done": layer.bytes_done,
-            "stored": layer.stored,
-            "owner": layer.owner,
-            "joined": layer.leader is not None and layer.leader != snapshot.pull.id,
-            "waiting_for": dict(layer.waiting_for) if layer.waiting_for else None,
-        }
-        for layer in snapshot.layers
-    ]
-    return {"layers": layers, **pull_document(snapshot.pull)}
 
 
 class Speedometer:

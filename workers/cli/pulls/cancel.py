@@ -1,7 +1,6 @@
 """`towline cancel`: ends the row at once; a worker that is fetching notices within two seconds."""
 
 import functools
-import json
 import time
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +11,8 @@ from shared.catalog.model.pull_values import Pull
 from shared.errors import InvalidArgument
 from shared.pulls.cancelling import LATEST_ROW_SECONDS, cancel_pull, nothing_to_cancel
 from shared.pulls.pull_ids import is_pull_id, no_such_pull
+from workers.cli import documents
+from workers.cli.options import json_option
 from workers.cli.patience import retry_while_unavailable
 from workers.cli.prefixes import begins_uuid, whole_id
 from workers.cli.session import open_session
@@ -22,7 +23,7 @@ _PAUSE_SECONDS = 0.2
 
 @click.command("cancel")
 @click.argument("pull_ids", nargs=-1, required=True, metavar="PULL…")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     """Cancel pulls that have not ended.
 
@@ -49,8 +50,7 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
     for error in refused:
         click.echo(f"towline: {error}", err=True)
     if as_json:
-        rows = [{"pull_id": pull.id, "state": pull.state} for pull in ended]
-        click.echo(json.dumps(rows, indent=2))
+        documents.print_items(map(documents.pull, ended))
     else:
         for pull in ended:
             click.echo(_line(pull))

@@ -1,6 +1,5 @@
 """`towline doctor`: checks the fleet, and says what to do about each problem."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -17,9 +16,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from workers.cli import documents
+from workers.cli.options import json_option
 from workers.cli.session import open_session
-from workers.doctor.examination import CheckedFleet, run_checks, run_deep_checks, wait_for_processes
-from workers.doctor.finding import CheckResult, counted
+from workers.doctor.check_result import CheckResult, counted
+from workers.doctor.checked_fleet import CheckedFleet
+from workers.doctor.checklist import CHECKS, run_checks, run_deep_checks, wait_for_processes
 
 _SIGNS = {
     "ok": ("✓", "green"),
@@ -31,9 +33,19 @@ _CHECK_CHARACTERS = 12
 _SHOWN_DETAILS = 5
 
 
-@click.command("doctor")
+# \b: click must not join these lines.
+_QUESTIONS = "\n".join(
+    [
+        "\b",
+        "Checks:",
+        *(f"  {check.name:<{_CHECK_CHARACTERS}} {check.question}" for check in CHECKS),
+    ]
+)
+
+
+@click.command("doctor", epilog=_QUESTIONS)
 @click.option("--deep", is_flag=True, help="Also read every blob, and compare every row and file.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def doctor_command(*, deep: bool, as_json: bool) -> int:
     """Check the fleet. Changes nothing.
 
@@ -41,27 +53,27 @@ def doctor_command(*, deep: bool, as_json: bool) -> int:
     The exit status is 1 if there is a problem.
     """
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=as_json)
-    findings: list[CheckResult] = []
+    results: list[CheckResult] = []
     with open_session(checked=False) as session:
-        patient = CheckedFleet(session.settings, session.catalog, session.app)
+        fleet = CheckedFleet(session.settings, session.catalog, session.app)
         if session.embedded:
-            wait_for_processes(patient)
-        for finding in _round(patient, console, deep=deep):
-            findings.append(finding)
-            _print(console, finding)
+            wait_for_processes(fleet)
+        for result in _run(fleet, console, deep=deep):
+            results.append(result)
+            _print(console, result)
     if as_json:
-        click.echo(json.dumps(_document(findings), indent=2))
+        documents.print_document(documents.check_results(results))
     else:
-        console.print(_conclusion(findings))
-    return 1 if _count(findings, "problem") else 0
+        console.print(_conclusion(results))
+    return 1 if _count(results, "problem") else 0
 
 
-def _round(patient: CheckedFleet, console: Console, *, deep: bool) -> Iterator[CheckResult]:
+def _run(fleet: CheckedFleet, console: Console, *, deep: bool) -> Iterator[CheckResult]:
     # Without the catalog, the deep checks cannot run.
     is_blind = False
-    for finding in run_checks(patient):
-        is_blind |= finding.check in {"database", "schema"} and finding.level == "problem"
-        yield finding
+    for result in run_checks(fleet):
+        is_blind |= result.check in {"database", "schema"} and result.level == "problem"
+        yield result
     if not deep or is_blind:
         return
     with _bar(console) as progress:
@@ -70,11 +82,11 @@ def _round(patient: CheckedFleet, console: Console, *, deep: bool) -> Iterator[C
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=done < total)
 
-        yield from run_deep_checks(patient, show)
+        yield from run_deep_checks(fleet, show)
 
 
 def _bar(console: Console) -> Progress:
-    """A progress bar below the findings, or on stderr if those go into a pipe.
+    """A progress bar below the results, or on stderr if those go into a pipe.
 
     Disabled if neither is a terminal.
     """
@@ -91,16 +103,16 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _print(console: Console, finding: CheckResult) -> None:
-    sign, style = _SIGNS[finding.level]
-    lines = [finding.sentence]
-    if finding.level != "ok":
-        lines += finding.details[:_SHOWN_DETAILS]
-        if len(finding.details) > _SHOWN_DETAILS:
+def _print(console: Console, result: CheckResult) -> None:
+    sign, style = _SIGNS[result.level]
+    lines = [result.sentence]
+    if result.level != "ok":
+        lines += result.details[:_SHOWN_DETAILS]
+        if len(result.details) > _SHOWN_DETAILS:
             lines.append("… more with `--json`")
     if not console.is_terminal:
         for number, line in enumerate(lines):
-            head = f"{sign} {finding.check:<{_CHECK_CHARACTERS}} "
+            head = f"{sign} {result.check:<{_CHECK_CHARACTERS}} "
             console.print(Text(f"{head if number == 0 else ' ' * len(head)}{line}"))
         return
     grid = Table.grid(padding=(0, 1))
@@ -110,12 +122,12 @@ def _print(console: Console, finding: CheckResult) -> None:
     for number, line in enumerate(lines):
         first = number == 0
         shown = Text(line, "" if first else "dim")
-        grid.add_row(sign if first else "", finding.check if first else "", shown)
+        grid.add_row(sign if first else "", result.check if first else "", shown)
     console.print(grid)
 
 
-def _conclusion(findings: Sequence[CheckResult]) -> Text:
-    problems, warnings = _count(findings, "problem"), _count(findings, "warning")
+def _conclusion(results: Sequence[CheckResult]) -> Text:
+    problems, warnings = _count(results, "problem"), _count(results, "warning")
     if problems:
         summary = f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}."
         return Text(summary, "bold red")
@@ -124,20 +136,5 @@ def _conclusion(findings: Sequence[CheckResult]) -> Text:
     return Text("No problems found.", "bold green")
 
 
-def _count(findings: Sequence[CheckResult], level: str) -> int:
-    return sum(finding.level == level for finding in findings)
-
-
-def _document(findings: Sequence[CheckResult]) -> dict[str, object]:
-    return {
-        "healthy": not _count(findings, "problem"),
-        "checks": [
-            {
-                "check": finding.check,
-                "level": finding.level,
-                "sentence": finding.sentence,
-                "details": list(finding.details),
-            }
-            for finding in findings
-        ],
-    }
+def _count(results: Sequence[CheckResult], level: str) -> int:
+    return sum(result.level == level for result in results)

@@ -12,14 +12,12 @@ from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
 from shared.errors import InvalidArgument, TowlineError
 from shared.pulls.pull_ids import find_pull
+from workers.cli import documents
+from workers.cli.options import json_option
 from workers.cli.prefixes import whole_id
 from workers.cli.session import Session, open_session
-from workers.cli.tables import print_documents
 from workers.messages.client import UNREADABLE, record_retry, send_recorded
 from workers.queues.queue_access import check_queue
-
-# Open pulls that are read to find earlier retries. If there are more, a pull may be retried again.
-_OPEN_AT_MOST = 100_000
 
 
 @click.command("retry")
@@ -30,7 +28,7 @@ _OPEN_AT_MOST = 100_000
 @click.option(
     "--error-class", metavar="CLASS", help="With --failed: only pulls that failed with this class."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def retry_command(
     pull_ids: tuple[str, ...], error_class: str | None, *, all_failed: bool, as_json: bool
 ) -> int:
@@ -136,10 +134,9 @@ def _named(catalog: Catalog, pull_ids: Sequence[str], refused: list[str]) -> lis
 
 def _open_retries(catalog: Catalog, named: Sequence[Pull]) -> dict[str, Pull]:
     """Open pulls by the id of the named pull that they retry."""
-    ids = {pull.id for pull in named}
     with catalog.begin() as tx:
-        found = lifecycle.open_pulls(tx, _OPEN_AT_MOST)
-    return {pull.retry_of: pull for pull in found if pull.retry_of in ids and pull.retry_of}
+        found = lifecycle.open_retries(tx, [pull.id for pull in named])
+    return {pull.retry_of: pull for pull in found if pull.retry_of}
 
 
 def _is_error_class(name: str) -> bool:
@@ -149,16 +146,7 @@ def _is_error_class(name: str) -> bool:
 
 def _print(new: Iterable[Pull], *, as_json: bool) -> None:
     if as_json:
-        print_documents(map(_document, new))
+        documents.print_items(map(documents.pull, new))
         return
     for pull in new:
         click.echo(pull.id)
-
-
-def _document(pull: Pull) -> dict[str, str | None]:
-    return {
-        "pull_id": pull.id,
-        "retry_of": pull.retry_of,
-        "reference": pull.reference,
-        "state": pull.state,
-    }

@@ -1,6 +1,6 @@
 """`towline status`: the newest pulls, or one pull with its layers."""
 
-import json
+from collections.abc import Sequence
 from itertools import chain, islice
 
 import click
@@ -10,7 +10,8 @@ from shared.catalog.database.paging import pages
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import lifecycle
-from workers.cli.fitting import (
+from workers.cli import documents
+from workers.cli.display.fitting import (
     Column,
     cut_end,
     cut_reference,
@@ -18,18 +19,17 @@ from workers.cli.fitting import (
     short_references,
     short_times,
 )
-from workers.cli.prefixes import short_ids, whole_id
-from workers.cli.pull import pull_document
-from workers.cli.session import open_session
-from workers.cli.tables import (
-    limit_option,
-    print_documents,
+from workers.cli.display.tables import (
+    print_fields,
     print_fitted,
     print_remaining_count,
     shown_time,
 )
-from workers.cli.waiting import shown_waiting, waiting_sentence
-from workers.cli.watching import Snapshot, snapshot
+from workers.cli.display.waiting import shown_waiting, waiting_sentence
+from workers.cli.options import json_option, limit_option
+from workers.cli.prefixes import short_ids, whole_id
+from workers.cli.session import open_session
+from workers.cli.watching import snapshot
 
 COLUMNS = (
     Column("pull", short=short_ids),
@@ -54,7 +54,7 @@ LAYER_COLUMNS = (
 @click.command("status")
 @click.argument("pull_id", required=False, metavar="[PULL]")
 @limit_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
     """List the newest pulls, or show one pull with its layers.
 
@@ -62,19 +62,22 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
     """
     with open_session() as session:
         if pull_id is not None:
-            shown_pull = snapshot(session.catalog, whole_id(session.catalog, pull_id))
-            _show_one(shown_pull, as_json=as_json)
+            found = snapshot(session.catalog, whole_id(session.catalog, pull_id))
+            if as_json:
+                documents.print_document(documents.pull_with_layers(found.pull, found.layers))
+            else:
+                _print(found.pull, found.layers)
             return
-        found = chain.from_iterable(pages(session.catalog, lifecycle.recent))
-        rows = islice(found, limit or None)
+        every = chain.from_iterable(pages(session.catalog, lifecycle.recent))
+        rows = islice(every, limit or None)
         if as_json:
-            print_documents(map(pull_document, rows))
+            documents.print_items(map(documents.pull, rows))
         else:
-            print_fitted(COLUMNS, map(_row, rows))
+            print_fitted(COLUMNS, map(_cells, rows))
         print_remaining_count(session.catalog, limit, lifecycle.count, as_json=as_json)
 
 
-def _row(pull: Pull) -> tuple[str, ...]:
+def _cells(pull: Pull) -> tuple[str, ...]:
     waiting = shown_waiting(pull)
     return (
         pull.id,
@@ -88,36 +91,36 @@ def _row(pull: Pull) -> tuple[str, ...]:
     )
 
 
-def _show_one(shown_pull: Snapshot, *, as_json: bool) -> None:
-    layers = [
-        {
-            "digest": str(layer.digest),
-            "size": layer.size_bytes,
-            "bytes_done": layer.bytes_done,
-            "stored": layer.stored,
-            "source": layer.source,
-            "attempts": layer.attempts,
-            "owner": layer.owner,
-            "waiting_for": layer.waiting_for,
-        }
-        for layer in shown_pull.layers
-    ]
-    if as_json:
-        document = {"layers": layers, **pull_document(shown_pull.pull)}
-        click.echo(json.dumps(document, indent=2))
-        return
-    for key, value in pull_document(shown_pull.pull).items():
-        if value is not None and key != "layers":
-            shown = waiting_sentence(value) if key == "waiting_for" else value
-            click.echo(f"{key:<14} {shown}")
+def _print(pull: Pull, layers: Sequence[PullLayer]) -> None:
+    receipt, waiting = pull.receipt or {}, pull.waiting_for
+    total = decimal(pull.bytes_total) if pull.bytes_total is not None else "?"
+    print_fields(
+        ("pull", pull.id),
+        ("reference", pull.reference),
+        ("platform", pull.platform),
+        ("state", pull.state),
+        ("waits for", waiting_sentence(waiting) if waiting else None),
+        ("manifest", pull.manifest_digest),
+        ("bytes", f"{decimal(pull.bytes_done)} of {total}"),
+        ("fetched", decimal(receipt["bytes_fetched"]) if receipt else None),
+        ("error", pull.error_class),
+        ("code", pull.error_code),
+        ("message", pull.error_message),
+        ("attempts", str(pull.attempts) if pull.error_class else None),
+        ("priority", str(pull.priority)),
+        ("requested by", pull.requested_by),
+        ("retry of", pull.retry_of),
+        ("created", shown_time(pull.created_at)),
+        ("started", shown_time(pull.started_at) if pull.started_at else None),
+        ("finished", shown_time(pull.finished_at) if pull.finished_at else None),
+    )
     print_fitted(
         LAYER_COLUMNS,
-        [_layer(shown_pull.pull.id, layer) for layer in shown_pull.layers]
-        or _receipt_layers(shown_pull.pull),
+        [_layer_cells(pull.id, layer) for layer in layers] or _receipt_layers(pull),
     )
 
 
-def _layer(pull_id: str, layer: PullLayer) -> tuple[str, ...]:
+def _layer_cells(pull_id: str, layer: PullLayer) -> tuple[str, ...]:
     return (
         str(layer.digest),
         decimal(layer.bytes_done),

@@ -1,24 +1,22 @@
-"""Prints lists: as tables, or as one JSON document.
+"""Prints lists as tables.
 
 In a pipe, where other programs read them, cells are whole. On a terminal they are fitted to its
 width, or folded if they must stay whole. A list may be long, so it is printed while it is read; its
 last line says how many more rows there are.
 """
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from textwrap import indent
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from shared.catalog.database.catalog import Catalog, Connection
-from workers.cli.fitting import Column, fitted_table
+from workers.cli.display.fitting import Column, fitted_table
 
 Value = TypeVar("Value")
 
@@ -26,14 +24,6 @@ Value = TypeVar("Value")
 _AT_ONCE = 500
 # Rows that are not shown are counted only up to this number, so the cost has a bound.
 _COUNTED = 10_000
-
-limit_option = click.option(
-    "--limit",
-    default=100,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Show at most this many; 0 for all.",
-)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -86,14 +76,11 @@ def _print_whole(
         click.echo(" ".join(padded).rstrip())
 
 
-def print_documents(documents: Iterable[Mapping[str, Any]]) -> None:
-    """Print one JSON document, a list, while it is read."""
-    before = "["
-    for document in documents:
-        click.echo(before)
-        click.echo(indent(json.dumps(document, indent=2), "  "), nl=False)
-        before = ","
-    click.echo("[]" if before == "[" else "\n]")
+def print_fields(*fields: tuple[str, str | None]) -> None:
+    """Print a line for each field that has a value."""
+    for name, value in fields:
+        if value is not None:
+            click.echo(f"{name:<14} {value}")
 
 
 def print_remaining_count(
@@ -116,3 +103,14 @@ def print_remaining_count(
 def shown_time(time: datetime) -> str:
     """A time for display, in the local zone."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def shown_seconds(seconds: float) -> str:
+    """A duration rounded for display: seconds, minutes or hours."""
+    if seconds < 1:
+        return "a moment"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"

@@ -5,12 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.catalog.model.pull_values import Pull
+from workers.doctor.explanation import OPEN_ENDED
 
 # An end that is further away is shown with its date.
 _DAY_SECONDS = 24 * 3600
-# For these causes `until` is the time of the next poll at the latest, which says nothing about when
-# the wait ends.
-_OPEN_ENDED = frozenset({"turn", "pull"})
 # Most pulls are started within this time after they were recorded.
 _JUST_RECORDED_SECONDS = 5.0
 
@@ -37,7 +35,7 @@ def waiting_sentence(
     cause, detail = waiting.get("cause", ""), waiting.get("detail")
     if cause == "pull" and detail:
         detail = f"{detail} is fetching the same layer"
-    timed = timed and cause not in _OPEN_ENDED
+    timed = timed and cause not in OPEN_ENDED
     until = _until(waiting.get("until"), now or datetime.now(UTC)) if timed else ""
     return f"{cause}{f': {detail}' if detail else ''}{until}"
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
-from workers.cli.waiting import shown_waiting, waiting_sentence
+from workers.cli.display.waiting import shown_waiting, waiting_sentence
 from workers.cli.watching import Snapshot, Watcher
 
 _LINE_INTERVAL_SECONDS = 5.0
