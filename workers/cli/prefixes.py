@@ -10,7 +10,7 @@ from itertools import chain, islice, pairwise
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.database.paging import pages
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import lifecycle, listings
 from shared.errors import InvalidArgument
 from shared.pulls.pull_ids import is_pull_id
 
@@ -38,7 +38,7 @@ def whole_id(catalog: Catalog, text: str) -> str:
 
 def _beginning_with(catalog: Catalog, prefix: str) -> Iterator[str]:
     """Ids, those of the newest pulls first."""
-    every = chain.from_iterable(pages(catalog, lifecycle.recent))
+    every = chain.from_iterable(pages(catalog, listings.recent))
     return (pull.id for pull in every if pull.id.startswith(prefix))
 
 

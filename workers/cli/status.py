@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from shared.catalog.database.paging import pages
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import listings
 from workers.cli.fitting import (
     Column,
     cut_end,
@@ -65,13 +65,13 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
             shown_pull = snapshot(session.catalog, whole_id(session.catalog, pull_id))
             _show_one(shown_pull, as_json=as_json)
             return
-        found = chain.from_iterable(pages(session.catalog, lifecycle.recent))
+        found = chain.from_iterable(pages(session.catalog, listings.recent))
         rows = islice(found, limit or None)
         if as_json:
             print_documents(map(pull_document, rows))
         else:
             print_fitted(COLUMNS, map(_row, rows))
-        print_remaining_count(session.catalog, limit, lifecycle.count, as_json=as_json)
+        print_remaining_count(session.catalog, limit, listings.count, as_json=as_json)
 
 
 def _row(pull: Pull) -> tuple[str, ...]:

@@ -10,12 +10,15 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Double,
     Interval,
     SQLColumnExpression,
     TableValuedAlias,
     any_,
     bindparam,
+    cast,
     column,
+    extract,
     false,
     func,
     literal_column,
@@ -32,6 +35,11 @@ def constant(value: str | int) -> ColumnElement[Any]:
 def interval(text: str) -> ColumnElement[Any]:
     """Return a constant interval, such as `1 minute`, as a literal."""
     return literal_column(f"interval '{text}'", Interval)
+
+
+def seconds(duration: ColumnElement[Any]) -> ColumnElement[float]:
+    """Return an interval in seconds, with fractions."""
+    return cast(extract("epoch", duration), Double)
 
 
 def texts(*values: Any) -> ColumnElement[Any]:
@@ -52,7 +60,10 @@ def parameter_rows(name: str, /, **columns: TypeEngine[Any]) -> TableValuedAlias
     given = parameter_rows("given", digest=Text(), size_bytes=BigInteger())
     tx.execute(statement, {"given_digest": [...], "given_size_bytes": [...]})
     """
-    arrays = [bindparam(f"{name}_{key}", type_=ARRAY(kind)) for key, kind in columns.items()]
+    # One dimension, so that a value may itself be a list, as a JSON document.
+    arrays = [
+        bindparam(f"{name}_{key}", type_=ARRAY(kind, dimensions=1)) for key, kind in columns.items()
+    ]
     declared = [column(key, kind) for key, kind in columns.items()]
     return func.unnest(*arrays).table_valued(*declared, name=name).render_derived(name=name)
 

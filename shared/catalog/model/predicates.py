@@ -20,6 +20,7 @@ from sqlalchemy import (
     SQLColumnExpression,
     and_,
     case,
+    false,
     func,
     literal_column,
     or_,
@@ -160,6 +161,17 @@ def is_missing(blobs: type[Blobs]) -> ColumnElement[bool]:
     return blobs.stored_at.is_(None)
 
 
+def is_whole(pull_id: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    """Every layer of the pull is stored; true also for a pull without layers."""
+    missing = (
+        select(PullLayers.digest)
+        .outerjoin(Blobs, Blobs.digest == PullLayers.digest)
+        .where(PullLayers.pull_id == pull_id, is_missing(Blobs))
+        .correlate_except(PullLayers, Blobs)
+    )
+    return ~missing.exists()
+
+
 def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
     """The lease has an owner and has not expired."""
     return and_(leases.owner.is_not(None), leases.expires_at > _clock())
@@ -168,7 +180,7 @@ def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
 def may_be_alive(
     leases: type[Leases], life: timedelta | BindParameter[timedelta]
 ) -> ColumnElement[bool]:
-    """The lease has an owner who may still work, so nobody else may take it. `life`: lease time."""
+    """The lease has an owner that may still work: no other may take it. `life`: lease time."""
     return and_(leases.owner.is_not(None), free_at(leases, life) > _clock())
 
 
@@ -184,7 +196,7 @@ def is_step_of(step: type[StepLeases], pull_id: SQLColumnExpression[str]) -> Col
 
 def is_step_alive(step: type[StepLeases]) -> ColumnElement[bool]:
     """The step lease has not expired. False where an outer join found no row."""
-    return func.coalesce(step.expires_at > _clock(), False)
+    return func.coalesce(step.expires_at > _clock(), false())
 
 
 def has_step(pulls: type[Pulls]) -> ColumnElement[bool]:

@@ -10,7 +10,7 @@ that this one waits for. Statements write and read the document through this mod
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, Text, cast, func
+from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, Text, cast, func, null
 
 from shared.catalog.model.expressions import constant
 from shared.catalog.model.pull_tables import PullLayers, Pulls
@@ -19,6 +19,9 @@ Row = type[Pulls] | type[PullLayers]
 
 # The `until` of a reason that has no end of its own: the reconciler looks at it again by then.
 NEXT_CHECK = timedelta(seconds=60)
+
+# The values of a row that waits for nothing.
+NOTHING = {"waiting_for": null(), "not_before": null()}
 
 
 def reason(

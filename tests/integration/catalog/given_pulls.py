@@ -6,10 +6,12 @@ from typing import Any
 from shared.catalog.admission import admission
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
+from shared.catalog.fleet import step_leases
 from shared.catalog.layers import messages, pull_layers
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import NewPull, PlannedLayer, Pull
 from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls.start import start_resolving
 from shared.oci.digest import Digest
 from tests.integration.catalog import given
 from tests.integration.catalog.given import NOON, PLATFORM, TAG, of
@@ -40,6 +42,19 @@ def admitted(tx: Connection, pull_id: str = "p", **asked: Any) -> Pull:
     record(tx, pull_id, **asked)
     change(tx, pull_id, "admitted_at = now(), waiting_for = NULL")
     return row(tx, pull_id)
+
+
+def begin(tx: Connection, pull_id: str = "p", platform: str = PLATFORM) -> Pull | None:
+    """Begin to resolve a pull, in a step that has ended since. None where it cannot begin."""
+    with tx.begin_nested() as step:
+        started = start_resolving(
+            tx, pull_id, owner="a worker", lease_seconds=30, platform=platform
+        )
+        if started is None:
+            step.rollback()
+            return None
+        step_leases.end(tx, started.lease.fence)
+    return started.pull
 
 
 def plan(

@@ -7,10 +7,20 @@ import pytest
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import pull_layers
 from shared.catalog.model.pull_tables import FINAL_STATES, OPEN_STATES
-from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.pulls import finish, lifecycle, listings
 from tests.integration.catalog import given
-from tests.integration.catalog.given import NOON, PLATFORM, of, together
-from tests.integration.catalog.given_pulls import BASE, HOST, TOP, layer, plan, planned, record, row
+from tests.integration.catalog.given import NOON, of, together
+from tests.integration.catalog.given_pulls import (
+    BASE,
+    HOST,
+    TOP,
+    begin,
+    layer,
+    plan,
+    planned,
+    record,
+    row,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -20,13 +30,13 @@ def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
         with catalog.begin() as tx:
             record(tx, name)
     with catalog.begin() as tx:
-        assert [pull.id for pull in lifecycle.recent(tx)[:2]] == ["c", "b"]
+        assert [pull.id for pull in listings.recent(tx)[:2]] == ["c", "b"]
 
 
 def test_an_unknown_pull_is_none(tx: Connection) -> None:
     assert lifecycle.get(tx, "p") is None
     assert lifecycle.lock(tx, "p") is None
-    assert lifecycle.start(tx, "p", PLATFORM) is None
+    assert begin(tx, "p") is None
     assert plan(tx) is None
     assert not finish.fail(tx, "p", "A", None, "b")
     assert lifecycle.count_failure(tx, "p") == 0
@@ -38,9 +48,9 @@ def test_an_unknown_pull_is_none(tx: Connection) -> None:
 def test_starting_counts_attempts_and_keeps_the_first_start_time(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         record(tx, platform=None)
-        first = lifecycle.start(tx, "p", "linux/arm64")
+        first = begin(tx, "p", "linux/arm64")
     with catalog.begin() as tx:
-        second = lifecycle.start(tx, "p", "linux/amd64")
+        second = begin(tx, "p")
     assert first is not None
     assert second is not None
     assert (first.state, first.attempts, first.platform) == ("resolving", 1, "linux/arm64")
@@ -108,7 +118,7 @@ def test_of_concurrent_failures_one_is_the_cause(catalog: Catalog) -> None:
 
 
 MOVES: dict[str, Callable[[Connection], object]] = {
-    "start": lambda tx: lifecycle.start(tx, "p", PLATFORM),
+    "start": lambda tx: begin(tx, "p"),
     "plan": plan,
     "fan_out": lambda tx: lifecycle.fan_out(tx, "p"),
     "say": lambda tx: lifecycle.show_waiting(tx, "p", "backoff", 5, "c"),

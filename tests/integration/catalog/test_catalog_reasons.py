@@ -17,6 +17,7 @@ from tests.integration.catalog.given_pulls import (
     OTHER_HOST,
     TOP,
     admitted,
+    begin,
     fetching,
     follow,
     record,
@@ -92,7 +93,7 @@ def test_without_a_worker_the_reason_names_the_sick_node(tx: Connection) -> None
 @pytest.mark.parametrize("cause", ["rate_limit", "backoff", "space"])
 def test_the_reason_of_a_step_that_has_to_run_again_is_kept(tx: Connection, cause: str) -> None:
     admitted(tx)
-    lifecycle.start(tx, "p", "linux/amd64")
+    begin(tx, "p")
     lifecycle.wait(tx, "p", cause, 3600, "It was said.")
     before = row(tx)
     assert why(tx) == (cause, "It was said.")
@@ -222,7 +223,7 @@ def test_the_reason_of_a_paused_pull_is_the_sentence_of_the_pause(tx: Connection
 def test_pulls_of_every_state_wait_for_the_end_of_a_pause(tx: Connection) -> None:
     record(tx, "queued")
     admitted(tx, "resolving")
-    lifecycle.start(tx, "resolving", "linux/amd64")
+    begin(tx, "resolving")
     fetching(tx, "fetching")
     pauses.pause(tx, "fleet")
     for state in ("queued", "resolving", "fetching"):

@@ -17,6 +17,7 @@ from tests.integration.catalog.given_pulls import (
     TOP,
     admit,
     admitted,
+    begin,
     fetching,
     follow,
     record,
@@ -135,7 +136,7 @@ def test_stored_layers_and_ended_pulls_take_no_place(tx: Connection) -> None:
 def test_an_admitted_pull_without_a_plan_takes_a_place(tx: Connection) -> None:
     admitted(tx, "queued")
     admitted(tx, "resolving")
-    lifecycle.start(tx, "resolving", "linux/amd64")
+    begin(tx, "resolving")
     assert free_places(tx) == 16 - 2
 
 
