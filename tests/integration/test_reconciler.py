@@ -604,7 +604,7 @@ def test_answers_of_a_long_history_are_forgotten_in_batches(
         forgotten.append(forget(tx, seconds))
         return forgotten[-1]
 
-    monkeypatch.setattr(round_pages, "mark_unanswered", forget)
+    monkeypatch.setattr(late_pulls, "mark_unanswered", forget)
     store.flushall()
     look(rounds)
     assert forgotten == [3, 3, 1]

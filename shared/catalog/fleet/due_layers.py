@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import parameter_rows, seconds
+from shared.catalog.model.expressions import by_key, parameter_rows, seconds
 from shared.catalog.model.predicates import (
     by_turn,
     free_at,
@@ -62,7 +62,7 @@ def _due_layers() -> Select[Any]:
     ranked = (
         select(Pulls.id, Pulls.registry, rank.label("rank"))
         .join_from(chosen, Pulls, Pulls.id == chosen.c.id)
-        .where(is_in(Pulls, "fetching"), ~is_paused(Pulls))
+        .where(by_key(is_in(Pulls, "fetching")), ~is_paused(Pulls))
         .cte("ranked")
         .prefix_with("MATERIALIZED")
     )
@@ -84,7 +84,7 @@ def _due_layers() -> Select[Any]:
         .where(
             Leases.registry == wanted.c.registry,
             Leases.digest == wanted.c.digest,
-            Leases.owner.is_not(None),
+            by_key(Leases.owner.is_not(None)),
         )
         .lateral("held")
     )

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import constant, parameter_rows, seconds
+from shared.catalog.model.expressions import by_key, constant, parameter_rows, seconds
 from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.predicates import (
     by_turn,
@@ -53,7 +53,9 @@ class DuePull:
 
 
 def _due_pulls(
-    *conditions: ColumnElement[bool], alike: Sequence[SQLColumnExpression[Any]]
+    state: ColumnElement[bool],
+    *conditions: ColumnElement[bool],
+    alike: Sequence[SQLColumnExpression[Any]],
 ) -> Select[Any]:
     """Return due pulls without a live step lease, in order of priority and age.
 
@@ -71,7 +73,7 @@ def _due_pulls(
         .ext(distinct_on(*alike))
         .join_from(_CHOSEN, Pulls, Pulls.id == _CHOSEN.c.id)
         .outerjoin(StepLeases, is_step_of(StepLeases, Pulls.id))
-        .where(~is_step_alive(StepLeases), *conditions, is_due(Pulls))
+        .where(by_key(state), ~is_step_alive(StepLeases), *conditions, is_due(Pulls))
         .order_by(*alike, *by_turn(Pulls))
         .subquery("due")
     )
@@ -86,7 +88,7 @@ _WHOLE = _due_pulls(
     alike=[Pulls.reference, Pulls.platform, Pulls.manifest_digest, Pulls.registry],
 )
 _COORDINATORS = _due_pulls(
-    has_no_plan(Pulls), Pulls.admitted_at.is_not(None), ~is_paused(Pulls), alike=[Pulls.id]
+    has_no_plan(Pulls) & Pulls.admitted_at.is_not(None), ~is_paused(Pulls), alike=[Pulls.id]
 )
 
 
