@@ -6,8 +6,8 @@
 4. The layout is compared with the image's row (`laying_out.py`).
 """
 
-from shared.catalog.content import image_rows
-from shared.catalog.content.image_rows import NewImage
+from shared.catalog.content import image_links
+from shared.catalog.content.image_links import NewImage
 from shared.catalog.layers import pull_layers
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
@@ -82,7 +82,7 @@ def _link_layers(context: Context, pull: Pull, layers: tuple[Layer, ...]) -> boo
         lifecycle.lock(tx, pull.id)
         if not pull_layers.are_whole(tx, pull.id):
             return False
-        image_rows.link_layers(tx, Digest.parse(str(pull.manifest_digest)), layers)
+        image_links.link_layers(tx, Digest.parse(str(pull.manifest_digest)), layers)
         lifecycle.start_linking(tx, pull.id)
     return True
 
@@ -94,7 +94,7 @@ def _complete(
         current = lifecycle.lock(tx, pull.id)
         if current is None or current.has_ended:
             return current.receipt if current else None
-        image_rows.link(tx, _new_image(current, resolution))
+        image_links.link(tx, _new_image(current, resolution))
         finished_at = lifecycle.clock(tx)
         registry = Reference.parse(pull.reference).registry
         fetched = pull_layers.of_pulls(tx, [pull.id], registry)[pull.id]

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any
 
-from shared.catalog.content import documents, image_rows, stored_blobs
-from shared.catalog.content.image_rows import NewImage
+from shared.catalog.content import documents, image_links, stored_blobs
+from shared.catalog.content.image_links import NewImage
 from shared.catalog.database.catalog import Connection
 from shared.oci import media_type
 from shared.oci.config import ImageConfig
@@ -120,8 +120,8 @@ def link(
     """Record and link an image. Returns whether the reference names it now."""
     save(tx, given)
     land(tx, given)
-    image_rows.link_layers(tx, given.digest, layers_with_diff_ids(given.manifest, given.config))
-    return image_rows.link(
+    image_links.link_layers(tx, given.digest, layers_with_diff_ids(given.manifest, given.config))
+    return image_links.link(
         tx,
         NewImage(
             reference=reference,

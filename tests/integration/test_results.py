@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.fleet import due_work
+from shared.catalog.fleet import round_pages
 from shared.catalog.model.pull_values import NewPull
 from shared.catalog.pulls import finish, lifecycle
 from shared.oci.digest import Digest
@@ -249,7 +249,7 @@ def test_callbacks_wait_for_an_unavailable_queue(app: FleetApp, catalog: Catalog
     with pytest.raises(OperationalError):
         answer(app, catalog, "p")
     with catalog.begin() as tx:
-        assert due_work.unfinished(tx).unanswered
+        assert round_pages.unfinished(tx).unanswered
 
 
 def test_the_answer_deletes_the_chord_and_later_header_tasks_are_not_counted(

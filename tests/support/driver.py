@@ -11,7 +11,7 @@ from shared.catalog.database.catalog import Catalog
 from shared.catalog.layers import pull_layers
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import lifecycle, listings
 from shared.catalog.schema.migration import migrate
 from shared.catalog.schema.revision import claim_volume, volume_id
 from shared.oci.digest import Digest
@@ -98,7 +98,7 @@ class Driver:
     def newest(self) -> Pull:
         """The pull that was recorded last."""
         with self.resources.catalog.begin() as tx:
-            return lifecycle.recent(tx)[0]
+            return listings.recent(tx)[0]
 
     def layers(self, pull_id: str) -> list[PullLayer]:
         """The layers of the pull."""

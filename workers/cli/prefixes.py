@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import lifecycle, listings
 from shared.errors import InvalidArgument
 from shared.pulls.pull_ids import is_pull_id
 
@@ -29,7 +29,7 @@ def whole_id(catalog: Catalog, text: str) -> str:
     with catalog.begin() as tx:
         if lifecycle.get(tx, text) is not None:
             return text
-        found = lifecycle.beginning_with(tx, text, _LISTED + 1)
+        found = listings.beginning_with(tx, text, _LISTED + 1)
     if len(found) > 1:
         raise InvalidArgument(_ambiguous(text, found))
     return found[0] if found else text

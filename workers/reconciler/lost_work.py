@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.fleet import due_work
-from shared.catalog.fleet.due_work import DueLayer, DuePull
+from shared.catalog.fleet import due_pulls, round_pages
+from shared.catalog.fleet.due_layers import DueLayer
+from shared.catalog.fleet.due_pulls import DuePull
 from workers import contract
 from workers.queues.broker_messages import BrokerMessages
 from workers.queues.pull_messages import PullMessage
@@ -72,7 +73,7 @@ class LostWorkFinder:
         lost = DueWork(
             [pull for pull in due.links if _of_link(pull) in twice],
             [pull for pull in due.coordinators if _of_coordinator(pull) in twice],
-            [layer for layer in due.layers if _of_layer(layer) in twice][: due_work.BATCH],
+            [layer for layer in due.layers if _of_layer(layer) in twice][: round_pages.BATCH],
             [pull_id for pull_id in due.unsettled if _of_unsettled(pull_id) in twice],
         )
         # This work is sent now. It counts as lost again only after two more rounds.
@@ -147,7 +148,7 @@ class _Search:
         if not unknown:
             return
         with self._catalog.begin() as tx:
-            found = due_work.registries(tx, unknown)
+            found = due_pulls.registries(tx, unknown)
         self._registries.update({pull_id: found.get(pull_id) for pull_id in unknown})
 
 

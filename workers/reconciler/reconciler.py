@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.fleet import due_work, step_leases
-from shared.catalog.fleet.due_work import Unfinished
+from shared.catalog.fleet import round_pages, step_leases
+from shared.catalog.fleet.round_pages import Unfinished
 from shared.catalog.schema.revision import check
 from shared.errors import CatalogUnavailable
 from shared.settings import Settings
@@ -100,7 +100,7 @@ class Reconciler:
         with self._catalog.begin() as tx:
             if not self._is_leader(tx):
                 return None
-            return due_work.unfinished(tx)
+            return round_pages.unfinished(tx)
 
     def _is_leader(self, tx: Connection) -> bool:
         """Renew the leader's lease, or take it if it is free."""

@@ -12,9 +12,9 @@ from dataclasses import replace
 from uuid import uuid4
 
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.fleet import due_work, fleet_slots
+from shared.catalog.fleet import fleet_slots, late_pulls, round_pages
 from shared.catalog.fleet.fleet_slots import FleetView
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import listings
 from shared.pulls.pull_ids import is_pull_id
 from workers.queues.broker_messages import BrokerMessages
 from workers.queues.redis_identity import RedisIdentities, RedisIdentity
@@ -85,10 +85,10 @@ class RedisLossFinder:
         Each batch is a transaction: if the database fails in between, the next round continues with
         the pulls that are left.
         """
-        again, batch = 0, due_work.BATCH
-        while batch == due_work.BATCH:
+        again, batch = 0, round_pages.BATCH
+        while batch == round_pages.BATCH:
             with self._catalog.begin() as tx:
-                batch = due_work.mark_unanswered(tx, since_seconds)
+                batch = late_pulls.mark_unanswered(tx, since_seconds)
             again += batch
         _log.warning("%s: %s pulls are answered again.", reason, again)
 
@@ -101,7 +101,7 @@ class RedisLossFinder:
         if not stale:
             return
         with self._catalog.begin() as tx:
-            recorded = lifecycle.recorded(tx, list(filter(is_pull_id, stale.values())))
+            recorded = listings.recorded(tx, list(filter(is_pull_id, stale.values())))
         for tag, pull_id in stale.items():
             if pull_id not in recorded:
                 self._broker.give_back(tag)

@@ -11,8 +11,17 @@ from collections.abc import Sequence
 from shared.catalog.admission import waiting_reasons
 from shared.catalog.content import layouts
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.fleet import due_work, fleet_slots, step_leases
-from shared.catalog.fleet.due_work import DueLayer, DuePull, Unfinished
+from shared.catalog.fleet import (
+    due_layers,
+    due_pulls,
+    fleet_slots,
+    late_pulls,
+    round_pages,
+    step_leases,
+)
+from shared.catalog.fleet.due_layers import DueLayer
+from shared.catalog.fleet.due_pulls import DuePull
+from shared.catalog.fleet.round_pages import Unfinished
 from shared.catalog.layers import leases, messages
 from shared.pulls.accepting import admit
 from shared.pulls.cancelling import miss_deadline
@@ -56,8 +65,8 @@ class Rounds:
         self._urgent = UrgentRecorder(catalog, self._broker)
         self._workers = SlotCounter(app)
         self._counted: WorkerSlots | None = None
-        self._under_way = Pages(due_work.BATCH, "")
-        self._with_message = Pages(due_work.BATCH, ("", ""))
+        self._under_way = Pages(round_pages.BATCH, "")
+        self._with_message = Pages(round_pages.BATCH, ("", ""))
         self._looked_at: float | None = None
         self._patient_until = 0.0
         self._waiting_due_at = 0.0
@@ -106,8 +115,8 @@ class Rounds:
 
     def _end(self, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:
-            overdue = due_work.overdue(tx)
-            unanswered = due_work.unanswered(tx, _ANSWER_GRACE_SECONDS)
+            overdue = late_pulls.overdue(tx)
+            unanswered = late_pulls.unanswered(tx, _ANSWER_GRACE_SECONDS)
         for pull_id in overdue:
             miss_deadline(self._catalog, pull_id)
         outbox.end([*overdue, *unanswered])
@@ -119,9 +128,9 @@ class Rounds:
             step_leases.shorten_after_clock_change(
                 tx, step_leases.of_pull("%"), self._lease_seconds
             )
-            under_way = due_work.under_way(tx, self._under_way.after)
-            with_message = due_work.with_message(tx, self._with_message.after)
-            waited = due_work.with_passed_wait(tx)
+            under_way = round_pages.under_way(tx, self._under_way.after)
+            with_message = round_pages.with_message(tx, self._with_message.after)
+            waited = round_pages.with_passed_wait(tx)
             sent = {pull_id for _, pull_id in with_message}
             messages.forget_messages_of_ended(tx, sent)
         self._under_way.advance(under_way)
@@ -132,9 +141,9 @@ class Rounds:
         with self._catalog.begin() as tx:
             patient = time.monotonic() < self._patient_until
             due = DueWork(
-                due_work.whole(tx, page),
-                due_work.coordinators(tx, page),
-                [] if patient else due_work.layers(tx, page, self._lease_seconds),
+                due_pulls.whole(tx, page),
+                due_pulls.coordinators(tx, page),
+                [] if patient else due_layers.layers(tx, page, self._lease_seconds),
                 layouts.unsettled(tx),
             )
         lost = self._lost_work.find(due, time.monotonic())
@@ -150,7 +159,7 @@ class Rounds:
 
     def _claim(self, pull: DuePull, into: list[str]) -> None:
         with self._catalog.begin() as tx:
-            claimed = due_work.claim(tx, pull)
+            claimed = due_pulls.claim(tx, pull)
         if claimed is not None:
             _log.info("Sent again: the pull %s of %s.", pull.id, claimed)
             into.append(pull.id)
@@ -181,8 +190,8 @@ class Rounds:
         began = time.monotonic()
         if began >= self._waiting_due_at:
             with self._catalog.begin() as tx:
-                waiting = due_work.waiting(tx, self._waiting_after)
+                waiting = round_pages.waiting(tx, self._waiting_after)
                 waiting_reasons.refresh_waiting(tx, waiting)
-            self._waiting_after = waiting[-1] if len(waiting) == due_work.WAITING_BATCH else ""
+            self._waiting_after = waiting[-1] if len(waiting) == round_pages.WAITING_BATCH else ""
             ended = time.monotonic()
             self._waiting_due_at = ended + _WAITING_REST * (ended - began)

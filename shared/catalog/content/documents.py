@@ -6,23 +6,35 @@ config that an artifact named first: `save_config` fills it in once an image rea
 
 from typing import Any
 
-from sqlalchemy import Table, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.content_tables import configs, index_manifests, indexes, manifests
+from shared.catalog.model.content_tables import Configs, Indexes, IndexManifests, Manifests
 from shared.oci.config import ImageConfig
 from shared.oci.descriptor import Descriptor
 from shared.oci.digest import Digest
 from shared.oci.index import Index
 from shared.oci.manifest import Manifest
 
+_KINDS = (Indexes, Configs, Manifests)
+_INSERT = {
+    kind: insert(kind).on_conflict_do_nothing(index_elements=[kind.digest]).returning(kind.id)
+    for kind in _KINDS
+}
+_FIND = {kind: select(kind.id).where(kind.digest == bindparam("digest")) for kind in _KINDS}
+
+_INSERT_ENTRIES = insert(IndexManifests).on_conflict_do_nothing()
+
+# If an artifact named a config first, its bytes were not parsed then.
+_FILL_IN = update(Configs).where(Configs.id == bindparam("config_id"), Configs.document.is_(None))
+
 
 def save_index(tx: Connection, digest: Digest, size: int, index: Index) -> int:
     """Insert the index and its children unless they exist. Returns the id of its row."""
     row, new = _save(
         tx,
-        indexes,
+        Indexes,
         {
             "digest": str(digest),
             "media_type": index.media_type,
@@ -34,7 +46,7 @@ def save_index(tx: Connection, digest: Digest, size: int, index: Index) -> int:
     )
     if new and index.manifests:
         tx.execute(
-            insert(index_manifests).on_conflict_do_nothing(),
+            _INSERT_ENTRIES,
             [_child(row, position, entry) for position, entry in enumerate(index.manifests)],
         )
     return row
@@ -88,11 +100,9 @@ def save_config(tx: Connection, descriptor: Descriptor, config: ImageConfig | No
             "diff_ids": (config.document.get("rootfs") or {}).get("diff_ids"),
             "document": dict(config.document),
         }
-    saved, new = _save(tx, configs, row)
+    saved, new = _save(tx, Configs, row)
     if config is not None and not new:
-        # If an artifact named these bytes first, they were not parsed then.
-        is_unparsed = configs.c.document.is_(None)
-        tx.execute(update(configs).where(configs.c.id == saved, is_unparsed).values(row))
+        tx.execute(_FILL_IN, {**row, "config_id": saved})
     return saved
 
 
@@ -111,18 +121,14 @@ def save_manifest(
         "total_size_bytes": manifest.total_size_bytes,
         "document": dict(manifest.document),
     }
-    return _save(tx, manifests, row)[0]
+    return _save(tx, Manifests, row)[0]
 
 
-def _save(tx: Connection, table: Table, row: dict[str, Any]) -> tuple[int, bool]:
+def _save(
+    tx: Connection, kind: type[Indexes | Configs | Manifests], row: dict[str, Any]
+) -> tuple[int, bool]:
     """Return the id of the row with this digest, and whether this call has inserted it."""
-    statement = insert(table).values(row).on_conflict_do_nothing(index_elements=["digest"])
-    new: int | None = tx.execute(statement.returning(table.c.id)).scalar()
+    new: int | None = tx.execute(_INSERT[kind], row).scalar()
     if new is not None:
         return new, True
-    return _id(tx, table, row["digest"]), False
-
-
-def _id(tx: Connection, table: Table, digest: str) -> int:
-    row: int = tx.execute(select(table.c.id).where(table.c.digest == digest)).scalar_one()
-    return row
+    return tx.execute(_FIND[kind], {"digest": row["digest"]}).scalar_one(), False

@@ -12,49 +12,50 @@ pull to `link_image` once more.
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Update, bindparam, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Text, Update, bindparam, func, or_, select, update
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.fleet import step_leases
-from shared.catalog.fleet.due_work import BATCH
-from shared.catalog.model.content_tables import images, manifests
-from shared.catalog.model.pull_tables import FINAL_STATES, pulls
+from shared.catalog.database.paging import first_page
+from shared.catalog.model.content_tables import Images, Manifests
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.predicates import has_step, is_final
+from shared.catalog.model.pull_tables import Pulls
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 
-_MANIFEST = select(manifests.c.digest).join(images, images.c.manifest_id == manifests.c.id)
-
-# The manifest that the reference of the updated pull names now.
-_NAMED = (
-    _MANIFEST.where(images.c.reference == pulls.c.reference, images.c.platform == pulls.c.platform)
-    .correlate(pulls)
-    .scalar_subquery()
+_MANIFEST = (
+    select(Manifests.digest)
+    .join(Images, Images.manifest_id == Manifests.id)
+    .where(Images.platform == Pulls.platform)
+    .correlate(Pulls)
 )
 
-_BEFORE_DIGEST = func.split_part(images.c.reference, "@", 1)
+# The manifest that the reference of the updated pull names now.
+_NAMED = _MANIFEST.where(Images.reference == Pulls.reference).scalar_subquery()
+
+_BEFORE_DIGEST = func.split_part(Images.reference, constant("@"), constant(1))
+_DIGEST = func.split_part(Images.reference, constant("@"), constant(2))
 
 # `a:1@sha256:…` and `a:2@sha256:…` are two images but share the layout directory of the digest,
 # which must stay as long as either of them is there.
 _NAMED_WITH_ANY_TAG = (
     _MANIFEST.where(
-        func.split_part(images.c.reference, "@", 2) == bindparam("digest"),
+        bindparam("digest") == _DIGEST,
         or_(
             bindparam("name") == _BEFORE_DIGEST,
             func.starts_with(_BEFORE_DIGEST, bindparam("name_and_colon")),
         ),
-        images.c.platform == pulls.c.platform,
     )
-    .limit(1)
-    .correlate(pulls)
+    .limit(constant(1))
     .scalar_subquery()
 )
 
 
 def _settling(named: ColumnElement[str | None]) -> Update:
-    laid_out = bindparam("laid_out", type_=manifests.c.digest.type)
+    laid_out = bindparam("laid_out", type_=Text())
     return (
-        update(pulls)
-        .where(pulls.c.id == bindparam("pull_id"))
+        update(Pulls)
+        .where(Pulls.id == bindparam("pull_id"))
         .values(layout_unsettled=named.is_distinct_from(laid_out))
         .returning(named)
     )
@@ -86,21 +87,15 @@ def settle(
     return Digest.parse(named) if named else None
 
 
-_UNSETTLED = (
-    select(pulls.c.id)
-    .where(
-        # Text, so that the condition is the one of the partial index.
-        text("layout_unsettled"),
-        pulls.c.state.in_(FINAL_STATES),
-        ~step_leases.is_taken(pulls.c.id),
-    )
-    .order_by(pulls.c.id)
-    .limit(BATCH)
+_UNSETTLED = first_page(
+    select(Pulls.id)
+    .where(Pulls.layout_unsettled, is_final(Pulls), ~has_step(Pulls))
+    .order_by(Pulls.id)
 )
 
 
 def unsettled(tx: Connection) -> Sequence[str]:
-    """Return a batch of ended pulls whose layout may differ from the image's row.
+    """Return a page of ended pulls whose layout may differ from the image's row.
 
     Pulls with a live step lease are left out: a worker is about to compare them.
     """

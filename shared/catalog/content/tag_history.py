@@ -1,14 +1,15 @@
-"""Which manifests a tag has named, and since when. Read-only; `image_rows.link` writes the rows."""
+"""Which manifests a tag has named, and since when."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.database.paging import count_rows
-from shared.catalog.model.content_tables import image_history
+from shared.catalog.model.content_tables import ImageHistory
+from shared.catalog.model.expressions import constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,31 @@ class HistoryEntry:
     first_seen_at: datetime
 
 
+_NEWEST = (
+    select(ImageHistory.manifest_digest)
+    .where(
+        ImageHistory.reference == bindparam("reference"),
+        ImageHistory.platform == bindparam("platform"),
+    )
+    .order_by(ImageHistory.first_seen_at.desc(), ImageHistory.id.desc())
+    .limit(constant(1))
+)
+
+
+def add(
+    tx: Connection, reference: str, platform: str, manifest_digest: str, *, seen_at: datetime
+) -> None:
+    """Add a row if the tag names another manifest than before.
+
+    The caller holds the lock of the image's row: two links of one tag must not both read the same
+    newest entry.
+    """
+    tag = {"reference": reference, "platform": platform}
+    if tx.execute(_NEWEST, tag).scalar() != manifest_digest:
+        entry = {**tag, "manifest_digest": manifest_digest, "first_seen_at": seen_at}
+        tx.execute(insert(ImageHistory), entry)
+
+
 def of_reference(
     tx: Connection, reference: str, platform: str | None = None, limit: int | None = None
 ) -> list[HistoryEntry]:
@@ -31,9 +57,9 @@ def of_reference(
     default.
     """
     ordered = _select(reference, platform).order_by(
-        image_history.c.platform, image_history.c.first_seen_at.desc(), image_history.c.id.desc()
+        ImageHistory.platform, ImageHistory.first_seen_at.desc(), ImageHistory.id.desc()
     )
-    return [HistoryEntry(**row._mapping) for row in tx.execute(ordered.limit(limit))]
+    return [HistoryEntry(*row) for row in tx.execute(ordered.limit(limit))]
 
 
 def count(tx: Connection, reference: str, platform: str | None, most: int) -> int:
@@ -41,13 +67,13 @@ def count(tx: Connection, reference: str, platform: str | None, most: int) -> in
     return count_rows(tx, _select(reference, platform), most)
 
 
-def _select(reference: str, platform: str | None) -> Select[Any]:
+def _select(reference: str, platform: str | None) -> Select[str, str, str, datetime]:
     statement = select(
-        image_history.c.reference,
-        image_history.c.platform,
-        image_history.c.manifest_digest,
-        image_history.c.first_seen_at,
-    ).where(image_history.c.reference == reference)
+        ImageHistory.reference,
+        ImageHistory.platform,
+        ImageHistory.manifest_digest,
+        ImageHistory.first_seen_at,
+    ).where(ImageHistory.reference == reference)
     if platform is not None:
-        statement = statement.where(image_history.c.platform == platform)
+        statement = statement.where(ImageHistory.platform == platform)
     return statement

@@ -5,23 +5,30 @@ so every page takes equally long; an OFFSET would count all rows before it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import Select, func, literal_column, select
+from sqlalchemy import Select, func, select
 
 from shared.catalog.database.catalog import Catalog, Connection
+from shared.catalog.model.expressions import constant
 
 Value = TypeVar("Value")
+Columns = TypeVarTuple("Columns")
 
 # Rows per page.
 PAGE = 500
 
 
-def first_page(statement: Select[Any]) -> Select[Any]:
-    """Limit a statement to `PAGE` rows."""
+def first_rows(statement: Select[*Columns], rows: int) -> Select[*Columns]:
+    """Limit a statement to this many rows."""
     # A literal: PostgreSQL estimates a limit given as a parameter as a tenth of the rows. It would
     # then read and sort the table instead of using an index.
-    return statement.limit(literal_column(str(PAGE)))
+    return statement.limit(constant(rows))
+
+
+def first_page(statement: Select[*Columns]) -> Select[*Columns]:
+    """Limit a statement to `PAGE` rows."""
+    return first_rows(statement, PAGE)
 
 
 def pages(
@@ -42,7 +49,7 @@ def pages(
         after = page[-1]
 
 
-def count_rows(tx: Connection, statement: Select[Any], most: int) -> int:
+def count_rows(tx: Connection, statement: Select[*tuple[Any, ...]], most: int) -> int:
     """Count the rows that a statement selects, up to `most`; rows beyond that are not read."""
     found = statement.limit(most).subquery()
     return int(tx.execute(select(func.count()).select_from(found)).scalar_one())

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.fleet_tables import fleet
+from shared.catalog.model.fleet_tables import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,15 @@ class FleetView:
     broker_run_id: str | None = None
 
 
-_VIEW = select(*(fleet.c[column.name] for column in fields(FleetView)))
+_VIEW = select(*(getattr(Fleet, column.name) for column in fields(FleetView)))
+_COUNT_SLOTS = update(Fleet).values(
+    layer_slots=bindparam("layer_slots"),
+    pull_slots=bindparam("pull_slots"),
+    looked_at=func.clock_timestamp(),
+)
+_BEGIN_EPOCH = update(Fleet).values(
+    broker_epoch=bindparam("broker_epoch"), broker_run_id=bindparam("broker_run_id")
+)
 
 
 def view(tx: Connection) -> FleetView:
@@ -36,13 +44,9 @@ def view(tx: Connection) -> FleetView:
 
 def count_slots(tx: Connection, layer_slots: int | None, pull_slots: int | None) -> None:
     """Record how many layers and pull steps can run at once."""
-    tx.execute(
-        update(fleet).values(
-            layer_slots=layer_slots, pull_slots=pull_slots, looked_at=func.clock_timestamp()
-        )
-    )
+    tx.execute(_COUNT_SLOTS, {"layer_slots": layer_slots, "pull_slots": pull_slots})
 
 
 def begin_epoch(tx: Connection, epoch: str, run_id: str | None) -> None:
     """Record the value of the key in Redis, and the run of its server if that is known."""
-    tx.execute(update(fleet).values(broker_epoch=epoch, broker_run_id=run_id))
+    tx.execute(_BEGIN_EPOCH, {"broker_epoch": epoch, "broker_run_id": run_id})

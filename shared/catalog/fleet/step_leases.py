@@ -10,14 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, delete, func, literal, select, update
+from sqlalchemy import BigInteger, Interval, bindparam, delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.fleet_tables import step_leases
+from shared.catalog.model.expressions import constant, is_one_of
+from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.pull_tables import fences
 
 RECONCILER = "reconciler"
+
+_LIFE = bindparam("life", type_=Interval())
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +37,24 @@ def of_pull(pull_id: str) -> str:
     return f"pull/{pull_id}"
 
 
-def is_taken(pull_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Return the condition that a live lease covers the steps of this pull."""
-    return (
-        select(step_leases.c.name)
-        .where(
-            step_leases.c.name == literal("pull/").concat(pull_id),
-            step_leases.c.expires_at > func.clock_timestamp(),
-        )
-        .exists()
-    )
+# Takes the lease `:name` for `:owner` and returns it; returns no row while another owner holds it.
+# Also part of the statement that starts a pull (`start.py`).
+_new = insert(StepLeases).values(
+    name=bindparam("name"),
+    owner=bindparam("owner"),
+    fence=fences.next_value(),
+    expires_at=func.clock_timestamp() + _LIFE,
+)
+TAKE = _new.on_conflict_do_update(
+    index_elements=[StepLeases.name],
+    set_={
+        "owner": _new.excluded.owner,
+        "fence": _new.excluded.fence,
+        "expires_at": _new.excluded.expires_at,
+        "starts_without_progress": StepLeases.starts_without_progress + constant(1),
+    },
+    where=StepLeases.expires_at <= func.clock_timestamp(),
+).returning(StepLeases.name, StepLeases.fence, StepLeases.starts_without_progress)
 
 
 def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLease | None:
@@ -51,34 +62,31 @@ def take(tx: Connection, name: str, owner: str, lease_seconds: float) -> StepLea
 
     Taking over an expired lease counts one more start without progress.
     """
-    now = func.clock_timestamp()
-    row = {
-        "owner": owner,
-        "fence": fences.next_value(),
-        "expires_at": now + timedelta(seconds=lease_seconds),
-    }
-    taken = tx.execute(
-        insert(step_leases)
-        .values(name=name, **row)
-        .on_conflict_do_update(
-            index_elements=["name"],
-            set_={**row, "starts_without_progress": step_leases.c.starts_without_progress + 1},
-            where=step_leases.c.expires_at <= now,
-        )
-        .returning(step_leases.c.fence, step_leases.c.starts_without_progress)
-    ).one_or_none()
-    return StepLease(name, taken.fence, taken.starts_without_progress) if taken else None
+    life = timedelta(seconds=lease_seconds)
+    row = tx.execute(TAKE, {"name": name, "owner": owner, "life": life}).one_or_none()
+    return StepLease(*row) if row else None
+
+
+_RENEW = (
+    update(StepLeases)
+    .where(is_one_of(StepLeases.fence, "fences", BigInteger()))
+    .values(expires_at=func.clock_timestamp() + _LIFE)
+    .returning(StepLeases.fence)
+)
 
 
 def renew(tx: Connection, fences_held: Iterable[int], lease_seconds: float) -> set[int]:
     """Extend these leases. Returns the fences that are still valid; the others were lost."""
-    statement = (
-        update(step_leases)
-        .where(step_leases.c.fence.in_(list(fences_held)))
-        .values(expires_at=func.clock_timestamp() + timedelta(seconds=lease_seconds))
-        .returning(step_leases.c.fence)
-    )
-    return set(tx.execute(statement).scalars())
+    life = timedelta(seconds=lease_seconds)
+    return set(tx.execute(_RENEW, {"fences": list(fences_held), "life": life}).scalars())
+
+
+_LONGEST = func.statement_timestamp() + _LIFE
+_SHORTEN = (
+    update(StepLeases)
+    .where(StepLeases.name.like(bindparam("pattern")), StepLeases.expires_at > _LONGEST)
+    .values(expires_at=_LONGEST)
+)
 
 
 def shorten_after_clock_change(tx: Connection, name: str, lease_seconds: float) -> None:
@@ -87,12 +95,13 @@ def shorten_after_clock_change(tx: Connection, name: str, lease_seconds: float) 
     `name` is a LIKE pattern. Without this, the lease of a dead owner would last for as long as the
     clock was set back.
     """
-    end = func.statement_timestamp() + timedelta(seconds=lease_seconds)
-    tx.execute(
-        update(step_leases)
-        .where(step_leases.c.name.like(name), step_leases.c.expires_at > end)
-        .values(expires_at=end)
-    )
+    tx.execute(_SHORTEN, {"pattern": name, "life": timedelta(seconds=lease_seconds)})
+
+
+# Ends the lease `:lease_fence`. Also part of the statement that ends the fast path of a pull
+# (`known_image.py`).
+END = delete(StepLeases).where(StepLeases.fence == bindparam("lease_fence"))
+_END = END.returning(StepLeases.fence)
 
 
 def end(tx: Connection, fence: int) -> bool:
@@ -100,10 +109,9 @@ def end(tx: Connection, fence: int) -> bool:
 
     Returns whether it was still held under this fence; if not, another worker has taken it.
     """
-    ended = delete(step_leases).where(step_leases.c.fence == fence).returning(step_leases.c.fence)
-    return tx.execute(ended).scalar() is not None
+    return tx.execute(_END, {"lease_fence": fence}).scalar() is not None
 
 
 def end_all(tx: Connection) -> None:
     """Delete every lease. Safe only while no worker runs: when an embedded stack starts."""
-    tx.execute(delete(step_leases))
+    tx.execute(delete(StepLeases))

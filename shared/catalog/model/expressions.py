@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
+    Double,
     FromClause,
     Integer,
     Interval,
@@ -20,7 +21,9 @@ from sqlalchemy import (
     TableValuedAlias,
     any_,
     bindparam,
+    cast,
     column,
+    extract,
     false,
     func,
     literal_column,
@@ -44,6 +47,11 @@ def interval(text: str) -> ColumnElement[Any]:
     return literal_column(f"interval '{text}'", Interval)
 
 
+def seconds(duration: ColumnElement[Any]) -> ColumnElement[float]:
+    """Return an interval in seconds, with fractions."""
+    return cast(extract("epoch", duration), Double)
+
+
 def texts(*values: Any) -> ColumnElement[Any]:
     """Return `ARRAY[…]` of texts."""
     return array(values, type_=Text)
@@ -62,7 +70,10 @@ def parameter_rows(name: str, /, **columns: TypeEngine[Any]) -> TableValuedAlias
     given = parameter_rows("given", digest=Text(), size_bytes=BigInteger())
     tx.execute(statement, {"given_digest": [...], "given_size_bytes": [...]})
     """
-    arrays = [bindparam(f"{name}_{key}", type_=ARRAY(kind)) for key, kind in columns.items()]
+    # One dimension, so that a value may itself be a list, as a JSON document.
+    arrays = [
+        bindparam(f"{name}_{key}", type_=ARRAY(kind, dimensions=1)) for key, kind in columns.items()
+    ]
     declared = [column(key, kind) for key, kind in columns.items()]
     return func.unnest(*arrays).table_valued(*declared, name=name).render_derived(name=name)
 

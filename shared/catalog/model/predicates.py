@@ -20,6 +20,7 @@ from sqlalchemy import (
     SQLColumnExpression,
     and_,
     case,
+    false,
     func,
     literal_column,
     or_,
@@ -196,7 +197,7 @@ def is_step_of(step: type[StepLeases], pull_id: SQLColumnExpression[str]) -> Col
 
 def is_step_alive(step: type[StepLeases]) -> ColumnElement[bool]:
     """The step lease has not expired. False where an outer join found no row."""
-    return func.coalesce(step.expires_at > _clock(), False)
+    return func.coalesce(step.expires_at > _clock(), false())
 
 
 def has_step(pulls: type[Pulls]) -> ColumnElement[bool]:

@@ -5,6 +5,7 @@ repeats the condition on the state in its WHERE, since the pull may have ended a
 The exception works on rows that it has locked and checked before (`same_image.py`).
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -34,9 +35,9 @@ def update_open() -> Update:
     return update(Pulls).where(Pulls.id == bindparam("pull_id"), is_open(Pulls))
 
 
-def touched(tx: Connection, statement: Update) -> bool:
+def touched(tx: Connection, statement: Update, values: Mapping[str, Any]) -> bool:
     """Run an update and return whether it changed a row."""
-    result: CursorResult[Any] = tx.execute(statement)
+    result: CursorResult[Any] = tx.execute(statement, values)
     return result.rowcount > 0
 
 

@@ -9,61 +9,40 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    Select,
+    Text,
+    Update,
+    bindparam,
+    case,
+    column,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.sql.selectable import LateralFromClause
 
+from shared.catalog.content import image_links
 from shared.catalog.database.catalog import Connection
+from shared.catalog.fleet import step_leases
+from shared.catalog.model import waiting_for
+from shared.catalog.model.content_tables import (
+    Blobs,
+    Configs,
+    Images,
+    Indexes,
+    Layers,
+    ManifestLayers,
+    Manifests,
+)
+from shared.catalog.model.expressions import constant, texts
+from shared.catalog.model.predicates import has_no_plan, is_stored
 from shared.catalog.model.pull_rows import COLUMNS, as_pull
+from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import Pull
-
-_KNOWN = text("""
-    SELECT manifests.digest AS manifest_digest, indexes.digest AS index_digest,
-        configs.digest AS config_digest, images.resolved_at, listed.layers, listed.is_proven,
-        (SELECT bool_and(blobs.stored_at IS NOT NULL)
-         FROM unnest(listed.digests || ARRAY[manifests.digest, configs.digest]
-            || CASE WHEN indexes.digest IS NOT NULL THEN ARRAY[indexes.digest] END) AS part (digest)
-         LEFT JOIN blobs ON blobs.digest = part.digest) AS is_whole
-    FROM images JOIN manifests ON manifests.id = images.manifest_id
-    JOIN configs ON configs.id = manifests.config_id
-    LEFT JOIN indexes ON indexes.id = images.index_id
-    CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg(layers.digest), '{}') AS digests,
-            coalesce(jsonb_agg(jsonb_build_object('position', position, 'digest', layers.digest,
-                'diff_id', manifest_layers.diff_id, 'size', layers.size_bytes)
-                ORDER BY position), '[]') AS layers,
-            coalesce(bool_and(manifest_layers.diff_id IS NULL
-                OR manifest_layers.diff_id IS NOT DISTINCT FROM layers.diff_id), true) AS is_proven
-        FROM manifest_layers JOIN layers ON layers.id = layer_id
-        WHERE manifest_layers.manifest_id = manifests.id
-    ) AS listed
-    WHERE images.reference = :reference AND images.platform = :platform
-""")
-
-# Locks the image's row before the pull's, against the usual order. That cannot deadlock: the step
-# lease keeps every other worker from this pull.
-_COMPLETE = text(
-    f"""
-    WITH image AS (
-        UPDATE images SET resolved_at = greatest(images.resolved_at, :resolved_at),
-            pulled_at = now(), last_used_at = CASE
-                WHEN last_used_at > now() - interval '1 hour' THEN last_used_at ELSE now() END
-        FROM manifests
-        WHERE manifests.id = manifest_id AND manifests.digest = :manifest
-          AND reference = :reference AND platform = :platform
-          AND index_id IS NOT DISTINCT FROM (SELECT id FROM indexes WHERE digest = :index)
-        RETURNING images.id
-    ), over AS (
-        DELETE FROM step_leases WHERE fence = :fence
-    )
-    UPDATE pulls SET state = 'complete', manifest_digest = :manifest, index_digest = :index,
-        config_digest = :config, resolved_at = :resolved_at, bytes_total = :bytes_total,
-        bytes_done = :bytes_total, receipt = :receipt, finished_at = :finished_at,
-        waiting_for = NULL, not_before = NULL
-    FROM image
-    WHERE pulls.id = :pull_id AND pulls.state IN ('queued', 'resolving')
-    RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
-    """
-).bindparams(bindparam("receipt", type_=JSONB))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +73,113 @@ class LinkedImage:
         return sum({layer["digest"]: int(layer["size"]) for layer in self.layers}.values())
 
 
+def _listed_layers() -> LateralFromClause:
+    """The layers of the manifest, as one row: their digests, and what `LinkedImage` says."""
+    as_linked = func.jsonb_build_object(
+        constant("position"),
+        ManifestLayers.position,
+        constant("digest"),
+        Layers.digest,
+        constant("diff_id"),
+        ManifestLayers.diff_id,
+        constant("size"),
+        Layers.size_bytes,
+    )
+    is_confirmed = or_(
+        ManifestLayers.diff_id.is_(None),
+        ManifestLayers.diff_id.is_not_distinct_from(Layers.diff_id),
+    )
+    in_order = aggregate_order_by(as_linked, ManifestLayers.position)
+    return (
+        select(
+            func.coalesce(func.array_agg(Layers.digest), constant("{}")).label("digests"),
+            func.coalesce(func.jsonb_agg(in_order), constant("[]")).label("layers"),
+            func.coalesce(func.bool_and(is_confirmed), true()).label("is_proven"),
+        )
+        .join_from(ManifestLayers, Layers, Layers.id == ManifestLayers.layer_id)
+        .where(ManifestLayers.manifest_id == Manifests.id)
+        .correlate(Manifests)
+        .lateral("listed")
+    )
+
+
+def _known() -> Select[Any]:
+    listed = _listed_layers()
+    documents = texts(Manifests.digest, Configs.digest)
+    of_index = case((Indexes.digest.is_not(None), texts(Indexes.digest)))
+    part = (
+        func.unnest(listed.c.digests.concat(documents).concat(of_index))
+        .table_valued(column("digest", Text), name="part")
+        .render_derived(name="part")
+    )
+    is_whole = (
+        select(func.bool_and(is_stored(Blobs)))
+        .select_from(part)
+        .outerjoin(Blobs, Blobs.digest == part.c.digest)
+        .correlate(Manifests, Configs, Indexes, listed)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            Manifests.digest.label("manifest_digest"),
+            Indexes.digest.label("index_digest"),
+            Configs.digest.label("config_digest"),
+            Images.resolved_at,
+            listed.c.layers,
+            listed.c.is_proven,
+            is_whole.label("is_whole"),
+        )
+        .select_from(Images)
+        .join(Manifests, Manifests.id == Images.manifest_id)
+        .join(Configs, Configs.id == Manifests.config_id)
+        .outerjoin(Indexes, Indexes.id == Images.index_id)
+        .join(listed, true())
+        .where(Images.reference == bindparam("reference"), Images.platform == bindparam("platform"))
+    )
+
+
+_KNOWN = _known()
+
+
 def known(tx: Connection, reference: str, platform: str) -> LinkedImage | None:
     """Return the image that the reference named for this platform when it was last linked."""
     row = tx.execute(_KNOWN, {"reference": reference, "platform": platform}).one_or_none()
     return LinkedImage(**row._mapping) if row else None
+
+
+# Locks the image's row before the pull's, against the usual order. That cannot deadlock: the step
+# lease keeps every other worker from this pull.
+def _complete() -> Update:
+    image = (
+        image_links.RENEW.values(last_used_at=image_links.USED_NOW)
+        .returning(Images.reference)
+        .cte("image")
+    )
+    return (
+        update(Pulls)
+        .where(
+            Pulls.id == bindparam("pull_id"),
+            Pulls.reference == image.c.reference,
+            has_no_plan(Pulls),
+        )
+        .values(
+            state=constant("complete"),
+            manifest_digest=bindparam("image_manifest"),
+            index_digest=bindparam("image_index"),
+            config_digest=bindparam("config_digest"),
+            resolved_at=bindparam("image_resolved_at"),
+            bytes_total=bindparam("bytes_total"),
+            bytes_done=bindparam("bytes_total"),
+            receipt=bindparam("receipt"),
+            finished_at=bindparam("finished_at"),
+            **waiting_for.NOTHING,
+        )
+        .returning(*COLUMNS)
+        .add_cte(step_leases.END.cte("ended_step"))
+    )
+
+
+_COMPLETE = _complete()
 
 
 def complete(
@@ -119,16 +201,16 @@ def complete(
         _COMPLETE,
         {
             "pull_id": pull.id,
-            "reference": pull.reference,
-            "platform": pull.platform,
-            "manifest": image.manifest_digest,
-            "index": image.index_digest,
-            "config": image.config_digest,
+            "image_reference": pull.reference,
+            "image_platform": pull.platform,
+            "image_manifest": image.manifest_digest,
+            "image_index": image.index_digest,
+            "image_resolved_at": resolved_at,
+            "config_digest": image.config_digest,
             "bytes_total": image.bytes_total,
             "receipt": dict(receipt),
-            "resolved_at": resolved_at,
             "finished_at": finished_at,
-            "fence": fence,
+            "lease_fence": fence,
         },
     ).one_or_none()
     return as_pull(row) if row else None

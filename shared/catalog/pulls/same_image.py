@@ -8,70 +8,70 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import Text, bindparam, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
+from shared.catalog.content import image_links
 from shared.catalog.database.catalog import Connection
+from shared.catalog.model import waiting_for
+from shared.catalog.model.content_tables import Images
+from shared.catalog.model.expressions import constant, parameter_rows
+from shared.catalog.model.predicates import by_turn, has_step, is_due, is_in, is_whole
 from shared.catalog.model.pull_rows import COLUMNS, as_pull
+from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import Pull
 
 BATCH = 100
 
 # Pulls with a live step lease are left out: another process resolves or links them at this moment.
-_OF_THE_SAME_IMAGE = """
-    p.state = 'fetching' AND p.reference = :reference AND p.platform = :platform
-    AND p.manifest_digest = :manifest AND p.id <> :pull_id
-    AND p.index_digest IS NOT DISTINCT FROM CAST(:index AS text)
-    AND (p.not_before IS NULL OR p.not_before <= clock_timestamp())
-    AND NOT EXISTS (SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
-        AND step_leases.expires_at > clock_timestamp())
-"""
+_WAITS_FOR_IMAGE = (
+    is_in(Pulls, "fetching"),
+    Pulls.reference == bindparam("image_reference"),
+    Pulls.platform == bindparam("image_platform"),
+    Pulls.manifest_digest == bindparam("image_manifest"),
+    Pulls.id != bindparam("pull_id"),
+    Pulls.index_digest.is_not_distinct_from(bindparam("image_index")),
+    is_due(Pulls),
+    ~has_step(Pulls),
+)
 
-_LOCK = text(
-    f"""
-    SELECT {", ".join(f"p.{column.name}" for column in COLUMNS)} FROM pulls p
-    WHERE {_OF_THE_SAME_IMAGE} ORDER BY p.id LIMIT :batch FOR UPDATE OF p SKIP LOCKED
-    """
+_LOCK = (
+    select(*COLUMNS)
+    .where(*_WAITS_FOR_IMAGE)
+    .order_by(Pulls.id)
+    .limit(bindparam("batch"))
+    .with_for_update(skip_locked=True)
 )
 
 # All of them have the same layers, so only the layers of the best pull are checked.
-_NEXT = text(
-    f"""
-    SELECT best.id FROM (
-        SELECT p.id FROM pulls p WHERE {_OF_THE_SAME_IMAGE}
-        ORDER BY p.priority DESC, p.created_at LIMIT 1
-    ) AS best
-    WHERE NOT EXISTS (
-        SELECT FROM pull_layers LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-        WHERE pull_layers.pull_id = best.id AND blobs.stored_at IS NULL)
-    """
+_best = (
+    select(Pulls.id)
+    .where(*_WAITS_FOR_IMAGE)
+    .order_by(*by_turn(Pulls))
+    .limit(constant(1))
+    .subquery("best")
+)
+_NEXT = select(_best.c.id).where(is_whole(_best.c.id))
+
+_RENEW = image_links.RENEW.returning(Images.resolved_at)
+_RESOLVED_AT = select(Images.resolved_at).where(
+    Images.reference == bindparam("image_reference"),
+    Images.platform == bindparam("image_platform"),
 )
 
-# Updates the image only while the reference still names this manifest, by the same index.
-_RENEW = text(
-    """
-    UPDATE images SET resolved_at = greatest(images.resolved_at, :resolved_at), pulled_at = now()
-    FROM manifests
-    WHERE manifests.id = images.manifest_id AND manifests.digest = :manifest
-      AND images.reference = :reference AND images.platform = :platform
-      AND images.index_id IS NOT DISTINCT FROM (SELECT id FROM indexes WHERE digest = :index)
-    RETURNING images.resolved_at
-    """
+_given = parameter_rows("given", id=Text(), receipt=JSONB())
+_COMPLETE = (
+    update(Pulls)
+    .where(Pulls.id == _given.c.id)
+    .values(
+        state=constant("complete"),
+        receipt=_given.c.receipt,
+        finished_at=bindparam("finished_at"),
+        bytes_done=Pulls.bytes_total,
+        **waiting_for.NOTHING,
+    )
+    .returning(*COLUMNS)
 )
-
-_RESOLVED = text(
-    "SELECT resolved_at FROM images WHERE reference = :reference AND platform = :platform"
-)
-
-_COMPLETE = text(
-    f"""
-    UPDATE pulls SET state = 'complete', receipt = given.receipt, finished_at = :finished_at,
-        bytes_done = pulls.bytes_total, waiting_for = NULL, not_before = NULL
-    FROM unnest(CAST(:ids AS text[]), :receipts) AS given (id, receipt)
-    WHERE pulls.id = given.id
-    RETURNING {", ".join(f"pulls.{column.name}" for column in COLUMNS)}
-    """
-).bindparams(bindparam("receipts", type_=ARRAY(JSONB)))
 
 
 def lock(tx: Connection, linked: Pull) -> list[Pull]:
@@ -90,10 +90,10 @@ def that_change_nothing(tx: Connection, linked: Pull, duplicates: Sequence[Pull]
     newest = max((pull.resolved_at for pull in duplicates if pull.resolved_at), default=None)
     if newest is None:
         return []
-    if tx.execute(_RENEW, {**_image(linked), "resolved_at": newest}).scalar() is not None:
+    if tx.execute(_RENEW, {**_image(linked), "image_resolved_at": newest}).scalar() is not None:
         return list(duplicates)
     # None if the reference was removed: then every pull has to be linked.
-    current: datetime | None = tx.execute(_RESOLVED, _image(linked)).scalar()
+    current: datetime | None = tx.execute(_RESOLVED_AT, _image(linked)).scalar()
     return [
         pull for pull in duplicates if current and pull.resolved_at and pull.resolved_at < current
     ]
@@ -109,10 +109,10 @@ def next_to_link(tx: Connection, ended: Pull) -> str | None:
 
 def _image(pull: Pull) -> dict[str, str | None]:
     return {
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "manifest": pull.manifest_digest,
-        "index": pull.index_digest,
+        "image_reference": pull.reference,
+        "image_platform": pull.platform,
+        "image_manifest": pull.manifest_digest,
+        "image_index": pull.index_digest,
     }
 
 
@@ -121,8 +121,8 @@ def complete(
 ) -> Sequence[Pull]:
     """Complete these pulls, with a receipt for each id. They must be locked by `lock`."""
     values = {
-        "ids": list(receipts),
-        "receipts": [dict(receipt) for receipt in receipts.values()],
+        "given_id": list(receipts),
+        "given_receipt": [dict(receipt) for receipt in receipts.values()],
         "finished_at": finished_at,
     }
     return [as_pull(row) for row in tx.execute(_COMPLETE, values)]

@@ -3,35 +3,45 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, func, update
+from sqlalchemy.orm import aliased
 
-from shared.catalog.admission.pauses import IS_PAUSED
 from shared.catalog.database.catalog import Connection
 from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
+from shared.catalog.model import waiting_for
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.fleet_tables import StepLeases
+from shared.catalog.model.predicates import has_no_plan, is_paused, is_step_of
 from shared.catalog.model.pull_rows import COLUMNS
+from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import Pull
 
-_BEGIN = text(
-    f"""
-    WITH lease AS (
-        INSERT INTO step_leases (name, owner, fence, expires_at)
-        VALUES (:name, :owner, nextval('fences'), clock_timestamp() + :life)
-        ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, fence = excluded.fence,
-            expires_at = excluded.expires_at,
-            starts_without_progress = step_leases.starts_without_progress + 1
-            WHERE step_leases.expires_at <= clock_timestamp()
-        RETURNING fence, starts_without_progress AS starts
+_now = func.clock_timestamp()
+# The lease, if this statement has taken it.
+_lease = aliased(StepLeases, step_leases.TAKE.cte("lease"))
+_START = (
+    update(Pulls)
+    .where(
+        Pulls.id == bindparam("pull_id"),
+        is_step_of(_lease, Pulls.id),
+        has_no_plan(Pulls),
+        ~is_paused(Pulls),
     )
-    UPDATE pulls p SET state = 'resolving', platform = coalesce(p.platform, :platform),
-        started_at = coalesce(p.started_at, clock_timestamp()), attempts = p.attempts + 1,
-        admitted_at = coalesce(p.admitted_at, clock_timestamp()), waiting_for = NULL,
-        not_before = NULL
-    FROM lease
-    WHERE p.id = :pull_id AND p.state IN ('queued', 'resolving') AND NOT {IS_PAUSED}
-    RETURNING {", ".join(f"p.{column.name}" for column in COLUMNS)},
-        lease.fence AS lease_fence, lease.starts AS lease_starts, clock_timestamp() AS now
-    """
+    .values(
+        state=constant("resolving"),
+        platform=func.coalesce(Pulls.platform, bindparam("platform")),
+        started_at=func.coalesce(Pulls.started_at, _now),
+        attempts=Pulls.attempts + constant(1),
+        admitted_at=func.coalesce(Pulls.admitted_at, _now),
+        **waiting_for.NOTHING,
+    )
+    .returning(
+        *COLUMNS,
+        _lease.fence.label("lease_fence"),
+        _lease.starts_without_progress.label("lease_starts"),
+        _now.label("now"),
+    )
 )
 
 
@@ -55,7 +65,7 @@ def start_resolving(
     """
     name = step_leases.of_pull(pull_id)
     row = tx.execute(
-        _BEGIN,
+        _START,
         {
             "name": name,
             "owner": owner,

@@ -7,15 +7,29 @@ those over the layers of all pulls may take long, and get an hour.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    union,
+)
 
 from shared.catalog.content import image_rows
 from shared.catalog.content.image_rows import ImageRow
 from shared.catalog.database.catalog import Connection
 from shared.catalog.database.paging import first_page
-from shared.catalog.model.content_tables import blobs
-from shared.catalog.model.pull_tables import pull_layers
+from shared.catalog.model.content_tables import Blobs, Configs, Layers, ManifestLayers, Manifests
+from shared.catalog.model.expressions import constant, is_one_of
+from shared.catalog.model.predicates import is_missing, is_stored
+from shared.catalog.model.pull_tables import PullLayers, Pulls
 from shared.oci.digest import Digest
 
 
@@ -42,67 +56,87 @@ class MissingBlob:
     digest: str
 
 
+_STORED = (
+    select(Blobs.digest)
+    .where(is_stored(Blobs), Blobs.digest > bindparam("after"))
+    .order_by(Blobs.digest)
+)
+
+
 def stored_digests(tx: Connection, after: Digest | None = None) -> list[Digest]:
     """Return a page of the stored blobs, ordered by digest, starting after `after`."""
-    statement = (
-        select(blobs.c.digest)
-        .where(blobs.c.stored_at.is_not(None), blobs.c.digest > str(after or ""))
-        .order_by(blobs.c.digest)
+    page = tx.execute(first_page(_STORED), {"after": str(after or "")})
+    return [Digest.parse(digest) for digest in page.scalars()]
+
+
+def _missing_blobs() -> Select[Any]:
+    named = image_rows.NAMED
+    # A lateral subquery, so that each table is read by its index for each manifest of the page.
+    part = union(
+        select(Manifests.digest).correlate(Manifests),
+        select(Configs.digest).where(Configs.id == Manifests.config_id).correlate(Manifests),
+        select(Layers.digest)
+        .join(ManifestLayers, ManifestLayers.layer_id == Layers.id)
+        .where(ManifestLayers.manifest_id == Manifests.id)
+        .correlate(Manifests),
+    ).lateral("part")
+    return (
+        select(named.c.reference, named.c.platform, part.c.digest)
+        .select_from(named)
+        .join(Manifests, Manifests.digest == named.c.manifest)
+        .join(part, true())
+        .outerjoin(Blobs, Blobs.digest == part.c.digest)
+        .where(is_missing(Blobs))
+        .order_by(named.c.reference, named.c.platform, part.c.digest)
     )
-    return [Digest.parse(digest) for digest in tx.execute(first_page(statement)).scalars()]
 
 
-# A lateral subquery, so that each table is read by its index for each manifest of the page.
-_UNBACKED = text("""
-    SELECT named.reference, named.platform, part.digest
-    FROM unnest(CAST(:references AS text[]), CAST(:platforms AS text[]),
-        CAST(:manifests AS text[])) AS named (reference, platform, manifest)
-    JOIN manifests ON manifests.digest = named.manifest
-    CROSS JOIN LATERAL (
-        SELECT manifests.digest
-        UNION SELECT configs.digest FROM configs WHERE configs.id = manifests.config_id
-        UNION SELECT layers.digest FROM manifest_layers
-            JOIN layers ON layers.id = manifest_layers.layer_id
-            WHERE manifest_layers.manifest_id = manifests.id
-    ) AS part
-    LEFT JOIN blobs ON blobs.digest = part.digest
-    WHERE blobs.stored_at IS NULL ORDER BY 1, 2, 3
-""")
+_MISSING_BLOBS = _missing_blobs()
 
 
 def missing_blobs(tx: Connection, page: Sequence[ImageRow]) -> list[MissingBlob]:
     """Return the blobs of these images that are not stored: manifest, config and layers."""
-    return [MissingBlob(**row._mapping) for row in tx.execute(_UNBACKED, image_rows.names(page))]
+    return [MissingBlob(*row) for row in tx.execute(_MISSING_BLOBS, image_rows.names(page))]
+
+
+_PULLED = (
+    select(PullLayers.digest)
+    .distinct()
+    .where(PullLayers.digest > bindparam("after"))
+    .order_by(PullLayers.digest)
+)
 
 
 def pulled_digests(tx: Connection, after: str | None = None) -> list[str]:
     """Return a page of the layers that any pull has listed, by digest, starting after `after`."""
     _allow_long_statements(tx)
-    statement = (
-        select(pull_layers.c.digest)
-        .distinct()
-        .where(pull_layers.c.digest > (after or ""))
-        .order_by(pull_layers.c.digest)
+    return list(tx.execute(first_page(_PULLED), {"after": after or ""}).scalars())
+
+
+_bytes_fetched = func.sum(PullLayers.bytes_fetched)
+_FETCHED = (
+    select(
+        Pulls.registry,
+        PullLayers.digest,
+        func.max(PullLayers.size_bytes).label("size_bytes"),
+        cast(_bytes_fetched, BigInteger).label("bytes_fetched"),
+        cast(func.sum(PullLayers.attempts), BigInteger).label("starts"),
     )
-    return list(tx.execute(first_page(statement)).scalars())
-
-
-_FETCHED = text("""
-    SELECT pulls.registry, pull_layers.digest, max(pull_layers.size_bytes) AS size_bytes,
-        sum(pull_layers.bytes_fetched)::bigint AS bytes_fetched,
-        sum(pull_layers.attempts)::bigint AS starts
-    FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
-    WHERE pull_layers.digest = ANY(CAST(:digests AS text[]))
-      AND (pull_layers.bytes_fetched > 0 OR pull_layers.attempts > 0)
-    GROUP BY 1, 2 HAVING sum(pull_layers.bytes_fetched) > 0 ORDER BY 2, 1
-""")
+    .join_from(PullLayers, Pulls, Pulls.id == PullLayers.pull_id)
+    .where(
+        is_one_of(PullLayers.digest, "digests"),
+        or_(PullLayers.bytes_fetched > constant(0), PullLayers.attempts > constant(0)),
+    )
+    .group_by(Pulls.registry, PullLayers.digest)
+    .having(_bytes_fetched > constant(0))
+    .order_by(PullLayers.digest, Pulls.registry)
+)
 
 
 def fetched(tx: Connection, digests: Sequence[str]) -> list[Fetched]:
     """Return those of these layers that came over the network, by digest and registry."""
     _allow_long_statements(tx)
-    rows = tx.execute(_FETCHED, {"digests": list(digests)})
-    return [Fetched(**row._mapping) for row in rows]
+    return [Fetched(**row._mapping) for row in tx.execute(_FETCHED, {"digests": list(digests)})]
 
 
 def _allow_long_statements(tx: Connection) -> None:

@@ -1,15 +1,36 @@
 """What `towline doctor` asks about pulls, leases and the database server. Read-only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, literal_column, select, text
+from sqlalchemy import (
+    Boolean,
+    Integer,
+    Interval,
+    Select,
+    bindparam,
+    cast,
+    func,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.pull_tables import FINAL, OPEN, pulls
-from shared.catalog.pulls.finish import IS_NOT_RETRIED
+from shared.catalog.model import waiting_for
+from shared.catalog.model.expressions import constant, is_one_of
+from shared.catalog.model.fleet_tables import StepLeases
+from shared.catalog.model.predicates import (
+    has_step,
+    is_alive,
+    is_final,
+    is_open,
+    is_step_alive,
+)
+from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
+from shared.catalog.pulls.listings import IS_NOT_RETRIED
 from shared.oci.digest import Digest
 
 # How many rows a check reads at most. Beyond that its number need not be exact.
@@ -49,33 +70,52 @@ class FailureCount:
     newest_message: str
 
 
+_SERVER = select(
+    cast(func.current_setting(constant("server_version_num")), Integer),
+    func.clock_timestamp(),
+    cast(func.current_setting(constant("transaction_read_only")), Boolean),
+)
+
+
 def server(tx: Connection) -> Server:
     """Return the version and the clock of the server, and whether it is read-only."""
-    row = tx.execute(
-        text(
-            "SELECT current_setting('server_version_num')::int, clock_timestamp(), "
-            "current_setting('transaction_read_only')::boolean"
+    return Server(*tx.execute(_SERVER).one())
+
+
+def _unattended() -> Select[str, str, str, int, Sequence[str]]:
+    # A reason counts for `grace` after it has expired: the reconciler is about to renew it.
+    was_due = func.clock_timestamp() - bindparam("grace", type_=Interval())
+    is_fetched = (
+        select(PullLayers.digest)
+        .join(Leases, Leases.digest == PullLayers.digest)
+        .where(PullLayers.pull_id == Pulls.id, Leases.registry == Pulls.registry, is_alive(Leases))
+        .correlate(Pulls)
+        .exists()
+    )
+    listed = aliased(PullLayers, name="listed")
+    digests = func.array_agg(listed.digest).filter(listed.digest.is_not(None))
+    return (
+        select(
+            Pulls.id,
+            Pulls.reference,
+            Pulls.state,
+            Pulls.generation,
+            func.coalesce(digests, constant("{}")).label("digests"),
         )
-    ).one()
-    return Server(*row)
+        .outerjoin_from(Pulls, listed, listed.pull_id == Pulls.id)
+        .where(
+            is_open(Pulls),
+            func.coalesce(waiting_for.until_of(Pulls) < was_due, true()),
+            ~has_step(Pulls),
+            ~is_fetched,
+        )
+        .group_by(Pulls.id)
+        .order_by(Pulls.created_at)
+        .limit(constant(MOST_PULLS))
+    )
 
 
-# A reason counts for `grace` seconds after it has expired: the reconciler is about to renew it.
-_UNATTENDED = f"""
-    SELECT p.id, p.reference, p.state, p.generation, coalesce(array_agg(pull_layers.digest)
-        FILTER (WHERE pull_layers.digest IS NOT NULL), '{{}}') AS digests
-    FROM pulls p LEFT JOIN pull_layers ON pull_layers.pull_id = p.id
-    WHERE p.{OPEN}
-      AND coalesce((p.waiting_for->>'until')::timestamptz
-          < clock_timestamp() - make_interval(secs => :grace), true)
-      AND NOT EXISTS (SELECT FROM step_leases WHERE step_leases.name = 'pull/' || p.id
-          AND step_leases.expires_at > clock_timestamp())
-      AND NOT EXISTS (SELECT FROM pull_layers mine JOIN leases ON leases.digest = mine.digest
-          AND leases.registry = p.registry AND leases.owner IS NOT NULL
-          AND leases.expires_at > clock_timestamp()
-          WHERE mine.pull_id = p.id)
-    GROUP BY p.id ORDER BY p.created_at LIMIT :limit
-"""
+_UNATTENDED = _unattended()
 
 
 def unattended(tx: Connection, grace_seconds: float) -> list[UnattendedPull]:
@@ -83,75 +123,77 @@ def unattended(tx: Connection, grace_seconds: float) -> list[UnattendedPull]:
 
     Oldest first, at most `MOST_PULLS`.
     """
-    rows = tx.execute(text(_UNATTENDED), {"grace": grace_seconds, "limit": MOST_PULLS})
+    rows = tx.execute(_UNATTENDED, {"grace": timedelta(seconds=grace_seconds)})
     return [
         UnattendedPull(row.id, row.reference, row.state, row.generation, frozenset(row.digests))
         for row in rows
     ]
 
 
-_UNANSWERED = text(
-    f"""
-    SELECT id FROM pulls WHERE {FINAL} AND answered_at IS NULL
-    AND finished_at < statement_timestamp() - make_interval(secs => :seconds)
-    ORDER BY finished_at LIMIT :limit
-    """
+_UNANSWERED = (
+    select(Pulls.id)
+    .where(
+        is_final(Pulls),
+        Pulls.answered_at.is_(None),
+        Pulls.finished_at < func.statement_timestamp() - bindparam("age", type_=Interval()),
+    )
+    .order_by(Pulls.finished_at)
+    .limit(constant(MOST_PULLS))
 )
 
 
 def unanswered(tx: Connection, seconds: float) -> list[str]:
     """Return at most `MOST_PULLS` pulls that ended this long ago and have no answer."""
-    values = {"seconds": seconds, "limit": MOST_PULLS}
-    return list(tx.execute(_UNANSWERED, values).scalars())
+    return list(tx.execute(_UNANSWERED, {"age": timedelta(seconds=seconds)}).scalars())
 
 
 _newest = (
-    select(pulls.c.error_class, pulls.c.error_message, pulls.c.created_at)
+    select(Pulls.error_class, Pulls.error_message, Pulls.created_at)
     .where(IS_NOT_RETRIED)
-    .order_by(pulls.c.created_at.desc(), pulls.c.id.desc())
-    .limit(literal_column(str(MOST_FAILURES)))
-    .subquery()
+    .order_by(Pulls.created_at.desc(), Pulls.id.desc())
+    .limit(constant(MOST_FAILURES))
+    .subquery("newest")
 )
-_number = func.count().label("number")
+_messages = func.array_agg(aggregate_order_by(_newest.c.error_message, _newest.c.created_at.desc()))
 _FAILURES = (
-    select(
-        _newest.c.error_class,
-        _number,
-        func.array_agg(aggregate_order_by(_newest.c.error_message, _newest.c.created_at.desc()))[
-            1
-        ].label("newest_message"),
-    )
+    select(_newest.c.error_class, func.count(), _messages[constant(1)])
     .group_by(_newest.c.error_class)
-    .order_by(_number.desc(), _newest.c.error_class)
+    .order_by(func.count().desc(), _newest.c.error_class)
 )
 
 
 def failures(tx: Connection) -> list[FailureCount]:
     """Count the newest `MOST_FAILURES` failed pulls by error class, the most frequent first."""
     return [
-        FailureCount(row.error_class or "", row.number, row.newest_message or "")
-        for row in tx.execute(_FAILURES)
+        FailureCount(error_class or "", count, message or "")
+        for error_class, count, message in tx.execute(_FAILURES)
     ]
+
+
+_COUNT_OPEN = select(func.count()).where(is_open(Pulls))
 
 
 def count_open(tx: Connection) -> int:
     """Count the open pulls."""
-    return int(tx.execute(text(f"SELECT count(*) FROM pulls WHERE {OPEN}")).scalar_one())
+    return tx.execute(_COUNT_OPEN).scalar_one()
+
+
+_LEASED = select(Leases.digest).where(is_one_of(Leases.digest, "digests"))
 
 
 def leased(tx: Connection, digests: Iterable[Digest]) -> set[Digest]:
     """Return those of these blobs that have a lease, live or not: their ingests are of use."""
     given = [str(digest) for digest in digests]
-    statement = text("SELECT digest FROM leases WHERE digest = ANY(CAST(:digests AS text[]))")
-    return {Digest.parse(digest) for digest in tx.execute(statement, {"digests": given}).scalars()}
+    return {Digest.parse(digest) for digest in tx.execute(_LEASED, {"digests": given}).scalars()}
+
+
+_IS_RESOLVING = select(
+    select(StepLeases.name)
+    .where(StepLeases.name.like(constant("pull/%")), is_step_alive(StepLeases))
+    .exists()
+)
 
 
 def is_resolving(tx: Connection) -> bool:
     """Whether any pull is resolved or linked now, so that documents may be written for it."""
-    statement = text(
-        """
-        SELECT EXISTS (SELECT FROM step_leases WHERE name LIKE 'pull/%'
-                       AND expires_at > clock_timestamp())
-        """
-    )
-    return bool(tx.execute(statement).scalar_one())
+    return tx.execute(_IS_RESOLVING).scalar_one()

@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import column, func, insert, select, table
 
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.model.content_tables import volume
-from shared.catalog.model.fleet_tables import schema_compatibility
+from shared.catalog.model.content_tables import VolumeIdentity
+from shared.catalog.model.fleet_tables import SchemaCompatibility
 from shared.errors import InvalidArgument
 
 # The newest migration of this version of the code.
@@ -56,10 +56,8 @@ def current_revision(tx: Connection) -> str | None:
 
 
 def _check_newer(tx: Connection, revision: str) -> None:
-    oldest_reader: str | None = tx.execute(
-        select(schema_compatibility.c.oldest_reader).where(
-            schema_compatibility.c.revision == revision
-        )
+    oldest_reader = tx.execute(
+        select(SchemaCompatibility.oldest_reader).where(SchemaCompatibility.revision == revision)
     ).scalar()
     if oldest_reader is None or oldest_reader > REVISION:
         raise InvalidArgument(
@@ -70,8 +68,7 @@ def _check_newer(tx: Connection, revision: str) -> None:
 
 def volume_id(tx: Connection) -> UUID | None:
     """Return the identity of the volume that this catalog describes; None before it is claimed."""
-    known: UUID | None = tx.execute(select(volume.c.id)).scalar()
-    return known
+    return tx.execute(select(VolumeIdentity.id)).scalar()
 
 
 def claim_volume(tx: Connection, identity: UUID) -> None:
@@ -80,4 +77,4 @@ def claim_volume(tx: Connection, identity: UUID) -> None:
     Claiming the same volume again changes nothing.
     """
     if volume_id(tx) != identity:
-        tx.execute(insert(volume).values(id=identity))
+        tx.execute(insert(VolumeIdentity).values(id=identity))

@@ -8,7 +8,7 @@ from sqlalchemy import Select, UpdateBase, text
 
 from shared.catalog.admission import admission, pauses, recording, space, waiting_reasons, window
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.fleet import due_work, fleet_slots
+from shared.catalog.fleet import due_layers, due_pulls, fleet_slots, late_pulls, round_pages
 from shared.catalog.layers import fetch_state, layer_slots
 from shared.catalog.model.pull_values import NewPull
 from tests.builders.images import of, rows
@@ -85,16 +85,18 @@ def rows_read(tx: Connection, ask: Callable[[Connection], object]) -> int:
 
 
 def refresh(tx: Connection) -> None:
-    waiting_reasons.refresh(tx, due_work.under_way(tx), no_pull_worker=False, no_layer_worker=False)
+    waiting_reasons.refresh(
+        tx, round_pages.under_way(tx), no_pull_worker=False, no_layer_worker=False
+    )
 
 
 def look_for_lost(tx: Connection) -> None:
-    due_work.with_message(tx)
-    due_work.with_passed_wait(tx)
-    page = due_work.under_way(tx)
-    due_work.whole(tx, page)
-    due_work.coordinators(tx, page)
-    due_work.layers(tx, page, 30)
+    round_pages.with_message(tx)
+    round_pages.with_passed_wait(tx)
+    page = round_pages.under_way(tx)
+    due_pulls.whole(tx, page)
+    due_pulls.coordinators(tx, page)
+    due_layers.layers(tx, page, 30)
 
 
 def reserve(tx: Connection) -> None:
@@ -121,9 +123,9 @@ def arrive(tx: Connection) -> None:
     [
         admit,
         arrive,
-        due_work.unfinished,
-        due_work.overdue,
-        lambda tx: due_work.unanswered(tx, 3.0),
+        round_pages.unfinished,
+        late_pulls.overdue,
+        lambda tx: late_pulls.unanswered(tx, 3.0),
         look_for_lost,
         refresh,
         reserve,
@@ -176,7 +178,7 @@ def test_reasons_of_waiting_pulls_are_written_without_comparing_all_with_all(
 ) -> None:
     without = f"SELECT count(*) FROM pulls WHERE {IN_LINE} AND waiting_for IS NULL"
     after, written = "", 0
-    while page := due_work.waiting(sudden, after):
+    while page := round_pages.waiting(sudden, after):
         for step in plans(plan_of(sudden, waiting_reasons._REFRESH_WAITING, page_id=page)):
             # A nested loop reads each row of the page a few times, not once per other row.
             assert step["Actual Rows"] * step["Actual Loops"] <= 2 * len(page), step
@@ -233,6 +235,6 @@ def test_of_ten_thousand_pulls_the_most_urgent_of_every_requester_are_admitted(
 
 
 def test_pulls_that_wait_for_their_turn_need_no_recovery(backlog: Connection) -> None:
-    assert due_work.unfinished(backlog) == due_work.Unfinished(open=True, unanswered=False)
-    assert due_work.under_way(backlog) == []
-    assert due_work.with_message(backlog) == []
+    assert round_pages.unfinished(backlog) == round_pages.Unfinished(open=True, unanswered=False)
+    assert round_pages.under_way(backlog) == []
+    assert round_pages.with_message(backlog) == []

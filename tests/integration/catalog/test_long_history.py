@@ -9,10 +9,10 @@ from sqlalchemy import text
 from shared.catalog.admission import admission, pauses, space, waiting_reasons
 from shared.catalog.content import diff_ids, image_rows, layouts, tag_history
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.fleet import due_work
+from shared.catalog.fleet import due_layers, due_pulls, late_pulls, round_pages
 from shared.catalog.layers import fetch_state, layer_slots, pull_layers
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import finish, known_image, lifecycle, same_image
+from shared.catalog.pulls import known_image, lifecycle, listings, same_image
 from shared.catalog.reports import audit, doctor_checks, overview, queue_position
 from shared.oci.digest import Digest
 from tests.builders.grown_catalog import GROWING, PULL, RARE_FAILURE, TAG, Size, grow
@@ -99,7 +99,7 @@ def by_digest(tx: Connection) -> object:
 
 
 def older(tx: Connection) -> object:
-    return lifecycle.recent(tx, lifecycle.recent(tx)[-1])
+    return listings.recent(tx, listings.recent(tx)[-1])
 
 
 def of_a_page(ask: Callable[[Connection, list[image_rows.ImageRow]], object]) -> object:
@@ -117,28 +117,28 @@ def long_ago(tx: Connection) -> datetime:
 
 
 def retried(tx: Connection) -> object:
-    return finish.failed(tx, error_class=RARE_FAILURE, but=UNREADABLE, until=lifecycle.clock(tx))
+    return listings.failed(tx, error_class=RARE_FAILURE, but=UNREADABLE, until=lifecycle.clock(tx))
 
 
 LISTS = {
     "ls": image_rows.listing,
     "ls, a page later": a_page_later,
     "ls, how many more": lambda tx: image_rows.count(tx, MOST_COUNTED),
-    "status": lifecycle.recent,
+    "status": listings.recent,
     "status, a page later": older,
-    "status, how many more": lambda tx: lifecycle.count(tx, MOST_COUNTED),
+    "status, how many more": lambda tx: listings.count(tx, MOST_COUNTED),
     "inspect": lambda tx: image_rows.of_reference(tx, TAG),
     "inspect, the layers": lambda tx: image_rows.layers_of(tx, TAG, "linux/amd64"),
     "inspect, by digest": by_digest,
-    "a pull by a prefix": lambda tx: lifecycle.beginning_with(tx, PULL[:8], 6),
-    "the open retries of a pull": lambda tx: lifecycle.open_retries(tx, [PULL]),
+    "a pull by a prefix": lambda tx: listings.beginning_with(tx, PULL[:8], 6),
+    "the open retries of a pull": lambda tx: listings.open_retries(tx, [PULL]),
     "history": lambda tx: tag_history.of_reference(tx, TAG, None, 10),
     "history, how many more": lambda tx: tag_history.count(tx, TAG, None, MOST_COUNTED),
-    "retry --failed": finish.failed,
+    "retry --failed": listings.failed,
     "retry --failed of a class": retried,
 }
 COMMANDS = {
-    "watch, the open pulls": lambda tx: lifecycle.open_pulls(tx, 200),
+    "watch, the open pulls": lambda tx: listings.open_pulls(tx, 200),
     "watch, the ended pulls": lambda tx: overview.ended_after(tx, long_ago(tx), 100),
     "watch, the totals": overview.of_fleet,
     "explain, the place": lambda tx: queue_position.place(tx, "in line 1"),
@@ -160,18 +160,18 @@ PAGES_OF_ALL = {
 }
 FREQUENT = {
     "admission": admission.admit,
-    "unfinished": due_work.unfinished,
-    "overdue": due_work.overdue,
-    "unanswered": lambda tx: due_work.unanswered(tx, 3),
-    "under way": due_work.under_way,
-    "with a message": due_work.with_message,
-    "waited long enough": due_work.with_passed_wait,
-    "whole": lambda tx: due_work.whole(tx, due_work.under_way(tx)),
-    "coordinators": lambda tx: due_work.coordinators(tx, due_work.under_way(tx)),
-    "layers": lambda tx: due_work.layers(tx, due_work.under_way(tx), 30),
+    "unfinished": round_pages.unfinished,
+    "overdue": late_pulls.overdue,
+    "unanswered": lambda tx: late_pulls.unanswered(tx, 3),
+    "under way": round_pages.under_way,
+    "with a message": round_pages.with_message,
+    "waited long enough": round_pages.with_passed_wait,
+    "whole": lambda tx: due_pulls.whole(tx, round_pages.under_way(tx)),
+    "coordinators": lambda tx: due_pulls.coordinators(tx, round_pages.under_way(tx)),
+    "layers": lambda tx: due_layers.layers(tx, round_pages.under_way(tx), 30),
     "layouts to settle": layouts.unsettled,
     "reasons": lambda tx: waiting_reasons.refresh(
-        tx, due_work.under_way(tx), no_pull_worker=False, no_layer_worker=False
+        tx, round_pages.under_way(tx), no_pull_worker=False, no_layer_worker=False
     ),
     "the next pull of an image": lambda tx: same_image.next_to_link(tx, a_pull(tx)),
     "pulls of the same image": lambda tx: same_image.lock(tx, a_pull(tx)),

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from shared.catalog.admission import space, waiting_reasons
 from shared.catalog.database.catalog import Connection
-from shared.catalog.fleet import due_work
+from shared.catalog.fleet import due_layers, due_pulls, round_pages
 from shared.catalog.layers import fetch_state, layer_slots, leases, messages, storing
 from shared.catalog.layers.storing import StoredLayer
 from tests.builders.images import of, rows
@@ -44,7 +44,7 @@ FEW = 200
 @pytest.fixture
 def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """Hundreds of pulls follow one pull; a page holds few of them."""
-    monkeypatch.setattr(due_work, "BATCH", PAGE)
+    monkeypatch.setattr(round_pages, "BATCH", PAGE)
     fetching(tx, "leader", [BASE, *(of(f"layer {number}") for number in range(LAYERS - 1))])
     for statement in (FOLLOWERS, FOLLOWED, RELEASED, "ANALYZE pulls, pull_layers, blobs, leases"):
         tx.execute(text(statement))
@@ -53,15 +53,15 @@ def crowd(tx: Connection, monkeypatch: pytest.MonkeyPatch) -> Connection:
 
 
 def scan(tx: Connection) -> None:
-    page = due_work.under_way(tx)
+    page = round_pages.under_way(tx)
     assert len(page) == PAGE
-    due_work.with_passed_wait(tx)
-    sent = {pull_id for _, pull_id in due_work.with_message(tx)}
+    round_pages.with_passed_wait(tx)
+    sent = {pull_id for _, pull_id in round_pages.with_message(tx)}
     assert sent == {"leader"}
     page += sent
-    due_work.whole(tx, page)
-    due_work.coordinators(tx, page)
-    assert len(due_work.layers(tx, page, 30)) == LAYERS
+    due_pulls.whole(tx, page)
+    due_pulls.coordinators(tx, page)
+    assert len(due_layers.layers(tx, page, 30)) == LAYERS
     waiting_reasons.refresh(tx, page, no_pull_worker=False, no_layer_worker=False)
     leases.shorten_after_clock_change(tx)
 
@@ -100,7 +100,7 @@ def test_followers_need_no_space_of_their_own(crowd: Connection) -> None:
 
 
 def test_reasons_are_written_for_the_pulls_of_the_page_alone(crowd: Connection) -> None:
-    page = due_work.under_way(crowd)
+    page = round_pages.under_way(crowd)
     waiting_reasons.refresh(crowd, page, no_pull_worker=False, no_layer_worker=False)
     explained = rows(
         crowd,

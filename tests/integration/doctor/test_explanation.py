@@ -6,7 +6,7 @@ from shared.catalog.admission import admission, pauses, waiting_reasons
 from shared.catalog.content import tag_history
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import fleet_slots, step_leases
-from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.pulls import finish, lifecycle, listings
 from shared.catalog.reports import overview, queue_position
 from shared.errors import InvalidArgument
 from tests.builders import images as given
@@ -35,7 +35,7 @@ def test_the_place_of_a_waiting_pull_is_its_place_in_the_order_of_admission(
             record(tx, f"quiet-{number}", age_minutes=30 - number, requested_by="quiet")
         for number in range(3):
             record(tx, f"first-{number}", age_minutes=number, priority=7)
-        ids = [pull.id for pull in lifecycle.open_pulls(tx, 100)]
+        ids = [pull.id for pull in listings.open_pulls(tx, 100)]
         places = {pull_id: queue_position.place(tx, pull_id) for pull_id in ids}
     assert all(place is not None and place.waiting == 21 for place in places.values())
     before = {pull_id: place.before for pull_id, place in places.items() if place}

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from shared.catalog.admission import pauses
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.fleet import due_work, fleet_slots, step_leases
+from shared.catalog.fleet import fleet_slots, late_pulls, round_pages, step_leases
 from shared.catalog.layers import messages, pull_layers
 from shared.catalog.model.pull_values import NewPull, PlannedLayer
 from shared.catalog.pulls import finish, lifecycle
@@ -101,7 +101,7 @@ def queued(store: redis.Redis, queue: str) -> list[str]:
 def look(rounds: Rounds) -> bool:
     """Run one round, as the reconciler's process does."""
     with rounds._catalog.begin() as tx:
-        work = due_work.unfinished(tx)
+        work = round_pages.unfinished(tx)
     return rounds.run(work)
 
 
@@ -193,7 +193,7 @@ def test_a_lost_layer_is_found_among_any_number_of_queued_layers(
     store: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(due_work, "BATCH", 2)
+    monkeypatch.setattr(round_pages, "BATCH", 2)
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     for number in range(7):
@@ -354,7 +354,7 @@ def test_a_lost_message_is_sent_after_two_rounds_however_many_pulls_there_are(
     store: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(due_work, "BATCH", 3)
+    monkeypatch.setattr(round_pages, "BATCH", 3)
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     for number in range(9):
@@ -409,7 +409,7 @@ def queued_of_ours(store: redis.Redis) -> list[str]:
 def test_reasons_of_waiting_pulls_are_written_page_by_page(
     app: FleetApp, catalog: Catalog, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_work, "WAITING_BATCH", 2)
+    monkeypatch.setattr(round_pages, "WAITING_BATCH", 2)
     rounds = Rounds(app, catalog, settings)
     rounds._workers.count = lambda: None  # type: ignore[method-assign]
     for number in range(3):
@@ -600,16 +600,16 @@ def test_a_redis_whose_run_id_is_not_readable_is_served_all_the_same(
 def test_answers_of_a_long_history_are_forgotten_in_batches(
     rounds: Rounds, catalog: Catalog, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_work, "BATCH", 3)
+    monkeypatch.setattr(round_pages, "BATCH", 3)
     for number in range(7):
         ended_and_answered(catalog, rounds, f"p{number}", "1 minute")
     forgotten = []
 
-    def forget(tx: Connection, seconds: float, forget: Any = due_work.mark_unanswered) -> int:
+    def forget(tx: Connection, seconds: float, forget: Any = late_pulls.mark_unanswered) -> int:
         forgotten.append(forget(tx, seconds))
         return forgotten[-1]
 
-    monkeypatch.setattr(due_work, "mark_unanswered", forget)
+    monkeypatch.setattr(late_pulls, "mark_unanswered", forget)
     store.flushall()
     look(rounds)
     assert forgotten == [3, 3, 1]
@@ -697,7 +697,7 @@ def test_messages_of_ended_pulls_are_forgotten(rounds: Rounds, catalog: Catalog)
         tx.exec_driver_sql("UPDATE pull_layers SET has_message = true WHERE pull_id = 'cancelled'")
     look(rounds)
     with catalog.begin() as tx:
-        assert [pull_id for _, pull_id in due_work.with_message(tx)] == ["open"]
+        assert [pull_id for _, pull_id in round_pages.with_message(tx)] == ["open"]
 
 
 def test_an_unreachable_redis_is_waited_for(

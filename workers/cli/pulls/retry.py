@@ -9,7 +9,7 @@ from shared import errors
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.database.paging import pages
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.pulls import lifecycle, listings
 from shared.errors import InvalidArgument, TowlineError
 from shared.pulls.pull_ids import find_pull
 from workers.cli import documents
@@ -114,7 +114,7 @@ def _failed(catalog: Catalog, error_class: str | None) -> Iterator[list[Pull]]:
         now = lifecycle.clock(tx)
 
     def look(tx: Connection, after: Pull | None) -> list[Pull]:
-        return finish.failed(tx, after, error_class=error_class, but=UNREADABLE, until=now)
+        return listings.failed(tx, after, error_class=error_class, but=UNREADABLE, until=now)
 
     return pages(catalog, look)
 
@@ -135,7 +135,7 @@ def _named(catalog: Catalog, pull_ids: Sequence[str], refused: list[str]) -> lis
 def _open_retries(catalog: Catalog, named: Sequence[Pull]) -> dict[str, Pull]:
     """Open pulls by the id of the named pull that they retry."""
     with catalog.begin() as tx:
-        found = lifecycle.open_retries(tx, [pull.id for pull in named])
+        found = listings.open_retries(tx, [pull.id for pull in named])
     return {pull.retry_of: pull for pull in found if pull.retry_of}
 
 

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from shared.catalog.database.paging import pages
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import listings
 from workers.cli import documents
 from workers.cli.display.fitting import (
     Column,
@@ -68,13 +68,13 @@ def status_command(pull_id: str | None, limit: int, *, as_json: bool) -> None:
             else:
                 _print(found.pull, found.layers)
             return
-        every = chain.from_iterable(pages(session.catalog, lifecycle.recent))
+        every = chain.from_iterable(pages(session.catalog, listings.recent))
         rows = islice(every, limit or None)
         if as_json:
             documents.print_items(map(documents.pull, rows))
         else:
             print_fitted(COLUMNS, map(_cells, rows))
-        print_remaining_count(session.catalog, limit, lifecycle.count, as_json=as_json)
+        print_remaining_count(session.catalog, limit, listings.count, as_json=as_json)
 
 
 def _cells(pull: Pull) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import lifecycle, listings
 from shared.catalog.reports import overview
 from shared.catalog.reports.overview import Overview
 from workers.cli import documents
@@ -134,4 +134,4 @@ def _look(catalog: Catalog, since: datetime | None, limit: int) -> _Look:
     with catalog.begin() as tx:
         now = lifecycle.clock(tx)
         ended = overview.ended_after(tx, since, _ENDED_AT_ONCE) if since else []
-        return _Look(now, lifecycle.open_pulls(tx, limit), ended, overview.of_fleet(tx))
+        return _Look(now, listings.open_pulls(tx, limit), ended, overview.of_fleet(tx))

@@ -4,7 +4,7 @@ from typing import Any
 
 from shared.catalog.admission import waiting_reasons
 from shared.catalog.database.catalog import Connection
-from shared.catalog.fleet import due_work
+from shared.catalog.fleet import round_pages
 from tests.builders.images import rows
 from tests.builders.pulls import row
 
@@ -13,11 +13,11 @@ def refresh(tx: Connection, *, no_pull_worker: bool = False, no_layer_worker: bo
     """Update every reason."""
     waiting_reasons.refresh(
         tx,
-        due_work.under_way(tx),
+        round_pages.under_way(tx),
         no_pull_worker=no_pull_worker,
         no_layer_worker=no_layer_worker,
     )
-    waiting_reasons.refresh_waiting(tx, due_work.waiting(tx))
+    waiting_reasons.refresh_waiting(tx, round_pages.waiting(tx))
 
 
 def why(tx: Connection, pull_id: str = "p", **workers: bool) -> Any:

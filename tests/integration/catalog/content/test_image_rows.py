@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from shared.catalog.content import image_rows, stored_blobs
+from shared.catalog.content import image_links, image_rows, stored_blobs
 from shared.catalog.database.catalog import Catalog
 from shared.errors import InvalidManifest
 from shared.oci.manifest import layers_with_diff_ids
@@ -125,7 +125,9 @@ def test_a_layer_that_is_not_stored_cannot_be_linked(catalog: Catalog) -> None:
         stored_blobs.store_layer(tx, of("base"), 4)
         stored_blobs.expect_blobs(tx, [of("missing")])
     with pytest.raises(IntegrityError), catalog.begin() as tx:
-        image_rows.link_layers(tx, image.digest, layers_with_diff_ids(image.manifest, image.config))
+        image_links.link_layers(
+            tx, image.digest, layers_with_diff_ids(image.manifest, image.config)
+        )
     with catalog.begin() as tx:
         assert given.rows(tx, "SELECT count(*) FROM manifest_layers") == [(0,)]
 
@@ -146,7 +148,9 @@ def test_a_blob_that_was_stored_as_a_config_can_be_linked_as_a_layer(catalog: Ca
     with catalog.begin() as tx:
         given.save(tx, image)
         stored_blobs.store_blobs(tx, {of("{}"): 2})
-        image_rows.link_layers(tx, image.digest, layers_with_diff_ids(image.manifest, image.config))
+        image_links.link_layers(
+            tx, image.digest, layers_with_diff_ids(image.manifest, image.config)
+        )
         assert given.rows(tx, "SELECT digest, size_bytes, diff_id FROM layers") == [
             (str(of("{}")), 2, None)
         ]

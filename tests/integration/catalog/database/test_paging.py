@@ -7,7 +7,7 @@ from shared.catalog.database import paging
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.database.paging import pages
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.pulls import finish, lifecycle, listings
 from shared.catalog.reports import audit
 from tests.builders import images as given
 from tests.builders.pulls import fetching, record
@@ -40,14 +40,14 @@ def test_a_list_that_fills_its_last_page_has_no_empty_page(catalog: Catalog) -> 
         for number in range(2):
             given.link(tx, given.image(["base"]), f"registry.example/app{number}:1")
     assert [len(page) for page in pages(catalog, image_rows.listing)] == [2]
-    assert list(pages(catalog, lifecycle.recent)) == []
+    assert list(pages(catalog, listings.recent)) == []
 
 
 def test_pulls_of_the_same_time_are_listed_once(catalog: Catalog) -> None:
     with catalog.begin() as tx:
         for number in NUMBERS:
             record(tx, f"pull {number}")
-    ids = [pull.id for page in pages(catalog, lifecycle.recent) for pull in page]
+    ids = [pull.id for page in pages(catalog, listings.recent) for pull in page]
     assert ids == [f"pull {number}" for number in reversed(NUMBERS)]
 
 
@@ -55,7 +55,7 @@ def test_a_pull_that_is_recorded_while_a_list_is_read_shifts_no_other(catalog: C
     with catalog.begin() as tx:
         for number in NUMBERS:
             record(tx, f"pull {number}")
-    found = pages(catalog, lifecycle.recent)
+    found = pages(catalog, listings.recent)
     first = next(found)
     with catalog.begin() as tx:
         record(tx, "newer")
@@ -75,7 +75,7 @@ def test_failures_that_are_retried_while_the_list_is_read_are_each_listed_once(
         for number in NUMBERS:
             fail(tx, f"pull {number}")
     seen = []
-    for page in pages(catalog, finish.failed):
+    for page in pages(catalog, listings.failed):
         seen += [pull.id for pull in page]
         with catalog.begin() as tx:
             for pull in page:
@@ -91,7 +91,7 @@ def test_failures_recorded_after_the_given_time_are_left_out(catalog: Catalog) -
         now = lifecycle.clock(tx)
 
     def look(tx: Connection, after: Pull | None) -> list[Pull]:
-        return finish.failed(tx, after, until=now)
+        return listings.failed(tx, after, until=now)
 
     seen = 0
     for page in pages(catalog, look):
@@ -105,13 +105,13 @@ def test_failures_recorded_after_the_given_time_are_left_out(catalog: Catalog) -
 def test_failures_of_some_classes_are_left_out(tx: Connection) -> None:
     fail(tx, "unreadable", "InvalidReference")
     fail(tx, "forbidden")
-    assert [pull.id for pull in finish.failed(tx, but=("InvalidReference",))] == ["forbidden"]
+    assert [pull.id for pull in listings.failed(tx, but=("InvalidReference",))] == ["forbidden"]
 
 
 def test_a_list_is_counted_up_to_a_limit(tx: Connection) -> None:
     for number in NUMBERS:
         record(tx, f"pull {number}")
-    assert [lifecycle.count(tx, most) for most in (3, 5, 9)] == [3, 5, 5]
+    assert [listings.count(tx, most) for most in (3, 5, 9)] == [3, 5, 5]
 
 
 def test_every_layer_that_was_ever_pulled_is_listed_once(catalog: Catalog) -> None:

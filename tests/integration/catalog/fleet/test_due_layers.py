@@ -7,8 +7,8 @@ import pytest
 from shared.catalog.admission import pauses
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
-from shared.catalog.fleet import due_work
-from shared.catalog.fleet.due_work import DueLayer
+from shared.catalog.fleet import due_layers, round_pages
+from shared.catalog.fleet.due_layers import DueLayer
 from shared.catalog.layers import leases, pull_layers
 from shared.catalog.pulls import finish, lifecycle
 from tests.builders.leases import LONG, SHORT, expire, reach, taken
@@ -16,7 +16,7 @@ from tests.builders.pulls import BASE, HOST, OTHER_HOST, TOP, fetching, list_lay
 
 
 def due(tx: Connection, lease_seconds: float = SHORT) -> list[DueLayer]:
-    return due_work.layers(tx, due_work.under_way(tx), lease_seconds)
+    return due_layers.layers(tx, round_pages.under_way(tx), lease_seconds)
 
 
 def test_a_layer_without_a_lease_is_due(tx: Connection) -> None:
@@ -28,9 +28,9 @@ def test_only_layers_that_pulls_of_the_page_want_are_due(tx: Connection) -> None
     fetching(tx, "a", [BASE])
     fetching(tx, "b", [BASE, TOP])
     fetching(tx, "elsewhere", [BASE], registry=OTHER_HOST)
-    assert [layer.digest for layer in due_work.layers(tx, ["a"], SHORT)] == [BASE]
-    assert {layer.digest for layer in due_work.layers(tx, ["b", "gone"], SHORT)} == {BASE, TOP}
-    assert due_work.layers(tx, [], SHORT) == []
+    assert [layer.digest for layer in due_layers.layers(tx, ["a"], SHORT)] == [BASE]
+    assert {layer.digest for layer in due_layers.layers(tx, ["b", "gone"], SHORT)} == {BASE, TOP}
+    assert due_layers.layers(tx, [], SHORT) == []
 
 
 # What keeps a layer from being due.

@@ -7,8 +7,9 @@ import pytest
 from shared.catalog.admission import pauses
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.fleet import due_work, step_leases
-from shared.catalog.fleet.due_work import DuePull, Unfinished
+from shared.catalog.fleet import due_pulls, late_pulls, round_pages, step_leases
+from shared.catalog.fleet.due_pulls import DuePull
+from shared.catalog.fleet.round_pages import Unfinished
 from shared.catalog.layers import pull_layers
 from shared.catalog.pulls import finish, lifecycle
 from tests.builders.images import together
@@ -39,11 +40,11 @@ def dead_step(tx: Connection) -> None:
 
 
 def coordinators(tx: Connection) -> list[DuePull]:
-    return due_work.coordinators(tx, due_work.under_way(tx))
+    return due_pulls.coordinators(tx, round_pages.under_way(tx))
 
 
 def links(tx: Connection) -> list[DuePull]:
-    return due_work.whole(tx, due_work.under_way(tx))
+    return due_pulls.whole(tx, round_pages.under_way(tx))
 
 
 Change = Callable[[Connection], object]
@@ -71,8 +72,8 @@ CIRCUMSTANCES: dict[str, Change] = BUSY | IDLE | PAUSED
 def test_admitted_and_waiting_pulls_are_listed_page_by_page(
     tx: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_work, "BATCH", 2)
-    monkeypatch.setattr(due_work, "WAITING_BATCH", 2)
+    monkeypatch.setattr(round_pages, "BATCH", 2)
+    monkeypatch.setattr(round_pages, "WAITING_BATCH", 2)
     for pull_id in ("c", "a", "b"):
         admitted(tx, pull_id)
     fetching(tx, "d")
@@ -80,24 +81,24 @@ def test_admitted_and_waiting_pulls_are_listed_page_by_page(
         record(tx, pull_id)
     admitted(tx, "ended")
     finish.cancel(tx, "ended", "Enough.")
-    assert due_work.under_way(tx) == ["a", "b"]
-    assert due_work.under_way(tx, "b") == ["c", "d"]
-    assert due_work.under_way(tx, "d") == []
-    assert due_work.waiting(tx) == ["line 1", "line 2"]
-    assert due_work.waiting(tx, "line 2") == ["line 3"]
+    assert round_pages.under_way(tx) == ["a", "b"]
+    assert round_pages.under_way(tx, "b") == ["c", "d"]
+    assert round_pages.under_way(tx, "d") == []
+    assert round_pages.waiting(tx) == ["line 1", "line 2"]
+    assert round_pages.waiting(tx, "line 2") == ["line 3"]
 
 
 def test_layers_with_a_message_are_listed_page_by_page(
     tx: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_work, "BATCH", 3)
+    monkeypatch.setattr(round_pages, "BATCH", 3)
     fetching(tx, "one", [BASE, TOP])
     fetching(tx, "two", [BASE, TOP])
     follow(tx, "follower", [BASE, TOP])
     sent = sorted((str(digest), pull_id) for digest in (BASE, TOP) for pull_id in ("one", "two"))
-    assert due_work.with_message(tx) == sent[:3]
-    assert due_work.with_message(tx, sent[2]) == sent[3:]
-    assert due_work.with_message(tx, sent[3]) == []
+    assert round_pages.with_message(tx) == sent[:3]
+    assert round_pages.with_message(tx, sent[2]) == sent[3:]
+    assert round_pages.with_message(tx, sent[3]) == []
 
 
 def test_a_pull_whose_layer_has_waited_long_enough_is_listed_for_a_minute(
@@ -106,7 +107,7 @@ def test_a_pull_whose_layer_has_waited_long_enough_is_listed_for_a_minute(
     for pull_id, seconds in (("later", 60.0), ("now", -1.0), ("long ago", -3600.0)):
         fetching(tx, pull_id)
         pull_layers.wait(tx, pull_id, BASE, "backoff", seconds, "It was said.")
-    assert due_work.with_passed_wait(tx) == ["now"]
+    assert round_pages.with_passed_wait(tx) == ["now"]
 
 
 # Coordinators
@@ -191,7 +192,7 @@ def test_registries_of_pulls_leave_out_pulls_without_one(tx: Connection) -> None
     record(tx, "b", registry=OTHER_HOST)
     record(tx, "unreadable", registry=None, repository=None)
     asked = ["a", "b", "unreadable", "unknown"]
-    assert due_work.registries(tx, asked) == {"a": HOST, "b": OTHER_HOST}
+    assert due_pulls.registries(tx, asked) == {"a": HOST, "b": OTHER_HOST}
 
 
 # Claims
@@ -205,7 +206,7 @@ def test_of_several_claims_at_once_one_wins(catalog: Catalog) -> None:
 
     def claim() -> None:
         with catalog.begin() as tx:
-            claims.append(due_work.claim(tx, due))
+            claims.append(due_pulls.claim(tx, due))
 
     together([claim] * 6)
     with catalog.begin() as tx:
@@ -217,7 +218,7 @@ def test_of_several_claims_at_once_one_wins(catalog: Catalog) -> None:
 def test_a_pull_that_has_ended_cannot_be_claimed(tx: Connection) -> None:
     admitted(tx)
     finish.cancel(tx, "p", "Enough.")
-    assert due_work.claim(tx, DuePull("p", 0)) is None
+    assert due_pulls.claim(tx, DuePull("p", 0)) is None
 
 
 # Ends
@@ -237,15 +238,15 @@ def test_a_pull_that_ended_some_time_ago_without_an_answer_is_unanswered(tx: Con
     end(tx, "long ago", 60)
     end(tx, "recently", 5)
     end(tx, "answered", 60, answered=True)
-    assert due_work.unanswered(tx, 3) == ["long ago", "recently"]
+    assert late_pulls.unanswered(tx, 3) == ["long ago", "recently"]
 
 
 def test_only_answers_of_pulls_that_ended_recently_are_forgotten(tx: Connection) -> None:
     end(tx, "recently", 60, answered=True)
     end(tx, "never answered", 60)
     end(tx, "yesterday", 86400, answered=True)
-    assert due_work.mark_unanswered(tx, 3600) == 1
-    assert set(due_work.unanswered(tx, 3)) == {"recently", "never answered"}
+    assert late_pulls.mark_unanswered(tx, 3600) == 1
+    assert set(late_pulls.unanswered(tx, 3)) == {"recently", "never answered"}
 
 
 def test_open_pulls_past_their_deadline_are_overdue(tx: Connection) -> None:
@@ -255,14 +256,14 @@ def test_open_pulls_past_their_deadline_are_overdue(tx: Connection) -> None:
         record(tx, pull_id, deadline_seconds=60)
         change(tx, pull_id, f"deadline_at = now() - interval '{ago} seconds'")
     finish.fail(tx, "ended", "A", None, "b")
-    assert due_work.overdue(tx) == ["later", "late"]
+    assert late_pulls.overdue(tx) == ["later", "late"]
 
 
 def test_only_open_or_unanswered_pulls_are_unfinished_work(tx: Connection) -> None:
-    assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=False)
+    assert round_pages.unfinished(tx) == Unfinished(open=False, unanswered=False)
     record(tx)
-    assert due_work.unfinished(tx) == Unfinished(open=True, unanswered=False)
+    assert round_pages.unfinished(tx) == Unfinished(open=True, unanswered=False)
     finish.fail(tx, "p", "A", None, "b")
-    assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=True)
+    assert round_pages.unfinished(tx) == Unfinished(open=False, unanswered=True)
     finish.mark_answered(tx, "p")
-    assert due_work.unfinished(tx) == Unfinished(open=False, unanswered=False)
+    assert round_pages.unfinished(tx) == Unfinished(open=False, unanswered=False)

@@ -6,7 +6,7 @@ import pytest
 
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.model.pull_tables import FINAL_STATES
-from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.pulls import finish, lifecycle, listings
 from tests.builders.images import rows, together
 from tests.builders.pulls import change, fetching, record, row
 
@@ -120,17 +120,17 @@ def test_failed_pulls_are_listed_oldest_first_and_by_class(tx: Connection) -> No
     record(tx, "open")
     record(tx, "cancelled")
     finish.cancel(tx, "cancelled", "Enough.")
-    assert [pull.id for pull in finish.failed(tx)] == ["old", "young"]
-    assert [pull.id for pull in finish.failed(tx, error_class="Forbidden")] == ["young"]
-    assert finish.failed(tx, error_class="TlsFailed") == []
+    assert [pull.id for pull in listings.failed(tx)] == ["old", "young"]
+    assert [pull.id for pull in listings.failed(tx, error_class="Forbidden")] == ["young"]
+    assert listings.failed(tx, error_class="TlsFailed") == []
 
 
 def test_a_failed_pull_that_was_retried_is_not_listed(tx: Connection) -> None:
     fail(tx, "p", "RateLimited", 9)
     record(tx, "again", retry_of="p")
-    assert finish.failed(tx) == []
+    assert listings.failed(tx) == []
     finish.fail(tx, "again", "RateLimited", None, "No.")
-    assert [pull.id for pull in finish.failed(tx)] == ["again"]
+    assert [pull.id for pull in listings.failed(tx)] == ["again"]
 
 
 # Open pulls
@@ -148,6 +148,6 @@ def test_open_pulls_are_listed_by_admission_and_then_by_priority_and_age(tx: Con
         record(tx, state)
         change(tx, state, f"state = '{state}'")
     order = ["began first", "began second", "urgent", "old", "young", "last"]
-    assert [pull.id for pull in lifecycle.open_pulls(tx, 10)] == order
-    assert [pull.id for pull in lifecycle.open_pulls(tx, 2)] == order[:2]
+    assert [pull.id for pull in listings.open_pulls(tx, 10)] == order
+    assert [pull.id for pull in listings.open_pulls(tx, 2)] == order[:2]
     assert len(rows(tx, "SELECT id FROM pulls")) == 9

@@ -7,7 +7,7 @@ import pytest
 from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.layers import pull_layers
 from shared.catalog.model.pull_tables import FINAL_STATES, OPEN_STATES
-from shared.catalog.pulls import finish, lifecycle
+from shared.catalog.pulls import finish, lifecycle, listings
 from tests.builders import images as given
 from tests.builders.images import NOON, of, together
 from tests.builders.pulls import BASE, HOST, TOP, begin, layer, plan, planned, record, row
@@ -18,7 +18,7 @@ def test_recent_pulls_are_listed_newest_first(catalog: Catalog) -> None:
         with catalog.begin() as tx:
             record(tx, name)
     with catalog.begin() as tx:
-        assert [pull.id for pull in lifecycle.recent(tx)[:2]] == ["c", "b"]
+        assert [pull.id for pull in listings.recent(tx)[:2]] == ["c", "b"]
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,15 @@ def test_ids_are_found_by_their_beginning(tx: Connection, prefix: str, found: li
         *("build-z/1", "ünï_1", "zz%", "zza", "---1"),
     ):
         record(tx, pull_id)
-    assert lifecycle.beginning_with(tx, prefix, 10) == found
-    assert lifecycle.beginning_with(tx, prefix, 1) == found[:1]
+    assert listings.beginning_with(tx, prefix, 10) == found
+    assert listings.beginning_with(tx, prefix, 1) == found[:1]
 
 
 def test_the_open_retries_of_pulls_are_found(tx: Connection) -> None:
     for pull_id, retry_of in (("a", None), ("b", "a"), ("c", "a"), ("d", "b")):
         record(tx, pull_id, retry_of=retry_of)
     finish.cancel(tx, "c", "gone")
-    assert [pull.id for pull in lifecycle.open_retries(tx, ["a", "c"])] == ["b"]
+    assert [pull.id for pull in listings.open_retries(tx, ["a", "c"])] == ["b"]
 
 
 def test_an_unknown_pull_is_none(tx: Connection) -> None:

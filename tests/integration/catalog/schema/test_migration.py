@@ -9,7 +9,7 @@ from alembic.config import Config
 
 import shared.catalog
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.fleet import due_work
+from shared.catalog.fleet import due_layers, round_pages
 from shared.catalog.model.pull_tables import FINAL_STATES, OPEN_STATES
 from tests.builders.images import of, rows
 from tests.builders.leases import SHORT
@@ -123,7 +123,7 @@ def test_layers_of_open_pulls_are_due_after_the_migration(old: Catalog) -> None:
         )
     upgrade(old)
     with old.begin() as tx:
-        (due,) = due_work.layers(tx, due_work.under_way(tx), SHORT)
+        (due,) = due_layers.layers(tx, round_pages.under_way(tx), SHORT)
         assert (due.pull_id, due.digest) == ("p", DIGEST)
         assert rows(tx, "SELECT owner, bytes_done FROM leases") == [("old", 40)]
         assert rows(tx, "SELECT count(*) FROM fleet") == [(1,)]
