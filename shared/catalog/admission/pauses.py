@@ -143,7 +143,7 @@ def listing(tx: Connection) -> list[Pause]:
 
 
 _OF_PULL = (
-    _ALL.join(Pulls, pause_applies(Pulls.registry, Pulls.requested_by))
+    _ALL.join(Pulls, pause_applies(Pulls))
     .where(Pulls.id == bindparam("pull_id"))
     .order_by(Pauses.scope)
     .limit(constant(1))
@@ -154,16 +154,3 @@ def of_pull(tx: Connection, pull_id: str) -> Pause | None:
     """Return a pause that applies to this pull, the fleet's first; None where it is not paused."""
     row = tx.execute(_OF_PULL, {"pull_id": pull_id}).one_or_none()
     return Pause(**row._mapping) if row else None
-
-
-# TODO(house): the rooms that still use the names of before.
-_APPLYING = """pauses WHERE pauses.scope = 'fleet'
-    OR pauses.scope = 'registry' AND pauses.name = p.registry
-    OR pauses.scope = 'requester' AND pauses.name = coalesce(p.requested_by, '')"""
-IS_PAUSED = f"EXISTS (SELECT FROM {_APPLYING})"
-PAUSED_SENTENCE = f"""(
-    SELECT CASE pauses.scope WHEN 'fleet' THEN 'the fleet is paused: run `towline resume`'
-        ELSE 'the ' || pauses.scope || ' ' || pauses.name || ' is paused: run `towline resume --'
-            || pauses.scope || ' ' || pauses.name || '`' END
-    FROM {_APPLYING} ORDER BY pauses.scope LIMIT 1
-)"""

@@ -103,7 +103,7 @@ def _paused(
     pull: type[Pulls], until: ColumnElement[Any]
 ) -> tuple[ColumnElement[bool], ColumnElement[Any]]:
     """A row of a table: the pull is paused."""
-    sentence = paused_sentence(pull.registry, pull.requested_by)
+    sentence = paused_sentence(pull)
     return sentence.is_not(None), reason(constant("paused"), until, sentence)
 
 

@@ -97,7 +97,7 @@ def _load() -> Select[Any]:
             *(getattr(Pulls, name).label(f"pull_{name}") for name in _PULL),
             *layers.columns(),
             select(Fleet.layer_slots).scalar_subquery().label("layer_slots"),
-            paused_sentence(Pulls.registry, Pulls.requested_by).label("paused"),
+            paused_sentence(Pulls).label("paused"),
             _more_urgent().label("more_urgent"),
         )
         .outerjoin_from(Pulls, PullLayers, is_layer)

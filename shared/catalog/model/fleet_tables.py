@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.catalog.model.tables import Counter, Recorded, Size, table, table_of
+from shared.catalog.model.tables import Counter, Recorded, Size, table
 
 SCOPES = ("fleet", "registry", "requester")
 _SCOPES = ", ".join(f"'{scope}'" for scope in SCOPES)
@@ -111,8 +111,3 @@ class Fleet:
     broker_run_id: Mapped[str | None]
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
-
-
-# TODO(house): the rooms that still use the names of before.
-step_leases, pauses, registry_holds = map(table_of, (StepLeases, Pauses, RegistryHolds))
-nodes, schema_compatibility, fleet = map(table_of, (Nodes, SchemaCompatibility, Fleet))

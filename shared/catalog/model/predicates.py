@@ -96,34 +96,23 @@ SCOPE_IS_PAUSED = "the {scope} {name} is paused: run `towline resume --{scope} {
 
 def is_paused(pulls: type[Pulls]) -> ColumnElement[bool]:
     """A pause applies to the pull."""
-    return is_paused_by_parts(pulls.registry, pulls.requested_by)
+    return _exists_in(Pauses, pause_applies(pulls))
 
 
-def is_paused_by_parts(
-    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
-) -> ColumnElement[bool]:
-    """A pause applies to pulls of this registry and requester."""
-    return _exists_in(Pauses, pause_applies(registry, requested_by))
-
-
-def pause_applies(
-    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
-) -> ColumnElement[bool]:
-    """The row of `Pauses` applies to pulls of this registry and requester."""
+def pause_applies(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The row of `Pauses` applies to the pull."""
     return or_(
         Pauses.scope == constant("fleet"),
-        and_(Pauses.scope == constant("registry"), Pauses.name == registry),
+        and_(Pauses.scope == constant("registry"), Pauses.name == pulls.registry),
         and_(
             Pauses.scope == constant("requester"),
-            Pauses.name == func.coalesce(requested_by, constant("")),
+            Pauses.name == func.coalesce(pulls.requested_by, constant("")),
         ),
     )
 
 
-def paused_sentence(
-    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
-) -> ColumnElement[str | None]:
-    """The sentence of the first pause that applies; NULL without one."""
+def paused_sentence(pulls: type[Pulls]) -> ColumnElement[str | None]:
+    """The sentence of the first pause that applies to the pull; NULL without one."""
     scoped = func.replace(constant(SCOPE_IS_PAUSED), constant("{scope}"), Pauses.scope)
     sentence = case(
         (Pauses.scope == constant("fleet"), constant(FLEET_IS_PAUSED)),
@@ -131,7 +120,7 @@ def paused_sentence(
     )
     return (
         select(sentence)
-        .where(pause_applies(registry, requested_by))
+        .where(pause_applies(pulls))
         .order_by(Pauses.scope)
         .limit(constant(1))
         .correlate_except(Pauses)

@@ -13,7 +13,6 @@ from shared.catalog.model.tables import (
     Size,
     metadata,
     table,
-    table_of,
 )
 
 OPEN_STATES = ("queued", "resolving", "fetching", "linking")
@@ -209,7 +208,3 @@ class Leases:
 
 
 fences = Sequence("fences", metadata=metadata)
-
-# TODO(house): the rooms that still use the names of before.
-pulls, pull_layers, leases = table_of(Pulls), table_of(PullLayers), table_of(Leases)
-OPEN, FINAL = _IS_OPEN, _IS_FINAL

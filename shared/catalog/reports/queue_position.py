@@ -6,14 +6,21 @@ This is what `towline explain` adds to the pull's own rows.
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import CTE, Select, bindparam, func, literal_column, select, text
+from sqlalchemy import CTE, Interval, Select, bindparam, func, select
 
-from shared.catalog.admission.pauses import IS_PAUSED
 from shared.catalog.database.catalog import Connection
 from shared.catalog.fleet import step_leases
-from shared.catalog.model import fleet_tables
-from shared.catalog.model.pull_rows import IS_FINAL, IS_OPEN
-from shared.catalog.model.pull_tables import pulls
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.fleet_tables import StepLeases
+from shared.catalog.model.predicates import (
+    by_turn,
+    is_final,
+    is_paused,
+    is_step_alive,
+    is_under_way,
+    is_waiting,
+)
+from shared.catalog.model.pull_tables import Pulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,44 +31,37 @@ class QueuePosition:
     waiting: int
 
 
+_REQUESTER = func.coalesce(Pulls.requested_by, constant(""))
+
+
 def _running() -> CTE:
     """How many admitted pulls each requester has."""
-    requester = func.coalesce(pulls.c.requested_by, literal_column("''"))
     return (
-        select(requester.label("requester"), func.count().label("pulls"))
-        .where(IS_OPEN, pulls.c.admitted_at.is_not(None))
-        .group_by(requester)
+        select(_REQUESTER.label("requester"), func.count().label("pulls"))
+        .where(is_under_way(Pulls))
+        .group_by(_REQUESTER)
         .cte("running")
     )
 
 
 def _place() -> Select[tuple[int, int]]:
     """The order of admission (`admission.py`), as if the window had room for every waiting pull."""
-    # `IS_PAUSED` needs this alias.
-    p, running = pulls.alias("p"), _running()
-    requester = func.coalesce(p.c.requested_by, literal_column("''"))
-    own = func.row_number().over(
-        partition_by=requester, order_by=(p.c.priority.desc(), p.c.created_at)
+    running = _running()
+    own = func.row_number().over(partition_by=_REQUESTER, order_by=by_turn(Pulls))
+    share = func.coalesce(running.c.pulls, constant(0)) + own
+    waiting = (
+        select(Pulls.id, Pulls.priority, Pulls.created_at, share.label("share"))
+        .outerjoin_from(Pulls, running, running.c.requester == _REQUESTER)
+        .where(is_waiting(Pulls), ~is_paused(Pulls))
+        .cte("waiting")
     )
-    share = func.coalesce(running.c.pulls, 0) + own
-    line = (
-        select(p.c.id, p.c.priority, p.c.created_at, share.label("share"))
-        .select_from(p.outerjoin(running, running.c.requester == requester))
-        .where(
-            # A literal, as in `pull_tables.OPEN`: for the partial index of waiting pulls.
-            p.c.state == literal_column("'queued'"),
-            p.c.admitted_at.is_(None),
-            text(f"NOT {IS_PAUSED}"),
-        )
-        .cte("line")
-    )
-    order = (line.c.priority.desc(), line.c.share, line.c.created_at)
+    order = (waiting.c.priority.desc(), waiting.c.share, waiting.c.created_at)
     ranked = select(
-        line.c.id,
+        waiting.c.id,
         func.row_number().over(order_by=order).label("place"),
         func.count().over().label("waiting"),
     ).subquery("ranked")
-    before = (ranked.c.place - 1).label("before")
+    before = (ranked.c.place - constant(1)).label("before")
     return select(before, ranked.c.waiting).where(ranked.c.id == bindparam("pull_id"))
 
 
@@ -74,15 +74,18 @@ def place(tx: Connection, pull_id: str) -> QueuePosition | None:
     return QueuePosition(row.before, row.waiting) if row else None
 
 
+# statement_timestamp() is constant within a statement, so the index on finished_at can be used;
+# with clock_timestamp() it cannot.
+_ENDED = select(func.count()).where(
+    Pulls.started_at.is_not(None),
+    is_final(Pulls),
+    Pulls.finished_at > func.statement_timestamp() - bindparam("age", type_=Interval()),
+)
+
+
 def ended_within(tx: Connection, seconds: float) -> int:
     """Count the pulls that ended in the last `seconds`, of those that had started."""
-    # statement_timestamp() is constant within a statement, so the index on finished_at can be used;
-    # with clock_timestamp() it cannot.
-    since = func.statement_timestamp() - timedelta(seconds=seconds)
-    statement = select(func.count()).where(
-        pulls.c.started_at.is_not(None), IS_FINAL, pulls.c.finished_at > since
-    )
-    return tx.execute(statement).scalar_one()
+    return tx.execute(_ENDED, {"age": timedelta(seconds=seconds)}).scalar_one()
 
 
 def step_owner(tx: Connection, pull_id: str) -> str | None:
@@ -95,9 +98,10 @@ def leading_reconciler(tx: Connection) -> str | None:
     return _owner(tx, step_leases.RECONCILER)
 
 
+_OWNER = select(StepLeases.owner).where(
+    StepLeases.name == bindparam("name"), is_step_alive(StepLeases)
+)
+
+
 def _owner(tx: Connection, name: str) -> str | None:
-    table = fleet_tables.step_leases
-    statement = select(table.c.owner).where(
-        table.c.name == name, table.c.expires_at > func.clock_timestamp()
-    )
-    return tx.execute(statement).scalar()
+    return tx.execute(_OWNER, {"name": name}).scalar()
