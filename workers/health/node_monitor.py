@@ -48,7 +48,7 @@ class NodeMonitor:
         self._catalog = Catalog(settings.sqlalchemy_url, pool_size=1)
         self._volume: Volume | None = None
         self._space: Space | None = None
-        self._looked_at = float("-inf")
+        self._counted_at = float("-inf")
         self._wrote_at = float("-inf")
         self._written: str | None = None
         self._ending = threading.Event()
@@ -84,8 +84,8 @@ class NodeMonitor:
 
     def _turn(self, now: float) -> None:
         is_sick = self._health.reason is not None
-        if now - self._looked_at >= (_SICK_LOOK_SECONDS if is_sick else _ROW_SECONDS):
-            self._looked_at = now
+        if now - self._counted_at >= (_SICK_LOOK_SECONDS if is_sick else _ROW_SECONDS):
+            self._counted_at = now
             self._look()
         if is_sick:
             # The report may come from a child that is in trouble alone.

@@ -62,13 +62,13 @@ class LostWorkFinder:
         self._lease_seconds = lease_seconds
         self._seen: frozenset[_Key] = frozenset()
 
-    def find(self, due: DueWork, looked_at: float) -> DueWork:
+    def find(self, due: DueWork, counted_at: float) -> DueWork:
         """The part of this work that has no message now and had none in the last round. At most a
         batch of layers.
 
-        `looked_at`: the time.monotonic() at which PostgreSQL was read.
+        `counted_at`: the time.monotonic() at which PostgreSQL was read.
         """
-        missing = self._without_message(due, looked_at)
+        missing = self._without_message(due, counted_at)
         twice = self._seen & missing
         lost = DueWork(
             [pull for pull in due.links if _of_link(pull) in twice],
@@ -84,10 +84,10 @@ class LostWorkFinder:
         """Forget the previous round. Called when nothing is due."""
         self._seen = frozenset()
 
-    def _without_message(self, due: DueWork, looked_at: float) -> frozenset[_Key]:
+    def _without_message(self, due: DueWork, counted_at: float) -> frozenset[_Key]:
         if not due:
             return frozenset()
-        search = _Search(self._catalog, due, looked_at, self._lease_seconds)
+        search = _Search(self._catalog, due, counted_at, self._lease_seconds)
         # Coordinators of urgent pulls are sent to the control queue.
         queues = (
             [contract.CONTROL, contract.PULLS]
@@ -110,7 +110,7 @@ class _Search:
     """
 
     def __init__(
-        self, catalog: Catalog, due: DueWork, looked_at: float, lease_seconds: float
+        self, catalog: Catalog, due: DueWork, counted_at: float, lease_seconds: float
     ) -> None:
         self._catalog = catalog
         # A message that was fetched before this has had one lease time, and no longer counts.
@@ -118,7 +118,7 @@ class _Search:
         self._registries: dict[str, str | None] = {}
         self._digests = {str(layer.digest) for layer in due.layers}
         self.missing = {
-            key: float("-inf") if silent_seconds is None else looked_at - silent_seconds
+            key: float("-inf") if silent_seconds is None else counted_at - silent_seconds
             for key, silent_seconds in _keys(due).items()
         }
 

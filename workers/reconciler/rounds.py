@@ -67,7 +67,7 @@ class Rounds:
         self._counted: WorkerSlots | None = None
         self._under_way = Pages(round_pages.BATCH, "")
         self._with_message = Pages(round_pages.BATCH, ("", ""))
-        self._looked_at: float | None = None
+        self._counted_at: float | None = None
         self._patient_until = 0.0
         self._waiting_due_at = 0.0
         self._waiting_after = ""
@@ -109,9 +109,9 @@ class Rounds:
         alive could not renew their leases. The same holds if this process itself was stopped.
         """
         now = time.monotonic()
-        if self._looked_at is not None and now - self._looked_at > max(self._lease_seconds, 15):
+        if self._counted_at is not None and now - self._counted_at > max(self._lease_seconds, 15):
             self._patient_until = now + self._lease_seconds
-        self._looked_at = now
+        self._counted_at = now
 
     def _end(self, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:

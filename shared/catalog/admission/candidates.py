@@ -1,8 +1,8 @@
 """Which waiting pulls may be admitted next: the oldest of each priority, registry and requester.
 
 There may be thousands of waiting pulls, so they are not read in full. Recursive queries leap over
-the index `pulls_turn_idx`: one row per priority and registry, then one row per requester of each,
-however many pulls a requester has.
+the index `pulls_waiting_by_requester_idx`: one row per priority and registry, then one row per
+requester of each, however many pulls a requester has.
 """
 
 from sqlalchemy import (
@@ -32,7 +32,7 @@ LEAST_PRIORITY = bindparam("least_priority", type_=Integer)
 
 
 def _registry_of(pull: type[Pulls]) -> ColumnElement[str]:
-    """The registry, as in the index `pulls_turn_idx`."""
+    """The registry, as in the index `pulls_waiting_by_requester_idx`."""
     return func.coalesce(pull.registry, constant(""))
 
 
@@ -98,9 +98,9 @@ def candidates() -> CTE:
         .limit(func.least(PLACES, most))
         .lateral("of_requester")
     )
-    # True of every pull: it selects an index. `pulls_line_idx` has this condition, so PostgreSQL
-    # can use that index only for the query by age. For the query by requester it would be slow: it
-    # would read all waiting pulls of the registry.
+    # True of every pull: it selects an index. `pulls_waiting_by_age_idx` has this condition, so
+    # PostgreSQL can use that index only for the query by age. For the query by requester it would
+    # be slow: it would read all waiting pulls of the registry.
     by_age = Pulls.generation >= constant(0)
     of_all = oldest.where(by_age).limit(PLACES).lateral("of_all")
     may_ask = ~is_held(registries.c.registry)

@@ -60,8 +60,8 @@ def may_take_slot(tx: Connection, registry: str, digest: Digest, urgent: int, sl
     return tx.execute(_MAY_TAKE_SLOT, values).scalar_one()
 
 
-# The layers that wait for a slot are found by `pull_layers_parked_idx`, however many layers are
-# under way.
+# The layers that wait for a slot are found by `pull_layers_waiting_for_turn_idx`, however many
+# layers are under way.
 def _parked() -> Select[str, str]:
     now = func.clock_timestamp()
     parked = (

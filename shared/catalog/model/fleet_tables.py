@@ -106,7 +106,7 @@ class Fleet:
     singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     layer_slots: Mapped[int | None] = mapped_column(BigInteger)
     pull_slots: Mapped[int | None] = mapped_column(BigInteger)
-    looked_at: Mapped[datetime | None]
+    counted_at: Mapped[datetime | None]
     broker_epoch: Mapped[str | None]
     broker_run_id: Mapped[str | None]
 

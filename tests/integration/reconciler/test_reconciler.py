@@ -677,8 +677,8 @@ def test_no_worker_is_declared_dead_right_after_an_outage(
 ) -> None:
     look(rounds)
     plan(catalog, "p")
-    assert rounds._looked_at is not None
-    rounds._looked_at -= timedelta(minutes=1).total_seconds()
+    assert rounds._counted_at is not None
+    rounds._counted_at -= timedelta(minutes=1).total_seconds()
     look_twice(rounds)
     assert queued(store, contract.LAYERS) == []
     rounds._patient_until = 0.0
