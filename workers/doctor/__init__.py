@@ -12,11 +12,6 @@ Checking a fleet:
     checklist        every check as a table: its name, its question, what it needs
     checked_fleet    what the checks look at
     check_result     what a check found, and the words for it
-    database_checks  PostgreSQL: the server, the schema, the clock
-    redis_checks     Redis, which holds the messages and the answers
-    fleet_checks     workers, nodes, the reconciler, pauses
-    registry_checks  the registries file, and hosts that must not be asked now
-    volume_checks    the volume: its identity and its free space
-    pull_checks      no pull is lost, stuck or unanswered
+    checks           the questions, by subject
     volume_proof     compares every row and reads every byte
 """

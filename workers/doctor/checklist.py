@@ -5,10 +5,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from shared.errors import CatalogUnavailable, InvalidArgument, VolumeFull, VolumeUnavailable
-from workers.doctor import database_checks as database
-from workers.doctor import fleet_checks, pull_checks, redis_checks, registry_checks, volume_checks
 from workers.doctor.check_result import CheckResult, Finding
 from workers.doctor.checked_fleet import CheckedFleet
+from workers.doctor.checks import database_checks as database
+from workers.doctor.checks import (
+    fleet_checks,
+    pull_checks,
+    redis_checks,
+    registry_checks,
+    volume_checks,
+)
 from workers.doctor.volume_proof import Progress, bytes_and_rows, rows
 
 _START_SECONDS = 30.0

@@ -22,16 +22,16 @@ from tests.builders.pulls import admitted, change, fetching, record, row
 from tests.support.secrecy import secret
 from tests.support.services import with_driver
 from workers.celery_apps import make_app
-from workers.doctor import (
+from workers.doctor.check_result import CheckResult, Finding
+from workers.doctor.checked_fleet import CheckedFleet
+from workers.doctor.checklist import run_checks
+from workers.doctor.checks import (
     database_checks,
     fleet_checks,
     pull_checks,
     redis_checks,
     registry_checks,
 )
-from workers.doctor.check_result import CheckResult, Finding
-from workers.doctor.checked_fleet import CheckedFleet
-from workers.doctor.checklist import run_checks
 from workers.messages.client import send
 from workers.preparing import prepare_fleet
 

@@ -7,7 +7,7 @@ from shared.catalog.reports import doctor_checks
 from shared.catalog.reports.doctor_checks import MOST_FAILURES, MOST_PULLS, UnattendedPull
 from workers.doctor.check_result import Finding, are, counted, information, ok, problem
 from workers.doctor.checked_fleet import CheckedFleet
-from workers.doctor.fleet_checks import reconciler
+from workers.doctor.checks.fleet_checks import reconciler
 from workers.queues.broker_messages import BrokerMessages, Messages
 from workers.queues.queue_access import QueueUnavailable
 
