@@ -20,9 +20,9 @@ from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.pulls import fast_path
 from shared.pulls.context import Context
-from shared.pulls.layers.blockers import PAUSED_SECONDS, SPACE_SECONDS
 from shared.pulls.outbox import Outbox
 from shared.pulls.resolving import Resolution, recall, resolve
+from shared.pulls.steps.outcomes import PAUSED_SECONDS, SPACE_SECONDS
 from shared.pulls.steps.pull_lease import HeldLease, hold_lease, start_resolving
 from shared.registry.client import Document
 from shared.volume.small_blobs import SmallBlobWriter

@@ -7,6 +7,7 @@
     listing      lists the files on a volume, for comparison with the catalog
     ingest       one download in progress; `commit()` verifies size and digest, then publishes
     diff_ids     decompresses a layer to learn its diff_id
+    background   the background thread of a hasher, of writeback and of the diff_id verifier
     small_blobs  small blobs: verified, written whole, made durable together
 
 Files are removed by `ingest` (its own, and those of its digest after a commit, or of a previous

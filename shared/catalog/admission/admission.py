@@ -18,7 +18,7 @@ from shared.catalog.admission.candidates import PLACES, candidates, requester_of
 from shared.catalog.admission.waiting_pulls import admit_waiting
 from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import as_rows_of, constant
+from shared.catalog.database.expressions import as_rows_of, constant
 from shared.catalog.model.fleet_tables import Pauses
 from shared.catalog.model.predicates import by_turn, is_in, is_paused, is_waiting
 from shared.catalog.model.pull_tables import OPEN_STATES, Pulls

@@ -19,7 +19,7 @@ from sqlalchemy import (
     union,
 )
 
-from shared.catalog.model.expressions import constant
+from shared.catalog.database.expressions import constant
 from shared.catalog.model.predicates import is_due, is_held, is_waiting
 from shared.catalog.model.pull_tables import Pulls
 

@@ -12,7 +12,7 @@ from sqlalchemy import Update, bindparam, delete, func, null, or_, select, updat
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.model.expressions import constant, is_one_of
+from shared.catalog.database.expressions import constant, is_one_of
 from shared.catalog.model.fleet_tables import Pauses
 from shared.catalog.model.predicates import (
     FLEET_IS_PAUSED,

@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from shared.catalog.database.expressions import by_key, constant, interval
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import by_key, constant, interval
 from shared.catalog.model.fleet_tables import Nodes, RegistryHolds
 from shared.catalog.model.predicates import (
     has_step,

@@ -24,8 +24,8 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from shared.catalog.admission import reason_order, window
 from shared.catalog.admission.waiting_pulls import admit_waiting
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import as_rows_of, constant
 from shared.catalog.model.content_tables import Images
-from shared.catalog.model.expressions import as_rows_of, constant
 from shared.catalog.model.fleet_tables import Pauses
 from shared.catalog.model.predicates import is_due, is_held, is_paused, is_waiting
 from shared.catalog.model.pull_rows import COLUMNS, as_pull

@@ -8,8 +8,8 @@ dies.
 from sqlalchemy import CTE, BindParameter, Select, bindparam, func, or_, select, true, union_all
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, interval
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant, interval
 from shared.catalog.model.predicates import is_missing, is_planned
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
 

@@ -11,7 +11,7 @@ from sqlalchemy import Interval, Update, bindparam, func, null, select, update
 
 from shared.catalog.admission import window
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import by_key, constant
+from shared.catalog.database.expressions import by_key, constant
 from shared.catalog.model.predicates import by_turn, has_no_plan, is_waiting
 from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import Pull

@@ -34,8 +34,8 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from shared.catalog.admission import reason_order
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import as_rows_of, by_key, constant, parameter_rows
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import as_rows_of, by_key, constant, parameter_rows
 from shared.catalog.model.predicates import (
     is_alive,
     is_due,

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Select, Subquery, false, func, or_, select, true, union_all
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import KEEPS_ORDER, constant, interval
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import KEEPS_ORDER, constant, interval
 from shared.catalog.model.fleet_tables import Fleet
 from shared.catalog.model.predicates import has_no_plan, is_in, is_missing, is_paused
 from shared.catalog.model.pull_tables import PullLayers, Pulls

@@ -27,8 +27,8 @@ from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from shared.catalog.content import image_rows
 from shared.catalog.content.image_rows import ImageRow
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, is_one_of
 from shared.catalog.model.content_tables import Blobs, Configs, Layers, ManifestLayers, Manifests
-from shared.catalog.model.expressions import constant, is_one_of
 from shared.catalog.model.predicates import is_stored
 from shared.catalog.model.pull_tables import Pulls
 from shared.oci.digest import Digest

@@ -10,6 +10,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from shared.catalog.content import tag_history
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import interval, is_one_of, parameter_rows
 from shared.catalog.model.content_tables import (
     Blobs,
     Images,
@@ -18,7 +19,6 @@ from shared.catalog.model.content_tables import (
     ManifestLayers,
     Manifests,
 )
-from shared.catalog.model.expressions import interval, is_one_of, parameter_rows
 from shared.catalog.model.predicates import is_stored
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer

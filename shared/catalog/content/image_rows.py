@@ -10,9 +10,9 @@ from datetime import datetime
 from sqlalchemy import Text, bindparam, select, tuple_, union
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import parameter_rows
 from shared.catalog.database.paging import count_rows, first_page
 from shared.catalog.model.content_tables import Images, Indexes, Manifests, image_layers
-from shared.catalog.model.expressions import parameter_rows
 
 
 @dataclass(frozen=True, slots=True)

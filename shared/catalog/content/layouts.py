@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Text, Update, bindparam, func, or_, select, update
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.database.paging import first_page
 from shared.catalog.model.content_tables import Images, Manifests
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.predicates import has_step, is_final
 from shared.catalog.model.pull_tables import Pulls
 from shared.oci.digest import Digest

@@ -11,8 +11,8 @@ from sqlalchemy import CTE, BigInteger, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import is_one_of, parameter_rows
 from shared.catalog.model.content_tables import Blobs, Layers
-from shared.catalog.model.expressions import is_one_of, parameter_rows
 from shared.catalog.model.predicates import is_missing, is_stored
 from shared.oci.digest import Digest
 

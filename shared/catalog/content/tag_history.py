@@ -7,9 +7,9 @@ from sqlalchemy import Select, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.database.paging import count_rows
 from shared.catalog.model.content_tables import ImageHistory
-from shared.catalog.model.expressions import constant
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from sqlalchemy import Select, func, select
 
 from shared.catalog.database.catalog import Catalog, Connection
-from shared.catalog.model.expressions import constant
+from shared.catalog.database.expressions import constant
 
 Value = TypeVar("Value")
 Columns = TypeVarTuple("Columns")

@@ -23,8 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import by_key, parameter_rows, seconds
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import by_key, parameter_rows, seconds
 from shared.catalog.model.predicates import (
     by_turn,
     free_at,

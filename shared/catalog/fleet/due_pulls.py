@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import by_key, constant, parameter_rows, seconds
+from shared.catalog.database.expressions import by_key, constant, parameter_rows, seconds
 from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.predicates import (
     by_turn,

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import interval, seconds
+from shared.catalog.database.expressions import interval, seconds
 from shared.catalog.model.fleet_tables import Nodes
 
 

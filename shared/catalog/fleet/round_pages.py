@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, SQLColumnExpression, bindparam, func, select, tuple_
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import interval
 from shared.catalog.database.paging import first_rows
-from shared.catalog.model.expressions import interval
 from shared.catalog.model.predicates import is_final, is_open, is_under_way, is_waiting
 from shared.catalog.model.pull_tables import PullLayers, Pulls
 

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Interval, bindparam, delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import constant, is_one_of
+from shared.catalog.database.expressions import constant, is_one_of
 from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.pull_tables import fences
 

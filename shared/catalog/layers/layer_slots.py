@@ -8,10 +8,10 @@ from sqlalchemy import Integer, Select, Text, and_, bindparam, func, or_, select
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import by_key, constant
 from shared.catalog.layers import messages
 from shared.catalog.layers.messages import LayerMessage
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import by_key, constant
 from shared.catalog.model.predicates import by_turn, is_alive, is_in, is_missing, is_paused
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
 from shared.catalog.model.waiting_for import waits_for

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import parameter_rows
+from shared.catalog.database.expressions import parameter_rows
 from shared.catalog.model.pull_tables import Leases
 from shared.oci.digest import Digest
 

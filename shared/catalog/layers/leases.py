@@ -42,8 +42,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.predicates import free_at, is_stored, may_be_alive
 from shared.catalog.model.pull_tables import Leases, fences
 from shared.oci.digest import Digest

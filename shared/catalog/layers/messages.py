@@ -38,14 +38,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import (
+from shared.catalog.database.expressions import (
     KEEPS_ORDER,
     by_key,
     constant,
     is_one_of,
     parameter_rows,
 )
+from shared.catalog.model.content_tables import Blobs
 from shared.catalog.model.predicates import is_alive, is_due, is_final, is_in, is_missing, is_paused
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
 from shared.catalog.model.waiting_for import NEXT_CHECK, NOTHING, reason

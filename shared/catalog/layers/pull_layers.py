@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, is_one_of
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant, is_one_of
 from shared.catalog.model.predicates import is_alive, is_missing, is_stored
 from shared.catalog.model.pull_tables import Leases, PullLayers
 from shared.catalog.model.waiting_for import NOTHING, reason

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.expressions import constant
+from shared.catalog.database.expressions import constant
 from shared.catalog.model.predicates import is_due, is_in
 from shared.catalog.model.pull_tables import PullLayers, Pulls
 from shared.catalog.model.waiting_for import reason

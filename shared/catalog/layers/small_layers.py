@@ -25,10 +25,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.layers import pull_layers
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.fleet_tables import Fleet
 from shared.catalog.model.predicates import is_in, is_missing
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls, fences

@@ -29,8 +29,8 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, is_one_of, parameter_rows
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant, is_one_of, parameter_rows
 from shared.catalog.model.predicates import by_turn, is_planned, is_stored, is_whole
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
 from shared.catalog.model.waiting_for import NOTHING

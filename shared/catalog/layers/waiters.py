@@ -12,10 +12,10 @@ from sqlalchemy import Select, Text, bindparam, select, true
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.layers import messages
 from shared.catalog.layers.messages import LayerMessage
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.predicates import (
     by_turn,
     is_alive,

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Select, Text, and_, false, func, select, true, union_all
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, parameter_rows
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant, parameter_rows
 from shared.catalog.model.predicates import by_turn, is_open, is_paused, is_stored
 from shared.catalog.model.pull_tables import PullLayers, Pulls
 from shared.oci.digest import Digest

@@ -27,8 +27,8 @@ from sqlalchemy import (
     select,
 )
 
+from shared.catalog.database.expressions import constant
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.fleet_tables import Pauses, RegistryHolds, StepLeases
 from shared.catalog.model.pull_tables import FINAL_STATES, Leases, PullLayers, Pulls
 

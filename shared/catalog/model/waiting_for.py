@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, Text, cast, func, null
 
-from shared.catalog.model.expressions import constant
+from shared.catalog.database.expressions import constant
 from shared.catalog.model.pull_tables import PullLayers, Pulls
 
 Row = type[Pulls] | type[PullLayers]

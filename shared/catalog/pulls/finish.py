@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import bindparam, case, func, null, select, update
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.layers import messages
 from shared.catalog.model import waiting_for
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.predicates import is_final
 from shared.catalog.model.pull_rows import COLUMNS, as_pull, touched, update_open
 from shared.catalog.model.pull_tables import PullLayers, Pulls

@@ -27,6 +27,7 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from shared.catalog.content import image_links
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, texts
 from shared.catalog.fleet import step_leases
 from shared.catalog.model import waiting_for
 from shared.catalog.model.content_tables import (
@@ -38,7 +39,6 @@ from shared.catalog.model.content_tables import (
     ManifestLayers,
     Manifests,
 )
-from shared.catalog.model.expressions import constant, texts
 from shared.catalog.model.predicates import has_no_plan, is_stored
 from shared.catalog.model.pull_rows import COLUMNS, as_pull
 from shared.catalog.model.pull_tables import Pulls

@@ -39,9 +39,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, parameter_rows
 from shared.catalog.model import waiting_for
 from shared.catalog.model.content_tables import Blobs
-from shared.catalog.model.expressions import constant, parameter_rows
 from shared.catalog.model.predicates import is_open, is_stored
 from shared.catalog.model.pull_rows import COLUMNS, as_pull, touched, update_open
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls

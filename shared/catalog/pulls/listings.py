@@ -9,8 +9,8 @@ from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, is_one_of
 from shared.catalog.database.paging import count_rows, first_page
-from shared.catalog.model.expressions import constant, is_one_of
 from shared.catalog.model.predicates import by_turn, is_in, is_open
 from shared.catalog.model.pull_rows import COLUMNS, as_pull
 from shared.catalog.model.pull_tables import Pulls

@@ -13,9 +13,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.catalog.content import image_links
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, parameter_rows
 from shared.catalog.model import waiting_for
 from shared.catalog.model.content_tables import Images
-from shared.catalog.model.expressions import constant, parameter_rows
 from shared.catalog.model.predicates import by_turn, has_step, is_due, is_in, is_whole
 from shared.catalog.model.pull_rows import COLUMNS, as_pull
 from shared.catalog.model.pull_tables import Pulls

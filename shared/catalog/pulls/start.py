@@ -7,10 +7,10 @@ from sqlalchemy import bindparam, func, update
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
 from shared.catalog.model import waiting_for
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.predicates import has_no_plan, is_paused, is_step_of
 from shared.catalog.model.pull_rows import COLUMNS

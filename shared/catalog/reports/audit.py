@@ -25,9 +25,9 @@ from sqlalchemy import (
 from shared.catalog.content import image_rows
 from shared.catalog.content.image_rows import ImageRow
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, is_one_of
 from shared.catalog.database.paging import first_page
 from shared.catalog.model.content_tables import Blobs, Configs, Layers, ManifestLayers, Manifests
-from shared.catalog.model.expressions import constant, is_one_of
 from shared.catalog.model.predicates import is_missing, is_stored
 from shared.catalog.model.pull_tables import PullLayers, Pulls
 from shared.oci.digest import Digest

@@ -19,8 +19,8 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant, is_one_of
 from shared.catalog.model import waiting_for
-from shared.catalog.model.expressions import constant, is_one_of
 from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.predicates import (
     has_step,

@@ -9,8 +9,8 @@ from datetime import timedelta
 from sqlalchemy import CTE, Interval, Select, bindparam, func, select
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import constant
 from shared.catalog.fleet import step_leases
-from shared.catalog.model.expressions import constant
 from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.predicates import (
     by_turn,

@@ -3,7 +3,6 @@
 fetching           one page: lease, transfer, store, tell the waiters
 leasing            decide whether the layer is fetched now, and take its lease or join its holder
 blockers           what blocks a layer from being fetched now: a pause, no space, no free slot
-leased_layer       a layer under the lease that this process has taken
 transfer           the bytes: adopt the file, or download into an ingest and commit it
 small_layer_fetch  small layers that one task fetches together
 claimed_layers     layers that a task of this process fetches along with its own

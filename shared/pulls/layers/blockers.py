@@ -6,10 +6,9 @@ from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import layer_slots
 from shared.catalog.layers.fetch_state import FetchState
+from shared.pulls.steps.outcomes import PAUSED_SECONDS, SPACE_SECONDS
 
-# Seconds until the layer is tried again. `towline resume` and a freed slot make it due at once.
-PAUSED_SECONDS = 60.0
-SPACE_SECONDS = 15.0
+# Seconds until the layer is tried again. A freed slot makes it due at once.
 _SLOT_SECONDS = 15.0
 
 # A fleet with fewer layer slots than this reserves none for urgent pulls.

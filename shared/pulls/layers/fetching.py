@@ -23,15 +23,16 @@ from shared.catalog.layers.storing import StoredLayer
 from shared.catalog.pulls import lifecycle
 from shared.oci.digest import Digest
 from shared.pulls.context import Context
-from shared.pulls.layers.blockers import PAUSED_SECONDS, reserves_slots
-from shared.pulls.layers.leased_layer import LeasedLayer
+from shared.pulls.layers.blockers import reserves_slots
 from shared.pulls.layers.leasing import check_size, lease_layers
 from shared.pulls.layers.small_layer_fetch import fetch_batch
 from shared.pulls.layers.transfer import Announce, FetchedLayer, transfer
 from shared.pulls.linking import link_image
 from shared.pulls.outbox import Outbox
 from shared.pulls.steps.attempt import Attempt, hand_over
+from shared.pulls.steps.leased_layer import LeasedLayer
 from shared.pulls.steps.outcomes import (
+    PAUSED_SECONDS,
     NotWanted,
     Paused,
     ShuttingDown,

@@ -20,10 +20,10 @@ from shared.errors import InvalidArgument, InvalidManifest, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.pulls.layers.blockers import find_blocker, reserves_slots
-from shared.pulls.layers.leased_layer import LeasedLayer
 from shared.pulls.layers.small_layer_fetch import lease_batch
 from shared.pulls.layers.transfer import Announce, AnnouncedProgress
 from shared.pulls.steps.attempt import Attempt
+from shared.pulls.steps.leased_layer import LeasedLayer
 from shared.pulls.steps.outcomes import TryAgain
 from shared.pulls.steps.pull_lease import MOST_DEAD_OWNERS
 

@@ -27,9 +27,9 @@ from shared.oci.descriptor import Descriptor
 from shared.oci.reference import Reference
 from shared.pulls.context import Context
 from shared.pulls.layers.diff_id_check import DiffIdCheck
-from shared.pulls.layers.leased_layer import LeasedLayer, ingest_owner
 from shared.pulls.layers.transfer import FetchedLayer
 from shared.pulls.steps.attempt import Attempt, hand_over
+from shared.pulls.steps.leased_layer import LeasedLayer, ingest_owner
 from shared.pulls.steps.outcomes import LeaseLost
 from shared.volume.small_blobs import SmallBlobWriter
 

@@ -8,7 +8,7 @@ from shared.download.downloader import download
 from shared.download.progress import Progress
 from shared.pulls.context import Context
 from shared.pulls.layers.diff_id_check import DiffIdCheck
-from shared.pulls.layers.leased_layer import LeasedLayer, ingest_owner
+from shared.pulls.steps.leased_layer import LeasedLayer, ingest_owner
 from shared.pulls.steps.outcomes import LeaseLost
 from shared.volume.ingest.ingest import Ingest
 

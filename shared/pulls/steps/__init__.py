@@ -4,6 +4,7 @@ outcomes       how a step can end, and what each end means
 running        run an attempt, and carry out its outcome
 attempt        one attempt, and how it gives back its leases
 retrying       try again after a delay, or fail the pull
+leased_layer   a layer under the lease that this process has taken
 pull_lease     the lease on a pull's own steps
 heartbeat      renews the leases of this process
 fetched_bytes  how many bytes came over the network, for the receipt

@@ -19,8 +19,8 @@ from shared.catalog.pulls import finish
 from shared.errors import TowlineError
 from shared.oci.digest import Digest
 from shared.pulls.context import Context
-from shared.pulls.layers.leased_layer import LeasedLayer
 from shared.pulls.outbox import Outbox
+from shared.pulls.steps.leased_layer import LeasedLayer
 from shared.pulls.steps.outcomes import LeaseLost
 
 

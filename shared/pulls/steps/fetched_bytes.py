@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.layers import pull_layers
 from shared.oci.digest import Digest
-from shared.pulls.layers.leased_layer import LeasedLayer
+from shared.pulls.steps.leased_layer import LeasedLayer
 
 
 class FetchedBytes:

@@ -26,8 +26,8 @@ from shared.catalog.layers import lease_reports, leases, wanted_downloads
 from shared.catalog.layers.wanted_downloads import Verdict
 from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable
-from shared.pulls.layers.leased_layer import LeasedLayer
 from shared.pulls.steps.fetched_bytes import FetchedBytes
+from shared.pulls.steps.leased_layer import LeasedLayer
 from shared.pulls.steps.outcomes import (
     LeaseLost,
     NotWanted,

@@ -21,6 +21,11 @@ from shared.errors import (
 # longer one is a row in PostgreSQL, and the reconciler sends the message when its time has come.
 LONGEST_IN_MEMORY_SECONDS = 15.0
 
+# Seconds until a pull or layer is tried again that is paused, or has no space. `towline resume`
+# makes it due at once.
+PAUSED_SECONDS = 60.0
+SPACE_SECONDS = 15.0
+
 
 class TryAgain(Exception):
     """The step must run again in `delay_seconds`, because of the error `cause`.

@@ -22,7 +22,6 @@ from shared.errors import (
     VolumeUnavailable,
 )
 from shared.pulls.context import Context
-from shared.pulls.layers.blockers import SPACE_SECONDS
 from shared.pulls.steps.attempt import (
     Attempt,
     fail_row,
@@ -30,7 +29,7 @@ from shared.pulls.steps.attempt import (
     hand_over_layer,
     release,
 )
-from shared.pulls.steps.outcomes import LONGEST_IN_MEMORY_SECONDS, TryAgain
+from shared.pulls.steps.outcomes import LONGEST_IN_MEMORY_SECONDS, SPACE_SECONDS, TryAgain
 
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 8.0

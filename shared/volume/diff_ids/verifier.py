@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 
 from shared.oci.digest import Digest
+from shared.volume.background import BackgroundThread
 from shared.volume.diff_ids.hasher import DiffIdHasher, Read
-from shared.volume.ingest.background import BackgroundThread
 from shared.volume.store import Volume
 
 

@@ -9,5 +9,4 @@ checksum        the CRC-32 of the journal's records
 byte_ranges     byte ranges: which bytes of an ingest are on disk
 ordered_hasher  hashes the bytes of an ingest in order, in whatever order they arrive
 writeback       has the disk start writing early, so that the final fsync is short
-background      the background thread of ordered_hasher, writeback and the diff_id verifier
 """

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 
 from shared.oci.digest import Digest
-from shared.volume.ingest.background import BackgroundThread
+from shared.volume.background import BackgroundThread
 
 _BLOCK_BYTES = 256 * 1024
 # Blocks at most this far ahead of the frontier are kept in memory, so that the thread need not

@@ -7,7 +7,7 @@ on a slow disk, so it runs in a background thread. Source: sync_file_range(2).
 
 import ctypes
 
-from shared.volume.ingest.background import BackgroundThread
+from shared.volume.background import BackgroundThread
 
 _SYNC_FILE_RANGE_WRITE = 2
 _STEP_BYTES = 16 * 1024 * 1024

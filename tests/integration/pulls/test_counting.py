@@ -6,7 +6,7 @@ import pytest
 
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from shared.pulls.layers.leased_layer import LeasedLayer
+from shared.pulls.steps.leased_layer import LeasedLayer
 from shared.pulls.steps.outcomes import TryAgain
 from tests.fakes.faults import CutAt
 from tests.fakes.registry import FakeRegistry, digest_of

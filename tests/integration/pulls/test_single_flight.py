@@ -7,8 +7,8 @@ from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import leases
 from shared.oci.reference import Reference
 from shared.pulls.cancelling import cancel_pull, miss_deadline
-from shared.pulls.layers.leased_layer import LeasedLayer
 from shared.pulls.steps.attempt import Attempt
+from shared.pulls.steps.leased_layer import LeasedLayer
 from shared.pulls.steps.outcomes import TryAgain
 from shared.pulls.steps.running import run_attempt
 from tests.fakes.faults import CutAt, RefuseRange, Status
