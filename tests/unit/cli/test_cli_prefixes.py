@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from shared.catalog.model.pull_values import Pull
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import lifecycle, listings
 from shared.errors import InvalidArgument
 from tests.unit.cli.given_facts import pull
 from workers.cli.prefixes import begins_uuid, is_uuid, short_ids, whole_id
@@ -27,7 +27,7 @@ class Recorded:
             return list(rows.values())
 
         monkeypatch.setattr(lifecycle, "get", lambda _, pull_id: rows.get(pull_id))
-        monkeypatch.setattr(lifecycle, "recent", recent)
+        monkeypatch.setattr(listings, "recent", recent)
 
     def begin(self) -> "Recorded":
         return self
