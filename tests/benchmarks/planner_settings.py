@@ -7,9 +7,9 @@ know of ended pulls only, as in a burst. Two kinds of work take turns over the s
 three layers are recorded, admitted, planned, stored and linked by the catalog's functions, a
 hundred at a time. Rounds of a reconciler read pulls that are under way, page by page.
 
-Recorded is processor time, of PostgreSQL and of this process: other work on the machine does not
-change it much. `as the driver does`: psycopg sends BEGIN before the first statement, and SQLAlchemy
-checks each connection before that (`pool_pre_ping`).
+Recorded are the pages that PostgreSQL reads, and the processor time of PostgreSQL and of this
+process, the least of the rounds. `as the driver does`: psycopg sends BEGIN before the first
+statement, and SQLAlchemy checks each connection before that (`pool_pre_ping`).
 """
 
 import time
@@ -41,7 +41,7 @@ from shared.catalog.pulls import finish, known_image, lifecycle, start
 from shared.catalog.schema.migration import migrate
 from shared.oci.manifest import layers_with_diff_ids
 from tests.benchmarks.costs import cpu_seconds, parent
-from tests.benchmarks.tables import Times, medians, options_of, print_table, take_turns
+from tests.benchmarks.tables import Times, options_of, print_table, take_turns
 from tests.grown import Size, grow
 from tests.integration.catalog import given
 from tests.services import database_name, fresh_database, running_postgres, with_driver
@@ -59,6 +59,9 @@ _SETTINGS = (
     "jit",
     "max_parallel_workers_per_gather",
 )
+_NAMES = (_AS_SET, *_SETTINGS, _DRIVERS_BEGIN)
+_KINDS = ("pulls", "rounds")
+_PAGES = "SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()"
 _UNDER_WAY = """
     INSERT INTO pulls (id, reference, platform, state, registry, repository, requested_by,
         generation, admitted_at, dispatched_at, manifest_digest)
@@ -96,38 +99,47 @@ def main() -> None:
                 "rounds": partial(_look, count=options.open),
             }
             from_template = {"pulls": template, "rounds": busy}
-            for kind, do in work.items():
+            pages: Times = {}
+            contenders = {
+                (kind, name): partial(_measure, server, kind, from_template[kind], do, name, pages)
+                for name in _NAMES
+                for kind, do in work.items()
+            }
+            for kind in work:
                 # SQLAlchemy compiles each statement of a process once.
-                _measure(server, from_template[kind], do, _AS_SET, 0)
-            times = take_turns(
-                options.rounds,
-                {
-                    f"{kind}, {name}": partial(_measure, server, from_template[kind], do, name)
-                    for name in (_AS_SET, *_SETTINGS, _DRIVERS_BEGIN)
-                    for kind, do in work.items()
-                },
+                contenders[kind, _AS_SET](0)
+            seconds = take_turns(
+                options.rounds, {_row(*key): contender for key, contender in contenders.items()}
             )
-    _print(times)
+    _print(seconds, pages)
 
 
-def _print(times: Times) -> None:
-    middle = medians(times)
-    rows = [
+def _row(kind: str, name: str) -> str:
+    return f"{kind}, {name}"
+
+
+def _print(seconds: Times, pages: Times) -> None:
+    def ratio(figures: Times, kind: str, name: str) -> str:
+        return f"{min(figures[_row(kind, name)]) / min(figures[_row(kind, _AS_SET)]):.2f}"
+
+    columns = [(figures, kind) for kind in _KINDS for figures in (seconds, pages)]
+    print_table(
         [
-            name,
-            *(
-                f"{middle[f'{kind}, {name}'] / middle[f'{kind}, {_AS_SET}']:.2f}"
-                for kind in ("pulls", "rounds")
-            ),
-        ]
-        for name in (_AS_SET, *_SETTINGS, _DRIVERS_BEGIN)
-    ]
-    print_table(["left at its default", "pulls", "rounds"], rows)
-    print(f"\nAs set: {middle[f'pulls, {_AS_SET}']:.1f} s, {middle[f'rounds, {_AS_SET}']:.1f} s")
+            "left at its default",
+            *(f"{kind}, {what}" for kind in _KINDS for what in ("time", "pages")),
+        ],
+        [[name, *(ratio(figures, kind, name) for figures, kind in columns)] for name in _NAMES],
+    )
 
 
 def _measure(
-    server: PostgresServer, template: str, work: Callable[[Catalog], None], name: str, _number: int
+    server: PostgresServer,
+    kind: str,
+    template: str,
+    work: Callable[[Catalog], None],
+    name: str,
+    pages: Times,
+    _number: int,
 ) -> float:
     """Processor seconds of the work in a copy of the database, without the setting `name`."""
     with fresh_database(server, database_name(template)) as url, _without(name, url) as catalog:
@@ -138,7 +150,13 @@ def _measure(
             postmaster = parent(session.info.backend_pid)
         before = cpu_seconds(postmaster) + time.process_time()
         work(catalog)
-        return cpu_seconds(postmaster) + time.process_time() - before
+        seconds = cpu_seconds(postmaster) + time.process_time() - before
+        with catalog.begin() as tx:
+            tx.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+        with catalog.begin() as tx:
+            read = tx.exec_driver_sql(_PAGES).scalar_one()
+            pages.setdefault(_row(kind, name), []).append(float(read))
+    return seconds
 
 
 @contextmanager
