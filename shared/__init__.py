@@ -10,5 +10,5 @@ volume        the files on the shared volume: blobs, ingests, layouts
 catalog       SQL: tables, statements, migrations
 download      copies one blob from a registry into an ingest, over several connections
 pulls         the use cases of a pull: accept, plan, fetch, link
-allocator     tunes glibc's malloc for workers with many threads
+allocator     keeps worker processes small
 """

@@ -1,13 +1,25 @@
-"""Tunes glibc's malloc for a process that fetches layers over many connections.
+"""Keeps a worker process small: one arena of glibc's malloc, and its free pages returned.
 
 By default glibc gives threads separate arenas and keeps freed memory. Blocks of different sizes,
-which several connections allocate and which wait to be hashed, fragment these arenas. Without this
-module a worker grows by a megabyte for each gigabyte that it fetches. Other C libraries lack these
-functions; there the calls do nothing.
+which several connections allocate and which wait to be hashed, fragment these arenas, and a worker
+grows by a megabyte for each gigabyte that it fetches. So
+
+    use_one_arena        before any thread starts (workers/app.py)
+    free_startup_memory  once the worker is ready (workers/app.py)
+    return_free_pages    each second while layers arrive (the lease renewer)
+
+This is code because `celery -A workers.app worker`, started without any environment, must stay
+small too. `MALLOC_TRIM_THRESHOLD_` would not replace it: it returns the end of the heap, and the
+gaps are in its middle. Mapping each block by itself would (`MALLOC_MMAP_THRESHOLD_`), for half a
+second of processor time per GiB. Measured: docs/performance.md, "Memory".
+
+Other C libraries lack these functions; there the calls do nothing.
 """
 
 import ctypes
+import gc
 from collections.abc import Callable
+from typing import clear_overloads
 
 # malloc.h
 _M_ARENA_MAX = -8
@@ -18,6 +30,15 @@ def use_one_arena() -> None:
     threads allocate while they hold the GIL.
     """
     _call("mallopt", _M_ARENA_MAX, 1)
+
+
+def free_startup_memory() -> None:
+    """Free what is needed only during the start, or only by type checkers: redis-py alone registers
+    800 overloads.
+    """
+    clear_overloads()
+    gc.collect()
+    return_free_pages()
 
 
 def return_free_pages() -> None:

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.schema.migration import migrate
-from tests.services import (
+from tests.support.services import (
     WORLD,
     database_name,
     fresh_database,
@@ -48,10 +48,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server. Tests that start servers without these fixtures are marked
-    by hand.
+    """Mark each test with its tier, and the tests that need a server. Tests that start servers
+    without these fixtures are marked by hand.
     """
     for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        if tier != "unit":
+            item.add_marker(tier)
         if not _SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("servers")
 

@@ -3,13 +3,16 @@
 import sys
 from typing import Any, NoReturn
 
-from celery.signals import celeryd_init, worker_process_shutdown
+from celery.signals import celeryd_init, worker_process_shutdown, worker_ready
 
+from shared import allocator
 from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.settings import Settings
-from workers import broker, handover, logs, memory, results, unreadable
-from workers.config import make_app
+from workers.celery_apps import make_app
+from workers.celery_fixes import closed_channels, reused_clients
 from workers.health import gate
+from workers.messages import fleet_request, result_backend, unreadable_messages
+from workers.process import grace_time, logs
 from workers.resources import close_resources, resources
 
 
@@ -26,16 +29,29 @@ def _settings() -> Settings:
         _refuse(error)
 
 
-broker.install()
+closed_channels.repair()
+reused_clients.repair()
 app = make_app(_settings())
 app.conf.include = ["workers.tasks"]
 app.set_default()
-handover.install(app)
-unreadable.install(app)
+grace_time.install(app)
+fleet_request.install(app)
+unreadable_messages.install(app)
 gate.install(app)
-results.install(app)
+result_backend.install(app)
 logs.install(_settings().log_format)
-memory.install()
+
+
+@celeryd_init.connect
+def use_one_arena(**_: Any) -> None:
+    """Tune the allocator while the process has no other thread; forked children inherit this."""
+    allocator.use_one_arena()
+
+
+@worker_ready.connect
+def free_startup_memory(**_: Any) -> None:
+    """Return the memory that only the start needed."""
+    allocator.free_startup_memory()
 
 
 @celeryd_init.connect
@@ -66,6 +82,6 @@ def refuse_what_cannot_work(**_: Any) -> None:
 
 
 @worker_process_shutdown.connect
-def let_go(**_: Any) -> None:
+def close_process_resources(**_: Any) -> None:
     """Close this process's connections and its volume, when a child of the pool ends."""
     close_resources()

@@ -6,7 +6,6 @@ from kombu import Exchange, Queue
 
 from shared.settings import Settings
 from workers import contract
-from workers.broker import App
 
 _DAY_SECONDS = 24 * 3600
 
@@ -21,14 +20,6 @@ _SOCKET_TIMEOUT_SECONDS = 15
 _SOCKET_CONNECT_TIMEOUT_SECONDS = 5
 
 
-def make_app(settings: Settings) -> App:
-    """A Celery app for this fleet: for workers, or for a client that only sends."""
-    app = App("towline", set_as_current=False)
-    app.answer_seconds = settings.answer_seconds
-    app.conf.update(configuration(settings))
-    return app
-
-
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings. It contains the URLs with their passwords."""
     return {
@@ -37,7 +28,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         **_WIRE,
         **_RESULTS,
         **_MONITORING,
-        # Celery uses this for SIGQUIT only; for all other ways to end, see workers/shutdown.py.
+        # Celery uses this for SIGQUIT only; for all other ways to end, see
+        # `workers/process/grace_time.py`.
         "worker_soft_shutdown_timeout": settings.grace_seconds,
     }
 
@@ -52,7 +44,7 @@ def _connections(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             "visibility_timeout": _VISIBILITY_TIMEOUT_SECONDS,
             # By name, since Celery shows its settings as JSON.
-            "queue_order_strategy": "workers.queue_order:QueueOrder",
+            "queue_order_strategy": "workers.queues.queue_order:QueueOrder",
             "unacked_restore_interval": 10,
             # Check for unacknowledged messages every 10 s, not every 100 s (kombu#2558).
             "unacked_restore_throttle": 1,

@@ -12,18 +12,19 @@ from typing import cast
 
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.pulls import lifecycle
-from shared.catalog.schema.revision import check, volume_id
+from shared.catalog.schema.revision import check
 from shared.errors import InvalidArgument, VolumeUnavailable
 from shared.pulls.context import Context, Unpack
 from shared.pulls.steps.heartbeat import LeaseRenewer
-from shared.pulls.steps.interruptions import NodeSick
+from shared.pulls.steps.outcomes import NodeSick
 from shared.rate_limiter import Limits, RateLimiter, connect
 from shared.registry.client import RegistryClient
 from shared.settings import Settings
 from shared.volume.store import Volume
+from workers.health.node_health import NodeHealth, node_health
 from workers.health.probe import Probe, process_trouble
-from workers.health.sickness import NodeHealth, sickness
-from workers.shutdown import letting_go
+from workers.process.fleet_volume import open_volume
+from workers.process.grace_time import grace_time
 
 _lock = threading.Lock()
 _built: tuple[int, Context] | None = None
@@ -48,20 +49,20 @@ def resources_of_healthy_node() -> Context:
     Raises NodeSick while this node cannot work, for instance without its volume. Raises SystemExit
     if the node can work and only this process cannot.
     """
-    sickness.raise_if_sick()
-    if sickness.is_suspect:
+    node_health.raise_if_sick()
+    if node_health.is_suspect:
         if process_trouble() is not None:
             # A child process that has reached a limit: the pool replaces it, and the message comes
             # back.
             raise SystemExit(1)
-        sickness.clear_suspicion()
+        node_health.clear_suspicion()
     try:
         return resources()
     except Exception as error:
         trouble = error.message if isinstance(error, VolumeUnavailable) else process_trouble()
         if trouble is None:
             raise
-        sickness.report(trouble)
+        node_health.report(trouble)
         raise NodeSick(trouble) from error
 
 
@@ -103,24 +104,20 @@ def _build(settings: Settings) -> Context:
     catalog = Catalog(settings.sqlalchemy_url)
     try:
         check(catalog)
-        with catalog.begin() as tx:
-            identity = volume_id(tx)
-        if identity is None:
-            raise VolumeUnavailable("The catalog knows no volume yet: run `towline migrate`.")
-        volume = Volume(settings.volume_path, identity)
+        volume = open_volume(catalog, settings.volume_path)
     except BaseException:
         catalog.close()
         raise
-    renewer = LeaseRenewer(catalog, settings, letting_go.is_set)
+    renewer = LeaseRenewer(catalog, settings, grace_time.is_over)
     rate_limiter = new_rate_limiter(settings)
-    registry = RegistryClient(settings, rate_limiter)
-    node_trouble = node_probe(volume, sickness)
+    registry = RegistryClient(settings, rate_limiter.acquire)
+    node_trouble = node_probe(volume, node_health)
     return Context(
         settings, catalog, volume, registry, renewer, rate_limiter, node_trouble, unpack=unpack
     )
 
 
-def node_probe(volume: Volume, sickness: NodeHealth) -> Callable[[], str | None]:
+def node_probe(volume: Volume, node_health: NodeHealth) -> Callable[[], str | None]:
     """A function that probes this node: why it cannot work, None if it can.
 
     The reason is shared with all processes of this worker, which then stop taking messages.
@@ -128,9 +125,9 @@ def node_probe(volume: Volume, sickness: NodeHealth) -> Callable[[], str | None]
     probe = Probe()
 
     def trouble() -> str | None:
-        found = probe.trouble(volume.look)
+        found = probe.trouble(volume.probe)
         if found is not None:
-            sickness.report(found)
+            node_health.report(found)
         return found
 
     return trouble

@@ -20,21 +20,18 @@ from shared.pulls import cancelling, linking, planning
 from shared.pulls.accepting import accept_pull
 from shared.pulls.context import Context
 from shared.pulls.layers import fetching
-from shared.pulls.layers.fetching import LeaseHeldByEarlierTask, YieldTurn
 from shared.pulls.outbox import Outbox
-from shared.pulls.steps.attempts import TryAgain
-from shared.pulls.steps.interruptions import NodeSick, ShuttingDown
-from workers import callbacks, contract
-from workers.answering import answer, answer_error
+from shared.pulls.steps.outcomes import NodeSick, ShuttingDown, TryAgain
+from workers import contract
 from workers.app import app
-from workers.dispatching import deliver, launch
+from workers.messages import callbacks
+from workers.messages.answering import answer, answer_error
+from workers.messages.dispatching import deliver, launch
 from workers.resources import resources_of_healthy_node
 
 _log = logging.getLogger(__name__)
 
 _OUTAGE_DELAY_SECONDS = 5
-# The clocks of the worker and of the database differ a little.
-_LEASE_MARGIN_SECONDS = 0.5
 # After a failed announcement, none is sent for this long: if Redis does not answer, each one would
 # delay the download.
 _SILENT_SECONDS = 60.0
@@ -153,14 +150,8 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     except TaskPredicate:
         raise
     except TryAgain as again:
-        if again.in_memory:
+        if again.in_memory and not (again.at_most_once and task.request.retries):
             raise _again(task, again.delay_seconds, again.cause) from again
-    except LeaseHeldByEarlierTask as occupied:
-        # Only once: if the owner of the lease is alive, it has renewed it by then.
-        if task.request.retries == 0:
-            raise _again(task, max(occupied.seconds, 0) + _LEASE_MARGIN_SECONDS) from None
-    except YieldTurn:
-        raise _again(task, 0) from None
     except ShuttingDown as reason:
         raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:

@@ -16,7 +16,7 @@ from shared.download.progress import Progress
 from shared.download.source import Source, request_body
 from shared.download.whole_bodies import write_body
 from shared.errors import BlobTruncated, DigestMismatch, RegistryUnavailable, SizeMismatch
-from shared.registry.client import BlobBody
+from shared.registry.bodies import BlobBody
 from shared.volume.ingest.ingest import Ingest
 
 MIB = 1024 * 1024
@@ -46,14 +46,14 @@ def download(
     """
     progress.at(ingest.offset)
     # After a mismatch, the bytes of an earlier owner may be wrong rather than the registry's. So
-    # a blob with inherited bytes is fetched once more as a whole before the host is blamed.
+    # a blob with inherited bytes is fetched once more as a whole before the host is excluded.
     inherited = ingest.inherited_bytes > 0
     is_large = ingest.size - ingest.offset >= _LARGE_BYTES
     with ingest.in_background() if is_large else nullcontext():
         while True:
             try:
                 _fill(source, ingest, progress, connections, chunk_bytes)
-                progress.wait_until_done(_COMMIT_SECONDS)
+                progress.expect_silence(_COMMIT_SECONDS)
                 ingest.commit()
             except (SizeMismatch, DigestMismatch) as error:
                 is_wrong = isinstance(error, DigestMismatch)
@@ -64,7 +64,7 @@ def download(
                     ingest.restart()
                 if is_wrong and inherited:
                     inherited = False
-                elif not source.blame():
+                elif not source.exclude():
                     if dropped:
                         # Fetching the same bytes again must not count as progress.
                         progress.at(ingest.size)
@@ -103,6 +103,6 @@ def _fill_alone(source: Source, ingest: Ingest, progress: Progress) -> None:
             # and always breaks at the same offset would be asked forever.
             if ingest.offset > reached:
                 reached = ingest.offset
-            elif body is None or not source.blame(body):
+            elif body is None or not source.exclude(body):
                 # Without a body the request itself failed, on every host: there is no other left.
                 raise

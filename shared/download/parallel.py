@@ -137,7 +137,7 @@ class ParallelDownload:
         elif connection.bytes_fetched or self._ingest.offset > self._reached:
             # The last connection, but it made progress, or others that ended with it did: go on.
             self._reached = self._ingest.offset
-        elif connection.body is None or not self._source.blame(connection.body):
+        elif connection.body is None or not self._source.exclude(connection.body):
             # Without a body the request itself failed, on every host: there is no other left.
             raise error
 

@@ -19,7 +19,7 @@ class Prefetcher:
         self._reads = reads
         self._done: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
         self._closed = False
-        threading.Thread(target=self._run, name="ahead", daemon=True).start()
+        threading.Thread(target=self._run, name="prefetch", daemon=True).start()
 
     def __enter__(self) -> "Prefetcher":
         return self

@@ -22,15 +22,17 @@ class Abortable(Protocol):
 class Progress:
     """The counters of one download, and its stop.
 
-    `fetched`: bytes received over the network, discarded bytes included. `offset`: bytes of the
-    blob on disk. `reached`: the highest `offset` so far. `active_at`: the time.monotonic() of the
-    last activity; it lies in the future during a wait of known length, so that the wait does not
-    count as a stall.
+    `fetched`: bytes received over the network, discarded bytes included. `recorded`: how many of
+    them the catalog knows of (`fetched_bytes.py`). `offset`: bytes of the blob on disk. `reached`:
+    the highest `offset` so far. `active_at`: the time.monotonic() of the last activity; it lies in
+    the future during a wait of known length, so that the wait does not count as a stall.
+
     Once the download was stopped, every method that reports activity raises the reason.
     """
 
     def __init__(self) -> None:
         self.fetched = 0
+        self.recorded = 0
         self.offset = 0
         self.reached = 0
         self.active_at = time.monotonic()
@@ -38,11 +40,6 @@ class Progress:
         self._reason: Exception | None = None
         self._bodies: set[Abortable] = set()
         self._waits: dict[int, float] = {}
-
-    @property
-    def stop_reason(self) -> Exception | None:
-        """Why the download was stopped; None if it was not."""
-        return self._reason
 
     def check(self) -> None:
         """Raises the reason if the download was stopped."""
@@ -79,8 +76,8 @@ class Progress:
             del self._waits[thread]
         self.beat()
 
-    def wait_until_done(self, seconds: float) -> None:
-        """The last step begins: no activity is expected for `seconds`."""
+    def expect_silence(self, seconds: float) -> None:
+        """The last step begins, a single call: no activity is expected for `seconds`."""
         self.active_at = time.monotonic() + seconds
         self.check()
 

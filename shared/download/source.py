@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Protocol
 
 from shared.download.progress import Abortable, Progress
-from shared.registry.client import BlobBody
+from shared.registry.bodies import BlobBody
 
 
 class Source(Protocol):
@@ -31,7 +31,7 @@ class Source(Protocol):
         """Request these bytes. The host may send the whole blob: see `BlobBody.first`, `.end`."""
         ...
 
-    def blame(self, body: BlobBody | None = None) -> bool:
+    def exclude(self, body: BlobBody | None = None) -> bool:
         """Exclude the host of this body, or of all bodies so far: its bytes were of no use.
 
         Returns whether another host can be asked.
@@ -39,14 +39,14 @@ class Source(Protocol):
         ...
 
 
-class _Answer(Future[BlobBody]):
+class _PendingBody(Future[BlobBody]):
     """The body of a request that runs in its own thread.
 
     A request that waits for name resolution, a connection, a token or a redirect cannot be aborted.
     But the waiting thread can leave it, and its body is closed when it arrives.
     """
 
-    def ask(self, source: Source, first: int, end: int) -> None:
+    def request(self, source: Source, first: int, end: int) -> None:
         """Make the request, and set its result. If `abort()` was called first, close the body at
         once.
         """
@@ -84,18 +84,18 @@ def request_body(
 
     `asked` gets an object whose `abort()` ends the wait; then CancelledError is raised.
     """
-    answer = _Answer()
+    pending = _PendingBody()
     try:
-        with progress.waiting(source.patience_seconds), progress.reading(answer):
-            asked(answer)
+        with progress.waiting(source.patience_seconds), progress.reading(pending):
+            asked(pending)
             threading.Thread(
-                target=answer.ask, args=(source, first, end), name="ask", daemon=True
+                target=pending.request, args=(source, first, end), name="request-body", daemon=True
             ).start()
-            return answer.result()
+            return pending.result()
     except CancelledError:
         progress.check()
         raise
     except BaseException:
         # A signal may end the wait, or a stop may come at the same time as the response.
-        answer.leave_behind()
+        pending.leave_behind()
         raise

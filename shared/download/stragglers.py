@@ -16,7 +16,7 @@ _SIGNIFICANT_SECONDS = 0.1
 _FEWEST = 2
 _FAR_SLOWER = 4.0
 
-_Lane = TypeVar("_Lane")
+_Connection = TypeVar("_Connection")
 
 
 class Pace(NamedTuple):
@@ -32,7 +32,7 @@ class Stragglers:
     def __init__(self) -> None:
         self._usual_bytes_per_second = 0.0
 
-    def find(self, paces: Mapping[_Lane, tuple[Pace, Pace]]) -> Sequence[_Lane]:
+    def find(self, paces: Mapping[_Connection, tuple[Pace, Pace]]) -> Sequence[_Connection]:
         """The connections with less than a quarter of the usual rate.
 
         `paces`: for each connection the pace of its current body and of its previous one.

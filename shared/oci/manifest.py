@@ -7,7 +7,7 @@ from typing import Any
 from shared.errors import InvalidManifest, TooLarge
 from shared.oci import media_type as types
 from shared.oci.config import ImageConfig
-from shared.oci.descriptor import Descriptor, annotations_of, text_of
+from shared.oci.descriptor import MAX_SIZE, Descriptor, annotations_of, text_of
 from shared.oci.digest import Digest
 
 # Runtimes accept images of at most 127 layers, but artifacts have one layer for each file.
@@ -104,5 +104,5 @@ def _check_sizes(manifest: Manifest) -> None:
     for layer in manifest.layers:
         if sizes.setdefault(layer.digest, layer.size) != layer.size:
             raise InvalidManifest(f"The manifest gives {layer.digest} two different sizes.")
-    if manifest.total_size_bytes > 2**63 - 1:
+    if manifest.total_size_bytes > MAX_SIZE:
         raise InvalidManifest("The layers of the manifest are larger than any volume.")

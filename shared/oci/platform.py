@@ -18,81 +18,13 @@ from typing import Any
 from shared.errors import InvalidManifest, InvalidPlatform, TooLarge
 from shared.oci import variant as variants
 from shared.oci import windows
+from shared.oci.platform_names import ARCHITECTURES, MACHINES, OPERATING_SYSTEMS, normal_names
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _OS = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?", re.ASCII)
 # A platform becomes the name of a directory and part of a key in the catalog.
 _MAX_CHARACTERS = 128
 _MAX_FEATURES = 32
-
-_OS_ALIASES = {"macos": "darwin"}
-_ARCHITECTURE_ALIASES = {
-    "i386": ("386", None),
-    "x86_64": ("amd64", None),
-    "x86-64": ("amd64", None),
-    "aarch64": ("arm64", None),
-    "armhf": ("arm", "v7"),
-    "armel": ("arm", "v6"),
-}
-# Names of machines in Linux (`uname -m`) that are not Go's names of architectures.
-_MACHINES = {
-    "armv5l": "arm/v5",
-    "armv6l": "arm/v6",
-    "armv7l": "arm/v7",
-    "armv8l": "arm/v8",
-    "i686": "386",
-    "loongarch64": "loong64",
-}
-_OPERATING_SYSTEMS = frozenset(
-    [
-        "aix",
-        "android",
-        "darwin",
-        "dragonfly",
-        "freebsd",
-        "hurd",
-        "illumos",
-        "ios",
-        "js",
-        "linux",
-        "nacl",
-        "netbsd",
-        "openbsd",
-        "plan9",
-        "solaris",
-        "wasip1",
-        "windows",
-        "zos",
-    ]
-)
-_ARCHITECTURES = frozenset(
-    [
-        "386",
-        "amd64",
-        "amd64p32",
-        "arm",
-        "armbe",
-        "arm64",
-        "arm64be",
-        "loong64",
-        "mips",
-        "mipsle",
-        "mips64",
-        "mips64le",
-        "mips64p32",
-        "mips64p32le",
-        "ppc",
-        "ppc64",
-        "ppc64le",
-        "riscv",
-        "riscv64",
-        "s390",
-        "s390x",
-        "sparc",
-        "sparc64",
-        "wasm",
-    ]
-)
 
 # A feature of every Windows except Nano Server: it is ignored when an image is chosen.
 _WINDOWS_EVERYWHERE = "win32k"
@@ -131,7 +63,7 @@ class Platform:
                 f"{text[:_MAX_CHARACTERS]!r} is not a platform: write os/architecture, such as "
                 "linux/arm64."
             )
-        plain = _normal(os[1], *rest) if rest else _of_one_part(os[1], first)
+        plain = _named(os[1], *rest) if rest else _of_one_part(os[1], first)
         return replace(
             plain,
             os_version=os[2] or None,
@@ -142,7 +74,7 @@ class Platform:
     def of_machine(cls) -> "Platform":
         """Linux on this machine's architecture."""
         name = machine.machine()
-        return _normal("linux", *_MACHINES.get(name, name).split("/"))
+        return _named("linux", *MACHINES.get(name, name).split("/"))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Platform":
@@ -158,7 +90,7 @@ class Platform:
                 f"A platform in the image's documents has {len(features)} features; at most "
                 f"{_MAX_FEATURES} are accepted."
             )
-        normal = _normal(os, architecture, variant)
+        normal = _named(os, architecture, variant)
         return replace(normal, os_version=version, os_features=_features(features))
 
     @property
@@ -211,11 +143,11 @@ def _features(names: Iterable[str]) -> tuple[str, ...]:
 
 def _of_one_part(os: str, text: str) -> Platform:
     here = Platform.of_machine()
-    alone = _normal(os, here.architecture, here.variant)
-    if alone.os in _OPERATING_SYSTEMS:
+    alone = _named(os, here.architecture, here.variant)
+    if alone.os in OPERATING_SYSTEMS:
         return alone
-    alone = _normal(here.os, text)
-    if alone.architecture in _ARCHITECTURES:
+    alone = _named(here.os, text)
+    if alone.architecture in ARCHITECTURES:
         return alone
     raise InvalidPlatform(
         f"{text!r} is neither an operating system nor an architecture: "
@@ -223,19 +155,5 @@ def _of_one_part(os: str, text: str) -> Platform:
     )
 
 
-def _normal(os: str, architecture: str, variant: str | None = None) -> Platform:
-    os = _OS_ALIASES.get(os.lower(), os.lower())
-    architecture = architecture.lower()
-    variant = variant.lower() if variant else None
-    if architecture in _ARCHITECTURE_ALIASES:
-        architecture, implied = _ARCHITECTURE_ALIASES[architecture]
-        variant = implied or (None if architecture == "386" else variant)
-    if architecture == "arm":
-        variant = {None: "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}.get(variant, variant)
-    elif (architecture, variant) in {("arm64", "8"), ("arm64", "v8"), ("arm64", "v8.0")}:
-        variant = None
-    elif (architecture, variant) in {("arm64", "9"), ("arm64", "9.0"), ("arm64", "v9.0")}:
-        variant = "v9"
-    elif (architecture, variant) == ("amd64", "v1"):
-        variant = None
-    return Platform(os, architecture, variant)
+def _named(os: str, architecture: str, variant: str | None = None) -> Platform:
+    return Platform(*normal_names(os, architecture, variant))

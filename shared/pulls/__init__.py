@@ -29,9 +29,9 @@ End otherwise:
     pull_ids    ids from outside: which of them a row can have, and the pull of one
 
 Send:
-    outbox  what to send once a step is committed; `workers/dispatching.py` sends it
+    outbox  what to send once a step is committed; `workers/messages/dispatching.py` sends it
 
 Any step may run twice, run in two processes at once, or stop at any instruction. All state is in
 PostgreSQL and on the volume, and a step begins by reading it. A pull is finished once its caller is
-answered (`workers/answering.py`).
+answered (`workers/messages/answering.py`).
 """

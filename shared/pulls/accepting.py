@@ -16,7 +16,7 @@ from shared.pulls.context import Context
 from shared.pulls.outbox import Outbox
 from shared.pulls.pull_ids import PULL_ID_CHARACTERS, is_pull_id
 from shared.pulls.request import PullRequest, new_pull, reference_text
-from shared.pulls.steps.attempts import fail
+from shared.pulls.steps.attempt import fail_pull
 
 # Reads the callbacks to send once the pull is answered. Raises InvalidArgument if they cannot be
 # stored.
@@ -24,7 +24,7 @@ ReadCallbacks = Callable[[], Mapping[str, Any] | None]
 
 
 def accept_pull(
-    resources: Context,
+    context: Context,
     pull_id: str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -43,14 +43,14 @@ def accept_pull(
             f"A pull id must be a string of at most {PULL_ID_CHARACTERS} characters without NUL or "
             "lone surrogates."
         )
-    pull = _record(resources, pull_id, args, kwargs, outbox, read_callbacks)
+    pull = _record(context, pull_id, args, kwargs, outbox, read_callbacks)
     if pull.has_ended:
         # A caller that sends the id again after the end is answered again.
         outbox.end([pull_id])
         return False
     if pull.admitted_at is not None:
         return True
-    admitted = admit(resources.catalog)
+    admitted = admit(context.catalog)
     # The pulls admitted along with this one need a message; this one goes on in its own task.
     outbox.resume(other for other in admitted if other.pull_id != pull_id)
     return any(pull.pull_id == pull_id for pull in admitted)
@@ -66,7 +66,7 @@ def admit(catalog: Catalog) -> list[Admitted]:
 
 
 def _record(
-    resources: Context,
+    context: Context,
     pull_id: str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -81,18 +81,18 @@ def _record(
         request = PullRequest.parse(args, kwargs)
         new = new_pull(pull_id, request, read_callbacks())
     except PermanentError as error:
-        with resources.catalog.begin() as tx:
+        with context.catalog.begin() as tx:
             pull = lifecycle.get(tx, pull_id)
         if pull is not None:
             # The first arguments of an id win, even if later ones are invalid.
             return pull
         reference = reference_text(kwargs)
         refused = NewPull(pull_id, reference, platform=None, callbacks=_readable(read_callbacks))
-        with resources.catalog.begin() as tx:
+        with context.catalog.begin() as tx:
             lifecycle.record(tx, refused)
-        fail(resources, pull_id, error, outbox)
+        fail_pull(context, pull_id, error, outbox)
         raise
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         # For a known id `arrive` returns None; its row may still wait to be admitted.
         return (
             recording.arrive(tx, new)

@@ -7,8 +7,7 @@ read, planned or linked.
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import known_image
@@ -17,6 +16,7 @@ from shared.catalog.pulls.start import StartedPull
 from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.pulls.context import Context
+from shared.pulls.receipts import receipt_of_unchanged
 from shared.pulls.steps.pull_lease import HeldLease
 from shared.registry.client import Document
 from shared.volume.layout import layout_manifest
@@ -34,43 +34,43 @@ class FastPath:
     named: Document | None = None
 
 
-def find_unchanged(resources: Context, pull: Pull) -> FastPath:
+def find_unchanged(context: Context, pull: Pull) -> FastPath:
     """Look for an image that makes the rest of the pull unnecessary.
 
     Raises what the registry raises.
     """
     reference = Reference.parse(pull.reference)
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         image = known_image.known(tx, pull.reference, str(pull.platform))
-    if image is None or not image.is_whole or not _is_laid_out(resources, pull, image):
+    if image is None or not image.is_whole or not _is_laid_out(context, pull, image):
         return FastPath(None)
-    if resources.unpack is not None and not image.is_proven:
+    if context.unpack is not None and not image.is_proven:
         # Its diff_ids are not verified yet; linking does that.
         return FastPath(None)
     if pull.policy == "if-missing":
         return FastPath(image)
     # Also called for a digest, which needs no request: it raises if the registry is not allowed.
-    peeked = resources.registry.peek(reference)
+    peeked = context.registry.peek(reference)
     if image.named in {str(reference.pinned), str(peeked)}:
         return FastPath(image)
-    named = resources.registry.manifest(reference)
+    named = context.registry.manifest(reference)
     return FastPath(image) if str(named.digest) == image.named else FastPath(None, named)
 
 
 def complete(
-    resources: Context, begun: StartedPull, image: LinkedImage, held: HeldLease, began: float
+    context: Context, begun: StartedPull, image: LinkedImage, held: HeldLease, began: float
 ) -> Pull | None:
     """Complete the pull with this image. None if the image or the pull has changed in between.
 
     `began`: time.monotonic() at the beginning of the step.
     """
     finished_at = begun.now + timedelta(seconds=time.monotonic() - began)
-    receipt = _receipt(begun.pull, image, finished_at)
+    receipt = receipt_of_unchanged(begun.pull, image, finished_at)
     # Without a request (`if-missing`) the tag is known no better than before. So the image keeps
     # its `resolved_at`: another pull may have asked since, and its newer answer must win.
     was_asked = begun.pull.policy != "if-missing"
     try:
-        with resources.catalog.begin() as tx:
+        with context.catalog.begin() as tx:
             pull = known_image.complete(
                 tx,
                 begun.pull,
@@ -93,24 +93,7 @@ class _ChangedError(Exception):
     pass
 
 
-def _is_laid_out(resources: Context, pull: Pull, image: LinkedImage) -> bool:
+def _is_laid_out(context: Context, pull: Pull, image: LinkedImage) -> bool:
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
-    found = layout_manifest(resources.volume, reference, platform)
+    found = layout_manifest(context.volume, reference, platform)
     return str(found) == image.manifest_digest
-
-
-def _receipt(pull: Pull, image: LinkedImage, finished_at: datetime) -> dict[str, Any]:
-    untouched = {"source": "present", "bytes_fetched": 0, "attempts": 0}
-    return {
-        "pull_id": pull.id,
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "manifest": image.manifest_digest,
-        "index": image.index_digest,
-        "config": image.config_digest,
-        "layers": [{**layer, **untouched} for layer in image.layers],
-        "bytes_total": image.bytes_total,
-        "bytes_fetched": 0,
-        "started_at": pull.started_at.isoformat() if pull.started_at else None,
-        "finished_at": finished_at.isoformat(),
-    }

@@ -25,53 +25,53 @@ from shared.volume.layout import (
 )
 
 
-def lay_out(resources: Context, pull: Pull, resolution: Resolution) -> None:
+def lay_out(context: Context, pull: Pull, resolution: Resolution) -> None:
     """Write the layout of this pull's image, unless a newer resolution is linked already."""
     reference, platform = _named(pull)
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         current = image_rows.current(tx, pull.reference, str(platform))
     if current is not None and current.resolved_at > resolution.resolved_at:
         return
     files = _files(resolution.manifest_digest, len(resolution.manifest_raw), resolution.manifest)
-    write_layout(resources.volume, reference, platform, files)
+    write_layout(context.volume, reference, platform, files)
 
 
-def settle_layout(resources: Context, pull: Pull) -> None:
+def settle_layout(context: Context, pull: Pull) -> None:
     """Make the layout match the image's row; without a row, remove it.
 
     Call it once the row is committed, or once the pull has ended.
     """
     reference, platform = _named(pull)
     while True:
-        laid_out = _whole_layout(resources, reference, platform)
-        with resources.catalog.begin() as tx:
+        laid_out = _whole_layout(context, reference, platform)
+        with context.catalog.begin() as tx:
             named = layouts.settle(tx, pull.id, reference, laid_out)
         if named == laid_out:
             return
         if named is None:
-            remove_layout(resources.volume, reference, platform)
+            remove_layout(context.volume, reference, platform)
         else:
-            files = _files_of(resources, named)
-            write_layout(resources.volume, reference, platform, files)
+            files = _files_of(context, named)
+            write_layout(context.volume, reference, platform, files)
 
 
-def _whole_layout(resources: Context, reference: Reference, platform: Platform) -> Digest | None:
+def _whole_layout(context: Context, reference: Reference, platform: Platform) -> Digest | None:
     """The manifest that the layout names; None without a layout, or if one of its blobs is missing
     there.
     """
-    digest = layout_manifest(resources.volume, reference, platform)
+    digest = layout_manifest(context.volume, reference, platform)
     if digest is None:
         return None
     try:
-        blobs = _files_of(resources, digest).blobs
+        blobs = _files_of(context, digest).blobs
     except (PermanentError, VolumeUnavailable):
         # Treated as missing. If the manifest of the row cannot be read either, that will raise.
         return None
-    return digest if is_whole(resources.volume, reference, platform, blobs) else None
+    return digest if is_whole(context.volume, reference, platform, blobs) else None
 
 
-def _files_of(resources: Context, digest: Digest) -> ImageFiles:
-    raw = resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
+def _files_of(context: Context, digest: Digest) -> ImageFiles:
+    raw = context.volume.read(digest, DOCUMENT_LIMIT_BYTES)
     manifest = read_document(raw, None)
     if not isinstance(manifest, Manifest):
         raise InvalidManifest(f"An image names {digest}, which is not a manifest.")

@@ -23,10 +23,9 @@ from shared.pulls.receipts import Receipt, receipt_of
 from shared.pulls.resolving import Resolution, recall
 from shared.pulls.same_image_pulls import complete_duplicates, link_next
 from shared.pulls.steps.pull_lease import hold_lease
-from shared.pulls.steps.step_run import run_step
 
 
-def link_image(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
+def link_image(context: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
     """Complete a pull whose layers are all stored, and return its receipt.
 
     None while a layer is missing, or while another worker links the pull. For a pull that has ended
@@ -34,52 +33,52 @@ def link_image(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | No
     it.
     """
     try:
-        receipt = _link(resources, pull_id, outbox)
+        receipt = _link(context, pull_id, outbox)
     except PoisonLayer:
         # This link has killed workers: do not send the next pull of the image at once.
         raise
     except TowlineError:
-        link_next(resources, pull_id, outbox)
+        link_next(context, pull_id, outbox)
         raise
     if receipt is None:
-        link_next(resources, pull_id, outbox)
+        link_next(context, pull_id, outbox)
     return receipt
 
 
-def _link(resources: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
-    with run_step(resources, pull_id, outbox) as current, hold_lease(current) as held:
-        pull = held.pull if held else _load(resources, pull_id)
+def _link(context: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
+    with hold_lease(context, pull_id, outbox) as held:
+        pull = held.pull if held else _load(context, pull_id)
         if pull is None:
             raise InvalidArgument(f"There is no pull {pull_id}.")
         if held is not None and pull.has_ended and pull.layout_unsettled:
-            settle_layout(resources, pull)
+            settle_layout(context, pull)
         if pull.has_ended or pull.manifest_digest is None or held is None:
             return pull.receipt
-        resolution = recall(resources, pull)
+        resolution = recall(context, pull)
         layers = layers_with_diff_ids(resolution.manifest, resolution.config)
-        if not verify_diff_ids(resources, pull_id, layers, held.beat):
+        if not verify_diff_ids(context, pull_id, layers, held.beat):
             return None
         held.beat()
-        if not _link_layers(resources, pull, layers):
+        if not _link_layers(context, pull, layers):
             return None
-        lay_out(resources, pull, resolution)
+        lay_out(context, pull, resolution)
         held.beat()
-        receipt = _complete(resources, pull, resolution, layers)
-        settle_layout(resources, pull)
+        receipt = _complete(context, pull, resolution, layers)
+        settle_layout(context, pull)
         outbox.end([pull_id])
-        complete_duplicates(resources, pull, layers, outbox)
+        complete_duplicates(context, pull, layers, outbox)
         return receipt
     return None
 
 
-def _load(resources: Context, pull_id: str) -> Pull | None:
-    with resources.catalog.begin() as tx:
+def _load(context: Context, pull_id: str) -> Pull | None:
+    with context.catalog.begin() as tx:
         return lifecycle.get(tx, pull_id)
 
 
-def _link_layers(resources: Context, pull: Pull, layers: tuple[Layer, ...]) -> bool:
+def _link_layers(context: Context, pull: Pull, layers: tuple[Layer, ...]) -> bool:
     """Write the manifest's layers by position. False, and nothing is written, if one is missing."""
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         lifecycle.lock(tx, pull.id)
         if not pull_layers.are_whole(tx, pull.id):
             return False
@@ -89,9 +88,9 @@ def _link_layers(resources: Context, pull: Pull, layers: tuple[Layer, ...]) -> b
 
 
 def _complete(
-    resources: Context, pull: Pull, resolution: Resolution, layers: tuple[Layer, ...]
+    context: Context, pull: Pull, resolution: Resolution, layers: tuple[Layer, ...]
 ) -> Receipt | None:
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         current = lifecycle.lock(tx, pull.id)
         if current is None or current.has_ended:
             return current.receipt if current else None

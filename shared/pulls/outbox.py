@@ -1,7 +1,7 @@
 """What to send once a step's transactions are committed; nothing is sent inside a transaction.
 
-A step fills its outbox, and `workers/dispatching.py` delivers it. If a message cannot be sent, or
-the process dies before that, the reconciler sends it.
+A step fills its outbox, and `workers/messages/dispatching.py` delivers it. If a message cannot be
+sent, or the process dies before that, the reconciler sends it.
 """
 
 from collections.abc import Iterable

@@ -23,9 +23,7 @@ from shared.pulls.context import Context
 from shared.pulls.layers.blockers import PAUSED_SECONDS, SPACE_SECONDS
 from shared.pulls.outbox import Outbox
 from shared.pulls.resolving import Resolution, recall, resolve
-from shared.pulls.steps.attempts import Attempt
-from shared.pulls.steps.pull_lease import HeldLease, begin, hold_lease, renew_lease
-from shared.pulls.steps.step_run import run_step
+from shared.pulls.steps.pull_lease import HeldLease, hold_lease, start_resolving
 from shared.registry.client import Document
 from shared.volume.small_blobs import SmallBlobWriter
 
@@ -45,61 +43,64 @@ class Plan:
     followed: int = 0
 
 
-def plan_pull(resources: Context, pull_id: str, outbox: Outbox) -> Plan | None:
+def plan_pull(context: Context, pull_id: str, outbox: Outbox) -> Plan | None:
     """Resolve a recorded pull and write its plan; complete it at once if its image is unchanged.
 
     None if there is nothing to send for a plan: the pull has ended, waits for space or is being
     fetched already, or another process holds its lease. Raises TryAgain, or the error after failing
     the pull with it.
     """
-    began = time.monotonic()
-    with run_step(resources, pull_id, outbox) as current:
-        begun = begin(resources, pull_id)
-        if begun is None:
-            _continue_or_pause(current)
-            return None
-        with renew_lease(current, begun.lease, begun.pull) as held:
-            if begun.pull.manifest_digest is not None:
-                # Planned before, but without space to fetch it: keep the manifest of that plan.
-                return _plan_with(resources, begun.pull, recall(resources, begun.pull), held)
-            seen = fast_path.find_unchanged(resources, begun.pull)
-            if seen.image is not None:
-                pull = fast_path.complete(resources, begun, seen.image, held, began)
-                if pull is not None:
-                    outbox.end_with_row(pull)
-                    return None
-            resolution = _resolution(resources, begun, seen.named)
-            return _plan_with(resources, begun.pull, resolution, held)
+    began_at = time.monotonic()
+    with start_resolving(context, pull_id, outbox) as begun:
+        if begun is not None:
+            started, held = begun
+            return _plan_started(context, started, held, began_at, outbox)
+        _continue_or_pause(context, pull_id, outbox)
     return None
 
 
+def _plan_started(
+    context: Context, started: StartedPull, held: HeldLease, began_at: float, outbox: Outbox
+) -> Plan | None:
+    pull = started.pull
+    if pull.manifest_digest is not None:
+        # Planned before, but without space to fetch it: keep the manifest of that plan.
+        return _plan_with(context, pull, recall(context, pull), held)
+    seen = fast_path.find_unchanged(context, pull)
+    if seen.image is not None:
+        completed = fast_path.complete(context, started, seen.image, held, began_at)
+        if completed is not None:
+            outbox.end_with_row(completed)
+            return None
+    return _plan_with(context, pull, _resolution(context, started, seen.named), held)
+
+
 def _plan_with(
-    resources: Context, pull: Pull, resolution: Resolution, held: HeldLease
+    context: Context, pull: Pull, resolution: Resolution, held: HeldLease
 ) -> Plan | None:
     # Raises InvalidManifest if layers and diff_ids differ in number, before anything is downloaded.
     layers_with_diff_ids(resolution.manifest, resolution.config)
     held.beat()
-    _store_documents(resources, resolution)
+    _store_documents(context, resolution)
     held.beat()
-    return _plan(resources, pull, resolution)
+    return _plan(context, pull, resolution)
 
 
-def _continue_or_pause(current: Attempt) -> None:
+def _continue_or_pause(context: Context, pull_id: str, outbox: Outbox) -> None:
     """Handle a pull that `start_resolving` did not start: pause it, or continue a planned one.
 
     A pull that has ended, or whose lease another process holds, is left alone.
     """
-    resources, pull_id, outbox = current.resources, current.pull_id, current.outbox
-    with hold_lease(current) as held:
+    with hold_lease(context, pull_id, outbox) as held:
         pull = held.pull if held else None
         if pull is None or pull.has_ended:
             return
-        with resources.catalog.begin() as tx:
+        with context.catalog.begin() as tx:
             paused = pauses.of_pull(tx, pull_id)
             if paused is not None:
                 lifecycle.wait(tx, pull_id, "paused", PAUSED_SECONDS, paused.sentence)
             elif pull.state in {"fetching", "linking"}:
-                _go_on(tx, pull, resources.settings.lease_seconds, outbox)
+                _go_on(tx, pull, context.settings.lease_seconds, outbox)
 
 
 def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> None:
@@ -113,25 +114,25 @@ def _go_on(tx: Connection, pull: Pull, lease_seconds: float, outbox: Outbox) -> 
         outbox.maybe_lost += messages.doubtful(tx, pull.id, lease_seconds)
 
 
-def _resolution(resources: Context, begun: StartedPull, named: Document | None) -> Resolution:
+def _resolution(context: Context, begun: StartedPull, named: Document | None) -> Resolution:
     pull = begun.pull
     reference, platform = Reference.parse(pull.reference), Platform.parse(str(pull.platform))
     if pull.policy == "if-missing":
-        with resources.catalog.begin() as tx:
+        with context.catalog.begin() as tx:
             image = image_rows.current(tx, str(reference), str(platform))
         if image is not None:
             return recall(
-                resources,
+                context,
                 pull.resolved(image.manifest_digest, image.index_digest, image.resolved_at),
             )
-    return resolve(resources, reference, platform, begun.now, named)
+    return resolve(context, reference, platform, begun.now, named)
 
 
-def _store_documents(resources: Context, resolution: Resolution) -> None:
+def _store_documents(context: Context, resolution: Resolution) -> None:
     small = [*resolution.documents, *resolution.embedded_layers]
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         stored = stored_blobs.stored(tx, [digest for digest, _ in small])
-    volume = resources.volume
+    volume = context.volume
     new = [(digest, raw) for digest, raw in small if digest not in stored]
     with SmallBlobWriter(volume, owner=f"document-{uuid4().hex}") as writer:
         for digest, raw in new:
@@ -140,11 +141,11 @@ def _store_documents(resources: Context, resolution: Resolution) -> None:
         writer.fsync()
 
 
-def _plan(resources: Context, pull: Pull, resolution: Resolution) -> Plan | None:
+def _plan(context: Context, pull: Pull, resolution: Resolution) -> Plan | None:
     """Write the plan and return it. None if the pull has ended, or has to wait for space."""
     # Asked before the transaction, so that no lock is held if the volume hangs.
-    usable_bytes = resources.volume.space().free_bytes - resources.settings.minimum_free_bytes
-    with resources.catalog.begin() as tx:
+    usable_bytes = context.volume.space().free_bytes - context.settings.minimum_free_bytes
+    with context.catalog.begin() as tx:
         recorded = lifecycle.lock(tx, pull.id)
         if recorded is None or recorded.has_ended:
             return None
@@ -152,7 +153,7 @@ def _plan(resources: Context, pull: Pull, resolution: Resolution) -> Plan | None
             with written_from_documents():
                 return _write(tx, recorded, resolution, usable_bytes)
     # Two workers resolved this pull and the tag moved in between: the first plan's manifest stays.
-    return _plan(resources, recorded, recall(resources, recorded))
+    return _plan(context, recorded, recall(context, recorded))
 
 
 def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int) -> Plan | None:

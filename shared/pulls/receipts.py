@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
+from shared.catalog.pulls.known_image import LinkedImage
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
 
@@ -24,15 +25,39 @@ def receipt_of(
     `layers`: by position, as in the manifest. `fetched`: the pull's own layer rows, by digest.
     """
     return {
-        "pull_id": pull.id,
-        "reference": pull.reference,
-        "platform": pull.platform,
-        "manifest": pull.manifest_digest,
-        "index": pull.index_digest,
-        "config": pull.config_digest,
+        **_image(pull, pull.manifest_digest, pull.index_digest, pull.config_digest),
         "layers": _layers(layers, fetched),
         "bytes_total": pull.bytes_total,
         "bytes_fetched": sum(layer.bytes_fetched for layer in fetched.values()),
+        **_times(pull, finished_at),
+    }
+
+
+def receipt_of_unchanged(pull: Pull, image: LinkedImage, finished_at: datetime) -> Receipt:
+    """The receipt of a pull whose image was on the volume already: nothing was fetched."""
+    untouched = {"source": "present", "bytes_fetched": 0, "attempts": 0}
+    return {
+        **_image(pull, image.manifest_digest, image.index_digest, image.config_digest),
+        "layers": [{**layer, **untouched} for layer in image.layers],
+        "bytes_total": image.bytes_total,
+        "bytes_fetched": 0,
+        **_times(pull, finished_at),
+    }
+
+
+def _image(pull: Pull, manifest: str | None, index: str | None, config: str | None) -> Receipt:
+    return {
+        "pull_id": pull.id,
+        "reference": pull.reference,
+        "platform": pull.platform,
+        "manifest": manifest,
+        "index": index,
+        "config": config,
+    }
+
+
+def _times(pull: Pull, finished_at: datetime) -> Receipt:
+    return {
         "started_at": pull.started_at.isoformat() if pull.started_at else None,
         "finished_at": finished_at.isoformat(),
     }

@@ -72,7 +72,7 @@ class PullRequest:
 def new_pull(
     pull_id: str, request: PullRequest, callbacks: Mapping[str, Any] | None = None
 ) -> NewPull:
-    """The row to record for a request. `callbacks`: as `workers/callbacks.py` reads them."""
+    """The row to record. `callbacks`: as `workers/messages/callbacks.py` reads them."""
     return NewPull(
         id=pull_id,
         reference=str(request.reference),

@@ -76,7 +76,7 @@ class Resolution:
 
 
 def resolve(
-    resources: Context,
+    context: Context,
     reference: Reference,
     platform: Platform,
     resolved_at: datetime,
@@ -86,11 +86,11 @@ def resolve(
 
     Raises PlatformNotFound, InvalidManifest, TooLarge, and what the registry raises.
     """
-    named = named or resources.registry.manifest(reference)
-    return _Resolver(resources, reference, platform, resolved_at).resolve(named)
+    named = named or context.registry.manifest(reference)
+    return _Resolver(context, reference, platform, resolved_at).resolve(named)
 
 
-def recall(resources: Context, pull: Pull) -> Resolution:
+def recall(context: Context, pull: Pull) -> Resolution:
     """The resolution of a planned pull, read from the volume again.
 
     Raises InvalidManifest for a pull without one.
@@ -98,7 +98,7 @@ def recall(resources: Context, pull: Pull) -> Resolution:
     if pull.manifest_digest is None or pull.resolved_at is None or pull.platform is None:
         raise InvalidManifest(f"The pull {pull.id} is not resolved yet.")
     reference, platform = Reference.parse(pull.reference), Platform.parse(pull.platform)
-    resolver = _Resolver(resources, reference, platform, pull.resolved_at)
+    resolver = _Resolver(context, reference, platform, pull.resolved_at)
     resolution = resolver.chosen(resolver.stored(Digest.parse(pull.manifest_digest)))
     if pull.index_digest is None:
         return resolution
@@ -107,7 +107,7 @@ def recall(resources: Context, pull: Pull) -> Resolution:
 
 @dataclass(slots=True)
 class _Resolver:
-    resources: Context
+    context: Context
     reference: Reference
     platform: Platform
     resolved_at: datetime
@@ -188,7 +188,7 @@ class _Resolver:
         if self._is_stored(descriptor.digest):
             found = self.stored(descriptor.digest)
         else:
-            found = self._read(self.resources.registry.manifest(self.reference, descriptor.digest))
+            found = self._read(self.context.registry.manifest(self.reference, descriptor.digest))
         if len(found.raw) != descriptor.size:
             raise InvalidManifest(
                 f"The index of {self.reference} promises {descriptor.size} bytes for "
@@ -198,7 +198,7 @@ class _Resolver:
 
     def stored(self, digest: Digest) -> Found:
         """Read a document from the volume, by its digest."""
-        raw = self.resources.volume.read(digest, DOCUMENT_LIMIT_BYTES)
+        raw = self.context.volume.read(digest, DOCUMENT_LIMIT_BYTES)
         return Found(digest, raw, read_document(raw, None))
 
     def _read(self, document: Document) -> Found:
@@ -212,11 +212,11 @@ class _Resolver:
             # them (image-spec v1.1).
             return _EMPTY
         if self._is_stored(descriptor.digest):
-            return self.resources.volume.read(descriptor.digest, CONFIG_LIMIT_BYTES)
-        return self.resources.registry.blob(self.reference, descriptor, CONFIG_LIMIT_BYTES)
+            return self.context.volume.read(descriptor.digest, CONFIG_LIMIT_BYTES)
+        return self.context.registry.blob(self.reference, descriptor, CONFIG_LIMIT_BYTES)
 
     def _is_stored(self, digest: Digest) -> bool:
-        with self.resources.catalog.begin() as tx:
+        with self.context.catalog.begin() as tx:
             return digest in stored_blobs.stored(tx, [digest])
 
     def _not_found(self, available: list[str]) -> PlatformNotFound:

@@ -13,13 +13,13 @@ from shared.pulls.receipts import receipt_of
 
 
 def complete_duplicates(
-    resources: Context, linked: Pull, layers: Sequence[Layer], outbox: Outbox
+    context: Context, linked: Pull, layers: Sequence[Layer], outbox: Outbox
 ) -> None:
     """Complete a batch of the pulls that wait for the same image.
 
     If more are left, one of them is sent to be linked; it then completes the next batch.
     """
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         found = same_image.lock(tx, linked)
         done = same_image.that_change_nothing(tx, linked, found)
         completed = _complete(tx, linked, layers, done) if done else []
@@ -30,11 +30,11 @@ def complete_duplicates(
     outbox.links += [pull.id for pull in left[:1]]
 
 
-def link_next(resources: Context, pull_id: str, outbox: Outbox) -> None:
+def link_next(context: Context, pull_id: str, outbox: Outbox) -> None:
     """If this pull failed or was cancelled before it was linked, have the next one linked: the best
     pull of the same image, if all of its layers are stored.
     """
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         ended = lifecycle.get(tx, pull_id)
         if ended is None or ended.state not in {"failed", "cancelled"}:
             return

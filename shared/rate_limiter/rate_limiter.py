@@ -1,18 +1,27 @@
 """The rate limiter of one process: every request to a registry needs a permit.
 
 A permit represents one of the connections that the fleet may open to a host. It is acquired before
-the request is sent and released when the body is closed; Redis expires the permits of a worker
-that was killed. Acquiring takes at most one round trip to Redis. Requests that follow each other
-quickly reuse the permit of an earlier one without a round trip, as long as it is fresh.
+the request is sent and released when the body is closed. Redis expires the permits of a worker that
+was killed.
 
-A request without a permit is not sent. The error says when to come back, and the refusal does not
-count as a failed attempt. Results that concern the fleet are reported to Redis:
+    a request to a host
+      │
+      ├─ a fresh permit of the host was just released ──► reuse it, without a round trip
+      │
+      ├─ ask Redis, one round trip ─┬─ go ──────────────► a permit
+      │                             ├─ probe ───────────► a permit; an answer reopens the host
+      │                             ├─ full ────────────► ask again for two seconds, then HeldBack
+      │                             ├─ held, turn ──────► HeldBack
+      │                             └─ dead ────────────► HostIsDead
+      │
+      └─ Redis is unreachable ──────► this process decides alone: two connections to each host
+
+A refused request is not sent. The error says when to come back, and the refusal does not count as a
+failed attempt. Results that concern the fleet are reported to Redis:
 
 - after a 429 no worker sends a request to the host until the time that the registry named;
 - a host that did not answer is marked as unreachable for a while;
 - after either, a single request, the probe, finds out whether the host works again.
-
-While Redis is unreachable each process opens only a few connections to a host (`host_state.py`).
 """
 
 import math
@@ -26,8 +35,7 @@ from redis import Redis
 
 from shared.errors import HeldBack, HostIsDead
 from shared.rate_limiter.host_state import HostState
-from shared.rate_limiter.limits import Limits
-from shared.rate_limiter.redis_state import PERMIT_SECONDS, Decision
+from shared.rate_limiter.redis_state import PERMIT_SECONDS, Decision, Limits
 
 # While all connections are in use the limiter polls this often before it raises, so that a task
 # does not give up its slot for a wait of a second or two.
@@ -45,13 +53,14 @@ _PORTION_SECONDS = 0.1
 class Permit:
     """One connection to a host, in use. A context manager; otherwise call `release()`."""
 
-    def __init__(self, limiter: "RateLimiter", host: str, limits: Limits, *, probe: bool) -> None:
+    def __init__(self, limiter: "RateLimiter", host: str, limits: Limits) -> None:
         self.id = uuid4().hex
         self.host = host
         self.limits = limits
-        self.probe = probe
+        # The only request to a host that was held or unreachable, and not answered yet.
+        self.is_probe = False
         # Granted by this process alone: Redis does not know it.
-        self.local = False
+        self.is_local = False
         # When Redis granted it, by time.monotonic(). A reused permit keeps the earlier time.
         self.granted_at = time.monotonic()
         self._limiter = limiter
@@ -67,11 +76,9 @@ class Permit:
         self._limiter.release(self)
 
     def answered(self) -> None:
-        """The host answered and asked for no pause. If this request is the probe, it reopens the
-        host.
-        """
-        if self.probe:
-            self.probe = False
+        """The host answered and asked for no pause. The answer to a probe reopens the host."""
+        if self.is_probe:
+            self.is_probe = False
             self._limiter.host_state.reopen(self.host)
 
     def back_off(self, seconds: float | None) -> float:
@@ -79,13 +86,13 @@ class Permit:
 
         `seconds`: what the registry asked for, None if it named no time.
         """
-        self.probe = False
+        self.is_probe = False
         self._limiter.expire_permits(self.host)
         return self._limiter.host_state.back_off(self.host, seconds)
 
     def mark_unreachable(self) -> None:
         """Mark the host as unreachable: it did not answer, or the answer was not its own."""
-        self.probe = False
+        self.is_probe = False
         self._limiter.expire_permits(self.host)
         self._limiter.host_state.mark_unreachable(self.host)
 
@@ -98,12 +105,12 @@ class Permit:
 class RateLimiter:
     """The rate limiter of one process, shared by its threads.
 
-    `client` None: there is no Redis, and this process is the only one. `usual`: the limits of
+    `client` None: there is no Redis, and this process is the only one. `defaults`: the limits of
     hosts for which the operator has set none.
     """
 
-    def __init__(self, client: Redis | None, usual: Limits) -> None:
-        self._usual = usual
+    def __init__(self, client: Redis | None, defaults: Limits) -> None:
+        self._defaults = defaults
         self.host_state = HostState(client)
         self._changed = threading.Condition()
         self._in_use: dict[str, Permit] = {}
@@ -136,27 +143,28 @@ class RateLimiter:
         and HostIsDead; the caller must not send the request then.
         """
         limits = Limits(
-            connections or self._usual.connections,
-            requests_per_second or self._usual.requests_per_second,
-            bandwidth_bytes_per_second or self._usual.bandwidth_bytes_per_second,
+            connections or self._defaults.connections,
+            requests_per_second or self._defaults.requests_per_second,
+            bandwidth_bytes_per_second or self._defaults.bandwidth_bytes_per_second,
         )
-        permit = Permit(self, host, limits, probe=False)
+        permit = Permit(self, host, limits)
         if self._reuse(permit):
             return permit
-        for poll in range(_POLLS):
-            verdict = self._request(permit)
-            if verdict.action in {"go", "probe", "local"}:
-                permit.probe = verdict.action == "probe"
-                permit.local = verdict.action == "local"
-                self._keep(permit)
-                if verdict.seconds:
-                    # Never sleep(0): it would give other threads the interpreter.
-                    time.sleep(verdict.seconds)
-                return permit
-            if verdict.action != "full" or poll == _POLLS - 1:
+        decision = self._ask(permit)
+        for _ in range(_POLLS - 1):
+            if decision.action != "full":
                 break
             time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - spread only
-        raise _refusal(permit, verdict)
+            decision = self._ask(permit)
+        if not decision.is_granted:
+            raise _refusal(permit, decision)
+        permit.is_probe = decision.action == "probe"
+        permit.is_local = decision.action == "local"
+        self._keep(permit)
+        if decision.seconds:
+            # Never sleep(0): it would give other threads the interpreter.
+            time.sleep(decision.seconds)
+        return permit
 
     def release(self, permit: Permit) -> None:
         """Release the permit's connection, unless it was released before."""
@@ -165,8 +173,8 @@ class RateLimiter:
             if self._in_use.get(permit.id) is not permit:
                 return
             del self._in_use[permit.id]
-            if permit.local:
-                self.host_state.leave_local(permit.host)
+            if permit.is_local:
+                self.host_state.release_local(permit.host)
             else:
                 self._released.append(permit)
 
@@ -197,7 +205,7 @@ class RateLimiter:
         with self._changed:
             for released in self._released:
                 # An unanswered probe is not reused: the state of its host is still unknown.
-                is_fresh = released.granted_at > oldest and not released.probe
+                is_fresh = released.granted_at > oldest and not released.is_probe
                 same_use = released.host == permit.host and released.limits == permit.limits
                 if is_fresh and same_use:
                     self._released.remove(released)
@@ -206,7 +214,7 @@ class RateLimiter:
                     return True
         return False
 
-    def _request(self, permit: Permit) -> Decision:
+    def _ask(self, permit: Permit) -> Decision:
         """Ask for the permit; the same round trip sends back the released ones of its host."""
         with self._changed:
             released = [other.id for other in self._released if other.host == permit.host]
@@ -232,7 +240,11 @@ class RateLimiter:
                     # Only `close()` cuts this wait short: during it a new request may reuse what
                     # was released.
                     self._changed.wait_for(lambda: self._closed, _TICK_SECONDS)
-                in_use = [(used.host, used.id) for used in self._in_use.values() if not used.local]
+                in_use = [
+                    (permit.host, permit.id)
+                    for permit in self._in_use.values()
+                    if not permit.is_local
+                ]
                 released = [(permit.host, permit.id) for permit in self._released]
                 self._released = []
                 closed = self._closed
@@ -245,9 +257,9 @@ class RateLimiter:
                 self.host_state.renew(in_use)
 
 
-def _refusal(permit: Permit, verdict: Decision) -> HeldBack | HostIsDead:
-    host, limits, seconds = permit.host, permit.limits, verdict.seconds
-    if verdict.action == "dead":
+def _refusal(permit: Permit, decision: Decision) -> HeldBack | HostIsDead:
+    host, limits, seconds = permit.host, permit.limits, decision.seconds
+    if decision.action == "dead":
         return HostIsDead(
             f"{host} did not answer before: the fleet tries it again in {seconds:.0f} s."
         )
@@ -257,5 +269,5 @@ def _refusal(permit: Permit, verdict: Decision) -> HeldBack | HostIsDead:
         f"turn is in {seconds:.0f} s",
         "full": f"all {limits.connections} connections that the fleet may open to {host} are in "
         "use",
-    }[verdict.action]
+    }[decision.action]
     return HeldBack(f"{sentence}.", None, seconds)

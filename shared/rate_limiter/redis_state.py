@@ -24,15 +24,15 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.rate_limiter.limits import Limits
 from shared.rate_limiter.scripts import ACQUIRE, CLOSE_HOST, PACE
 
+# A permit expires after this time unless it is renewed.
 PERMIT_SECONDS = 30.0
+# How soon a request that waits for a probe, or for a connection, asks again.
+RETRY_SECONDS = 1.0
 
 # How long a probe may take until another request becomes the probe.
 _PROBE_SECONDS = 15.0
-# How soon a request that waits for a probe, or for a connection, asks again.
-_RETRY_SECONDS = 1.0
 # A turn (requests per second) that is further away is not reserved: the request is refused.
 _LONGEST_TURN_SECONDS = 2.0
 _PREFIX = "towline:registry:"
@@ -42,7 +42,18 @@ _REDIS_TIMEOUT_SECONDS = 1.0
 # The keys of a host expire this long after its last use.
 _EXPIRE_SECONDS = 3600
 
-Word = Literal["go", "probe", "local", "held", "dead", "turn", "full"]
+_KINDS: tuple[Literal["held", "dead"], ...] = ("held", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an operator allows the whole fleet at one host. `connections`: how many may be open at
+    the same time. None: no limit.
+    """
+
+    connections: int
+    requests_per_second: float | None = None
+    bandwidth_bytes_per_second: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +66,13 @@ class Decision:
     connections are in use.
     """
 
-    action: Word
+    action: Literal["go", "probe", "local", "held", "dead", "turn", "full"]
     seconds: float
+
+    @property
+    def is_granted(self) -> bool:
+        """Whether the request may be sent."""
+        return self.action in {"go", "probe", "local"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +84,6 @@ class ClosedHost:
     host: str
     kind: Literal["held", "dead"]
     seconds: float
-
-
-_KINDS: tuple[Literal["held", "dead"], ...] = ("held", "dead")
 
 
 def connect(url: str) -> Redis | None:
@@ -93,27 +106,29 @@ class RedisState:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._enter = client.register_script(ACQUIRE)
-        self._shut = client.register_script(CLOSE_HOST)
+        self._acquire = client.register_script(ACQUIRE)
+        self._close_host = client.register_script(CLOSE_HOST)
         self._pace = client.register_script(PACE)
 
-    def acquire(self, host: str, permit: str, limits: Limits, left: Sequence[str]) -> Decision:
-        """Ask for a permit for one request. `left`: permits to release on the same round trip."""
+    def acquire(
+        self, host: str, permit_id: str, limits: Limits, released: Sequence[str]
+    ) -> Decision:
+        """Ask for a permit for one request; the same round trip releases the `released` ones."""
         interval = 1 / limits.requests_per_second if limits.requests_per_second else 0
-        args: list[str | float] = [permit, limits.connections, interval, PERMIT_SECONDS]
-        args += [_LONGEST_TURN_SECONDS, _RETRY_SECONDS, _PROBE_SECONDS, _EXPIRE_SECONDS, *left]
-        word, seconds = self._enter(keys=[_hash(host), _permits(host)], args=args)
-        return Decision(word.decode(), max(0.0, float(seconds)))
+        args: list[str | float] = [permit_id, limits.connections, interval, PERMIT_SECONDS]
+        args += [_LONGEST_TURN_SECONDS, RETRY_SECONDS, _PROBE_SECONDS, _EXPIRE_SECONDS, *released]
+        action, seconds = self._acquire(keys=[_hash(host), _permits(host)], args=args)
+        return Decision(action.decode(), max(0.0, float(seconds)))
 
     def back_off(self, host: str, seconds: float | None) -> float:
         """The registry asked for a pause, of `seconds` if it named a time. Returns the wait of the
         whole fleet, in seconds.
         """
-        return self._shut_out(host, "held_until", "holds", seconds, first=2, longest=60)
+        return self._close(host, "held_until", "holds", seconds, first=2, longest=60)
 
     def mark_unreachable(self, host: str) -> float:
         """Mark the host as unreachable. Returns for how long, in seconds."""
-        return self._shut_out(host, "dead_until", "deaths", None, first=10, longest=300)
+        return self._close(host, "dead_until", "deaths", None, first=10, longest=300)
 
     def reopen(self, host: str) -> None:
         """The host works again: allow requests, and begin the next wait at its shortest."""
@@ -131,18 +146,18 @@ class RedisState:
         seconds, fraction = self._client.time()
         expiry = seconds + fraction / 1e6 + PERMIT_SECONDS
         with self._client.pipeline(transaction=False) as pipeline:
-            for host, permit in permits:
-                pipeline.zadd(_permits(host), {permit: expiry})
+            for host, permit_id in permits:
+                pipeline.zadd(_permits(host), {permit_id: expiry})
             pipeline.execute()
 
-    def release(self, left: Iterable[tuple[str, str]]) -> None:
+    def release(self, permits: Iterable[tuple[str, str]]) -> None:
         """Release permits, given as pairs of host and id."""
         with self._client.pipeline(transaction=False) as pipeline:
-            for host, permit in left:
-                pipeline.zrem(_permits(host), permit)
+            for host, permit_id in permits:
+                pipeline.zrem(_permits(host), permit_id)
             pipeline.execute()
 
-    def troubles(self) -> list[ClosedHost]:
+    def closed_hosts(self) -> list[ClosedHost]:
         """The hosts that get no requests now, by name."""
         seconds, fraction = self._client.time()
         now, found = seconds + fraction / 1e6, []
@@ -154,9 +169,9 @@ class RedisState:
                 for kind, until in zip(_KINDS, untils, strict=True)
                 if until is not None and float(until) > now
             ]
-        return sorted(found, key=lambda trouble: trouble.host)
+        return sorted(found, key=lambda closed: closed.host)
 
-    def _shut_out(
+    def _close(
         self,
         host: str,
         until_field: str,
@@ -168,7 +183,7 @@ class RedisState:
     ) -> float:
         asked = -1 if seconds is None else seconds
         args = [until_field, count_field, asked, first, longest, _EXPIRE_SECONDS]
-        return float(self._shut(keys=[_hash(host)], args=args))
+        return float(self._close_host(keys=[_hash(host)], args=args))
 
 
 def _hash(host: str) -> str:

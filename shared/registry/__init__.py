@@ -8,12 +8,13 @@ What the rest of towline calls:
 
 One request to one host:
 
-    mirrors        several hosts for one thing; which failure to report
-    host_requests  one request: rate limiter, authentication, expired redirects; reports a 429
-    request_gate   the interface of the rate limiter
-    responses      what a response means: Content-Range, Retry-After, typed errors
-    error_bodies   the registry's own error message, without secrets
-    rate_limits    the rate limit headers
+    mirrors             several hosts for one thing; which failure to report
+    host_requests       one request: rate limiter, authentication, expired redirects; reports a 429
+    request_permit      the permit that a request needs from the rate limiter
+    responses           what a response means: typed errors, Retry-After; refused headers
+    content_range       which bytes a response brings
+    error_bodies        the registry's own error message, without secrets
+    rate_limit_headers  how many requests are left, as registries state it
 
 Configuration of hosts:
 

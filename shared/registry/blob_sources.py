@@ -2,7 +2,7 @@
 
 The hosts of the route are tried in their order, then the URLs in the descriptor (foreign layers),
 which get no credentials. A host that fails is skipped for this request. A host whose bytes turned
-out to be unusable is excluded for the rest of the download (`blame`).
+out to be unusable is excluded for the rest of the download (`exclude`).
 
 If a registry redirects to a signed URL, later ranges go to that URL directly until it expires.
 """
@@ -15,17 +15,12 @@ from dataclasses import dataclass
 from shared.errors import BlobUnknown, SizeMismatch, TowlineError
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
-from shared.registry.bodies import (
-    BlobBody,
-    check_length,
-    is_requested_range,
-    refuse_encoding,
-    states_other_size,
-)
-from shared.registry.host_requests import REFUSED_SIGNATURES, Answer, RequestSender
+from shared.registry.bodies import BlobBody
+from shared.registry.content_range import is_requested_range, states_other_size, unsatisfied_total
+from shared.registry.host_requests import REFUSED_SIGNATURES, OpenResponse, RequestSender
 from shared.registry.hosts import Host
 from shared.registry.mirrors import most_useful_error
-from shared.registry.responses import error_of, unsatisfied_total
+from shared.registry.responses import check_length, error_of, refuse_encoding
 from shared.registry.transport.urls import same_origin
 
 # The statuses of a redirect target whose URL has expired.
@@ -67,7 +62,7 @@ class BlobSource:
 
     def __init__(
         self,
-        asker: RequestSender,
+        sender: RequestSender,
         ranges: RangeSupport,
         route: Sequence[Host],
         reference: Reference,
@@ -77,7 +72,7 @@ class BlobSource:
         patience_seconds: float = 60.0,
     ) -> None:
         self.patience_seconds = patience_seconds
-        self._asker = asker
+        self._sender = sender
         self._ranges = ranges
         self._reference = reference
         self._digest = digest
@@ -87,7 +82,7 @@ class BlobSource:
         self._places = [_Place(host) for host in route] + [_Place(route[-1], url) for url in urls]
         # The last redirect target of each place.
         self._targets: dict[_Place, str] = {}
-        # The places that have served bytes since the last `blame`, with one body of each.
+        # The places that have served bytes since the last `exclude`, with one body of each.
         self._served: dict[_Place, BlobBody] = {}
 
     @property
@@ -114,7 +109,7 @@ class BlobSource:
                 return body
         raise most_useful_error(errors)
 
-    def blame(self, body: BlobBody | None = None) -> bool:
+    def exclude(self, body: BlobBody | None = None) -> bool:
         """Exclude the places whose bytes were unusable. Returns whether another place is left.
 
         `body`: it ended early without progress, so only its place is excluded. None: the complete
@@ -133,9 +128,9 @@ class BlobSource:
                 }
             mirrors = {place for place in served if place.host.upstream and place.url is None}
             # A mirror is more likely to serve wrong bytes than the registry itself.
-            blamed = mirrors or set(served)
-            left = [place for place in self._places if place not in blamed]
-            if not blamed or not left:
+            excluded = mirrors or set(served)
+            left = [place for place in self._places if place not in excluded]
+            if not excluded or not left:
                 return False
             self._places = left
         for place in mirrors:
@@ -148,27 +143,27 @@ class BlobSource:
             if ranged is not None:
                 return ranged
         # No Range header for the whole blob: some registries answer 400 to one (containerd#11953).
-        answer = self._send(place, {})
+        opened = self._send(place, {})
         try:
-            if answer.response.status_code != 200:
-                raise error_of(answer.response, f"The blob {self._name}", missing=BlobUnknown)
-            return self._whole(place, answer)
+            if opened.response.status_code != 200:
+                raise error_of(opened.response, f"The blob {self._name}", missing=BlobUnknown)
+            return self._whole(place, opened)
         except BaseException:
-            answer.close()
+            opened.close()
             raise
 
     def _open_range(self, place: _Place, first: int, end: int) -> BlobBody | None:
         """The body of a range; None if the response is unusable but a request without a Range may
         work.
         """
-        answer = self._send(place, {"Range": f"bytes={first}-{end - 1}"})
-        response = answer.response
+        opened = self._send(place, {"Range": f"bytes={first}-{end - 1}"})
+        response = opened.response
         try:
             if response.status_code == 206 and is_requested_range(response, first, end, self._size):
                 refuse_encoding(response, f"The blob {self._name}", end - first)
-                return BlobBody(answer, first, end, self._name, place)
+                return BlobBody(opened, first, end, self._name, place)
             if response.status_code == 200:
-                whole = self._whole(place, answer)
+                whole = self._whole(place, opened)
                 self._ignores_ranges(place)
                 return whole
             if response.status_code == 416:
@@ -180,9 +175,9 @@ class BlobSource:
             elif response.status_code not in {206, 400, 501}:
                 raise error_of(response, f"The blob {self._name}", missing=BlobUnknown)
         except BaseException:
-            answer.close()
+            opened.close()
             raise
-        answer.discard()
+        opened.discard()
         # A 206 that states another size than the manifest says nothing about ranges: the manifest
         # may be wrong.
         if response.status_code != 206 or not states_other_size(response, self._size):
@@ -194,26 +189,26 @@ class BlobSource:
         if place.url is None:
             self._ranges.refused(place.host.registry)
 
-    def _whole(self, place: _Place, answer: Answer) -> BlobBody:
-        refuse_encoding(answer.response, f"The blob {self._name}", self._size)
-        check_length(answer.response, self._size, f"The blob {self._name}")
-        return BlobBody(answer, 0, self._size, self._name, place)
+    def _whole(self, place: _Place, opened: OpenResponse) -> BlobBody:
+        refuse_encoding(opened.response, f"The blob {self._name}", self._size)
+        check_length(opened.response, self._size, f"The blob {self._name}")
+        return BlobBody(opened, 0, self._size, self._name, place)
 
-    def _send(self, place: _Place, headers: Mapping[str, str]) -> Answer:
+    def _send(self, place: _Place, headers: Mapping[str, str]) -> OpenResponse:
         if place.url is not None:
-            return self._asker.ask_elsewhere(place.host, place.url, headers)
+            return self._sender.send_elsewhere(place.host, place.url, headers)
         target = self._targets.get(place)
         if target is not None:
-            answer = self._asker.ask_target(place.host, target, headers)
-            if answer.response.status_code not in _EXPIRED:
-                return answer
+            opened = self._sender.send_to_target(place.host, target, headers)
+            if opened.response.status_code not in _EXPIRED:
+                return opened
             # The URL has expired: ask the registry, which redirects to a new one.
-            answer.discard()
+            opened.discard()
             with self._lock:
                 if self._targets.get(place) == target:
                     del self._targets[place]
         path = f"blobs/{self._digest}"
-        answer = self._asker.ask(place.host, self._reference.repository, path, headers)
-        if answer.response.ok and not same_origin(place.host.base, answer.response.url):
-            self._targets[place] = answer.response.url
-        return answer
+        opened = self._sender.send(place.host, self._reference.repository, path, headers)
+        if opened.response.ok and not same_origin(place.host.base, opened.response.url):
+            self._targets[place] = opened.response.url
+        return opened

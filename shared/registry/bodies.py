@@ -14,9 +14,9 @@ from types import TracebackType
 import requests
 import urllib3
 
-from shared.errors import BlobTruncated, RegistryUnavailable, SizeMismatch, TooLarge
-from shared.registry.host_requests import Answer
-from shared.registry.responses import ContentRange
+from shared.errors import BlobTruncated, RegistryUnavailable, TooLarge
+from shared.registry.host_requests import OpenResponse
+from shared.registry.responses import refuse_encoding
 
 # The default block. Not larger, since a process has dozens of connections and each one holds a few
 # blocks in memory.
@@ -28,15 +28,17 @@ _LEAST_BLOCK_BYTES = 32 * 1024
 class BlobBody:
     """The bytes of a blob from `first` to `end`, exclusive. A context manager.
 
-    `place`: the host that serves it, for `BlobSource.blame`.
+    `place`: the host that serves it, for `BlobSource.exclude`.
     """
 
-    def __init__(self, answer: Answer, first: int, end: int, name: str, place: object) -> None:
+    def __init__(
+        self, opened: OpenResponse, first: int, end: int, name: str, place: object
+    ) -> None:
         self.first = first
         self.end = end
         self.place = place
-        self._answer = answer
-        self._response = response = answer.response
+        self._opened = opened
+        self._response = response = opened.response
         self._name = name
         self._interrupted = False
         self._aborted = threading.Event()
@@ -58,11 +60,11 @@ class BlobBody:
                 self._socket.close()
                 self._socket = None
         # A body that was read to its end has returned its connection to the pool already.
-        self._answer.close()
+        self._opened.close()
 
     def distrust(self) -> None:
         """The bytes were unusable: mark this host as unreachable for the whole fleet."""
-        self._answer.permit.mark_unreachable()
+        self._opened.permit.mark_unreachable()
 
     def abort(self) -> None:
         """End the read, or the wait for bandwidth, at once: `blocks()` raises BlobTruncated.
@@ -108,7 +110,7 @@ class BlobBody:
                     f"The body of {self._name} is incomplete: the connection was lost."
                 ) from error
             if block:
-                if seconds := self._answer.permit.received(len(block)):
+                if seconds := self._opened.permit.received(len(block)):
                     # `break_off()` does not cut this wait short, only `abort()` does.
                     self._aborted.wait(seconds)
                 # Adapt the size to the connection. A buffer of `read_bytes` is allocated for each
@@ -141,81 +143,24 @@ def _duplicate_socket(response: requests.Response, name: str) -> socket.socket:
         ) from error
 
 
-def read_whole(response: requests.Response, limit_bytes: int, asked: str) -> bytes:
+def read_whole(response: requests.Response, limit_bytes: int, what: str) -> bytes:
     """A small body in full.
 
     Raises TooLarge, and RegistryUnavailable if the body is empty or the connection is lost.
     """
-    refuse_encoding(response, asked)
+    refuse_encoding(response, what)
     raw = bytearray()
     try:
         # Only the read after the last byte shows whether the body is complete.
         while block := response.raw.read1(BLOCK_BYTES, decode_content=False):
             raw += block
             if len(raw) > limit_bytes:
-                raise TooLarge(f"{asked} is larger than {limit_bytes} bytes.")
+                raise TooLarge(f"{what} is larger than {limit_bytes} bytes.")
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RegistryUnavailable(f"{asked} is incomplete: the connection was lost.") from error
+        raise RegistryUnavailable(f"{what} is incomplete: the connection was lost.") from error
     if not raw:
         raise RegistryUnavailable(
-            f"{asked} was answered without a body: check for a proxy between the workers and the "
+            f"{what} was answered without a body: check for a proxy between the workers and the "
             "registry."
         )
     return bytes(raw)
-
-
-def is_requested_range(response: requests.Response, first: int, end: int, size: int) -> bool:
-    """Whether a 206 states exactly the requested range (RFC 9110 §15.3.7). The total may be `*`."""
-    answered = _content_range(response)
-    if answered is None:
-        return False
-    return (answered.first, answered.last) == (first, end - 1) and answered.total in {None, size}
-
-
-def states_other_size(response: requests.Response, size: int) -> bool:
-    """Whether a 206 states a total other than `size`."""
-    answered = _content_range(response)
-    return answered is not None and answered.total not in {None, size}
-
-
-def _content_range(response: requests.Response) -> ContentRange | None:
-    try:
-        return ContentRange.parse(response.headers.get("Content-Range", ""))
-    except ValueError:
-        return None
-
-
-def check_length(response: requests.Response, size: int, asked: str) -> None:
-    """Raises SizeMismatch if Content-Length contradicts `size`. A missing one passes."""
-    length = response.headers.get("Content-Length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) != size:
-        raise SizeMismatch(f"{asked} has {length[:20]} bytes instead of {size}.")
-
-
-def refuse_encoding(response: requests.Response, asked: str, size: int | None = None) -> None:
-    """Raises RegistryUnavailable for an encoded body, whose bytes are not those of the blob.
-
-    `size`: the number of bytes requested. If Content-Length equals it, the body passes: some
-    servers send `Content-Encoding` for layers that are stored compressed (moby#17595). The digest
-    is checked later in any case.
-    """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding in {"", "identity"}:
-        return
-    if size is not None and response.headers.get("Content-Length", "").strip() == str(size):
-        return
-    raise RegistryUnavailable(
-        f"{asked} was answered with Content-Encoding {encoding[:20]}, which was not requested: "
-        "check the configuration of the registry, or of a proxy before it."
-    )
-
-
-def refuse_html(response: requests.Response, asked: str) -> None:
-    """Raises RegistryUnavailable for a web page, which a proxy or a captive portal may serve for a
-    while instead of a manifest.
-    """
-    if response.headers.get("Content-Type", "").strip().lower().startswith("text/html"):
-        raise RegistryUnavailable(
-            f"{asked} was answered with a web page: check for a proxy or a login portal between "
-            "the workers and the registry."
-        )

@@ -24,17 +24,15 @@ from shared.oci.digest import Digest
 from shared.oci.reference import DOCKER_HUB, Reference
 from shared.registry.auth.authenticator import Authenticator
 from shared.registry.blob_sources import BlobSource, RangeSupport
-from shared.registry.bodies import BlobBody, read_whole, refuse_html
+from shared.registry.bodies import BlobBody, read_whole
 from shared.registry.host_requests import RequestSender
 from shared.registry.hosts import Host, Hosts, Need
 from shared.registry.mirrors import try_hosts
-from shared.registry.rate_limits import RateLimit
-from shared.registry.request_gate import Gate, Unlimited
-from shared.registry.responses import error_of
+from shared.registry.rate_limit_headers import RateLimit
+from shared.registry.request_permit import AcquirePermit, unlimited
+from shared.registry.responses import error_of, refuse_html
 from shared.registry.transport.transport import Transport
 from shared.settings import Settings
-
-__all__ = ["MANIFEST_LIMIT_BYTES", "BlobBody", "BlobSource", "Document", "RegistryClient"]
 
 MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -53,10 +51,10 @@ class Document:
 class RegistryClient:
     """The client for all registries, shared by the threads of a process.
 
-    Every method raises only errors of `shared.errors`. Without a `gate` nothing limits requests.
+    Every method raises only errors of `shared.errors`. `acquire_permit`: the rate limiter's.
     """
 
-    def __init__(self, settings: Settings, gate: Gate | None = None) -> None:
+    def __init__(self, settings: Settings, acquire_permit: AcquirePermit = unlimited) -> None:
         self._settings = settings
         self._hosts = Hosts(settings.registries_file)
         self._transport = Transport(
@@ -66,8 +64,8 @@ class RegistryClient:
         # Hosts that count a GET of a manifest as a pull, but not a HEAD: Docker Hub, and those that
         # have sent rate limit headers with a manifest.
         self._counting = {DOCKER_HUB}
-        self._asker = RequestSender(
-            self._transport, Authenticator(self._transport), gate or Unlimited()
+        self._sender = RequestSender(
+            self._transport, Authenticator(self._transport), acquire_permit
         )
 
     def close(self) -> None:
@@ -93,35 +91,35 @@ class RegistryClient:
         if reference.pinned or host.registry not in self._counting:
             return None
         path, headers = f"manifests/{reference.tag}", {"Accept": media_type.ACCEPT}
-        with self._asker.ask(host, reference.repository, path, headers, "HEAD") as response:
+        with self._sender.send(host, reference.repository, path, headers, "HEAD") as response:
             stated = response.headers.get("Docker-Content-Digest")
             return _digest(stated) if response.status_code == 200 else None
 
     def _manifest(self, host: Host, reference: Reference, wanted: Digest | None) -> Document:
-        asked = f"The manifest {wanted or reference.tag} of {reference.name}"
+        what = f"The manifest {wanted or reference.tag} of {reference.name}"
         path = f"manifests/{wanted or reference.tag}"
         headers = {"Accept": media_type.ACCEPT}
-        with self._asker.ask(host, reference.repository, path, headers) as response:
+        with self._sender.send(host, reference.repository, path, headers) as response:
             if response.status_code != 200:
-                raise error_of(response, asked)
-            refuse_html(response, asked)
+                raise error_of(response, what)
+            refuse_html(response, what)
             if RateLimit.of(response.headers):
                 self._counting.add(host.registry)
-            raw = read_whole(response, MANIFEST_LIMIT_BYTES, asked)
+            raw = read_whole(response, MANIFEST_LIMIT_BYTES, what)
             stated = response.headers.get("Docker-Content-Digest")
             content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         if wanted is None:
-            _check_stated(stated, raw, asked)
+            _check_stated(stated, raw, what)
             wanted = Digest.of(raw)
-        _verify(raw, wanted, asked)
+        _verify(raw, wanted, what)
         return Document(content_type or None, wanted, raw)
 
     def blob(self, reference: Reference, descriptor: Descriptor, limit_bytes: int) -> bytes:
         """The verified bytes of a small blob. Sends no request if the descriptor embeds them."""
-        asked = f"The blob {descriptor.digest} of {reference.name}"
+        what = f"The blob {descriptor.digest} of {reference.name}"
         if descriptor.size > limit_bytes:
             raise TooLarge(
-                f"{asked} has {descriptor.size} bytes; at most {limit_bytes} are accepted."
+                f"{what} has {descriptor.size} bytes; at most {limit_bytes} are accepted."
             )
         if descriptor.data is not None:
             return descriptor.data
@@ -132,10 +130,10 @@ class RegistryClient:
                 for block in body.blocks():
                     raw += block
                     if len(raw) > descriptor.size:
-                        raise SizeMismatch(f"{asked} has more than {descriptor.size} bytes.")
+                        raise SizeMismatch(f"{what} has more than {descriptor.size} bytes.")
         if len(raw) < descriptor.size:
-            raise BlobTruncated(f"{asked} ended after {len(raw)} of {descriptor.size} bytes.")
-        _verify(bytes(raw), descriptor.digest, asked)
+            raise BlobTruncated(f"{what} ended after {len(raw)} of {descriptor.size} bytes.")
+        _verify(bytes(raw), descriptor.digest, what)
         return bytes(raw)
 
     def open_blob(
@@ -163,7 +161,7 @@ class RegistryClient:
             self._settings.connect_timeout_seconds + self._settings.stall_timeout_seconds
         )
         return BlobSource(
-            self._asker, self._ranges, route, reference, digest, size, urls, patience_seconds
+            self._sender, self._ranges, route, reference, digest, size, urls, patience_seconds
         )
 
     def _route(self, reference: Reference, need: Need) -> list[Host]:
@@ -175,17 +173,17 @@ class RegistryClient:
         return self._hosts.route(reference.registry, need)
 
 
-def _verify(raw: bytes, digest: Digest, asked: str) -> None:
+def _verify(raw: bytes, digest: Digest, what: str) -> None:
     actual = Digest.of(raw, digest.algorithm)
     if actual != digest:
-        raise DigestMismatch(f"{asked} has bytes that hash to {actual} instead of {digest}.")
+        raise DigestMismatch(f"{what} has bytes that hash to {actual} instead of {digest}.")
 
 
-def _check_stated(stated: str | None, raw: bytes, asked: str) -> None:
+def _check_stated(stated: str | None, raw: bytes, what: str) -> None:
     """If the registry states the digest of what it serves, the bytes must match it."""
     digest = _digest(stated)
     if digest is not None:
-        _verify(raw, digest, asked)
+        _verify(raw, digest, what)
 
 
 def _digest(stated: str | None) -> Digest | None:

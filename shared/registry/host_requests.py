@@ -1,6 +1,6 @@
 """One request to one host: permitted by the rate limiter, and authenticated if the host asks.
 
-1. The rate limiter (`request_gate.py`) grants a permit, or raises.
+1. The rate limiter (`request_permit.py`) grants a permit, or raises.
 2. The request carries the authorization that this host accepted before, if any.
 3. A 401 of the host is answered once, and once more if the token lacked a scope. A 403 to a kept
    login drops the login and repeats the request without it.
@@ -16,10 +16,11 @@ from typing import Literal
 import requests
 
 from shared.errors import RateLimited, RegistryUnavailable, TlsFailed, TransientError
-from shared.registry.auth.authenticator import Authenticator, asks_for_more_scope
+from shared.registry.auth.authenticator import Authenticator
+from shared.registry.auth.challenges import asks_for_more_scope
 from shared.registry.hosts import Host
-from shared.registry.rate_limits import RateLimit
-from shared.registry.request_gate import Gate, Permit, Unlimited
+from shared.registry.rate_limit_headers import RateLimit
+from shared.registry.request_permit import AcquirePermit, RequestPermit, unlimited
 from shared.registry.responses import parse_retry_after
 from shared.registry.transport.transport import Transport, discard
 from shared.registry.transport.urls import same_origin
@@ -39,14 +40,14 @@ Method = Literal["GET", "HEAD"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OpenResponse:
     """A response whose body is not read yet, with the permit for its connection.
 
     A context manager that gives the response; otherwise call `close()` or `discard()`.
     """
 
     response: requests.Response
-    permit: Permit
+    permit: RequestPermit
 
     def __enter__(self) -> requests.Response:
         return self.response
@@ -73,35 +74,37 @@ class RequestSender:
     status is returned, not raised.
     """
 
-    def __init__(self, transport: Transport, auth: Authenticator, gate: Gate) -> None:
+    def __init__(
+        self, transport: Transport, auth: Authenticator, acquire_permit: AcquirePermit
+    ) -> None:
         self._transport = transport
         self._auth = auth
-        self._gate = gate
+        self._acquire_permit = acquire_permit
 
-    def ask(
+    def send(
         self,
         host: Host,
         repository: str,
         path: str,
         headers: Mapping[str, str],
         method: Method = "GET",
-    ) -> Answer:
+    ) -> OpenResponse:
         """Request `path` of a repository. `repository`: its name at the registry, also where `host`
         is a mirror that calls it something else.
         """
-        return self._through_gate(
+        return self._with_permit(
             host, lambda: self._authenticated(host, repository, path, headers, method)
         )
 
-    def ask_target(self, host: Host, url: str, headers: Mapping[str, str]) -> Answer:
+    def send_to_target(self, host: Host, url: str, headers: Mapping[str, str]) -> OpenResponse:
         """GET a URL that `host` redirected to earlier, without credentials. Counts against the
         limits of `host`.
         """
-        return self._through_gate(host, lambda: self._transport.send("GET", url, headers, host))
+        return self._with_permit(host, lambda: self._transport.send("GET", url, headers, host))
 
-    def _through_gate(self, host: Host, send: Callable[[], requests.Response]) -> Answer:
+    def _with_permit(self, host: Host, send: Callable[[], requests.Response]) -> OpenResponse:
         limits = host.entry
-        permit = self._gate.acquire(
+        permit = self._acquire_permit(
             host.registry,
             limits.connections,
             limits.requests_per_second,
@@ -114,16 +117,16 @@ class RequestSender:
             permit.release()
             raise
         _report(permit, host, response)
-        return Answer(response, permit)
+        return OpenResponse(response, permit)
 
-    def ask_elsewhere(self, host: Host, url: str, headers: Mapping[str, str]) -> Answer:
+    def send_elsewhere(self, host: Host, url: str, headers: Mapping[str, str]) -> OpenResponse:
         """GET a URL that a document of `host` names (a foreign layer).
 
         That server is not the registry: it gets no credentials, and its failures and load do not
         count against the limits of `host`.
         """
         response = self._transport.send("GET", url, headers, host)
-        return Answer(response, Unlimited().acquire(host.registry))
+        return OpenResponse(response, unlimited())
 
     def _authenticated(
         self, host: Host, repository: str, path: str, headers: Mapping[str, str], method: Method
@@ -173,7 +176,7 @@ def _wants_more(response: requests.Response, widened: bool) -> bool:
     return not widened and asks_for_more_scope(response.headers.get("WWW-Authenticate", ""))
 
 
-def _report(permit: Permit, host: Host, response: requests.Response) -> None:
+def _report(permit: RequestPermit, host: Host, response: requests.Response) -> None:
     """Report the response to the rate limiter.
 
     Only mirrors are marked as unreachable: a pull can do without a mirror, but not without the
@@ -197,7 +200,7 @@ def _seconds_until_reset(response: requests.Response) -> float | None:
     return rate.reset_seconds if rate and rate.remaining == 0 else None
 
 
-def _report_failure(permit: Permit, host: Host, error: BaseException) -> None:
+def _report_failure(permit: RequestPermit, host: Host, error: BaseException) -> None:
     wait = error.retry_after_seconds if isinstance(error, TransientError) else None
     if isinstance(error, RateLimited) or wait is not None:
         permit.back_off(None if wait is None else min(wait, _LONGEST_WAIT_SECONDS))

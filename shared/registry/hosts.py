@@ -9,8 +9,6 @@ from urllib.parse import quote, urlsplit
 from shared.oci.reference import DOCKER_HUB
 from shared.registry.registries_file import MirrorEntry, RegistryEntry, read_registries_file
 
-__all__ = ["Host", "Hosts", "RegistryEntry", "is_loopback"]
-
 # The host name of Docker Hub's registry.
 _HUB_HOST = "registry-1.docker.io"
 

@@ -1,10 +1,10 @@
-"""What a registry's response means. The status decides the error; the body only explains it.
+"""What the status and the headers of a registry's response mean, and which responses are refused.
 
-Source: distribution-spec v1.1, "Error Codes"; RFC 9110 for Content-Range and Retry-After.
+The status decides the error; the body only explains it.
+Source: distribution-spec v1.1, "Error Codes"; RFC 9110.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -16,47 +16,12 @@ from shared.errors import (
     PermanentError,
     RateLimited,
     RegistryUnavailable,
+    SizeMismatch,
     TowlineError,
     Unauthorized,
 )
 from shared.registry.error_bodies import read_error_body
-from shared.registry.rate_limits import RateLimit
-
-__all__ = ["ContentRange", "RateLimit", "error_of", "parse_retry_after", "unsatisfied_total"]
-
-_CONTENT_RANGE = re.compile(r"bytes[ \t]+(\d+)-(\d+)/(\d+|\*)", re.ASCII | re.IGNORECASE)
-_UNSATISFIED = re.compile(r"bytes[ \t]+\*/(\d+)", re.ASCII | re.IGNORECASE)
-_MAX_DIGITS = 19
-
-
-@dataclass(frozen=True, slots=True)
-class ContentRange:
-    """`bytes first-last/total` of a 206: positions of the first and the last byte, both inclusive.
-
-    `total`: the size of the whole blob, None for `*`.
-    """
-
-    first: int
-    last: int
-    total: int | None
-
-    @classmethod
-    def parse(cls, header: str) -> "ContentRange":
-        """Raises ValueError, also for a header that contradicts itself."""
-        match = _CONTENT_RANGE.fullmatch(header.strip())
-        if match is None or any(len(number) > _MAX_DIGITS for number in match.groups()):
-            raise ValueError("not a Content-Range of one range of bytes")
-        first, last = int(match[1]), int(match[2])
-        total = None if match[3] == "*" else int(match[3])
-        if last < first or (total is not None and last >= total):
-            raise ValueError("a Content-Range that contradicts itself")
-        return cls(first, last, total)
-
-
-def unsatisfied_total(header: str) -> int | None:
-    """The size of the blob that a 416 states (`bytes */N`), None if it states none."""
-    match = _UNSATISFIED.fullmatch(header.strip())
-    return int(match[1]) if match and len(match[1]) <= _MAX_DIGITS else None
+from shared.registry.rate_limit_headers import RateLimit
 
 
 def parse_retry_after(header: str | None, now: datetime) -> float | None:
@@ -78,11 +43,11 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
 
 
 def error_of(
-    response: requests.Response, asked: str, missing: type[TowlineError] = ManifestUnknown
+    response: requests.Response, what: str, missing: type[TowlineError] = ManifestUnknown
 ) -> TowlineError:
     """The typed error of a response that is not a success. Reads the beginning of its body.
 
-    `asked`: begins the message, "The manifest 3.20 of docker.io/library/alpine". `missing`: the
+    `what`: begins the message, "The manifest 3.20 of docker.io/library/alpine". `missing`: the
     class of a 404.
     """
     status = response.status_code
@@ -95,14 +60,14 @@ def error_of(
     }
     if status in refused:
         kind, happened, advice = refused[status]
-        return kind(f"{asked} {happened} ({answer}): {advice}.", code)
+        return kind(f"{what} {happened} ({answer}): {advice}.", code)
     wait = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
     if status == 429:
         advice = _rate_limit_advice(response)
-        return RateLimited(f"{asked} exceeded a rate limit ({answer}): {advice}.", code, wait)
+        return RateLimited(f"{what} exceeded a rate limit ({answer}): {advice}.", code, wait)
     if status >= 500 or status == 408:
         return RegistryUnavailable(
-            f"{asked} failed in the registry ({answer}): try again later, or contact the "
+            f"{what} failed in the registry ({answer}): try again later, or contact the "
             "registry's operator.",
             code,
             wait,
@@ -110,12 +75,12 @@ def error_of(
     if status < 400:
         # A 206 without a Range, a 204, a redirect without a Location: usually a broken proxy.
         return RegistryUnavailable(
-            f"{asked} was answered with {answer} instead of the content: check for a proxy between "
+            f"{what} was answered with {answer} instead of the content: check for a proxy between "
             "the workers and the registry.",
             code,
         )
     return PermanentError(
-        f"{asked} was answered with {answer}: contact the registry's operator.", code
+        f"{what} was answered with {answer}: contact the registry's operator.", code
     )
 
 
@@ -125,3 +90,39 @@ def _rate_limit_advice(response: requests.Response) -> str:
     if rate is None or not rate.limit or not rate.window_seconds:
         return advice
     return f"it allows {rate.limit} requests in {rate.window_seconds} s; {advice}"
+
+
+def check_length(response: requests.Response, size: int, what: str) -> None:
+    """Raises SizeMismatch if Content-Length contradicts `size`. A missing one passes."""
+    length = response.headers.get("Content-Length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) != size:
+        raise SizeMismatch(f"{what} has {length[:20]} bytes instead of {size}.")
+
+
+def refuse_encoding(response: requests.Response, what: str, size: int | None = None) -> None:
+    """Raises RegistryUnavailable for an encoded body, whose bytes are not those of the blob.
+
+    `size`: the number of bytes requested. If Content-Length equals it, the body passes: some
+    servers send `Content-Encoding` for layers that are stored compressed (moby#17595). The digest
+    is checked later in any case.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in {"", "identity"}:
+        return
+    if size is not None and response.headers.get("Content-Length", "").strip() == str(size):
+        return
+    raise RegistryUnavailable(
+        f"{what} was answered with Content-Encoding {encoding[:20]}, which was not requested: "
+        "check the configuration of the registry, or of a proxy before it."
+    )
+
+
+def refuse_html(response: requests.Response, what: str) -> None:
+    """Raises RegistryUnavailable for a web page, which a proxy or a captive portal may serve for a
+    while instead of a manifest.
+    """
+    if response.headers.get("Content-Type", "").strip().lower().startswith("text/html"):
+        raise RegistryUnavailable(
+            f"{what} was answered with a web page: check for a proxy or a login portal between "
+            "the workers and the registry."
+        )

@@ -5,10 +5,7 @@ import os
 from shared.errors import DigestMismatch, VolumeUnavailable
 from shared.oci.digest import Digest
 from shared.volume.directory import Directory, volume_errors
-from shared.volume.store import Volume
-
-# Another owner's commit of the same blob removes its ingest directory. `put` retries this often.
-_SWEPT_TIMES = 4
+from shared.volume.store import SWEPT_TIMES, Volume
 
 
 class SmallBlobWriter:
@@ -37,7 +34,7 @@ class SmallBlobWriter:
         if actual != digest:
             raise DigestMismatch(f"The bytes for {digest} hash to {actual}.")
         with volume_errors(f"store {digest}"):
-            for _ in range(_SWEPT_TIMES):
+            for _ in range(SWEPT_TIMES):
                 try:
                     self._put(digest, raw)
                 except FileNotFoundError:

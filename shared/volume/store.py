@@ -20,8 +20,12 @@ from shared.volume.identity import check_identity
 
 BLOCK_BYTES = 1024 * 1024
 
-# Names of the files that `Volume.look()` creates in `ingest/` and removes at once.
-PROBE_PREFIX = ".look."
+# Names of the files that `Volume.probe()` creates in `ingest/` and removes at once.
+PROBE_PREFIX = ".probe."
+
+# A commit removes the digest's directory in `ingest/`. Another owner that is just starting in it
+# retries this often.
+SWEPT_TIMES = 4
 
 # On a network filesystem, a file that another node has just renamed or linked may appear missing
 # or stale for some seconds (seen: JuiceFS ENOENT, GlusterFS ESTALE).
@@ -65,7 +69,7 @@ class Volume:
         """
         self.root = self._opened()
 
-    def look(self) -> Space:
+    def probe(self) -> Space:
         """The free space, after a check that a new process could use the volume now.
 
         The check opens the root by its path, reads the identity and makes a file. Raises VolumeFull

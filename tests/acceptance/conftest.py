@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.fleet import Fleet
 from tests.fakes.registry import FakeRegistry
-from tests.services import with_driver
+from tests.support.services import with_driver
 from workers.preparing import prepare_fleet
 
 # A download that a test stops must not count as stalled, even on a busy machine.

@@ -14,14 +14,14 @@ import psycopg
 from celery import Celery
 from celery.result import AsyncResult
 
-from tests.secrecy import (
+from tests.support.secrecy import (
     leaks_in,
     leaks_in_catalog,
     leaks_in_files,
     leaks_in_redis,
     passwords_in,
 )
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @dataclass

@@ -19,9 +19,7 @@ from kombu.utils.uuid import uuid
 from tests.acceptance.fleet import Client, Fleet
 from tests.fakes.faults import Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 LAYERS = [os.urandom(300_000), b"small"]
 GONE = b"a layer that its registry does not have"

@@ -9,18 +9,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.acceptance.fleet import Fleet
+from tests.builders.grown_catalog import TAG, Size, grow
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.grown import TAG, Size, grow
-from tests.secrecy import secret
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.secrecy import secret
+from tests.support.waiting import wait_until
 
 SECRET = secret("login")
 LAYER = os.urandom(2_000_000)
@@ -34,6 +33,12 @@ def served(fleet: Fleet, registry: FakeRegistry) -> Iterator[Fleet]:
     return fleet
 
 
+def items(result: subprocess.CompletedProcess[str]) -> Any:
+    printed = json.loads(result.stdout)
+    assert printed["format_version"] == "1.0"
+    return printed["items"]
+
+
 def test_pull_prints_a_summary_and_other_commands_show_the_image(
     served: Fleet, registry: FakeRegistry
 ) -> None:
@@ -44,15 +49,15 @@ def test_pull_prints_a_summary_and_other_commands_show_the_image(
     assert "2 layers" in pulled.stdout
 
     assert name in served.towline("ls").stdout
-    (inspected,) = json.loads(served.towline("inspect", name, "--json").stdout)
+    (inspected,) = items(served.towline("inspect", name, "--json"))
     assert [layer["digest"] for layer in inspected["layers"]] == [
         digest_of(LAYER),
         digest_of(b"small"),
     ]
     assert (served.volume / inspected["layers"][0]["path"]).read_bytes() == LAYER
-    (pull,) = json.loads(served.towline("status", "--json").stdout)
+    (pull,) = items(served.towline("status", "--json"))
     assert pull["state"] == "complete"
-    shown = served.towline("status", pull["pull_id"])
+    shown = served.towline("status", pull["id"])
     assert digest_of(LAYER) in shown.stdout
 
 
@@ -70,10 +75,11 @@ def test_json_lists_the_pulls_as_requested_and_the_highest_exit_status_wins(
     names = [f"{registry.host}/team/app:{tag}" for tag in ("none", "1")]
     result = served.towline("pull", "--json", "--platform", "linux/amd64", *names)
     assert result.returncode == 1
-    failed, complete = json.loads(result.stdout)
+    failed, complete = items(result)
     assert (failed["state"], failed["error_class"]) == ("failed", "ManifestUnknown")
     assert failed["error_code"] == "MANIFEST_UNKNOWN"
-    assert (complete["state"], complete["bytes_fetched"]) == ("complete", len(LAYER) + 5)
+    assert complete["state"] == "complete"
+    assert complete["receipt"]["bytes_fetched"] == len(LAYER) + 5
 
 
 GROWN = Size(pulls=600, images=600)
@@ -86,22 +92,29 @@ def test_lists_show_a_page_and_say_how_many_more_there_are(fleet: Fleet) -> None
     assert (len(lines), lines[-1]) == (102, "… and 500 more: `--limit 0` lists all of them.")
     for command in (["status"], ["history", TAG]):
         page = fleet.towline(*command, "--json", "--limit", "7")
-        assert len(json.loads(page.stdout)) == 7
+        assert len(items(page)) == 7
         assert "more: `--limit 0`" in page.stderr
     everything = fleet.towline("ls", "--limit", "0", "--json")
-    assert (len(json.loads(everything.stdout)), everything.stderr) == (600, "")
+    assert (len(items(everything)), everything.stderr) == (600, "")
     # The last image by name, which is on none of the pages above.
-    (inspected,) = json.loads(fleet.towline("inspect", LAST, "--json").stdout)
+    (inspected,) = items(fleet.towline("inspect", LAST, "--json"))
     assert (inspected["reference"], len(inspected["layers"])) == (LAST, 5)
 
 
 def test_inspect_finds_an_image_by_its_digest_whatever_its_tag(fleet: Fleet) -> None:
     grow(fleet.database_url, GROWN)
-    (inspected,) = json.loads(fleet.towline("inspect", LAST, "--json").stdout)
+    (inspected,) = items(fleet.towline("inspect", LAST, "--json"))
     repository, _, _ = LAST.rpartition(":")
-    for name in (f"{LAST}@{inspected['manifest']}", f"{repository}@{inspected['manifest']}"):
-        assert json.loads(fleet.towline("inspect", name, "--json").stdout) == [inspected]
-    for name in (f"{LAST}@{digest_of(b'other')}", f"registry.example/x:1@{inspected['manifest']}"):
+    digest = inspected["manifest_digest"]
+    for name in (
+        f"{LAST}@{digest}",
+        f"{repository}@{digest}",
+    ):
+        assert items(fleet.towline("inspect", name, "--json")) == [inspected]
+    for name in (
+        f"{LAST}@{digest_of(b'other')}",
+        f"registry.example/x:1@{digest}",
+    ):
         missing = fleet.towline("inspect", name)
         assert (missing.returncode, missing.stdout) == (2, "")
         assert f"{name} is not on the volume" in missing.stderr
@@ -281,7 +294,7 @@ def test_a_database_without_our_schema_names_the_command_that_creates_it(
     assert migrated.returncode == 0, migrated.stderr
     assert (volume_path / "towline-volume.json").is_file()
     listed = fleet.towline("status", "--json")
-    assert (listed.returncode, json.loads(listed.stdout)) == (0, [])
+    assert (listed.returncode, items(listed)) == (0, [])
     assert fleet.leaks() == []
 
 

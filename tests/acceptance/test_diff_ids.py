@@ -9,8 +9,6 @@ from tests.acceptance.fleet import Fleet
 from tests.fakes.compressed import gzip_member
 from tests.fakes.registry import FakeRegistry, digest_of
 
-pytestmark = pytest.mark.acceptance
-
 VERIFY = "TOWLINE_VERIFY_DIFF_IDS"
 TAR = os.urandom(100_000)
 LAYER = gzip_member(TAR)

@@ -12,10 +12,10 @@ import pytest
 
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.services import passable_directory
-from tests.waiting import wait_until
+from tests.support.services import passable_directory
+from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.servers]
+pytestmark = pytest.mark.servers
 
 LAYER = os.urandom(8_000_000)
 
@@ -63,7 +63,7 @@ def test_one_command_pulls_an_image_and_leaves_no_process_running() -> None:
 
         status, out, err = run(home, "pull", "--json", name, "--platform", "linux/amd64")
         assert status == 0, err
-        assert json.loads(out)[0]["bytes_fetched"] == 0
+        assert json.loads(out)["items"][0]["receipt"]["bytes_fetched"] == 0
         assert len(registry.asked("/blobs/")) == 3
 
         status, out, err = run(home, "pull", "--detach", name)
@@ -99,7 +99,8 @@ def test_after_ctrl_c_the_printed_command_continues_at_once_with_the_bytes_that_
 
         status, out, err = run(home, "pull", "--json", name, "--platform", "linux/amd64")
         assert status == 0, err
-        (receipt,) = json.loads(out)
+        (pulled,) = json.loads(out)["items"]
+        receipt = pulled["receipt"]
         # The interrupted pull still exists and continues first. The second pull joins it, or finds
         # the layer that it has stored.
         assert receipt["layers"][0]["source"] in {"resumed", "joined", "present"}

@@ -10,9 +10,7 @@ from shared.settings import Settings
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 LAYER = os.urandom(24 * MIB)
@@ -22,7 +20,7 @@ LAYER = os.urandom(24 * MIB)
 def test_a_killed_download_is_continued_by_range_when_the_same_id_is_sent_again(
     fleet: Fleet, registry: FakeRegistry, kills: int
 ) -> None:
-    # With one connection only: tests/integration/test_parallel_download.py has several.
+    # With one connection only: tests/integration/download/test_parallel.py has several.
     fleet.settings |= {"TOWLINE_LEASE_SECONDS": "2", "TOWLINE_LAYER_CONNECTIONS": "1"}
     registry.put_image("a", "1", [LAYER])
     digest = digest_of(LAYER)

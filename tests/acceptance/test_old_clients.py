@@ -17,8 +17,6 @@ from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry, digest_of
 
-pytestmark = pytest.mark.acceptance
-
 # Read before each test's environment is cleaned.
 CLIENTS = os.environ.get("TOWLINE_TEST_CLIENTS")
 

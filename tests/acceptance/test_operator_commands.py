@@ -15,10 +15,8 @@ import redis
 from tests.acceptance.fleet import Fleet, Worker
 from tests.fakes.faults import Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.secrecy import secret
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.secrecy import secret
+from tests.support.waiting import wait_until
 
 SECRET = secret("login")
 LAYER = os.urandom(4_000_000)
@@ -76,7 +74,13 @@ def is_let_go(fleet: Fleet) -> bool:
 
 
 def document(result: subprocess.CompletedProcess[str]) -> Any:
-    return json.loads(result.stdout)
+    printed = json.loads(result.stdout)
+    assert printed["format_version"] == "1.0"
+    return printed
+
+
+def items(result: subprocess.CompletedProcess[str]) -> Any:
+    return document(result)["items"]
 
 
 def test_cancel_stops_the_download_and_answers_the_caller(
@@ -89,7 +93,8 @@ def test_cancel_stops_the_download_and_answers_the_caller(
     assert manned.sql("SELECT answered_at IS NOT NULL FROM pulls") == [(True,)]
     again = manned.towline("cancel", pull_id, "--json")
     assert again.returncode == 0
-    assert document(again) == [{"pull_id": pull_id, "state": "cancelled"}]
+    (cancelled,) = items(again)
+    assert (cancelled["id"], cancelled["state"]) == (pull_id, "cancelled")
 
 
 def test_cancel_spares_a_layer_that_another_pull_wants(
@@ -125,12 +130,12 @@ def test_commands_accept_the_beginning_of_an_id(
 ) -> None:
     pull_id = half_way(manned, registry)
     prefix = pull_id[:8]
-    assert document(manned.towline("status", prefix, "--json"))["pull_id"] == pull_id
-    assert document(manned.towline("explain", prefix, "--json"))["pull_id"] == pull_id
+    assert document(manned.towline("status", prefix, "--json"))["id"] == pull_id
+    assert document(manned.towline("explain", prefix, "--json"))["id"] == pull_id
     cancelled = manned.towline("cancel", prefix)
     assert (cancelled.returncode, cancelled.stdout) == (0, f"{pull_id} cancelled\n")
     assert manned.towline("watch", prefix).returncode == 1
-    again = document(manned.towline("retry", prefix, "--json"))
+    again = items(manned.towline("retry", prefix, "--json"))
     assert [pulled["retry_of"] for pulled in again] == [pull_id]
 
 
@@ -190,9 +195,9 @@ def test_a_pull_whose_retry_is_open_is_not_retried_again(
     again = first.stdout.strip()
     assert f"The pull {failed} was retried already, as {again}, which is " in second.stderr
     assert manned.towline("cancel", again).returncode == 0
-    third = document(manned.towline("retry", failed, "--json"))
+    third = items(manned.towline("retry", failed, "--json"))
     assert [pulled["retry_of"] for pulled in third] == [failed]
-    assert third[0]["pull_id"] != again
+    assert third[0]["id"] != again
 
 
 def test_retry_failed_retries_each_pull_once_and_can_select_by_class(
@@ -204,14 +209,14 @@ def test_retry_failed_retries_each_pull_once_and_can_select_by_class(
     for pull_id in (blob_unknown, forbidden):
         assert manned.towline("watch", pull_id).returncode == 1
     registry.heal()
-    first = document(manned.towline("retry", "--failed", "--error-class", "Forbidden", "--json"))
+    first = items(manned.towline("retry", "--failed", "--error-class", "Forbidden", "--json"))
     assert [pulled["retry_of"] for pulled in first] == [forbidden]
-    second = document(manned.towline("retry", "--failed", "--json"))
+    second = items(manned.towline("retry", "--failed", "--json"))
     assert [pulled["retry_of"] for pulled in second] == [blob_unknown]
     third = manned.towline("retry", "--failed", "--json")
-    assert (third.returncode, document(third)) == (0, [])
+    assert (third.returncode, items(third)) == (0, [])
     for pulled in (*first, *second):
-        assert manned.towline("watch", pulled["pull_id"]).returncode == 0
+        assert manned.towline("watch", pulled["id"]).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -249,8 +254,8 @@ def test_pause_stops_downloads_and_resume_continues_from_their_bytes(
     printed = document(manned.towline("explain", pull_id, "--json"))
     assert printed["cause"] == "paused"
     assert printed["takes"] == ["run `towline resume`"]
-    listed = document(manned.towline("pause", "--list", "--json"))
-    assert [pause["scope"] for pause in listed["paused"]] == ["fleet"]
+    listed = items(manned.towline("pause", "--list", "--json"))
+    assert [pause["scope"] for pause in listed] == ["fleet"]
     assert "was already paused" in manned.towline("pause").stdout
 
     assert manned.towline("resume").stdout == "The fleet is resumed.\n"
@@ -343,7 +348,7 @@ def test_watch_of_the_fleet_prints_starts_and_ends_until_it_is_interrupted(
         process.send_signal(signal.SIGINT)
         _, printed = process.communicate(timeout=30)
     assert (process.returncode, printed.strip()) == (130, "")
-    assert first["pull_id"] == pull_id
+    assert first["id"] == pull_id
 
 
 def test_watch_prints_plain_lines_in_a_pipe(manned: Fleet, registry: FakeRegistry) -> None:
@@ -372,7 +377,7 @@ def test_a_deadline_ends_a_pull(
 ) -> None:
     result = manned.towline("pull", "--json", "--deadline", "1.5", f"{registry.host}/a:1")
     assert result.returncode == 1
-    (ended,) = document(result)
+    (ended,) = items(result)
     assert ended["error_class"] == "DeadlineExceeded"
 
 
@@ -381,8 +386,8 @@ def test_history_lists_what_a_tag_has_named(manned: Fleet, registry: FakeRegistr
     assert manned.towline("pull", name).returncode == 0
     moved = registry.put_image("a", "1", [b"another"])
     assert manned.towline("pull", name).returncode == 0
-    rows = document(manned.towline("history", name, "--platform", "linux/amd64", "--json"))
-    assert rows[0]["manifest"] == moved
+    rows = items(manned.towline("history", name, "--platform", "linux/amd64", "--json"))
+    assert rows[0]["manifest_digest"] == moved
     assert len(rows) == 2
     assert moved in manned.towline("history", name).stdout
 

@@ -9,9 +9,7 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Corrupt, CutAt, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 LAYERS = [os.urandom(300_000), b"small", os.urandom(2_000_000)]
 

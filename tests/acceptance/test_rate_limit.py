@@ -2,15 +2,12 @@
 
 import os
 
-import pytest
 import redis
 
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 PULLS, WORKERS, SLOTS = 12, 2, 4
 CAUSES = "SELECT DISTINCT waiting_for ->> 'cause' FROM pulls"

@@ -13,16 +13,12 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
-from tests.services import missing
-
-pytestmark = pytest.mark.acceptance
+from tests.support.services import need_tools
 
 
 @pytest.fixture
 def docker_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
-    for tool in ("docker-registry", "skopeo"):
-        if shutil.which(tool) is None:
-            missing(f"{tool} is not installed.")
+    need_tools("docker-registry", "skopeo")
     with DockerRegistry(tmp_path / "registry") as registry:
         yield registry
 
@@ -42,7 +38,8 @@ def test_an_image_travels_from_skopeo_through_the_fleet_to_skopeo(
     for platform, image in images.items():
         result = fleet.towline("pull", "--json", "--platform", platform, name)
         assert result.returncode == 0, result.stderr
-        (receipt,) = json.loads(result.stdout)
+        (pulled,) = json.loads(result.stdout)["items"]
+        receipt = pulled["receipt"]
         assert [layer["diff_id"] for layer in receipt["layers"]] == image.diff_ids
         directory = platform.replace("/", "-")
         place = fleet.volume / "images" / docker_registry.host.replace(":", "_")

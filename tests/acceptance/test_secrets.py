@@ -12,11 +12,9 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Redirect, Status
 from tests.fakes.registry import Auth, FakeRegistry
-from tests.secrecy import leaks_in, passwords_in, secret
-from tests.waiting import wait_until
+from tests.support.secrecy import leaks_in, passwords_in, secret
+from tests.support.waiting import wait_until
 from workers.embedded.servers import free_port
-
-pytestmark = pytest.mark.acceptance
 
 PASSWORD = secret("login")
 # The API needs a limit: its first page would not show every task.
@@ -97,15 +95,15 @@ def test_no_secret_is_left_anywhere(
         refused = confided.towline("pull", "--json", reference(registry, "new"))
         assert "Unauthorized" in refused.stdout
 
-    pulls = json.loads(confided.towline("status", "--json").stdout)
+    pulls = json.loads(confided.towline("status", "--json").stdout)["items"]
     assert len(pulls) == 5
     for pull in pulls:
-        confided.towline("status", pull["pull_id"])
-        confided.towline("explain", pull["pull_id"])
+        confided.towline("status", pull["id"])
+        confided.towline("explain", pull["id"])
     for command in (["ls"], ["doctor"], ["inspect", reference(registry, "good"), "--json"]):
         confided.towline(*command)
 
-    wait_until(lambda: all(pull["pull_id"] in flower.page(FLOWER_PAGES[0]) for pull in pulls))
+    wait_until(lambda: all(pull["id"] in flower.page(FLOWER_PAGES[0]) for pull in pulls))
     shown = "\n".join(map(flower.page, FLOWER_PAGES))
     passwords = passwords_in(confided.database_url, confided.redis_url)
     assert leaks_in(shown, "Flower: ", passwords) == []

@@ -14,9 +14,7 @@ from redis import Redis
 from tests.acceptance.fleet import Client, Fleet, Worker
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 LAYER = os.urandom(4_000_000)
 REACHED = 1_000_000

@@ -28,7 +28,7 @@ from tests.benchmarks.origin import serving
 from tests.benchmarks.proxy import proxy
 from tests.benchmarks.queued import start_watched
 from tests.benchmarks.tables import Goal, judge, options_of, print_table
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 from workers import contract
 
 _MIB = 1024 * 1024

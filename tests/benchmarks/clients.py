@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fakes.misbehaviour.scene import Scene
-from tests.scenes import login_file
-from tests.waiting import wait_until
+from tests.support.misbehaving_scenes import login_file
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import requests
 
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _MIB = 1024 * 1024
 _STEP_BYTES = 16 * _MIB

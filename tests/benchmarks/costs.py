@@ -100,7 +100,7 @@ class Meter:
         """Start to count. `processes`: pids by role."""
         self._processes = processes
         self._commands_of_its_own = 0
-        self._board = redis.Redis.from_url(fleet.redis_url)
+        self._redis = redis.Redis.from_url(fleet.redis_url)
         self._sql = psycopg.connect(fleet.database_url, autocommit=True)
         if self.counts_sql:
             self._sql.execute(f"CREATE EXTENSION {_EXTENSION}")
@@ -108,7 +108,7 @@ class Meter:
 
     def detach(self) -> None:
         """Close the connections to both stores."""
-        self._board.close()
+        self._redis.close()
         self._sql.close()
 
     def count(self, pulls: str) -> int:
@@ -119,7 +119,7 @@ class Meter:
     def redis_bytes(self) -> int:
         """Memory of Redis in use now."""
         self._commands_of_its_own += 1
-        return int(self._board.info("memory")["used_memory"])
+        return int(self._redis.info("memory")["used_memory"])
 
     def read(self) -> Costs:
         """All counters, now."""
@@ -127,7 +127,7 @@ class Meter:
         counted = {role: (float(all_ or 0), float(begun or 0)) for role, all_, begun in found}
         by_worker, by_reconciler = (counted.get(role, (0, 0)) for role in (WORKER, RECONCILER))
         self._commands_of_its_own += 1
-        info = self._board.info()
+        info = self._redis.info()
         return Costs(
             statements=by_worker[0] + by_reconciler[0],
             transactions=by_worker[1] + by_reconciler[1],

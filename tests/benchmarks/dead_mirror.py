@@ -21,9 +21,9 @@ from pathlib import Path
 
 import redis
 
-from tests.driver import driving
 from tests.fakes.registry import FakeRegistry
-from tests.services import running_postgres, running_redis
+from tests.support.driver import driving
+from tests.support.services import running_postgres, running_redis
 from workers.embedded.servers import free_port
 
 _LAYER_BYTES = 100_000

@@ -19,8 +19,9 @@ Scores = Mapping[str, Mapping[str, str]]
 _INTRODUCTION = """# Registries that misbehave
 
 {count} known faults of registries and of the proxies before them: what the registry does, and what
-towline promises. `tests/integration/test_misbehaving_registry.py` checks each promise with a whole
-pull. These tables are generated from the values that the test uses (`tests/fakes/misbehaviour/`).
+towline promises. `tests/integration/pulls/test_misbehaving_registry.py` checks each promise with a
+whole pull. These tables are generated from the values that the test uses
+(`tests/fakes/misbehaviour/`).
 
 Some promises always hold and are not repeated below: nothing wrong is left under `blobs/`,
 credentials reach only the hosts that they are for, no request goes to a cloud's metadata service,

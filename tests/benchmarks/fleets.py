@@ -12,8 +12,8 @@ import redis
 
 from tests.acceptance.faults.processes import tree
 from tests.acceptance.fleet import Fleet, Worker
-from tests.services import fresh_database, running_postgres, running_redis, with_driver
-from tests.waiting import wait_until
+from tests.support.services import fresh_database, running_postgres, running_redis, with_driver
+from tests.support.waiting import wait_until
 from workers.embedded.servers import PostgresServer, RedisServer
 from workers.preparing import prepare_fleet
 

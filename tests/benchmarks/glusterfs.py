@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.namespaces import Node, Run
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _NAME = "towline"
 _STATE = ("/var/lib/glusterd", "/var/log/glusterfs")

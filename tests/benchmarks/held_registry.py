@@ -20,7 +20,7 @@ from tests.benchmarks.queued import start_watched
 from tests.benchmarks.tables import Goal, judge, options_of, print_table
 from tests.fakes.faults import Status
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _WORKERS = 4
 _LAYER_BYTES = 1024 * 1024

@@ -29,9 +29,9 @@ from tests.acceptance.fleet import Fleet
 from tests.benchmarks.fleets import pull, start
 from tests.benchmarks.plans import Explained, Plans
 from tests.benchmarks.tables import Goal, judge, options_of, print_table
+from tests.builders.grown_catalog import PULL, RARE_FAILURE, TAG, Size, grow
 from tests.fakes.registry import FakeRegistry
-from tests.grown import PULL, RARE_FAILURE, TAG, Size, grow
-from tests.services import fresh_database, running_postgres, running_redis, with_driver
+from tests.support.services import fresh_database, running_postgres, running_redis, with_driver
 from workers.embedded.servers import PostgresServer
 from workers.preparing import prepare_fleet
 

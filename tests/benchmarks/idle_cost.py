@@ -24,8 +24,8 @@ import redis
 from tests.acceptance.fleet import Fleet
 from tests.fakes.faults import Throttle
 from tests.fakes.registry import FakeRegistry
-from tests.services import fresh_database, running_postgres, running_redis
-from tests.waiting import wait_until
+from tests.support.services import fresh_database, running_postgres, running_redis
+from tests.support.waiting import wait_until
 from workers.embedded.servers import PostgresServer
 
 _STATEMENT = re.compile(rb"LOG:  (?:statement|execute [^:]*):")

@@ -17,7 +17,7 @@ from tests.benchmarks.origin import Origin, origin
 from tests.benchmarks.plots import plot_rounds
 from tests.benchmarks.proxy import proxy
 from tests.benchmarks.tables import Goal, judge, options_of, print_table
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _KILLED_AT = 0.6
 _SETTINGS = {"TOWLINE_LEASE_SECONDS": "3", "TOWLINE_RECONCILE_SECONDS": "0.5"}

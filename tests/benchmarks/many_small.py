@@ -31,7 +31,7 @@ from tests.benchmarks.plots import plot_rounds
 from tests.benchmarks.tables import Goal, judge, medians, options_of, print_table, take_turns
 from tests.fakes.docker_registry import DockerRegistry
 from tests.fakes.images import Image, image_layout
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _LAYERS, _LAYER_BYTES, _PULLS = 40, 64 * 1024, 200
 CHORD, COLD, SKOPEO = "chord of 40 idle tasks", "40 layers, enqueue to linked", "skopeo to oci"

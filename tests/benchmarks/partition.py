@@ -39,7 +39,7 @@ from tests.benchmarks.namespaces import BRIDGE_ADDRESS, NETWORK, End, Node, ente
 from tests.benchmarks.traffic import Traffic
 from tests.fakes.faults import Throttle
 from tests.fakes.registry import FakeRegistry
-from tests.services import running_postgres, running_redis, with_driver
+from tests.support.services import running_postgres, running_redis, with_driver
 from workers.preparing import prepare_fleet
 
 _PULLS = 6

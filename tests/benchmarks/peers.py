@@ -23,12 +23,12 @@ from shared.errors import TowlineError
 from tests.benchmarks.clients import Client, Ended, Errand, installed
 from tests.benchmarks.fault_table import DOCUMENT, read_scores, render
 from tests.benchmarks.verdicts import OK, PATIENT_SECONDS, SECONDS, judge, waited_seconds
-from tests.driver import Driver, driving
 from tests.fakes.certificates import Certificates, certificates
 from tests.fakes.misbehaviour import BY_NAME, Misbehaviour
 from tests.fakes.misbehaviour.scene import METADATA_HOST
-from tests.scenes import SETTINGS, driver_before, has_all
-from tests.services import fresh_database, passable_directory, running_postgres
+from tests.support.driver import Driver, driving
+from tests.support.misbehaving_scenes import SETTINGS, driver_before, has_all
+from tests.support.services import fresh_database, passable_directory, running_postgres
 
 _AT_ONCE = 4
 _INSIDE = "TOWLINE_INSIDE_ITS_WORLD"

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from tests.grown import GROWING
+from tests.builders.grown_catalog import GROWING
 from workers.embedded.servers import PostgresServer
 
 # For each new session. Timing single steps would cost more than most steps take.

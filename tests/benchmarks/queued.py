@@ -13,7 +13,7 @@ from tests.benchmarks.costs import RECONCILER, WORKER, Costs, Meter
 from tests.benchmarks.drained import Order
 from tests.benchmarks.fleets import Stores, new_fleet
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _STEP = 1000
 _WORKERS, _SLOTS = 2, 4

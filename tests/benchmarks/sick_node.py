@@ -24,8 +24,8 @@ from tests.acceptance.faults.separate_node import SeparateNode, start_separately
 from tests.benchmarks.fleets import Stores, stores
 from tests.benchmarks.tables import print_table
 from tests.fakes.registry import FakeRegistry
-from tests.services import fresh_database, with_driver
-from tests.waiting import wait_until
+from tests.support.services import fresh_database, with_driver
+from tests.support.waiting import wait_until
 from workers.preparing import prepare_fleet
 
 _PULLS = 40

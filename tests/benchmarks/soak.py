@@ -28,7 +28,7 @@ from tests.acceptance.faults.servers import OwnPostgres, OwnRedis
 from tests.benchmarks.strikes import STRIKES, Target
 from tests.benchmarks.traffic import Traffic, Verdict
 from tests.fakes.registry import FakeRegistry
-from tests.services import running_postgres, running_redis, with_driver
+from tests.support.services import running_postgres, running_redis, with_driver
 from workers.preparing import prepare_fleet
 
 _TRIAL_PULLS = 6

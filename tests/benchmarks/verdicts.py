@@ -12,7 +12,7 @@
 from tests.benchmarks.clients import Ended
 from tests.fakes.misbehaviour import Misbehaviour
 from tests.fakes.misbehaviour.scene import Scene
-from tests.secrecy import leaks_in
+from tests.support.secrecy import leaks_in
 
 OK = "ok"
 

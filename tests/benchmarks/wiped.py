@@ -28,8 +28,8 @@ from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import PACE, Load
 from tests.acceptance.fleet import Worker
 from tests.fakes.registry import FakeRegistry
-from tests.services import running_postgres, running_redis, with_driver
-from tests.waiting import wait_until
+from tests.support.services import running_postgres, running_redis, with_driver
+from tests.support.waiting import wait_until
 from workers.preparing import prepare_fleet
 
 _WORKERS = 3

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 from tests.fakes.certificates import Certificates
 from tests.fakes.token_issuer import ISSUER, SERVICE, TokenIssuer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 from workers.embedded.servers import free_port
 
 

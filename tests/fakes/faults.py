@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tests.fakes.answers import Answer, Request
-from tests.secrecy import secret
+from tests.support.secrecy import secret
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.secrecy import secret
+from tests.support.secrecy import secret
 
 _serial = itertools.count(1)
 

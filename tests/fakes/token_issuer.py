@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes.certificates import Certificates
-from tests.secrecy import secret
+from tests.support.secrecy import secret
 
 SERVICE = "lab"
 ISSUER = "towline-test-issuer"

@@ -10,16 +10,13 @@ from redis.connection import AbstractConnection
 
 from shared.settings import Settings
 from workers import contract
-from workers.broker import App
-from workers.config import make_app
-
-pytestmark = pytest.mark.integration
+from workers.celery_apps import FleetApp, make_app
 
 DIGESTS = [str(number) for number in range(5)]
 
 
 @pytest.fixture
-def app(redis_url: str) -> Iterator[App]:
+def app(redis_url: str) -> Iterator[FleetApp]:
     app = make_app(Settings.read(broker_url=redis_url, database_url="postgresql://unused"))
     # The first message opens the connections and declares the queue.
     send(app, "first")
@@ -29,7 +26,7 @@ def app(redis_url: str) -> Iterator[App]:
 
 
 @pytest.fixture
-def sent(app: App, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def sent(app: FleetApp, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The round trips that send messages or events: how many messages and events each sends."""
     sent: list[tuple[int, int]] = []
     send = AbstractConnection.send_packed_command
@@ -48,12 +45,12 @@ def sent(app: App, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 PULL = {"pull_id": "p", "generation": 1}
 
 
-def send(app: App, digest: str) -> None:
+def send(app: FleetApp, digest: str) -> None:
     message = app.signature(contract.FETCH_LAYER, kwargs={**PULL, "digest": digest})
     message.apply_async(ignore_result=True)
 
 
-def send_chord(app: App) -> None:
+def send_chord(app: FleetApp) -> None:
     header = group(
         app.signature(contract.FETCH_LAYER, kwargs={**PULL, "digest": digest}) for digest in DIGESTS
     )
@@ -62,13 +59,13 @@ def send_chord(app: App) -> None:
     ).apply_async()
 
 
-def send_and_fail(app: App) -> None:
+def send_and_fail(app: FleetApp) -> None:
     with app.at_once():
         send_chord(app)
         raise ValueError("failed")
 
 
-def waiting(app: App) -> list[str]:
+def waiting(app: FleetApp) -> list[str]:
     """Empty the queue, and return the digests of its messages."""
     with app.connection_for_read() as connection:
         queue = app.amqp.queues[contract.LAYERS](connection.channel())
@@ -76,7 +73,9 @@ def waiting(app: App) -> list[str]:
         return [message.decode()[1]["digest"] for message in messages]
 
 
-def test_a_chord_and_its_events_take_one_round_trip(app: App, sent: list[tuple[int, int]]) -> None:
+def test_a_chord_and_its_events_take_one_round_trip(
+    app: FleetApp, sent: list[tuple[int, int]]
+) -> None:
     send_chord(app)
     assert sent == [(1, 0), (0, 1)] * len(DIGESTS)
     sent.clear()
@@ -86,28 +85,28 @@ def test_a_chord_and_its_events_take_one_round_trip(app: App, sent: list[tuple[i
     assert sent == [(len(DIGESTS), len(DIGESTS))]
 
 
-def test_all_messages_of_a_chord_can_be_read_from_the_queue(app: App) -> None:
+def test_all_messages_of_a_chord_can_be_read_from_the_queue(app: FleetApp) -> None:
     with app.at_once():
         send_chord(app)
         assert waiting(app) == []
     assert waiting(app) == DIGESTS
 
 
-def test_an_exception_sends_nothing(app: App, sent: list[tuple[int, int]]) -> None:
+def test_an_exception_sends_nothing(app: FleetApp, sent: list[tuple[int, int]]) -> None:
     with pytest.raises(ValueError, match="failed"):
         send_and_fail(app)
     assert sent == []
     assert waiting(app) == []
 
 
-def test_a_message_sent_after_the_context_is_sent_at_once(app: App) -> None:
+def test_a_message_sent_after_the_context_is_sent_at_once(app: FleetApp) -> None:
     with app.at_once():
         send(app, "within")
     send(app, "afterwards")
     assert waiting(app) == ["within", "afterwards"]
 
 
-def test_an_exception_does_not_affect_later_messages(app: App) -> None:
+def test_an_exception_does_not_affect_later_messages(app: FleetApp) -> None:
     with pytest.raises(ValueError, match="failed"):
         send_and_fail(app)
     send(app, "afterwards")
@@ -117,7 +116,7 @@ def test_an_exception_does_not_affect_later_messages(app: App) -> None:
     assert waiting(app) == ["again"]
 
 
-def test_a_message_of_another_thread_is_not_held_back(app: App) -> None:
+def test_a_message_of_another_thread_is_not_held_back(app: FleetApp) -> None:
     with app.at_once():
         send(app, "mine")
         other = threading.Thread(target=send, args=(app, "the other's"))
@@ -127,7 +126,7 @@ def test_a_message_of_another_thread_is_not_held_back(app: App) -> None:
     assert waiting(app) == ["mine"]
 
 
-def test_a_nested_context_sends_its_messages_at_its_own_end(app: App) -> None:
+def test_a_nested_context_sends_its_messages_at_its_own_end(app: FleetApp) -> None:
     with app.at_once():
         send(app, "outer")
         with app.at_once():
@@ -138,7 +137,7 @@ def test_a_nested_context_sends_its_messages_at_its_own_end(app: App) -> None:
     assert waiting(app) == ["outer", "outer again"]
 
 
-def test_a_nested_context_that_fails_drops_only_its_own_messages(app: App) -> None:
+def test_a_nested_context_that_fails_drops_only_its_own_messages(app: FleetApp) -> None:
     with app.at_once():
         send(app, "outer")
         with pytest.raises(ValueError, match="failed"):
@@ -146,7 +145,9 @@ def test_a_nested_context_that_fails_drops_only_its_own_messages(app: App) -> No
     assert waiting(app) == ["outer"]
 
 
-def test_a_context_without_messages_sends_nothing(app: App, sent: list[tuple[int, int]]) -> None:
+def test_a_context_without_messages_sends_nothing(
+    app: FleetApp, sent: list[tuple[int, int]]
+) -> None:
     with app.at_once():
         pass
     assert sent == []

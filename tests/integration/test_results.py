@@ -26,23 +26,22 @@ from shared.oci.digest import Digest
 from shared.pulls.outbox import Outbox
 from shared.pulls.planning import Plan
 from shared.settings import Settings
-from workers import callbacks, contract, results
-from workers.answering import answer
-from workers.broker import App
-from workers.config import make_app
-from workers.dispatching import deliver, launch
+from workers import contract
+from workers.celery_apps import FleetApp, make_app
+from workers.messages import callbacks, result_backend
+from workers.messages.answering import answer
+from workers.messages.dispatching import deliver, launch
 
 pytestmark = [
-    pytest.mark.integration,
     # Celery's own call, of a name that redis-py would like to forget.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]
 
 
 @pytest.fixture
-def app(redis_url: str) -> Iterator[App]:
+def app(redis_url: str) -> Iterator[FleetApp]:
     app = make_app(Settings.read(broker_url=redis_url, database_url="postgresql://unused"))
-    results.install(app)
+    result_backend.install(app)
     yield app
     app.close()
 
@@ -56,7 +55,7 @@ def full(redis_url: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full")
-def test_a_refused_result_does_not_cost_the_task(app: App) -> None:
+def test_a_refused_result_does_not_cost_the_task(app: FleetApp) -> None:
     app.backend.mark_as_started("t")
     app.backend.mark_as_done("t", "a digest")
     app.backend.mark_as_failure("t", ValueError("no"))
@@ -64,12 +63,12 @@ def test_a_refused_result_does_not_cost_the_task(app: App) -> None:
 
 
 @pytest.mark.usefixtures("full")
-def test_a_refused_answer_raises(app: App) -> None:
+def test_a_refused_answer_raises(app: FleetApp) -> None:
     with pytest.raises(RedisError):
         app.backend.store_result("p", {"pull_id": "p"}, "SUCCESS")
 
 
-def test_a_result_that_is_not_refused_is_stored(app: App) -> None:
+def test_a_result_that_is_not_refused_is_stored(app: FleetApp) -> None:
     app.backend.mark_as_done("t", "a digest")
     assert app.AsyncResult("t").result == "a digest"
 
@@ -91,7 +90,7 @@ def recorded(catalog: Catalog, migrated_url: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize("request_", [None, of(contract.PULL_IMAGE)])
 def test_an_end_that_celery_gives_a_message_is_stored_only_without_a_row(
-    app: App, request_: Context | None
+    app: FleetApp, request_: Context | None
 ) -> None:
     for pull_id in ("p", "q"):
         app.backend.mark_as_revoked(pull_id, "expired", request=request_)
@@ -102,7 +101,7 @@ def test_an_end_that_celery_gives_a_message_is_stored_only_without_a_row(
 
 
 def test_an_end_that_celery_gives_is_stored_while_the_catalog_is_unavailable(
-    app: App, monkeypatch: pytest.MonkeyPatch
+    app: FleetApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOWLINE_BROKER_URL", "redis://unused")
     monkeypatch.setenv("TOWLINE_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/d")
@@ -111,7 +110,7 @@ def test_an_end_that_celery_gives_is_stored_while_the_catalog_is_unavailable(
 
 
 @pytest.mark.usefixtures("recorded")
-def test_no_state_that_celery_gives_a_coordinator_is_stored(app: App) -> None:
+def test_no_state_that_celery_gives_a_coordinator_is_stored(app: FleetApp) -> None:
     request = of(contract.PULL_IMAGE)
     app.backend.mark_as_done("q", None, request, False)
     app.backend.mark_as_done("q", None, request)
@@ -122,7 +121,7 @@ def test_no_state_that_celery_gives_a_coordinator_is_stored(app: App) -> None:
 
 @pytest.mark.parametrize("before", ["SUCCESS", "FAILURE", "STARTED", "REVOKED"])
 def test_an_answer_replaces_any_earlier_result(
-    app: App, catalog: Catalog, redis_url: str, before: str
+    app: FleetApp, catalog: Catalog, redis_url: str, before: str
 ) -> None:
     app.backend.store_result(
         "p", ValueError() if before in {"FAILURE", "REVOKED"} else None, before
@@ -166,7 +165,7 @@ def after(**more: Any) -> dict[str, Any]:
     ],
 )
 def test_callbacks_that_cannot_be_sent_do_not_block_answers_or_messages(
-    app: App,
+    app: FleetApp,
     catalog: Catalog,
     redis_url: str,
     caplog: pytest.LogCaptureFixture,
@@ -179,7 +178,7 @@ def test_callbacks_that_cannot_be_sent_do_not_block_answers_or_messages(
         # The fleet's own keys, and this caller's queue.
         allowed = [f"~{prefix}*" for prefix in ("towline", "celery", "_kombu", "user", "no-list")]
         client.execute_command("ACL", "SETUSER", "fleet", "on", ">pw", "+@all", "&*", *allowed)
-    app.outward.conf.update(broker_url=sub("//.*@", "//fleet:pw@", redis_url))
+    app.callback_app.conf.update(broker_url=sub("//.*@", "//fleet:pw@", redis_url))
     deliver(app, catalog, Outbox(ended=["p", "q"], resumes=["r"]))
     assert is_answered(catalog, "p")
     assert is_answered(catalog, "q")
@@ -191,17 +190,17 @@ def test_callbacks_that_cannot_be_sent_do_not_block_answers_or_messages(
 
 
 def test_callbacks_are_sent_after_a_short_outage(
-    app: App, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    app: FleetApp, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed_with(catalog, "p", after(immutable=True))
-    whole, broken = app.outward.backend.mark_as_failure, [OperationalError("broke off")]
+    whole, broken = app.callback_app.backend.mark_as_failure, [OperationalError("broke off")]
 
     def broken_once(*args: Any, **kwargs: Any) -> None:
         if broken:
             raise broken.pop()
         whole(*args, **kwargs)
 
-    monkeypatch.setattr(app.outward.backend, "mark_as_failure", broken_once)
+    monkeypatch.setattr(app.callback_app.backend, "mark_as_failure", broken_once)
     answer(app, catalog, "p")
     assert is_answered(catalog, "p")
     with redis.Redis.from_url(redis_url) as client:
@@ -209,7 +208,7 @@ def test_callbacks_are_sent_after_a_short_outage(
 
 
 def test_a_chord_of_an_old_client_runs_its_body_after_its_last_pull(
-    app: App, redis_url: str
+    app: FleetApp, redis_url: str
 ) -> None:
     """Up to Celery 5.0 only the body says how many header tasks there are."""
 
@@ -227,7 +226,7 @@ def test_a_chord_of_an_old_client_runs_its_body_after_its_last_pull(
 
 
 def test_an_unavailable_result_store_does_not_block_messages(
-    app: App, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    app: FleetApp, catalog: Catalog, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed_with(catalog, "p")
 
@@ -241,10 +240,10 @@ def test_an_unavailable_result_store_does_not_block_messages(
         assert client.llen(contract.PULLS) == 1
 
 
-def test_callbacks_wait_for_an_unavailable_queue(app: App, catalog: Catalog) -> None:
+def test_callbacks_wait_for_an_unavailable_queue(app: FleetApp, catalog: Catalog) -> None:
     failed_with(catalog, "p", after())
     no_retries = {"max_retries": 0}
-    app.outward.conf.update(
+    app.callback_app.conf.update(
         broker_url="redis://127.0.0.1:1/0", task_publish_retry_policy=no_retries
     )
     with pytest.raises(OperationalError):
@@ -254,7 +253,7 @@ def test_callbacks_wait_for_an_unavailable_queue(app: App, catalog: Catalog) -> 
 
 
 def test_the_answer_deletes_the_chord_and_later_header_tasks_are_not_counted(
-    app: App, catalog: Catalog, redis_url: str
+    app: FleetApp, catalog: Catalog, redis_url: str
 ) -> None:
     with catalog.begin() as tx:
         lifecycle.record(tx, NewPull("p", "a", None))
@@ -283,7 +282,7 @@ def chord_keys(client: "redis.Redis[bytes]") -> set[str]:
     return {key.decode().removeprefix(prefix) for key in client.scan_iter(f"{prefix}*")}
 
 
-def test_a_pull_that_is_planned_again_gets_a_new_chord(app: App, redis_url: str) -> None:
+def test_a_pull_that_is_planned_again_gets_a_new_chord(app: FleetApp, redis_url: str) -> None:
     plan = Plan("p", "a", 1, [Digest.parse(f"sha256:{number:064}") for number in range(2)])
     with redis.Redis.from_url(redis_url) as client:
         for _ in range(2):
@@ -297,7 +296,7 @@ def test_a_pull_that_is_planned_again_gets_a_new_chord(app: App, redis_url: str)
         assert client.llen(contract.PULLS) == 2
 
 
-def test_the_result_of_a_cancel_is_kept_as_long_as_an_answer(app: App, redis_url: str) -> None:
+def test_the_result_of_a_cancel_is_kept_as_long_as_an_answer(app: FleetApp, redis_url: str) -> None:
     app.backend.mark_as_done("c", {"state": "cancelled"}, of(contract.CANCEL_PULL))
     app.backend.mark_as_done("l", "digest", of(contract.FETCH_LAYER))
     with redis.Redis.from_url(redis_url) as client:
@@ -317,7 +316,7 @@ def at_work(task: Task) -> Iterator[None]:
         _task_stack.pop()
 
 
-def send_chord(app: App) -> list[str]:
+def send_chord(app: FleetApp) -> list[str]:
     """Send a chord of three layers. The ids of its header tasks."""
     pull = {"pull_id": "p", "generation": 1}
     layer = app.signature(contract.FETCH_LAYER, kwargs={**pull, "digest": "d"})
@@ -327,7 +326,7 @@ def send_chord(app: App) -> list[str]:
 
 
 def test_a_task_does_not_subscribe_to_results_of_tasks_that_it_sends(
-    app: App, monkeypatch: pytest.MonkeyPatch
+    app: FleetApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As in a Celery worker with any pool but greenlets.
     monkeypatch.setattr("celery.backends.redis.task_join_will_block", lambda: True)

@@ -10,16 +10,8 @@ import psycopg
 import pytest
 import redis
 
-from tests.driver import Driver, driving
-from tests.secrecy import (
-    leaks_in,
-    leaks_in_catalog,
-    leaks_in_files,
-    leaks_in_redis,
-    secret,
-)
-
-pytestmark = pytest.mark.integration
+from tests.support.driver import Driver, driving
+from tests.support.secrecy import leaks_in, leaks_in_catalog, leaks_in_files, leaks_in_redis, secret
 
 SECRET = secret("planted")
 

@@ -11,15 +11,13 @@ import redis
 
 from shared.pulls.outbox import Outbox
 from shared.settings import Settings
-from tests.driver import Driver, driving
 from tests.fakes.registry import FakeRegistry
+from tests.support.driver import Driver, driving
 from workers import contract
-from workers.broker import App
-from workers.config import make_app
-from workers.dispatching import deliver, launch
+from workers.celery_apps import FleetApp, make_app
+from workers.messages.dispatching import deliver, launch
 
 pytestmark = [
-    pytest.mark.integration,
     # Celery's own call, of a name that redis-py would like to forget.
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
 ]
@@ -35,7 +33,7 @@ def driver(migrated_url: str, volume_path: Path) -> Iterator[Driver]:
 
 
 @pytest.fixture
-def app(redis_url: str) -> Iterator[App]:
+def app(redis_url: str) -> Iterator[FleetApp]:
     app = make_app(Settings.read(broker_url=redis_url, database_url="postgresql://unused"))
     yield app
     app.close()
@@ -47,7 +45,7 @@ def store(redis_url: str) -> Iterator[redis.Redis]:
         yield store
 
 
-def send(driver: Driver, app: App, registry: FakeRegistry) -> None:
+def send(driver: Driver, app: FleetApp, registry: FakeRegistry) -> None:
     """Send the pull and run its coordinator."""
     driver.outbox = Outbox()
     plan = driver.plan("p", {"reference": f"{registry.host}/a:1", "platform": "linux/amd64"})
@@ -57,7 +55,7 @@ def send(driver: Driver, app: App, registry: FakeRegistry) -> None:
 
 
 def test_a_layer_whose_message_is_queued_gets_no_second_one(
-    driver: Driver, app: App, store: redis.Redis
+    driver: Driver, app: FleetApp, store: redis.Redis
 ) -> None:
     with FakeRegistry() as registry:
         registry.put_image("a", "1", LAYERS)
@@ -79,7 +77,7 @@ def by_digest(store: redis.Redis) -> dict[str, bytes]:
 
 
 def test_a_layer_whose_message_or_worker_is_gone_gets_a_new_one(
-    driver: Driver, app: App, store: redis.Redis
+    driver: Driver, app: FleetApp, store: redis.Redis
 ) -> None:
     with FakeRegistry() as registry:
         registry.put_image("a", "1", LAYERS)

@@ -7,7 +7,7 @@ import pytest
 from celery.app.task import Context
 
 from shared.errors import InvalidArgument
-from workers import callbacks
+from workers.messages import callbacks
 
 AFTER = {"task": "user.after", "args": [], "kwargs": {}, "options": {"queue": "user"}}
 

@@ -68,7 +68,7 @@ def test_the_mentions_are_found() -> None:
     assert {
         ("README.md", "pull"),
         ("deploy/README.md", "status"),
-        ("workers/cli/pull.py", "watch"),
+        ("workers/cli/pulls/pull.py", "watch"),
         ("shared/catalog/schema/revision.py", "migrate"),
     } <= found
     assert len(found) > 40

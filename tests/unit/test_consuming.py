@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from workers.cli.worker import worker_command
+from workers.cli.fleet.worker import worker_command
 
 LOADED = """
 import sys

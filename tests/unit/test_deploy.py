@@ -184,8 +184,8 @@ def test_layers_in_flight_are_given_back_before_docker_kills_the_worker() -> Non
     layers = SERVICES["layers"]
     # Without an init, PID 1 ignores signals until Celery has installed its handlers.
     assert layers["init"] is True
-    # SIGTERM keeps its meaning: workers/shutdown.py stops downloads after the grace time, in every
-    # pool.
+    # SIGTERM keeps its meaning: workers/process/grace_time.py stops downloads after the grace time,
+    # in every pool.
     assert "REMAP_SIGTERM" not in layers["environment"]
     # Stopping the pool and giving messages back took less than 4 s when it was measured.
     assert seconds(layers["stop_grace_period"]) >= Settings().grace_seconds + 15

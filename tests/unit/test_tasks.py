@@ -17,10 +17,12 @@ from kombu.message import Message
 from shared import errors
 from shared.catalog.model.pull_values import Pull
 from shared.settings import Settings
-from workers import callbacks, contract, handover, tasks
-from workers.answering import failure
+from workers import contract, tasks
 from workers.app import app
-from workers.config import make_app
+from workers.celery_apps import make_app
+from workers.messages import callbacks, fleet_request
+from workers.messages.answering import failure
+from workers.process.grace_time import BeginGraceTime
 from workers.tasks import (
     _again,
     _step,
@@ -52,7 +54,7 @@ def test_a_task_has_its_name_its_queue_and_its_result(
     # The error decides how often, and PostgreSQL counts.
     assert task.max_retries is None
     # A message that an ending worker gives back is the next to be taken from its queue.
-    assert task.Request == "workers.handover:TowlineRequest"
+    assert task.Request == "workers.messages.fleet_request:FleetRequest"
     assert app.amqp.router.route({}, name)["queue"].name == queue
 
 
@@ -62,7 +64,7 @@ def test_redis_stores_no_state_when_a_layer_starts() -> None:
 
 
 def test_no_other_app_of_the_process_knows_our_tasks() -> None:
-    assert not {name for name in app.outward.tasks if name.startswith("towline.")}
+    assert not {name for name in app.callback_app.tasks if name.startswith("towline.")}
 
 
 def message(task: Task, **headers: object) -> Message:
@@ -81,7 +83,7 @@ def message(task: Task, **headers: object) -> Message:
 def test_no_header_makes_celery_store_the_result_of_a_coordinator(
     headers: dict[str, object],
 ) -> None:
-    received = handover.TowlineRequest(message(pull_image, **headers), app=app, task=pull_image)
+    received = fleet_request.FleetRequest(message(pull_image, **headers), app=app, task=pull_image)
     assert received.ignore_result is True
     assert received.request_dict["ignore_result"] is True
     # But an end that Celery itself gives the message reaches the result backend.
@@ -90,10 +92,10 @@ def test_no_header_makes_celery_store_the_result_of_a_coordinator(
 
 def test_the_header_ignore_result_works_for_other_tasks() -> None:
     sent = message(cancel_pull, ignore_result=True)
-    received = handover.TowlineRequest(sent, app=app, task=cancel_pull)
+    received = fleet_request.FleetRequest(sent, app=app, task=cancel_pull)
     assert received.ignore_result is True
     assert received.store_errors is False
-    assert not handover.TowlineRequest(
+    assert not fleet_request.FleetRequest(
         message(cancel_pull), app=app, task=cancel_pull
     ).ignore_result
 
@@ -200,7 +202,7 @@ def test_a_worker_without_q_consumes_every_queue_of_the_contract() -> None:
 
 
 def test_an_ending_worker_gives_its_tasks_a_grace_time() -> None:
-    assert handover.GraceTime in app.steps["worker"]
+    assert BeginGraceTime in app.steps["worker"]
     quick = make_app(Settings.read(grace_seconds=3))
     assert quick.conf.worker_soft_shutdown_timeout == 3
     # Messages that wait in memory go back at once all the same, so an idle worker ends quickly.

@@ -1,43 +1,20 @@
 """The command line `towline`.
 
-Commands that ask for images, and show their progress:
+Each command is a function in a module of its own, which is imported only when it is used:
 
-    pull    `towline pull`
-    status  `towline status`
-    watch   `towline watch`
+    pulls   pull, status, watch, explain, cancel, retry
+    images  ls, inspect, history
+    fleet   doctor, pause and resume, migrate, worker, reconcile, up
 
-Commands for operators:
+What they share:
 
-    explain  `towline explain`
-    cancel   `towline cancel`
-    retry    `towline retry`
-    pause    `towline pause` and `towline resume`
-    doctor   `towline doctor`
-
-Commands that list what is on the volume:
-
-    images   `towline ls` and `towline inspect`
-    history  `towline history`
-
-Commands that prepare and run a fleet:
-
-    migrate    `towline migrate`
-    worker     `towline worker`
-    reconcile  `towline reconcile`
-    up         `towline up`
-
-What the commands share:
-
-    session         opens the catalog and the queue, of a fleet or of the embedded stack
-    patience        waits for a database that is unreachable for a moment
-    watching        polls pulls until they end
-    display         shows pulls that run: bars on a terminal, lines elsewhere
-    fleet_display   shows all open pulls: a live table, lines, or documents
-    tables          prints lists: tables, or one JSON document
-    fitting         fits a table to the width of a terminal
-    prefixes        finds a pull by the beginning of its id
-    branches        prints nested lines: a tree on a terminal
-    waiting         `waiting_for` as one line of text
+    session    opens the catalog and the queue, of a fleet or of the embedded stack
+    patience   waits for a database that is unreachable for a moment
+    watching   polls pulls until they end
+    prefixes   finds a pull by the beginning of its id
+    options    options that several commands take
+    display    how things are shown to people
+    documents  what `--json` prints
 
 Exit status: 0 done; 1 a pull failed; 2 wrong usage or settings; 3 the fleet's own database or
 queue cannot be reached; 130 interrupted.
@@ -55,30 +32,42 @@ from shared.errors import (
     InvalidReference,
     TowlineError,
 )
-from workers.client import QueueUnavailable
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
-# The module of each command, imported only when the command is used: `--help` need not wait until
-# SQLAlchemy and Celery are imported.
-_MODULE_OF = {
-    "pull": "workers.cli.pull",
-    "status": "workers.cli.status",
-    "watch": "workers.cli.watch",
-    "explain": "workers.cli.explain",
-    "cancel": "workers.cli.cancel",
-    "retry": "workers.cli.retry",
-    "pause": "workers.cli.pause",
-    "resume": "workers.cli.pause",
-    "ls": "workers.cli.images",
-    "inspect": "workers.cli.images",
-    "history": "workers.cli.history",
-    "doctor": "workers.cli.doctor",
-    "migrate": "workers.cli.migrate",
-    "worker": "workers.cli.worker",
-    "reconcile": "workers.cli.reconcile",
-    "up": "workers.cli.up",
+# By room: each command's module, and its first sentence. So neither a command nor `--help` imports
+# what only another command needs; SQLAlchemy and Celery take more than a second.
+_ROOMS = {
+    "Pulls": {
+        "pull": ("pulls.pull", "Pull images onto the volume."),
+        "status": ("pulls.status", "List the newest pulls, or show one pull with its layers."),
+        "watch": ("pulls.watch", "Watch a pull until it ends, or all open pulls until Ctrl-C."),
+        "explain": (
+            "pulls.explain",
+            "Say why a pull waits, until when, and what would unblock it.",
+        ),
+        "cancel": ("pulls.cancel", "Cancel pulls that have not ended."),
+        "retry": ("pulls.retry", "Retry pulls that failed or were cancelled."),
+    },
+    "Images": {
+        "ls": ("images.ls", "List the images on the volume, by name."),
+        "inspect": (
+            "images.inspect",
+            "Show an image: its manifest, and its layers with their files.",
+        ),
+        "history": ("images.history", "List the manifests that a tag has named, newest first."),
+    },
+    "Fleet": {
+        "doctor": ("fleet.doctor", "Check the fleet."),
+        "pause": ("fleet.pause", "Pause the fleet, one registry or one requester."),
+        "resume": ("fleet.pause", "End the pause of the fleet, one registry or one requester."),
+        "migrate": ("fleet.migrate", "Migrate the database, and bind the volume to it."),
+        "worker": ("fleet.worker", "Run a worker of the fleet."),
+        "reconcile": ("fleet.reconcile", "Run the reconciler until SIGTERM."),
+        "up": ("fleet.up", "Run the embedded stack until Ctrl-C."),
+    },
 }
+_MODULE_OF = {name: module for room in _ROOMS.values() for name, (module, _) in room.items()}
 
 
 class _Commands(click.Group):
@@ -90,8 +79,14 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULE_OF:
             return None
-        command: click.Command = getattr(import_module(_MODULE_OF[cmd_name]), f"{cmd_name}_command")
+        module = import_module(f"workers.cli.{_MODULE_OF[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, room in _ROOMS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, sentence) for name, (_, sentence) in room.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,11 +116,12 @@ def _report(error: Exception) -> int:
     """Print an expected error and return its exit status. Raises any other error again."""
     if isinstance(error, InvalidArgument | InvalidReference | InvalidPlatform):
         return _say(error, WRONG_USAGE)
-    if isinstance(error, CatalogUnavailable | QueueUnavailable):
+    # Imported only here: most commands end without an error.
+    unreachable = import_module("workers.client").QueueUnavailable
+    if isinstance(error, CatalogUnavailable | unreachable):
         return _say(error, UNREACHABLE)
     if isinstance(error, TowlineError):
         return _say(error, FAILED)
-    # Imported only here: most commands end without an error of PostgreSQL.
     refused = import_module("shared.catalog.database.refusals").explain_refusal(error)
     if refused is None:
         raise error

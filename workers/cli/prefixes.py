@@ -5,11 +5,10 @@ prefixes: on the wire and in the catalog an id is always whole.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice, pairwise
+from collections.abc import Iterable
+from itertools import pairwise
 
 from shared.catalog.database.catalog import Catalog
-from shared.catalog.database.paging import pages
 from shared.catalog.pulls import lifecycle, listings
 from shared.errors import InvalidArgument
 from shared.pulls.pull_ids import is_pull_id
@@ -30,16 +29,10 @@ def whole_id(catalog: Catalog, text: str) -> str:
     with catalog.begin() as tx:
         if lifecycle.get(tx, text) is not None:
             return text
-    found = list(islice(_beginning_with(catalog, text), _LISTED + 1))
+        found = listings.beginning_with(tx, text, _LISTED + 1)
     if len(found) > 1:
         raise InvalidArgument(_ambiguous(text, found))
     return found[0] if found else text
-
-
-def _beginning_with(catalog: Catalog, prefix: str) -> Iterator[str]:
-    """Ids, those of the newest pulls first."""
-    every = chain.from_iterable(pages(catalog, listings.recent))
-    return (pull.id for pull in every if pull.id.startswith(prefix))
 
 
 def _ambiguous(prefix: str, found: list[str]) -> str:

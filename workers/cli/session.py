@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.schema.revision import check
 from shared.settings import Settings
-from workers.broker import App
+from workers.celery_apps import FleetApp, make_app
 from workers.cli.patience import PatientCatalog
-from workers.config import make_app
 from workers.embedded.joining import stack_in_use
 
 # A person waits for the command, so it tries once and leaves the rest to the reconciler.
@@ -30,7 +29,7 @@ class Session:
 
     settings: Settings
     catalog: Catalog
-    app: App
+    app: FleetApp
     embedded: bool
 
 

@@ -36,7 +36,7 @@ from shared.volume.listing import (
     matches_digest,
 )
 from shared.volume.store import Volume
-from workers.doctor.finding import CheckResult, Evidence, counted, finding
+from workers.doctor.check_result import CheckResult, Evidence, are, counted
 
 # Longer than a step takes between a file and its row, or between a layout and its row.
 _SECOND_LOOK_SECONDS = 1.0
@@ -70,10 +70,10 @@ def rows(catalog: Catalog, chunk_bytes: int) -> Iterator[CheckResult]:
 
 def _backing(unbacked: Evidence) -> CheckResult:
     if unbacked.count:
-        return finding(
+        return CheckResult(
             "images",
             "problem",
-            f"{counted(unbacked.count, 'blob')} of linked images {_is_or_are(unbacked.count)} not "
+            f"{counted(unbacked.count, 'blob')} of linked images {are(unbacked.count)} not "
             "stored: pull these images again.",
             unbacked.details,
         )
@@ -82,7 +82,7 @@ def _backing(unbacked: Evidence) -> CheckResult:
 
 def _claims(contradicted: Evidence) -> CheckResult:
     if contradicted.count:
-        return finding(
+        return CheckResult(
             "diff_ids",
             "warning",
             f"{counted(contradicted.count, 'layer')} of images that were linked without "
@@ -107,7 +107,7 @@ def _traffic(catalog: Catalog, chunk_bytes: int) -> CheckResult:
                     f"{layer.size_bytes:,} in {counted(layer.starts, 'start')}"
                 )
     if over.count:
-        return finding(
+        return CheckResult(
             "traffic",
             "warning",
             f"{counted(over.count, 'layer')} with more fetched bytes than its size and one chunk "
@@ -149,7 +149,7 @@ def _rows_without_files(volume: Volume, catalog: Catalog) -> CheckResult:
             if sizes.get(digest) != size:
                 wrong.add(f"{digest}: {_difference(sizes.get(digest), size)}")
     if wrong.count:
-        return finding(
+        return CheckResult(
             "rows",
             "problem",
             f"{counted(wrong.count, 'stored blob')} without a file of that size: {_FETCH_AGAIN}.",
@@ -173,7 +173,7 @@ def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, CheckRes
         for file in _without_row(page, catalog):
             left.add(file.path, file.size_bytes)
     if left.count:
-        return total_bytes, finding(
+        return total_bytes, CheckResult(
             "files",
             "warning",
             f"{counted(left.count, 'file')} ({counted(left.total_bytes, 'byte')}) under blobs/ "
@@ -220,7 +220,7 @@ def _ingests(volume: Volume, catalog: Catalog) -> CheckResult:
         for ingest in _unowned(volume, catalog, page):
             left.add(f"{ingest.path}: {ingest.size_bytes:,} bytes", ingest.size_bytes)
     if left.count:
-        return finding(
+        return CheckResult(
             "ingests",
             "warning",
             f"{counted(left.count, 'download')} ({counted(left.total_bytes, 'byte')}) under "
@@ -255,7 +255,7 @@ def _layouts(volume: Volume, catalog: Catalog) -> CheckResult:
         for image in _laid_out_wrong(volume, catalog, page):
             wrong.add(f"{image.reference} {image.platform} {image.manifest_digest}")
     if wrong.count:
-        return finding(
+        return CheckResult(
             "layouts",
             "problem",
             f"{counted(wrong.count, 'image')} whose layout directory does not name the manifest of "
@@ -302,7 +302,7 @@ def _hashes(volume: Volume, total: int, progress: Progress) -> CheckResult:
         if file.digest is None or matches_digest(volume, file.digest, beat) is False:
             wrong.add(file.path)
     if wrong.count:
-        return finding(
+        return CheckResult(
             "bytes",
             "problem",
             f"{counted(wrong.count, 'file')} under blobs/ whose bytes do not hash to the file's "
@@ -314,10 +314,6 @@ def _hashes(volume: Volume, total: int, progress: Progress) -> CheckResult:
         "ok",
         f"{counted(count, 'blob')} ({read:,} bytes) were read, and each hashes to its name.",
     )
-
-
-def _is_or_are(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def _in_pages(found: Iterator[Value]) -> Iterator[list[Value]]:

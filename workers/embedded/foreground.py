@@ -14,7 +14,7 @@ from shared.settings import Settings
 from workers.embedded.child_process import Child
 from workers.embedded.joining import stack_in_use, why_it_ended
 from workers.embedded.servers import free_port
-from workers.embedded.stack_files import secret
+from workers.embedded.stack_files import password_file
 from workers.embedded.state import StackHome, State
 
 _POLL_SECONDS = 0.5
@@ -41,12 +41,12 @@ def up(settings: Settings) -> None:
             raise InvalidArgument(f"`towline up` is already running for {settings.home}.")
         signal.signal(signal.SIGTERM, _interrupt)
         with stack_in_use(settings):
-            _hold(home, home.read())
+            _run_until_interrupted(home, home.read())
 
 
-def _hold(home: StackHome, state: State) -> None:
+def _run_until_interrupted(home: StackHome, state: State) -> None:
     port = free_port()
-    password = secret(home.directory / "flower.password").read_text()
+    password = password_file(home.directory / "flower.password").read_text()
     flower = _start_flower(home, state, port, password)
     try:
         _print_addresses(state, port, password)

@@ -17,8 +17,8 @@ _MOST_DEATHS = 5
 _WINDOW_SECONDS = 60.0
 
 
-class Restarted:
-    """A process that is running, or is started again by `tend`.
+class RestartedProcess:
+    """A process that is running, or is started again by `restart_if_dead`.
 
     `start` starts it; its argument says whether that is the first time. `ready`: a file that the
     process touches when it is ready.
@@ -31,7 +31,7 @@ class Restarted:
         ready.unlink(missing_ok=True)
         self._child = start(True)
 
-    def tend(self) -> str | None:
+    def restart_if_dead(self) -> str | None:
         """Start the process again if it has died. Returns a sentence about that, or None.
 
         Raises CatalogUnavailable if it died before it was ever ready, or died too often.

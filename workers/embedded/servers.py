@@ -24,7 +24,7 @@ from workers.embedded.child_process import (
     run_unprivileged,
     unprivileged_hint,
 )
-from workers.embedded.stack_files import secret, write_private
+from workers.embedded.stack_files import password_file, write_private
 
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -74,7 +74,7 @@ class PostgresServer:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         make_unprivileged_owner(fresh)
-        password = secret(self._directory / "postgres.password")
+        password = password_file(self._directory / "postgres.password")
         make_unprivileged_owner(self._directory / "postgres.password")
         command: list[str | Path] = [
             self._binaries.initdb,
@@ -150,7 +150,7 @@ class RedisServer:
         data = self._directory / "redis"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._port = free_port()
-        password = secret(self._directory / "redis.password").read_text()
+        password = password_file(self._directory / "redis.password").read_text()
         config = self._directory / "redis.conf"
         write_private(
             config,

@@ -59,7 +59,7 @@ def write_private(file: Path, text: str) -> None:
             raise
 
 
-def secret(file: Path) -> Path:
+def password_file(file: Path) -> Path:
     """A file with a random password, made at first use. Raises what `home_errors` raises."""
     with home_errors(file):
         password = file.read_text() if file.exists() else ""

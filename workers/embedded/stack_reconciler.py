@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from shared.settings import Settings
-from workers import logs
 from workers.embedded.state import StackHome
+from workers.process import logs
 from workers.reconciler.reconciler import reconcile
 
 

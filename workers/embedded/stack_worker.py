@@ -16,11 +16,11 @@ import kombu.transport.redis
 from shared.pulls import linking, planning
 from shared.pulls.layers import fetching
 from shared.settings import Settings
-from workers.broker_messages import BrokerMessages
-from workers.client import QueueUnavailable
-from workers.config import make_app
+from workers.celery_apps import make_app
 from workers.consuming import consume
 from workers.embedded.state import FIRST_WORKER, StackHome
+from workers.queues.broker_messages import BrokerMessages
+from workers.queues.queue_access import QueueUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -63,15 +63,15 @@ def _take_over_messages(settings: Settings) -> None:
     that replaces one that died does not do this: a message that kills its worker has to wait.
     """
     app = make_app(settings)
-    backlog = BrokerMessages(app)
+    broker = BrokerMessages(app)
     try:
-        if count := backlog.give_back_all():
+        if count := broker.give_back_all():
             _log.warning("Returned %s messages of an earlier worker to their queues.", count)
     except QueueUnavailable as error:
         # The reconciler sends them again later.
         _log.warning("%s", error)
     finally:
-        backlog.close()
+        broker.close()
         app.close()
 
 

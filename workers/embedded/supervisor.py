@@ -20,7 +20,7 @@ from shared.errors import CatalogUnavailable, TowlineError
 from shared.settings import Settings
 from workers.embedded.binaries import find_postgres, find_redis
 from workers.embedded.child_process import Child
-from workers.embedded.restarting import Restarted
+from workers.embedded.restarting import RestartedProcess
 from workers.embedded.servers import PostgresServer, RedisServer, start, stop
 from workers.embedded.state import FIRST_WORKER, StackHome, State
 from workers.preparing import prepare_fleet
@@ -111,21 +111,26 @@ def _supervise(home: StackHome, held: ExitStack) -> None:
     with ExitStack() as running:
         running.callback(stop, postgres)
         running.callback(stop, redis)
-        worker = Restarted(partial(_start_worker, home), home.directory / _WORKER_READY)
+        worker = RestartedProcess(partial(_start_worker, home), home.directory / _WORKER_READY)
         running.callback(worker.stop, _WORKER_GRACE_SECONDS)
         start(postgres, redis)
         state = State(redis.url, postgres.url, str(settings.volume_path))
         prepare_fleet(postgres.url, settings.volume_path)
         _remove_leftovers(postgres.url)
         home.write(state)
-        reconciler = Restarted(partial(_start_reconciler, home), home.directory / _RECONCILER_READY)
+        reconciler = RestartedProcess(
+            partial(_start_reconciler, home), home.directory / _RECONCILER_READY
+        )
         running.callback(reconciler.stop, _WORKER_GRACE_SECONDS)
         servers = [child for child in (postgres.child, redis.child) if child is not None]
         _watch(home, held, servers, (worker, reconciler))
 
 
 def _watch(
-    home: StackHome, held: ExitStack, servers: Sequence[Child], restarted: Sequence[Restarted]
+    home: StackHome,
+    held: ExitStack,
+    servers: Sequence[Child],
+    restarted: Sequence[RestartedProcess],
 ) -> None:
     """Return when no command uses the stack, with users.lock held.
 
@@ -137,7 +142,7 @@ def _watch(
                 if not server.alive:
                     raise server.died()
             for process in restarted:
-                if notice := process.tend():
+                if notice := process.restart_if_dead():
                     _report(home, notice)
         except CatalogUnavailable as error:
             # Before the other children are stopped, so that no command joins the stack now.

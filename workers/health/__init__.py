@@ -1,10 +1,10 @@
 """Detects a sick node: one whose own trouble would fail pulls. Such a node stops taking work.
 
-    probe      checks whether this process can do the work of a layer, here and now
-    sickness   the state "sick" or "well", shared by all processes of a worker
-    half_open  how long a node must be well before it takes work again
-    watch      a thread of the main process that probes and writes the node's row
-    gate       stops and resumes consuming, in the thread that consumes
+    probe         checks whether this process can do the work of a layer, here and now
+    node_health   the state "sick" or "well", shared by all processes of a worker
+    recovery      how long a node must be well before it takes work again
+    node_monitor  a thread of the main process that probes and writes the node's row
+    gate          stops and resumes consuming, in the thread that consumes
 
     a step fails ──► probe ── well ──► the failure counts as an attempt, as anywhere
                        └── sick ──► nothing is counted, the message is given back

@@ -14,8 +14,8 @@ from celery.bin.base import CeleryOption
 from celery.bootsteps import StartStopStep
 
 from shared.settings import Settings
-from workers.health.sickness import sickness
-from workers.health.watch import NodeMonitor
+from workers.health.node_health import node_health
+from workers.health.node_monitor import NodeMonitor
 
 _log = logging.getLogger(__name__)
 
@@ -30,14 +30,14 @@ _ALIVE_OPTION = CeleryOption(
 )
 
 
-class WatchStep(StartStopStep):
-    """A worker bootstep that starts the watch once the children are forked, and stops it."""
+class MonitorStep(StartStopStep):
+    """A worker bootstep that starts the node monitor once the children are forked, and stops it."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._watch: NodeMonitor | None = None
+        self._monitor: NodeMonitor | None = None
 
     def start(self, parent: Any) -> None:
         """Celery calls this after the pool has started."""
@@ -45,14 +45,14 @@ class WatchStep(StartStopStep):
         def slots() -> int:
             return int(parent.pool.num_processes)
 
-        self._watch = NodeMonitor(Settings.read(), sickness, parent.hostname, slots)
-        self._watch.start()
+        self._monitor = NodeMonitor(Settings.read(), node_health, parent.hostname, slots)
+        self._monitor.start()
 
     def stop(self, parent: Any) -> None:
         """Celery calls this at the end, possibly twice."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.stop()
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor.stop()
 
     terminate = stop
 
@@ -75,7 +75,7 @@ class Gate(StartStopStep):
     def start(self, parent: Any) -> None:
         """Celery calls this at the start, and again after each lost connection."""
         self.stop(parent)
-        sickness.is_consuming = True
+        node_health.is_consuming = True
         self._timer = parent.timer.call_repeatedly(_TURN_SECONDS, self.turn, (parent,))
 
     def stop(self, parent: Any) -> None:
@@ -86,12 +86,12 @@ class Gate(StartStopStep):
 
     def turn(self, consumer: Any) -> None:
         """Open or close according to the node's state. Runs once a second."""
-        if sickness.reason is None:
+        if node_health.reason is None:
             self._open(consumer)
             self._touch()
         else:
             self._close(consumer)
-        sickness.is_consuming = bool(consumer.task_consumer.queues)
+        node_health.is_consuming = bool(consumer.task_consumer.queues)
 
     def _close(self, consumer: Any) -> None:
         for queue in list(consumer.task_consumer.queues):
@@ -119,7 +119,7 @@ class Gate(StartStopStep):
 
 
 def install(app: Celery) -> None:
-    """Add the watch, the gate and the option --alive to the app's workers."""
-    app.steps["worker"].add(WatchStep)
+    """Add the node monitor, the gate and the option --alive to the app's workers."""
+    app.steps["worker"].add(MonitorStep)
     app.steps["consumer"].add(Gate)
     app.user_options["worker"].add(_ALIVE_OPTION)

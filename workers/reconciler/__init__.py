@@ -8,8 +8,8 @@ which there is neither a lease nor a message is sent again.
     redis_losses      what Redis itself has lost: answers, and messages of pulls without a row
     urgent_requests   records urgent pulls whose messages are behind thousands of others
     pages             goes through a long list page by page
-    missing_messages  what should run and has had no message in two rounds in a row
-    worker_census     which workers there are, and how many tasks they can run at once
+    lost_work         what should run and has had no message in two rounds in a row
+    slot_counter      which workers there are, and how many tasks they can run at once
 
 Each dispatch is claimed by its generation before it is sent. So two reconcilers that both believe
 to be the leader do no harm: only one of them can claim it.

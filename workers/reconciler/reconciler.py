@@ -15,9 +15,8 @@ from shared.catalog.fleet.round_pages import Unfinished
 from shared.catalog.schema.revision import check
 from shared.errors import CatalogUnavailable
 from shared.settings import Settings
-from workers.broker import App
-from workers.client import QueueUnavailable
-from workers.config import make_app
+from workers.celery_apps import FleetApp, make_app
+from workers.queues.queue_access import QueueUnavailable
 from workers.reconciler.rounds import Rounds
 
 _log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class Reconciler:
     """One replica. The leader runs rounds; the others wait until its lease is free."""
 
     def __init__(
-        self, app: App, catalog: Catalog, settings: Settings, alive: Path | None = None
+        self, app: FleetApp, catalog: Catalog, settings: Settings, alive: Path | None = None
     ) -> None:
         self._catalog = catalog
         self._alive = alive

@@ -16,7 +16,8 @@ from shared.catalog.fleet import fleet_slots, late_pulls, round_pages
 from shared.catalog.fleet.fleet_slots import FleetView
 from shared.catalog.pulls import listings
 from shared.pulls.pull_ids import is_pull_id
-from workers.broker_messages import BrokerMessages, RedisIdentity
+from workers.queues.broker_messages import BrokerMessages
+from workers.queues.redis_identity import RedisIdentities, RedisIdentity
 
 _log = logging.getLogger(__name__)
 
@@ -26,12 +27,19 @@ _ANSWERED_AGAIN_SECONDS = 3600.0
 _UNWRITTEN_SECONDS = 60.0
 
 
-class Losses:
+class RedisLossFinder:
     """Finds losses, by remembering which data and which run of Redis it saw in the last round."""
 
-    def __init__(self, catalog: Catalog, backlog: BrokerMessages, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        broker: BrokerMessages,
+        identities: RedisIdentities,
+        lease_seconds: float,
+    ) -> None:
         self._catalog = catalog
-        self._backlog = backlog
+        self._broker = broker
+        self._identities = identities
         self._lease_seconds = lease_seconds
         self._identity: RedisIdentity | None = None
         self._identified_at = 0.0
@@ -42,7 +50,7 @@ class Losses:
         Raises QueueUnavailable, CatalogUnavailable.
         """
         now = time.monotonic()
-        identity = self._backlog.identity()
+        identity = self._identities.read()
         if identity != self._identity:
             with self._catalog.begin() as tx:
                 known = fleet_slots.view(tx)
@@ -60,7 +68,7 @@ class Losses:
             if known.broker_epoch is not None:
                 self._answer_again("Redis has lost its data", _ANSWERED_AGAIN_SECONDS)
             epoch = uuid4().hex
-            self._backlog.begin_epoch(epoch)
+            self._identities.begin_epoch(epoch)
         elif identity.run_id == known.broker_run_id:
             return identity
         elif None not in (identity.run_id, known.broker_run_id):
@@ -89,12 +97,12 @@ class Losses:
         one lease time. That worker was killed: nothing else knows of the pull, and Celery would
         redeliver its message after a day only.
         """
-        stale = self._backlog.stale_pulls(self._lease_seconds)
+        stale = self._broker.stale_pulls(self._lease_seconds)
         if not stale:
             return
         with self._catalog.begin() as tx:
             recorded = listings.recorded(tx, list(filter(is_pull_id, stale.values())))
         for tag, pull_id in stale.items():
             if pull_id not in recorded:
-                self._backlog.give_back(tag)
+                self._broker.give_back(tag)
                 _log.info("Given back to its queue: the message of the pull %s.", pull_id)

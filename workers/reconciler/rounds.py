@@ -27,15 +27,16 @@ from shared.pulls.accepting import admit
 from shared.pulls.cancelling import miss_deadline
 from shared.pulls.outbox import Outbox
 from shared.settings import Settings
-from workers.broker import App
-from workers.broker_messages import BrokerMessages
-from workers.client import QueueUnavailable
-from workers.dispatching import deliver
-from workers.reconciler.missing_messages import Due, Missing
+from workers.celery_apps import FleetApp
+from workers.messages.dispatching import deliver
+from workers.queues.broker_messages import BrokerMessages
+from workers.queues.queue_access import QueueUnavailable
+from workers.queues.redis_identity import RedisIdentities
+from workers.reconciler.lost_work import DueWork, LostWorkFinder
 from workers.reconciler.pages import Pages
-from workers.reconciler.redis_losses import Losses
-from workers.reconciler.urgent_requests import Urgent
-from workers.reconciler.worker_census import Census, Workers
+from workers.reconciler.redis_losses import RedisLossFinder
+from workers.reconciler.slot_counter import SlotCounter, WorkerSlots
+from workers.reconciler.urgent_requests import UrgentRecorder
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ _ANSWER_GRACE_SECONDS = 3.0
 
 # Explaining why thousands of pulls wait for their turn takes the database some time. The pause
 # after that is longer by this factor, so that it takes at most a hundredth of the time.
-_LINE_REST = 100
+_WAITING_REST = 100
 
 
 class Rounds:
@@ -53,26 +54,27 @@ class Rounds:
     Raises CatalogUnavailable.
     """
 
-    def __init__(self, app: App, catalog: Catalog, settings: Settings) -> None:
+    def __init__(self, app: FleetApp, catalog: Catalog, settings: Settings) -> None:
         self._app = app
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
-        self._backlog = BrokerMessages(app)
-        self._losses = Losses(catalog, self._backlog, settings.lease_seconds)
-        self._missing = Missing(catalog, self._backlog, settings.lease_seconds)
-        self._urgent = Urgent(catalog, self._backlog)
-        self._workers = Workers(app)
-        self._counted: Census | None = None
+        self._broker = BrokerMessages(app)
+        identities = RedisIdentities(app, self._broker.storage)
+        self._losses = RedisLossFinder(catalog, self._broker, identities, settings.lease_seconds)
+        self._lost_work = LostWorkFinder(catalog, self._broker, settings.lease_seconds)
+        self._urgent = UrgentRecorder(catalog, self._broker)
+        self._workers = SlotCounter(app)
+        self._counted: WorkerSlots | None = None
         self._under_way = Pages(round_pages.BATCH, "")
         self._with_message = Pages(round_pages.BATCH, ("", ""))
-        self._looked_at: float | None = None
+        self._counted_at: float | None = None
         self._patient_until = 0.0
-        self._line_due_at = 0.0
-        self._line_after = ""
+        self._waiting_due_at = 0.0
+        self._waiting_after = ""
 
     def close(self) -> None:
         """Close the connection to Redis."""
-        self._backlog.close()
+        self._broker.close()
 
     def run(self, work: Unfinished) -> bool:
         """Run one round. Whether there was any work."""
@@ -80,13 +82,13 @@ class Rounds:
         try:
             self._losses.check()
             if work.open:
-                self._backlog.note_fetched()
+                self._broker.note_fetched()
                 self._urgent.record()
         except QueueUnavailable as error:
             _log.warning("%s Nothing is sent until it is back.", error)
             return work.any
         if not work.any:
-            self._missing.forget()
+            self._lost_work.forget()
             if self._counted is None or not self._counted.layer_slots:
                 # So that the slots are known when the first pull arrives.
                 self._count_workers()
@@ -107,9 +109,9 @@ class Rounds:
         alive could not renew their leases. The same holds if this process itself was stopped.
         """
         now = time.monotonic()
-        if self._looked_at is not None and now - self._looked_at > max(self._lease_seconds, 15):
+        if self._counted_at is not None and now - self._counted_at > max(self._lease_seconds, 15):
             self._patient_until = now + self._lease_seconds
-        self._looked_at = now
+        self._counted_at = now
 
     def _end(self, outbox: Outbox) -> None:
         with self._catalog.begin() as tx:
@@ -138,13 +140,13 @@ class Rounds:
     def _send_again(self, page: Sequence[str], outbox: Outbox) -> None:
         with self._catalog.begin() as tx:
             patient = time.monotonic() < self._patient_until
-            due = Due(
+            due = DueWork(
                 due_pulls.whole(tx, page),
                 due_pulls.coordinators(tx, page),
                 [] if patient else due_layers.layers(tx, page, self._lease_seconds),
                 layouts.unsettled(tx),
             )
-        lost = self._missing.find(due, time.monotonic())
+        lost = self._lost_work.find(due, time.monotonic())
         for pull in lost.links:
             self._claim(pull, outbox.links)
         for pull in lost.coordinators:
@@ -186,10 +188,10 @@ class Rounds:
                 no_layer_worker=counted is not None and counted.layer_slots == 0,
             )
         began = time.monotonic()
-        if began >= self._line_due_at:
+        if began >= self._waiting_due_at:
             with self._catalog.begin() as tx:
-                line = round_pages.waiting(tx, self._line_after)
-                waiting_reasons.refresh_waiting(tx, line)
-            self._line_after = line[-1] if len(line) == round_pages.WAITING_BATCH else ""
+                waiting = round_pages.waiting(tx, self._waiting_after)
+                waiting_reasons.refresh_waiting(tx, waiting)
+            self._waiting_after = waiting[-1] if len(waiting) == round_pages.WAITING_BATCH else ""
             ended = time.monotonic()
-            self._line_due_at = ended + _LINE_REST * (ended - began)
+            self._waiting_due_at = ended + _WAITING_REST * (ended - began)

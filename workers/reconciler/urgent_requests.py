@@ -15,7 +15,8 @@ from shared.errors import PermanentError
 from shared.pulls.pull_ids import is_pull_id
 from shared.pulls.request import PullRequest, new_pull
 from workers import contract
-from workers.broker_messages import BrokerMessages, Request
+from workers.queues.broker_messages import BrokerMessages
+from workers.queues.pull_messages import RequestedPull
 
 _log = logging.getLogger(__name__)
 
@@ -24,17 +25,17 @@ _log = logging.getLogger(__name__)
 _NEWEST = 200
 
 
-class Urgent:
+class UrgentRecorder:
     """Records urgent pulls, and remembers which ones it recorded in the last round."""
 
-    def __init__(self, catalog: Catalog, backlog: BrokerMessages) -> None:
+    def __init__(self, catalog: Catalog, broker: BrokerMessages) -> None:
         self._catalog = catalog
-        self._backlog = backlog
+        self._broker = broker
         self._recorded: set[str] = set()
 
     def record(self) -> None:
         """Record the urgent pulls of the queue. Raises QueueUnavailable, CatalogUnavailable."""
-        found = self._backlog.newest_requests(contract.PULLS, _NEWEST)
+        found = self._broker.newest_requests(contract.PULLS, _NEWEST)
         urgent = {new.id: new for request in found if (new := _urgent(request))}
         fresh = [new for pull_id, new in urgent.items() if pull_id not in self._recorded]
         if fresh:
@@ -45,7 +46,7 @@ class Urgent:
         self._recorded = set(urgent)
 
 
-def _urgent(request: Request) -> NewPull | None:
+def _urgent(request: RequestedPull) -> NewPull | None:
     """The row of an urgent pull; None for any other.
 
     None for an invalid request as well: its own task reports what is wrong with it.

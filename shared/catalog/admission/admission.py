@@ -10,116 +10,79 @@ How many pulls are admitted is limited by the window (`window.py`).
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import CTE, exists, func, select
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from shared.catalog.admission import window
-from shared.catalog.admission.pauses import IS_PAUSED
-from shared.catalog.admission.registry_holds import IS_HELD
-from shared.catalog.admission.waiting_pulls import IS_DUE, IS_WAITING
+from shared.catalog.admission.candidates import PLACES, candidates, requester_of
+from shared.catalog.admission.waiting_pulls import admit_waiting
 from shared.catalog.admission.window import URGENT_PRIORITY
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.pull_rows import by_key
+from shared.catalog.model.expressions import as_rows_of, constant
+from shared.catalog.model.fleet_tables import Pauses
+from shared.catalog.model.predicates import by_turn, is_in, is_paused, is_waiting
+from shared.catalog.model.pull_tables import OPEN_STATES, Pulls
 
 # How many pulls one statement admits at most. The next round admits more.
 _BATCH = 200
-# How many requesters of one priority and registry are compared. With more, fairness between them is
-# approximate. The oldest pulls are candidates in any case, so no requester waits forever.
-_REQUESTERS = 500
 
 # Held while admitting: two processes that decide at once would both fill the same places. The
 # number is arbitrary.
 _ADVISORY_LOCK = 7_016_996_765_293_437_282
+_TRY_LOCK = select(func.pg_try_advisory_xact_lock(constant(_ADVISORY_LOCK)))
 
-# There may be thousands of waiting pulls, so they are not read in full. Recursive queries leap over
-# the index `pulls_turn_idx`: one row per priority and registry here, then one row per requester of
-# each below, however many pulls a requester has.
-_REGISTRIES = f"""
-    (SELECT priority, coalesce(registry, '') AS registry FROM pulls
-     WHERE {IS_WAITING} AND priority >= :least
-     ORDER BY priority DESC, coalesce(registry, '') DESC LIMIT 1)
-    UNION ALL
-    SELECT behind.* FROM registries CROSS JOIN LATERAL (
-        SELECT priority, coalesce(registry, '') AS registry FROM pulls
-        WHERE {IS_WAITING} AND priority >= :least
-          AND (priority, coalesce(registry, '')) < (registries.priority, registries.registry)
-        ORDER BY priority DESC, coalesce(registry, '') DESC LIMIT 1
-    ) AS behind
-"""
-_OF_REGISTRY = f"""{IS_WAITING} AND priority = p.priority AND coalesce(registry, '') = p.registry"""
-_REQUESTERS_OF = f"""
-    WITH RECURSIVE requesters AS (
-        (SELECT coalesce(requested_by, '') AS requested_by FROM pulls WHERE {_OF_REGISTRY}
-         ORDER BY coalesce(requested_by, '') DESC LIMIT 1)
-        UNION ALL
-        SELECT behind.* FROM requesters CROSS JOIN LATERAL (
-            SELECT coalesce(requested_by, '') AS requested_by FROM pulls
-            WHERE {_OF_REGISTRY} AND coalesce(requested_by, '') < requesters.requested_by
-            ORDER BY coalesce(requested_by, '') DESC LIMIT 1
-        ) AS behind
-    )
-    SELECT requested_by, count(*) OVER () AS number
-    FROM (SELECT requested_by FROM requesters LIMIT {_REQUESTERS}) AS few
-"""
-# Candidates carry the columns that they are ranked by. A second lookup by id would lead PostgreSQL
-# to read the whole table.
-_RANKED_BY = "id, priority, requested_by, registry, created_at"
-# True of every pull: it selects an index. `pulls_line_idx` has this condition, so PostgreSQL can
-# use that index only for the query by age. For the query by requester it would be slow: it would
-# read all waiting pulls of the registry.
-_BY_AGE = "generation >= 0"
-
-# `candidates`: per registry, the oldest pulls of each requester, and the oldest pulls of all.
-# `ranked.share`: what the requester would have under way once this pull is admitted.
-# `chosen`: locked in id order; a row that another transaction holds is left for the next round.
-_ADMIT = f"""
-    WITH RECURSIVE registries AS ({_REGISTRIES}), running AS (
-        SELECT coalesce(requested_by, '') AS requester, count(*) AS pulls FROM pulls
-        WHERE state IN ('queued', 'resolving', 'fetching', 'linking') AND admitted_at IS NOT NULL
-        GROUP BY 1
-    ), candidates AS (
-        SELECT first.* FROM registries AS p CROSS JOIN LATERAL ({_REQUESTERS_OF}) AS requester
-        CROSS JOIN LATERAL (
-            SELECT {_RANKED_BY} FROM pulls
-            WHERE {_OF_REGISTRY} AND coalesce(requested_by, '') = requester.requested_by
-              AND {IS_DUE}
-            ORDER BY created_at
-            LIMIT least(:places, greatest(4 * :places / requester.number, 1))
-        ) AS first
-        WHERE NOT {IS_HELD}
-        UNION
-        SELECT oldest.* FROM registries AS p CROSS JOIN LATERAL (
-            SELECT {_RANKED_BY} FROM pulls WHERE {_OF_REGISTRY} AND {_BY_AGE} AND {IS_DUE}
-            ORDER BY created_at LIMIT :places
-        ) AS oldest
-        WHERE NOT {IS_HELD}
-    ), ranked AS (
-        SELECT p.id, p.priority, p.created_at,
-            coalesce(running.pulls, 0) + row_number() OVER (
-                PARTITION BY coalesce(p.requested_by, '') ORDER BY p.priority DESC, p.created_at
-            ) AS share
-        FROM candidates AS p LEFT JOIN running ON running.requester = coalesce(p.requested_by, '')
-        WHERE NOT {IS_PAUSED}
-    ), chosen AS (
-        SELECT p.id FROM pulls p JOIN (
-            SELECT id FROM ranked ORDER BY priority DESC, share, created_at LIMIT :places
-        ) AS best ON best.id = p.id
-        ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
-    )
-    UPDATE pulls SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
-        generation = generation + 1, waiting_for = NULL
-    FROM chosen WHERE pulls.id = chosen.id AND {by_key(f"pulls.{IS_WAITING}")}
-    RETURNING pulls.id, pulls.priority
-"""
-
-_HIGHEST_WAITING = text(
-    f"""
-    SELECT priority FROM pulls
-    WHERE {IS_WAITING} AND NOT EXISTS (SELECT FROM pauses WHERE scope = 'fleet')
-    ORDER BY priority DESC LIMIT 1
-    """
+_HIGHEST_WAITING = (
+    select(Pulls.priority)
+    .where(is_waiting(Pulls), ~exists().where(Pauses.scope == constant("fleet")))
+    .order_by(Pulls.priority.desc())
+    .limit(constant(1))
 )
 
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+
+def _ranked() -> CTE:
+    """Return the candidates with their `share`: what the requester would have under way once this
+    pull is admitted.
+    """
+    running = (
+        select(requester_of(Pulls).label("requester"), func.count().label("pulls"))
+        # `is_under_way` says the same, but with outdated statistics PostgreSQL would then read
+        # `pulls_open_idx`, waiting pulls included.
+        .where(is_in(Pulls, *OPEN_STATES), Pulls.admitted_at.is_not(None))
+        .group_by(requester_of(Pulls))
+        .cte("running")
+    )
+    pull = as_rows_of(Pulls, candidates())
+    place = func.row_number().over(partition_by=requester_of(pull), order_by=by_turn(pull))
+    share = func.coalesce(running.c.pulls, constant(0)) + place
+    return (
+        select(pull.id, pull.priority, pull.created_at, share.label("share"))
+        .select_from(pull)
+        .outerjoin(running, running.c.requester == requester_of(pull))
+        .where(~is_paused(pull))
+        .cte("ranked")
+    )
+
+
+def _admit_best() -> ReturningUpdate[str, int]:
+    ranked = _ranked()
+    best = (
+        select(ranked.c.id)
+        .order_by(ranked.c.priority.desc(), ranked.c.share, ranked.c.created_at)
+        .limit(PLACES)
+        .subquery("best")
+    )
+    # Locked in id order; a row that another transaction holds is left for the next round.
+    chosen = (
+        select(Pulls.id)
+        .join(best, best.c.id == Pulls.id)
+        .order_by(Pulls.id)
+        .with_for_update(of=Pulls, skip_locked=True)
+        .cte("chosen")
+    )
+    return admit_waiting().where(Pulls.id == chosen.c.id).returning(Pulls.id, Pulls.priority)
+
+
+_ADMIT_BEST = _admit_best()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +102,7 @@ def admit(tx: Connection) -> list[Admitted]:
     highest = tx.execute(_HIGHEST_WAITING).scalar()
     if highest is None:
         return []
-    if not tx.execute(_TRY_LOCK, {"key": _ADVISORY_LOCK}).scalar():
+    if not tx.execute(_TRY_LOCK).scalar():
         # The other process fills the window. A place that became free too late for it is filled by
         # the next call: workers admit when a pull ends, the reconciler admits in each round.
         return []
@@ -152,5 +115,6 @@ def admit(tx: Connection) -> list[Admitted]:
 def _admit(tx: Connection, places: int, least_priority: int) -> list[Admitted]:
     if places <= 0:
         return []
-    rows = tx.execute(text(_ADMIT), {"places": min(places, _BATCH), "least": least_priority})
+    values = {"places": min(places, _BATCH), "least_priority": least_priority}
+    rows = tx.execute(_ADMIT_BEST, values)
     return [Admitted(row.id, row.priority >= URGENT_PRIORITY) for row in rows]

@@ -8,86 +8,100 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
-    Executable,
     Interval,
+    and_,
     bindparam,
     case,
     func,
+    or_,
     select,
-    text,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
-from shared.catalog.admission.pauses import IS_PAUSED
-from shared.catalog.admission.registry_holds import IS_HELD
-from shared.catalog.admission.waiting_pulls import IS_DUE, IS_WAITING
-from shared.catalog.admission.waiting_reasons import FIRST_REASON
-from shared.catalog.admission.window import UNDER_WAY
+from shared.catalog.admission import reason_order, window
+from shared.catalog.admission.waiting_pulls import admit_waiting
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.pull_rows import COLUMNS, as_pull, by_key
-from shared.catalog.model.pull_tables import pulls as pull_table
+from shared.catalog.model.content_tables import Images
+from shared.catalog.model.expressions import as_rows_of, constant
+from shared.catalog.model.fleet_tables import Pauses
+from shared.catalog.model.predicates import is_due, is_held, is_paused, is_waiting
+from shared.catalog.model.pull_rows import COLUMNS, as_pull
+from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import NewPull, Pull
 
-# Whether a pull need not wait: no other pull waits, nothing is paused, and more than half of the
-# window is free. This takes no lock, so several pulls may be admitted at once by it. That is
-# harmless: with no waiting pulls their order does not matter, and the other half of the window
-# absorbs them.
-_NEED_NOT_WAIT = f"""
-    SELECT NOT EXISTS (SELECT FROM pauses)
-        AND NOT EXISTS (SELECT FROM pulls w
-            WHERE w.state = 'queued' AND w.admitted_at IS NULL AND w.id <> :pull_id)
-        AND 2 * used < size AS free
-    FROM ({UNDER_WAY}) AS under_way
-"""
+
+def _fleet_has_room() -> ColumnElement[bool]:
+    """The fleet has room for this pull: no other pull waits, nothing is paused, and more than half
+    of the window is free.
+
+    This takes no lock, so several pulls may be admitted at once by it. That is harmless: with no
+    waiting pulls their order does not matter, and the other half of the window absorbs them.
+    """
+    under_way = window.UNDER_WAY.subquery("under_way")
+    other = aliased(Pulls, name="other")
+    others = select(other.id).where(is_waiting(other), other.id != bindparam("pull_id"))
+    # A scalar subquery: PostgreSQL computes it once, where it is needed.
+    return select(
+        and_(
+            ~select(Pauses.scope).exists(),
+            ~others.exists(),
+            constant(2) * under_way.c.used < under_way.c.size,
+        )
+    ).scalar_subquery()
+
+
+def _need_not_wait(pull: type[Pulls]) -> ColumnElement[bool]:
+    """The pull can be admitted at once."""
+    needs_no_registry = pull.policy == constant("if-missing")
+    image = (
+        select(Images.id)
+        .where(Images.reference == pull.reference, Images.platform == pull.platform)
+        .correlate_except(Images)
+    )
+    # A pull with the policy `if-missing` may need no registry, so it is admitted while its registry
+    # is held.
+    may_ask = or_(needs_no_registry, ~is_held(pull.registry))
+    # If its image is on the volume, it needs neither a registry nor a slot, so it does not wait
+    # behind others, however many there are. An image that turns out to be damaged is then pulled
+    # out of turn, which is rare.
+    is_here = and_(needs_no_registry, ~is_paused(pull), image.exists())
+    return or_(and_(_fleet_has_room(), may_ask), is_here)
 
 
 _REQUESTED = [column.name for column in fields(NewPull) if column.name != "deadline_seconds"]
 
 
-# A pull with the policy `if-missing` may need no registry, so it is admitted while its registry is
-# held.
-_MAY_ASK = f"(p.policy = 'if-missing' OR NOT {IS_HELD})"
-# If its image is on the volume, it needs neither a registry nor a slot, so it does not wait behind
-# others, however many there are. An image that turns out to be damaged is then pulled out of turn,
-# which is rare.
-_IS_HERE = f"""p.policy = 'if-missing' AND NOT {IS_PAUSED} AND EXISTS (
-    SELECT FROM images WHERE images.reference = p.reference AND images.platform = p.platform)"""
-_NEW_NEED_NOT_WAIT = f"""
-    SELECT house.free AND {_MAY_ASK} OR {_IS_HERE} AS free
-    FROM ({_NEED_NOT_WAIT}) AS house, (SELECT CAST(:new_registry AS text) AS registry,
-        CAST(:new_policy AS text) AS policy, CAST(:new_reference AS text) AS reference,
-        CAST(:new_platform AS text) AS platform, CAST(:new_requested_by AS text) AS requested_by
-    ) AS p
-"""
-
-
-def _arrival() -> Executable:
+def _arrive() -> ReturningInsert[Any]:
     """Return the insert.
 
     Its parameters: each column of `_REQUESTED` with the prefix `new_`, `deadline` and `pull_id`.
     """
-    checked = text(_NEW_NEED_NOT_WAIT).columns(free=Boolean).subquery("house")
-    free, now = checked.c.free, func.clock_timestamp()
-    row: dict[str, ColumnElement[Any]] = {
-        name: bindparam(f"new_{name}", type_=pull_table.c[name].type) for name in _REQUESTED
-    }
+    new = select(
+        *(
+            bindparam(f"new_{name}", type_=getattr(Pulls, name).type).label(name)
+            for name in _REQUESTED
+        )
+    ).subquery("new")
+    need_not_wait = _need_not_wait(as_rows_of(Pulls, new))
+    checked = select(new, need_not_wait.label("is_admitted")).subquery("checked")
+    is_admitted, now = checked.c.is_admitted, func.clock_timestamp()
+    row: dict[str, ColumnElement[Any]] = {name: checked.c[name] for name in _REQUESTED}
     row["deadline_at"] = func.statement_timestamp() + bindparam("deadline", type_=Interval)
-    row["waiting_for"] = case((~free, text(FIRST_REASON)))
-    row["admitted_at"] = row["dispatched_at"] = case((free, now))
-    row["generation"] = case((free, 1), else_=0)
-    arriving = select(*row.values()).select_from(checked)
+    row["waiting_for"] = case((~is_admitted, reason_order.of_new(as_rows_of(Pulls, checked))))
+    row["admitted_at"] = row["dispatched_at"] = case((is_admitted, now))
+    row["generation"] = case((is_admitted, constant(1)), else_=constant(0))
     return (
-        insert(pull_table)
-        .from_select(list(row), arriving)
+        insert(Pulls)
+        .from_select(list(row), select(*row.values()))
         .on_conflict_do_nothing()
         .returning(*COLUMNS)
     )
 
 
-# Built once: building the statement takes longer than running it.
-_ARRIVE = _arrival()
+_ARRIVE = _arrive()
 
 
 def arrive(tx: Connection, new: NewPull) -> Pull | None:
@@ -104,16 +118,13 @@ def arrive(tx: Connection, new: NewPull) -> Pull | None:
     return as_pull(row) if row else None
 
 
-_ADMIT_ALONE = text(
-    f"""
-    UPDATE pulls p SET admitted_at = clock_timestamp(), dispatched_at = clock_timestamp(),
-        generation = generation + 1, waiting_for = NULL
-    FROM ({_NEED_NOT_WAIT}) AS house
-    WHERE id = :pull_id AND {by_key(IS_WAITING)} AND {IS_DUE}
-      AND (house.free AND {_MAY_ASK} OR {_IS_HERE})
-    RETURNING {", ".join(f"p.{column.name}" for column in COLUMNS)}
-    """
-)
+def _admit_alone() -> ReturningUpdate[Any]:
+    this_pull = Pulls.id == bindparam("pull_id")
+    alone = admit_waiting().where(this_pull, is_due(Pulls), _need_not_wait(Pulls))
+    return alone.returning(*COLUMNS)
+
+
+_ADMIT_ALONE = _admit_alone()
 
 
 def admit_alone(tx: Connection, pull_id: str) -> Pull | None:

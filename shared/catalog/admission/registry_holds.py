@@ -7,25 +7,33 @@ moment.
 
 from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import BindParameter, Interval, bindparam, case, delete, func
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.model.fleet_tables import RegistryHolds
 
-# Whether the registry of the pull `p` is held; the statement around it must use that alias.
-IS_HELD = """EXISTS (SELECT FROM registry_holds
-    WHERE registry_holds.registry = p.registry AND registry_holds.until > clock_timestamp())"""
 
-_HOLD = text(
-    """
-    WITH over AS (DELETE FROM registry_holds WHERE until <= clock_timestamp()
-        AND registry <> :registry)
-    INSERT INTO registry_holds (registry, until, detail)
-    VALUES (:registry, clock_timestamp() + :delay, :detail)
-    ON CONFLICT (registry) DO UPDATE SET until = greatest(registry_holds.until, excluded.until),
-        detail = CASE WHEN excluded.until > registry_holds.until THEN excluded.detail
-            ELSE registry_holds.detail END
-    """
-)
+def _hold() -> Insert:
+    held: BindParameter[str] = bindparam("held")
+    over = (
+        delete(RegistryHolds)
+        .where(RegistryHolds.until <= func.clock_timestamp(), RegistryHolds.registry != held)
+        .cte("over")
+    )
+    until = func.clock_timestamp() + bindparam("delay", type_=Interval)
+    new = insert(RegistryHolds).values(registry=held, until=until, detail=bindparam("why"))
+    is_longer = new.excluded.until > RegistryHolds.until
+    return new.on_conflict_do_update(
+        index_elements=[RegistryHolds.registry],
+        set_={
+            "until": func.greatest(RegistryHolds.until, new.excluded.until),
+            "detail": case((is_longer, new.excluded.detail), else_=RegistryHolds.detail),
+        },
+    ).add_cte(over)
+
+
+_HOLD = _hold()
 
 
 def hold(tx: Connection, registry: str, seconds: float, detail: str) -> None:
@@ -33,4 +41,4 @@ def hold(tx: Connection, registry: str, seconds: float, detail: str) -> None:
 
     Deletes holds of other registries that have passed.
     """
-    tx.execute(_HOLD, {"registry": registry, "delay": timedelta(seconds=seconds), "detail": detail})
+    tx.execute(_HOLD, {"held": registry, "delay": timedelta(seconds=seconds), "why": detail})

@@ -1,4 +1,4 @@
-"""Waiting pulls: queued and not admitted. Admitted pulls may go back to waiting.
+"""Waiting pulls: queued and not admitted. They are admitted, and may go back to waiting.
 
 A pull that cannot be planned now, for lack of space or because its registry asked the fleet to
 wait, gives its place in the window to another pull. It is admitted again once `not_before` has
@@ -7,26 +7,42 @@ passed.
 
 from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import Interval, Update, bindparam, func, null, select, update
 
 from shared.catalog.admission import window
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.pull_rows import by_key
+from shared.catalog.model.expressions import by_key, constant
+from shared.catalog.model.predicates import by_turn, has_no_plan, is_waiting
+from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import Pull
+from shared.catalog.model.waiting_for import reason, waits_for
 from shared.catalog.pulls import lifecycle
 
-IS_WAITING = "state = 'queued' AND admitted_at IS NULL"
-# Whether a waiting pull may be admitted: it has no time to wait for, or that time has passed.
-IS_DUE = "(not_before IS NULL OR not_before <= clock_timestamp())"
 
-_RETURN = text(
-    f"""
-    UPDATE pulls SET state = 'queued', admitted_at = NULL,
-        not_before = statement_timestamp() + :delay,
-        waiting_for = jsonb_build_object('cause', CAST(:cause AS text), 'detail',
-            CAST(:detail AS text), 'until', statement_timestamp() + :delay)
-    WHERE id = :pull_id AND {by_key("state IN ('queued', 'resolving')")}
-    """
+def admit_waiting() -> Update:
+    """Return an update that admits pulls, if they still wait; the caller adds which."""
+    return (
+        update(Pulls)
+        .where(by_key(is_waiting(Pulls)))
+        .values(
+            admitted_at=func.clock_timestamp(),
+            dispatched_at=func.clock_timestamp(),
+            generation=Pulls.generation + constant(1),
+            waiting_for=null(),
+        )
+    )
+
+
+_READMITTED_AT = func.statement_timestamp() + bindparam("delay", type_=Interval)
+_RETURN = (
+    update(Pulls)
+    .where(Pulls.id == bindparam("pull_id"), by_key(has_no_plan(Pulls)))
+    .values(
+        state=constant("queued"),
+        admitted_at=null(),
+        not_before=_READMITTED_AT,
+        waiting_for=reason(bindparam("cause"), _READMITTED_AT, bindparam("detail")),
+    )
 )
 
 
@@ -45,17 +61,6 @@ def readmit_later(tx: Connection, pull_id: str, cause: str, seconds: float, deta
 _SHORTEST_DELAY_SECONDS = 60.0
 _LONGEST_DELAY_SECONDS = 900.0
 
-_FREE_FROM_SPACE = text(
-    f"""
-    UPDATE pulls SET not_before = NULL FROM (
-        SELECT id FROM pulls WHERE {IS_WAITING} AND waiting_for->>'cause' = 'space'
-          AND not_before > clock_timestamp()
-        ORDER BY priority DESC, created_at LIMIT 10 FOR UPDATE SKIP LOCKED
-    ) AS waiting
-    WHERE pulls.id = waiting.id AND {by_key(f"pulls.{IS_WAITING}")}
-    """
-)
-
 
 def wait_for_space(tx: Connection, pull: Pull, seconds: float, detail: str) -> None:
     """Make a pull wait because the volume has no room for it.
@@ -71,9 +76,32 @@ def wait_for_space(tx: Connection, pull: Pull, seconds: float, detail: str) -> N
     readmit_later(tx, pull.id, "space", delay_seconds, detail)
 
 
+def _make_some_due() -> Update:
+    waiting = (
+        select(Pulls.id)
+        .where(
+            is_waiting(Pulls),
+            waits_for(Pulls, "space"),
+            Pulls.not_before > func.clock_timestamp(),
+        )
+        .order_by(*by_turn(Pulls))
+        .limit(constant(10))
+        .with_for_update(skip_locked=True)
+        .subquery("waiting")
+    )
+    return (
+        update(Pulls)
+        .where(Pulls.id == waiting.c.id, by_key(is_waiting(Pulls)))
+        .values(not_before=null())
+    )
+
+
+_MAKE_SOME_DUE = _make_some_due()
+
+
 def wake_for_space(tx: Connection) -> None:
     """After a pull that waited for space has found some: make ten other waiting pulls due at once.
 
     Not all of them: most would find no space and wait again.
     """
-    tx.execute(_FREE_FROM_SPACE)
+    tx.execute(_MAKE_SOME_DUE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import Text, bindparam, select, tuple_
+from sqlalchemy import Text, bindparam, select, tuple_, union
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.database.paging import count_rows, first_page
@@ -92,6 +92,18 @@ def listing(tx: Connection, after: ImageRow | None = None) -> list[ImageRow]:
         name = tuple_(Images.reference, Images.platform)
         statement = statement.where(name > tuple_(after.reference, after.platform))
     return [ImageRow(*row) for row in tx.execute(first_page(statement))]
+
+
+# Two selects instead of an OR: each reads its own index.
+_OF_DIGEST = union(
+    _IMAGES.where(Manifests.digest == bindparam("digest")),
+    _IMAGES.where(Indexes.digest == bindparam("digest")),
+).order_by("reference", "platform")
+
+
+def of_digest(tx: Connection, digest: str) -> list[ImageRow]:
+    """Return the images whose manifest or index has this digest, in the order of their names."""
+    return [ImageRow(*row) for row in tx.execute(_OF_DIGEST, {"digest": digest})]
 
 
 def count(tx: Connection, most: int) -> int:

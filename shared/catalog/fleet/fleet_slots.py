@@ -14,13 +14,13 @@ class FleetView:
     """`layer_slots`, `pull_slots`: how many can run at once; None while that is unknown.
 
     `broker_epoch`: the value of the reconciler's key in Redis; without that key, Redis lost its
-    data. `broker_run_id`: the run of the Redis server that was seen last. `looked_at`: when the
+    data. `broker_run_id`: the run of the Redis server that was seen last. `counted_at`: when the
     slots were counted.
     """
 
     layer_slots: int | None
     pull_slots: int | None
-    looked_at: datetime | None
+    counted_at: datetime | None
     broker_epoch: str | None
     broker_run_id: str | None = None
 
@@ -29,7 +29,7 @@ _VIEW = select(*(getattr(Fleet, column.name) for column in fields(FleetView)))
 _COUNT_SLOTS = update(Fleet).values(
     layer_slots=bindparam("layer_slots"),
     pull_slots=bindparam("pull_slots"),
-    looked_at=func.clock_timestamp(),
+    counted_at=func.clock_timestamp(),
 )
 _BEGIN_EPOCH = update(Fleet).values(
     broker_epoch=bindparam("broker_epoch"), broker_run_id=bindparam("broker_run_id")

@@ -3,10 +3,10 @@
 There is one lease per (upstream registry, digest). It excludes every other worker until it is
 released or expires.
 
-Each taking gets a new fence, higher than all before. The owner renews, assigns and releases its
-lease by that fence. An owner that was overtaken, because it hung or was cut off, finds no such row:
-it changes nothing and knows that it must stop. The fence also names the ingest, so an overtaken
-owner writes into a file that its successor does not use.
+Each taking gets a new fence, higher than all before. The owner renews its lease by that fence
+(`lease_reports.py`), assigns and releases it. An owner that was overtaken, because it hung or was
+cut off, finds no such row: it changes nothing and knows that it must stop. The fence also names the
+ingest, so an overtaken owner writes into a file that its successor does not use.
 
 A worker that ends in good order releases its lease. So only an expired lease means that its owner
 has died, hung or been cut off; such starts are counted, to find layers that kill their workers.
@@ -18,28 +18,39 @@ has died, hung or been cut off; such starts are counted, to find layers that kil
 All times are the database's, so the workers' clocks do not matter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    ColumnElement,
-    String,
+    Double,
+    Executable,
+    Interval,
+    Text,
+    bindparam,
     case,
-    column,
+    cast,
+    extract,
+    false,
     func,
+    null,
     select,
-    text,
     update,
-    values,
 )
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.pull_tables import leases
+from shared.catalog.model.content_tables import Blobs
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.predicates import free_at, is_stored, may_be_alive
+from shared.catalog.model.pull_tables import Leases, fences
 from shared.oci.digest import Digest
+
+# The lease time.
+_LIFE = bindparam("life", type_=Interval())
+_now = func.clock_timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +83,64 @@ class LeaseHeld:
     is_companion: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The progress of a download under `fence`.
+# One statement decides, so of two workers that take a lease at once, one gets no row. The WHERE of
+# the conflict refuses the lease while its owner may be alive.
+#
+# `starts_without_progress` judges the previous owner. It got further than where it began: back to
+# 0. It had released the lease: unchanged. Otherwise it died without progress: one more.
+#
+# The same digest may be fetched from other registries at the same time. Their fences are returned,
+# so that the caller leaves their ingests alone.
+def _take_unless_alive() -> Executable:
+    registry, digest = bindparam("registry", type_=Text()), bindparam("digest", type_=Text())
+    new = insert(Leases).values(
+        registry=registry,
+        digest=digest,
+        owner=bindparam("owner"),
+        pull_id=bindparam("pull_id"),
+        fence=fences.next_value(),
+        expires_at=_now + _LIFE,
+        renewed_at=_now,
+        bytes_total=bindparam("bytes_total"),
+    )
+    renewed = ("owner", "pull_id", "fence", "expires_at", "renewed_at", "bytes_total")
+    starts = case(
+        (Leases.bytes_done > Leases.started_bytes, constant(0)),
+        (Leases.owner.is_(None), Leases.starts_without_progress),
+        else_=Leases.starts_without_progress + constant(1),
+    )
+    other = aliased(Leases, name="other")
+    others = select(other.fence).where(
+        other.digest == digest, other.registry != registry, may_be_alive(other, _LIFE)
+    )
+    stored = select(Blobs.id).where(Blobs.digest == digest, is_stored(Blobs))
+    return new.on_conflict_do_update(
+        index_elements=[Leases.registry, Leases.digest],
+        set_={
+            **{name: new.excluded[name] for name in renewed},
+            "is_companion": false(),
+            "started_bytes": Leases.bytes_done,
+            "starts_without_progress": starts,
+        },
+        where=~may_be_alive(Leases, _LIFE),
+    ).returning(
+        Leases.fence,
+        Leases.starts_without_progress.label("starts"),
+        func.array(others.scalar_subquery()).label("others"),
+        stored.exists().label("stored"),
+    )
 
-    `renew` is False for a download that has shown no sign of life within the stall time: its
-    progress is recorded, but its lease runs out.
-    """
 
-    registry: str
-    digest: Digest
-    fence: int
-    bytes_done: int
-    renew: bool
+_TAKE = _take_unless_alive()
 
-
-def _free_at(lease_seconds: float) -> ColumnElement[datetime]:
-    # While the server was down no owner could renew. So no lease counts as expired until the server
-    # has been up for one lease time.
-    grace_ends = func.pg_postmaster_start_time() + timedelta(seconds=lease_seconds)
-    return func.greatest(leases.c.expires_at, grace_ends)
+_HELD = select(
+    func.coalesce(Leases.owner, constant("")).label("owner"),
+    Leases.pull_id,
+    Leases.bytes_done,
+    Leases.expires_at,
+    cast(extract("epoch", free_at(Leases, _LIFE) - _now), Double).label("seconds"),
+    Leases.is_companion,
+).where(Leases.registry == bindparam("registry"), Leases.digest == bindparam("digest"))
 
 
 def take(
@@ -114,44 +163,9 @@ def take(
         "life": timedelta(seconds=lease_seconds),
     }
     while True:
-        taken = _take(tx, new)
-        lease = taken or _held(tx, registry, digest, lease_seconds)
-        if lease is not None:
+        if lease := _take(tx, new) or _held(tx, new):
             return lease
         # The other lease was deleted between the two statements. Try again.
-
-
-# One statement decides, so of two workers that take a lease at once, one gets no row. The WHERE of
-# the conflict refuses the lease while its owner may be alive.
-#
-# `starts_without_progress` judges the previous owner. It got further than where it began: back to
-# 0. It had released the lease: unchanged. Otherwise it died without progress: one more.
-#
-# The same digest may be fetched from other registries at the same time. Their fences are returned,
-# so that the caller leaves their ingests alone.
-_TAKE = text("""
-    INSERT INTO leases
-        (registry, digest, owner, pull_id, fence, expires_at, renewed_at, bytes_total)
-    VALUES (:registry, :digest, :owner, :pull_id, nextval('fences'), clock_timestamp() + :life,
-        clock_timestamp(), :bytes_total)
-    ON CONFLICT (registry, digest) DO UPDATE SET owner = excluded.owner,
-        pull_id = excluded.pull_id, fence = excluded.fence, expires_at = excluded.expires_at,
-        renewed_at = excluded.renewed_at, bytes_total = excluded.bytes_total,
-        is_companion = false,
-        started_bytes = leases.bytes_done,
-        starts_without_progress = CASE
-            WHEN leases.bytes_done > leases.started_bytes THEN 0
-            WHEN leases.owner IS NULL THEN leases.starts_without_progress
-            ELSE leases.starts_without_progress + 1 END
-        WHERE leases.owner IS NULL
-            OR greatest(leases.expires_at, pg_postmaster_start_time() + :life) <= clock_timestamp()
-    RETURNING fence, starts_without_progress AS starts, ARRAY(
-        SELECT other.fence FROM leases other
-        WHERE other.digest = :digest AND other.registry <> :registry AND other.owner IS NOT NULL
-            AND greatest(other.expires_at, pg_postmaster_start_time() + :life) > clock_timestamp()
-        ) AS others,
-        EXISTS (SELECT FROM blobs WHERE digest = :digest AND stored_at IS NOT NULL) AS stored
-""")
 
 
 def _take(tx: Connection, new: Mapping[str, Any]) -> Lease | None:
@@ -160,77 +174,23 @@ def _take(tx: Connection, new: Mapping[str, Any]) -> Lease | None:
     return Lease(row.fence, row.starts, frozenset(row.others), row.stored) if row else None
 
 
-def _held(tx: Connection, registry: str, digest: Digest, lease_seconds: float) -> LeaseHeld | None:
+def _held(tx: Connection, new: Mapping[str, Any]) -> LeaseHeld | None:
     """Return the current lease; None where there is no row."""
-    seconds = func.extract("epoch", _free_at(lease_seconds) - func.clock_timestamp())
-    row = tx.execute(
-        select(
-            leases.c.owner,
-            leases.c.pull_id,
-            leases.c.bytes_done,
-            leases.c.expires_at,
-            leases.c.is_companion,
-            seconds.label("seconds"),
-        ).where(leases.c.registry == registry, leases.c.digest == str(digest))
-    ).one_or_none()
-    if row is None:
-        return None
-    return LeaseHeld(
-        row.owner or "",
-        row.pull_id,
-        row.bytes_done,
-        row.expires_at,
-        float(row.seconds),
-        row.is_companion,
+    row = tx.execute(_HELD, new).one_or_none()
+    return LeaseHeld(**row._mapping) if row else None
+
+
+def _shorten() -> Executable:
+    # The time of the statement, since an index cannot be searched for the time of the clock.
+    now = func.statement_timestamp()
+    return (
+        update(Leases)
+        .where(Leases.owner.is_not(None), Leases.expires_at > now, Leases.renewed_at > now)
+        .values(expires_at=now + (Leases.expires_at - Leases.renewed_at), renewed_at=now)
     )
 
 
-def renew(tx: Connection, reports: Sequence[Report], lease_seconds: float) -> set[int]:
-    """Record the progress of downloads and extend their leases, as their reports say.
-
-    Returns the fences that are still valid. The owner of any other fence has lost its lease and
-    must stop. The rows are passed in key order.
-    """
-    new = values(
-        column("registry", String),
-        column("digest", String),
-        column("fence", BigInteger),
-        column("bytes_done", BigInteger),
-        column("renew", Boolean),
-        name="reports",
-    ).data(
-        [
-            (report.registry, str(report.digest), report.fence, report.bytes_done, report.renew)
-            for report in sorted(reports, key=lambda report: (report.registry, str(report.digest)))
-        ]
-    )
-    now = func.clock_timestamp()
-    statement = (
-        update(leases)
-        .where(
-            leases.c.registry == new.c.registry,
-            leases.c.digest == new.c.digest,
-            leases.c.fence == new.c.fence,
-            leases.c.owner.is_not(None),
-        )
-        .values(
-            bytes_done=new.c.bytes_done,
-            renewed_at=case((new.c.renew, now), else_=leases.c.renewed_at),
-            expires_at=case(
-                (new.c.renew, now + timedelta(seconds=lease_seconds)), else_=leases.c.expires_at
-            ),
-        )
-        .returning(leases.c.fence)
-    )
-    return set(tx.execute(statement).scalars())
-
-
-_BOUND = text("""
-    UPDATE leases SET expires_at = statement_timestamp() + (expires_at - renewed_at),
-        renewed_at = statement_timestamp()
-    WHERE owner IS NOT NULL AND expires_at > statement_timestamp()
-      AND renewed_at > statement_timestamp()
-""")
+_SHORTEN = _shorten()
 
 
 def shorten_after_clock_change(tx: Connection) -> None:
@@ -239,12 +199,22 @@ def shorten_after_clock_change(tx: Connection) -> None:
     They end one lease time from now at the latest. Without this, the lease of a dead owner would
     last for as long as the clock was set back. A live owner renews its lease in time.
     """
-    tx.execute(_BOUND)
+    tx.execute(_SHORTEN)
+
+
+_OF_BLOB = update(Leases).where(
+    Leases.registry == bindparam("of_registry"), Leases.digest == bindparam("of_digest")
+)
+_UNDER_FENCE = _OF_BLOB.where(Leases.fence == bindparam("of_fence"), Leases.owner.is_not(None))
+_ASSIGN = _UNDER_FENCE.values(pull_id=bindparam("pull_id"))
+_RELEASE = _UNDER_FENCE.values(owner=null(), bytes_done=bindparam("bytes_done"))
+_RESET = _OF_BLOB.values(owner=null(), starts_without_progress=constant(0))
+_RELEASE_ALL = update(Leases).values(owner=null())
 
 
 def assign(tx: Connection, registry: str, digest: Digest, fence: int, pull_id: str) -> None:
     """Record that the owner of `fence` goes on fetching for another pull."""
-    tx.execute(update(leases).where(*_is_held(registry, digest, fence)).values(pull_id=pull_id))
+    tx.execute(_ASSIGN, {**_of_blob(registry, digest), "of_fence": fence, "pull_id": pull_id})
 
 
 def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_done: int) -> bool:
@@ -253,18 +223,13 @@ def release(tx: Connection, registry: str, digest: Digest, fence: int, bytes_don
     Returns whether the lease was still held under this fence. If not, another worker has taken it,
     and the caller must roll back what else it wrote.
     """
-    released = tx.execute(
-        update(leases)
-        .where(*_is_held(registry, digest, fence))
-        .values(owner=None, bytes_done=bytes_done)
-        .returning(leases.c.fence)
-    )
-    return released.scalar() is not None
+    held = {**_of_blob(registry, digest), "of_fence": fence}
+    return tx.execute(_RELEASE, {**held, "bytes_done": bytes_done}).rowcount > 0
 
 
 def release_all(tx: Connection) -> None:
     """Release every lease. Safe only while no worker runs: when an embedded stack starts."""
-    tx.execute(update(leases).values(owner=None))
+    tx.execute(_RELEASE_ALL)
 
 
 def reset(tx: Connection, registry: str, digest: Digest) -> None:
@@ -273,17 +238,8 @@ def reset(tx: Connection, registry: str, digest: Digest) -> None:
     After the pulls that wanted a poison layer have failed, the next pull begins with a clean
     record.
     """
-    tx.execute(
-        update(leases)
-        .where(leases.c.registry == registry, leases.c.digest == str(digest))
-        .values(owner=None, starts_without_progress=0)
-    )
+    tx.execute(_RESET, _of_blob(registry, digest))
 
 
-def _is_held(registry: str, digest: Digest, fence: int) -> tuple[ColumnElement[bool], ...]:
-    return (
-        leases.c.registry == registry,
-        leases.c.digest == str(digest),
-        leases.c.fence == fence,
-        leases.c.owner.is_not(None),
-    )
+def _of_blob(registry: str, digest: Digest) -> dict[str, Any]:
+    return {"of_registry": registry, "of_digest": str(digest)}

@@ -16,12 +16,42 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import (
+    Executable,
+    FromClause,
+    Integer,
+    Interval,
+    Select,
+    SQLColumnExpression,
+    Text,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.orm import aliased
 
-from shared.catalog.admission.pauses import IS_PAUSED
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.pull_rows import by_key
+from shared.catalog.model.content_tables import Blobs
+from shared.catalog.model.expressions import (
+    KEEPS_ORDER,
+    by_key,
+    constant,
+    is_one_of,
+    parameter_rows,
+)
+from shared.catalog.model.predicates import is_alive, is_due, is_final, is_in, is_missing, is_paused
+from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
+from shared.catalog.model.waiting_for import NEXT_CHECK, NOTHING, reason
 from shared.oci.digest import Digest
+
+_now = func.clock_timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +64,22 @@ class LayerMessage:
     generation: int
 
 
+def pull_that_sent(
+    sent: type[PullLayers], pulls: type[Pulls], *conditions: SQLColumnExpression[bool]
+) -> FromClause:
+    """Return the pull in `fetching` that has the message `sent`, to be joined to that row.
+
+    The rows with a message are found by their index, and only then the pulls.
+    """
+    return (
+        select(pulls.id, pulls.registry, pulls.priority, pulls.created_at)
+        .where(pulls.id == sent.pull_id, is_in(pulls, "fetching"), *conditions)
+        .offset(KEEPS_ORDER)
+        .correlate_except(pulls)
+        .lateral()
+    )
+
+
 # `leader`: the pull of a live lease on the layer, or else the best pull that has a message for it.
 # The blobs' rows are locked by the caller (`stored_blobs.expect_blobs`), so of two pulls that plan
 # the same layer at once, the second one sees the message of the first and follows it.
@@ -43,34 +89,58 @@ class LayerMessage:
 #
 # The rows of followers must not be read, whatever the planner expects of their number. So the own
 # layers are found by the pull's id, those of other pulls by the index of layers with a message, and
-# only then their pulls (OFFSET 0 keeps that order).
-_FAN_OUT = text(
-    f"""
-    WITH own AS (
-        SELECT layer.digest, coalesce(
-            (SELECT coalesce(leases.pull_id, '') FROM leases
-             WHERE leases.registry = asking.registry AND leases.digest = layer.digest
-               AND leases.owner IS NOT NULL AND leases.expires_at > clock_timestamp()),
-            (SELECT p.id FROM pull_layers sent CROSS JOIN LATERAL (
-                SELECT p.id, p.priority, p.created_at FROM pulls p
-                WHERE p.id = sent.pull_id AND p.id <> asking.id AND p.registry = asking.registry
-                  AND p.state = 'fetching' AND p.priority >= asking.priority AND NOT {IS_PAUSED}
-                OFFSET 0) AS p
-             WHERE sent.digest = layer.digest AND sent.has_message AND sent.waiting_for IS NULL
-             ORDER BY p.priority DESC, p.created_at LIMIT 1)) AS leader
-        FROM pulls asking JOIN pull_layers layer ON layer.pull_id = asking.id
-        WHERE asking.id = :pull_id AND {by_key("layer.digest = ANY(CAST(:digests AS text[]))")}
+# only then their pulls (`pull_that_sent`).
+def _fan_out() -> Executable:
+    asking, layer = aliased(Pulls, name="asking"), aliased(PullLayers, name="layer")
+    sent, pulls = aliased(PullLayers, name="sent"), aliased(Pulls, name="p")
+    pull_of_lease = select(func.coalesce(Leases.pull_id, constant(""))).where(
+        Leases.registry == asking.registry, Leases.digest == layer.digest, is_alive(Leases)
     )
-    UPDATE pull_layers SET generation = generation + 1, has_message = leader IS NULL,
-        dispatched_at = CASE WHEN leader IS NULL THEN clock_timestamp() END,
-        waiting_for = CASE WHEN leader IS NOT NULL THEN jsonb_build_object('cause', 'pull',
-            'until', clock_timestamp() + interval '1 minute', 'detail', leader) END,
-        not_before = NULL
-    FROM own
-    WHERE pull_layers.pull_id = :pull_id AND {by_key("pull_layers.digest = own.digest")}
-    RETURNING pull_layers.digest, leader
-    """
-)
+    sender = pull_that_sent(
+        sent,
+        pulls,
+        pulls.id != asking.id,
+        pulls.registry == asking.registry,
+        pulls.priority >= asking.priority,
+        ~is_paused(pulls),
+    )
+    best_sender = (
+        select(sender.c.id)
+        .select_from(sent)
+        .join(sender, true())
+        .where(sent.digest == layer.digest, sent.has_message, sent.waiting_for.is_(None))
+        .order_by(sender.c.priority.desc(), sender.c.created_at)
+        .limit(constant(1))
+    )
+    leader = func.coalesce(
+        pull_of_lease.correlate(asking, layer).scalar_subquery(),
+        best_sender.correlate(asking, layer).scalar_subquery(),
+    )
+    own = (
+        select(layer.digest, leader.label("leader"))
+        .join_from(asking, layer, layer.pull_id == asking.id)
+        .where(asking.id == bindparam("of_pull"), by_key(is_one_of(layer.digest, "digests")))
+        .cte("own")
+    )
+    follows = own.c.leader.is_not(None)
+    return (
+        update(PullLayers)
+        .where(
+            PullLayers.pull_id == bindparam("of_pull"),
+            by_key(PullLayers.digest == own.c.digest),
+        )
+        .values(
+            generation=PullLayers.generation + constant(1),
+            has_message=~follows,
+            dispatched_at=case((~follows, _now)),
+            waiting_for=case((follows, reason(constant("pull"), _now + NEXT_CHECK, own.c.leader))),
+            not_before=null(),
+        )
+        .returning(PullLayers.digest, own.c.leader)
+    )
+
+
+_FAN_OUT = _fan_out()
 
 
 def fan_out(tx: Connection, pull_id: str, missing: Sequence[Digest]) -> dict[Digest, str | None]:
@@ -80,20 +150,27 @@ def fan_out(tx: Connection, pull_id: str, missing: Sequence[Digest]) -> dict[Dig
     caller must have locked the blobs' rows.
     """
     rows = tx.execute(
-        _FAN_OUT, {"pull_id": pull_id, "digests": [str(digest) for digest in missing]}
+        _FAN_OUT, {"of_pull": pull_id, "digests": [str(digest) for digest in missing]}
     )
     return {Digest.parse(row.digest): row.leader for row in rows}
 
 
-_DISPATCH = text(
-    """
-    UPDATE pull_layers SET generation = pull_layers.generation + 1, has_message = true,
-        dispatched_at = clock_timestamp(), waiting_for = NULL, not_before = NULL
-    FROM pulls
-    WHERE pull_id = :pull_id AND digest = :digest AND pulls.id = pull_id
-      AND (CAST(:seen AS integer) IS NULL OR pull_layers.generation = :seen)
-    RETURNING pulls.reference, pull_layers.generation
-    """
+_SEEN = bindparam("seen", type_=Integer())
+_DISPATCH = (
+    update(PullLayers)
+    .where(
+        PullLayers.pull_id == bindparam("of_pull"),
+        PullLayers.digest == bindparam("of_digest"),
+        Pulls.id == PullLayers.pull_id,
+        or_(_SEEN.is_(None), PullLayers.generation == _SEEN),
+    )
+    .values(
+        generation=PullLayers.generation + constant(1),
+        has_message=true(),
+        dispatched_at=_now,
+        **NOTHING,
+    )
+    .returning(Pulls.reference, PullLayers.generation)
 )
 
 
@@ -106,7 +183,7 @@ def dispatch(
     another process has sent a message. None: dispatch in any case.
     """
     row = tx.execute(
-        _DISPATCH, {"pull_id": pull_id, "digest": str(digest), "seen": generation}
+        _DISPATCH, {"of_pull": pull_id, "of_digest": str(digest), "seen": generation}
     ).one_or_none()
     return LayerMessage(pull_id, row.reference, digest, row.generation) if row else None
 
@@ -124,21 +201,31 @@ class DoubtfulLayer:
 # A layer with a live lease of another pull is being fetched. A live lease of this pull may belong
 # to a worker that was killed. Without a live lease, a message younger than a lease time is not in
 # doubt.
-_DOUBTFUL = text(
-    """
-    SELECT pull_layers.digest, pull_layers.generation, pull_layers.attempts AS starts
-    FROM pull_layers JOIN pulls ON pulls.id = pull_layers.pull_id
-    LEFT JOIN blobs ON blobs.digest = pull_layers.digest
-    LEFT JOIN leases ON leases.registry = pulls.registry
-        AND leases.digest = pull_layers.digest AND leases.owner IS NOT NULL
-        AND leases.expires_at > clock_timestamp()
-    WHERE pulls.id = :pull_id AND pull_layers.has_message AND blobs.stored_at IS NULL
-      AND coalesce(pull_layers.not_before <= clock_timestamp(), true)
-      AND CASE WHEN leases.fence IS NOT NULL THEN leases.pull_id = pulls.id
-          ELSE pull_layers.dispatched_at < clock_timestamp() - :lease END
-    ORDER BY pull_layers.digest
-    """
-)
+def _doubtful() -> Select[str, int, int]:
+    life = bindparam("life", type_=Interval())
+    is_lease = and_(
+        Leases.registry == Pulls.registry, Leases.digest == PullLayers.digest, is_alive(Leases)
+    )
+    return (
+        select(PullLayers.digest, PullLayers.generation, PullLayers.attempts.label("starts"))
+        .join(Pulls, Pulls.id == PullLayers.pull_id)
+        .outerjoin(Blobs, Blobs.digest == PullLayers.digest)
+        .outerjoin(Leases, is_lease)
+        .where(
+            Pulls.id == bindparam("pull_id"),
+            PullLayers.has_message,
+            is_missing(Blobs),
+            is_due(PullLayers),
+            case(
+                (Leases.fence.is_not(None), Leases.pull_id == Pulls.id),
+                else_=PullLayers.dispatched_at < _now - life,
+            ),
+        )
+        .order_by(PullLayers.digest)
+    )
+
+
+_DOUBTFUL = _doubtful()
 
 
 def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[DoubtfulLayer]:
@@ -146,39 +233,49 @@ def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[Doubtfu
 
     The caller checks the queue before it sends them again.
     """
-    values = {"pull_id": pull_id, "lease": timedelta(seconds=lease_seconds)}
+    values = {"pull_id": pull_id, "life": timedelta(seconds=lease_seconds)}
     return [
         DoubtfulLayer(pull_id, Digest.parse(row.digest), row.generation, row.starts)
         for row in tx.execute(_DOUBTFUL, values)
     ]
 
 
-_DROP = text("UPDATE pull_layers SET has_message = false WHERE pull_id = :pull_id AND has_message")
+_FORGET = (
+    update(PullLayers)
+    .where(PullLayers.pull_id == bindparam("of_pull"), PullLayers.has_message)
+    .values(has_message=false())
+)
 
 
 def forget_messages(tx: Connection, pull_id: str) -> None:
     """Forget the messages of a pull that has ended: their tasks find nothing to do."""
-    tx.execute(_DROP, {"pull_id": pull_id})
+    tx.execute(_FORGET, {"of_pull": pull_id})
 
 
 # Such messages are left where a pull ended while its message was dispatched, or was completed with
 # other pulls of its image.
-_DROP_ENDED = text(
-    """
-    WITH ended AS (
-        SELECT sent.pull_id, sent.digest
-        FROM unnest(CAST(:ids AS text[])) AS page (id) JOIN pulls ON pulls.id = page.id
-        JOIN pull_layers sent ON sent.pull_id = pulls.id
-        WHERE pulls.state IN ('complete', 'failed', 'cancelled') AND sent.has_message
-        FOR UPDATE OF sent SKIP LOCKED
+def _forget_ended() -> Executable:
+    page, sent = parameter_rows("page", id=Text()), aliased(PullLayers, name="sent")
+    ended = (
+        select(sent.pull_id, sent.digest)
+        .select_from(page)
+        .join(Pulls, Pulls.id == page.c.id)
+        .join(sent, sent.pull_id == Pulls.id)
+        .where(is_final(Pulls), sent.has_message)
+        .with_for_update(of=sent, skip_locked=True)
+        .cte("ended")
     )
-    UPDATE pull_layers SET has_message = false FROM ended
-    WHERE pull_layers.pull_id = ended.pull_id AND pull_layers.digest = ended.digest
-    """
-)
+    return (
+        update(PullLayers)
+        .where(PullLayers.pull_id == ended.c.pull_id, PullLayers.digest == ended.c.digest)
+        .values(has_message=false())
+    )
+
+
+_FORGET_ENDED = _forget_ended()
 
 
 def forget_messages_of_ended(tx: Connection, pull_ids: Collection[str]) -> None:
     """Forget the messages of those of these pulls that have ended."""
     if pull_ids:
-        tx.execute(_DROP_ENDED, {"ids": list(pull_ids)})
+        tx.execute(_FORGET_ENDED, {"page_id": list(pull_ids)})

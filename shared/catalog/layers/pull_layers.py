@@ -6,16 +6,29 @@ look at the pull's state.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, null, select, text, update
-from sqlalchemy.sql.dml import Update
+from sqlalchemy import (
+    Interval,
+    Select,
+    SQLColumnExpression,
+    bindparam,
+    case,
+    false,
+    func,
+    null,
+    select,
+    update,
+)
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.content_tables import blobs
-from shared.catalog.model.pull_tables import leases, pull_layers
+from shared.catalog.model.content_tables import Blobs
+from shared.catalog.model.expressions import constant, is_one_of
+from shared.catalog.model.predicates import is_alive, is_missing, is_stored
+from shared.catalog.model.pull_tables import Leases, PullLayers
+from shared.catalog.model.waiting_for import NOTHING, reason
 from shared.errors import InvalidManifest
 from shared.oci.digest import Digest
 
@@ -46,11 +59,69 @@ class PullLayer:
     leader: str | None
 
 
+# What a layer's row says as it is, and what `columns` derives where the blob may be stored.
+AS_RECORDED = (
+    PullLayers.digest,
+    PullLayers.size_bytes,
+    PullLayers.media_type,
+    PullLayers.urls,
+    PullLayers.bytes_fetched,
+    PullLayers.attempts,
+    PullLayers.failures,
+    PullLayers.generation,
+    PullLayers.dispatched_at,
+)
+
+
+def columns() -> list[SQLColumnExpression[Any]]:
+    """Return the columns that `as_layer` reads.
+
+    The statement must outer-join blobs and leases to pull_layers.
+    """
+    # When a layer is stored, the rows of the pulls that waited for it are not updated: they may be
+    # thousands. So readers derive their state: once the blob is stored, such a row no longer waits,
+    # and its source is "joined".
+    waited = PullLayers.has_message | PullLayers.waiting_for.is_not(None)
+    joined = (
+        is_stored(Blobs) & waited,
+        func.coalesce(PullLayers.source, constant("joined")),
+    )
+    done = (is_stored(Blobs), PullLayers.size_bytes)
+    return [
+        *AS_RECORDED,
+        case(joined, else_=PullLayers.source).label("source"),
+        case((is_missing(Blobs), PullLayers.waiting_for)).label("waiting_for"),
+        case((is_missing(Blobs), PullLayers.not_before)).label("not_before"),
+        is_stored(Blobs).label("stored"),
+        case(done, else_=func.coalesce(Leases.bytes_done, constant(0))).label("bytes_done"),
+        case((is_alive(Leases), Leases.owner)).label("owner"),
+        case((is_alive(Leases), Leases.pull_id)).label("leader"),
+    ]
+
+
+def as_layer(row: Any) -> PullLayer:
+    """Return the layer of a row that was selected as `columns()`."""
+    values = {field.name: getattr(row, field.name) for field in fields(PullLayer)}
+    return PullLayer(**values | {"digest": Digest.parse(row.digest), "urls": row.urls or ()})
+
+
+def _of_registry() -> Select[Any]:
+    is_lease = (Leases.digest == PullLayers.digest) & (Leases.registry == bindparam("registry"))
+    return (
+        select(PullLayers.pull_id, *columns())
+        .outerjoin_from(PullLayers, Blobs, Blobs.digest == PullLayers.digest)
+        .outerjoin(Leases, is_lease)
+    )
+
+
+_IS_OF_PULL = PullLayers.pull_id == bindparam("pull_id")
+_OF_PULL = _of_registry().where(_IS_OF_PULL).order_by(PullLayers.position)
+_OF_PULLS = _of_registry().where(is_one_of(PullLayers.pull_id, "pull_ids"))
+
+
 def of_pull(tx: Connection, pull_id: str, registry: str) -> list[PullLayer]:
     """Return the layers of a pull in manifest order."""
-    rows = tx.execute(
-        _select(registry).where(pull_layers.c.pull_id == pull_id).order_by(pull_layers.c.position)
-    )
+    rows = tx.execute(_OF_PULL, {"pull_id": pull_id, "registry": registry})
     return [as_layer(row) for row in rows]
 
 
@@ -58,48 +129,35 @@ def of_pulls(
     tx: Connection, pull_ids: Sequence[str], registry: str
 ) -> dict[str, dict[Digest, PullLayer]]:
     """Return the layers of several pulls of one registry, by pull and digest."""
-    rows = tx.execute(_select(registry).where(pull_layers.c.pull_id.in_(pull_ids)))
     found: dict[str, dict[Digest, PullLayer]] = {pull_id: {} for pull_id in pull_ids}
-    for row in rows:
+    for row in tx.execute(_OF_PULLS, {"pull_ids": list(pull_ids), "registry": registry}):
         layer = as_layer(row)
         found[row.pull_id][layer.digest] = layer
     return found
 
 
-def get(tx: Connection, pull_id: str, digest: Digest, registry: str) -> PullLayer | None:
-    """Return one layer of a pull; None where the pull does not list it.
+_COMPLETENESS = (
+    select(
+        func.count().filter(is_missing(Blobs)).label("missing"),
+        func.min(PullLayers.digest)
+        .filter(Blobs.size_bytes != PullLayers.size_bytes)
+        .label("wrong"),
+    )
+    .outerjoin_from(PullLayers, Blobs, Blobs.digest == PullLayers.digest)
+    .where(_IS_OF_PULL)
+)
 
-    Workers use `fetch_state.load`, which reads everything about a layer at once.
-    """
-    row = tx.execute(
-        _select(registry).where(
-            pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest)
-        )
-    ).one_or_none()
-    return as_layer(row) if row else None
+_SIZES = (
+    select(PullLayers.size_bytes.label("claimed"), Blobs.size_bytes.label("actual"))
+    .join_from(PullLayers, Blobs, Blobs.digest == PullLayers.digest)
+    .where(_IS_OF_PULL, PullLayers.digest == bindparam("digest"))
+)
 
 
 def count_missing(tx: Connection, pull_id: str) -> int:
     """Return how many layers of the pull are not stored."""
-    return tx.execute(
-        select(func.count())
-        .select_from(pull_layers.outerjoin(blobs, blobs.c.digest == pull_layers.c.digest))
-        .where(pull_layers.c.pull_id == pull_id, blobs.c.stored_at.is_(None))
-    ).scalar_one()
-
-
-_WHOLE = text("""
-    SELECT count(*) FILTER (WHERE blobs.stored_at IS NULL) AS missing,
-        min(mine.digest) FILTER (WHERE blobs.size_bytes <> mine.size_bytes) AS wrong
-    FROM pull_layers mine LEFT JOIN blobs ON blobs.digest = mine.digest
-    WHERE mine.pull_id = :pull_id
-""")
-
-_SIZES = text("""
-    SELECT mine.size_bytes AS claimed, blobs.size_bytes AS actual
-    FROM pull_layers mine JOIN blobs ON blobs.digest = mine.digest
-    WHERE mine.pull_id = :pull_id AND mine.digest = :digest
-""")
+    missing: int = tx.execute(_COMPLETENESS, {"pull_id": pull_id}).one().missing
+    return missing
 
 
 def are_whole(tx: Connection, pull_id: str) -> bool:
@@ -109,7 +167,7 @@ def are_whole(tx: Connection, pull_id: str) -> bool:
     that another pull fetched was checked against that pull's claim, so this is the first check of
     this one.
     """
-    row = tx.execute(_WHOLE, {"pull_id": pull_id}).one()
+    row = tx.execute(_COMPLETENESS, {"pull_id": pull_id}).one()
     if row.missing:
         return False
     if row.wrong is not None:
@@ -121,10 +179,17 @@ def are_whole(tx: Connection, pull_id: str) -> bool:
     return True
 
 
-_BEGIN = text("""
-    UPDATE pull_layers SET attempts = attempts + 1, waiting_for = NULL, not_before = NULL
-    WHERE pull_id = :pull_id AND digest = :digest
-""")
+_UPDATE = update(PullLayers).where(
+    PullLayers.pull_id == bindparam("of_pull"), PullLayers.digest == bindparam("of_digest")
+)
+_ATTEMPTS_MINUS_ONE = func.greatest(PullLayers.attempts - constant(1), constant(0))
+
+
+def _key(pull_id: str, digest: Digest) -> dict[str, str]:
+    return {"of_pull": pull_id, "of_digest": str(digest)}
+
+
+_BEGIN = _UPDATE.values(attempts=PullLayers.attempts + constant(1), **NOTHING)
 
 
 def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
@@ -132,7 +197,16 @@ def begin(tx: Connection, pull_id: str, digest: Digest) -> None:
 
     This also locks the layer's row before the lease, in the common lock order.
     """
-    tx.execute(_BEGIN, {"pull_id": pull_id, "digest": str(digest)})
+    tx.execute(_BEGIN, _key(pull_id, digest))
+
+
+# The time of the statement, so that both columns hold the same time.
+_DELAYED = func.statement_timestamp() + bindparam("delay", type_=Interval())
+_WAIT = _UPDATE.values(
+    waiting_for=reason(bindparam("cause"), _DELAYED, bindparam("detail")),
+    not_before=_DELAYED,
+    has_message=bindparam("has_message"),
+)
 
 
 def wait(
@@ -150,18 +224,22 @@ def wait(
     `has_message`: a worker holds the layer's message with a countdown. Otherwise the layer has no
     message while it waits, and the reconciler sends one when the time has passed.
     """
-    until = func.statement_timestamp() + timedelta(seconds=seconds)
-    reason = func.jsonb_build_object("cause", cause, "until", until, "detail", detail)
-    tx.execute(
-        _update(pull_id, digest).values(
-            waiting_for=reason, not_before=until, has_message=has_message
-        )
-    )
+    why = {"cause": cause, "detail": detail, "delay": timedelta(seconds=seconds)}
+    tx.execute(_WAIT, {**_key(pull_id, digest), **why, "has_message": has_message})
+
+
+_UNCOUNT = _UPDATE.values(attempts=_ATTEMPTS_MINUS_ONE, has_message=false())
 
 
 def uncount_attempt(tx: Connection, pull_id: str, digest: Digest) -> None:
     """Take back the attempt that `begin` counted: another task of this pull has the lease."""
-    tx.execute(_update(pull_id, digest).values(attempts=_attempts_minus_one(), has_message=False))
+    tx.execute(_UNCOUNT, _key(pull_id, digest))
+
+
+_JOIN = _UNCOUNT.values(
+    waiting_for=reason(constant("pull"), bindparam("until"), bindparam("leader")),
+    not_before=null(),
+)
 
 
 def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datetime) -> None:
@@ -170,15 +248,10 @@ def join(tx: Connection, pull_id: str, digest: Digest, leader: str, until: datet
     Takes back the attempt that `begin` has counted. `not_before` stays NULL: the layer becomes due
     with the end of the leader's lease, not at a time of its own.
     """
-    reason = func.jsonb_build_object("cause", "pull", "until", until, "detail", leader)
-    tx.execute(
-        _update(pull_id, digest).values(
-            attempts=_attempts_minus_one(),
-            waiting_for=reason,
-            not_before=None,
-            has_message=False,
-        )
-    )
+    tx.execute(_JOIN, {**_key(pull_id, digest), "leader": leader, "until": until})
+
+
+_TOUCH = _UPDATE.values(dispatched_at=func.clock_timestamp())
 
 
 def touch_dispatched(tx: Connection, pull_id: str, digest: Digest) -> None:
@@ -186,7 +259,17 @@ def touch_dispatched(tx: Connection, pull_id: str, digest: Digest) -> None:
 
     Layers that were dispatched before are ahead of it then, so it does not yield to them again.
     """
-    tx.execute(_update(pull_id, digest).values(dispatched_at=func.clock_timestamp()))
+    tx.execute(_TOUCH, _key(pull_id, digest))
+
+
+_REACHED = bindparam("reached", type_=PullLayers.reached_bytes.type)
+_COUNT_FAILURE = _UPDATE.values(
+    failures=case(
+        (PullLayers.reached_bytes < _REACHED, constant(1)),
+        else_=PullLayers.failures + constant(1),
+    ),
+    reached_bytes=func.greatest(PullLayers.reached_bytes, _REACHED),
+).returning(PullLayers.failures)
 
 
 def count_failure(tx: Connection, pull_id: str, digest: Digest, reached_bytes: int) -> int:
@@ -194,12 +277,11 @@ def count_failure(tx: Connection, pull_id: str, digest: Digest, reached_bytes: i
 
     An attempt that got further than all before starts the count at 1 again.
     """
-    got_further = pull_layers.c.reached_bytes < reached_bytes
-    statement = _update(pull_id, digest).values(
-        failures=case((got_further, 1), else_=pull_layers.c.failures + 1),
-        reached_bytes=func.greatest(pull_layers.c.reached_bytes, reached_bytes),
-    )
-    return tx.execute(statement.returning(pull_layers.c.failures)).scalar() or 0
+    counted = tx.execute(_COUNT_FAILURE, {**_key(pull_id, digest), "reached": reached_bytes})
+    return counted.scalar() or 0
+
+
+_ADD_BYTES = _UPDATE.values(bytes_fetched=PullLayers.bytes_fetched + bindparam("count"))
 
 
 def add_bytes_fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) -> None:
@@ -209,73 +291,4 @@ def add_bytes_fetched(tx: Connection, counts: Mapping[tuple[str, Digest], int]) 
     """
     for (pull_id, digest), count in sorted(counts.items(), key=lambda pair: str(pair[0])):
         if count:
-            total = pull_layers.c.bytes_fetched + count
-            tx.execute(_update(pull_id, digest).values(bytes_fetched=total))
-
-
-def _attempts_minus_one() -> ColumnElement[int]:
-    return func.greatest(pull_layers.c.attempts - 1, 0)
-
-
-def _update(pull_id: str, digest: Digest) -> Update:
-    return update(pull_layers).where(
-        pull_layers.c.pull_id == pull_id, pull_layers.c.digest == str(digest)
-    )
-
-
-def columns() -> list[Any]:
-    """Return the columns that `as_layer` reads.
-
-    The statement must outer-join blobs and leases to pull_layers.
-    """
-    is_stored = blobs.c.stored_at.is_not(None)
-    done = case((is_stored, pull_layers.c.size_bytes), else_=func.coalesce(leases.c.bytes_done, 0))
-    alive = leases.c.owner.is_not(None) & (leases.c.expires_at > func.clock_timestamp())
-    # When a layer is stored, the rows of the pulls that waited for it are not updated: they may be
-    # thousands. So readers derive their state: once the blob is stored, such a row no longer waits,
-    # and its source is "joined".
-    waited = pull_layers.c.has_message | pull_layers.c.waiting_for.is_not(None)
-    derived = {"source", "waiting_for", "not_before"}
-    return [
-        *(column for column in pull_layers.c if column.name not in derived),
-        case(
-            (is_stored & waited, func.coalesce(pull_layers.c.source, "joined")),
-            else_=pull_layers.c.source,
-        ).label("source"),
-        case((is_stored, null()), else_=pull_layers.c.waiting_for).label("waiting_for"),
-        case((is_stored, null()), else_=pull_layers.c.not_before).label("not_before"),
-        func.coalesce(is_stored, False).label("stored"),
-        done.label("done"),
-        case((alive, leases.c.owner)).label("owner"),
-        case((alive, leases.c.pull_id)).label("leader"),
-    ]
-
-
-def _select(registry: str) -> Select[Any]:
-    return select(*columns()).select_from(
-        pull_layers.outerjoin(blobs, blobs.c.digest == pull_layers.c.digest).outerjoin(
-            leases, (leases.c.digest == pull_layers.c.digest) & (leases.c.registry == registry)
-        )
-    )
-
-
-def as_layer(row: Any) -> PullLayer:
-    """Return the layer of a row that was selected as `columns()`."""
-    return PullLayer(
-        digest=Digest.parse(row.digest),
-        size_bytes=row.size_bytes,
-        media_type=row.media_type,
-        urls=row.urls or (),
-        source=row.source,
-        bytes_fetched=row.bytes_fetched,
-        attempts=row.attempts,
-        failures=row.failures,
-        generation=row.generation,
-        dispatched_at=row.dispatched_at,
-        not_before=row.not_before,
-        waiting_for=row.waiting_for,
-        stored=row.stored,
-        bytes_done=row.done,
-        owner=row.owner,
-        leader=row.leader,
-    )
+            tx.execute(_ADD_BYTES, {**_key(pull_id, digest), "count": count})

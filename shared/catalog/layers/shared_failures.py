@@ -5,36 +5,69 @@ Otherwise each of them would make its own attempts at a registry that fails, one
 
 from datetime import timedelta
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import (
+    Boolean,
+    Executable,
+    Interval,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.predicates import is_due, is_in
+from shared.catalog.model.pull_tables import PullLayers, Pulls
+from shared.catalog.model.waiting_for import reason
 from shared.oci.digest import Digest
+
 
 # `same`: the row waited for this very attempt. It has the same repository and the same claim of the
 # size, and no time of its own to wait for. `sooner`: it would be tried before the delay is over.
-_SHARE = """
-    WITH met AS (
-        SELECT p.id, p.repository = own.repository
-                AND theirs.size_bytes = mine.size_bytes
-                AND coalesce(theirs.not_before <= statement_timestamp(), true) AS same,
-            coalesce(theirs.not_before < statement_timestamp() + :delay, true) AS sooner
-        FROM pulls own JOIN pull_layers mine ON mine.pull_id = own.id
-        JOIN pulls p ON p.registry = own.registry AND p.id <> own.id
-        JOIN pull_layers theirs ON theirs.pull_id = p.id AND theirs.digest = mine.digest
-        WHERE own.id = :pull_id AND mine.digest = :digest AND p.state = 'fetching'
-        ORDER BY p.id FOR UPDATE OF theirs
+def _share() -> Executable:
+    digest = bindparam("of_digest", type_=Text())
+    until = func.statement_timestamp() + bindparam("delay", type_=Interval())
+    own, mine = aliased(Pulls, name="own"), aliased(PullLayers, name="mine")
+    other, theirs = aliased(Pulls, name="other"), aliased(PullLayers, name="theirs")
+    same = and_(
+        other.repository == own.repository,
+        theirs.size_bytes == mine.size_bytes,
+        is_due(theirs),
     )
-    UPDATE pull_layers SET
-        failures = pull_layers.failures + CASE WHEN met.same THEN 1 ELSE 0 END,
-        not_before = statement_timestamp() + :delay,
-        waiting_for = jsonb_build_object(
-            'cause', CAST(:cause AS text), 'until', statement_timestamp() + :delay,
-            'detail', CAST(:detail AS text))
-    FROM met
-    WHERE pull_layers.pull_id = met.id AND pull_layers.digest = :digest
-      AND (met.same OR :whole_registry AND met.sooner)
-    RETURNING met.id, pull_layers.failures, met.same
-"""
+    sooner = or_(theirs.not_before.is_(None), theirs.not_before < until)
+    met = (
+        select(other.id, same.label("same"), sooner.label("sooner"))
+        .join_from(own, mine, mine.pull_id == own.id)
+        .join(other, and_(other.registry == own.registry, other.id != own.id))
+        .join(theirs, and_(theirs.pull_id == other.id, theirs.digest == mine.digest))
+        .where(own.id == bindparam("of_pull"), mine.digest == digest, is_in(other, "fetching"))
+        .order_by(other.id)
+        .with_for_update(of=theirs)
+        .cte("met")
+    )
+    return (
+        update(PullLayers)
+        .where(
+            PullLayers.pull_id == met.c.id,
+            PullLayers.digest == digest,
+            or_(met.c.same, and_(bindparam("whole_registry", type_=Boolean()), met.c.sooner)),
+        )
+        .values(
+            failures=PullLayers.failures + case((met.c.same, constant(1)), else_=constant(0)),
+            not_before=until,
+            waiting_for=reason(bindparam("cause"), until, bindparam("detail")),
+        )
+        .returning(met.c.id, PullLayers.failures, met.c.same)
+    )
+
+
+_SHARE = _share()
 
 
 def share(
@@ -54,12 +87,13 @@ def share(
     the layer wait, too, but nothing is counted against them.
     """
     rows = tx.execute(
-        text(_SHARE).bindparams(bindparam("delay", timedelta(seconds=seconds))),
+        _SHARE,
         {
-            "pull_id": pull_id,
-            "digest": str(digest),
+            "of_pull": pull_id,
+            "of_digest": str(digest),
             "cause": cause,
             "detail": detail,
+            "delay": timedelta(seconds=seconds),
             "whole_registry": whole_registry,
         },
     )

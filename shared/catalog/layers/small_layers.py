@@ -6,15 +6,33 @@ slots get equally many. One statement begins all of them, and one stores them. E
 its own lease, but only the task's own layer takes a slot.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import (
+    BigInteger,
+    Executable,
+    Interval,
+    Text,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import pull_layers
 from shared.catalog.layers.pull_layers import PullLayer
-from shared.catalog.model.pull_tables import pull_layers as pull_layers_table
+from shared.catalog.model.content_tables import Blobs
+from shared.catalog.model.expressions import constant
+from shared.catalog.model.fleet_tables import Fleet
+from shared.catalog.model.predicates import is_in, is_missing
+from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls, fences
+from shared.catalog.model.waiting_for import NOTHING, cause_of
 from shared.oci.digest import Digest
 
 SMALL_BYTES = 128 * 1024
@@ -22,17 +40,6 @@ SMALL_BYTES = 128 * 1024
 # A bound on what is lost with a worker: each companion of a killed worker has to be fetched again.
 _MOST = 15
 
-
-@dataclass(frozen=True, slots=True)
-class Companion:
-    """A layer that was begun under a lease with this fence: the task's own or a companion."""
-
-    layer: PullLayer
-    fence: int
-
-
-# Named columns: a prepared statement with `*` fails once a migration adds a column.
-_COLUMNS = ", ".join(f"pull_layers.{column.name}" for column in pull_layers_table.c)
 
 # `share`: how many layers this task takes. No row, and so no companions, while the fleet's slots
 # are unknown.
@@ -45,39 +52,94 @@ _COLUMNS = ", ".join(f"pull_layers.{column.name}" for column in pull_layers_tabl
 #
 # `taken`: inserted in digest order, so that two such statements cannot deadlock. A layer whose
 # lease another transaction inserts first is left out.
-_TAKE = text(f"""
-    WITH share AS (
-        SELECT ceil(count(*) / greatest(layer_slots - :reserved_slots, 1)::numeric) AS layers
-        FROM fleet, pull_layers JOIN blobs ON blobs.digest = pull_layers.digest
-        WHERE layer_slots > 0 AND pull_layers.pull_id = :pull_id
-          AND pull_layers.size_bytes <= :small_bytes
-          AND (pull_layers.attempts > 0 OR blobs.stored_at IS NULL)
-        GROUP BY layer_slots
-    ), chosen AS (
-        SELECT mine.digest, mine.size_bytes, p.registry
-        FROM share, pulls p JOIN pull_layers mine ON mine.pull_id = p.id
-        JOIN blobs ON blobs.digest = mine.digest
-        WHERE share.layers > 1 AND p.id = :pull_id AND p.state = 'fetching'
-          AND mine.size_bytes <= :small_bytes AND mine.attempts = 0
-          AND coalesce(mine.waiting_for->>'cause', 'turn') IN ('turn', 'pull')
-          AND blobs.stored_at IS NULL
-          AND NOT EXISTS (SELECT FROM leases WHERE leases.digest IN (mine.digest, :digest))
-        ORDER BY mine.digest <> :digest, mine.waiting_for IS NULL, mine.position DESC
-        LIMIT (SELECT least(layers, :most) FROM share)
-        FOR UPDATE OF mine SKIP LOCKED
-    ), taken AS (
-        INSERT INTO leases (registry, digest, owner, pull_id, fence, expires_at, renewed_at,
-            bytes_total, is_companion)
-        SELECT registry, digest, :owner, :pull_id, nextval('fences'), clock_timestamp() + :life,
-            clock_timestamp(), size_bytes, digest <> :digest
-        FROM chosen ORDER BY digest
-        ON CONFLICT DO NOTHING RETURNING digest, fence
+def _take() -> Executable:
+    pull_id, digest = bindparam("of_pull", type_=Text()), bindparam("of_digest", type_=Text())
+    owner = bindparam("new_owner", type_=Text())
+    slots = func.greatest(
+        Fleet.layer_slots - bindparam("reserved_slots", type_=BigInteger()), constant(1)
     )
-    UPDATE pull_layers SET attempts = 1, waiting_for = NULL, not_before = NULL FROM taken
-    WHERE pull_layers.pull_id = :pull_id AND pull_layers.digest = taken.digest
-    RETURNING {_COLUMNS}, taken.fence, false AS stored, 0 AS done, :owner AS owner,
-        :pull_id AS leader
-""")
+    share = (
+        select(func.ceil(func.count() / slots).label("layers"))
+        .select_from(Fleet)
+        .join(PullLayers, true())
+        .join(Blobs, Blobs.digest == PullLayers.digest)
+        .where(
+            Fleet.layer_slots > constant(0),
+            PullLayers.pull_id == pull_id,
+            PullLayers.size_bytes <= constant(SMALL_BYTES),
+            or_(PullLayers.attempts > constant(0), is_missing(Blobs)),
+        )
+        .group_by(Fleet.layer_slots)
+        .cte("share")
+    )
+    mine = aliased(PullLayers, name="mine")
+    has_lease = select(Leases.fence).where(Leases.digest.in_([mine.digest, digest])).exists()
+    waits_for_others = func.coalesce(cause_of(mine), constant("turn")).in_(
+        [constant("turn"), constant("pull")]
+    )
+    chosen = (
+        select(mine.digest, mine.size_bytes, Pulls.registry)
+        .select_from(share)
+        .join(Pulls, true())
+        .join(mine, mine.pull_id == Pulls.id)
+        .join(Blobs, Blobs.digest == mine.digest)
+        .where(
+            share.c.layers > constant(1),
+            Pulls.id == pull_id,
+            is_in(Pulls, "fetching"),
+            mine.size_bytes <= constant(SMALL_BYTES),
+            mine.attempts == constant(0),
+            waits_for_others,
+            is_missing(Blobs),
+            ~has_lease,
+        )
+        .order_by(mine.digest != digest, mine.waiting_for.is_(None), mine.position.desc())
+        .limit(
+            select(func.least(share.c.layers, constant(1 + _MOST)))
+            .correlate(None)
+            .scalar_subquery()
+        )
+        .with_for_update(of=mine, skip_locked=True)
+        .cte("chosen")
+    )
+    now = func.clock_timestamp()
+    lease = {
+        Leases.registry: chosen.c.registry,
+        Leases.digest: chosen.c.digest,
+        Leases.owner: owner,
+        Leases.pull_id: pull_id,
+        Leases.fence: fences.next_value(),
+        Leases.expires_at: now + bindparam("life", type_=Interval()),
+        Leases.renewed_at: now,
+        Leases.bytes_total: chosen.c.size_bytes,
+        Leases.is_companion: chosen.c.digest != digest,
+    }
+    taken = (
+        insert(Leases)
+        .from_select(list(lease), select(*lease.values()).order_by(chosen.c.digest))
+        .on_conflict_do_nothing()
+        .returning(Leases.digest, Leases.fence)
+        .cte("taken")
+    )
+    return (
+        update(PullLayers)
+        .where(PullLayers.pull_id == pull_id, PullLayers.digest == taken.c.digest)
+        .values(attempts=constant(1), **NOTHING)
+        .returning(
+            *pull_layers.AS_RECORDED,
+            PullLayers.source,
+            PullLayers.waiting_for,
+            PullLayers.not_before,
+            false().label("stored"),
+            constant(0).label("bytes_done"),
+            owner.label("owner"),
+            pull_id.label("leader"),
+            taken.c.fence,
+        )
+    )
+
+
+_TAKE = _take()
 
 
 def take(
@@ -88,10 +150,11 @@ def take(
     owner: str,
     lease_seconds: float,
     reserved_slots: int,
-) -> list[Companion]:
+) -> list[tuple[PullLayer, int]]:
     """Begin this layer together with its companions: count the attempts and take the leases.
 
-    Returns this layer first, then its companions by digest. Returns nothing, and begins nothing, if
+    Returns each layer with the fence of its lease, this layer first, then its companions by digest.
+    Returns nothing, and begins nothing, if
 
     - the task's share is one layer or less. Slots reserved for urgent pulls do not count as slots;
     - the number of the fleet's slots is unknown;
@@ -104,14 +167,12 @@ def take(
     rows = tx.execute(
         _TAKE,
         {
-            "pull_id": pull_id,
-            "digest": str(digest),
-            "owner": owner,
+            "of_pull": pull_id,
+            "of_digest": str(digest),
+            "new_owner": owner,
             "life": timedelta(seconds=lease_seconds),
             "reserved_slots": reserved_slots,
-            "small_bytes": SMALL_BYTES,
-            "most": 1 + _MOST,
         },
     )
-    taken = [Companion(pull_layers.as_layer(row), row.fence) for row in rows]
-    return sorted(taken, key=lambda begun: (begun.layer.digest != digest, begun.layer.digest))
+    taken = [(pull_layers.as_layer(row), row.fence) for row in rows]
+    return sorted(taken, key=lambda pair: (pair[0].digest != digest, pair[0].digest))

@@ -26,7 +26,6 @@ from shared.catalog.model.tables import (
     Size,
     SurrogateKey,
     table,
-    table_of,
 )
 
 
@@ -230,10 +229,3 @@ image_layers = selectable(
         ),
     ),
 )
-
-# TODO(house): the rooms that still use the names of before.
-volume, blobs, indexes, index_manifests = map(
-    table_of, (VolumeIdentity, Blobs, Indexes, IndexManifests)
-)
-configs, manifests, layers, images = map(table_of, (Configs, Manifests, Layers, Images))
-manifest_layers, image_history = map(table_of, (ManifestLayers, ImageHistory))

@@ -4,13 +4,18 @@ Statements are built once, at import, and planned once for all values. So a list
 parameter instead of an `IN (…)` per length, and the constants of this program are literals: with a
 parameter in its place, a condition never matches a partial index, and a LIMIT counts as a tenth of
 the table.
+
+In a statement that inserts or updates, a parameter must not have the name of a column of the table
+unless it is that column's value: SQLAlchemy would set the column to it. Hence `of_pull`.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Double,
+    FromClause,
+    Integer,
     Interval,
     SQLColumnExpression,
     TableValuedAlias,
@@ -24,12 +29,17 @@ from sqlalchemy import (
     literal_column,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array
+from sqlalchemy.orm import aliased
 from sqlalchemy.types import Text, TypeEngine
+
+Table = TypeVar("Table")
 
 
 def constant(value: str | int) -> ColumnElement[Any]:
     """Return a constant of this program as a literal. Never pass a value from outside."""
-    return literal_column(f"'{value}'" if isinstance(value, str) else str(value))
+    if isinstance(value, str):
+        return literal_column(f"'{value}'", Text)
+    return literal_column(str(value), Integer)
 
 
 def interval(text: str) -> ColumnElement[Any]:
@@ -66,6 +76,14 @@ def parameter_rows(name: str, /, **columns: TypeEngine[Any]) -> TableValuedAlias
     ]
     declared = [column(key, kind) for key, kind in columns.items()]
     return func.unnest(*arrays).table_valued(*declared, name=name).render_derived(name=name)
+
+
+def as_rows_of(table: type[Table], rows: FromClause) -> type[Table]:
+    """Return rows that a statement computes as rows of a table, for `predicates.py`.
+
+    Their columns are found by name. Use no column that they do not have.
+    """
+    return aliased(table, rows, adapt_on_names=True)
 
 
 def by_key(condition: ColumnElement[bool]) -> ColumnElement[bool]:

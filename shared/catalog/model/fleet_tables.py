@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.catalog.model.tables import Counter, Recorded, Size, table, table_of
+from shared.catalog.model.tables import Counter, Recorded, Size, table
 
 SCOPES = ("fleet", "registry", "requester")
 _SCOPES = ", ".join(f"'{scope}'" for scope in SCOPES)
@@ -106,13 +106,8 @@ class Fleet:
     singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     layer_slots: Mapped[int | None] = mapped_column(BigInteger)
     pull_slots: Mapped[int | None] = mapped_column(BigInteger)
-    looked_at: Mapped[datetime | None]
+    counted_at: Mapped[datetime | None]
     broker_epoch: Mapped[str | None]
     broker_run_id: Mapped[str | None]
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
-
-
-# TODO(house): the rooms that still use the names of before.
-step_leases, pauses, registry_holds = map(table_of, (StepLeases, Pauses, RegistryHolds))
-nodes, schema_compatibility, fleet = map(table_of, (Nodes, SchemaCompatibility, Fleet))

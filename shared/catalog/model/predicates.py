@@ -89,51 +89,38 @@ def is_due(row: type[Pulls] | type[PullLayers]) -> ColumnElement[bool]:
     return or_(row.not_before.is_(None), row.not_before <= _clock())
 
 
+# What is paused and the command that ends it, for operators: `Pause.sentence` has the same text.
+FLEET_IS_PAUSED = "the fleet is paused: run `towline resume`"
+SCOPE_IS_PAUSED = "the {scope} {name} is paused: run `towline resume --{scope} {name}`"
+
+
 def is_paused(pulls: type[Pulls]) -> ColumnElement[bool]:
     """A pause applies to the pull."""
-    return is_paused_by_parts(pulls.registry, pulls.requested_by)
+    return _exists_in(Pauses, pause_applies(pulls))
 
 
-def is_paused_by_parts(
-    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
-) -> ColumnElement[bool]:
-    """A pause applies to pulls of this registry and requester."""
-    return _exists_in(Pauses, pause_applies(registry, requested_by))
-
-
-def pause_applies(
-    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
-) -> ColumnElement[bool]:
-    """The row of `Pauses` applies to pulls of this registry and requester."""
+def pause_applies(pulls: type[Pulls]) -> ColumnElement[bool]:
+    """The row of `Pauses` applies to the pull."""
     return or_(
         Pauses.scope == constant("fleet"),
-        and_(Pauses.scope == constant("registry"), Pauses.name == registry),
+        and_(Pauses.scope == constant("registry"), Pauses.name == pulls.registry),
         and_(
             Pauses.scope == constant("requester"),
-            Pauses.name == func.coalesce(requested_by, constant("")),
+            Pauses.name == func.coalesce(pulls.requested_by, constant("")),
         ),
     )
 
 
-def paused_sentence(
-    registry: SQLColumnExpression[str | None], requested_by: SQLColumnExpression[str | None]
-) -> ColumnElement[str | None]:
-    """The sentence of the first pause that applies; NULL without one."""
-    which = Pauses.scope.concat(constant(" ")).concat(Pauses.name)
+def paused_sentence(pulls: type[Pulls]) -> ColumnElement[str | None]:
+    """The sentence of the first pause that applies to the pull; NULL without one."""
+    scoped = func.replace(constant(SCOPE_IS_PAUSED), constant("{scope}"), Pauses.scope)
     sentence = case(
-        (
-            Pauses.scope == constant("fleet"),
-            constant("the fleet is paused: run `towline resume`"),
-        ),
-        else_=constant("the ")
-        .concat(which)
-        .concat(constant(" is paused: run `towline resume --"))
-        .concat(which)
-        .concat(constant("`")),
+        (Pauses.scope == constant("fleet"), constant(FLEET_IS_PAUSED)),
+        else_=func.replace(scoped, constant("{name}"), Pauses.name),
     )
     return (
         select(sentence)
-        .where(pause_applies(registry, requested_by))
+        .where(pause_applies(pulls))
         .order_by(Pauses.scope)
         .limit(constant(1))
         .correlate_except(Pauses)
@@ -143,9 +130,12 @@ def paused_sentence(
 
 def is_held(registry: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
     """The registry asked the fleet to wait, and the time has not passed."""
-    return _exists_in(
-        RegistryHolds, RegistryHolds.registry == registry, RegistryHolds.until > _clock()
-    )
+    return _exists_in(RegistryHolds, hold_applies(registry))
+
+
+def hold_applies(registry: SQLColumnExpression[str | None]) -> ColumnElement[bool]:
+    """The row of `RegistryHolds` is that of this registry, and its time has not passed."""
+    return and_(RegistryHolds.registry == registry, RegistryHolds.until > _clock())
 
 
 # Blobs and leases.
@@ -180,7 +170,7 @@ def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
 def may_be_alive(
     leases: type[Leases], life: timedelta | BindParameter[timedelta]
 ) -> ColumnElement[bool]:
-    """The lease has an owner that may still work: no other may take it. `life`: lease time."""
+    """The lease has an owner that may still work: no other may take it. `life`: the lease time."""
     return and_(leases.owner.is_not(None), free_at(leases, life) > _clock())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, CursorResult, Row, Update, bindparam, update
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.model.predicates import is_final, is_open
+from shared.catalog.model.predicates import is_open
 from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import Pull
 
@@ -39,17 +39,3 @@ def touched(tx: Connection, statement: Update, values: Mapping[str, Any]) -> boo
     """Run an update and return whether it changed a row."""
     result: CursorResult[Any] = tx.execute(statement, values)
     return result.rowcount > 0
-
-
-# TODO(house): the rooms that still use the names of before.
-IS_OPEN, IS_FINAL = is_open(Pulls), is_final(Pulls)
-
-
-def update_open_pull(pull_id: str) -> Update:
-    """As before."""
-    return update(Pulls).where(Pulls.id == pull_id, is_open(Pulls))
-
-
-def by_key(condition: str) -> str:
-    """As before."""
-    return f"coalesce({condition}, false)"

@@ -13,7 +13,6 @@ from shared.catalog.model.tables import (
     Size,
     metadata,
     table,
-    table_of,
 )
 
 OPEN_STATES = ("queued", "resolving", "fetching", "linking")
@@ -94,7 +93,7 @@ class Pulls:
             postgresql_where=text(f"{_IS_FINAL} AND answered_at IS NULL"),
         ),
         Index("pulls_under_way_idx", "id", postgresql_where=text(f"{_IS_ADMITTED} AND {_IS_OPEN}")),
-        Index("pulls_in_line_idx", "id", postgresql_where=text(_IS_WAITING)),
+        Index("pulls_waiting_idx", "id", postgresql_where=text(_IS_WAITING)),
         Index("pulls_finished_idx", "finished_at", postgresql_where=text(_IS_FINAL)),
         # Failures by age, and which of them have been retried.
         Index(
@@ -109,7 +108,7 @@ class Pulls:
         # All descending up to the age, so that admission can leap from each registry and requester
         # to the next with one row comparison (`admission.py`).
         Index(
-            "pulls_turn_idx",
+            "pulls_waiting_by_requester_idx",
             text("priority DESC"),
             text("coalesce(registry, '') DESC"),
             text("coalesce(requested_by, '') DESC"),
@@ -119,7 +118,7 @@ class Pulls:
         # The condition on the generation is always true: it says which statements may use this
         # index (`admission.py`).
         Index(
-            "pulls_line_idx",
+            "pulls_waiting_by_age_idx",
             text("priority DESC"),
             text("coalesce(registry, '') DESC"),
             "created_at",
@@ -163,7 +162,7 @@ class PullLayers:
     __table_args__ = (
         Index("pull_layers_message_idx", "digest", postgresql_where=text("has_message")),
         Index(
-            "pull_layers_parked_idx",
+            "pull_layers_waiting_for_turn_idx",
             "pull_id",
             postgresql_where=text("waiting_for->>'cause' = 'turn'"),
         ),
@@ -209,7 +208,3 @@ class Leases:
 
 
 fences = Sequence("fences", metadata=metadata)
-
-# TODO(house): the rooms that still use the names of before.
-pulls, pull_layers, leases = table_of(Pulls), table_of(PullLayers), table_of(Leases)
-OPEN, FINAL = _IS_OPEN, _IS_FINAL

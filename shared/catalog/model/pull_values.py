@@ -13,7 +13,8 @@ from shared.oci.digest import Digest
 class NewPull:
     """A pull as it was requested. `platform` None: the default of the worker that plans it.
 
-    `callbacks`: Celery's callbacks, to be sent once the pull is answered (`workers/callbacks.py`).
+    `callbacks`: Celery's callbacks, to be sent once the pull is answered
+    (`workers/messages/callbacks.py`).
     """
 
     id: str

@@ -9,7 +9,7 @@ import warnings
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Table, Text, func
+from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import mapped_column, registry
 
@@ -50,9 +50,3 @@ Recorded = Annotated[datetime, mapped_column(server_default=func.now())]
 # Python's None is SQL's NULL here, never JSON's null: statements test IS NULL.
 Json = Annotated[Any, mapped_column(JSONB(none_as_null=True), nullable=False)]
 OptionalJson = Annotated[Any, mapped_column(JSONB(none_as_null=True), nullable=True)]
-
-
-def table_of(declared: type[Any]) -> Table:
-    """Return the table of a class, for statements over all of its columns."""
-    found: Table = declared.__table__
-    return found

@@ -61,5 +61,5 @@ def waits_for(row: Row, cause: str) -> ColumnElement[bool]:
 
 
 def _text(row: Row, key: str) -> ColumnElement[str]:
-    # The key is a literal, since `pull_layers_parked_idx` has the same expression.
+    # The key is a literal, since `pull_layers_waiting_for_turn_idx` has the same expression.
     return row.waiting_for.op("->>", return_type=Text())(constant(key))

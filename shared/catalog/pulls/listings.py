@@ -1,9 +1,11 @@
 """Lists of pulls, for commands. Read-only."""
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from itertools import pairwise
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
@@ -36,6 +38,37 @@ _RECORDED = select(Pulls.id).where(is_one_of(Pulls.id, "pull_ids"))
 def recorded(tx: Connection, pull_ids: Sequence[str]) -> set[str]:
     """Return those of these ids that have a row."""
     return set(tx.execute(_RECORDED, {"pull_ids": pull_ids}).scalars())
+
+
+# What comes after a digit, in the order of every locale that a database may have. Letters have no
+# such order: in Danish, `aa` comes after `z`.
+_NEXT = dict(pairwise("0123456789a"))
+_UP_TO_LAST_DIGIT = re.compile(r"(.*)([0-9])", re.DOTALL)
+
+
+def beginning_with(tx: Connection, prefix: str, limit: int) -> list[str]:
+    """Return at most `limit` ids of pulls that begin with `prefix`, in order.
+
+    Reads a range of the primary key, which ends behind all ids that begin as `prefix` does up to
+    its last digit.
+    """
+    statement = (
+        select(Pulls.id)
+        .where(Pulls.id >= prefix, func.starts_with(Pulls.id, prefix))
+        .order_by(Pulls.id)
+        .limit(limit)
+    )
+    if stem := _UP_TO_LAST_DIGIT.match(prefix):
+        statement = statement.where(Pulls.id < stem[1] + _NEXT[stem[2]])
+    return list(tx.execute(statement).scalars())
+
+
+_OPEN_RETRIES = select(*COLUMNS).where(is_one_of(Pulls.retry_of, "pull_ids"), is_open(Pulls))
+
+
+def open_retries(tx: Connection, pull_ids: Sequence[str]) -> list[Pull]:
+    """Return the open pulls that retry one of these pulls."""
+    return [as_pull(row) for row in tx.execute(_OPEN_RETRIES, {"pull_ids": list(pull_ids)})]
 
 
 _OPEN = (

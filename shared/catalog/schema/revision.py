@@ -16,7 +16,9 @@ from shared.catalog.model.fleet_tables import SchemaCompatibility
 from shared.errors import InvalidArgument
 
 # The newest migration of this version of the code.
-REVISION = "0005"
+REVISION = "0006"
+# The first one that was released. The ones before it cannot be migrated from.
+_FIRST_RELEASED = "0006"
 
 # Alembic's own table.
 _VERSIONS = table("alembic_version", column("version_num"))
@@ -42,7 +44,8 @@ def check(catalog: Catalog) -> str:
 def current_revision(tx: Connection) -> str | None:
     """Return the revision that the database is at; None for a database without our schema.
 
-    Raises InvalidArgument where another application uses Alembic in this database.
+    Raises InvalidArgument where another application uses Alembic in this database, and for a
+    revision that was never released.
     """
     if tx.execute(select(func.to_regclass(_VERSIONS.name))).scalar() is None:
         return None
@@ -51,6 +54,13 @@ def current_revision(tx: Connection) -> str | None:
         raise InvalidArgument(
             "The table alembic_version of this database is another application's: set "
             "TOWLINE_DATABASE_URL to a database that only towline uses."
+        )
+    if revision is not None and revision < _FIRST_RELEASED:
+        raise InvalidArgument(
+            f"The database is at schema revision {revision} of an unreleased version of towline, "
+            "which cannot be migrated: set TOWLINE_DATABASE_URL to an empty database and run "
+            "`towline migrate`. On the embedded stack, delete the folder `stack` below "
+            "TOWLINE_HOME instead. Keep the volume: the next pulls adopt its blobs."
         )
     return revision
 

@@ -21,7 +21,7 @@ from shared.errors import CatalogUnavailable, InvalidManifest
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
 from shared.pulls.context import Context, Unpack
-from shared.pulls.steps.interruptions import ShuttingDown, Stopped
+from shared.pulls.steps.outcomes import ShuttingDown, Stopped
 
 if TYPE_CHECKING:
     from shared.volume.diff_ids.verifier import DiffIdVerifier
@@ -39,17 +39,17 @@ class DiffIdCheck:
     unpacking: "DiffIdVerifier"
 
     @classmethod
-    def begin(cls, resources: Context, pull_id: str, layer: PullLayer) -> "DiffIdCheck | None":
+    def begin(cls, context: Context, pull_id: str, layer: PullLayer) -> "DiffIdCheck | None":
         """Start decompressing a layer. None if diff_ids are not verified, or if the pull claims
         none for the layer, as for an artifact.
         """
-        if resources.unpack is None:
+        if context.unpack is None:
             return None
-        with resources.catalog.begin() as tx:
+        with context.catalog.begin() as tx:
             claimed = diff_ids.claimed(tx, pull_id, layer.digest)
         if not claimed:
             return None
-        unpacking = resources.unpack(layer.digest, layer.size_bytes, claimed[0].algorithm)
+        unpacking = context.unpack(layer.digest, layer.size_bytes, claimed[0].algorithm)
         return cls(layer.digest, claimed, unpacking)
 
     @property
@@ -57,14 +57,14 @@ class DiffIdCheck:
         """As computed from the bytes; None unless all of them are decompressed."""
         return self.unpacking.diff_id
 
-    def finish(self, resources: Context, beat: Callable[[], None]) -> None:
+    def finish(self, context: Context, beat: Callable[[], None]) -> None:
         """Decompress the rest of the layer, which is committed by now.
 
         Whatever stops a download stops this, without an error: the layer is stored all the same,
         and linking will verify it.
         """
         try:
-            self.unpacking.finish(resources.volume, beat)
+            self.unpacking.finish(context.volume, beat)
         except Stopped:
             return
 
@@ -79,29 +79,29 @@ class _EndedError(Exception):
 
 
 def verify_diff_ids(
-    resources: Context, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
+    context: Context, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
 ) -> bool:
     """Verify the claims of a pull's layers. Whether linking may go on: False if a layer is not
     stored, or if the pull has ended.
 
     `beat()`: a sign of life. Raises InvalidManifest, VolumeUnavailable, ShuttingDown.
     """
-    if resources.unpack is None:
+    if context.unpack is None:
         return True
     claims: dict[Digest, dict[Digest, None]] = {}
     for layer in layers:
         if layer.diff_id is not None:
             claims.setdefault(layer.descriptor.digest, {})[layer.diff_id] = None
-    with resources.catalog.begin() as tx:
+    with context.catalog.begin() as tx:
         stored = diff_ids.stored(tx, claims)
     if len(stored) < len(claims):
         # A layer that is stored a moment later must not be linked without this check.
         return False
     open_claims = _unproven(claims, stored)
-    watch = _Watch(resources, pull_id, beat)
+    watch = _Watch(context, pull_id, beat)
     try:
         for digest, claimed in open_claims:
-            _prove(resources, resources.unpack, digest, claimed, stored[digest].size_bytes, watch)
+            _prove(context, context.unpack, digest, claimed, stored[digest].size_bytes, watch)
     except _EndedError:
         return False
     return True
@@ -126,7 +126,7 @@ def _unproven(
 
 
 def _prove(
-    resources: Context,
+    context: Context,
     unpack: Unpack,
     digest: Digest,
     claimed: Digest,
@@ -135,9 +135,9 @@ def _prove(
 ) -> None:
     """Decompress a stored layer, record its diff_id, and check the claim."""
     unpacking = unpack(digest, size_bytes, claimed.algorithm)
-    unpacking.finish(resources.volume, beat)
+    unpacking.finish(context.volume, beat)
     if unpacking.diff_id is not None:
-        with resources.catalog.begin() as tx:
+        with context.catalog.begin() as tx:
             diff_ids.record(tx, digest, unpacking.diff_id)
     _check(digest, claimed, unpacking.diff_id, unpacking.fault)
 
@@ -161,7 +161,7 @@ class _Watch:
     on. Raises ShuttingDown, _EndedError.
     """
 
-    resources: Context
+    context: Context
     pull_id: str
     beat: Callable[[], None]
     next_check: float = field(default=0.0)
@@ -172,10 +172,10 @@ class _Watch:
         if now < self.next_check:
             return
         self.next_check = now + _CHECK_SECONDS
-        if self.resources.renewer.is_shutting_down:
+        if self.context.renewer.is_shutting_down():
             raise ShuttingDown("This worker is shutting down.")
         # While the database is unavailable, go on: stopping would waste what was read so far.
-        with suppress(CatalogUnavailable), self.resources.catalog.begin() as tx:
+        with suppress(CatalogUnavailable), self.context.catalog.begin() as tx:
             pull = lifecycle.get(tx, self.pull_id)
             if pull is None or pull.has_ended:
                 raise _EndedError

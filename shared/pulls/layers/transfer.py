@@ -4,14 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.catalog.layers.pull_layers import PullLayer
 from shared.download.downloader import download
 from shared.download.progress import Progress
-from shared.oci.reference import Reference
-from shared.pulls.layers.bytes_fetched import Transfer
+from shared.pulls.context import Context
 from shared.pulls.layers.diff_id_check import DiffIdCheck
-from shared.pulls.steps.attempts import Attempt
-from shared.pulls.steps.interruptions import LeaseLost
+from shared.pulls.layers.leased_layer import LeasedLayer, ingest_owner
+from shared.pulls.steps.outcomes import LeaseLost
 from shared.volume.ingest.ingest import Ingest
 
 # Tells a watcher that `offset` of `size` bytes of the layer are on the volume.
@@ -44,51 +42,46 @@ class AnnouncedProgress(Progress):
 
 
 @dataclass(frozen=True, slots=True)
-class FetchJob:
-    """A layer to fetch, under the lease that was taken for it."""
+class FetchedLayer:
+    """A layer that is on the volume, verified, and has no row yet.
 
-    reference: Reference
-    layer: PullLayer
-    transfer: Transfer
-    # Owners that may still be writing to their ingests of this blob: leave those alone.
-    alive: frozenset[str]
-
-
-def adopt_or_download(current: Attempt, work: FetchJob) -> tuple[int, str]:
-    """Adopt or download the layer. Returns the verified size of the blob and, for the receipt, its
-    source.
+    `source`: as in the receipt. `check`: of its diff_id, None if diff_ids are not verified.
     """
-    progress, digest = work.transfer.progress, work.layer.digest
-    adopted = current.resources.volume.adopt(digest, progress.beat)
-    if adopted is not None:
-        return adopted, "present"
-    return work.layer.size_bytes, _transfer(current, work)
+
+    leased: LeasedLayer
+    size_bytes: int
+    source: str
+    check: DiffIdCheck | None = None
 
 
-def owner_of(fence: int) -> str:
-    """The owner's name of the ingest under this fence, padded so that names sort like fences."""
-    return f"{fence:020d}"
+def transfer(context: Context, leased: LeasedLayer) -> FetchedLayer:
+    """Bring the layer onto the volume.
+
+    A blob that was published without a row, because its worker died in between, is hashed and
+    adopted. Raises what the registry, the volume and a stop of the download raise.
+    """
+    size_bytes = context.volume.adopt(leased.digest, leased.progress.beat)
+    if size_bytes is not None:
+        return FetchedLayer(leased, size_bytes, "present")
+    return _download(context, leased)
 
 
-def _transfer(current: Attempt, work: FetchJob) -> str:
-    """Download the layer into an ingest and commit it. Returns the source for the receipt."""
-    resources, layer, progress = current.resources, work.layer, work.transfer.progress
+def _download(context: Context, leased: LeasedLayer) -> FetchedLayer:
+    layer, progress, settings = leased.layer, leased.progress, context.settings
     # First, since it raises for a registry that is not allowed, and nothing is open yet.
-    blob = resources.registry.source(work.reference, layer.digest, layer.size_bytes, layer.urls)
-    current.proof = DiffIdCheck.begin(resources, work.transfer.pull_id, layer)
+    blob = context.registry.source(leased.reference, layer.digest, layer.size_bytes, layer.urls)
+    check = DiffIdCheck.begin(context, leased.pull_id, layer)
     ingest = Ingest.begin(
-        resources.volume,
+        context.volume,
         layer.digest,
         layer.size_bytes,
-        owner_of(work.transfer.fence),
-        alive=work.alive,
+        ingest_owner(leased.fence),
+        alive=frozenset(map(ingest_owner, leased.rivals)),
         beat=progress.beat,
     )
     source = "resumed" if ingest.inherited_bytes else "network"
-    proof = current.proof
-    if proof is not None:
-        ingest.unpack_with(proof.unpacking)
-    settings = resources.settings
+    if check is not None:
+        ingest.unpack_with(check.unpacking)
     try:
         download(blob, ingest, progress, settings.layer_connections, settings.chunk_bytes)
     except LeaseLost:
@@ -97,12 +90,12 @@ def _transfer(current: Attempt, work: FetchJob) -> str:
         raise
     except BaseException:
         # Whatever ends the download, the next attempt continues from these bytes.
-        current.kept_bytes = ingest.offset
+        progress.offset = ingest.offset
         if ingest.offset:
             ingest.release()
         else:
             ingest.discard()
         raise
-    if proof is not None:
-        proof.finish(resources, progress.beat)
-    return source
+    if check is not None:
+        check.finish(context, progress.beat)
+    return FetchedLayer(leased, layer.size_bytes, source, check)

@@ -1,9 +1,10 @@
-"""Run any step of a pull: leases, heartbeat, attempts, retries.
+"""What every step of a pull has: leases, a heartbeat, and rules for its end.
 
-step_run       run a step; the class of the error that ends it decides what happens next
-attempts       one attempt at a step: the leases it holds, and how it gives them back
-pull_lease     the lease on a pull's own steps: one process at a time resolves or links a pull
-heartbeat      the thread that renews leases and stops downloads that no pull wants
-retrying       what a transient error means: try again after a delay, or fail the pull
-interruptions  why a download may be stopped from outside
+outcomes       how a step can end, and what each end means
+running        run an attempt, and carry out its outcome
+attempt        one attempt, and how it gives back its leases
+retrying       try again after a delay, or fail the pull
+pull_lease     the lease on a pull's own steps
+heartbeat      renews the leases of this process
+fetched_bytes  how many bytes came over the network, for the receipt
 """

@@ -22,12 +22,13 @@ from shared import allocator
 from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
-from shared.catalog.layers import leases, waiters
-from shared.catalog.layers.waiters import Verdict
+from shared.catalog.layers import lease_reports, leases, wanted_downloads
+from shared.catalog.layers.wanted_downloads import Verdict
 from shared.catalog.pulls import lifecycle
 from shared.errors import CatalogUnavailable
-from shared.pulls.layers.bytes_fetched import FetchedBytes, Transfer
-from shared.pulls.steps.interruptions import (
+from shared.pulls.layers.leased_layer import LeasedLayer
+from shared.pulls.steps.fetched_bytes import FetchedBytes
+from shared.pulls.steps.outcomes import (
     LeaseLost,
     NotWanted,
     Paused,
@@ -50,6 +51,13 @@ _SURELY_HELD = 2 / 3
 
 
 @dataclass(slots=True)
+class _Download:
+    leased: LeasedLayer
+    # time.monotonic() of the lease's last renewal.
+    renewed_at: float
+
+
+@dataclass(slots=True)
 class _Step:
     lease: StepLease
     # time.monotonic() of its last sign of life.
@@ -58,41 +66,41 @@ class _Step:
     is_lost: bool = False
 
 
-_Kept = TypeVar("_Kept", Transfer, _Step)
+_Kept = TypeVar("_Kept", _Download, _Step)
 
 
 class LeaseRenewer:
-    """Keeps the leases of one process. `letting_go()`: whether the process is shutting down."""
+    """Keeps the leases of one process. `is_shutting_down` says whether the process is."""
 
     def __init__(
-        self, catalog: Catalog, settings: Settings, letting_go: Callable[[], bool]
+        self, catalog: Catalog, settings: Settings, is_shutting_down: Callable[[], bool]
     ) -> None:
         self._catalog = catalog
         self._lease_seconds = settings.lease_seconds
-        self._patience_seconds = settings.stall_timeout_seconds
-        self._letting_go = letting_go
-        self._transfers: dict[int, Transfer] = {}
+        self._stall_seconds = settings.stall_timeout_seconds
+        self.is_shutting_down = is_shutting_down
+        self._downloads: dict[int, _Download] = {}
         self._steps: dict[int, _Step] = {}
         self._changed = threading.Condition()
-        self.tally = FetchedBytes(catalog)
+        self.fetched_bytes = FetchedBytes(catalog)
         self._thread: threading.Thread | None = None
         self._closed = False
 
     @contextmanager
-    def renewing(self, transfer: Transfer) -> Iterator[None]:
-        """Renew a download's lease during the block.
+    def renewing(self, leased: LeasedLayer) -> Iterator[None]:
+        """Renew a layer's lease during the block.
 
         If the block raises, the bytes fetched so far are recorded here. Otherwise the transaction
-        that records the layer as stored counts the rest (`FetchedBytes.uncounted`).
+        that records the layer as stored adds the rest (`FetchedBytes.take_unrecorded`).
         """
-        transfer.renewed_at = time.monotonic()
+        download = _Download(leased, time.monotonic())
         try:
-            with self._entered(self._transfers, transfer.fence, transfer):
+            with self._entered(self._downloads, leased.fence, download):
                 yield
         except BaseException:
             # If this fails, only the receipt's count is too low: the bytes are on the volume.
             with suppress(CatalogUnavailable):
-                self.tally.count([transfer])
+                self.fetched_bytes.record([leased])
             raise
 
     @contextmanager
@@ -116,11 +124,6 @@ class LeaseRenewer:
 
         with self._entered(self._steps, lease.fence, step):
             yield beat
-
-    @property
-    def is_shutting_down(self) -> bool:
-        """Whether this process is shutting down."""
-        return self._letting_go()
 
     def close(self) -> None:
         """End the thread and wait for it."""
@@ -147,9 +150,9 @@ class LeaseRenewer:
     def _run(self) -> None:
         while self._wait_for_round():
             with self._changed:
-                transfers = list(self._transfers.values())
+                downloads = list(self._downloads.values())
                 steps = list(self._steps.values())
-            self._look_after(transfers, steps)
+            self._run_round(downloads, steps)
 
     def _wait_for_round(self) -> bool:
         """Wait until there has been work for a second. False once the renewer is closed.
@@ -157,22 +160,22 @@ class LeaseRenewer:
         Work that takes less, such as a small layer or a quick step, costs no round.
         """
         with self._changed:
-            while not self._closed and not self._transfers and not self._steps:
+            while not self._closed and not self._downloads and not self._steps:
                 self._changed.wait()
             self._changed.wait_for(lambda: self._closed, _INTERVAL_SECONDS)
             return not self._closed
 
-    def _look_after(self, transfers: list[Transfer], steps: list[_Step]) -> None:
-        if self._letting_go():
-            for transfer in transfers:
-                transfer.progress.stop(ShuttingDown("This worker is shutting down."))
+    def _run_round(self, downloads: list[_Download], steps: list[_Step]) -> None:
+        if self.is_shutting_down():
+            for download in downloads:
+                download.leased.progress.stop(ShuttingDown("This worker is shutting down."))
         try:
             self._renew_steps(self._due_steps(steps))
-            if transfers:
+            if downloads:
                 # Before the downloads' queries, which may wait for an unavailable database.
                 allocator.return_free_pages()
-                self.tally.count(transfers)
-                self._renew(transfers)
+                self.fetched_bytes.record([download.leased for download in downloads])
+                self._renew_downloads(downloads)
         except CatalogUnavailable:
             # Downloads go on while the database is unavailable; the next round catches up.
             return
@@ -180,64 +183,62 @@ class LeaseRenewer:
             # Without this thread every download of the process would lose its lease.
             _log.exception("A round of the lease renewer failed; the next one tries again.")
 
-    def _renew(self, transfers: list[Transfer]) -> None:
+    def _renew_downloads(self, downloads: list[_Download]) -> None:
         now = time.monotonic()
-        due = {transfer.fence for transfer in transfers if self._is_due(transfer.renewed_at, now)}
-        alive = {
-            transfer.fence
-            for transfer in transfers
-            if now - transfer.progress.active_at <= self._patience_seconds
+        held = [download.leased for download in downloads]
+        renewed = {
+            download.leased.fence for download in downloads if self._is_renewed(download, now)
         }
         with self._catalog.begin() as tx:
-            holding = leases.renew(
+            holding = lease_reports.renew(
                 tx,
                 [
-                    leases.Report(
-                        transfer.registry,
-                        transfer.digest,
-                        transfer.fence,
-                        transfer.progress.offset,
-                        renew=transfer.fence in due & alive,
+                    lease_reports.Report(
+                        leased.registry,
+                        leased.digest,
+                        leased.fence,
+                        leased.progress.offset,
+                        renew=leased.fence in renewed,
                     )
-                    for transfer in transfers
+                    for leased in held
                 ],
                 self._lease_seconds,
             )
-            wanted = waiters.judge_downloads(
+            verdicts = wanted_downloads.judge_downloads(
                 tx,
-                [
-                    (transfer.registry, transfer.digest, transfer.fence, transfer.pull_id)
-                    for transfer in transfers
-                ],
+                [(leased.registry, leased.digest, leased.fence, leased.pull_id) for leased in held],
             )
-            for transfer in transfers:
-                lifecycle.refresh_bytes_done(tx, transfer.pull_id, transfer.registry)
-        wanted_by_fence = {found.fence: found for found in wanted}
-        for transfer in transfers:
-            if transfer.fence in due & alive:
-                transfer.renewed_at = now
-            if transfer.fence not in holding:
-                transfer.progress.stop(
-                    LeaseLost(f"Another worker has taken {transfer.digest} over.")
-                )
+            for leased in held:
+                lifecycle.refresh_bytes_done(tx, leased.pull_id, leased.registry)
+        by_fence = {verdict.fence: verdict for verdict in verdicts}
+        for download in downloads:
+            leased = download.leased
+            if leased.fence in renewed:
+                download.renewed_at = now
+            if leased.fence in holding:
+                self._stop_or_reassign(leased, by_fence[leased.fence])
             else:
-                self._stop_or_reassign(transfer, wanted_by_fence[transfer.fence])
+                leased.progress.stop(LeaseLost(f"Another worker has taken {leased.digest} over."))
 
-    def _stop_or_reassign(self, transfer: Transfer, wanted: Verdict) -> None:
+    def _is_renewed(self, download: _Download, now: float) -> bool:
+        """Whether the lease is due, and the download has shown a sign of life in time."""
+        silent_seconds = now - download.leased.progress.active_at
+        return self._is_due(download.renewed_at, now) and silent_seconds <= self._stall_seconds
+
+    def _stop_or_reassign(self, leased: LeasedLayer, verdict: Verdict) -> None:
         """Stop a download that no pull wants now, or fetch it for the pull that does."""
-        if wanted.stored:
-            transfer.progress.stop(StoredElsewhere(f"{transfer.digest} is stored already."))
-        elif wanted.pull_id is None:
-            transfer.progress.stop(NotWanted(f"No pull wants {transfer.digest} any more."))
-        elif wanted.paused:
-            transfer.progress.stop(Paused(f"Every pull that wants {transfer.digest} is paused."))
-        elif wanted.pull_id != transfer.pull_id:
+        digest, progress = leased.digest, leased.progress
+        if verdict.stored:
+            progress.stop(StoredElsewhere(f"{digest} is stored already."))
+        elif verdict.pull_id is None:
+            progress.stop(NotWanted(f"No pull wants {digest} any more."))
+        elif verdict.paused:
+            progress.stop(Paused(f"Every pull that wants {digest} is paused."))
+        elif verdict.pull_id != leased.pull_id:
             # Its own pull has ended. The best pull that waits for the layer takes its place.
             with self._catalog.begin() as tx:
-                leases.assign(
-                    tx, transfer.registry, transfer.digest, transfer.fence, wanted.pull_id
-                )
-            transfer.pull_id = wanted.pull_id
+                leases.assign(tx, leased.registry, digest, leased.fence, verdict.pull_id)
+            leased.pull_id = verdict.pull_id
 
     def _due_steps(self, steps: list[_Step]) -> list[_Step]:
         now = time.monotonic()

@@ -1,7 +1,7 @@
 """The lease on a pull's own steps: one process at a time resolves or links a pull."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from shared.catalog.fleet import step_leases
 from shared.catalog.fleet.step_leases import StepLease
@@ -10,7 +10,9 @@ from shared.catalog.pulls import lifecycle, start
 from shared.catalog.pulls.start import StartedPull
 from shared.errors import CatalogUnavailable, PoisonLayer
 from shared.pulls.context import Context
-from shared.pulls.steps.attempts import Attempt
+from shared.pulls.outbox import Outbox
+from shared.pulls.steps.attempt import Attempt
+from shared.pulls.steps.running import run_attempt
 
 # If more than this number of workers in a row die during a pull's step, or while they fetch a
 # layer, then that pull or layer counts as the cause, and fails.
@@ -33,75 +35,90 @@ class HeldLease:
 
 
 @contextmanager
-def hold_lease(current: Attempt) -> Iterator[HeldLease | None]:
-    """Hold the lease on a pull's steps during the block; yield None if another process holds it.
+def hold_lease(context: Context, pull_id: str, outbox: Outbox) -> Iterator[HeldLease | None]:
+    """Run the block as an attempt that holds the lease on a pull's steps.
 
-    Raises PoisonLayer if too many workers in a row died during this pull's steps.
+    Yields None if another process holds it. The block ends without an exception if the lease is
+    lost. Raises what `run_attempt` does, such as PoisonLayer if too many workers in a row died
+    during this pull's steps.
     """
-    resources, pull_id = current.resources, current.pull_id
-    with resources.catalog.begin() as tx:
+    attempt = Attempt(context, pull_id, outbox)
+    lease, pull = None, None
+    with run_attempt(attempt), context.catalog.begin() as tx:
         lease = step_leases.take(
-            tx, step_leases.of_pull(pull_id), resources.owner, resources.settings.lease_seconds
+            tx, step_leases.of_pull(pull_id), context.owner, context.settings.lease_seconds
         )
         pull = lifecycle.get(tx, pull_id) if lease is not None else None
     if lease is None:
         yield None
         return
-    with renew_lease(current, lease, pull) as held:
+    with _attempt_under(attempt, lease, pull) as held:
         yield held
 
 
 @contextmanager
-def renew_lease(current: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[HeldLease]:
-    """Renew a lease while the block runs, then end it.
+def start_resolving(
+    context: Context, pull_id: str, outbox: Outbox
+) -> Iterator[tuple[StartedPull, HeldLease] | None]:
+    """As `hold_lease`, and begin to resolve the pull in the same statement.
 
-    If the block raises, the lease is left alone: it is released by the transaction that records the
-    failure (`attempts.release`). Raises PoisonLayer if too many of its owners in a row have died.
+    Yields None if the pull is paused, past resolving or ended, or if another process holds its
+    lease.
+    """
+    attempt = Attempt(context, pull_id, outbox)
+    started = None
+    with run_attempt(attempt):
+        started = _start(context, pull_id)
+    if started is None:
+        yield None
+        return
+    with _attempt_under(attempt, started.lease, started.pull) as held:
+        yield started, held
+
+
+@contextmanager
+def _attempt_under(attempt: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[HeldLease]:
+    """Run the block under this lease, then end the lease.
+
+    If the block raises, the transaction that records the failure ends it (`attempt.release`).
     """
     held = HeldLease(lease, pull)
-    current.step_fence = lease.fence
-    if lease.starts > MOST_DEAD_OWNERS:
-        raise PoisonLayer(
-            f"Resolving or linking the pull {current.pull_id} ended its worker {lease.starts} "
-            "times in a row: look into the workers' logs, then run `towline retry` for this pull."
-        )
-    with current.resources.renewer.renewing_step(lease) as held.beat:
-        yield held
-    current.step_fence = None
+    with run_attempt(attempt.holding_step(lease.fence)):
+        if lease.starts > MOST_DEAD_OWNERS:
+            raise PoisonLayer(
+                f"Resolving or linking the pull {attempt.pull_id} ended its worker {lease.starts} "
+                "times in a row: look into the workers' logs, then run `towline retry` for this "
+                "pull."
+            )
+        with attempt.context.renewer.renewing_step(lease) as held.beat:
+            yield held
     if not held.is_over:
-        _end(current.resources, lease.fence)
+        _end(attempt.context, lease.fence)
 
 
-def begin(resources: Context, pull_id: str) -> StartedPull | None:
-    """Take the lease and start resolving the pull, in one statement.
-
-    None if the pull is paused, past resolving or ended, or if another process holds its lease.
-    """
+def _start(context: Context, pull_id: str) -> StartedPull | None:
     try:
-        with resources.catalog.begin() as tx:
-            begun = start.start_resolving(
+        with context.catalog.begin() as tx:
+            started = start.start_resolving(
                 tx,
                 pull_id,
-                owner=resources.owner,
-                lease_seconds=resources.settings.lease_seconds,
-                platform=str(resources.default_platform),
+                owner=context.owner,
+                lease_seconds=context.settings.lease_seconds,
+                platform=str(context.default_platform),
             )
-            if begun is None:
+            if started is None:
                 # The statement may have taken the lease: roll it back.
-                raise _NotBegunError
-            return begun
-    except _NotBegunError:
+                raise _NotStartedError
+            return started
+    except _NotStartedError:
         return None
 
 
-class _NotBegunError(Exception):
+class _NotStartedError(Exception):
     pass
 
 
-def _end(resources: Context, fence: int) -> None:
-    try:
-        with resources.catalog.begin() as tx:
-            step_leases.end(tx, fence)
-    except CatalogUnavailable:
-        # The lease expires by itself.
-        return
+def _end(context: Context, fence: int) -> None:
+    # While the database is unavailable, the lease expires by itself.
+    with suppress(CatalogUnavailable), context.catalog.begin() as tx:
+        step_leases.end(tx, fence)

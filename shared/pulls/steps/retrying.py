@@ -14,7 +14,6 @@ from shared.catalog.layers import pull_layers, shared_failures, waiters
 from shared.catalog.pulls import lifecycle
 from shared.errors import (
     DigestMismatch,
-    HeldBack,
     InternalError,
     RateLimited,
     SizeMismatch,
@@ -24,15 +23,14 @@ from shared.errors import (
 )
 from shared.pulls.context import Context
 from shared.pulls.layers.blockers import SPACE_SECONDS
-from shared.pulls.steps.attempts import (
-    LONGEST_IN_MEMORY_SECONDS,
+from shared.pulls.steps.attempt import (
     Attempt,
-    TryAgain,
     fail_row,
     hand_over,
     hand_over_layer,
     release,
 )
+from shared.pulls.steps.outcomes import LONGEST_IN_MEMORY_SECONDS, TryAgain
 
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 8.0
@@ -48,110 +46,108 @@ def outage(error: TransientError) -> TryAgain:
     return TryAgain(_LONGEST_DELAY_SECONDS * random.random(), error)  # noqa: S311 - spread only
 
 
-def again(current: Attempt, error: TransientError) -> TransientError | TryAgain:
+def count(attempt: Attempt, error: TransientError) -> TransientError | TryAgain:
     """Count the failure. Returns TryAgain, or the error itself if the budget is used up and the
     pull was failed with it.
 
     Pulls that waited for this try of a layer share its failure. Raises LeaseLost.
     """
-    if isinstance(error, VolumeFull):
-        return postpone(current, error)
-    if current.is_fetched_for_another:
-        hand_over_layer(current)
+    if attempt.is_fetched_for_another:
+        hand_over_layer(attempt)
         return TryAgain(0.0, error)
-    with current.resources.catalog.begin() as tx:
-        _lock(tx, current)
-        failures = _count(tx, current)
+    with attempt.context.catalog.begin() as tx:
+        _lock(tx, attempt)
+        failures = _count(tx, attempt)
         delay_seconds = _delay_seconds(max(failures, 1), error)
-        failed = _share(tx, current, error, delay_seconds)
-        if failures >= _budget(current.resources, error):
-            failed.append(current.fetched_for)
+        failed = _share(tx, attempt, error, delay_seconds)
+        if failures >= _budget(attempt.context, error):
+            failed.append(attempt.fetched_for)
         else:
-            _wait(tx, current, error, delay_seconds)
+            _wait(tx, attempt, error, delay_seconds)
         # The lock order of pulls is by id.
         for pull_id in sorted(failed):
             fail_row(tx, pull_id, error)
-        current.outbox.layers += hand_over(tx, current, but=current.fetched_for)
-    current.outbox.end(failed)
-    return error if current.fetched_for in failed else TryAgain(delay_seconds, error)
+        attempt.outbox.layers += hand_over(tx, attempt, but=attempt.fetched_for)
+    attempt.outbox.end(failed)
+    return error if attempt.fetched_for in failed else TryAgain(delay_seconds, error)
 
 
-def postpone(current: Attempt, error: HeldBack | VolumeFull) -> TryAgain:
+def postpone(attempt: Attempt, error: TransientError) -> TryAgain:
     """Wait, and count nothing: the rate limiter kept the request back, or the volume is full.
 
     Other pulls that wait for the layer are not made to wait as well: they find out when they try.
     Raises LeaseLost.
     """
-    if current.is_fetched_for_another:
-        hand_over_layer(current)
+    if attempt.is_fetched_for_another:
+        hand_over_layer(attempt)
         return TryAgain(0.0, error)
     asked_seconds = SPACE_SECONDS - 1.0 if isinstance(error, VolumeFull) else 1.0
     # With jitter, so that the steps that wait do not all come back at the same moment.
     delay_seconds = (error.retry_after_seconds or asked_seconds) + random.uniform(0.0, 0.5)  # noqa: S311
-    with current.resources.catalog.begin() as tx:
-        _lock(tx, current)
-        _wait(tx, current, error, delay_seconds)
-        release(tx, current)
+    with attempt.context.catalog.begin() as tx:
+        _lock(tx, attempt)
+        _wait(tx, attempt, error, delay_seconds)
+        release(tx, attempt)
     return TryAgain(delay_seconds, error)
 
 
-def _lock(tx: Connection, current: Attempt) -> None:
+def _lock(tx: Connection, attempt: Attempt) -> None:
     """Lock the pulls whose rows may change, by id and before any layer: the lock order."""
-    if current.transfer is None:
-        lifecycle.lock(tx, current.pull_id)
+    if attempt.leased is None:
+        lifecycle.lock(tx, attempt.pull_id)
     else:
-        waiters.lock_pulls_that_want(tx, current.transfer.registry, current.transfer.digest)
+        waiters.lock_pulls_that_want(tx, attempt.leased.registry, attempt.leased.digest)
 
 
-def _count(tx: Connection, current: Attempt) -> int:
-    if current.digest is None:
-        return lifecycle.count_failure(tx, current.pull_id)
-    reached = current.transfer.progress.reached if current.transfer else 0
-    return pull_layers.count_failure(tx, current.fetched_for, current.digest, reached)
+def _count(tx: Connection, attempt: Attempt) -> int:
+    if attempt.digest is None:
+        return lifecycle.count_failure(tx, attempt.pull_id)
+    reached = attempt.leased.progress.reached if attempt.leased else 0
+    return pull_layers.count_failure(tx, attempt.fetched_for, attempt.digest, reached)
 
 
 def _share(
-    tx: Connection, current: Attempt, error: TransientError, delay_seconds: float
+    tx: Connection, attempt: Attempt, error: TransientError, delay_seconds: float
 ) -> list[str]:
     """Count the failure for the pulls of the same repository that waited for this try, unless the
     cause was this worker. Returns the ids of those whose budget is used up.
     """
-    if current.digest is None or isinstance(error, VolumeUnavailable | InternalError):
+    if attempt.digest is None or isinstance(error, VolumeUnavailable | InternalError):
         return []
     shared: Mapping[str, int] = dict(
         shared_failures.share(
             tx,
-            current.fetched_for,
-            current.digest,
+            attempt.fetched_for,
+            attempt.digest,
             cause=_cause(error),
             detail=error.message,
             seconds=delay_seconds,
             whole_registry=isinstance(error, RateLimited),
         )
     )
-    budget = _budget(current.resources, error)
+    budget = _budget(attempt.context, error)
     return [pull_id for pull_id, failures in shared.items() if failures >= budget]
 
 
-def _wait(tx: Connection, current: Attempt, error: TransientError, delay_seconds: float) -> None:
+def _wait(tx: Connection, attempt: Attempt, error: TransientError, delay_seconds: float) -> None:
     stays_in_memory = delay_seconds <= LONGEST_IN_MEMORY_SECONDS
     if isinstance(error, RateLimited) and not stays_in_memory:
-        pull = lifecycle.get(tx, current.fetched_for)
+        pull = lifecycle.get(tx, attempt.fetched_for)
         if pull is not None and pull.registry is not None:
             registry_holds.hold(tx, pull.registry, delay_seconds, error.message)
-    if current.digest is None:
+    if attempt.digest is None:
         if isinstance(error, RateLimited) and not stays_in_memory:
             waiting_pulls.readmit_later(
-                tx, current.pull_id, "rate_limit", delay_seconds, error.message
+                tx, attempt.pull_id, "rate_limit", delay_seconds, error.message
             )
         else:
-            lifecycle.wait(tx, current.pull_id, _cause(error), delay_seconds, error.message)
+            lifecycle.wait(tx, attempt.pull_id, _cause(error), delay_seconds, error.message)
         return
-    lifecycle.show_waiting(tx, current.fetched_for, _cause(error), delay_seconds, error.message)
+    lifecycle.show_waiting(tx, attempt.fetched_for, _cause(error), delay_seconds, error.message)
     pull_layers.wait(
         tx,
-        current.fetched_for,
-        current.digest,
+        attempt.fetched_for,
+        attempt.digest,
         _cause(error),
         delay_seconds,
         error.message,
@@ -165,10 +161,10 @@ def _cause(error: TransientError) -> str:
     return "space" if isinstance(error, VolumeFull) else "backoff"
 
 
-def _budget(resources: Context, error: TransientError) -> int:
+def _budget(context: Context, error: TransientError) -> int:
     if isinstance(error, DigestMismatch | SizeMismatch):
-        return min(resources.settings.attempts, _MISMATCH_ATTEMPTS)
-    return resources.settings.attempts
+        return min(context.settings.attempts, _MISMATCH_ATTEMPTS)
+    return context.settings.attempts
 
 
 def _delay_seconds(failures: int, error: TransientError) -> float:

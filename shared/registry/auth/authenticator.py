@@ -13,14 +13,13 @@ from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from shared.errors import Forbidden, PermanentError, TowlineError
-from shared.registry.auth.challenges import Challenge, parse_challenges
-from shared.registry.auth.credentials import credentials_version, find_credentials
-from shared.registry.auth.tokens import Token, TokenRequest, basic_header, fetch_token
+from shared.errors import PermanentError
+from shared.registry.auth.challenges import Challenge, asks_for_more_scope, parse_challenges
+from shared.registry.auth.credentials import Credentials, credentials_version, find_credentials
+from shared.registry.auth.token_request import TokenRequest
+from shared.registry.auth.tokens import Token, basic_header, fetch_token
 from shared.registry.hosts import Host
 from shared.registry.transport.transport import Transport
-
-__all__ = ["Authenticator", "asks_for_more_scope", "is_expired_login", "parse_challenges"]
 
 # An expired grant is kept this long: its challenges allow a renewal without another 401.
 _KEEP_EXPIRED_SECONDS = 3600
@@ -47,8 +46,9 @@ class Authenticator:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._grants: dict[_Key, _Grant] = {}
-        # The tokens with a refresh token, by registry, credentials, realm and service.
-        self._refreshable: dict[tuple[str, Hashable, str, str], Token] = {}
+        # The tokens with a refresh token, by registry, credentials, realm and service. By the
+        # credentials themselves: two repositories of a registry may have different ones.
+        self._refreshable: dict[tuple[str, Credentials | None, str, str], Token] = {}
         # The grants that a thread is fetching now; other threads wait for the same future.
         self._pending: dict[_Key, Future[_Grant | None]] = {}
         self._guard = threading.Lock()
@@ -139,10 +139,10 @@ class Authenticator:
             del self._grants[old_key]
 
     def _answer(self, key: _Key, host: Host, challenges: Sequence[Challenge]) -> _Grant | None:
-        registry, repository, identity = key
-        credentials = find_credentials(host)
+        registry, repository, _ = key
+        credentials = find_credentials(host, repository)
         if wanted := TokenRequest.by(challenges, repository):
-            service = (registry, identity, wanted.realm, wanted.service)
+            service = (registry, credentials, wanted.realm, wanted.service)
             # Removed here, and kept again only if the token service accepted it or sent a new one.
             previous = self._refreshable.pop(service, None)
             refresh = previous.refresh_token if previous else None
@@ -153,20 +153,3 @@ class Authenticator:
         if credentials is not None and any(challenge.scheme == "basic" for challenge in challenges):
             return _Grant(basic_header(credentials), float("inf"), challenges)
         return None
-
-
-def asks_for_more_scope(challenge_header: str) -> bool:
-    """Whether the token was valid but lacked a scope. The challenge names it, so that a token with
-    that scope may be fetched.
-    """
-    return any(
-        challenge.parameters.get("error") == "insufficient_scope"
-        for challenge in parse_challenges(challenge_header)
-    )
-
-
-def is_expired_login(error: TowlineError) -> bool:
-    """Whether a 403 only means that the login has expired, which Amazon's registry says in the
-    body. Any other 403 is final.
-    """
-    return isinstance(error, Forbidden) and "expired" in error.message.lower()

@@ -39,6 +39,16 @@ def parse_challenges(header: str) -> list[Challenge]:
     return challenges
 
 
+def asks_for_more_scope(challenge_header: str) -> bool:
+    """Whether the token was valid but lacked a scope. The challenge names it, so that a token with
+    that scope may be fetched.
+    """
+    return any(
+        challenge.parameters.get("error") == "insufficient_scope"
+        for challenge in parse_challenges(challenge_header)
+    )
+
+
 def _skip_gap(header: str, position: int) -> int:
     gap = _GAP.match(header, position)
     return gap.end() if gap else position

@@ -1,8 +1,7 @@
-"""Finds the credentials for a registry: in the registries file, else in the Docker client's.
+"""Finds the credentials for a repository: in the registries file, else in the Docker client's.
 
-Docker's own module reads config.json (`docker_config.py`), so that logins made with `docker login`
-work here. Credential helpers are run here instead, because that module runs them without a
-time-out.
+The registries file names them for a whole registry, config.json also for a part of one
+(`docker_config.py`).
 Source of the helpers' protocol: https://github.com/docker/docker-credential-helpers
 """
 
@@ -10,18 +9,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from shared.errors import Unauthorized
 from shared.oci.reference import DOCKER_HUB
+from shared.registry.auth.docker_config import find_login
 from shared.registry.hosts import Host
-
-if TYPE_CHECKING:
-    from shared.registry.auth.docker_config import Login
 
 # The user name with which helpers mark the secret as an identity token.
 _TOKEN_USER = "<token>"  # noqa: S105 - a name, not a secret
@@ -46,8 +42,8 @@ class Credentials:
     is_identity_token: bool = False
 
 
-def find_credentials(host: Host) -> Credentials | None:
-    """The credentials for a registry, None to stay anonymous.
+def find_credentials(host: Host, repository: str) -> Credentials | None:
+    """The credentials for a repository, None to stay anonymous. `repository`: its name on `host`.
 
     Raises Unauthorized if credentials are configured but cannot be read.
     """
@@ -55,7 +51,7 @@ def find_credentials(host: Host) -> Credentials | None:
     if entry.credential_helper is not None:
         return _run_helper(entry.credential_helper, host.registry)
     if entry.username is None:
-        return _from_docker(host.registry)
+        return _from_docker(host.registry, repository)
     return _credentials(entry.username, _password(host, entry.username), None)
 
 
@@ -108,29 +104,20 @@ def _config_file() -> Path:
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
 
 
-def _from_docker(registry: str) -> Credentials | None:
+def _from_docker(registry: str, repository: str) -> Credentials | None:
     file = _config_file()
     try:
-        text = file.read_text(encoding="utf-8")
-        login = _import_read_login()(text, registry)
+        login = find_login(file.read_bytes(), registry, repository)
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        # Not chained: the bytes that could not be decoded are a secret.
+        # Not chained: the text that could not be parsed is a secret.
         raise Unauthorized(
             f"The Docker client's configuration {file} cannot be read: correct it, or run "
             f"`docker login {registry}` on the workers."
         ) from None
     from_helper = _run_helper(login.helper, registry) if login.helper else None
     return from_helper or _credentials(login.username, login.secret, login.identity_token)
-
-
-def _import_read_login() -> "Callable[[str, str], Login]":
-    """`docker_config.read_login`, imported at first use: it loads the large `docker` package, and
-    most workers have no config.json.
-    """
-    module = import_module("shared.registry.auth.docker_config")
-    return cast("Callable[[str, str], Login]", module.read_login)
 
 
 def _run_helper(helper: Any, registry: str) -> Credentials | None:

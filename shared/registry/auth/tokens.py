@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -20,8 +20,8 @@ import requests
 import urllib3
 
 from shared.errors import RateLimited, RegistryUnavailable, TowlineError, Unauthorized
-from shared.registry.auth.challenges import Challenge
 from shared.registry.auth.credentials import Credentials
+from shared.registry.auth.token_request import TokenRequest
 from shared.registry.hosts import Host
 from shared.registry.responses import error_of
 from shared.registry.transport.transport import Transport, discard
@@ -42,32 +42,6 @@ _Form = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """The token that a Bearer challenge asks for. `realm`: the URL of the token service."""
-
-    realm: str
-    service: str
-    scopes: tuple[str, ...]
-
-    @classmethod
-    def by(cls, challenges: Sequence[Challenge], repository: str) -> "TokenRequest | None":
-        """By the first Bearer challenge, with the scopes of all challenges of the same service.
-
-        None without a Bearer challenge that has a realm.
-        """
-        bearers = [challenge for challenge in challenges if challenge.scheme == "bearer"]
-        bearers = [challenge for challenge in bearers if "realm" in challenge.parameters]
-        if not bearers:
-            return None
-        realm, service = _realm_and_service(bearers[0])
-        scopes = [f"repository:{repository}:pull"]
-        for challenge in bearers:
-            if _realm_and_service(challenge) == (realm, service):
-                scopes += challenge.parameters.get("scope", "").split()
-        return cls(realm, service, merge_scopes(scopes))
-
-
-@dataclass(frozen=True, slots=True)
 class Token:
     """`header`: the value of `Authorization`. `expires_at`: by time.monotonic(), with a margin.
     `refresh_token`: fetches the next token.
@@ -76,19 +50,6 @@ class Token:
     header: str = field(repr=False)
     expires_at: float
     refresh_token: str | None = field(default=None, repr=False)
-
-
-def merge_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
-    """The scopes, sorted, with one entry for each resource: `repository:team/app:pull,push`."""
-    merged: dict[str, set[str]] = {}
-    for scope in scopes:
-        resource, colon, actions = scope.rpartition(":")
-        merged.setdefault(resource + colon if colon else scope, set()).update(
-            actions.split(",") if colon else ()
-        )
-    return tuple(
-        sorted(resource + ",".join(sorted(actions)) for resource, actions in merged.items())
-    )
 
 
 def fetch_token(
@@ -111,10 +72,10 @@ def fetch_token(
         discard(response)
     kept = refresh_token if form and form.get("refresh_token") == refresh_token else None
     with response:
-        asked = f"The token for {host.registry}/{repository} at {without_query(wanted.realm)}"
+        what = f"The token for {host.registry}/{repository} at {without_query(wanted.realm)}"
         if response.status_code != 200:
-            raise _refused(error_of(response, asked))
-        return _token(response, asked, kept)
+            raise _refused(error_of(response, what))
+        return _token(response, what, kept)
 
 
 def basic_header(credentials: Credentials) -> str:
@@ -160,10 +121,6 @@ def _request(
     return transport.send("GET", f"{wanted.realm}{separator}{urlencode(query)}", headers, host)
 
 
-def _realm_and_service(challenge: Challenge) -> tuple[str, str]:
-    return challenge.parameters["realm"], challenge.parameters.get("service", "")
-
-
 def _check_realm(host: Host, realm: str) -> None:
     """Raises Unauthorized unless the realm is an https URL, or http of a registry on plain http.
 
@@ -187,7 +144,7 @@ def _refused(error: TowlineError) -> TowlineError:
     return Unauthorized(error.message, error.code)
 
 
-def _token(response: requests.Response, asked: str, kept: str | None) -> Token:
+def _token(response: requests.Response, what: str, kept: str | None) -> Token:
     """The token of a response. `kept`: the refresh token to keep if the response has none.
 
     Its life is counted from now: `issued_at` is by another clock.
@@ -196,12 +153,12 @@ def _token(response: requests.Response, asked: str, kept: str | None) -> Token:
         document = json.loads(response.raw.read(_TOKEN_BODY_BYTES, decode_content=True))
         token = document.get("token") or document.get("access_token")
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RegistryUnavailable(f"{asked} is incomplete: the connection was lost.") from error
+        raise RegistryUnavailable(f"{what} is incomplete: the connection was lost.") from error
     except (ValueError, AttributeError, RecursionError):
         # Not chained: the text that could not be parsed may contain the token.
         token = None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryUnavailable(f"{asked} is missing: the response contains no usable token.")
+        raise RegistryUnavailable(f"{what} is missing: the response contains no usable token.")
     life_seconds = _life_seconds(document.get("expires_in"))
     expires_at = time.monotonic() + life_seconds - min(_MARGIN_SECONDS, life_seconds / 4)
     new_refresh_token = document.get("refresh_token")

@@ -72,14 +72,14 @@ def scope_of(address: Address) -> AddressScope:
     """
     inner = _inner(address)
     if inner is None:
-        return _reach_alone(address)
+        return _scope_alone(address)
     # The prefix alone decides about the outer address.
     outer = AddressScope.PRIVATE if _within(address, _PRIVATE_NETWORKS) else AddressScope.PUBLIC
     return max(outer, scope_of(inner))
 
 
 def scope_of_name(name: str) -> AddressScope:
-    """The reach of a host name without resolving it: PUBLIC unless the name shows otherwise."""
+    """The scope of a host name without resolving it: PUBLIC unless the name shows otherwise."""
     name = name.rstrip(".").lower()
     address = literal(name)
     if address is not None:
@@ -102,7 +102,7 @@ def literal(name: str) -> Address | None:
             return None
 
 
-def _reach_alone(address: Address) -> AddressScope:
+def _scope_alone(address: Address) -> AddressScope:
     if _within(address, _NEVER_NETWORKS):
         return AddressScope.NEVER
     if _within(address, _PRIVATE_NETWORKS):

@@ -1,6 +1,6 @@
 """Pools of connections to checked addresses. TLS and the `Host` header use the requested name.
 
-Each allowed reach has its own pools: a request that may not enter the private network never reuses
+Each scope has its own pools: a request that may not enter the private network never reuses
 a connection that leads there.
 """
 
@@ -23,11 +23,11 @@ _POOLED_CONNECTIONS = 64
 
 
 class CheckedConnection(HTTPConnection):
-    """A connection to an address whose reach is at most `most`. `reach`: that of the address, None
-    before it is connected.
+    """A connection to an address in a scope up to `most`. `scope`: that of the address, None before
+    it is connected.
     """
 
-    reach: AddressScope | None = None
+    scope: AddressScope | None = None
     response_class = DeadlineResponse
 
     def __init__(self, *arguments: Any, most: AddressScope, **options: Any) -> None:
@@ -37,7 +37,7 @@ class CheckedConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         seconds = float(self.timeout or 0)
         try:
-            connected, self.reach = dial(
+            connected, self.scope = dial(
                 self._dns_host, self.port, self._most, seconds, self.socket_options or ()
             )
         except socket.gaierror as error:
@@ -49,7 +49,7 @@ class CheckedConnection(HTTPConnection):
         return connected
 
 
-class _JudgedSecureConnection(CheckedConnection, HTTPSConnection):
+class _CheckedSecureConnection(CheckedConnection, HTTPSConnection):
     """A checked connection with TLS."""
 
 
@@ -58,7 +58,7 @@ class _Pool(HTTPConnectionPool):
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _JudgedSecureConnection
+    ConnectionCls = _CheckedSecureConnection
 
 
 class CheckedAdapter(HTTPAdapter):
@@ -91,4 +91,4 @@ class CheckedAdapter(HTTPAdapter):
 def scope_of_response(response: requests.Response) -> AddressScope | None:
     """The scope of the address that a response came from. None if it came through a proxy."""
     connection = response.raw.connection
-    return connection.reach if isinstance(connection, CheckedConnection) else None
+    return connection.scope if isinstance(connection, CheckedConnection) else None

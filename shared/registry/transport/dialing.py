@@ -24,22 +24,22 @@ _HEAD_START_SECONDS = 0.25
 
 
 class AddressNotAllowed(Exception):
-    """No address of a name is allowed. `reach`: the least of theirs. Not raised outside of this
-    package.
+    """No address of a name is allowed. `scope`: the least dangerous one of them. Not raised outside
+    of this package.
     """
 
-    def __init__(self, reach: AddressScope) -> None:
-        super().__init__(reach)
-        self.reach = reach
+    def __init__(self, scope: AddressScope) -> None:
+        super().__init__(scope)
+        self.scope = scope
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address from the resolver, with its reach."""
+    """An address from the resolver, with its scope."""
 
     family: int
     sockaddr: Any
-    reach: AddressScope
+    scope: AddressScope
 
 
 def resolve(name: str, port: int) -> list[Endpoint]:
@@ -51,8 +51,8 @@ def resolve(name: str, port: int) -> list[Endpoint]:
     count_by_family: Counter[int] = Counter()
     ranked = []
     for family, _, _, _, sockaddr in found:
-        reach = scope_of(ipaddress.ip_address(sockaddr[0]))
-        ranked.append((count_by_family[family], Endpoint(family, sockaddr, reach)))
+        scope = scope_of(ipaddress.ip_address(sockaddr[0]))
+        ranked.append((count_by_family[family], Endpoint(family, sockaddr, scope)))
         count_by_family[family] += 1
     return [endpoint for _, endpoint in sorted(ranked, key=lambda pair: pair[0])]
 
@@ -60,15 +60,14 @@ def resolve(name: str, port: int) -> list[Endpoint]:
 def dial(
     name: str, port: int, most: AddressScope, timeout_seconds: float, options: Sequence[Any] = ()
 ) -> tuple[socket.socket, AddressScope]:
-    """Connect to an address of `name` whose reach is at most `most`. Returns the socket and the
-    reach.
+    """Connect to an address of `name` in a scope up to `most`. Returns the socket and the scope.
 
     Raises AddressNotAllowed, OSError (TimeoutError, socket.gaierror).
     """
     found = resolve(name, port)
-    allowed = [endpoint for endpoint in found if endpoint.reach <= most]
+    allowed = [endpoint for endpoint in found if endpoint.scope <= most]
     if found and not allowed:
-        raise AddressNotAllowed(min(endpoint.reach for endpoint in found))
+        raise AddressNotAllowed(min(endpoint.scope for endpoint in found))
     return _Race(options).run(allowed, timeout_seconds)
 
 
@@ -130,7 +129,7 @@ class _Race:
             self._selector.unregister(candidate)
             code = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
-                return candidate, self._connecting.pop(candidate).reach
+                return candidate, self._connecting.pop(candidate).scope
             self._drop(candidate, code)
         return None
 

@@ -19,7 +19,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from importlib.metadata import version
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -29,14 +29,14 @@ from shared.registry.hosts import Host
 from shared.registry.transport.addresses import AddressScope, scope_of_name
 from shared.registry.transport.connections import CheckedAdapter, scope_of_response
 from shared.registry.transport.dialing import AddressNotAllowed
+from shared.registry.transport.named_urls import check_named_url, redirect_target
 from shared.registry.transport.tls import TlsOptions
 from shared.registry.transport.transport_errors import cause_of, transport_error
-from shared.registry.transport.urls import same_origin, split_http_url, without_query
+from shared.registry.transport.urls import same_origin, without_query
 
 _USER_AGENT = f"towline/{version('towline')}"
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
-_MAX_LOCATION_CHARACTERS = 16 * 1024
 _MAX_HEADERS_CHARACTERS = 128 * 1024
 # An unwanted body, such as that of a redirect or a 401, is read up to this size: then its
 # connection can be kept.
@@ -92,14 +92,14 @@ class Transport:
             "Accept-Encoding": "identity",
             **headers,
         }
-        _check_plain(url, host)
+        check_named_url(url, host)
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._send_once(method, url, all_headers, host, data, timeout)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
             discard(response)
-            target = _redirect_target(url, location)
+            target = redirect_target(url, location)
             if not same_origin(url, target):
                 all_headers.pop("Authorization", None)
                 data = None
@@ -121,7 +121,7 @@ class Transport:
         parts = urlsplit(url)
         name = parts.hostname or ""
         is_own = same_origin(url, host.base)
-        allowed = AddressScope.PRIVATE if is_own else self._reach_elsewhere(host)
+        allowed = AddressScope.PRIVATE if is_own else self._scope_elsewhere(host)
         by_name = scope_of_name(name)
         # A proxy resolves the name itself, so only the name can be checked here.
         if by_name is AddressScope.NEVER or (host.proxy and by_name > allowed):
@@ -137,7 +137,7 @@ class Transport:
                 proxies={parts.scheme: host.proxy} if host.proxy else None,
             )
         except AddressNotAllowed as refused:
-            raise _refused(name, refused.reach, host) from None
+            raise _refused(name, refused.scope, host) from None
         except (requests.RequestException, OSError, ValueError) as error:
             raise transport_error(error, parts.netloc, host) from cause_of(error)
         if is_own:
@@ -145,7 +145,7 @@ class Transport:
         _check_headers(response, parts.netloc)
         return response
 
-    def _reach_elsewhere(self, host: Host) -> AddressScope:
+    def _scope_elsewhere(self, host: Host) -> AddressScope:
         """Which addresses are allowed for URLs outside of the origin of `host`."""
         if host.allows_private:
             return AddressScope.PRIVATE
@@ -175,45 +175,8 @@ def discard(response: requests.Response) -> None:
         response.close()
 
 
-def _check_plain(url: str, host: Host) -> None:
-    """Raises RegistryNotAllowed for a URL with user information, and for one with http that a
-    registry with https has named in a manifest or a challenge.
-    """
-    parts = split_http_url(url)
-    if parts is None:
-        raise RegistryNotAllowed(
-            f"{host.registry} names an unusable URL in a manifest or challenge: only http and "
-            "https URLs without user information are followed."
-        )
-    if parts.scheme == "http" and host.base.startswith("https:"):
-        raise RegistryNotAllowed(
-            f"{host.registry} names a URL at {parts.hostname} without https: it is not followed, "
-            "because the transfer would be unencrypted."
-        )
-
-
-def _redirect_target(url: str, location: str) -> str:
-    source = urlsplit(url).hostname
-    try:
-        target = urljoin(url, location) if len(location) <= _MAX_LOCATION_CHARACTERS else ""
-    except ValueError:
-        target = ""
-    parts = split_http_url(target)
-    if parts is None:
-        raise RegistryUnavailable(
-            f"{source} redirects to an unusable URL: only http and https URLs without user "
-            "information are followed."
-        )
-    if url.startswith("https:") and parts.scheme == "http":
-        raise RegistryUnavailable(
-            f"{source} redirects from https to http: it is not followed, because the transfer "
-            "would be unencrypted."
-        )
-    return target
-
-
-def _refused(name: str, reach: AddressScope, host: Host) -> RegistryNotAllowed:
-    if reach is AddressScope.NEVER:
+def _refused(name: str, scope: AddressScope, host: Host) -> RegistryNotAllowed:
+    if scope is AddressScope.NEVER:
         return RegistryNotAllowed(
             f"{name} is a link-local, metadata or reserved address: towline never connects to one."
         )

@@ -1,7 +1,7 @@
 """Decompresses a layer during its download, and the rest afterwards.
 
-    Ingest.follow ──► start … landed … stop     a thread follows the bytes that were written
-                                        └──► finish     the rest, from the published blob
+    Ingest.unpack_with ──► start … written … stop    a thread follows the bytes that were written
+                                              └──► finish    the rest, from the published blob
 
 The download never waits for the thread and hands it no bytes. The thread only learns how many bytes
 are on disk, and reads them back, usually from the page cache. `finish()` continues where the thread
@@ -26,7 +26,7 @@ class DiffIdVerifier:
     def __init__(self, digest: Digest, size: int, algorithm: str) -> None:
         self._layer = digest, size, algorithm
         self._uncompressed = DiffIdHasher(*self._layer)
-        self._behind = BackgroundThread("unpack")
+        self._thread = BackgroundThread("unpack")
         # All bytes before this offset are written.
         self._end = 0
 
@@ -47,20 +47,20 @@ class DiffIdVerifier:
 
     def start(self, read: Read, end: int) -> None:
         """Decompress in a background thread until `stop()`. The first `end` bytes are written."""
-        if not self._behind.is_running:
+        if not self._thread.is_running:
             self._end = end
-            self._behind.start(partial(self._run, read))
+            self._thread.start(partial(self._run, read))
 
     def written(self, end: int) -> None:
         """All bytes before `end` are written."""
-        with self._behind.changed:
+        with self._thread.changed:
             if end > self._end:
                 self._end = end
-                self._behind.changed.notify()
+                self._thread.changed.notify()
 
     def stop(self) -> None:
         """End the thread: it reads nothing after this."""
-        self._behind.stop()
+        self._thread.stop()
 
     def restart(self) -> None:
         """End the thread and start at byte 0 again."""
@@ -85,7 +85,7 @@ class DiffIdVerifier:
         end = -1
         try:
             while (end := self._await_more(end)) >= 0:
-                while not self._behind.is_stopped and self._uncompressed.step(read, end):
+                while not self._thread.is_stopped and self._uncompressed.step(read, end):
                     pass
         except OSError:
             # The download must not fail because of this. `finish()` takes the same step again.
@@ -96,7 +96,7 @@ class DiffIdVerifier:
 
     def _await_more(self, end: int) -> int:
         """Wait until more than `end` bytes are written, and return how many; -1 to stop."""
-        with self._behind.changed:
-            while self._end <= end and not self._behind.is_stopped:
-                self._behind.changed.wait()
-            return -1 if self._behind.is_stopped or self.is_over else self._end
+        with self._thread.changed:
+            while self._end <= end and not self._thread.is_stopped:
+                self._thread.changed.wait()
+            return -1 if self._thread.is_stopped or self.is_over else self._end

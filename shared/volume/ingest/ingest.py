@@ -31,15 +31,11 @@ from shared.volume.directory import Directory, volume_errors
 from shared.volume.ingest.ingest_file import IngestFile
 from shared.volume.ingest.takeover import JOURNAL, RELEASED, take_over
 from shared.volume.ingest.writer import Writer
-from shared.volume.store import Volume
+from shared.volume.store import SWEPT_TIMES, Volume
 
 if TYPE_CHECKING:
     # Imported for types only: it needs the optional `diff-ids` libraries.
     from shared.volume.diff_ids.verifier import DiffIdVerifier
-
-# Another owner's commit removes the digest's directory. An owner that is just starting in it
-# retries this often.
-_SWEPT_TIMES = 4
 
 
 class Ingest:
@@ -78,7 +74,7 @@ class Ingest:
         """
         ingest = cls(volume, digest, size, owner)
         with volume_errors(f"begin the ingest of {digest}"):
-            for _ in range(_SWEPT_TIMES):
+            for _ in range(SWEPT_TIMES):
                 with suppress(FileNotFoundError):
                     ingest._open(alive, beat)
                     return ingest

@@ -36,9 +36,9 @@ class IngestFile:
         self.size = size
         self.descriptor = descriptor
         self._journal = Journal(journal)
-        self._landing = threading.Lock()
+        self._lock = threading.Lock()
         self._runs = ByteRanges()
-        self._frontier = OrderedHasher(digest, self._read)
+        self._hasher = OrderedHasher(digest, self._read)
         self._writeback: Writeback | None = None
         self._unpacking: DiffIdVerifier | None = None
 
@@ -76,17 +76,17 @@ class IngestFile:
         if len(block) != record.length or crc32(block) != record.crc:
             return False
         self._runs.add(record.first, record.first + record.length)
-        self._frontier.written(record.first, block, self._runs.head)
+        self._hasher.written(record.first, block, self._runs.head)
         return True
 
     def gaps(self) -> list[tuple[int, int]]:
         """The missing byte ranges in order, as (first, end) with `end` exclusive."""
-        with self._landing:
+        with self._lock:
             return self._runs.gaps(self.size)
 
     def missing(self, first: int, end: int) -> list[tuple[int, int]]:
         """The missing byte ranges between `first` and `end`, in order."""
-        with self._landing:
+        with self._lock:
             return self._runs.missing(first, end)
 
     def writer(self, first: int) -> Writer:
@@ -100,7 +100,7 @@ class IngestFile:
     @contextmanager
     def in_background(self) -> Iterator[None]:
         """Hash, start disk writes and decompress in background threads: for large blobs."""
-        self._frontier.hash_in_background()
+        self._hasher.hash_in_background()
         self._writeback = Writeback(self.descriptor)
         if self._unpacking is not None:
             self._unpacking.start(self._read, self.head)
@@ -113,10 +113,10 @@ class IngestFile:
         """For writers: write the start of a block. Returns how many bytes the disk accepted."""
         with volume_errors(f"write {self.digest}"):
             written = os.pwrite(self.descriptor, block, first)
-            with self._landing:
+            with self._lock:
                 self._runs.add(first, first + written)
                 head = self._runs.head
-            self._frontier.written(first, block[:written], head)
+            self._hasher.written(first, block[:written], head)
         if self._unpacking is not None:
             self._unpacking.written(head)
         if self._writeback is not None:
@@ -125,28 +125,28 @@ class IngestFile:
 
     def append_record(self, record: Record) -> None:
         """For writers: add to the journal that these bytes are written."""
-        with volume_errors(f"write the journal of {self.digest}"), self._landing:
+        with volume_errors(f"write the journal of {self.digest}"), self._lock:
             self._journal.append(record)
 
     def restart(self) -> None:
         """Drop all bytes and start at 0 again. No writer may be active."""
-        self._frontier.stop()
+        self._hasher.stop()
         if self._unpacking is not None:
             self._unpacking.restart()
         with volume_errors(f"start the ingest of {self.digest} over"):
             self._journal.truncate()
             os.ftruncate(self.descriptor, 0)
         self._runs = ByteRanges()
-        self._frontier = OrderedHasher(self.digest, self._read)
+        self._hasher = OrderedHasher(self.digest, self._read)
         if self._writeback is not None:
-            self._frontier.hash_in_background()
+            self._hasher.hash_in_background()
             if self._unpacking is not None:
                 self._unpacking.start(self._read, 0)
 
     def hexdigest(self) -> str:
         """The digest of the whole blob; waits for the hashing to catch up."""
         with volume_errors(f"verify {self.digest}"):
-            return self._frontier.finish(self.size)
+            return self._hasher.finish(self.size)
 
     def close(self) -> None:
         """Stop the background threads and close both descriptors. May be called twice."""
@@ -162,7 +162,7 @@ class IngestFile:
         return os.pread(self.descriptor, count, first)
 
     def _stop_background(self) -> None:
-        self._frontier.stop()
+        self._hasher.stop()
         if self._unpacking is not None:
             self._unpacking.stop()
         if self._writeback is not None:

@@ -31,13 +31,13 @@ class OrderedHasher:
         # All bytes before this offset are written.
         self._end = 0
         self._blocks: dict[int, bytes | memoryview] = {}
-        self._behind = BackgroundThread("hash")
+        self._thread = BackgroundThread("hash")
         self._error: Exception | None = None
 
     def written(self, first: int, block: bytes | memoryview, end: int) -> None:
         """A block was written at `first`. All bytes before `end` are written."""
-        with self._behind.changed:
-            if not self._behind.is_running:
+        with self._thread.changed:
+            if not self._thread.is_running:
                 if first == self.hashed:
                     self._hash(block)
                 self._end = max(self._end, end)
@@ -47,22 +47,22 @@ class OrderedHasher:
                 self._blocks[first] = block
             if end > self._end:
                 self._end = end
-                self._behind.changed.notify()
+                self._thread.changed.notify()
 
     def hash_in_background(self) -> None:
         """Hash in a background thread until `stop()` or `finish()`."""
-        if not self._behind.is_running:
-            self._behind.start(self._run)
+        if not self._thread.is_running:
+            self._thread.start(self._run)
 
     def stop(self) -> None:
         """End the background thread. After that only `written()` and `finish()` read the file."""
-        self._behind.stop()
+        self._thread.stop()
 
     def finish(self, size: int) -> str:
         """The hexadecimal digest of the blob of `size` bytes, all written. Raises OSError."""
-        with self._behind.changed:
-            while self._behind.is_running and self.hashed < size and self._error is None:
-                self._behind.changed.wait()
+        with self._thread.changed:
+            while self._thread.is_running and self.hashed < size and self._error is None:
+                self._thread.changed.wait()
         self.stop()
         if self._error is not None:
             raise self._error
@@ -75,16 +75,16 @@ class OrderedHasher:
                 self._step()
         except Exception as error:
             # Keep any error: `finish()` waits for this thread, and raises it.
-            with self._behind.changed:
+            with self._thread.changed:
                 self._error = error
-                self._behind.changed.notify()
+                self._thread.changed.notify()
 
     def _next(self) -> bool:
         """Wait for a block to hash. False once `stop()` was called."""
-        with self._behind.changed:
-            while self.hashed >= self._end and not self._behind.is_stopped:
-                self._behind.changed.wait()
-            return not self._behind.is_stopped
+        with self._thread.changed:
+            while self.hashed >= self._end and not self._thread.is_stopped:
+                self._thread.changed.wait()
+            return not self._thread.is_stopped
 
     def _catch_up(self) -> None:
         while self.hashed < self._end:
@@ -92,7 +92,7 @@ class OrderedHasher:
 
     def _step(self) -> None:
         """Hash one more block, from memory or from the file."""
-        with self._behind.changed:
+        with self._thread.changed:
             block = self._blocks.pop(self.hashed, None)
             # Drop blocks that the frontier has passed: read from the file, or received twice.
             self._blocks = {at: kept for at, kept in self._blocks.items() if at > self.hashed}
@@ -109,6 +109,6 @@ class OrderedHasher:
 
     def _hash(self, block: bytes | memoryview) -> None:
         self._hasher.update(block)
-        with self._behind.changed:
+        with self._thread.changed:
             self.hashed += len(block)
-            self._behind.changed.notify()
+            self._thread.changed.notify()

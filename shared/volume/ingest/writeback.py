@@ -23,27 +23,27 @@ class Writeback:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._dirty_bytes = 0
-        self._behind = BackgroundThread("writeback")
+        self._thread = BackgroundThread("writeback")
         if _sync_file_range is not None:
-            self._behind.start(self._run)
+            self._thread.start(self._run)
 
     def wrote(self, count: int) -> None:
         """`count` more bytes were written, anywhere in the file."""
-        with self._behind.changed:
+        with self._thread.changed:
             self._dirty_bytes += count
             if self._dirty_bytes >= _STEP_BYTES:
-                self._behind.changed.notify()
+                self._thread.changed.notify()
 
     def stop(self) -> None:
         """End the thread. After that the descriptor may be closed."""
-        self._behind.stop()
+        self._thread.stop()
 
     def _run(self) -> None:
         while True:
-            with self._behind.changed:
-                while self._dirty_bytes < _STEP_BYTES and not self._behind.is_stopped:
-                    self._behind.changed.wait()
-                if self._behind.is_stopped:
+            with self._thread.changed:
+                while self._dirty_bytes < _STEP_BYTES and not self._thread.is_stopped:
+                    self._thread.changed.wait()
+                if self._thread.is_stopped:
                     return
                 self._dirty_bytes = 0
             # The whole file: pages that are clean or already queued are skipped.

@@ -10,7 +10,7 @@ from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load, standard_load
 from tests.acceptance.faults.servers import OwnPostgres, OwnRedis
 from tests.fakes.registry import FakeRegistry
-from tests.services import running_postgres, running_redis, with_driver
+from tests.support.services import running_postgres, running_redis, with_driver
 from workers.preparing import prepare_fleet
 
 # Read before `clean_environment` deletes it.

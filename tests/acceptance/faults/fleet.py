@@ -10,7 +10,7 @@ import psycopg
 
 from tests.acceptance.faults.processes import tree
 from tests.acceptance.fleet import Fleet, Worker
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.acceptance.faults.load import PLATFORM, Load
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 # What one kill may cost: the chunk that was being fetched.

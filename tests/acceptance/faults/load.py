@@ -8,7 +8,7 @@ from typing import Any
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.fakes.faults import Throttle
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 PLATFORM = "linux/amd64"
 LAYER_BYTES = 2_500_000

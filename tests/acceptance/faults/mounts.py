@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.services import missing
+from tests.support.services import missing
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.processes import tree
 from tests.acceptance.fleet import Worker
-from tests.services import missing
-from tests.waiting import wait_until
+from tests.support.services import missing
+from tests.support.waiting import wait_until
 
 # Address space that a process may still take after it was limited: less than a thread's stack.
 _SPARE_BYTES = 15 * 2**19

@@ -12,7 +12,7 @@ import psycopg
 import redis
 
 from tests.acceptance.faults.processes import send, tree
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 from workers.embedded.servers import PostgresServer, RedisServer
 
 _RESTART_SECONDS = 30

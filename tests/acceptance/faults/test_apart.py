@@ -1,15 +1,12 @@
 """Separate workers for resolving and linking, and for layers, as in `deploy/`."""
 
-import pytest
 import redis
 
 from tests.acceptance.faults import invariants
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import PLATFORM, Load
 from tests.acceptance.fleet import Worker
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 PULLS = "towline.pulls,towline.control,towline.housekeeping"
 LAYERS = "towline.layers"

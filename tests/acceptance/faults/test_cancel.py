@@ -7,10 +7,8 @@ from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 from workers import contract
-
-pytestmark = pytest.mark.acceptance
 
 CANCEL_SECONDS = 2
 

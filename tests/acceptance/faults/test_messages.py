@@ -2,15 +2,12 @@
 
 import os
 
-import pytest
 import redis
 
 from tests.acceptance.faults import invariants
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 QUEUES = ("towline.pulls", "towline.layers")
 

@@ -12,9 +12,7 @@ from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.processes import children
 from tests.acceptance.faults.separate_node import SeparateNode, start_separately
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 Trouble = Callable[[SeparateNode], None]
 

@@ -18,9 +18,7 @@ from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.servers import OwnPostgres
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 # Twice a lease.
 OUTAGE_SECONDS = 6
@@ -150,9 +148,9 @@ def test_a_command_waits_while_postgres_is_started_again(
         hold.set()
         out, rest = command.communicate(timeout=90)
     assert command.returncode == 0, rest
-    (receipt,) = json.loads(out)
-    assert receipt["state"] == "complete"
-    assert first == f"pull {receipt['pull_id']}: {registry.host}/a:1\n"
+    (pulled,) = json.loads(out)["items"]
+    assert pulled["state"] == "complete"
+    assert first == f"pull {pulled['id']}: {registry.host}/a:1\n"
     assert waiting.endswith("Waiting up to 60 s.\n")
     assert rest == ""
 

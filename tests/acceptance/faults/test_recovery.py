@@ -10,9 +10,7 @@ from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.processes import tree
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 # A lease of three seconds, and six more to notice it, send the message and start.
 RECOVERED_SECONDS = 9

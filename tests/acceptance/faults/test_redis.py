@@ -12,9 +12,7 @@ from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import LAYER_BYTES, PACE, Load
 from tests.acceptance.faults.servers import OwnRedis
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 OUTAGE_SECONDS = 6
 

@@ -1,14 +1,10 @@
 """Single flight: a layer that many pulls want is fetched once."""
 
-import pytest
-
 from tests.acceptance.faults import invariants
 from tests.acceptance.faults.apps import add_apps
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import PACE, Load
 from tests.fakes.registry import FakeRegistry
-
-pytestmark = pytest.mark.acceptance
 
 
 def test_a_hundred_pulls_fetch_their_common_base_once(

@@ -10,9 +10,7 @@ import redis
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.fakes.faults import Spoil
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 LAYERS = [bytes([number]) * 3_000 for number in range(30)]
 

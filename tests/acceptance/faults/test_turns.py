@@ -7,9 +7,7 @@ import pytest
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import PACE, Load
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 # At the pace of the registry, half a second per layer.
 SMALL_BYTES = 500_000

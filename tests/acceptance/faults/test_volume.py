@@ -10,9 +10,7 @@ from tests.acceptance.faults import invariants
 from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import LAYER_BYTES, Load
 from tests.acceptance.faults.mounts import small_filesystem
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ from tests.acceptance.faults.fleet import FaultyFleet
 from tests.acceptance.faults.load import Load
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.acceptance
+from tests.support.waiting import wait_until
 
 PULLS = "abca"
 

@@ -7,7 +7,7 @@ from tests.fakes.misbehaviour.misbehaving import Misbehaviour
 from tests.fakes.misbehaviour.promise import completes, refuses
 from tests.fakes.misbehaviour.scene import METADATA_HOST, REPOSITORY, USER, Scene
 from tests.fakes.registry import Auth
-from tests.secrecy import secret
+from tests.support.secrecy import secret
 
 _BEARER = 'Bearer realm="{realm}",service="fake",scope="{scope}"'
 _BASE_SCOPE = "repository:demo/base:pull"

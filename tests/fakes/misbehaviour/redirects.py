@@ -8,7 +8,7 @@ from tests.fakes.faults import CutAt, Redirect, Spoil, Status
 from tests.fakes.misbehaviour.misbehaving import Misbehaviour
 from tests.fakes.misbehaviour.promise import completes, refuses
 from tests.fakes.misbehaviour.scene import HALF, METADATA_HOST, Scene, shows_secret
-from tests.secrecy import secret
+from tests.support.secrecy import secret
 
 _XML = {"Content-Type": "application/xml"}
 

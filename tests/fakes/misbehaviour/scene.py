@@ -18,7 +18,7 @@ from tests.fakes.certificates import Certificates
 from tests.fakes.faults import Fault
 from tests.fakes.images import tar_of
 from tests.fakes.registry import Auth, FakeRegistry, digest_of
-from tests.secrecy import secret
+from tests.support.secrecy import secret
 
 REPOSITORY = "demo/app"
 LARGE_BYTES = 600_000

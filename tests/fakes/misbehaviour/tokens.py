@@ -9,7 +9,7 @@ from tests.fakes.faults import CutAt, Raw, Spoil, Stall, Status
 from tests.fakes.misbehaviour.misbehaving import Misbehaviour
 from tests.fakes.misbehaviour.promise import completes, refuses
 from tests.fakes.misbehaviour.scene import HALF, USER, Scene, shows_secret
-from tests.secrecy import secret
+from tests.support.secrecy import secret
 
 _EXPIRED = "Your authorization token has expired. Reauthenticate and try again."
 

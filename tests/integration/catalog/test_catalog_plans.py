@@ -224,7 +224,7 @@ MESSAGES = {**BLOB, "pull_layers": {"pull_layers_message_idx"}}
 WANTED = {"pull_layers_pkey", "pull_layers_message_idx", "pull_layers_digest_idx"}
 WANTING = {"pulls": {"pulls_pkey", "pulls_open_idx"}, "pull_layers": WANTED}
 OPEN_PULLS = {"pulls_pkey", "pulls_open_idx", "pulls_under_way_idx"}
-LINE = {"pulls_in_line_idx", "pulls_turn_idx", "pulls_line_idx"}
+LINE = {"pulls_waiting_idx", "pulls_waiting_by_requester_idx", "pulls_waiting_by_age_idx"}
 IMAGE = {"images": {"images_reference_platform_key"}}
 
 # By statement and table, the indexes that the table may be read by.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver import Driver, driving
 from tests.fakes.faults import Stall
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.meeting import LAYER, Meeting
+from tests.support.driver import Driver, driving
 
 
 @pytest.fixture

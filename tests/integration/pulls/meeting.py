@@ -5,9 +5,9 @@ import threading
 from dataclasses import dataclass, field
 
 from shared.oci.digest import Digest
-from tests.driver import Driver
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 LAYER = os.urandom(4_000_000)
 DIGEST = Digest.parse(digest_of(LAYER))

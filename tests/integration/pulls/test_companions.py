@@ -11,15 +11,12 @@ from shared.errors import BlobUnknown, InvalidManifest
 from shared.oci.digest import Digest
 from shared.pulls.cancelling import cancel_pull
 from shared.pulls.layers import small_layer_fetch
-from shared.pulls.layers.fetching import fetch_layer
-from shared.pulls.steps.attempts import TryAgain
+from shared.pulls.steps.outcomes import TryAgain
 from shared.volume.small_blobs import SmallBlobWriter
-from tests.driver import Driver, driving
 from tests.fakes.faults import Corrupt, CutAt, Fault, Spoil, Stall, Status
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.driver import Driver, driving
+from tests.support.waiting import wait_until
 
 BODIES = [bytes([number]) * 5_000 for number in range(8)]
 LAYERS = [Digest.parse(digest_of(body)) for body in BODIES]
@@ -44,7 +41,7 @@ def plan(driver: Driver, registry: FakeRegistry, pull_id: str, tag: str = "1") -
 
 def fetch(driver: Driver, digest: Digest, pull_id: str = "p") -> None:
     """Run the task of a layer once."""
-    fetch_layer(driver.resources, pull_id, digest, lambda *_: None, driver.outbox)
+    driver.fetch_once(pull_id, digest)
 
 
 def stored(driver: Driver) -> set[Digest]:
@@ -59,32 +56,53 @@ def left_to_do(driver: Driver) -> list[Digest]:
     return [message.digest for message in driver.outbox.layers]
 
 
-def test_a_task_fetches_its_share_and_the_tasks_of_its_companions_end_at_once(
+def test_a_task_fetches_its_share_of_the_small_layers(first: Driver) -> None:
+    fetch(first, FIRST)
+    assert stored(first) == {FIRST, *COMPANIONS}
+
+
+def test_the_tasks_of_fetched_companions_request_nothing(
     first: Driver, registry: FakeRegistry
 ) -> None:
     fetch(first, FIRST)
-    assert stored(first) == {FIRST, *COMPANIONS}
+    asked = len(registry.requests)
     for digest in COMPANIONS:
         fetch(first, digest)
-    assert stored(first) == {FIRST, *COMPANIONS}
+    assert len(registry.requests) == asked
+
+
+@pytest.fixture
+def fetched(first: Driver) -> Driver:
+    """All eight layers are fetched, by two tasks."""
+    fetch(first, FIRST)
     fetch(first, NEXT)
-    assert stored(first) == set(LAYERS)
-    # The task that fetched the last layers has linked the pull, without another message.
-    assert (first.outbox.links, first.outbox.ended) == ([], ["p"])
-    receipt = first.row("p").receipt
-    assert receipt is not None
-    assert first.link("p") == receipt
-    assert {layer["source"] for layer in receipt["layers"]} == {"network"}
-    assert {(layer["bytes_fetched"], layer["attempts"]) for layer in receipt["layers"]} == {
-        (5_000, 1)
-    }
-    assert receipt["bytes_fetched"] == 40_000
+    return first
+
+
+def test_two_tasks_fetch_all_layers_and_request_each_once(
+    fetched: Driver, registry: FakeRegistry
+) -> None:
+    assert [fetched.blob(str(digest)).read_bytes() for digest in LAYERS] == BODIES
     assert [len(registry.asked(f"blobs/{digest}")) for digest in LAYERS] == [1] * 8
-    assert {digest: first.blob(str(digest)).read_bytes() for digest in LAYERS} == dict(
-        zip(LAYERS, BODIES, strict=True)
-    )
-    assert list((first.volume / "ingest" / "sha256").iterdir()) == []
-    assert first.sql("SELECT * FROM leases") == []
+
+
+def test_the_task_that_fetches_the_last_layers_links_the_pull(fetched: Driver) -> None:
+    # Without another message.
+    assert (fetched.outbox.links, fetched.outbox.ended) == ([], ["p"])
+    assert fetched.link("p") == fetched.row("p").receipt
+
+
+def test_the_receipt_counts_companions_as_it_counts_other_layers(fetched: Driver) -> None:
+    receipt = fetched.link("p")
+    assert receipt is not None
+    assert receipt["bytes_fetched"] == 40_000
+    counts = {(one["source"], one["bytes_fetched"], one["attempts"]) for one in receipt["layers"]}
+    assert counts == {("network", 5_000, 1)}
+
+
+def test_no_ingest_and_no_lease_is_left(fetched: Driver) -> None:
+    assert list((fetched.volume / "ingest" / "sha256").iterdir()) == []
+    assert fetched.sql("SELECT * FROM leases") == []
 
 
 def in_a_thread(driver: Driver, digest: Digest) -> threading.Thread:

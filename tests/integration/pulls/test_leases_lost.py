@@ -12,14 +12,11 @@ from shared.errors import (
     RegistryUnavailable,
     VolumeFull,
 )
-from shared.pulls.steps.interruptions import NotWanted, Paused
-from tests.driver import Driver
+from shared.pulls.steps.outcomes import NotWanted, Paused
 from tests.fakes.faults import Stall
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
-from tests.integration.pulls.test_single_flight import fetch
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.integration
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 # Gives the lease to another process.
 OVERTAKE = "UPDATE {table} SET owner = 'other', fence = nextval('fences')"
@@ -31,11 +28,12 @@ def test_an_overtaken_owner_stops_and_the_new_owner_continues_with_its_bytes(
 ) -> None:
     meeting.begin()
     # As in a process that was stopped: no lease is renewed, and the bytes stay in the ingest.
-    monkeypatch.setattr(meeting.driver.resources.renewer, "_renew", lambda transfers: None)
+    renewer = meeting.driver.resources.renewer
+    monkeypatch.setattr(renewer, "_renew_downloads", lambda downloads: None)
     second.change(EXPIRE)
     expired_and_young = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
     wait_until(lambda: second.sql(expired_and_young) == [(True,)])
-    fetch(second, "leader")
+    second.fetch_once("leader", DIGEST)
     assert second.blobs()[str(DIGEST)] == LAYER
     requests = meeting.registry.asked("blobs/" + str(DIGEST))
     overlap = sum(request.sent for request in requests) - len(LAYER)
@@ -154,7 +152,7 @@ def test_a_step_that_was_stopped_renews_its_lease_before_it_writes(
 
     monkeypatch.setattr(first.resources.registry, "manifest", stopped)
     # The heartbeat thread of this process has not run since.
-    monkeypatch.setattr(keeper, "_look_after", lambda *_: None)
+    monkeypatch.setattr(keeper, "_run_round", lambda *_: None)
     asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
     assert first.plan("p", asked) is None
     assert second.sql("SELECT count(*) FROM manifests") == [(0,)]
@@ -180,14 +178,14 @@ def test_a_layer_that_kills_its_workers_ends_every_pull_that_wants_it(
     )
     aged = "SELECT now() - pg_postmaster_start_time() > interval '3 s'"
     wait_until(lambda: first.sql(aged) == [(True,)])
-    fetch(first, "two")
+    first.fetch_once("two", DIGEST)
     rows = first.sql("SELECT id, state, error_class FROM pulls ORDER BY id")
     assert rows == [("one", "failed", "PoisonLayer"), ("two", "failed", "PoisonLayer")]
     assert sorted(first.outbox.ended) == ["one", "two"]
     # A later pull of it begins with a clean record.
     meeting.plan("three")
     meeting.hold.set()
-    fetch(first, "three")
+    first.fetch_once("three", DIGEST)
     assert str(DIGEST) in first.blobs()
 
 
@@ -209,7 +207,7 @@ def test_a_digest_may_be_fetched_from_two_registries_at_once_and_the_first_wins(
         meeting.begin()
         asked = {"reference": f"{other.host}/c:1", "platform": "linux/amd64"}
         assert second.plan("elsewhere", asked) is not None
-        fetch(second, "elsewhere")
+        second.fetch_once("elsewhere", DIGEST)
         assert second.blobs()[str(DIGEST)] == LAYER
     # The heartbeat stops the slower download, whose registry is still silent.
     meeting.wait_for_leader()
@@ -222,11 +220,11 @@ def test_a_process_that_shuts_down_releases_its_lease(meeting: Meeting, second: 
     hold = threading.Event()
     meeting.begin()
     meeting.registry.fail(Stall(path=str(DIGEST), after_bytes=0, times=0, until=hold))
-    meeting.driver.resources.renewer._letting_go = lambda: True
+    meeting.driver.resources.renewer.is_shutting_down = lambda: True
     meeting.wait_for_leader()
     assert [type(error).__name__ for error in meeting.raised] == ["ShuttingDown"]
     assert meeting.lease("owner") is None
-    fetch(second, "leader")
+    second.fetch_once("leader", DIGEST)
     receipt = second.link("leader")
     assert receipt is not None
     assert receipt["bytes_fetched"] == len(LAYER)

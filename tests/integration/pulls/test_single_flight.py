@@ -5,24 +5,17 @@ import pytest
 from shared import errors
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import leases
-from shared.download.progress import Progress
+from shared.oci.reference import Reference
 from shared.pulls.cancelling import cancel_pull, miss_deadline
-from shared.pulls.layers.bytes_fetched import Transfer
-from shared.pulls.layers.fetching import LeaseHeldByEarlierTask, fetch_layer
-from shared.pulls.steps.attempts import TryAgain
-from shared.pulls.steps.step_run import run_step
-from tests.driver import Driver
+from shared.pulls.layers.leased_layer import LeasedLayer
+from shared.pulls.steps.attempt import Attempt
+from shared.pulls.steps.outcomes import TryAgain
+from shared.pulls.steps.running import run_attempt
 from tests.fakes.faults import CutAt, RefuseRange, Status
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
-from tests.waiting import wait_until
-
-pytestmark = pytest.mark.integration
-
-
-def fetch(driver: Driver, pull_id: str) -> None:
-    """Run the task of the layer once."""
-    fetch_layer(driver.resources, pull_id, DIGEST, lambda _offset, _size: None, driver.outbox)
+from tests.support.driver import Driver
+from tests.support.waiting import wait_until
 
 
 def bytes_sent(registry: FakeRegistry) -> int:
@@ -33,7 +26,7 @@ def bytes_sent(registry: FakeRegistry) -> int:
 def test_a_layer_that_another_pull_fetches_is_joined(meeting: Meeting, second: Driver) -> None:
     meeting.begin()
     meeting.plan("waiter", "b")
-    fetch(second, "waiter")
+    second.fetch_once("waiter", DIGEST)
     (layer,) = second.layers("waiter")
     assert layer.waiting_for is not None
     assert (layer.waiting_for["cause"], layer.waiting_for["detail"]) == ("pull", "leader")
@@ -56,9 +49,10 @@ def test_a_task_that_is_delivered_twice_waits_for_the_lease_of_the_first(
     meeting: Meeting, second: Driver
 ) -> None:
     meeting.begin()
-    with pytest.raises(LeaseHeldByEarlierTask) as raised:
-        fetch(second, "leader")
-    assert 0 < raised.value.seconds <= 3
+    with pytest.raises(TryAgain) as raised:
+        second.fetch_once("leader", DIGEST)
+    assert raised.value.at_most_once
+    assert 0 < raised.value.delay_seconds <= 3.5
 
 
 def test_the_download_of_a_cancelled_pull_stops_if_no_other_pull_wants_the_layer(
@@ -80,7 +74,7 @@ def leave_to_waiter(meeting: Meeting, second: Driver) -> None:
     """
     meeting.begin()
     meeting.plan("waiter", "b")
-    fetch(second, "waiter")
+    second.fetch_once("waiter", DIGEST)
     cancel_pull(second.resources.catalog, "leader")
     wait_until(lambda: meeting.lease("pull_id") == "waiter")
     meeting.hold.set()
@@ -110,7 +104,7 @@ def test_a_waiter_does_not_fail_with_the_repository_of_the_cancelled_pull(
     assert second.sql("SELECT failures FROM pull_layers WHERE pull_id = 'waiter'") == [(0,)]
     assert [message.pull_id for message in meeting.driver.outbox.layers] == ["waiter"]
     assert meeting.driver.outbox.ended == []
-    fetch(second, "waiter")
+    second.fetch_once("waiter", DIGEST)
     receipt = second.link("waiter")
     assert receipt is not None
     assert receipt["layers"][0]["source"] == "resumed"
@@ -131,12 +125,14 @@ def test_a_waiter_that_took_over_a_download_gets_a_message_if_the_download_has_t
     cancel_pull(driver.resources.catalog, "leader")
     with driver.resources.catalog.begin() as tx:
         fence = lease(tx, meeting.registry.host, "waiter")
+    # The heartbeat has passed the download on to the next pull that wants the layer.
+    (layer,) = driver.layers("leader")
+    reference = Reference.parse(driver.row("leader").reference)
+    leased = LeasedLayer(reference, layer, fence, "waiter")
 
     def end() -> None:
-        with run_step(driver.resources, "leader", driver.outbox, DIGEST) as current:
-            # The heartbeat has passed the download on to the next pull that wants the layer.
-            host = meeting.registry.host
-            current.transfer = Transfer(host, DIGEST, fence, "waiter", Progress())
+        attempt = Attempt(driver.resources, "leader", driver.outbox)
+        with run_attempt(attempt.holding(leased)):
             raise error
 
     with pytest.raises(TryAgain):
@@ -182,11 +178,11 @@ def test_a_pull_that_is_forbidden_to_read_hands_its_bytes_to_a_waiter(
     meeting.plan("leader")
     meeting.plan("waiter", "b")
     with pytest.raises(errors.Forbidden):
-        fetch(first, "leader")
+        first.fetch_once("leader", DIGEST)
     (message,) = first.outbox.layers
     assert (message.pull_id, message.digest) == ("waiter", DIGEST)
     assert first.outbox.ended == ["leader"]
-    fetch(second, "waiter")
+    second.fetch_once("waiter", DIGEST)
     receipt = second.link("waiter")
     assert receipt is not None
     assert receipt["layers"][0]["source"] == "resumed"
@@ -203,7 +199,7 @@ def test_a_failed_attempt_counts_for_the_waiters_of_the_same_repository(
     for pull_id, repository in (("leader", "a"), ("same", "a"), ("other", "b")):
         meeting.plan(pull_id, repository)
     with pytest.raises(TryAgain):
-        fetch(first, "leader")
+        first.fetch_once("leader", DIGEST)
     failures = dict(first.sql("SELECT pull_id, failures FROM pull_layers"))
     assert failures == {"leader": 1, "same": 1, "other": 0}
     # The pull of the other repository need not wait for this backoff.
@@ -218,7 +214,7 @@ def test_a_wrong_claim_of_a_size_fails_only_its_own_pull(
     media_type, raw = registry.manifests["liar", digest]
     registry.put_manifest("liar", "1", raw.replace(b"4000000", b"4000001"), media_type)
     meeting.plan("liar", "liar")
-    fetch(second, "liar")
+    second.fetch_once("liar", DIGEST)
     meeting.hold.set()
     meeting.wait_for_leader()
     assert second.link("leader") is not None

@@ -6,13 +6,10 @@ import pytest
 
 from shared.catalog.admission import pauses
 from shared.catalog.fleet import fleet_slots
-from shared.pulls.layers.fetching import YieldTurn
-from tests.driver import Driver, driving
+from shared.pulls.steps.outcomes import TryAgain
 from tests.fakes.registry import FakeRegistry
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
-from tests.integration.pulls.test_single_flight import fetch
-
-pytestmark = pytest.mark.integration
+from tests.support.driver import Driver, driving
 
 
 def cause(driver: Driver, pull_id: str) -> object:
@@ -47,11 +44,11 @@ def test_a_layer_that_no_longer_fits_waits_without_a_failure(
     meeting.plan("p")
     full = type(first.resources.volume.space())(free_bytes=10, total_bytes=100)
     monkeypatch.setattr(type(first.resources.volume), "space", lambda _self: full)
-    fetch(first, "p")
+    first.fetch_once("p", DIGEST)
     assert cause(first, "p") == "space"
     assert first.layers("p")[0].failures == 0
     monkeypatch.undo()
-    fetch(first, "p")
+    first.fetch_once("p", DIGEST)
     assert str(DIGEST) in first.blobs()
 
 
@@ -66,13 +63,13 @@ def test_a_pause_stops_a_running_download_and_resume_continues_it(
     meeting.wait_for_leader()
     assert cause(second, "leader") == "paused"
     assert meeting.lease("owner") is None
-    fetch(second, "leader")
+    second.fetch_once("leader", DIGEST)
     assert str(DIGEST) not in second.blobs()
     with second.resources.catalog.begin() as tx:
         assert pauses.resume(tx, scope, name)
     pauses.wake(second.resources.catalog)
     assert cause(second, "leader") is None
-    fetch(second, "leader")
+    second.fetch_once("leader", DIGEST)
     receipt = second.link("leader")
     assert receipt is not None
     assert receipt["layers"][0]["source"] == "resumed"
@@ -95,11 +92,11 @@ def test_a_layer_yields_once_to_a_more_urgent_layer_behind_it_in_the_queue(
     registry.put_image("urgent", "1", [b"urgent"])
     meeting.plan("p")
     meeting.plan("u", "urgent", priority=9)
-    with pytest.raises(YieldTurn):
-        fetch(first, "p")
+    with pytest.raises(TryAgain):
+        first.fetch_once("p", DIGEST)
     assert first.layers("p")[0].attempts == 0
     # Its message is now behind the urgent one, which may have been lost.
-    fetch(first, "p")
+    first.fetch_once("p", DIGEST)
     assert str(DIGEST) in first.blobs()
 
 
@@ -115,8 +112,8 @@ def test_reserved_slots_are_for_urgent_pulls(first: Driver, registry: FakeRegist
         " FROM generate_series(1, 7) AS n"
     )
     meeting.plan("p")
-    fetch(first, "p")
+    first.fetch_once("p", DIGEST)
     assert cause(first, "p") == "turn"
     meeting.plan("u", "urgent", priority=8)
-    fetch(first, "u")
+    first.fetch_once("u", DIGEST)
     assert str(DIGEST) in first.blobs()

@@ -17,7 +17,7 @@ from shared.oci.digest import Digest
 from shared.volume.identity import prepare
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 BLOB = os.urandom(300_000)
 DIGEST = Digest.of(BLOB)
@@ -36,7 +36,7 @@ class Source:
     def open(self, first: int, _end: int) -> Any:
         return self._open_body(first)
 
-    def blame(self, _body: object = None) -> bool:
+    def exclude(self, _body: object = None) -> bool:
         return False
 
 

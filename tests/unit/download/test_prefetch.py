@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from shared.download.prefetch import Prefetcher
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 # Longer than any read here takes.
 LONG_SECONDS = 30.0
@@ -24,7 +24,7 @@ class Reads:
 
     def have_ended(self) -> bool:
         """Whether their thread has ended."""
-        return self._thread.name == "ahead" and not self._thread.is_alive()
+        return self._thread.name == "prefetch" and not self._thread.is_alive()
 
     def _read(self) -> bytes:
         self._thread = threading.current_thread()

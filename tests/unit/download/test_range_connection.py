@@ -69,7 +69,7 @@ class Source:
             count = self.count
         return self._answer(count, first, end)
 
-    def blame(self, _body: object = None) -> bool:
+    def exclude(self, _body: object = None) -> bool:
         self.others -= 1
         return self.others >= 0
 
@@ -146,7 +146,7 @@ def test_a_failed_request_excludes_no_host_of_earlier_bytes(ingest: Ingest) -> N
     source = Source(answer, others=3)
     with pytest.raises(RegistryUnavailable):
         run(source, ingest)
-    # `blame` was not called: the hosts of the bytes so far are not at fault.
+    # `exclude` was not called: the hosts of the bytes so far are not at fault.
     assert source.others == 3
 
 

@@ -12,7 +12,7 @@ import pytest
 from shared.download.progress import Abortable, Progress
 from shared.download.source import request_body
 from shared.errors import PullCancelled
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 CANCELLED = PullCancelled("The pull was cancelled.")
 
@@ -38,7 +38,7 @@ class Source:
         self._may()
         return self._body
 
-    def blame(self, _body: object = None) -> bool:
+    def exclude(self, _body: object = None) -> bool:
         return False
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from workers.health import gate as gate_module
 from workers.health.gate import Gate
-from workers.health.sickness import NodeHealth
+from workers.health.node_health import NodeHealth
 
 QUEUES = ["towline.control", "towline.pulls", "towline.layers"]
 
@@ -41,7 +41,7 @@ class Consumer:
 @pytest.fixture
 def sickness(monkeypatch: pytest.MonkeyPatch) -> NodeHealth:
     sickness = NodeHealth()
-    monkeypatch.setattr(gate_module, "sickness", sickness)
+    monkeypatch.setattr(gate_module, "node_health", sickness)
     return sickness
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.health.half_open import Recovery
+from workers.health.recovery import Recovery
 
 
 def fall_sick(recovery: Recovery, at: float) -> float:

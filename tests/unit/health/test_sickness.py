@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from shared.pulls.steps.interruptions import NodeSick
-from workers.health.sickness import NodeHealth
+from shared.pulls.steps.outcomes import NodeSick
+from workers.health.node_health import NodeHealth
 
 
 def test_a_well_node_refuses_nothing() -> None:

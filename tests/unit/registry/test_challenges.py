@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.registry.auth.authenticator import parse_challenges
+from shared.registry.auth.challenges import parse_challenges
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12)
 # A quoted string may contain commas, quotes and equals signs (RFC 9110 §5.6.4).

@@ -1,9 +1,6 @@
 """Credentials in unusual forms, broken configurations, and slow helpers."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +17,8 @@ def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "config.json"
 
 
-def find(registry: str = "r.example") -> Credentials | None:
-    return find_credentials(Hosts(None).host(registry))
+def find(registry: str = "r.example", repository: str = "team/app") -> Credentials | None:
+    return find_credentials(Hosts(None).host(registry), repository)
 
 
 def helper(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -151,7 +148,9 @@ def test_a_password_is_read_from_its_variable(
     file = tmp_path / "registries.toml"
     file.write_text('[registries."r.example"]\nusername = "ci"\npassword_env = "LAB_PASSWORD"\n')
     monkeypatch.setenv("LAB_PASSWORD", "s3cret")
-    assert find_credentials(Hosts(file).host("r.example")) == Credentials("ci", "s3cret")
+    assert find_credentials(Hosts(file).host("r.example"), "team/app") == Credentials(
+        "ci", "s3cret"
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +182,7 @@ def test_a_password_is_read_from_its_file(tmp_path: Path, text: str) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(text.encode())
     hosts = registries(tmp_path, 'username = "ci"', f'password_file = "{secret}"')
-    assert find_credentials(hosts.host("r.example")) == Credentials("ci", "s3cret")
+    assert find_credentials(hosts.host("r.example"), "team/app") == Credentials("ci", "s3cret")
 
 
 @pytest.mark.parametrize("text", [None, b"", b"\n", b"s3cret\xff"])
@@ -195,7 +194,7 @@ def test_the_error_of_a_file_without_a_password_names_the_file(
         secret.write_bytes(text)
     hosts = registries(tmp_path, 'username = "ci"', f'password_file = "{secret}"')
     with pytest.raises(Unauthorized, match=str(secret)) as caught:
-        find_credentials(hosts.host("r.example"))
+        find_credentials(hosts.host("r.example"), "team/app")
     assert "s3cret" not in str(caught.value)
 
 
@@ -205,7 +204,7 @@ def test_the_registries_file_may_name_a_helper_for_one_registry(
     helper(tmp_path, monkeypatch, 'printf \'{"Username":"u","Secret":"%s"}\' "$(cat)"')
     docker_config.write_text(json.dumps({"credsStore": "nowhere"}))
     hosts = registries(tmp_path, 'credential_helper = "lab"')
-    assert find_credentials(hosts.host("r.example")) == Credentials("u", "r.example")
+    assert find_credentials(hosts.host("r.example"), "team/app") == Credentials("u", "r.example")
 
 
 def test_the_registries_file_may_hold_an_identity_token(
@@ -213,7 +212,7 @@ def test_the_registries_file_may_hold_an_identity_token(
 ) -> None:
     monkeypatch.setenv("LAB_PASSWORD", "refresh")
     hosts = registries(tmp_path, 'username = "<token>"', 'password_env = "LAB_PASSWORD"')
-    found = find_credentials(hosts.host("r.example"))
+    found = find_credentials(hosts.host("r.example"), "team/app")
     assert found is not None
     assert found.is_identity_token
 
@@ -248,6 +247,58 @@ def test_a_helper_is_used_only_for_its_registry(docker_config: Path) -> None:
     assert find("x.r.example") is None
 
 
+@pytest.mark.parametrize(
+    ("registry", "repository", "username"),
+    [
+        ("r.example", "team/app", "app"),
+        ("r.example", "team/app/debug", "app"),
+        ("r.example", "team/apps", "team"),
+        ("r.example", "teams/app", "registry"),
+        ("r.example", "v2", "registry"),
+        ("r.example:5000", "team/app", None),
+        ("docker.io", "library/alpine", "official"),
+        ("docker.io", "team/app", "hub"),
+        ("old.example", "team/app", "url"),
+        ("plain.example", "v1/app", "path"),
+    ],
+)
+def test_the_login_with_the_longest_key_is_used(
+    docker_config: Path, registry: str, repository: str, username: str | None
+) -> None:
+    keys = {
+        "r.example": "registry",
+        "r.example/team": "team",
+        "r.example/team/app": "app",
+        "https://index.docker.io/v1/": "hub",
+        "docker.io/library": "official",
+        "https://old.example/v1/team": "url",
+        "plain.example/v1/": "path",
+    }
+    auths = {key: {"username": name, "password": "s3cret"} for key, name in keys.items()}
+    docker_config.write_text(json.dumps({"auths": auths}))
+    found = find(registry, repository)
+    assert (found and found.username) == username
+
+
+def test_of_two_keys_of_one_registry_the_one_without_a_scheme_is_used(docker_config: Path) -> None:
+    keys = ["https://index.docker.io/v1/", "docker.io", "index.docker.io"]
+    auths = {key: {"username": key, "password": "s3cret"} for key in keys}
+    docker_config.write_text(json.dumps({"auths": auths}))
+    assert find("docker.io") == Credentials("docker.io", "s3cret")
+
+
+def test_a_login_for_a_namespace_precedes_the_general_helper_but_not_the_registrys(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, monkeypatch, 'echo \'{"Username":"helper","Secret":"s3cret"}\'')
+    auths = {"r.example/team": {"username": "team", "password": "s3cret"}}
+    docker_config.write_text(json.dumps({"credsStore": "lab", "auths": auths}))
+    assert find("r.example", "team/app") == Credentials("team", "s3cret")
+    assert find("r.example", "other/app") == Credentials("helper", "s3cret")
+    docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}, "auths": auths}))
+    assert find("r.example", "team/app") == Credentials("helper", "s3cret")
+
+
 def test_an_empty_identity_token_does_not_hide_the_password(docker_config: Path) -> None:
     entry = {"username": "ci", "password": "s3cret", "identitytoken": ""}
     docker_config.write_text(json.dumps({"auths": {"r.example": entry}}))
@@ -270,35 +321,3 @@ def test_the_source_of_credentials_changes_with_its_content(
     assert "s3cret" not in repr(before)
     monkeypatch.setenv("LAB_PASSWORD", "another")
     assert credentials_version(hosts.host("r.example")) != before
-
-
-SCRIPT = """
-import sys
-from shared.registry.client import RegistryClient
-from shared.registry.auth.credentials import find_credentials
-from shared.registry.hosts import Hosts
-from shared.settings import Settings
-from workers import app, tasks
-RegistryClient(Settings.read()).close()
-print(find_credentials(Hosts(None).host("r.example")), "docker" in sys.modules)
-"""
-
-
-@pytest.mark.parametrize(
-    ("auths", "printed"),
-    [
-        (None, "None False"),
-        ({"r.example": {"username": "ci", "password": "s3cret"}}, "username='ci'"),
-    ],
-)
-def test_dockers_module_is_imported_only_if_config_json_exists(
-    docker_config: Path, auths: dict[str, object] | None, printed: str
-) -> None:
-    if auths is not None:
-        docker_config.write_text(json.dumps({"auths": auths}))
-    environment = {**os.environ, "TOWLINE_HOME": str(docker_config.parent / "home")}
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
-    )
-    assert printed in result.stdout
-    assert result.stdout.endswith(f"{auths is not None}\n")

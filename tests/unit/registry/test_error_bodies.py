@@ -13,7 +13,7 @@ import urllib3
 
 from shared import errors
 from shared.registry.responses import error_of
-from tests.secrecy import leaks_in, secret
+from tests.support.secrecy import leaks_in, secret
 
 ASKED = "The manifest 1 of r.example/team/app"
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.registry.auth.authenticator import parse_challenges
-from shared.registry.responses import ContentRange, parse_retry_after, unsatisfied_total
+from shared.registry.auth.challenges import parse_challenges
+from shared.registry.content_range import ContentRange, unsatisfied_total
+from shared.registry.responses import parse_retry_after
 
 DATA = Path(__file__).parents[2] / "data"
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)

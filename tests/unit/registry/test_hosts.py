@@ -95,14 +95,14 @@ def auth(user: str, secret: str) -> dict[str, str]:
 def test_docker_login_is_honoured(docker_config: Path) -> None:
     auths = {"r.example:5000": auth("ci", "s3cret"), "https://index.docker.io/v1/": auth("h", "u")}
     docker_config.write_text(json.dumps({"auths": auths}))
-    found = find_credentials(Hosts(None).host("r.example:5000"))
+    found = find_credentials(Hosts(None).host("r.example:5000"), "team/app")
     assert found is not None
     assert (found.username, found.secret) == ("ci", "s3cret")
     assert "s3cret" not in repr(found)
-    hub = find_credentials(Hosts(None).host("docker.io"))
+    hub = find_credentials(Hosts(None).host("docker.io"), "team/app")
     assert hub is not None
     assert hub.username == "h"
-    assert find_credentials(Hosts(None).host("quay.io")) is None
+    assert find_credentials(Hosts(None).host("quay.io"), "team/app") is None
 
 
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -123,7 +123,7 @@ def test_a_credential_helper_is_run(
 ) -> None:
     helper(tmp_path, monkeypatch, f'echo \'{{"Username":"{user}","Secret":"s3cret"}}\'')
     docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}}))
-    found = find_credentials(Hosts(None).host("r.example"))
+    found = find_credentials(Hosts(None).host("r.example"), "team/app")
     assert found is not None
     assert (found.secret, found.is_identity_token) == ("s3cret", is_token)
 
@@ -133,7 +133,7 @@ def test_a_helper_without_credentials_means_anonymous(
 ) -> None:
     helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
     docker_config.write_text(json.dumps({"credsStore": "lab"}))
-    assert find_credentials(Hosts(None).host("r.example")) is None
+    assert find_credentials(Hosts(None).host("r.example"), "team/app") is None
 
 
 def test_the_error_of_a_broken_helper_does_not_quote_its_output(
@@ -142,14 +142,14 @@ def test_the_error_of_a_broken_helper_does_not_quote_its_output(
     helper(tmp_path, monkeypatch, "echo s3cret; exit 1")
     docker_config.write_text(json.dumps({"credHelpers": {"r.example": "lab"}}))
     with pytest.raises(Unauthorized, match="docker-credential-lab") as caught:
-        find_credentials(Hosts(None).host("r.example"))
+        find_credentials(Hosts(None).host("r.example"), "team/app")
     assert "s3cret" not in str(caught.value)
 
 
 def test_the_error_of_a_missing_password_names_its_variable(tmp_path: Path) -> None:
     text = '[registries."r.example"]\nusername = "ci"\npassword_env = "LAB_PASSWORD"\n'
     with pytest.raises(Unauthorized, match="LAB_PASSWORD"):
-        find_credentials(Hosts(registries(tmp_path, text)).host("r.example"))
+        find_credentials(Hosts(registries(tmp_path, text)).host("r.example"), "team/app")
 
 
 _ONLY = '[registries."a.b"]\nmirrors_only = true\n'

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.registry.responses import RateLimit
+from shared.registry.rate_limit_headers import RateLimit
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from shared.volume.diff_ids.verifier import DiffIdVerifier
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
 from tests.fakes.compressed import gzip_member, zstd_bomb, zstd_frame
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 KIB, MIB = 1024, 1024 * 1024
 TAR = os.urandom(300_000) + bytes(900_000)

@@ -12,7 +12,7 @@ from shared.oci.digest import Digest
 from shared.volume.identity import FILE_NAME
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
-from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob, store
+from tests.builders.blobs import BODY, DIGEST, MIB, blob, store
 
 
 def begin(

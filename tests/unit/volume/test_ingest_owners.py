@@ -9,7 +9,7 @@ from shared.errors import VolumeUnavailable
 from shared.volume.ingest import takeover
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.store import Volume
-from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob, store
+from tests.builders.blobs import BODY, DIGEST, MIB, blob, store
 
 
 def begin(volume: Volume, owner: str) -> Ingest:

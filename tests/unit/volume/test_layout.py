@@ -10,7 +10,7 @@ from shared.oci.platform import Platform
 from shared.oci.reference import Reference
 from shared.volume.layout import ImageFiles, layout_manifest, layout_names, write_layout
 from shared.volume.store import Volume
-from tests.unit.volume.given_blobs import store
+from tests.builders.blobs import store
 
 AMD64 = Platform.parse("linux/amd64")
 TAGGED = Reference.parse("127.0.0.1:5000/team/app:1.2")

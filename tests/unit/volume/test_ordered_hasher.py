@@ -9,7 +9,7 @@ import pytest
 
 from shared.oci.digest import Digest
 from shared.volume.ingest.ordered_hasher import OrderedHasher
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 KIB, MIB = 1024, 1024 * 1024
 BYTES = os.urandom(3 * MIB + 17)

@@ -14,7 +14,7 @@ from shared.volume.identity import FILE_NAME
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.small_blobs import SmallBlobWriter
 from shared.volume.store import Volume
-from tests.unit.volume.given_blobs import blob, store
+from tests.builders.blobs import blob, store
 
 BODIES = [b"one", b"two" * 1000, b""]
 BODY = b"the blob that is stored in most of these tests"

@@ -10,8 +10,8 @@ from shared.volume.ingest import writeback
 from shared.volume.ingest.ingest import Ingest
 from shared.volume.ingest.writeback import Writeback
 from shared.volume.store import Volume
-from tests.unit.volume.given_blobs import BODY, DIGEST, MIB, blob
-from tests.waiting import wait_until
+from tests.builders.blobs import BODY, DIGEST, MIB, blob
+from tests.support.waiting import wait_until
 
 
 class Disk:

@@ -1,0 +1,13 @@
+"""Messages and answers: what the fleet sends and receives for a pull.
+
+Messages:
+    client               our own client: writes the row first, and sends second
+    dispatching          sends every message that a step leaves behind, and delivers outboxes
+    fleet_request        a received message while its task runs: no result of a coordinator
+    unreadable_messages  answers a pull whose message cannot be decoded
+
+Answers:
+    answering       stores the receipt or the failure as the result under the pull id
+    result_backend  what Celery itself may store: nothing under a pull id that has a row
+    callbacks       link, link_error, chain and chord of a caller: kept, and sent after the answer
+"""
