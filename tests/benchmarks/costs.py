@@ -104,7 +104,7 @@ class Meter:
         self._sql = psycopg.connect(fleet.database_url, autocommit=True)
         if self.counts_sql:
             self._sql.execute(f"CREATE EXTENSION {_EXTENSION}")
-        self._postmaster = _parent(self._sql.info.backend_pid)
+        self._postmaster = parent(self._sql.info.backend_pid)
 
     def detach(self) -> None:
         """Close the connections to both stores."""
@@ -133,10 +133,10 @@ class Meter:
             transactions=by_worker[1] + by_reconciler[1],
             reconciler_statements=by_reconciler[0],
             commands=info["total_commands_processed"] - self._commands_of_its_own,
-            postgres_cpu=_cpu_seconds(self._postmaster) - _cpu_seconds(self._sql.info.backend_pid),
-            redis_cpu=_cpu_seconds(info["process_id"]),
-            worker_cpu=sum(map(_cpu_seconds, self._processes[WORKER])),
-            reconciler_cpu=sum(map(_cpu_seconds, self._processes[RECONCILER])),
+            postgres_cpu=cpu_seconds(self._postmaster) - cpu_seconds(self._sql.info.backend_pid),
+            redis_cpu=cpu_seconds(info["process_id"]),
+            worker_cpu=sum(map(cpu_seconds, self._processes[WORKER])),
+            reconciler_cpu=sum(map(cpu_seconds, self._processes[RECONCILER])),
         )
 
     def dearest(self) -> list[str]:
@@ -150,11 +150,12 @@ class Meter:
         ]
 
 
-def _parent(pid: int) -> int:
+def parent(pid: int) -> int:
+    """The process that started this one."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system time of a process, of all of its descendants, and of its children that have
     ended.
     """

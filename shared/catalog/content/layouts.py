@@ -33,17 +33,17 @@ _MANIFEST = (
 # The manifest that the reference of the updated pull names now.
 _NAMED = _MANIFEST.where(Images.reference == Pulls.reference).scalar_subquery()
 
-_BEFORE_DIGEST = func.split_part(Images.reference, constant("@"), constant(1))
-_DIGEST = func.split_part(Images.reference, constant("@"), constant(2))
+_before_digest = func.split_part(Images.reference, constant("@"), constant(1))
+_pinned = func.split_part(Images.reference, constant("@"), constant(2))
 
 # `a:1@sha256:…` and `a:2@sha256:…` are two images but share the layout directory of the digest,
 # which must stay as long as either of them is there.
 _NAMED_WITH_ANY_TAG = (
     _MANIFEST.where(
-        bindparam("digest") == _DIGEST,
+        _pinned == bindparam("digest"),
         or_(
-            bindparam("name") == _BEFORE_DIGEST,
-            func.starts_with(_BEFORE_DIGEST, bindparam("name_and_colon")),
+            _before_digest == bindparam("name"),
+            func.starts_with(_before_digest, bindparam("name_and_colon")),
         ),
     )
     .limit(constant(1))
