@@ -14,6 +14,7 @@ from shared.catalog.layers import messages
 from shared.catalog.layers import pull_layers as layers
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.content_tables import Blobs
+from shared.catalog.model.expressions import by_key
 from shared.catalog.model.fleet_tables import Fleet
 from shared.catalog.model.predicates import is_alive, is_missing, paused_sentence
 from shared.catalog.model.pull_tables import Leases, PullLayers, Pulls
@@ -55,7 +56,9 @@ def _more_urgent() -> ColumnElement[bool]:
     lease = aliased(Leases, name="lease")
     their_pull = messages.pull_that_sent(theirs, aliased(Pulls, name="other"))
     is_lease = and_(
-        lease.registry == their_pull.c.registry, lease.digest == theirs.digest, is_alive(lease)
+        lease.registry == their_pull.c.registry,
+        lease.digest == theirs.digest,
+        by_key(is_alive(lease)),
     )
     return (
         select(theirs.digest)
