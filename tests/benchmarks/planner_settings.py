@@ -35,16 +35,16 @@ from shared.catalog.fleet import (
     step_leases,
 )
 from shared.catalog.layers import fetch_state, leases, messages, pull_layers, storing
-from shared.catalog.layers.storing import Landing
+from shared.catalog.layers.storing import StoredLayer
 from shared.catalog.model.pull_values import NewPull, PlannedLayer
 from shared.catalog.pulls import finish, known_image, lifecycle, start
 from shared.catalog.schema.migration import migrate
 from shared.oci.manifest import layers_with_diff_ids
 from tests.benchmarks.costs import cpu_seconds, parent
 from tests.benchmarks.tables import Times, options_of, print_table, take_turns
-from tests.grown import Size, grow
-from tests.integration.catalog import given
-from tests.services import database_name, fresh_database, running_postgres, with_driver
+from tests.builders import images
+from tests.builders.grown_catalog import Size, grow
+from tests.support.services import database_name, fresh_database, running_postgres, with_driver
 from workers.embedded.servers import PostgresServer
 
 _HOST, _PLATFORM, _LEASE_SECONDS = "registry.example", "linux/amd64", 30
@@ -185,8 +185,8 @@ def _pull(catalog: Catalog, count: int) -> None:
     """Complete `count` pulls of three layers. The base is common to ten images."""
     for first in range(0, count, _AT_ONCE):
         numbers = range(first, min(first + _AT_ONCE, count))
-        images = {f"pull {n}": _image(n) for n in numbers}
-        for number, pull_id in zip(numbers, images, strict=True):
+        wanted = {f"pull {n}": _image(n) for n in numbers}
+        for number, pull_id in zip(numbers, wanted, strict=True):
             with catalog.begin() as tx:
                 new = NewPull(
                     pull_id, _reference(number), _PLATFORM, registry=_HOST, repository="team/app"
@@ -194,21 +194,21 @@ def _pull(catalog: Catalog, count: int) -> None:
                 recording.arrive(tx, new)
         with catalog.begin() as tx:
             admission.admit(tx)
-        for pull_id, image in images.items():
+        for pull_id, image in wanted.items():
             _plan(catalog, pull_id, image)
-        for pull_id, image in images.items():
+        for pull_id, image in wanted.items():
             _fetch(catalog, pull_id, image)
 
 
-def _image(number: int) -> given.Image:
-    return given.image([f"base {number // 10}", f"middle {number}", f"top {number}"])
+def _image(number: int) -> images.Image:
+    return images.image([f"base {number // 10}", f"middle {number}", f"top {number}"])
 
 
 def _reference(number: int) -> str:
     return f"{_HOST}/team/app:{number}"
 
 
-def _plan(catalog: Catalog, pull_id: str, image: given.Image) -> None:
+def _plan(catalog: Catalog, pull_id: str, image: images.Image) -> None:
     with catalog.begin() as tx:
         begun = start.start_resolving(
             tx, pull_id, owner="me", lease_seconds=_LEASE_SECONDS, platform=_PLATFORM
@@ -218,7 +218,7 @@ def _plan(catalog: Catalog, pull_id: str, image: given.Image) -> None:
     digests = [layer.digest for layer in image.manifest.distinct_layers]
     with catalog.begin() as tx:
         lifecycle.lock(tx, pull_id)
-        given.save(tx, image)
+        images.save(tx, image)
         stored = stored_blobs.expect_blobs(tx, digests)
         lifecycle.plan(
             tx,
@@ -237,7 +237,7 @@ def _plan(catalog: Catalog, pull_id: str, image: given.Image) -> None:
         step_leases.end(tx, begun.lease.fence)
 
 
-def _fetch(catalog: Catalog, pull_id: str, image: given.Image) -> None:
+def _fetch(catalog: Catalog, pull_id: str, image: images.Image) -> None:
     for layer in image.manifest.distinct_layers:
         with catalog.begin() as tx:
             fetch_state.load(tx, pull_id, layer.digest)
@@ -254,14 +254,14 @@ def _fetch(catalog: Catalog, pull_id: str, image: given.Image) -> None:
         with catalog.begin() as tx:
             lifecycle.refresh_bytes_done(tx, pull_id, _HOST)
         with catalog.begin() as tx:
-            storing.store_layers(tx, [Landing(pull_id, layer.digest, layer.size, "network")])
+            storing.store_layers(tx, [StoredLayer(pull_id, layer.digest, layer.size, "network")])
         with catalog.begin() as tx:
             whole = storing.find_whole_pulls(tx, [layer.digest], pull_id)
         if pull_id in whole:
             _link(catalog, pull_id, image)
 
 
-def _link(catalog: Catalog, pull_id: str, image: given.Image) -> None:
+def _link(catalog: Catalog, pull_id: str, image: images.Image) -> None:
     with catalog.begin() as tx:
         lifecycle.lock(tx, pull_id)
         image_links.link_layers(

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, Subquery, false, func, or_, select, true, union_all
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.database.expressions import KEEPS_ORDER, constant, interval
+from shared.catalog.database.expressions import KEEPS_ORDER, by_key, constant, interval
 from shared.catalog.model.content_tables import Blobs
 from shared.catalog.model.fleet_tables import Fleet
 from shared.catalog.model.predicates import has_no_plan, is_in, is_missing, is_paused
@@ -65,7 +65,7 @@ def _messages() -> Subquery:
     )
     pull = (
         select(Pulls.priority)
-        .where(Pulls.id == sent.c.pull_id, is_in(Pulls, "fetching"), ~is_paused(Pulls))
+        .where(Pulls.id == sent.c.pull_id, by_key(is_in(Pulls, "fetching")), ~is_paused(Pulls))
         .offset(KEEPS_ORDER)
         .lateral("pull")
     )

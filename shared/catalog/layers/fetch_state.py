@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, tru
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
+from shared.catalog.database.expressions import by_key
 from shared.catalog.layers import messages
 from shared.catalog.layers import pull_layers as layers
 from shared.catalog.layers.pull_layers import PullLayer
@@ -55,7 +56,9 @@ def _more_urgent() -> ColumnElement[bool]:
     lease = aliased(Leases, name="lease")
     their_pull = messages.pull_that_sent(theirs, aliased(Pulls, name="other"))
     is_lease = and_(
-        lease.registry == their_pull.c.registry, lease.digest == theirs.digest, is_alive(lease)
+        lease.registry == their_pull.c.registry,
+        lease.digest == theirs.digest,
+        by_key(is_alive(lease)),
     )
     return (
         select(theirs.digest)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.database.expressions import parameter_rows
+from shared.catalog.database.expressions import by_key, parameter_rows
 from shared.catalog.model.pull_tables import Leases
 from shared.oci.digest import Digest
 
@@ -56,7 +56,7 @@ def _renew() -> Executable:
             Leases.registry == report.c.registry,
             Leases.digest == report.c.digest,
             Leases.fence == report.c.fence,
-            Leases.owner.is_not(None),
+            by_key(Leases.owner.is_not(None)),
         )
         .values(
             bytes_done=report.c.bytes_done,

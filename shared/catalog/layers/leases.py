@@ -42,7 +42,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.database.expressions import constant
+from shared.catalog.database.expressions import by_key, constant
 from shared.catalog.model.content_tables import Blobs
 from shared.catalog.model.predicates import free_at, is_stored, may_be_alive
 from shared.catalog.model.pull_tables import Leases, fences
@@ -111,7 +111,7 @@ def _take_unless_alive() -> Executable:
     )
     other = aliased(Leases, name="other")
     others = select(other.fence).where(
-        other.digest == digest, other.registry != registry, may_be_alive(other, _LIFE)
+        other.digest == digest, other.registry != registry, by_key(may_be_alive(other, _LIFE))
     )
     stored = select(Blobs.id).where(Blobs.digest == digest, is_stored(Blobs))
     return new.on_conflict_do_update(
@@ -205,7 +205,9 @@ def shorten_after_clock_change(tx: Connection) -> None:
 _OF_BLOB = update(Leases).where(
     Leases.registry == bindparam("of_registry"), Leases.digest == bindparam("of_digest")
 )
-_UNDER_FENCE = _OF_BLOB.where(Leases.fence == bindparam("of_fence"), Leases.owner.is_not(None))
+_UNDER_FENCE = _OF_BLOB.where(
+    Leases.fence == bindparam("of_fence"), by_key(Leases.owner.is_not(None))
+)
 _ASSIGN = _UNDER_FENCE.values(pull_id=bindparam("pull_id"))
 _RELEASE = _UNDER_FENCE.values(owner=null(), bytes_done=bindparam("bytes_done"))
 _RESET = _OF_BLOB.values(owner=null(), starts_without_progress=constant(0))

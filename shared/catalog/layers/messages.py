@@ -73,7 +73,7 @@ def pull_that_sent(
     """
     return (
         select(pulls.id, pulls.registry, pulls.priority, pulls.created_at)
-        .where(pulls.id == sent.pull_id, is_in(pulls, "fetching"), *conditions)
+        .where(pulls.id == sent.pull_id, by_key(is_in(pulls, "fetching")), *conditions)
         .offset(KEEPS_ORDER)
         .correlate_except(pulls)
         .lateral()
@@ -94,7 +94,7 @@ def _fan_out() -> Executable:
     asking, layer = aliased(Pulls, name="asking"), aliased(PullLayers, name="layer")
     sent, pulls = aliased(PullLayers, name="sent"), aliased(Pulls, name="p")
     pull_of_lease = select(func.coalesce(Leases.pull_id, constant(""))).where(
-        Leases.registry == asking.registry, Leases.digest == layer.digest, is_alive(Leases)
+        Leases.registry == asking.registry, Leases.digest == layer.digest, by_key(is_alive(Leases))
     )
     sender = pull_that_sent(
         sent,
@@ -204,7 +204,9 @@ class DoubtfulLayer:
 def _doubtful() -> Select[str, int, int]:
     life = bindparam("life", type_=Interval())
     is_lease = and_(
-        Leases.registry == Pulls.registry, Leases.digest == PullLayers.digest, is_alive(Leases)
+        Leases.registry == Pulls.registry,
+        Leases.digest == PullLayers.digest,
+        by_key(is_alive(Leases)),
     )
     return (
         select(PullLayers.digest, PullLayers.generation, PullLayers.attempts.label("starts"))

@@ -12,7 +12,7 @@ from sqlalchemy import Select, Text, bindparam, select, true
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.database.expressions import constant
+from shared.catalog.database.expressions import by_key, constant
 from shared.catalog.layers import messages
 from shared.catalog.layers.messages import LayerMessage
 from shared.catalog.model.content_tables import Blobs
@@ -54,7 +54,7 @@ _NEXT_WAITER = (
 def _next_without_cover() -> Select[str]:
     best = _NEXT_WAITER.subquery("best")
     lease = select(Leases.fence).where(
-        Leases.registry == _REGISTRY, Leases.digest == _DIGEST, is_alive(Leases)
+        Leases.registry == _REGISTRY, Leases.digest == _DIGEST, by_key(is_alive(Leases))
     )
     sent, other = aliased(PullLayers, name="sent"), aliased(Pulls, name="other")
     sender = messages.pull_that_sent(
