@@ -7,7 +7,7 @@ import pytest
 
 from shared.catalog.content import documents
 from shared.catalog.database.catalog import Catalog, written_from_documents
-from shared.catalog.model.content_tables import configs
+from shared.catalog.model.tables import metadata
 from shared.errors import InvalidManifest
 from shared.oci.config import ImageConfig
 from shared.oci.digest import Digest
@@ -116,7 +116,7 @@ def test_a_field_that_a_config_omits_is_null_and_never_json_null(
     catalog: Catalog, config: dict[str, Any]
 ) -> None:
     save_config(catalog, config)
-    nullable = [column.name for column in configs.c if column.nullable]
+    nullable = [column.name for column in metadata.tables["configs"].c if column.nullable]
     with catalog.begin() as tx:
         conditions = ", ".join(f"{name} IS NULL" for name in nullable)
         (row,) = given.rows(tx, f"SELECT {conditions} FROM configs")
