@@ -73,6 +73,8 @@ def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
         callbacks.take_off(self.request)
 
 
+# `generation` is not read: a task accepts a message of any. Before it was sent, the row was claimed
+# by it (`pull_tables.py`).
 @_task(name=contract.RESUME_PULL, ignore_result=True)
 def resume_pull(self: Task[Any, Any], *, pull_id: str, generation: int) -> None:
     """Continue a pull: its turn has come, its message was lost, or its chord failed."""
@@ -130,9 +132,11 @@ def _coordinate(step: _Step, pull_id: str) -> None:
     if plan is None:
         return
     if plan.missing:
+        # Not through the outbox: only this side of the program knows Celery's chords.
         launch(app, plan)
     elif not plan.followed:
         linking.link_image(step.work, pull_id, step.outbox)
+    # Otherwise other pulls have the messages for all missing layers; their tasks complete this one.
 
 
 @contextmanager
@@ -152,6 +156,9 @@ def _step(task: Task[Any, Any], pull_id: str) -> Iterator[_Step]:
     except TryAgain as again:
         if again.in_memory and not (again.at_most_once and task.request.retries):
             raise _again(task, again.delay_seconds, again.cause) from again
+        # Otherwise the message ends as a success. The row says when it is due, and the reconciler
+        # sends the next one. A chord may count this part: `link_image` asks the catalog whether all
+        # layers are stored.
     except ShuttingDown as reason:
         raise Reject(reason, requeue=True) from None
     except CatalogUnavailable as error:

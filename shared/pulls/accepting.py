@@ -16,7 +16,7 @@ from shared.pulls.context import Context
 from shared.pulls.outbox import Outbox
 from shared.pulls.pull_ids import PULL_ID_CHARACTERS, is_pull_id
 from shared.pulls.request import PullRequest, new_pull, reference_text
-from shared.pulls.steps.attempt import fail_pull
+from shared.pulls.steps.attempt import fail_row
 
 # Reads the callbacks to send once the pull is answered. Raises InvalidArgument if they cannot be
 # stored.
@@ -90,7 +90,9 @@ def _record(
         refused = NewPull(pull_id, reference, platform=None, callbacks=_readable(read_callbacks))
         with context.catalog.begin() as tx:
             lifecycle.record(tx, refused)
-        fail_pull(context, pull_id, error, outbox)
+        with context.catalog.begin() as tx:
+            fail_row(tx, pull_id, error)
+        outbox.end([pull_id])
         raise
     with context.catalog.begin() as tx:
         # For a known id `arrive` returns None; its row may still wait to be admitted.

@@ -20,7 +20,7 @@ from shared.pulls.layers.diff_id_check import verify_diff_ids
 from shared.pulls.laying_out import lay_out, settle_layout
 from shared.pulls.outbox import Outbox
 from shared.pulls.receipts import Receipt, receipt_of
-from shared.pulls.resolving import Resolution, recall
+from shared.pulls.resolving import Resolution, read_resolution
 from shared.pulls.same_image_pulls import complete_duplicates, link_next
 from shared.pulls.steps.pull_lease import hold_lease
 
@@ -54,7 +54,7 @@ def _link(context: Context, pull_id: str, outbox: Outbox) -> Receipt | None:
             settle_layout(context, pull)
         if pull.has_ended or pull.manifest_digest is None or held is None:
             return pull.receipt
-        resolution = recall(context, pull)
+        resolution = read_resolution(context, pull)
         layers = layers_with_diff_ids(resolution.manifest, resolution.config)
         if not verify_diff_ids(context, pull_id, layers, held.beat):
             return None

@@ -21,7 +21,7 @@ from shared.oci.reference import Reference
 from shared.pulls import fast_path
 from shared.pulls.context import Context
 from shared.pulls.outbox import Outbox
-from shared.pulls.resolving import Resolution, recall, resolve
+from shared.pulls.resolving import Resolution, read_resolution, resolve
 from shared.pulls.steps.outcomes import PAUSED_SECONDS, SPACE_SECONDS
 from shared.pulls.steps.pull_lease import HeldLease, hold_lease, start_resolving
 from shared.registry.client import Document
@@ -46,7 +46,7 @@ class Plan:
 def plan_pull(context: Context, pull_id: str, outbox: Outbox) -> Plan | None:
     """Resolve a recorded pull and write its plan; complete it at once if its image is unchanged.
 
-    None if there is nothing to send for a plan: the pull has ended, waits for space or is being
+    Returns None if no chord is to be sent: the pull has ended, waits for space or is being
     fetched already, or another process holds its lease. Raises TryAgain, or the error after failing
     the pull with it.
     """
@@ -65,17 +65,17 @@ def _plan_started(
     pull = started.pull
     if pull.manifest_digest is not None:
         # Planned before, but without space to fetch it: keep the manifest of that plan.
-        return _plan_with(context, pull, recall(context, pull), held)
+        return _check_and_store(context, pull, read_resolution(context, pull), held)
     seen = fast_path.find_unchanged(context, pull)
     if seen.image is not None:
         completed = fast_path.complete(context, started, seen.image, held, began_at)
         if completed is not None:
             outbox.end_with_row(completed)
             return None
-    return _plan_with(context, pull, _resolution(context, started, seen.named), held)
+    return _check_and_store(context, pull, _resolution(context, started, seen.named), held)
 
 
-def _plan_with(
+def _check_and_store(
     context: Context, pull: Pull, resolution: Resolution, held: HeldLease
 ) -> Plan | None:
     # Raises InvalidManifest if layers and diff_ids differ in number, before anything is downloaded.
@@ -83,7 +83,7 @@ def _plan_with(
     held.beat()
     _store_documents(context, resolution)
     held.beat()
-    return _plan(context, pull, resolution)
+    return _write_under_lock(context, pull, resolution)
 
 
 def _continue_or_pause(context: Context, pull_id: str, outbox: Outbox) -> None:
@@ -121,7 +121,7 @@ def _resolution(context: Context, begun: StartedPull, named: Document | None) ->
         with context.catalog.begin() as tx:
             image = image_rows.current(tx, str(reference), str(platform))
         if image is not None:
-            return recall(
+            return read_resolution(
                 context,
                 pull.resolved(image.manifest_digest, image.index_digest, image.resolved_at),
             )
@@ -141,7 +141,7 @@ def _store_documents(context: Context, resolution: Resolution) -> None:
         writer.fsync()
 
 
-def _plan(context: Context, pull: Pull, resolution: Resolution) -> Plan | None:
+def _write_under_lock(context: Context, pull: Pull, resolution: Resolution) -> Plan | None:
     """Write the plan and return it. None if the pull has ended, or has to wait for space."""
     # Asked before the transaction, so that no lock is held if the volume hangs.
     usable_bytes = context.volume.space().free_bytes - context.settings.minimum_free_bytes
@@ -153,7 +153,8 @@ def _plan(context: Context, pull: Pull, resolution: Resolution) -> Plan | None:
             with written_from_documents():
                 return _write(tx, recorded, resolution, usable_bytes)
     # Two workers resolved this pull and the tag moved in between: the first plan's manifest stays.
-    return _plan(context, recorded, recall(context, recorded))
+    # This happens at most once, since the second time the manifests agree.
+    return _write_under_lock(context, recorded, read_resolution(context, recorded))
 
 
 def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int) -> Plan | None:
@@ -169,7 +170,7 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int
                 f"The manifest of {pull.reference} promises {layer.size} bytes for "
                 f"{layer.digest}, which has {stored[layer.digest]}."
             )
-    lifecycle.plan(
+    lifecycle.record_plan(
         tx,
         pull.id,
         manifest_digest=str(resolution.manifest_digest),
@@ -183,12 +184,12 @@ def _write(tx: Connection, pull: Pull, resolution: Resolution, usable_bytes: int
     missing = [digest for digest in digests if digest not in stored]
     if missing and not _reserve(tx, pull, usable_bytes):
         return None
-    leaders = messages.fan_out(tx, pull.id, missing) if missing else {}
+    leaders = messages.send_or_follow(tx, pull.id, missing) if missing else {}
     own = [digest for digest in missing if leaders[digest] is None]
     followed = len(missing) - len(own)
-    generation = lifecycle.fan_out(
-        tx, pull.id, leaders[missing[0]] if missing and not own else None
-    )
+    # Where this pull only follows others: one of them, to be shown.
+    shown = leaders[missing[0]] if missing and not own else None
+    generation = lifecycle.start_fetching(tx, pull.id, shown)
     if generation is None:
         return None
     return Plan(pull.id, pull.reference, generation, own, followed)

@@ -90,7 +90,7 @@ def resolve(
     return _Resolver(context, reference, platform, resolved_at).resolve(named)
 
 
-def recall(context: Context, pull: Pull) -> Resolution:
+def read_resolution(context: Context, pull: Pull) -> Resolution:
     """The resolution of a planned pull, read from the volume again.
 
     Raises InvalidManifest for a pull without one.

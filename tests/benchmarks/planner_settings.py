@@ -220,7 +220,7 @@ def _plan(catalog: Catalog, pull_id: str, image: images.Image) -> None:
         lifecycle.lock(tx, pull_id)
         images.save(tx, image)
         stored = stored_blobs.expect_blobs(tx, digests)
-        lifecycle.plan(
+        lifecycle.record_plan(
             tx,
             pull_id,
             manifest_digest=str(image.digest),
@@ -232,8 +232,8 @@ def _plan(catalog: Catalog, pull_id: str, image: images.Image) -> None:
                 for layer in image.manifest.distinct_layers
             ],
         )
-        messages.fan_out(tx, pull_id, [digest for digest in digests if digest not in stored])
-        lifecycle.fan_out(tx, pull_id)
+        messages.send_or_follow(tx, pull_id, [digest for digest in digests if digest not in stored])
+        lifecycle.start_fetching(tx, pull_id)
         step_leases.end(tx, begun.lease.fence)
 
 

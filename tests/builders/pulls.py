@@ -70,15 +70,15 @@ def send_all(
     """Give each layer a message, whatever other pulls have sent. Returns the generation."""
     for digest in digests:
         messages.dispatch(tx, pull_id, digest)
-    return lifecycle.fan_out(tx, pull_id)
+    return lifecycle.start_fetching(tx, pull_id)
 
 
 def follow(tx: Connection, pull_id: str, digests: Sequence[Digest]) -> dict[Digest, str | None]:
     """Admit and plan a pull as workers do. Returns the pull that each layer follows, or None."""
     admitted(tx, pull_id)
     list_layers(tx, digests, pull_id)
-    leaders = messages.fan_out(tx, pull_id, digests)
-    lifecycle.fan_out(tx, pull_id)
+    leaders = messages.send_or_follow(tx, pull_id, digests)
+    lifecycle.start_fetching(tx, pull_id)
     return leaders
 
 
@@ -96,7 +96,7 @@ def list_layers(
 ) -> None:
     """List the layers of a pull without sending messages for them."""
     stored_blobs.expect_blobs(tx, digests)
-    lifecycle.plan(
+    lifecycle.record_plan(
         tx,
         pull_id,
         manifest_digest=str(of("manifest")),

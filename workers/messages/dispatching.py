@@ -85,7 +85,7 @@ def _lost(app: FleetApp, catalog: Catalog, layers: Sequence[DoubtfulLayer]) -> l
         )
     lost = []
     for layer in layers:
-        if held[layer.pull_id, str(layer.digest)] <= layer.starts:
+        if held[layer.pull_id, str(layer.digest)] <= layer.attempts:
             with catalog.begin() as tx:
                 lost.append(messages.dispatch(tx, layer.pull_id, layer.digest, layer.generation))
     return [message for message in lost if message is not None]

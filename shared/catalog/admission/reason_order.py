@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from shared.catalog.database.expressions import by_key, constant, interval
+from shared.catalog.database.expressions import by_key, constant
 from shared.catalog.model.content_tables import Blobs
 from shared.catalog.model.fleet_tables import Nodes, RegistryHolds
 from shared.catalog.model.predicates import (
@@ -31,9 +31,7 @@ from shared.catalog.model.predicates import (
     paused_sentence,
 )
 from shared.catalog.model.pull_tables import PullLayers, Pulls
-from shared.catalog.model.waiting_for import cause_of, detail_of, reason
-
-_MINUTE = interval("1 minute")
+from shared.catalog.model.waiting_for import NEXT_CHECK, cause_of, detail_of, reason
 
 
 def of_admitted(layers: FromClause) -> ColumnElement[Any]:
@@ -54,12 +52,12 @@ def of_admitted(layers: FromClause) -> ColumnElement[Any]:
         (bindparam("no_pull_worker", type_=Boolean), no_worker("towline.pulls")),
         else_=turn("its message is in the queue"),
     )
-    no_layer_worker = layers.c.queued & bindparam("no_layer_worker", type_=Boolean)
+    no_layer_worker = layers.c.may_be_fetched & bindparam("no_layer_worker", type_=Boolean)
     of_its_layers = case(
-        (layers.c.moves, null()),
-        (layers.c.leader.is_not(None), reason(constant("pull"), until, layers.c.leader)),
+        (layers.c.is_fetched, null()),
+        (layers.c.fetched_for.is_not(None), reason(constant("pull"), until, layers.c.fetched_for)),
         (no_layer_worker, no_worker("towline.layers")),
-        (~layers.c.queued & layers.c.own.is_not(None), layers.c.own),
+        (~layers.c.may_be_fetched & layers.c.layers_reason.is_not(None), layers.c.layers_reason),
         else_=func.coalesce(_followed(until), turn("its layers are in the queue")),
     )
     return case(
@@ -85,7 +83,7 @@ def of_new(new: type[Pulls]) -> ColumnElement[Any]:
     It is what the next `refresh_waiting` would write, so that it finds nothing to change: an update
     of a row costs more than its insert.
     """
-    until = func.statement_timestamp() + _MINUTE
+    until = func.statement_timestamp() + NEXT_CHECK
     return case(_paused(new, until), else_=_turn(new, until))
 
 
@@ -96,7 +94,7 @@ def _checked_again(waits_since: SQLColumnExpression[Any]) -> ColumnElement[Any]:
     So a pull that waits for hours costs a dozen writes. With thousands of pulls, a reason also does
     not expire before the reconciler reaches its page.
     """
-    return func.now() + func.greatest(_MINUTE, func.now() - waits_since)
+    return func.now() + func.greatest(NEXT_CHECK, func.now() - waits_since)
 
 
 def _paused(
@@ -127,7 +125,7 @@ def _own_reason() -> ColumnElement[Any]:
 def _sick_node() -> ColumnElement[str]:
     """A sick node consumes no queue. If no other node does, this tells the operator what to do."""
     sentence = constant(": ").concat(Nodes.name).concat(constant(" is sick: ")).concat(Nodes.reason)
-    is_recent = Nodes.seen_at > func.now() - _MINUTE
+    is_recent = Nodes.seen_at > func.now() - NEXT_CHECK
     node = (
         select(sentence)
         .where(Nodes.state == constant("sick"), is_recent)

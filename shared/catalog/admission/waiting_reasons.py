@@ -55,9 +55,9 @@ def _layers() -> FromClause:
     """Return what the layers of a pull in `fetching` add up to, as one row.
 
     `bytes` includes what other pulls fetch of shared layers, so a follower shows the same progress.
-    `moves`: one of them is fetched for this pull. `leader`: another pull that one of them is
-    fetched for. `queued`: one of them could be fetched now. `own`: the reason of the layer that is
-    due next.
+    `is_fetched`: one of them is fetched for this pull. `fetched_for`: another pull that one of them
+    is fetched for. `may_be_fetched`: one of them could be fetched now. `layers_reason`: the reason
+    of the layer that is due next.
     """
     missing, fetched = is_missing(Blobs), func.coalesce(Leases.bytes_done, constant(0))
     done = case((missing, fetched), else_=PullLayers.size_bytes)
@@ -68,10 +68,12 @@ def _layers() -> FromClause:
         select(
             func.count().filter(missing).label("missing"),
             cast(func.coalesce(func.sum(done), constant(0)), BigInteger).label("bytes"),
-            func.bool_or(and_(missing, holder == Pulls.id)).label("moves"),
-            func.min(holder).filter(missing, holder != Pulls.id).label("leader"),
-            func.bool_or(and_(missing, ~is_alive(Leases), is_due(PullLayers))).label("queued"),
-            by_time.filter(missing, ~is_due(PullLayers))[constant(1)].label("own"),
+            func.bool_or(missing & (holder == Pulls.id)).label("is_fetched"),
+            func.min(holder).filter(missing, holder != Pulls.id).label("fetched_for"),
+            func.bool_or(and_(missing, ~is_alive(Leases), is_due(PullLayers))).label(
+                "may_be_fetched"
+            ),
+            by_time.filter(missing, ~is_due(PullLayers))[constant(1)].label("layers_reason"),
         )
         .select_from(PullLayers)
         .outerjoin(Blobs, Blobs.digest == PullLayers.digest)

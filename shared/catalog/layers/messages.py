@@ -90,9 +90,10 @@ def pull_that_sent(
 # The rows of followers must not be read, whatever the planner expects of their number. So the own
 # layers are found by the pull's id, those of other pulls by the index of layers with a message, and
 # only then their pulls (`pull_that_sent`).
-def _fan_out() -> Executable:
+def _send_or_follow() -> Executable:
     asking, layer = aliased(Pulls, name="asking"), aliased(PullLayers, name="layer")
     sent, pulls = aliased(PullLayers, name="sent"), aliased(Pulls, name="p")
+    # Every lease is written with its pull. Were one without, it must not read as "no lease".
     pull_of_lease = select(func.coalesce(Leases.pull_id, constant(""))).where(
         Leases.registry == asking.registry, Leases.digest == layer.digest, by_key(is_alive(Leases))
     )
@@ -140,17 +141,19 @@ def _fan_out() -> Executable:
     )
 
 
-_FAN_OUT = _fan_out()
+_SEND_OR_FOLLOW = _send_or_follow()
 
 
-def fan_out(tx: Connection, pull_id: str, missing: Sequence[Digest]) -> dict[Digest, str | None]:
+def send_or_follow(
+    tx: Connection, pull_id: str, missing: Sequence[Digest]
+) -> dict[Digest, str | None]:
     """Decide for each missing layer of a planned pull whether to send a message or to follow.
 
     Returns the pull that is followed, by layer; None for a layer whose message is to be sent. The
     caller must have locked the blobs' rows.
     """
     rows = tx.execute(
-        _FAN_OUT, {"of_pull": pull_id, "digests": [str(digest) for digest in missing]}
+        _SEND_OR_FOLLOW, {"of_pull": pull_id, "digests": [str(digest) for digest in missing]}
     )
     return {Digest.parse(row.digest): row.leader for row in rows}
 
@@ -190,12 +193,12 @@ def dispatch(
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulLayer:
-    """A layer that has had a message, and whose tasks have begun it `starts` times."""
+    """A layer that has had a message, and whose tasks have begun it `attempts` times."""
 
     pull_id: str
     digest: Digest
     generation: int
-    starts: int
+    attempts: int
 
 
 # A layer with a live lease of another pull is being fetched. A live lease of this pull may belong
@@ -209,7 +212,7 @@ def _doubtful() -> Select[str, int, int]:
         by_key(is_alive(Leases)),
     )
     return (
-        select(PullLayers.digest, PullLayers.generation, PullLayers.attempts.label("starts"))
+        select(PullLayers.digest, PullLayers.generation, PullLayers.attempts)
         .join(Pulls, Pulls.id == PullLayers.pull_id)
         .outerjoin(Blobs, Blobs.digest == PullLayers.digest)
         .outerjoin(Leases, is_lease)
@@ -237,7 +240,7 @@ def doubtful(tx: Connection, pull_id: str, lease_seconds: float) -> list[Doubtfu
     """
     values = {"pull_id": pull_id, "life": timedelta(seconds=lease_seconds)}
     return [
-        DoubtfulLayer(pull_id, Digest.parse(row.digest), row.generation, row.starts)
+        DoubtfulLayer(pull_id, Digest.parse(row.digest), row.generation, row.attempts)
         for row in tx.execute(_DOUBTFUL, values)
     ]
 

@@ -7,18 +7,17 @@ reason ends, or is checked again at the latest. `detail`: a sentence; for `pull`
 that this one waits for. Statements write and read the document through this module alone.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, DateTime, SQLColumnExpression, Text, cast, func, null
 
-from shared.catalog.database.expressions import constant
+from shared.catalog.database.expressions import constant, interval
 from shared.catalog.model.pull_tables import PullLayers, Pulls
 
 Row = type[Pulls] | type[PullLayers]
 
 # The `until` of a reason that has no end of its own: the reconciler looks at it again by then.
-NEXT_CHECK = timedelta(seconds=60)
+NEXT_CHECK = interval("1 minute")
 
 # The values of a row that waits for nothing.
 NOTHING = {"waiting_for": null(), "not_before": null()}

@@ -9,7 +9,7 @@ state, and no others:
 
     resolving  start.start_resolving
     queued     waiting_pulls.readmit_later
-    fetching   lifecycle.fan_out
+    fetching   lifecycle.start_fetching
     linking    lifecycle.start_linking
     complete   finish.complete, known_image.complete, same_image.complete
     failed     finish.fail
@@ -131,7 +131,7 @@ _LIST_LAYERS = (
 )
 
 
-def plan(
+def record_plan(
     tx: Connection,
     pull_id: str,
     *,
@@ -167,7 +167,7 @@ def plan(
 
 
 _LEADER = bindparam("leader", type_=Text())
-_FAN_OUT = (
+_START_FETCHING = (
     update_open()
     .values(
         state=constant("fetching"),
@@ -187,13 +187,15 @@ _FAN_OUT = (
 )
 
 
-def fan_out(tx: Connection, pull_id: str, leader: str | None = None) -> int | None:
+def start_fetching(tx: Connection, pull_id: str, leader: str | None = None) -> int | None:
     """Move the pull to `fetching`. Returns its new generation; None if it has ended.
 
     `leader`: if other pulls fetch all of its layers, one of those pulls; `waiting_for` then names
-    it. The rows of the layers are written by `messages.fan_out`.
+    it. The rows of the layers are written by `messages.send_or_follow`.
     """
-    generation: int | None = tx.execute(_FAN_OUT, {"pull_id": pull_id, "leader": leader}).scalar()
+    generation: int | None = tx.execute(
+        _START_FETCHING, {"pull_id": pull_id, "leader": leader}
+    ).scalar()
     return generation
 
 

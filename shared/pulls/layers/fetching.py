@@ -1,6 +1,6 @@
 """Fetch one layer: from what is on the volume already to a verified blob and its row.
 
-    lease ──► transfer ──► store ──► tell the waiters
+    lease ──► transfer ──► store ──► send what can go on
       │          │
       │          └ stopped or failed: the lease is released, and a waiter goes on
       └ blocked, or another task fetches the layer: it waits as a row
@@ -33,6 +33,7 @@ from shared.pulls.steps.attempt import Attempt, hand_over
 from shared.pulls.steps.leased_layer import LeasedLayer
 from shared.pulls.steps.outcomes import (
     PAUSED_SECONDS,
+    LeaseLost,
     NotWanted,
     Paused,
     ShuttingDown,
@@ -64,26 +65,31 @@ def fetch_layer(
     companions = [layer.digest for layer in leased[1:]]
     # Up to the end of the link, the companions' own tasks yield to this one.
     with context.claimed_layers.fetching(pull_id, companions):
-        holding = attempt.holding(leased[0])
-        with run_attempt(holding):
-            fetched = _transfer(holding, leased)
+        leased_attempt = attempt.with_lease(leased[0])
+        with run_attempt(leased_attempt):
+            fetched = _transfer(leased_attempt, leased)
             _store(context, fetched)
+        # The stored rows have ended the leases: the rest runs as the attempt without one.
         with run_attempt(attempt):
-            _tell_waiters(attempt, state, fetched)
+            _send_what_can_go_on(attempt, state, fetched)
+            _check_claims(fetched)
         is_urgent = state.pull.priority >= URGENT_PRIORITY
         if (len(fetched) > 1 or is_urgent) and pull_id in outbox.links:
             _link_now(context, pull_id, outbox)
 
 
 def _transfer(attempt: Attempt, leased: Sequence[LeasedLayer]) -> list[FetchedLayer]:
-    """Bring the layers onto the volume while their leases are renewed. Empty if it was stopped."""
+    """Bring the layers onto the volume while their leases are renewed.
+
+    The list is empty if the download was stopped.
+    """
     if len(leased) > 1 and (fetched := fetch_batch(attempt, leased)):
         return fetched
     own = leased[0]
     try:
         with attempt.context.renewer.renewing(own):
             return [transfer(attempt.context, own)]
-    except ShuttingDown:
+    except (ShuttingDown, LeaseLost):
         raise
     except Stopped as reason:
         _record_stop(attempt, own, reason)
@@ -97,15 +103,18 @@ def _record_stop(attempt: Attempt, leased: LeasedLayer, reason: Stopped) -> None
     """
     digest, pull_id, outbox = leased.digest, leased.pull_id, attempt.outbox
     with attempt.context.catalog.begin() as tx:
-        if isinstance(reason, Paused):
-            pause = pauses.of_pull(tx, pull_id)
-            sentence = pause.sentence if pause else "it was paused"
-            lifecycle.show_waiting(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
-            pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
-        if isinstance(reason, NotWanted | Paused):
-            outbox.layers += hand_over(tx, attempt, but=pull_id)
-        if isinstance(reason, StoredElsewhere):
-            outbox.links += storing.find_whole_pulls(tx, [digest], pull_id)
+        match reason:
+            case NotWanted():
+                outbox.layers += hand_over(tx, attempt, but=pull_id)
+            case Paused():
+                pause = pauses.of_pull(tx, pull_id)
+                sentence = pause.sentence if pause else "it was paused"
+                lifecycle.show_waiting(tx, pull_id, "paused", PAUSED_SECONDS, sentence)
+                pull_layers.wait(tx, pull_id, digest, "paused", PAUSED_SECONDS, sentence)
+                outbox.layers += hand_over(tx, attempt, but=pull_id)
+            case StoredElsewhere():
+                # The row that says so has ended the leases of every registry.
+                outbox.links += storing.find_whole_pulls(tx, [digest], pull_id)
 
 
 def _store(context: Context, fetched: Sequence[FetchedLayer]) -> None:
@@ -130,16 +139,15 @@ def _store(context: Context, fetched: Sequence[FetchedLayer]) -> None:
         )
 
 
-def _tell_waiters(attempt: Attempt, state: FetchState, fetched: Sequence[FetchedLayer]) -> None:
-    """Find the pulls that the stored layers complete, and the layer that gets the slot.
+def _send_what_can_go_on(
+    attempt: Attempt, state: FetchState, fetched: Sequence[FetchedLayer]
+) -> None:
+    """Find the pulls that the stored layers complete, and the layer that gets the free slot.
 
     This transaction is a second one, which sees what other processes have stored by then. If the
     worker dies between the two, the reconciler finds these pulls. Completion is always decided by
     the same question: is a layer of this pull not stored? No counter is kept that could be wrong
     after a crash.
-
-    Raises InvalidManifest if the pull's manifest claims another size or diff_id. The layers are
-    stored all the same: the claim is wrong, not the blob.
     """
     if not fetched:
         return
@@ -149,6 +157,13 @@ def _tell_waiters(attempt: Attempt, state: FetchState, fetched: Sequence[Fetched
         outbox.links += storing.find_whole_pulls(tx, digests, fetched[0].leased.pull_id)
         if reserves_slots(state, reserved_slots):
             outbox.layers += layer_slots.dispatch_waiting_for_slot(tx)
+
+
+def _check_claims(fetched: Sequence[FetchedLayer]) -> None:
+    """Raises InvalidManifest if the pull's manifest claims another size or diff_id.
+
+    The layers are stored all the same: the claim is wrong, not the blob.
+    """
     for layer in fetched:
         check_size(layer.leased.layer, layer.size_bytes)
         if layer.check is not None:

@@ -91,7 +91,7 @@ def _take(
     """Take the lease, or wait for the pull whose task holds it (an empty list)."""
     context, pull, layer = attempt.context, state.pull, state.listed
     reference, settings = Reference.parse(pull.reference), context.settings
-    # The lock order, here and everywhere: pulls, layers, leases.
+    # The lock order, here and everywhere: pulls, blobs, pull_layers, leases (`waiters.py`).
     if pull.waiting_for is not None:
         lifecycle.clear_waiting(tx, pull.id)
     reserved_slots = (

@@ -125,5 +125,5 @@ def _give_back(attempt: Attempt, left: Iterable[LeasedLayer]) -> None:
             pull_layers.uncount_attempt(tx, pull_id, leased.digest)
             message = messages.dispatch(tx, pull_id, leased.digest)
             outbox.layers += [message] if message else []
-            outbox.layers += hand_over(tx, attempt.holding(leased), but=pull_id)
+            outbox.layers += hand_over(tx, attempt.with_lease(leased), but=pull_id)
         attempt.context.claimed_layers.unclaim(pull_id, leased.digest)

@@ -7,6 +7,9 @@ failure wins.
 An attempt that has lost its lease must not record anything: the new owner decides. Therefore each
 transaction releases the lease last. If the lease is held under another fence by then, LeaseLost
 rolls the whole transaction back.
+
+`fail_attempt`, `hand_over_layer` and `release_leases` are transactions of their own; `fail_row`,
+`hand_over` and `release` are the parts of one that they and `retrying.py` are made of.
 """
 
 from dataclasses import dataclass, replace
@@ -39,11 +42,11 @@ class Attempt:
     leased: LeasedLayer | None = None
     step_fence: int | None = None
 
-    def holding(self, leased: LeasedLayer) -> "Attempt":
+    def with_lease(self, leased: LeasedLayer) -> "Attempt":
         """Return this attempt with the lease on a layer."""
         return replace(self, digest=leased.digest, leased=leased)
 
-    def holding_step(self, fence: int) -> "Attempt":
+    def with_step_lease(self, fence: int) -> "Attempt":
         """Return this attempt with the lease on the pull's steps."""
         return replace(self, step_fence=fence)
 
@@ -61,13 +64,6 @@ class Attempt:
         and credentials says nothing about that one.
         """
         return self.fetched_for != self.pull_id
-
-
-def fail_pull(context: Context, pull_id: str, error: TowlineError, outbox: Outbox) -> None:
-    """Fail the pull with this error, unless it has ended already, and have it answered."""
-    with context.catalog.begin() as tx:
-        fail_row(tx, pull_id, error)
-    outbox.end([pull_id])
 
 
 def fail_attempt(attempt: Attempt, error: TowlineError) -> None:
@@ -91,19 +87,20 @@ def fail_row(tx: Connection, pull_id: str, error: TowlineError) -> None:
 
 
 def hand_over_layer(attempt: Attempt) -> None:
-    """Hand the layer over to the pull that it is now fetched for; nothing is counted.
+    """Hand the layer over, and count nothing.
 
-    Raises LeaseLost.
+    It is now fetched for another pull, and a failure with this pull's repository says nothing about
+    that one. Raises LeaseLost.
     """
     with attempt.context.catalog.begin() as tx:
         attempt.outbox.layers += hand_over(tx, attempt, but=attempt.pull_id)
 
 
 def hand_over(tx: Connection, attempt: Attempt, but: str) -> list[LayerMessage]:
-    """Release the leases, and return the message for what can go on: the best pull that waits for
-    this layer, except the pull `but`; if there is none, a layer that waits for a slot.
+    """Release the leases, and return the message for what can go on.
 
-    Raises LeaseLost.
+    That is this layer, for the best pull that waits for it, except the pull `but`. If there is
+    none, the slot is free, and the best layer that waits for one goes on. Raises LeaseLost.
     """
     leased = attempt.leased
     due: list[LayerMessage] = []

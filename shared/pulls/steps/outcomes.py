@@ -30,8 +30,8 @@ SPACE_SECONDS = 15.0
 class TryAgain(Exception):
     """The step must run again in `delay_seconds`, because of the error `cause`.
 
-    Without a cause nothing was done, and that is not a failure. `at_most_once`: a message that has
-    come back for this reason before ends instead.
+    Without a cause nothing was done, and that is not a failure. `at_most_once`: a message that was
+    retried before, for whatever reason, ends instead.
     """
 
     def __init__(

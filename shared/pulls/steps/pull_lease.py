@@ -83,7 +83,7 @@ def _attempt_under(attempt: Attempt, lease: StepLease, pull: Pull | None) -> Ite
     If the block raises, the transaction that records the failure ends it (`attempt.release`).
     """
     held = HeldLease(lease, pull)
-    with run_attempt(attempt.holding_step(lease.fence)):
+    with run_attempt(attempt.with_step_lease(lease.fence)):
         if lease.starts > MOST_DEAD_OWNERS:
             raise PoisonLayer(
                 f"Resolving or linking the pull {attempt.pull_id} ended its worker {lease.starts} "

@@ -59,6 +59,8 @@ def _carry_out(attempt: Attempt, error: BaseException) -> BaseException:
             return retrying.outage(error)
         case Outcome.RELEASE, _:
             _release_quietly(attempt)
+        case Outcome.NOTHING, _:
+            pass
     return error
 
 

@@ -77,7 +77,7 @@ def take(tx: Connection) -> None:
 def plan(tx: Connection) -> None:
     admitted(tx, "new")
     list_layers(tx, [BASE], "new")
-    assert messages.fan_out(tx, "new", [BASE]) == {BASE: "leader"}
+    assert messages.send_or_follow(tx, "new", [BASE]) == {BASE: "leader"}
 
 
 STATEMENTS: dict[str, Callable[[Connection], object]] = {

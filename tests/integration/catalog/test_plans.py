@@ -200,7 +200,7 @@ PER_PULL: dict[str, Callable[[Connection], object]] = {
     "admit": admission.admit,
     "begin": begin,
     "known image": lambda tx: known_image.known(tx, TAG, "linux/amd64"),
-    "fan out": lambda tx: messages.fan_out(tx, PULL, [of("base"), LAYER, OTHER]),
+    "fan out": lambda tx: messages.send_or_follow(tx, PULL, [of("base"), LAYER, OTHER]),
 }
 PER_LAYER: dict[str, Callable[[Connection], object]] = {
     "load": lambda tx: fetch_state.load(tx, PULL, LAYER),

@@ -132,7 +132,7 @@ def test_a_waiter_that_took_over_a_download_gets_a_message_if_the_download_has_t
 
     def end() -> None:
         attempt = Attempt(driver.resources, "leader", driver.outbox)
-        with run_attempt(attempt.holding(leased)):
+        with run_attempt(attempt.with_lease(leased)):
             raise error
 
     with pytest.raises(TryAgain):

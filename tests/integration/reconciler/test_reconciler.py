@@ -80,7 +80,7 @@ def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST, **more: object
     with catalog.begin() as tx:
         begin(tx, pull_id)
         layer = PlannedLayer(digest, 5, "application/octet-stream", ())
-        lifecycle.plan(
+        lifecycle.record_plan(
             tx,
             pull_id,
             manifest_digest=digest_of(b"manifest"),
@@ -89,8 +89,8 @@ def plan(catalog: Catalog, pull_id: str, digest: Digest = DIGEST, **more: object
             resolved_at=lifecycle.clock(tx),
             layers=[layer],
         )
-        messages.fan_out(tx, pull_id, [layer.digest])
-        lifecycle.fan_out(tx, pull_id)
+        messages.send_or_follow(tx, pull_id, [layer.digest])
+        lifecycle.start_fetching(tx, pull_id)
 
 
 def queued(store: redis.Redis, queue: str) -> list[str]:

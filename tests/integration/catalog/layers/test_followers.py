@@ -21,8 +21,8 @@ def fan_out(
     """Plan a pull. Returns the pull that each layer follows; None for a layer with a message."""
     admitted(tx, pull_id, **asked)
     list_layers(tx, digests, pull_id)
-    leaders = messages.fan_out(tx, pull_id, digests)
-    lifecycle.fan_out(tx, pull_id)
+    leaders = messages.send_or_follow(tx, pull_id, digests)
+    lifecycle.start_fetching(tx, pull_id)
     return [leaders[digest] for digest in digests]
 
 
@@ -91,8 +91,8 @@ def test_of_pulls_that_are_planned_at_once_only_one_sends_each_message(catalog: 
     def plan(pull_id: str) -> None:
         with catalog.begin() as tx:
             list_layers(tx, (BASE, TOP), pull_id)
-            messages.fan_out(tx, pull_id, (BASE, TOP))
-            lifecycle.fan_out(tx, pull_id)
+            messages.send_or_follow(tx, pull_id, (BASE, TOP))
+            lifecycle.start_fetching(tx, pull_id)
 
     together([lambda number=number: plan(f"{number}") for number in range(8)])
     with catalog.begin() as tx:

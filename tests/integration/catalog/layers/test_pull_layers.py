@@ -92,7 +92,7 @@ def test_refreshing_bytes_done_skips_a_locked_pull(catalog: Catalog) -> None:
 def test_a_layers_urls_and_claims_are_read_back(tx: Connection) -> None:
     record(tx)
     claim = PlannedLayer(BASE, 2**62, "application/x", ("https://a.example/x",))
-    lifecycle.plan(
+    lifecycle.record_plan(
         tx,
         "p",
         manifest_digest="m",

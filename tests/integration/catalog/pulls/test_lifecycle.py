@@ -141,7 +141,7 @@ def test_of_concurrent_failures_one_is_the_cause(catalog: Catalog) -> None:
 MOVES: dict[str, Callable[[Connection], object]] = {
     "start": begin,
     "plan": plan,
-    "fan_out": lambda tx: lifecycle.fan_out(tx, "p"),
+    "fan_out": lambda tx: lifecycle.start_fetching(tx, "p"),
     "say": lambda tx: lifecycle.show_waiting(tx, "p", "backoff", 5, "c"),
     "cancel": lambda tx: finish.cancel(tx, "p", "Again."),
     "linking": lambda tx: lifecycle.start_linking(tx, "p"),
