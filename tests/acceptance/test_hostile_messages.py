@@ -56,6 +56,8 @@ WITHOUT_AN_ID: dict[str, dict[str, Any]] = {
     for task_id in (None, "", 5, [], "\ud800abc")
     for body in ("[[], {}, {}]", "[[], {")
 }
+# What another program may push on a queue's list.
+NO_MESSAGES = ["", "text", "5", "null", "[]", "{}", '{"headers": {}, "properties": {}}']
 
 
 @pytest.fixture
@@ -108,6 +110,7 @@ def test_a_message_of_any_shape_ends_no_worker_and_its_caller_is_answered(
     fleet: Fleet, client: Client, store: redis.Redis, good: dict[str, Any], pool: str
 ) -> None:
     worker = fleet.start_worker(pool)
+    store.lpush("towline.pulls", *NO_MESSAGES)
     for wrong in WITHOUT_AN_ID.values():
         send(store, wrong, uuid())
     ids = {name: send(store, wrong, uuid()) for name, wrong in WITH_AN_ID.items()}
@@ -118,6 +121,7 @@ def test_a_message_of_any_shape_ends_no_worker_and_its_caller_is_answered(
     assert worker.process.poll() is None
     log = worker.log.read_text()
     assert log.count("A message was dropped") == len(WITHOUT_AN_ID)
+    assert log.count("An entry of a queue was dropped") == len(NO_MESSAGES)
     assert "Unrecoverable error" not in log
     assert "Connection to broker lost" not in log
 
