@@ -9,7 +9,7 @@ from shared import allocator
 from shared.errors import CatalogUnavailable, InvalidArgument, TowlineError
 from shared.settings import Settings
 from workers.celery_apps import make_app
-from workers.celery_fixes import closed_channels, reused_clients
+from workers.celery_fixes import closed_channels, foreign_entries, reused_clients
 from workers.health import gate
 from workers.messages import fleet_request, result_backend, unreadable_messages
 from workers.process import grace_time, logs
@@ -30,6 +30,7 @@ def _settings() -> Settings:
 
 
 closed_channels.repair()
+foreign_entries.repair()
 reused_clients.repair()
 app = make_app(_settings())
 app.conf.include = ["workers.tasks"]

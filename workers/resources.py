@@ -67,7 +67,7 @@ def resources_of_healthy_node() -> Context:
 
 
 def is_recorded(pull_id: str) -> bool:
-    """Whether this pull has a row; False if the catalog cannot be read now."""
+    """Whether this pull has a row; False as well if the catalog cannot be read now."""
     try:
         with _any_catalog() as catalog, catalog.begin() as tx:
             return lifecycle.get(tx, pull_id) is not None

@@ -24,9 +24,10 @@ from shared.pulls.outbox import Outbox
 from shared.pulls.steps.outcomes import NodeSick, ShuttingDown, TryAgain
 from workers import contract
 from workers.app import app
-from workers.messages import callbacks
+from workers.messages import callbacks, unreadable_messages
 from workers.messages.answering import answer, answer_error
 from workers.messages.dispatching import deliver, launch
+from workers.queues.queue_access import QueueUnavailable
 from workers.resources import resources_of_healthy_node
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def pull_image(self: Task[Any, Any], /, *args: Any, **kwargs: Any) -> None:
     pull_id = str(self.request.id)
     try:
         with _step(self, pull_id) as step:
+            unreadable_messages.raise_refusal(self.request)
             if accept_pull(
                 step.work, pull_id, args, kwargs, step.outbox, lambda: callbacks.read(self.request)
             ):
@@ -196,6 +198,8 @@ def _answer_refused(task: Task[Any, Any], step: _Step, pull_id: str, error: Towl
     try:
         if not answer(app, step.work.catalog, pull_id):
             answer_error(app, pull_id, error, callbacks.readable(task.request))
+    except (CatalogUnavailable, QueueUnavailable) as outage:
+        raise _again(task, _OUTAGE_DELAY_SECONDS, outage) from outage
     except Exception as unanswered:
         raise _retry_unexpected(task, unanswered) from None
 

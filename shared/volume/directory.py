@@ -29,6 +29,11 @@ def volume_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        if error.errno == errno.EXDEV:
+            raise VolumeUnavailable(
+                f"The volume cannot {action} ({reason}): it was mounted again during that, or a "
+                "part of it is another filesystem. It must be one filesystem."
+            ) from error
         if error.errno in _FULL:
             raise VolumeFull(
                 f"The volume has no space left to {action} ({reason}): free space or inodes, or "
@@ -75,6 +80,10 @@ class Directory:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def is_same(self, other: "Directory") -> bool:
+        """Whether both are one directory of one filesystem, through whichever mounts."""
+        return os.path.samestat(os.fstat(self._descriptor), os.fstat(other._descriptor))
 
     def descend(self, *names: str, create: bool = False, durable: bool = True) -> "Directory":
         """Open a directory below this one.

@@ -45,10 +45,19 @@ class SmallBlobWriter:
         raise VolumeUnavailable(f"{digest} vanished from the volume while it was stored.")
 
     def fsync(self) -> None:
-        """Make the published names durable. Only then may catalog rows be written for them."""
-        for _, blobs in self._places.values():
+        """Make the published names durable. Only then may catalog rows be written for them.
+
+        Raises VolumeUnavailable if they are not on the filesystem that is mounted now.
+        """
+        for algorithm, (_, blobs) in self._places.items():
             self._volume.check()
             with volume_errors("make new blobs durable"):
+                with self._volume.root.descend("blobs", algorithm, create=True) as mounted:
+                    if not mounted.is_same(blobs):
+                        raise VolumeUnavailable(
+                            "Another filesystem was mounted as the volume while small blobs were "
+                            "stored: they are fetched again."
+                        )
                 blobs.fsync()
 
     def _put(self, digest: Digest, raw: bytes) -> None:

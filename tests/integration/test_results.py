@@ -22,6 +22,7 @@ from shared.catalog.database.catalog import Catalog
 from shared.catalog.fleet import round_pages
 from shared.catalog.model.pull_values import NewPull
 from shared.catalog.pulls import finish, lifecycle
+from shared.errors import InvalidArgument, PullCancelled
 from shared.oci.digest import Digest
 from shared.pulls.outbox import Outbox
 from shared.pulls.planning import Plan
@@ -29,7 +30,7 @@ from shared.settings import Settings
 from workers import contract
 from workers.celery_apps import FleetApp, make_app
 from workers.messages import callbacks, result_backend
-from workers.messages.answering import answer
+from workers.messages.answering import answer, answer_error
 from workers.messages.dispatching import deliver, launch
 
 pytestmark = [
@@ -95,18 +96,42 @@ def test_an_end_that_celery_gives_a_message_is_stored_only_without_a_row(
     for pull_id in ("p", "q"):
         app.backend.mark_as_revoked(pull_id, "expired", request=request_)
         if request_ is not None:
-            app.backend.mark_as_failure(pull_id, TimeLimitExceeded(1), request=request_)
+            failed = f"{pull_id} failed"
+            app.backend.mark_as_failure(failed, TimeLimitExceeded(1), request=request_)
     assert app.AsyncResult("p").state == "PENDING"
-    assert app.AsyncResult("q").state == ("REVOKED" if request_ is None else "FAILURE")
+    assert app.AsyncResult("q").state == "REVOKED"
+    assert app.AsyncResult("q failed").state == ("PENDING" if request_ is None else "FAILURE")
 
 
-def test_an_end_that_celery_gives_is_stored_while_the_catalog_is_unavailable(
-    app: FleetApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is configured for a catalog that does not answer."""
     monkeypatch.setenv("TOWLINE_BROKER_URL", "redis://unused")
     monkeypatch.setenv("TOWLINE_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/d")
+
+
+@pytest.mark.usefixtures("no_catalog")
+def test_an_end_that_celery_gives_is_stored_while_the_catalog_is_unavailable(
+    app: FleetApp,
+) -> None:
     app.backend.mark_as_revoked("p", "revoked", request=None)
     assert app.AsyncResult("p").state == "REVOKED"
+
+
+@pytest.mark.usefixtures("no_catalog")
+def test_an_end_that_celery_gives_replaces_no_answer(app: FleetApp) -> None:
+    app.backend.store_result("p", PullCancelled("The pull p was cancelled."), "FAILURE")
+    app.backend.mark_as_revoked("p", "expired", request=of(contract.PULL_IMAGE))
+    assert type(app.AsyncResult("p").result).__name__ == "PullCancelled"
+
+
+def test_a_refusal_replaces_no_answer(app: FleetApp) -> None:
+    receipt = {"pull_id": "p"}
+    app.backend.store_result("p", receipt, "SUCCESS")
+    for pull_id in ("p", "q"):
+        answer_error(app, pull_id, InvalidArgument("The message cannot be read."))
+    assert app.AsyncResult("p").result == receipt
+    assert type(app.AsyncResult("q").result).__name__ == "InvalidArgument"
 
 
 @pytest.mark.usefixtures("recorded")

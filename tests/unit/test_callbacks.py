@@ -41,14 +41,6 @@ def test_arguments_that_celery_parsed_into_objects_are_kept_as_they_were_sent() 
     assert argument["__type__"] == "datetime"
 
 
-def nested(levels: int) -> Any:
-    """Lists nested this deep."""
-    value: Any = 1
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
@@ -61,8 +53,6 @@ def nested(levels: int) -> Any:
         ({"errbacks": [{**AFTER, "args": [["\ud800"]]}]}, "not contain NUL"),
         ({"chain": [{**AFTER, "args": [float("inf")]}]}, "plain JSON"),
         ({"chain": [{**AFTER, "args": [object()]}]}, "plain JSON"),
-        # It can be parsed, but could not be written to the row from deeper in the stack.
-        ({"callbacks": [{**AFTER, "args": nested(900)}]}, "500 levels deep"),
     ],
 )
 def test_callbacks_that_cannot_be_kept_are_refused_in_one_sentence(

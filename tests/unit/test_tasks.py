@@ -100,6 +100,16 @@ def test_the_header_ignore_result_works_for_other_tasks() -> None:
     ).ignore_result
 
 
+@pytest.mark.parametrize(
+    ("headers", "retries"), [({"retries": None}, 0), ({}, 0), ({"retries": 2}, 2)]
+)
+def test_a_message_without_a_number_of_retries_can_be_sent_again(
+    headers: dict[str, object], retries: int
+) -> None:
+    received = fleet_request.FleetRequest(message(pull_image, **headers), app=app, task=pull_image)
+    assert received.request_dict["retries"] == retries
+
+
 @contextmanager
 def at_work(task: Task) -> Iterator[None]:
     """Set the task's request as in a worker that runs it."""

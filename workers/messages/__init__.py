@@ -4,7 +4,8 @@ Messages:
     client               our own client: writes the row first, and sends second
     dispatching          sends every message that a step leaves behind, and delivers outboxes
     fleet_request        a received message while its task runs: no result of a coordinator
-    unreadable_messages  answers a pull whose message cannot be decoded
+    message_shape        what a message must look like, in either of Celery's protocols
+    unreadable_messages  turns a message of another shape into one that is refused
 
 Answers:
     answering       stores the receipt or the failure as the result under the pull id

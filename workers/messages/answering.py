@@ -22,6 +22,14 @@ from workers.celery_apps import FleetApp
 from workers.config import RESULT_SECONDS
 from workers.messages import callbacks
 from workers.messages.callbacks import Callbacks
+from workers.queues.queue_access import translating_errors
+
+# Store a result and tell the clients that wait for it, unless there is a result already.
+_STORE_FIRST = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then
+    redis.call('PUBLISH', KEYS[1], ARGV[1])
+end
+"""
 
 
 def answer(app: FleetApp, catalog: Catalog, pull_id: str, known: Pull | None = None) -> bool:
@@ -53,8 +61,15 @@ def answer(app: FleetApp, catalog: Catalog, pull_id: str, known: Pull | None = N
 def answer_error(
     app: FleetApp, task_id: str, error: TowlineError, kept: Callbacks | None = None
 ) -> None:
-    """Answer a task id that is no pull with this error, and send its callbacks `kept`."""
-    _store(app, task_id, error)
+    """Answer a task id that is no pull with this error, and send its callbacks `kept`.
+
+    An answer that is already there stays. Raises QueueUnavailable if Redis does not answer at once.
+    """
+    backend: Any = app.backend
+    key = backend.get_key_for_task(task_id)
+    stored = backend.encode(_meta(app, task_id, error, states.FAILURE))
+    with translating_errors():
+        backend.client.eval(_STORE_FIRST, 1, key, stored, app.answer_seconds)
     if kept is not None:
         callbacks.send(app, task_id, kept, error)
 
@@ -78,15 +93,20 @@ def _store(app: FleetApp, pull_id: str, end: Any) -> None:
     if not isinstance(backend, RedisBackend):
         backend.store_result(pull_id, end, state)
         return
-    stored: dict[str, Any] = {
+    stored = backend.encode(_meta(app, pull_id, end, state))
+    backend.ensure(_write, (backend, pull_id, stored, app.answer_seconds))
+
+
+def _meta(app: FleetApp, pull_id: str, end: Any, state: str) -> dict[str, Any]:
+    """What Celery's backends store for a result."""
+    return {
         "status": state,
-        "result": backend.encode_result(end, state),
+        "result": app.backend.encode_result(end, state),
         "traceback": None,
         "children": [],
         "date_done": app.now().isoformat(),
         "task_id": pull_id,
     }
-    backend.ensure(_write, (backend, pull_id, backend.encode(stored), app.answer_seconds))
 
 
 def _write(backend: Any, pull_id: str, stored: str | bytes, seconds: int) -> None:

@@ -25,8 +25,6 @@ Callbacks = Mapping[str, Any]
 
 _LISTS = ("callbacks", "errbacks", "chain")
 _MOST_BYTES = 64 * 1024
-# Well below Python's recursion limit: they are parsed and written again from deeper in the stack.
-_MOST_LEVELS = 500
 
 _PROBE_KEY = "towline:probe"
 _PROBE_SECONDS = 60
@@ -155,7 +153,7 @@ def _plain(found: Mapping[str, Any]) -> Callbacks:
         text = dumps(found)
         # Raises for NaN and infinities, which are not JSON.
         json.dumps(plain := json.loads(text), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise InvalidArgument(
             "link, link_error, chain and chord must be plain JSON: send the pull without, and wait "
             "for its result."
@@ -165,8 +163,7 @@ def _plain(found: Mapping[str, Any]) -> Callbacks:
             f"link, link_error, chain and chord may have at most {_MOST_BYTES} bytes as JSON, but "
             f"have {len(text)}: store large arguments elsewhere, and send their location."
         )
-    texts = list(_texts(plain, _MOST_LEVELS))
-    if not all(map(is_storable, texts)):
+    if not all(map(is_storable, _texts(plain))):
         raise InvalidArgument(
             "link, link_error, chain and chord must not contain NUL or lone surrogates, which "
             "PostgreSQL cannot store: send the pull without them."
@@ -175,22 +172,17 @@ def _plain(found: Mapping[str, Any]) -> Callbacks:
     return kept
 
 
-def _texts(value: Any, levels: int) -> Iterator[str]:
+def _texts(value: Any) -> Iterator[str]:
     """Every string in a JSON document, including names of members.
 
-    Raises InvalidArgument if the document has more levels than this.
+    It has few levels: `workers/messages/message_shape.py` limits them.
     """
-    if not levels:
-        raise InvalidArgument(
-            f"link, link_error, chain and chord may be nested {_MOST_LEVELS} levels deep at most: "
-            "send the pull without, and wait for its result."
-        )
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for name, member in value.items():
             yield name
-            yield from _texts(member, levels - 1)
+            yield from _texts(member)
     elif isinstance(value, list):
         for member in value:
-            yield from _texts(member, levels - 1)
+            yield from _texts(member)

@@ -21,6 +21,8 @@ class FleetRequest(StopsInThreads, KeepsItsPlace):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Some clients send null, with which Celery could not send the message again.
+        self.request_dict["retries"] = self.request_dict.get("retries") or 0
         if self._is_pull:
             self._ignore_result = self.request_dict["ignore_result"] = True
 

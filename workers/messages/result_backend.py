@@ -1,8 +1,8 @@
 """The result backend of the workers. It differs from Celery's own in what it stores.
 
 Only `answer` writes under a pull id. Celery may end a message itself: it expired, was revoked or
-hit a hard time limit. That end is stored only if the pull has no row. If it has one, the row
-decides how the pull ends.
+hit a hard time limit. That end is stored only if the pull has no row, and never over an answer. If
+the pull has a row, the row decides how it ends.
 
 The chord of a pull has the pull's id. So keys of an earlier chord may be left when the pull is
 planned again, and header tasks may end after the answer has deleted the chord.
@@ -64,13 +64,19 @@ class _FleetBackend(MayMissResults, SubscribesOutsideTasksOnly, _redis.RedisBack
     def _end_pull(
         self, mark: str, task_id: str, *args: Any, store_result: bool = True, **kwargs: Any
     ) -> None:
-        """Store the end that Celery gave a pull's message, if the pull has no row.
+        """Store the end that Celery gave a pull's message, if the pull has no row and no answer.
 
         With `store_result` False the task itself ended, and has answered.
         """
         if store_result and not is_recorded(task_id):
-            backend = self.app.callback_app.backend
-            logged_if_refused(getattr(backend, mark), task_id, *args, **kwargs)
+            logged_if_refused(self._end_unanswered, task_id, mark, *args, **kwargs)
+
+    def _end_unanswered(self, task_id: str, mark: str, *args: Any, **kwargs: Any) -> None:
+        backend = self.app.callback_app.backend
+        # Raises at once if the store is away. To mark would try for a minute, in the thread that
+        # consumes messages.
+        if not backend.task_result_exists(task_id):
+            getattr(backend, mark)(task_id, *args, **kwargs)
 
     def _store_result(
         self, task_id: str, result: Any, state: str, *args: Any, request: Any = None, **kwargs: Any

@@ -1,68 +1,65 @@
-"""Messages for a pull that no worker can read: pickle, YAML, broken JSON.
+"""Messages that no worker can read: pickle, broken JSON, another shape, a task of another fleet.
 
-Celery logs such a message and drops it before any task runs, so its caller would wait for ever. Its
-headers can be read, and they hold the id under which the caller waits.
+Celery would drop most of them before any task runs, so that their callers would wait for ever. Here
+such a message becomes one that says so: the coordinator runs with the caller's id, finds the
+refusal, and answers it like any pull that is refused. So the thread that consumes messages asks
+neither the database nor the result store, and the message comes again while one of them is away.
+
+A message without an id that can be answered is logged and dropped.
 """
 
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import Celery
+from celery.app.task import Context
 from celery.bootsteps import StartStopStep
+from kombu.message import Message
 
 from shared.errors import InvalidArgument
-from shared.pulls.pull_ids import is_pull_id
 from workers import contract
-from workers.messages.answering import answer_error
-from workers.resources import is_recorded
+from workers.celery_fixes import malformed_messages
+from workers.messages import message_shape
 
 _log = logging.getLogger(__name__)
 
+# A header of our own. Celery keeps it if the message is sent again.
+_REFUSAL = "towline_refusal"
 
-class AnswerUnreadable(StartStopStep):
-    """Answers the caller before Celery drops the message."""
+
+class RefuseUnreadable(StartStopStep):
+    """A consumer bootstep: Celery gets only messages that it can handle."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        # Celery reads both attributes when it begins to consume, which is later.
-        parent.on_invalid_task = _answer_first(parent.app, parent.on_invalid_task, 1)
-        parent.on_decode_error = _answer_first(parent.app, parent.on_decode_error, 0)
+        malformed_messages.read_first(parent, partial(make_readable, parent.app))
 
 
-def _answer_first(app: Any, drop: Callable[..., Any], position: int) -> Callable[..., Any]:
-    """`drop`: Celery's handler. `position`: of the message among its arguments."""
+def make_readable(app: Celery, message: Message) -> bool:
+    """Check a message, and turn an unreadable one into its refusal. False if it was dropped."""
+    pull_id = message_shape.waiting_id(message)
+    if pull_id is None:
+        _log.warning("A message was dropped: it has no id under which it could be answered.")
+        message.reject()
+        return False
+    try:
+        message_shape.check(message, app.tasks)
+    except InvalidArgument as error:
+        message.headers = {"task": contract.PULL_IMAGE, "id": pull_id, _REFUSAL: error.message}
+        message.body = "[[], {}, {}]"
+        message.content_type, message.content_encoding = "application/json", "utf-8"
+        message._decoded_cache = None  # type: ignore[attr-defined]  # what kombu decoded before
+    return True
 
-    def answer_and_drop(*args: Any) -> Any:
-        message = args[position]
-        try:
-            _answer(app, message)
-        except Exception as error:
-            # Given back, the message comes again. The type alone is shown: its text is not ours.
-            _log.warning(
-                "A message that cannot be read was not answered: %s.", type(error).__name__
-            )
-            return message.requeue()
-        return drop(*args)
 
-    return answer_and_drop
-
-
-def _answer(app: Any, message: Any) -> None:
-    headers = message.headers or {}
-    pull_id = headers.get("id")
-    if headers.get("task") != contract.PULL_IMAGE or not isinstance(pull_id, str):
-        return
-    # If the id has a row, an earlier message was read, and that one counts.
-    if is_pull_id(pull_id) and is_recorded(pull_id):
-        return
-    error = InvalidArgument(
-        f"The message cannot be read (content type {message.content_type}): send it as JSON, with "
-        'serializer="json".'
-    )
-    answer_error(app, pull_id, error)
+def raise_refusal(request: Context) -> None:
+    """Raises InvalidArgument if this is the request of an unreadable message."""
+    reason = request.get(_REFUSAL)
+    if reason is not None:
+        raise InvalidArgument(str(reason))
 
 
 def install(app: Celery) -> None:
     """Use it in every worker of this app."""
-    app.steps["consumer"].add(AnswerUnreadable)
+    app.steps["consumer"].add(RefuseUnreadable)

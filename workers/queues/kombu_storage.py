@@ -24,8 +24,9 @@ from workers.queues.queue_access import REDIS_ERRORS
 
 _PAGE = 1000
 
-# What reading a message raises if it is not one of Celery's.
-FOREIGN = (AttributeError, KeyError, TypeError, ValueError)
+# What reading a message raises if it is not one of Celery's. Python's JSON raises a RecursionError
+# for hundreds of levels, and its clock an OverflowError for a time before its first year.
+FOREIGN = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.pulls.pull_ids import is_pull_id
 from workers import contract
 from workers.queues.kombu_storage import FOREIGN, StoredMessage
 
@@ -50,12 +51,15 @@ def _message(stored: StoredMessage, since: float | None) -> PullMessage | None:
     task = stored.headers["task"]
     if task == contract.PULL_IMAGE:
         # The id is the pull id, so the arguments need not be parsed.
-        return PullMessage(task, str(stored.headers["id"]), None, since)
-    if task not in {contract.RESUME_PULL, contract.LINK_IMAGE, contract.FETCH_LAYER}:
+        pull_id, digest = str(stored.headers["id"]), None
+    elif task in {contract.RESUME_PULL, contract.LINK_IMAGE, contract.FETCH_LAYER}:
+        _, kwargs, _ = stored.body
+        pull_id = str(kwargs["pull_id"])
+        digest = str(kwargs["digest"]) if task == contract.FETCH_LAYER else None
+    else:
         return None
-    _, kwargs, _ = stored.body
-    digest = str(kwargs["digest"]) if task == contract.FETCH_LAYER else None
-    return PullMessage(task, str(kwargs["pull_id"]), digest, since)
+    # PostgreSQL would refuse to look for an id that no row can have.
+    return PullMessage(task, pull_id, digest, since) if is_pull_id(pull_id) else None
 
 
 def fetched_pull(raw: bytes) -> str | None:
@@ -86,6 +90,8 @@ def requested_pull(raw: bytes) -> RequestedPull | None:
             return None
         if headers.get("eta") is not None or headers.get("expires") is not None:
             return None
-        return RequestedPull(str(headers["id"]), args, kwargs) if isinstance(kwargs, dict) else None
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            return None
+        return RequestedPull(str(headers["id"]), args, kwargs)
     except FOREIGN:
         return None

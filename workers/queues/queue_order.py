@@ -22,8 +22,10 @@ class QueueOrder:
         self._short_in_a_row = 0
 
     def update(self, queues: Iterable[str]) -> None:
-        """Read these queues from now on, in this order."""
-        self._queues = list(queues)
+        """Read these queues from now on: ours in the order of the contract, then any others."""
+        given = list(queues)
+        ours = [name for name in contract.QUEUES if name in given]
+        self._queues = ours + [name for name in given if name not in ours]
 
     def consume(self, count: int) -> list[str]:
         """`count` queues for the next read: Redis answers from the first that has a message."""

@@ -20,6 +20,7 @@ lease. These owners leave each other's ingests alone. The first verified commit 
 every ingest of the digest. The others notice at their own commit, and find the blob.
 """
 
+import errno
 import os
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
@@ -216,13 +217,37 @@ class Ingest:
 
     def _publish(self) -> None:
         try:
-            self._volume.publish(self._directory, self._owner, self.digest)
+            try:
+                self._volume.publish(self._directory, self._owner, self.digest)
+            except OSError as error:
+                # The volume was mounted again since `begin`, and no link leads from one mount to
+                # another, even if both show the same directory.
+                if error.errno != errno.EXDEV:
+                    raise
+                self._reopen()
+                self._volume.publish(self._directory, self._owner, self.digest)
         except FileNotFoundError as error:
             # Another owner committed this digest and removed every ingest of it.
             if self._volume.adopt(self.digest) is None:
                 raise VolumeUnavailable(
                     f"The ingest of {self.digest} vanished from the volume; it is fetched again."
                 ) from error
+
+    def _reopen(self) -> None:
+        """Use the ingest's directory through the mount that is there now.
+
+        In another directory, a file of this name would have bytes that were not verified.
+        """
+        names = "ingest", self.digest.algorithm, self.digest.encoded
+        mounted, before = self._volume.root.descend(*names), self._directory
+        if not mounted.is_same(before):
+            mounted.close()
+            raise VolumeUnavailable(
+                f"Another filesystem was mounted as the volume while {self.digest} was downloaded: "
+                "it is fetched again."
+            )
+        self._directory = mounted
+        before.close()
 
     def _is_stored(self) -> bool:
         with self._volume.root.descend("blobs", self.digest.algorithm) as blobs:

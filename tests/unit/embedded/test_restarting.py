@@ -60,26 +60,31 @@ def test_a_worker_that_dies_before_it_is_ready_is_not_started_again(worker: Work
     assert worker.starts == [True]
 
 
-def test_a_worker_that_dies_five_times_within_a_minute_is_not_started_again(
-    worker: Worker,
+@pytest.mark.parametrize("gets_ready", [True, False])
+def test_a_worker_that_dies_five_times_in_a_row_is_not_started_again(
+    worker: Worker, *, gets_ready: bool
 ) -> None:
     restarted = RestartedProcess(worker.start, worker.ready)
     worker.ready.touch()
     for _ in range(4):
         worker.kill()
         assert restarted.restart_if_dead() is not None
+        # The file belongs to the process that made it.
+        assert not worker.ready.exists()
+        if gets_ready:
+            worker.ready.touch()
     worker.kill()
-    with pytest.raises(CatalogUnavailable, match=r"\(signal 9\) for the 5th time within a minute"):
+    with pytest.raises(CatalogUnavailable, match=r"\(signal 9\) for the 5th time in a row"):
         restarted.restart_if_dead()
 
 
-def test_a_worker_that_dies_rarely_is_always_started_again(
+def test_a_worker_that_dies_long_after_it_was_ready_is_always_started_again(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restarting, "_WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr(restarting, "_SETTLED_SECONDS", 0.0)
     restarted = RestartedProcess(worker.start, worker.ready)
-    worker.ready.touch()
     for _ in range(7):
+        worker.ready.touch()
         worker.kill()
         assert restarted.restart_if_dead() is not None
 

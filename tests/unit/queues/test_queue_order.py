@@ -32,6 +32,13 @@ def test_short_messages_are_read_before_layers() -> None:
     assert new_order(_ALL).consume(len(_ALL)) == _ALL
 
 
+def test_layers_do_not_come_first_because_a_worker_names_them_first() -> None:
+    order = new_order([contract.LAYERS, contract.PULLS])
+    queued = {contract.PULLS: 1000, contract.LAYERS: 1000}
+    found = [read(order, queued) for _ in range(8)]
+    assert found == 2 * [*3 * [contract.PULLS], contract.LAYERS]
+
+
 def test_a_flood_of_pulls_leaves_every_fourth_message_to_a_layer() -> None:
     order, queued = new_order(_ALL), {contract.PULLS: 1000, contract.LAYERS: 1000}
     found = [read(order, queued) for _ in range(12)]
