@@ -117,7 +117,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, InvalidArgument | InvalidReference | InvalidPlatform):
         return _say(error, WRONG_USAGE)
     # Imported only here: most commands end without an error.
-    unreachable = import_module("workers.client").QueueUnavailable
+    unreachable = import_module("workers.queues.queue_access").QueueUnavailable
     if isinstance(error, CatalogUnavailable | unreachable):
         return _say(error, UNREACHABLE)
     if isinstance(error, TowlineError):
