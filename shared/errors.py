@@ -60,7 +60,8 @@ class RateLimited(TransientError):
 
 class HeldBack(RateLimited):
     """The rate limiter refused a request for `retry_after_seconds`. Nothing was sent, and no
-    attempt is counted. It postpones a step and never fails a pull, so it is never on the wire.
+    attempt is counted. It postpones a step and never fails a pull, so it is never the answer of a
+    pull.
     """
 
 

@@ -12,8 +12,8 @@ _DAY_SECONDS = 24 * 3600
 # How long results of our own tasks are kept. Only their chord reads them, and that at once.
 RESULT_SECONDS = 60
 
-# Every app that uses the broker must have the same value: any of them may redeliver a message, and
-# goes by its own.
+# All apps on this broker must use the same value: each may redeliver any message, after its own
+# time-out.
 _VISIBILITY_TIMEOUT_SECONDS = _DAY_SECONDS
 
 _SOCKET_TIMEOUT_SECONDS = 15

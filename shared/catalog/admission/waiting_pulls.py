@@ -65,7 +65,8 @@ _LONGEST_DELAY_SECONDS = 900.0
 def wait_for_space(tx: Connection, pull: Pull, seconds: float, detail: str) -> None:
     """Make a pull wait because the volume has no room for it.
 
-    It keeps its place in the window for `seconds`, or gives it back and waits for longer.
+    While fewer than half of the window's places are held by pulls without space, the pull keeps its
+    place and waits for `seconds`. Otherwise it gives its place back and waits for longer.
     """
     under_way = window.measure(tx)
     if under_way.without_space < under_way.size // 2:

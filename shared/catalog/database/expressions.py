@@ -90,8 +90,8 @@ def by_key(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """Hide a condition from the planner, for rows that the statement finds by their keys.
 
     No index has the condition in this form, so PostgreSQL has to use the key. Without this,
-    outdated statistics mislead it: right after many pulls were recorded, it still expects an index
-    of waiting pulls to hold one row, and would read all of it for each key.
+    outdated statistics mislead the planner: right after many pulls were recorded, it still expects
+    one row in the index of waiting pulls, and reads that whole index for each key.
     """
     return func.coalesce(condition, false())
 

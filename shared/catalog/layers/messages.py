@@ -198,9 +198,9 @@ class DoubtfulLayer:
     starts: int
 
 
-# A layer with a live lease of another pull is being fetched. A live lease of this pull may belong
-# to a worker that was killed. Without a live lease, a message younger than a lease time is not in
-# doubt.
+# In doubt is a layer whose live lease is this pull's own, since its worker may have been killed, or
+# that has no live lease and whose message is older than a lease time. A layer under another pull's
+# live lease is being fetched.
 def _doubtful() -> Select[str, int, int]:
     life = bindparam("life", type_=Interval())
     is_lease = and_(

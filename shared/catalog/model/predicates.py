@@ -85,7 +85,11 @@ def by_turn(pulls: type[Pulls]) -> tuple[ColumnElement[Any], ...]:
 
 
 def is_due(row: type[Pulls] | type[PullLayers]) -> ColumnElement[bool]:
-    """The row has no time to wait for, or that time has passed."""
+    """The row has no time to wait for, or that time has passed.
+
+    No index can serve this, since it compares with `clock_timestamp`: use it for rows that the
+    statement finds by another index or by their keys.
+    """
     return or_(row.not_before.is_(None), row.not_before <= _clock())
 
 
