@@ -66,7 +66,7 @@ class HeldBack(RateLimited):
 
 
 class HostIsDead(RegistryUnavailable):
-    """The fleet has marked the host as unreachable a moment ago. Nothing was sent."""
+    """The fleet marked the host as unreachable a moment ago, so nothing was sent."""
 
 
 class BlobTruncated(TransientError):

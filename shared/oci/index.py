@@ -48,8 +48,8 @@ class Index:
         """The entries that may be for `platform`, best first; equal ones in the index's order.
 
         Entries without a platform come last: only their own config or index shows their platform.
-        Left out are attestations, entries of unknown media types and, in an index with images,
-        artifacts without a platform: those are signatures or SBOMs of the images.
+        The result leaves out attestations, entries of unknown media types and, in an index with
+        images, artifacts without a platform: those are signatures or SBOMs of the images.
         """
         ranked = []
         undecided = []

@@ -127,7 +127,7 @@ def make_unprivileged_owner(path: Path) -> None:
 
 
 def unprivileged_hint() -> str:
-    """For the end of a message about a failed unprivileged command: another possible cause."""
+    """A sentence that ends the message about a failed unprivileged command; may be empty."""
     if not _unprivileged()[1]:
         return ""
     return f" Under root, TOWLINE_HOME must be a directory that the user {_ACCOUNT} can reach."

@@ -1,4 +1,4 @@
-"""Whether this node is sick, in memory that all processes of a worker share."""
+"""Keeps whether this node is sick, in memory that all processes of a worker share."""
 
 import mmap
 import os
@@ -62,7 +62,7 @@ class NodeHealth:
         return self._reported_by == os.getpid() != self._main_pid
 
     def clear_suspicion(self) -> None:
-        """A probe of this process found no trouble, so it is no longer suspect."""
+        """Note that this process is no longer suspect: a probe of it found no trouble."""
         self._reported_by = None
 
     @property

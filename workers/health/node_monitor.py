@@ -1,8 +1,8 @@
 """The node monitor: a thread of the worker's main process that probes the node and writes its row.
 
 It probes every ten seconds while the node is well, and every two seconds while it is sick. It has
-its own database connection and volume. A child may be forked while the monitor
-holds a lock of these, and in the child that lock would never be released.
+its own database connection and volume. A child may be forked while the monitor holds a lock of
+these, and in the child that lock would never be released.
 """
 
 import logging
@@ -34,7 +34,10 @@ _ROW_SECONDS = 10.0
 
 
 class NodeMonitor:
-    """`name`: Celery's name of this worker. `slots()`: how many steps it runs at the same time."""
+    """The node monitor of one worker.
+
+    `name`: Celery's name of the worker. `slots()`: how many steps it runs at the same time.
+    """
 
     def __init__(
         self, settings: Settings, health: NodeHealth, name: str, slots: Callable[[], int]

@@ -64,5 +64,5 @@ def _answer(app: Any, message: Any) -> None:
 
 
 def install(app: Celery) -> None:
-    """Use it in every worker of this app."""
+    """Have every worker of this app answer unreadable messages."""
     app.steps["consumer"].add(AnswerUnreadable)

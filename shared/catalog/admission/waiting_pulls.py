@@ -20,7 +20,7 @@ from shared.catalog.pulls import lifecycle
 
 
 def admit_waiting() -> Update:
-    """Return an update that admits pulls, if they still wait; the caller adds which."""
+    """Return an update that admits pulls that still wait; the caller adds which pulls."""
     return (
         update(Pulls)
         .where(by_key(is_waiting(Pulls)))
@@ -101,8 +101,8 @@ _MAKE_SOME_DUE = _make_some_due()
 
 
 def wake_for_space(tx: Connection) -> None:
-    """After a pull that waited for space has found some: make ten other waiting pulls due at once.
+    """Make ten pulls that wait for space due at once. Call it after another one has found space.
 
-    Not all of them: most would find no space and wait again.
+    More than ten would be too many: most of them would find no space and wait again.
     """
     tx.execute(_MAKE_SOME_DUE)

@@ -174,12 +174,15 @@ def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
 def may_be_alive(
     leases: type[Leases], life: timedelta | BindParameter[timedelta]
 ) -> ColumnElement[bool]:
-    """The lease has an owner that may still work: no other may take it. `life`: the lease time."""
+    """The lease has an owner that may still work, so no other worker may take the lease.
+
+    `life`: the lease time.
+    """
     return and_(leases.owner.is_not(None), free_at(leases, life) > _clock())
 
 
 def free_at(leases: type[Leases], life: timedelta | BindParameter[timedelta]) -> ColumnElement[Any]:
-    """When another worker may take the lease, unless it is renewed."""
+    """The time at which another worker may take the lease, unless it is renewed before."""
     return func.greatest(leases.expires_at, func.pg_postmaster_start_time() + life)
 
 

@@ -35,7 +35,7 @@ class OrderedHasher:
         self._error: Exception | None = None
 
     def written(self, first: int, block: bytes | memoryview, end: int) -> None:
-        """A block was written at `first`. All bytes before `end` are written."""
+        """Note that a block was written at `first`, and that all bytes before `end` are written."""
         with self._thread.changed:
             if not self._thread.is_running:
                 if first == self.hashed:

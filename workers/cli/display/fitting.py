@@ -66,7 +66,7 @@ class _Fitted:
 
     @property
     def says_nothing(self) -> bool:
-        """Whether it can be dropped without a loss, because all of its cells are empty."""
+        """Whether the column can be dropped without a loss, because all of its cells are empty."""
         return bool(self.column.rank) and not self.column.steady and not any(self.whole)
 
     def shown(self) -> list[Text]:

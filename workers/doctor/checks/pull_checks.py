@@ -102,7 +102,7 @@ def _unanswered(fleet: CheckedFleet) -> list[str]:
 
 
 def failures(fleet: CheckedFleet) -> Iterator[Finding]:
-    """Failed pulls that were not tried again, by error class."""
+    """How many pulls failed and were not tried again, by error class."""
     with fleet.catalog.begin() as tx:
         classes = doctor_checks.failures(tx)
     total = sum(failure.count for failure in classes)
