@@ -28,7 +28,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         **_WIRE,
         **_RESULTS,
         **_MONITORING,
-        # Celery uses this for SIGQUIT only; for all other ways to end, see
+        # Celery uses this for SIGQUIT only. All other ways to end a worker are in
         # `workers/process/grace_time.py`.
         "worker_soft_shutdown_timeout": settings.grace_seconds,
     }

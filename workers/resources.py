@@ -44,7 +44,7 @@ def resources() -> Context:
 
 
 def resources_of_healthy_node() -> Context:
-    """`resources()` for a step.
+    """Return `resources()` for a step.
 
     Raises NodeSick while this node cannot work, for instance without its volume. Raises SystemExit
     if the node can work and only this process cannot.

@@ -27,7 +27,7 @@ class Index:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], media_type: str) -> "Index":
-        """Raises InvalidManifest, TooLarge."""
+        """Return the index that this JSON holds. Raises InvalidManifest, TooLarge."""
         manifests = document.get("manifests")
         if not isinstance(manifests, list):
             raise InvalidManifest("The index has no list of manifests.")

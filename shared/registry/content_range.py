@@ -23,7 +23,7 @@ class ContentRange:
 
     @classmethod
     def parse(cls, header: str) -> "ContentRange":
-        """Raises ValueError, also for a header that contradicts itself."""
+        """Parse the header. Raises ValueError, also if it contradicts itself."""
         match = _CONTENT_RANGE.fullmatch(header.strip())
         if match is None or any(len(number) > _MAX_DIGITS for number in match.groups()):
             raise ValueError("not a Content-Range of one range of bytes")

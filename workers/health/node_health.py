@@ -26,7 +26,7 @@ class _Shared(Structure):
 class NodeHealth:
     """The shared state of a node; create it before the fork.
 
-    Any process may report trouble. Only the main process declares that it is over.
+    Any process may report trouble. Only the main process declares that the trouble is over.
     """
 
     def __init__(self) -> None:

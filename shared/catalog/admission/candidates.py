@@ -37,7 +37,7 @@ def _registry_of(pull: type[Pulls]) -> ColumnElement[str]:
 
 
 def requester_of(pull: type[Pulls]) -> ColumnElement[str]:
-    """The requester, as in the same index."""
+    """The requester, as in the index `pulls_waiting_by_requester_idx`."""
     return func.coalesce(pull.requested_by, constant(""))
 
 

@@ -75,9 +75,9 @@ _REQUESTED = [column.name for column in fields(NewPull) if column.name != "deadl
 
 
 def _arrive() -> ReturningInsert[Any]:
-    """Return the insert.
+    """Return the statement that inserts a new pull.
 
-    Its parameters: each column of `_REQUESTED` with the prefix `new_`, `deadline` and `pull_id`.
+    Its parameters are each column of `_REQUESTED` with the prefix `new_`, `deadline` and `pull_id`.
     """
     new = select(
         *(

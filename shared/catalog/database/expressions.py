@@ -96,6 +96,6 @@ def by_key(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return func.coalesce(condition, false())
 
 
-# As the OFFSET of a subquery: PostgreSQL then does not merge the subquery into the statement around
-# it, and so reads the outer rows first.
+# Use it as the OFFSET of a subquery. PostgreSQL then does not merge the subquery into the statement
+# around it, and so reads the outer rows first.
 KEEPS_ORDER: ColumnElement[int] = literal_column("0")

@@ -89,7 +89,7 @@ class NotCompressed:
 
 
 class Gzip:
-    """Concatenated gzip members."""
+    """The decoder of concatenated gzip members."""
 
     def __init__(self) -> None:
         self._head = b""

@@ -60,7 +60,7 @@ class _Fitted:
 
     @property
     def used(self) -> int:
-        """How much of its width the column needs."""
+        """How many cells of its width the column needs."""
         heading = min(cell_len(self.column.heading), self.width)
         return max(heading, self.column.steady, *(cell_len(cell) for cell in self._cut()))
 

@@ -96,7 +96,7 @@ def reconciler(fleet: CheckedFleet) -> Finding:
 
 
 def paused(fleet: CheckedFleet) -> Iterator[Finding]:
-    """Everything that an operator has paused and may have forgotten."""
+    """What an operator has paused, and may have forgotten."""
     with fleet.catalog.begin() as tx:
         active = pauses.listing(tx)
     for pause in active:
