@@ -12,9 +12,10 @@ _MAX_DIGITS = 19
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """`bytes first-last/total` of a 206: positions of the first and the last byte, both inclusive.
+    """The header of a 206: `bytes first-last/total`.
 
-    `total`: the size of the whole blob, None for `*`.
+    `first`, `last`: positions of the first and the last byte, both inclusive. `total`: the size of
+    the whole blob, None for `*`.
     """
 
     first: int

@@ -115,7 +115,7 @@ class NodeMonitor:
             self._space = self._volume.probe()
 
     def _opened(self) -> Volume | None:
-        """The volume; None while the database is unreachable, which knows the volume's UUID."""
+        """The volume; None while the database, which knows the volume's UUID, is unreachable."""
         try:
             return open_volume(self._catalog, self._settings.volume_path)
         except CatalogUnavailable:

@@ -1,7 +1,7 @@
 """One round of the reconciler: what is open, what is on its way, and what has to be sent again.
 
-However many pulls are under way, a round reads one page of them. In addition it reads those that
-have a message, page by page, and those whose time to wait has just passed.
+However many pulls are under way, a round reads one page of them. In addition, it reads a page of
+the pulls that have a message, and the pulls whose time to wait has just passed.
 """
 
 import logging

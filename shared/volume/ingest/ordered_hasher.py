@@ -19,9 +19,10 @@ _WINDOW_BYTES = 1024 * 1024
 
 
 class OrderedHasher:
-    """`read(first, count)` returns bytes that were written.
+    """Hashes the bytes of an ingest in order, here or in a background thread.
 
-    With the background thread, `finish()` raises what `read` raised.
+    `read(first, count)` returns bytes that were written. With the background thread, `finish()`
+    raises what `read` raised.
     """
 
     def __init__(self, digest: Digest, read: Callable[[int, int], bytes]) -> None:
