@@ -35,8 +35,9 @@ from shared.errors import (
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
-# By room: each command's module, and its first sentence. So neither a command nor `--help` imports
-# what only another command needs; SQLAlchemy and Celery take more than a second.
+# The module of each command and its first sentence, by heading in `--help`. With this table neither
+# a command nor `--help` imports what only another command needs: importing SQLAlchemy and Celery
+# takes more than a second.
 _ROOMS = {
     "Pulls": {
         "pull": ("pulls.pull", "Pull images onto the volume."),

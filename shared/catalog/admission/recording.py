@@ -75,9 +75,9 @@ _REQUESTED = [column.name for column in fields(NewPull) if column.name != "deadl
 
 
 def _arrive() -> ReturningInsert[Any]:
-    """Return the insert.
+    """Return the statement that inserts a new pull.
 
-    Its parameters: each column of `_REQUESTED` with the prefix `new_`, `deadline` and `pull_id`.
+    Its parameters are each column of `_REQUESTED` with the prefix `new_`, `deadline` and `pull_id`.
     """
     new = select(
         *(
@@ -105,7 +105,7 @@ _ARRIVE = _arrive()
 
 
 def arrive(tx: Connection, new: NewPull) -> Pull | None:
-    """Record a pull, and admit it where it need not wait. Returns None where its id is known.
+    """Record a pull, and admit it if it need not wait. Returns None if its id is known already.
 
     The row's `admitted_at` says whether it was admitted; if so, the caller continues with its first
     step.
@@ -128,7 +128,7 @@ _ADMIT_ALONE = _admit_alone()
 
 
 def admit_alone(tx: Connection, pull_id: str) -> Pull | None:
-    """Admit a pull that was recorded before, where it need not wait. None where it must, or where
+    """Admit a pull that was recorded before, and return it. None if the pull must still wait, or if
     it is not waiting.
     """
     row = tx.execute(_ADMIT_ALONE, {"pull_id": pull_id}).one_or_none()

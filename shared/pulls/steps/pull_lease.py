@@ -22,7 +22,7 @@ MOST_DEAD_OWNERS = 5
 class HeldLease:
     """A lease on a pull's steps, held by this process.
 
-    `pull`: its row when the lease was taken; None if there is none. `is_over`: the step's last
+    `pull`: the pull's row when the lease was taken; None if it has none. `is_over`: the step's last
     transaction has already ended the lease. `beat()`: a sign of life that raises LeaseLost. Call it
     before each write, and from time to time during a long step.
     """
@@ -39,7 +39,7 @@ def hold_lease(context: Context, pull_id: str, outbox: Outbox) -> Iterator[HeldL
     """Run the block as an attempt that holds the lease on a pull's steps.
 
     Yields None if another process holds it. The block ends without an exception if the lease is
-    lost. Raises what `run_attempt` does, such as PoisonLayer if too many workers in a row died
+    lost. Raises what `run_attempt` raises, such as PoisonLayer if too many workers in a row died
     during this pull's steps.
     """
     attempt = Attempt(context, pull_id, outbox)
@@ -60,7 +60,7 @@ def hold_lease(context: Context, pull_id: str, outbox: Outbox) -> Iterator[HeldL
 def start_resolving(
     context: Context, pull_id: str, outbox: Outbox
 ) -> Iterator[tuple[StartedPull, HeldLease] | None]:
-    """As `hold_lease`, and begin to resolve the pull in the same statement.
+    """Do what `hold_lease` does, and begin to resolve the pull in the same statement.
 
     Yields None if the pull is paused, past resolving or ended, or if another process holds its
     lease.
@@ -80,7 +80,8 @@ def start_resolving(
 def _attempt_under(attempt: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[HeldLease]:
     """Run the block under this lease, then end the lease.
 
-    If the block raises, the transaction that records the failure ends it (`attempt.release`).
+    If the block raises, the transaction that records the failure ends the lease
+    (`attempt.release`).
     """
     held = HeldLease(lease, pull)
     with run_attempt(attempt.with_step_lease(lease.fence)):
