@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog.pulls import listings
+from shared.catalog.pulls import lifecycle, listings
 from shared.errors import InvalidArgument
 from tests.builders.facts import pull
 from workers.cli.prefixes import begins_uuid, is_uuid, short_ids, whole_id
