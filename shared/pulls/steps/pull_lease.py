@@ -27,11 +27,11 @@ class HeldLease:
     before each write, and from time to time during a long step.
     """
 
-    def __init__(self, lease: StepLease, pull: Pull | None) -> None:
+    def __init__(self, lease: StepLease, pull: Pull | None, beat: Callable[[], None]) -> None:
         self.fence = lease.fence
         self.pull = pull
+        self.beat = beat
         self.is_over = False
-        self.beat: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -73,17 +73,19 @@ def start_resolving(
         yield None
         return
     with _attempt_under(attempt, started.lease, started.pull) as held:
-        yield started, held
+        yield (started, held) if held is not None else None
 
 
 @contextmanager
-def _attempt_under(attempt: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[HeldLease]:
+def _attempt_under(
+    attempt: Attempt, lease: StepLease, pull: Pull | None
+) -> Iterator[HeldLease | None]:
     """Run the block under this lease, then end the lease.
 
-    If the block raises, the transaction that records the failure ends the lease
-    (`attempt.release`).
+    Yields None if the lease was lost before the block could begin. If the block raises, the
+    transaction that records the failure ends the lease (`attempt.release`).
     """
-    held = HeldLease(lease, pull)
+    held: HeldLease | None = None
     with run_attempt(attempt.with_step_lease(lease.fence)):
         if lease.starts > MOST_DEAD_OWNERS:
             raise PoisonLayer(
@@ -91,9 +93,12 @@ def _attempt_under(attempt: Attempt, lease: StepLease, pull: Pull | None) -> Ite
                 "times in a row: look into the workers' logs, then run `towline retry` for this "
                 "pull."
             )
-        with attempt.context.renewer.renewing_step(lease) as held.beat:
+        with attempt.context.renewer.renewing_step(lease) as beat:
+            held = HeldLease(lease, pull, beat)
             yield held
-    if not held.is_over:
+    if held is None:
+        yield None
+    elif not held.is_over:
         _end(attempt.context, lease.fence)
 
 
