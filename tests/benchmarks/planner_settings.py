@@ -191,7 +191,7 @@ def _pull(catalog: Catalog, count: int) -> None:
                 new = NewPull(
                     pull_id, _reference(number), _PLATFORM, registry=_HOST, repository="team/app"
                 )
-                recording.arrive(tx, new)
+                recording.arrive(tx, new, _PLATFORM)
         with catalog.begin() as tx:
             admission.admit(tx)
         for pull_id, image in wanted.items():
