@@ -2,8 +2,9 @@
 
     uv run python -m tests.benchmarks planner_settings [--pulls 2000] [--open 5000] [--rounds 5]
 
-The catalog holds a history of a hundred thousand ended pulls, and autovacuum is off: the statistics
-know of ended pulls only, as in a burst. Two kinds of work take turns over the settings. Pulls of
+The catalog holds a history of a hundred thousand ended pulls. Autovacuum is off: the tables are
+analysed once, while pulls are under way, or with `--outdated` never, so that the statistics know of
+ended pulls only. Two kinds of work take turns over the settings. Pulls of
 three layers are recorded, admitted, planned, stored and linked by the catalog's functions, a
 hundred at a time. Rounds of a reconciler read pulls that are under way, page by page.
 
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--pulls", type=int, default=2000, help="default: 2000")
     parser.add_argument("--open", type=int, default=5000, help="default: 5000")
     parser.add_argument("--history", type=int, default=100_000, help="default: 100000")
+    parser.add_argument("--outdated", action="store_true", help="never analyse the open pulls")
     options = parser.parse_args()
     with running_postgres() as server, fresh_database(server) as template:
         _tell(server, "ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
@@ -94,8 +96,10 @@ def main() -> None:
             with psycopg.connect(busy, autocommit=True) as connection:
                 for statement in _UNDER_WAY.format(open=options.open).split(";"):
                     connection.execute(statement.encode())
+                if not options.outdated:
+                    connection.execute("ANALYZE")
             work: Mapping[str, Callable[[Catalog], None]] = {
-                "pulls": partial(_pull, count=options.pulls),
+                "pulls": partial(_pull, count=options.pulls, analyse=not options.outdated),
                 "rounds": partial(_look, count=options.open),
             }
             from_template = {"pulls": template, "rounds": busy}
@@ -181,7 +185,7 @@ def _without(name: str, url: str) -> Iterator[Catalog]:
         yield catalog
 
 
-def _pull(catalog: Catalog, count: int) -> None:
+def _pull(catalog: Catalog, count: int, *, analyse: bool) -> None:
     """Complete `count` pulls of three layers. The base is common to ten images."""
     for first in range(0, count, _AT_ONCE):
         numbers = range(first, min(first + _AT_ONCE, count))
@@ -196,6 +200,9 @@ def _pull(catalog: Catalog, count: int) -> None:
             admission.admit(tx)
         for pull_id, image in wanted.items():
             _plan(catalog, pull_id, image)
+        if analyse and first == 0:
+            with catalog.begin() as tx:
+                tx.exec_driver_sql("ANALYZE")
         for pull_id, image in wanted.items():
             _fetch(catalog, pull_id, image)
 

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from shared.catalog.database.catalog import Connection
-from shared.catalog.database.expressions import constant, is_one_of
+from shared.catalog.database.expressions import by_key, constant, is_one_of
 from shared.catalog.model import waiting_for
 from shared.catalog.model.fleet_tables import StepLeases
 from shared.catalog.model.predicates import (
@@ -88,7 +88,11 @@ def _unattended() -> Select[str, str, str, int, Sequence[str]]:
     is_fetched = (
         select(PullLayers.digest)
         .join(Leases, Leases.digest == PullLayers.digest)
-        .where(PullLayers.pull_id == Pulls.id, Leases.registry == Pulls.registry, is_alive(Leases))
+        .where(
+            PullLayers.pull_id == Pulls.id,
+            Leases.registry == Pulls.registry,
+            by_key(is_alive(Leases)),
+        )
         .correlate(Pulls)
         .exists()
     )

@@ -30,6 +30,7 @@ from shared.catalog.layers.leases import Lease
 from shared.catalog.layers.storing import StoredLayer
 from shared.catalog.model.pull_values import NewPull
 from shared.catalog.pulls import known_image, lifecycle, start
+from shared.catalog.reports import doctor_checks
 from tests.builders.grown_catalog import GROWING, TAG, Size, grow
 from tests.builders.images import PLATFORM, of
 from tests.support.services import fresh_database, with_driver
@@ -221,7 +222,10 @@ PER_ROUND: dict[str, Callable[[Connection], object]] = {
     "coordinators": lambda tx: due_pulls.coordinators(tx, PAGE),
     "reasons": explain,
 }
-STATEMENTS = PER_PULL | PER_LAYER | PER_HEARTBEAT | PER_ROUND
+PER_COMMAND: dict[str, Callable[[Connection], object]] = {
+    "unattended": lambda tx: doctor_checks.unattended(tx, 10),
+}
+STATEMENTS = PER_PULL | PER_LAYER | PER_HEARTBEAT | PER_ROUND | PER_COMMAND
 
 BLOB = {"blobs": {"blobs_digest_key"}}
 LEASE = {"leases": {"leases_digest_idx", "leases_pkey"}}
@@ -263,6 +267,7 @@ INDEXES: dict[str, Mapping[str, set[str]]] = {
     "whole pulls": {**BLOB, **OF_PULL},
     "coordinators": {"pulls": {"pulls_pkey"}},
     "reasons": {**BLOB, **LEASE, **SENT},
+    "unattended": {**LEASE, "pulls": {"pulls_open_idx"}, "pull_layers": {"pull_layers_pkey"}},
 }
 
 
