@@ -12,7 +12,7 @@ import pytest
 import redis
 from kombu.utils.uuid import uuid
 
-from tests.acceptance.fleet import Client, Fleet
+from tests.acceptance.fleet import Client, Fleet, Worker
 from tests.fakes.registry import FakeRegistry
 from tests.support.waiting import wait_until
 from workers.embedded.servers import PostgresServer
@@ -135,9 +135,12 @@ def test_unreadable_messages_wait_for_the_result_store_and_pulls_go_on(
     pull = client.pull(**good)
     wait_until(lambda: fleet.sql("SELECT 1 FROM pulls WHERE id = %s", pull.id), timeout=30)
     wait_until(lambda: worker.log.read_text().count("retry: ") >= len(ids), timeout=30)
-    # From now on, another worker reaches the result store.
+    # A worker that reaches the result store takes the place of the first, which would read most of
+    # its own retries again. What it still holds is put back by the reconciler.
+    worker.kill()
     del fleet.settings["TOWLINE_RESULT_URL"]
     fleet.start_worker()
+    fleet.workers.append(Worker(*fleet.spawn("reconciler", ["-m", "workers.cli", "reconcile"])))
     for pull_id in ids:
         assert type(client.answer(pull_id, timeout=60)).__name__ == "InvalidArgument"
 
