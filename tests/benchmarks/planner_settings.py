@@ -56,15 +56,7 @@ _HOST, _PLATFORM, _LEASE_SECONDS = "registry.example", "linux/amd64", 30
 _AT_ONCE = 100
 _AS_SET = "all as set"
 _DRIVERS_BEGIN = "BEGIN as the driver does"
-_SETTINGS = (
-    "enable_bitmapscan",
-    "enable_mergejoin",
-    "random_page_cost",
-    "plan_cache_mode",
-    "jit",
-    "max_parallel_workers_per_gather",
-)
-_NAMES = (_AS_SET, *_SETTINGS, _DRIVERS_BEGIN)
+_NAMES = (_AS_SET, *sessions._PLANNER_SETTINGS, _DRIVERS_BEGIN)
 _KINDS = ("pulls", "rounds", "window")
 _CLEAR = "UPDATE pull_layers SET has_message = false WHERE has_message"
 _SEND = "UPDATE pull_layers SET has_message = true WHERE pull_id = ANY(%s)"
@@ -190,7 +182,7 @@ def _pages_read(catalog: Catalog) -> float:
 def _without(name: str, url: str) -> Iterator[Catalog]:
     """A catalog whose sessions lack a setting, or whose driver sends BEGIN."""
     with ExitStack() as stack:
-        settings = stack.enter_context(patch.dict(sessions._SESSION_SETTINGS))
+        settings = stack.enter_context(patch.dict(sessions._PLANNER_SETTINGS))
         settings.pop(name, None)
         catalog = Catalog(with_driver(url), pool_size=1)
         stack.callback(catalog.close)
