@@ -60,12 +60,13 @@ class RateLimited(TransientError):
 
 class HeldBack(RateLimited):
     """The rate limiter refused a request for `retry_after_seconds`. Nothing was sent, and no
-    attempt is counted. It postpones a step and never fails a pull, so it is never on the wire.
+    attempt is counted. It postpones a step and never fails a pull, so it is never the answer of a
+    pull.
     """
 
 
 class HostIsDead(RegistryUnavailable):
-    """The fleet has marked the host as unreachable a moment ago. Nothing was sent."""
+    """The fleet marked the host as unreachable a moment ago, so nothing was sent."""
 
 
 class BlobTruncated(TransientError):

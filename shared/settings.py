@@ -1,4 +1,7 @@
-"""Every setting, read once from `TOWLINE_*` into one frozen object.
+"""Every setting of an operator: the variables `TOWLINE_*` as one frozen object.
+
+`Settings.read()` reads the environment each time. A process that works on pulls reads them once
+(`workers/resources.py`).
 
 Each name holds its unit. `deploy/env.example` lists the same variables; a test compares the two.
 """

@@ -9,7 +9,8 @@ The way of a pull:
     app          the Celery app of the workers, put together
     tasks        the tasks: arguments, a use case, its end for Celery; progress for Flower
     resources    builds what a process works with, after the fork
-    reconciler   `towline reconcile`: sends again what was lost
+    reconciler   `towline reconcile`: finds work whose message is gone, or whose lease expired since
+                 its worker died (`lost_work.py`), and sends it again
 
 The processes:
     consuming     `celery worker` without the plug-ins of the `celery` command

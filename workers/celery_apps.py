@@ -72,7 +72,7 @@ class FleetApp(Celery):
                 _producer.reset(before)
 
     def producer_or_acquire(self, producer: Producer | None = None) -> Any:
-        """Celery calls this for each send: within `at_once` it gets the producer of the batch."""
+        """Return the producer for a send; within `at_once`, that of the batch. For Celery."""
         return super().producer_or_acquire(producer or _producer.get())
 
 

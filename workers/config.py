@@ -12,8 +12,8 @@ _DAY_SECONDS = 24 * 3600
 # How long results of our own tasks are kept. Only their chord reads them, and that at once.
 RESULT_SECONDS = 60
 
-# Every app that uses the broker must have the same value: any of them may redeliver a message, and
-# goes by its own.
+# All apps on this broker must use the same value: each may redeliver any message, after its own
+# time-out.
 _VISIBILITY_TIMEOUT_SECONDS = _DAY_SECONDS
 
 _SOCKET_TIMEOUT_SECONDS = 15
@@ -28,7 +28,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         **_WIRE,
         **_RESULTS,
         **_MONITORING,
-        # Celery uses this for SIGQUIT only; for all other ways to end, see
+        # Celery uses this for SIGQUIT only. All other ways to end a worker are in
         # `workers/process/grace_time.py`.
         "worker_soft_shutdown_timeout": settings.grace_seconds,
     }

@@ -44,7 +44,7 @@ def resources() -> Context:
 
 
 def resources_of_healthy_node() -> Context:
-    """`resources()` for a step.
+    """Return `resources()` for a step.
 
     Raises NodeSick while this node cannot work, for instance without its volume. Raises SystemExit
     if the node can work and only this process cannot.
@@ -52,7 +52,7 @@ def resources_of_healthy_node() -> Context:
     node_health.raise_if_sick()
     if node_health.is_suspect:
         if process_trouble() is not None:
-            # A child process that has reached a limit: the pool replaces it, and the message comes
+            # This child process has reached a limit. The pool replaces it, and the message comes
             # back.
             raise SystemExit(1)
         node_health.clear_suspicion()

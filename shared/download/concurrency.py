@@ -34,9 +34,10 @@ _SETTLING_SECONDS = 0.5
 
 
 class ConcurrencyController:
-    """`wanted`: how many connections should be open, at most `most`. Times are time.monotonic().
+    """Decides how many connections of one download should be open.
 
-    `climbing`: the number is still growing fast, so the caller should call `observe()` often.
+    `wanted`: that number, at most `most`. `climbing`: it is still growing fast, so the caller
+    should call `observe()` often. Times are time.monotonic().
     """
 
     def __init__(self, most: int) -> None:

@@ -57,8 +57,9 @@ def download(
                 ingest.commit()
             except (SizeMismatch, DigestMismatch) as error:
                 is_wrong = isinstance(error, DigestMismatch)
-                # A response of the wrong size says nothing about the bytes of other responses.
-                # They are kept while some are missing; the digest decides about them later.
+                # A response of the wrong size does not make the bytes of other responses wrong.
+                # While the blob is incomplete, these bytes are kept; the digest decides about them
+                # at the end.
                 dropped = is_wrong or not ingest.gaps()
                 if dropped:
                     ingest.restart()

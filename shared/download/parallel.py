@@ -146,7 +146,7 @@ class ParallelDownload:
         return not self._alone and self._plan.has_more
 
     def _bytes_per_round_trip(self) -> float:
-        """How much a connection receives during a round trip; 0 if that is not known yet."""
+        """How many bytes a connection receives during a round trip; 0 if that is not known yet."""
         now = time.monotonic()
         known = [
             count for connection in self._connections if (count := connection.round_trip_bytes(now))

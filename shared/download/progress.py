@@ -84,7 +84,7 @@ class Progress:
     def stop(self, reason: Exception) -> None:
         """Stop the download: bodies are aborted now, and its next activity raises `reason`.
 
-        Called from another thread. The first reason wins.
+        Any thread may call this. The first reason wins.
         """
         with self._lock:
             if self._reason is None:

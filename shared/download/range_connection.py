@@ -109,11 +109,11 @@ class RangeConnection:
         return Pace(now - since, (self.bytes_fetched - took) / max(now - since, 1e-3))
 
     def read_seconds(self, now: float) -> float:
-        """How many seconds it has spent reading, all bodies together."""
+        """How many seconds this connection has spent reading, over all bodies."""
         return self._read_seconds + self.pace(now).seconds
 
     def round_trip_bytes(self, now: float) -> float:
-        """How many bytes it receives in the time of one request; 0 if that is not known yet."""
+        """How many bytes this connection receives in the time of one request; 0 while unknown."""
         pace = self.pace(now) if self._reads_since is not None else self.previous_pace
         return pace.bytes_per_second * self._asked_seconds if pace.bytes_per_second else 0.0
 

@@ -20,7 +20,7 @@ _Connection = TypeVar("_Connection")
 
 
 class Pace(NamedTuple):
-    """For how long a body has been read, and at which rate."""
+    """The time that a body has been read for, and the rate of reading."""
 
     seconds: float = 0.0
     bytes_per_second: float = 0.0

@@ -48,7 +48,10 @@ class ImageConfig:
 
     @classmethod
     def parse(cls, raw: bytes) -> "ImageConfig":
-        """Raises InvalidManifest, and UnsupportedAlgorithm for the algorithm of a diff_id."""
+        """Return the config that this JSON holds.
+
+        Raises InvalidManifest, and UnsupportedAlgorithm for the algorithm of a diff_id.
+        """
         document = parse_object(raw, "config")
         run = _object(document, "config")
         rootfs = _object(document, "rootfs")

@@ -36,7 +36,10 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> "Digest":
-        """Raises InvalidDigest, and UnsupportedAlgorithm if towline cannot verify the algorithm."""
+        """Return the digest that `text` spells.
+
+        Raises InvalidDigest, and UnsupportedAlgorithm if towline cannot verify the algorithm.
+        """
         if not isinstance(text, str) or not _SHAPE.fullmatch(text):
             shown = repr(text)[:_SHOWN_CHARACTERS]
             raise InvalidDigest(

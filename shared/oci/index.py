@@ -27,7 +27,7 @@ class Index:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], media_type: str) -> "Index":
-        """Raises InvalidManifest, TooLarge."""
+        """Return the index that this JSON holds. Raises InvalidManifest, TooLarge."""
         manifests = document.get("manifests")
         if not isinstance(manifests, list):
             raise InvalidManifest("The index has no list of manifests.")
@@ -48,8 +48,8 @@ class Index:
         """The entries that may be for `platform`, best first; equal ones in the index's order.
 
         Entries without a platform come last: only their own config or index shows their platform.
-        Left out are attestations, entries of unknown media types and, in an index with images,
-        artifacts without a platform: those are signatures or SBOMs of the images.
+        The result leaves out attestations, entries of unknown media types and, in an index with
+        images, artifacts without a platform: those are signatures or SBOMs of the images.
         """
         ranked = []
         undecided = []

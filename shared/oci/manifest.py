@@ -28,7 +28,7 @@ class Manifest:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], media_type: str) -> "Manifest":
-        """Raises InvalidManifest, TooLarge."""
+        """Return the manifest that this JSON holds. Raises InvalidManifest, TooLarge."""
         layers = document.get("layers")
         if layers is None:
             layers = []

@@ -67,7 +67,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
-        """Raises InvalidReference, which names the wrong part."""
+        """Return the canonical reference. Raises InvalidReference, which names the wrong part."""
         if _HEX64.fullmatch(text):
             raise _invalid(text, "64 hexadecimal digits are an image id, not a name")
         rest, digest = _split_digest(text)

@@ -16,14 +16,14 @@ _LONG_TERM = (20348, 26100)
 _FARTHEST = 10**9
 
 
-def runs(wanted: str | None, have: str | None) -> bool:
-    """Whether an image for the version `have` runs on a host of the version `wanted`. True if
-    either is not stated.
+def runs(host_version: str | None, image_version: str | None) -> bool:
+    """Whether an image built for `image_version` runs on a host of `host_version`. True if either
+    is not stated.
     """
-    host = _VERSION.fullmatch(wanted or "")
-    if host is None or not have:
+    host = _VERSION.fullmatch(host_version or "")
+    if host is None or not image_version:
         return True
-    image = _VERSION.fullmatch(have)
+    image = _VERSION.fullmatch(image_version)
     if image is None or host.groups()[:2] != image.groups()[:2]:
         return False
     host_build, image_build = int(host[3]), int(image[3])
@@ -34,11 +34,13 @@ def runs(wanted: str | None, have: str | None) -> bool:
     return oldest <= image_build <= host_build
 
 
-def distance(wanted: str | None, have: str | None) -> int:
-    """A sort key for images that run on `wanted`: how many builds older they are. 0 for all of them
-    if `wanted` states no version; an image without a version comes last.
+def distance(host_version: str | None, image_version: str | None) -> int:
+    """A sort key for images that run on this host: how many builds older than the host they are.
+
+    0 for all of them if the host's version is not stated; an image without a version comes last.
     """
-    host, image = _VERSION.fullmatch(wanted or ""), _VERSION.fullmatch(have or "")
+    host = _VERSION.fullmatch(host_version or "")
+    image = _VERSION.fullmatch(image_version or "")
     if host is None:
         return 0
     return int(host[3]) - int(image[3]) if image else _FARTHEST

@@ -94,11 +94,12 @@ def _record(
             fail_row(tx, pull_id, error)
         outbox.end([pull_id])
         raise
+    default_platform = str(context.default_platform)
     with context.catalog.begin() as tx:
         # For a known id `arrive` returns None; its row may still wait to be admitted.
         return (
-            recording.arrive(tx, new)
-            or recording.admit_alone(tx, pull_id)
+            recording.arrive(tx, new, default_platform)
+            or recording.admit_alone(tx, pull_id, default_platform)
             or lifecycle.record(tx, new)
         )
 

@@ -18,7 +18,7 @@ LATEST_ROW_SECONDS = 5
 
 
 def cancel_pull(catalog: Catalog, pull_id: str) -> Pull | None:
-    """Cancel an open pull; an ended one stays as it is. None if it has no row, or none yet."""
+    """Cancel an open pull; an ended one stays as it is. Returns None while it has no row."""
     if not is_pull_id(pull_id):
         return None
     with catalog.begin() as tx:

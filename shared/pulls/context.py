@@ -31,8 +31,8 @@ Unpack = Callable[[Digest, int, str], "DiffIdVerifier"]
 class Context:
     """The database, the volume and the registries for one process, shared by its threads.
 
-    `node_trouble`: probes this node; why it cannot work, None if it can. `unpack`: None if diff_ids
-    are not verified.
+    `node_trouble()` probes this node, and returns why the node cannot work; None if it can.
+    `unpack` is None if diff_ids are not verified.
     """
 
     settings: Settings
@@ -53,7 +53,7 @@ class Context:
 
     @property
     def owner(self) -> str:
-        """This process as the owner of leases, as people read it: host and process id."""
+        """The name of this process as an owner of leases, for people: host and process id."""
         return f"{socket.gethostname()}:{os.getpid()}"
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ def find_unchanged(context: Context, pull: Pull) -> FastPath:
         return FastPath(None)
     if pull.policy == "if-missing":
         return FastPath(image)
-    # Also called for a digest, which needs no request: it raises if the registry is not allowed.
+    # Call it even for a digest, which needs no request: it raises if the registry is not allowed.
     peeked = context.registry.peek(reference)
     if image.named in {str(reference.pinned), str(peeked)}:
         return FastPath(image)

@@ -10,7 +10,7 @@ from shared.catalog.pulls.known_image import LinkedImage
 from shared.oci.digest import Digest
 from shared.oci.manifest import Layer
 
-# As JSON on the wire and in `pulls.receipt`. Callers read it: fields are never renamed or removed.
+# The JSON that callers get, also kept in `pulls.receipt`. No field is ever renamed or removed.
 Receipt = dict[str, Any]
 
 

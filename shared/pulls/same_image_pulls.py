@@ -31,8 +31,9 @@ def complete_duplicates(
 
 
 def link_next(context: Context, pull_id: str, outbox: Outbox) -> None:
-    """If this pull failed or was cancelled before it was linked, have the next one linked: the best
-    pull of the same image, if all of its layers are stored.
+    """Have the best other pull of the same image linked, if all of its layers are stored.
+
+    Does nothing unless this pull failed or was cancelled.
     """
     with context.catalog.begin() as tx:
         ended = lifecycle.get(tx, pull_id)

@@ -215,7 +215,7 @@ class RateLimiter:
         return False
 
     def _ask(self, permit: Permit) -> Decision:
-        """Ask for the permit; the same round trip sends back the released ones of its host."""
+        """Ask for the permit; the same round trip returns the released permits of its host."""
         with self._changed:
             released = [other.id for other in self._released if other.host == permit.host]
             self._released = [other for other in self._released if other.host != permit.host]
@@ -237,8 +237,8 @@ class RateLimiter:
                 while not self._closed and not self._in_use and not self._released:
                     self._changed.wait()
                 if not self._closed:
-                    # Only `close()` cuts this wait short: during it a new request may reuse what
-                    # was released.
+                    # Only `close()` cuts this wait short. Until it ends, a new request may reuse
+                    # the released permits.
                     self._changed.wait_for(lambda: self._closed, _TICK_SECONDS)
                 in_use = [
                     (permit.host, permit.id)

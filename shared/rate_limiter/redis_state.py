@@ -102,7 +102,10 @@ def connect(url: str) -> Redis | None:
 
 
 class RedisState:
-    """Every method raises `redis.RedisError`, at the latest after the client's time-outs."""
+    """What the fleet knows about each host, in Redis.
+
+    Every method may raise `redis.RedisError`, at the latest after the client's time-outs.
+    """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -121,8 +124,9 @@ class RedisState:
         return Decision(action.decode(), max(0.0, float(seconds)))
 
     def back_off(self, host: str, seconds: float | None) -> float:
-        """The registry asked for a pause, of `seconds` if it named a time. Returns the wait of the
-        whole fleet, in seconds.
+        """Close the host for the fleet, for `seconds` if the registry named a time.
+
+        Returns how long the whole fleet waits, in seconds.
         """
         return self._close(host, "held_until", "holds", seconds, first=2, longest=60)
 
@@ -131,7 +135,7 @@ class RedisState:
         return self._close(host, "dead_until", "deaths", None, first=10, longest=300)
 
     def reopen(self, host: str) -> None:
-        """The host works again: allow requests, and begin the next wait at its shortest."""
+        """Allow requests, since the host works again. The next wait begins at the shortest."""
         fields = ("held_until", "holds", "dead_until", "deaths", "probe_until")
         self._client.hdel(_hash(host), *fields)
 

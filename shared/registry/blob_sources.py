@@ -112,9 +112,10 @@ class BlobSource:
     def exclude(self, body: BlobBody | None = None) -> bool:
         """Exclude the places whose bytes were unusable. Returns whether another place is left.
 
-        `body`: it ended early without progress, so only its place is excluded. None: the complete
-        blob has a wrong digest, so every place that served bytes of it is, or only the mirrors
-        among them. Mirrors are marked as unreachable for the whole fleet.
+        With `body`, which ended early without progress, only the place of that body is excluded.
+        Without it, the complete blob had a wrong digest. Then the mirrors that served bytes of it
+        are excluded or, if there are none, every place that did. Mirrors are marked as unreachable
+        for the whole fleet.
 
         If no place would be left, nothing is excluded and the result is False.
         """

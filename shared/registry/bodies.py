@@ -63,7 +63,7 @@ class BlobBody:
         self._opened.close()
 
     def distrust(self) -> None:
-        """The bytes were unusable: mark this host as unreachable for the whole fleet."""
+        """Mark this host as unreachable for the whole fleet, since its bytes were unusable."""
         self._opened.permit.mark_unreachable()
 
     def abort(self) -> None:
@@ -75,10 +75,10 @@ class BlobBody:
         self._aborted.set()
 
     def break_off(self) -> None:
-        """Like `abort()`, but a wait for bandwidth is completed.
+        """End the read as `abort()` does, but let a wait for bandwidth finish.
 
-        For a download that continues on another connection: without the wait, the fleet would read
-        faster than its limit.
+        Use it for a download that continues on another connection: if such waits were cut short,
+        the fleet would read faster than its limit.
         """
         self._interrupted = True
         with self._closing:

@@ -180,7 +180,7 @@ def _verify(raw: bytes, digest: Digest, what: str) -> None:
 
 
 def _check_stated(stated: str | None, raw: bytes, what: str) -> None:
-    """If the registry states the digest of what it serves, the bytes must match it."""
+    """Raises DigestMismatch if the registry states a digest that the bytes do not match."""
     digest = _digest(stated)
     if digest is not None:
         _verify(raw, digest, what)

@@ -12,9 +12,10 @@ _MAX_DIGITS = 19
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """`bytes first-last/total` of a 206: positions of the first and the last byte, both inclusive.
+    """The header of a 206: `bytes first-last/total`.
 
-    `total`: the size of the whole blob, None for `*`.
+    `first`, `last`: positions of the first and the last byte, both inclusive. `total`: the size of
+    the whole blob, None for `*`.
     """
 
     first: int
@@ -23,7 +24,7 @@ class ContentRange:
 
     @classmethod
     def parse(cls, header: str) -> "ContentRange":
-        """Raises ValueError, also for a header that contradicts itself."""
+        """Parse the header. Raises ValueError, also if it contradicts itself."""
         match = _CONTENT_RANGE.fullmatch(header.strip())
         if match is None or any(len(number) > _MAX_DIGITS for number in match.groups()):
             raise ValueError("not a Content-Range of one range of bytes")

@@ -52,8 +52,8 @@ _SHORTEST_SECRET = 3
 
 
 def read_error_body(response: requests.Response) -> tuple[str | None, str | None]:
-    """The registry's error code and message, or an excerpt of the text that it sent. None for what
-    the body does not hold.
+    """The registry's error code and message, or an excerpt of the text that it sent. Each
+    is None if the body does not hold it.
 
     Reads at most 64 KiB of the body. A compressed body is not read.
     """

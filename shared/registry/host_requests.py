@@ -43,7 +43,8 @@ Method = Literal["GET", "HEAD"]
 class OpenResponse:
     """A response whose body is not read yet, with the permit for its connection.
 
-    A context manager that gives the response; otherwise call `close()` or `discard()`.
+    As a context manager it yields the response, and closes it at the end. Without a `with` block,
+    call `close()` or `discard()`.
     """
 
     response: requests.Response
@@ -61,7 +62,7 @@ class OpenResponse:
         self.permit.release()
 
     def discard(self) -> None:
-        """Like `close()` for an unread body: keeps the connection if little is left to read."""
+        """Close without reading the body; if little of it is left, keep the connection."""
         discard(self.response)
         self.permit.release()
 
@@ -195,7 +196,7 @@ def _report(permit: RequestPermit, host: Host, response: requests.Response) -> N
 
 
 def _seconds_until_reset(response: requests.Response) -> float | None:
-    """If this response used up the rate limit: the time until it is reset, if the registry says."""
+    """The time until the rate limit is reset, if this response used it up and states the time."""
     rate = RateLimit.of(response.headers)
     return rate.reset_seconds if rate and rate.remaining == 0 else None
 

@@ -43,12 +43,12 @@ class Host:
 
     @property
     def verify(self) -> str | bool:
-        """As `requests` takes it: the path of a CA file, or True for the public CAs."""
+        """`verify` for `requests`: the path of a CA file, or True for the public CAs."""
         return str(self.entry.ca_file) if self.entry.ca_file else True
 
     @property
     def cert(self) -> tuple[str, str] | None:
-        """As `requests` takes it: the files of the client certificate and its key, or None."""
+        """`cert` for `requests`: the files of the client certificate and its key, or None."""
         certificate, key = self.entry.client_certificate_file, self.entry.client_key_file
         return (str(certificate), str(key)) if certificate and key else None
 

@@ -20,8 +20,8 @@ _LONGEST_SECONDS = 366 * 86400
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """`limit` requests per `window_seconds`. `remaining` of them are left for the next
-    `reset_seconds`. None for what the headers do not state.
+    """A registry's limit: `limit` requests per `window_seconds`, of which `remaining` are left for
+    the next `reset_seconds`. Each is None if the headers do not state it.
     """
 
     limit: int | None = None

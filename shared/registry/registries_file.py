@@ -99,7 +99,9 @@ class RegistryEntry(_Model):
             )
         may = {ability for mirror in self.mirrors for ability in mirror.may}
         if self.mirrors_only and may != {"resolve", "pull"}:
-            raise ValueError("mirrors_only = true needs a mirror that may resolve and one to pull")
+            raise ValueError(
+                "mirrors_only = true needs a mirror that may resolve and one that may pull"
+            )
         return self
 
 

@@ -14,25 +14,30 @@ class RequestPermit(Protocol):
         """Release the connection. A second call does nothing."""
 
     def answered(self) -> None:
-        """The host answered and asked for no pause."""
+        """Note that the host answered and asked for no pause."""
 
     def back_off(self, seconds: float | None) -> float:
-        """The host asked for a pause, of `seconds` if it named a time. Returns the fleet's wait."""
+        """Note that the host asked for a pause, and for how long if it named a time.
+
+        Returns how long the fleet waits, in seconds.
+        """
         ...
 
     def mark_unreachable(self) -> None:
         """Mark the host as unreachable: it did not answer, or the answer was not its own."""
 
     def received(self, count: int) -> float:
-        """`count` bytes arrived. Returns how long to wait before reading more, in seconds: the
-        operator may limit the bandwidth of the whole fleet.
+        """Note that `count` bytes arrived. Returns the seconds to wait before reading more.
+
+        There is a wait only if the operator has limited the bandwidth of the whole fleet.
         """
         ...
 
 
-# Grants a permit for one request to a host, by its name in references (`docker.io`, `host:port`).
-# The limits of the fleet at that host: connections, requests per second, bytes per second; None for
-# the default. Raises HeldBack and HostIsDead; the caller must not send the request then.
+# Grants a permit for one request. Its arguments are the host, by its name in references
+# (`docker.io`, `host:port`), and the fleet's limits at that host: connections, requests per second,
+# bytes per second, each None for the default. If it raises HeldBack or HostIsDead, the caller must
+# not send the request.
 AcquirePermit = Callable[[str, int | None, float | None, int | None], RequestPermit]
 
 

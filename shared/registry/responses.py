@@ -113,7 +113,7 @@ def refuse_encoding(response: requests.Response, what: str, size: int | None = N
         return
     raise RegistryUnavailable(
         f"{what} was answered with Content-Encoding {encoding[:20]}, which was not requested: "
-        "check the configuration of the registry, or of a proxy before it."
+        "check the registry's configuration, and that of any proxy in front of it."
     )
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 
 class BackgroundThread:
-    """`changed` guards the state that the thread reads, and wakes it.
+    """A thread, and the condition by which other threads wake it.
 
-    `is_stopped`: the thread must return.
+    `changed` guards the state that the thread reads. Once `is_stopped` is set, the thread must
+    return.
     """
 
     def __init__(self, name: str) -> None:

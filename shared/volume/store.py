@@ -194,5 +194,6 @@ class Volume:
         except OSError as error:
             if error.errno not in LINKS_REFUSED:
                 raise
-            if blobs.stat(digest.encoded) is None or not self._verified_size(blobs, digest):
+            is_there = blobs.stat(digest.encoded) is not None
+            if not is_there or self._verified_size(blobs, digest) is None:
                 source.rename(name, blobs, digest.encoded)

@@ -109,6 +109,31 @@ def test_after_ctrl_c_the_printed_command_continues_at_once_with_the_bytes_that_
         assert sent < len(LAYER) + 4_000_000
 
 
+def test_a_pull_that_is_interrupted_continues_in_the_stack_that_another_command_uses() -> None:
+    with passable_directory() as home, FakeRegistry() as registry:
+        hold = threading.Event()
+        commands = []
+        for name in ("one", "two"):
+            layer = os.urandom(1_000_000)
+            registry.put_image(name, "1", [layer])
+            registry.fail(Stall(path=digest_of(layer), after_bytes=1000, until=hold))
+            reference = f"{registry.host}/{name}:1"
+            commands.append(command(home, "pull", reference, "--platform", "linux/amd64"))
+            wait_until(lambda layer=layer: registry.asked(digest_of(layer)), timeout=120)  # type: ignore[misc]
+        one, two = commands
+        with one, two:
+            one.send_signal(signal.SIGINT)
+            _, err = one.communicate(timeout=60)
+            assert one.returncode == 130
+            assert "The pull continues in the fleet" in err
+            assert "To continue" not in err
+            two.send_signal(signal.SIGINT)
+            _, err = two.communicate(timeout=60)
+            assert f"towline pull {registry.host}/two:1" in err
+        hold.set()
+        wait_until(lambda: processes_below(home) == [], timeout=30)
+
+
 def test_an_invalid_registries_file_is_wrong_usage_and_starts_no_stack(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -210,7 +210,7 @@ def _pull(catalog: Catalog, count: int, *, analyse: bool) -> None:
                 new = NewPull(
                     pull_id, _reference(number), _PLATFORM, registry=_HOST, repository="team/app"
                 )
-                recording.arrive(tx, new)
+                recording.arrive(tx, new, _PLATFORM)
         with catalog.begin() as tx:
             admission.admit(tx)
         for pull_id, image in wanted.items():

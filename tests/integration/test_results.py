@@ -125,6 +125,19 @@ def test_an_end_that_celery_gives_replaces_no_answer(app: FleetApp) -> None:
     assert type(app.AsyncResult("p").result).__name__ == "PullCancelled"
 
 
+@pytest.mark.usefixtures("no_catalog")
+def test_an_end_that_celery_gives_is_tried_once_if_the_result_store_is_away(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = {"broker_url": redis_url, "database_url": "postgresql://unused"}
+    app = make_app(Settings.read(**urls, result_url="redis://127.0.0.1:1/0"))
+    result_backend.install(app)
+    app.backend.mark_as_revoked("p", "expired", request=of(contract.PULL_IMAGE))
+    assert "The result of the task p was not stored" in caplog.text
+    assert "Retrying" not in caplog.text
+    app.close()
+
+
 def test_a_refusal_replaces_no_answer(app: FleetApp) -> None:
     receipt = {"pull_id": "p"}
     app.backend.store_result("p", receipt, "SUCCESS")

@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import importlib
 import io
 import re
 import subprocess
@@ -132,6 +133,31 @@ def test_no_packages_import_each_other_in_a_circle() -> None:
         return found
 
     assert [name for name in imported if name in reached(name)] == []
+
+
+def test_modules_named_in_texts_exist() -> None:
+    # Programs are started, plug-ins found and late imports made by such names.
+    wrong = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            late = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Call)
+            if late and node.value.args and isinstance(node.value.args[0], ast.Constant):
+                named, member = node.value.args[0].value, node.attr
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named, _, member = node.value.partition(":")
+            else:
+                continue
+            if not re.fullmatch(r"(shared|workers)(\.\w+)+", str(named)):
+                continue
+            try:
+                module = importlib.import_module(named)
+            except ImportError:
+                wrong.append(f"{path}: {named}")
+            else:
+                wrong += [f"{path}: {named}:{member}"] * bool(
+                    member and not hasattr(module, member)
+                )
+    assert wrong == []
 
 
 def test_every_package_has_a_complete_map_of_its_modules() -> None:

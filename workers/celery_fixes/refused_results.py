@@ -24,26 +24,26 @@ _log = logging.getLogger(__name__)
 
 
 class MayMissResults(Backend):
-    """A result backend that stores what Celery records about tasks if it can."""
+    """A result backend that stores what Celery records about a task, or logs that it could not."""
 
     def mark_as_started(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
-        """The task has begun."""
+        """Record that the task has begun."""
         return logged_if_refused(super().mark_as_started, task_id, *args, **kwargs)
 
     def mark_as_done(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
-        """The task has returned a result."""
+        """Record that the task has returned a result."""
         return logged_if_refused(super().mark_as_done, task_id, *args, **kwargs)
 
     def mark_as_retry(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
-        """The task will run again."""
+        """Record that the task will run again."""
         return logged_if_refused(super().mark_as_retry, task_id, *args, **kwargs)
 
     def mark_as_failure(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
-        """The task has raised, or Celery has ended it."""
+        """Record that the task has raised, or that Celery has ended it."""
         return logged_if_refused(super().mark_as_failure, task_id, *args, **kwargs)
 
     def mark_as_revoked(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
-        """The task was revoked, or its message has expired."""
+        """Record that the task was revoked, or that its message has expired."""
         return logged_if_refused(super().mark_as_revoked, task_id, *args, **kwargs)
 
 

@@ -16,10 +16,13 @@ class SubscribesToNothing:
     """A base class of a result backend for an app that never waits for a result."""
 
     def on_task_call(self, *_: Any) -> None:
-        """Called for each task that is sent."""
+        """Do nothing. Celery calls this for each task that is sent."""
 
     def add_pending_result(self, result: Any, *_: Any, **__: Any) -> Any:
-        """Called for each result of a group."""
+        """Return the result unchanged, without subscribing to it.
+
+        Celery calls this for each result of a group.
+        """
         return result
 
 
@@ -32,7 +35,10 @@ class SubscribesOutsideTasksOnly:
     app: Any
 
     def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        """Called for each result of a group."""
+        """Return the result; subscribe to it only outside of a task.
+
+        Celery calls this for each result of a group.
+        """
         if self.app.current_worker_task:
             return result
         return super().add_pending_result(result, *args, **kwargs)  # type: ignore[misc]

@@ -35,8 +35,9 @@ from shared.errors import (
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
-# By room: each command's module, and its first sentence. So neither a command nor `--help` imports
-# what only another command needs; SQLAlchemy and Celery take more than a second.
+# The module of each command and its first sentence, by heading in `--help`. With this table neither
+# a command nor `--help` imports what only another command needs: importing SQLAlchemy and Celery
+# takes more than a second.
 _ROOMS = {
     "Pulls": {
         "pull": ("pulls.pull", "Pull images onto the volume."),
@@ -117,7 +118,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, InvalidArgument | InvalidReference | InvalidPlatform):
         return _say(error, WRONG_USAGE)
     # Imported only here: most commands end without an error.
-    unreachable = import_module("workers.client").QueueUnavailable
+    unreachable = import_module("workers.queues.queue_access").QueueUnavailable
     if isinstance(error, CatalogUnavailable | unreachable):
         return _say(error, UNREACHABLE)
     if isinstance(error, TowlineError):

@@ -63,7 +63,7 @@ class PatientCatalog(Catalog):
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction, as of Catalog. Raises CatalogUnavailable after the wait."""
+        """Begin a transaction as `Catalog.begin` does. Raises CatalogUnavailable after the wait."""
         with ExitStack() as transaction:
             yield self._begun(transaction)
 
@@ -87,9 +87,9 @@ class PatientCatalog(Catalog):
 
 
 def retry_while_unavailable(catalog: Catalog, work: Callable[[], T]) -> T:
-    """Run `work`, and again if the database became unreachable while it ran.
+    """Run `work`, and run it again if the database became unreachable during the run.
 
-    `work` must be safe to run twice. It is retried for the catalog's `patience_seconds`.
+    `work` must be safe to run twice. It runs again for up to the catalog's `patience_seconds`.
     """
     patience_seconds = catalog.patience_seconds if isinstance(catalog, PatientCatalog) else 0.0
     deadline = time.monotonic() + patience_seconds

@@ -29,22 +29,22 @@ class CheckResult:
 
 
 def ok(sentence: str, details: Sequence[str] = ()) -> Finding:
-    """All is well."""
+    """Report that all is well."""
     return Finding("ok", sentence, tuple(details[:_DETAILS]))
 
 
 def information(sentence: str, details: Sequence[str] = ()) -> Finding:
-    """Something to know, which calls for no action."""
+    """Report something to know, which calls for no action."""
     return Finding("information", sentence, tuple(details[:_DETAILS]))
 
 
 def warning(sentence: str) -> Finding:
-    """Something that works, and that should be changed."""
+    """Report something that works but should be changed."""
     return Finding("warning", sentence)
 
 
 def problem(sentence: str, details: Sequence[str] = ()) -> Finding:
-    """Something that does not work."""
+    """Report something that does not work."""
     return Finding("problem", sentence, tuple(details[:_DETAILS]))
 
 

@@ -13,7 +13,10 @@ from workers.doctor.pull_snapshot import ENDED_WITHIN_SECONDS, PullSnapshot
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`seconds` from now, or None if there is no estimate; `sentence` says what it is based on."""
+    """When a pull may be done: in `seconds` from now, None if there is no estimate.
+
+    `sentence`: what the estimate is based on, or why there is none.
+    """
 
     seconds: float | None
     sentence: str

@@ -142,7 +142,7 @@ def _until(waiting: Mapping[str, Any]) -> datetime:
 
 
 def _recorded(snapshot: PullSnapshot, waiting: Mapping[str, Any], *, failures: int = 0) -> Reason:
-    """The reason that stands in the row of a pull or layer."""
+    """The reason that the row of a pull or layer states."""
     cause, sentence = str(waiting["cause"]), str(waiting["detail"]).removesuffix(".")
     if cause == "pull":
         return _of_other_pull(snapshot, sentence, "has the message for the same layer")

@@ -165,7 +165,7 @@ def _difference(size: int | None, expected: int) -> str:
 
 
 def _files_without_rows(volume: Volume, catalog: Catalog) -> tuple[int, CheckResult]:
-    """The bytes of all files, and the finding."""
+    """How many bytes all files have together, and the finding about files without rows."""
     count, total_bytes, left = 0, 0, Evidence()
     for page in _in_pages(blob_files(volume)):
         count += len(page)

@@ -85,7 +85,7 @@ class Child:
         return f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
 
     def died(self, when: str = "") -> CatalogUnavailable:
-        """The error to raise for a child that ended by itself. `when`: more about that."""
+        """The error to raise for a child that ended by itself. `when`: words that say when."""
         sentence = f"{self.name} of the embedded stack {self.ending} {when}".rstrip()
         # A process that was killed had no time to write a reason into its log.
         killed = self._process.poll() == -signal.SIGKILL
@@ -127,7 +127,7 @@ def make_unprivileged_owner(path: Path) -> None:
 
 
 def unprivileged_hint() -> str:
-    """For the end of a message about a failed unprivileged command: another possible cause."""
+    """A sentence that ends the message about a failed unprivileged command; may be empty."""
     if not _unprivileged()[1]:
         return ""
     return f" Under root, TOWLINE_HOME must be a directory that the user {_ACCOUNT} can reach."

@@ -19,7 +19,7 @@ from workers.embedded.state import StackHome, State
 
 _POLL_SECONDS = 0.5
 _FLOWER_USER = "towline"
-# Flower's default columns show neither the image nor its state.
+# Flower's default columns show neither the image nor the progress of a layer.
 _FLOWER_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
 _FLOWER_GRACE_SECONDS = 5.0
 

@@ -53,6 +53,13 @@ def is_up(settings: Settings) -> bool:
     return StackHome.below(settings.home).is_held("up.lock")
 
 
+def is_used(settings: Settings) -> bool:
+    """Whether a command other than this one keeps this stack running. Only for a command that has
+    left it, since a lock does not say who holds it.
+    """
+    return _is_used_by_others(StackHome.below(settings.home))
+
+
 def stack_logs(settings: Settings) -> Path:
     """The directory with the logs of this stack's worker and reconciler."""
     return StackHome.below(settings.home).directory / "log"

@@ -1,7 +1,8 @@
 """Processes of the stack that are started again when they die: the worker and the reconciler.
 
-PostgreSQL and Redis are not: every process of the stack knows their ports, which change with each
-start. When one of them dies, the stack stops, and the next command starts a new one.
+PostgreSQL and Redis are not started again: every process of the stack knows their ports, which
+change with each start. When one of them dies, the stack stops, and the next command starts a new
+one.
 """
 
 import time

@@ -125,7 +125,7 @@ class PostgresServer:
         return f"postgresql://{_USER}:{password}@127.0.0.1:{self._port}/postgres"
 
     def answers(self) -> bool:
-        """Whether it accepts connections."""
+        """Whether the server accepts connections."""
         catalog = Catalog(self.url)
         try:
             catalog.ping()
@@ -170,7 +170,7 @@ class RedisServer:
         return f"redis://:{password}@127.0.0.1:{self._port}/0"
 
     def answers(self) -> bool:
-        """Whether it accepts commands. False while it still loads its append-only file."""
+        """Whether the server accepts commands. False while it loads its append-only file."""
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2) as client:
                 return bool(client.ping())

@@ -76,7 +76,9 @@ class StackHome:
 
     @classmethod
     def below(cls, home: Path) -> "StackHome":
-        """Create it at first use, for its owner only. Raises what `home_errors` raises."""
+        """Return the stack's directory, created at first use for its owner only. Raises what
+        `home_errors` raises.
+        """
         directory = home.absolute() / "stack"
         with home_errors(directory):
             # Other users may pass through, as PostgreSQL under its own account must, but not list.

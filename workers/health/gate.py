@@ -40,7 +40,7 @@ class MonitorStep(StartStopStep):
         self._monitor: NodeMonitor | None = None
 
     def start(self, parent: Any) -> None:
-        """Celery calls this after the pool has started."""
+        """Start the node monitor. Celery calls this after the pool has started."""
 
         def slots() -> int:
             return int(parent.pool.num_processes)
@@ -49,7 +49,7 @@ class MonitorStep(StartStopStep):
         self._monitor.start()
 
     def stop(self, parent: Any) -> None:
-        """Celery calls this at the end, possibly twice."""
+        """Stop the node monitor. Celery calls this at the end, possibly twice."""
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             monitor.stop()
@@ -73,13 +73,16 @@ class Gate(StartStopStep):
         self._timer: Any = None
 
     def start(self, parent: Any) -> None:
-        """Celery calls this at the start, and again after each lost connection."""
+        """Check the node's state every second from now on.
+
+        Celery calls this at the start, and again after each lost connection.
+        """
         self.stop(parent)
         node_health.is_consuming = True
         self._timer = parent.timer.call_repeatedly(_TURN_SECONDS, self.turn, (parent,))
 
     def stop(self, parent: Any) -> None:
-        """Celery calls this at the end, and when the connection was lost."""
+        """Stop the checks. Celery calls this at the end, and when the connection was lost."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

@@ -1,4 +1,4 @@
-"""Whether this node is sick, in memory that all processes of a worker share."""
+"""Keeps whether this node is sick, in memory that all processes of a worker share."""
 
 import mmap
 import os
@@ -26,7 +26,7 @@ class _Shared(Structure):
 class NodeHealth:
     """The shared state of a node; create it before the fork.
 
-    Any process may report trouble. Only the main process declares that it is over.
+    Any process may report trouble. Only the main process declares that the trouble is over.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class NodeHealth:
         return self._reported_by == os.getpid() != self._main_pid
 
     def clear_suspicion(self) -> None:
-        """A probe of this process found no trouble, so it is no longer suspect."""
+        """Note that this process is no longer suspect: a probe of it found no trouble."""
         self._reported_by = None
 
     @property

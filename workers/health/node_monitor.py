@@ -1,8 +1,8 @@
 """The node monitor: a thread of the worker's main process that probes the node and writes its row.
 
 It probes every ten seconds while the node is well, and every two seconds while it is sick. It has
-its own database connection and volume. A child may be forked while the monitor
-holds a lock of these, and in the child that lock would never be released.
+its own database connection and volume. A child may be forked while the monitor holds a lock of
+these, and in the child that lock would never be released.
 """
 
 import logging
@@ -34,7 +34,10 @@ _ROW_SECONDS = 10.0
 
 
 class NodeMonitor:
-    """`name`: Celery's name of this worker. `slots()`: how many steps it runs at the same time."""
+    """The node monitor of one worker.
+
+    `name`: Celery's name of the worker. `slots()`: how many steps it runs at the same time.
+    """
 
     def __init__(
         self, settings: Settings, health: NodeHealth, name: str, slots: Callable[[], int]
@@ -112,7 +115,7 @@ class NodeMonitor:
             self._space = self._volume.probe()
 
     def _opened(self) -> Volume | None:
-        """The volume; None while the database is unreachable, which knows the volume's UUID."""
+        """The volume; None while the database, which knows the volume's UUID, is unreachable."""
         try:
             return open_volume(self._catalog, self._settings.volume_path)
         except CatalogUnavailable:

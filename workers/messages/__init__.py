@@ -2,7 +2,8 @@
 
 Messages:
     client               our own client: writes the row first, and sends second
-    dispatching          sends every message that a step leaves behind, and delivers outboxes
+    dispatching          sends every message that a step leaves behind, and delivers outboxes; what
+                         Flower shows in place of the arguments
     fleet_request        a received message while its task runs: no result of a coordinator
     message_shape        what a message must look like, in either of Celery's protocols
     unreadable_messages  turns a message of another shape into one that is refused

@@ -49,7 +49,7 @@ def read(request: Context) -> Callbacks | None:
 
 
 def readable(request: Context) -> Callbacks | None:
-    """As `read`, but None for callbacks that cannot be kept."""
+    """Return what `read` returns; None for callbacks that cannot be kept."""
     try:
         return read(request)
     except InvalidArgument:
@@ -146,8 +146,8 @@ def _are_signatures(found: Mapping[str, Any]) -> bool:
 
 
 def _plain(found: Mapping[str, Any]) -> Callbacks:
-    """As plain JSON that PostgreSQL can hold. Dates and UUIDs, which kombu has parsed, become
-    strings again. Raises InvalidArgument.
+    """Return `found` as plain JSON that PostgreSQL can store; dates and UUIDs, which kombu has
+    parsed, become strings again. Raises InvalidArgument.
     """
     try:
         text = dumps(found)

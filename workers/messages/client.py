@@ -55,8 +55,8 @@ def send_recorded(app: Celery, recorded: Sequence[Pull]) -> bool:
         for pull in recorded:
             send(app, pull)
     except Exception:
-        # Any exception: if the connection breaks in the middle, kombu may raise an unrelated one.
-        # The pulls are recorded, whatever it was.
+        # If the connection breaks in the middle, kombu may raise an unrelated exception, so every
+        # one is caught. The pulls are recorded in any case.
         return False
     return True
 

@@ -28,8 +28,9 @@ class FleetRequest(StopsInThreads, KeepsItsPlace):
 
     @property
     def store_errors(self) -> bool:
-        """Whether Celery calls the result backend when it ends this message itself. For a pull it
-        must: `workers/messages/result_backend.py` then decides by the pull's row.
+        """Whether Celery calls the result backend when it ends this message itself.
+
+        True for a pull: `workers/messages/result_backend.py` then decides by the pull's row.
         """
         return self._is_pull or super().store_errors
 
@@ -39,5 +40,5 @@ class FleetRequest(StopsInThreads, KeepsItsPlace):
 
 
 def install(app: Celery) -> None:
-    """Use it in every worker of this app."""
+    """Have every worker of this app use `FleetRequest`."""
     app.Task.Request = f"{__name__}:{FleetRequest.__name__}"

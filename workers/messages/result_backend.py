@@ -24,8 +24,8 @@ from workers.resources import is_recorded
 # The type stubs are older than the module.
 _redis: Any = redis
 
-# If a chord has no size, its pull is answered already. To count a header task that ends after that
-# would create the keys again, for a day.
+# If a chord has no size, its pull is answered already. A header task that ends later is not
+# counted: counting it would create the keys again, for a day.
 _PART_RETURN = f"""
 if redis.call('EXISTS', KEYS[3]) == 0 then return {{-1, 0, 0, 0}} end
 {_redis.CHORD_PART_RETURN_LUA}
@@ -66,7 +66,7 @@ class _FleetBackend(MayMissResults, SubscribesOutsideTasksOnly, _redis.RedisBack
     ) -> None:
         """Store the end that Celery gave a pull's message, if the pull has no row and no answer.
 
-        With `store_result` False the task itself ended, and has answered.
+        `store_result` is False if the task itself has ended; then it has answered.
         """
         if store_result and not is_recorded(task_id):
             logged_if_refused(self._end_unanswered, task_id, mark, *args, **kwargs)

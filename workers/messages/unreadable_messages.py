@@ -61,5 +61,5 @@ def raise_refusal(request: Context) -> None:
 
 
 def install(app: Celery) -> None:
-    """Use it in every worker of this app."""
+    """Have every worker of this app answer unreadable messages."""
     app.steps["consumer"].add(RefuseUnreadable)

@@ -32,7 +32,7 @@ class GraceTime:
         self._over_at.value = math.inf
 
     def begin(self, seconds: float) -> None:
-        """Stop downloads after this many seconds. Called again, it can only shorten the time."""
+        """Stop downloads after this many seconds. A second call can only shorten the time."""
         # All processes of one machine read the same monotonic clock.
         self._over_at.value = min(self._over_at.value, time.monotonic() + seconds)
 
@@ -48,10 +48,10 @@ class BeginGraceTime(StartStopStep):
     """Begins the grace time when the worker closes: SIGTERM, Ctrl-C, `celery control shutdown`."""
 
     def close(self, parent: Any) -> None:
-        """Called before Celery waits for the running tasks."""
+        """Begin the grace time. Celery calls this before it waits for the running tasks."""
         grace_time.begin(Settings.read().grace_seconds)
 
 
 def install(app: Celery) -> None:
-    """Use it in every worker of this app."""
+    """Have every worker of this app begin a grace time when it closes."""
     app.steps["worker"].add(BeginGraceTime)

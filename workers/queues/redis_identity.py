@@ -34,8 +34,8 @@ class RedisIdentities:
     def __init__(self, app: Celery, storage: KombuStorage) -> None:
         self._storage = storage
         self._results = _separate_results(app)
-        # The result store's last epoch and run. While it is unavailable these are still assumed:
-        # nothing is known to be lost.
+        # The last epoch and run of the result store. While the store is unavailable, they are taken
+        # to be unchanged, since nothing is known to be lost.
         self._seen_in_results: tuple[str | None, str | None] | None = None
 
     def read(self) -> RedisIdentity:

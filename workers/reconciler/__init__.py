@@ -11,6 +11,6 @@ which there is neither a lease nor a message is sent again.
     lost_work         what should run and has had no message in two rounds in a row
     slot_counter      which workers there are, and how many tasks they can run at once
 
-Each dispatch is claimed by its generation before it is sent. So two reconcilers that both believe
-to be the leader do no harm: only one of them can claim it.
+A reconciler claims each message by its generation before it sends it. So two reconcilers that both
+take themselves for the leader do no harm: only one of them can claim it.
 """

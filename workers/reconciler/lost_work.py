@@ -81,7 +81,7 @@ class LostWorkFinder:
         return lost
 
     def forget(self) -> None:
-        """Forget the previous round. Called when nothing is due."""
+        """Forget the previous round. Call it when nothing is due."""
         self._seen = frozenset()
 
     def _without_message(self, due: DueWork, counted_at: float) -> frozenset[_Key]:

@@ -23,8 +23,10 @@ class Pages(Generic[Key]):
         self._next: Key | None = None
 
     def advance(self, keys: Sequence[Key]) -> None:
-        """A round has read the page and found these keys, in order. A full page means that more may
-        follow; after any other the list begins again.
+        """Note the keys that a round found on this page, in order.
+
+        Each page is read in two rounds, then the next one begins after its last key. After a page
+        that was not full, the list begins again.
         """
         if self._next is None:
             self._next = keys[-1] if len(keys) == self._size else self._start

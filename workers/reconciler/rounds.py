@@ -1,7 +1,7 @@
 """One round of the reconciler: what is open, what is on its way, and what has to be sent again.
 
-However many pulls are under way, a round reads one page of them. In addition it reads those that
-have a message, page by page, and those whose time to wait has just passed.
+However many pulls are under way, a round reads one page of them. In addition, it reads a page of
+the pulls that have a message, and the pulls whose time to wait has just passed.
 """
 
 import logging
@@ -77,7 +77,7 @@ class Rounds:
         self._broker.close()
 
     def run(self, work: Unfinished) -> bool:
-        """Run one round. Whether there was any work."""
+        """Run one round. Returns whether there was any work."""
         self._notice_outage()
         try:
             self._losses.check()
@@ -90,7 +90,7 @@ class Rounds:
         if not work.any:
             self._lost_work.forget()
             if self._counted is None or not self._counted.layer_slots:
-                # So that the slots are known when the first pull arrives.
+                # The slots should be known when the first pull arrives.
                 self._count_workers()
             return False
         outbox = Outbox()
@@ -105,8 +105,8 @@ class Rounds:
         return True
 
     def _notice_outage(self) -> None:
-        """After an outage of the database, send no layer again for one lease time: workers that are
-        alive could not renew their leases. The same holds if this process itself was stopped.
+        """Send no layer again for one lease time after an outage of the database, in which live
+        workers could not renew their leases. Do the same if this process itself was stopped.
         """
         now = time.monotonic()
         if self._counted_at is not None and now - self._counted_at > max(self._lease_seconds, 15):

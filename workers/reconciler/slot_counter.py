@@ -1,4 +1,4 @@
-"""Which workers there are. Asked in the background, since Celery waits for the slowest answer."""
+"""Count the slots of the workers. A thread asks them, since Celery waits for the slowest answer."""
 
 import logging
 import threading
@@ -49,9 +49,10 @@ class SlotCounter:
         self._thread: threading.Thread | None = None
 
     def count(self) -> WorkerSlots | None:
-        """The slots that are known by now, None before the first answer. Never waits.
+        """Return the slots that are known now; None before the first answer. Never waits.
 
-        Asks the workers again if the last time was ten seconds ago; the answer counts next time.
+        If the last question is more than ten seconds old, this asks the workers again in a thread,
+        and a later call sees the answer.
         """
         now = time.monotonic()
         if now - self._asked_at > _EVERY_SECONDS and not self._is_asking():

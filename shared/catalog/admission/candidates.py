@@ -37,7 +37,7 @@ def _registry_of(pull: type[Pulls]) -> ColumnElement[str]:
 
 
 def requester_of(pull: type[Pulls]) -> ColumnElement[str]:
-    """The requester, as in the same index."""
+    """The requester, as in the index `pulls_waiting_by_requester_idx`."""
     return func.coalesce(pull.requested_by, constant(""))
 
 
@@ -85,8 +85,8 @@ def candidates() -> CTE:
     """Return, per registry, the oldest pulls of each requester, and the oldest pulls of all."""
     registries = _registries()
     requester = _requesters(registries)
-    # They carry the columns that they are ranked by. A second lookup by id would lead PostgreSQL to
-    # read the whole table.
+    # The candidates carry the columns by which they are ranked. If a second lookup by id fetched
+    # those columns, PostgreSQL would read the whole table.
     oldest = (
         select(Pulls.id, Pulls.priority, Pulls.requested_by, Pulls.registry, Pulls.created_at)
         .where(_waits_with(registries), is_due(Pulls))

@@ -29,7 +29,10 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """`scope`: fleet, registry or requester; `name`: which of them, empty for the fleet."""
+    """A pause that an operator has set.
+
+    `scope`: fleet, registry or requester. `name`: which registry or requester; empty for the fleet.
+    """
 
     scope: str
     name: str

@@ -25,9 +25,15 @@ from shared.catalog.admission import reason_order, window
 from shared.catalog.admission.waiting_pulls import admit_waiting
 from shared.catalog.database.catalog import Connection
 from shared.catalog.database.expressions import as_rows_of, constant
-from shared.catalog.model.content_tables import Images
+from shared.catalog.model.content_tables import Blobs, Images, Layers, ManifestLayers
 from shared.catalog.model.fleet_tables import Pauses
-from shared.catalog.model.predicates import is_due, is_held, is_paused, is_waiting
+from shared.catalog.model.predicates import (
+    is_due,
+    is_held,
+    is_missing,
+    is_paused,
+    is_waiting,
+)
 from shared.catalog.model.pull_rows import COLUMNS, as_pull
 from shared.catalog.model.pull_tables import Pulls
 from shared.catalog.model.pull_values import NewPull, Pull
@@ -56,28 +62,43 @@ def _fleet_has_room() -> ColumnElement[bool]:
 def _need_not_wait(pull: type[Pulls]) -> ColumnElement[bool]:
     """The pull can be admitted at once."""
     needs_no_registry = pull.policy == constant("if-missing")
-    image = (
-        select(Images.id)
-        .where(Images.reference == pull.reference, Images.platform == pull.platform)
-        .correlate_except(Images)
-    )
     # A pull with the policy `if-missing` may need no registry, so it is admitted while its registry
     # is held.
     may_ask = or_(needs_no_registry, ~is_held(pull.registry))
     # If its image is on the volume, it needs neither a registry nor a slot, so it does not wait
     # behind others, however many there are. An image that turns out to be damaged is then pulled
     # out of turn, which is rare.
-    is_here = and_(needs_no_registry, ~is_paused(pull), image.exists())
+    is_here = and_(needs_no_registry, ~is_paused(pull), _has_image(pull))
     return or_(and_(_fleet_has_room(), may_ask), is_here)
+
+
+def _has_image(pull: type[Pulls]) -> ColumnElement[bool]:
+    """An image of this reference is linked for the pull's platform, and its layers are stored."""
+    missing_layer = (
+        select(ManifestLayers.layer_id)
+        .join(Layers, Layers.id == ManifestLayers.layer_id)
+        .join(Blobs, Blobs.digest == Layers.digest)
+        .where(ManifestLayers.manifest_id == Images.manifest_id, is_missing(Blobs))
+        .correlate(Images)
+    )
+    platform = func.coalesce(pull.platform, bindparam("default_platform"))
+    return (
+        select(Images.id)
+        .where(Images.reference == pull.reference, Images.platform == platform)
+        .where(~missing_layer.exists())
+        .correlate_except(Images)
+        .exists()
+    )
 
 
 _REQUESTED = [column.name for column in fields(NewPull) if column.name != "deadline_seconds"]
 
 
 def _arrive() -> ReturningInsert[Any]:
-    """Return the insert.
+    """Return the statement that inserts a new pull.
 
-    Its parameters: each column of `_REQUESTED` with the prefix `new_`, `deadline` and `pull_id`.
+    Its parameters: each column of `_REQUESTED` with the prefix `new_`, `deadline`, `pull_id` and
+    `default_platform`.
     """
     new = select(
         *(
@@ -104,17 +125,18 @@ def _arrive() -> ReturningInsert[Any]:
 _ARRIVE = _arrive()
 
 
-def arrive(tx: Connection, new: NewPull) -> Pull | None:
-    """Record a pull, and admit it where it need not wait. Returns None where its id is known.
+def arrive(tx: Connection, new: NewPull, default_platform: str) -> Pull | None:
+    """Record a pull, and admit it if it need not wait. Returns None if its id is known already.
 
     The row's `admitted_at` says whether it was admitted; if so, the caller continues with its first
-    step.
+    step. `default_platform`: the platform that this worker takes if the pull names none.
     """
     seconds = new.deadline_seconds
     requested = {f"new_{name}": getattr(new, name) for name in _REQUESTED}
     requested["new_labels"] = dict(new.labels)
     deadline = timedelta(seconds=seconds) if seconds is not None else None
-    row = tx.execute(_ARRIVE, {**requested, "pull_id": new.id, "deadline": deadline}).one_or_none()
+    others = {"pull_id": new.id, "deadline": deadline, "default_platform": default_platform}
+    row = tx.execute(_ARRIVE, requested | others).one_or_none()
     return as_pull(row) if row else None
 
 
@@ -127,9 +149,10 @@ def _admit_alone() -> ReturningUpdate[Any]:
 _ADMIT_ALONE = _admit_alone()
 
 
-def admit_alone(tx: Connection, pull_id: str) -> Pull | None:
-    """Admit a pull that was recorded before, where it need not wait. None where it must, or where
-    it is not waiting.
+def admit_alone(tx: Connection, pull_id: str, default_platform: str) -> Pull | None:
+    """Admit a pull that was recorded before, and return it. Returns None if the pull must still
+    wait, or if it is not waiting. `default_platform`: as for `arrive`.
     """
-    row = tx.execute(_ADMIT_ALONE, {"pull_id": pull_id}).one_or_none()
+    parameters = {"pull_id": pull_id, "default_platform": default_platform}
+    row = tx.execute(_ADMIT_ALONE, parameters).one_or_none()
     return as_pull(row) if row else None

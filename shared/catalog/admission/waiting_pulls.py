@@ -20,7 +20,7 @@ from shared.catalog.pulls import lifecycle
 
 
 def admit_waiting() -> Update:
-    """Return an update that admits pulls, if they still wait; the caller adds which."""
+    """Return an update that admits pulls that still wait; the caller adds which pulls."""
     return (
         update(Pulls)
         .where(by_key(is_waiting(Pulls)))
@@ -65,7 +65,8 @@ _LONGEST_DELAY_SECONDS = 900.0
 def wait_for_space(tx: Connection, pull: Pull, seconds: float, detail: str) -> None:
     """Make a pull wait because the volume has no room for it.
 
-    It keeps its place in the window for `seconds`, or gives it back and waits for longer.
+    While fewer than half of the window's places are held by pulls without space, the pull keeps its
+    place and waits for `seconds`. Otherwise it gives its place back and waits for longer.
     """
     under_way = window.measure(tx)
     if under_way.without_space < under_way.size // 2:
@@ -100,8 +101,8 @@ _MAKE_SOME_DUE = _make_some_due()
 
 
 def wake_for_space(tx: Connection) -> None:
-    """After a pull that waited for space has found some: make ten other waiting pulls due at once.
+    """Make ten pulls that wait for space due at once. Call it after another one has found space.
 
-    Not all of them: most would find no space and wait again.
+    More than ten would be too many: most of them would find no space and wait again.
     """
     tx.execute(_MAKE_SOME_DUE)

@@ -90,12 +90,12 @@ def by_key(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """Hide a condition from the planner, for rows that the statement finds by their keys.
 
     No index has the condition in this form, so PostgreSQL has to use the key. Without this,
-    outdated statistics mislead it: right after many pulls were recorded, it still expects an index
-    of waiting pulls to hold one row, and would read all of it for each key.
+    outdated statistics mislead the planner: right after many pulls were recorded, it still expects
+    one row in the index of waiting pulls, and reads that whole index for each key.
     """
     return func.coalesce(condition, false())
 
 
-# As the OFFSET of a subquery: PostgreSQL then does not merge the subquery into the statement around
-# it, and so reads the outer rows first.
+# Use it as the OFFSET of a subquery. PostgreSQL then does not merge the subquery into the statement
+# around it, and so reads the outer rows first.
 KEEPS_ORDER: ColumnElement[int] = literal_column("0")

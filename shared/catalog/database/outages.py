@@ -30,7 +30,8 @@ class Outage:
 _AWAY = Outage("does not answer")
 _PREPARED = Outage("lost a prepared statement: a connection pooler in between mixes sessions")
 
-# By code, or by class: the first two characters of a code. A code takes precedence over its class.
+# The key is a code or a class (the first two characters of a code). A code takes precedence over
+# its class.
 _OUTAGES = {
     "08": Outage("closed the connection"),
     # A hot standby before its promotion, a primary after its demotion, or a managed database that

@@ -54,9 +54,9 @@ class DueLayer:
 
 
 def _due_layers() -> Select[Any]:
-    # The distinct layers of the page come first (`wanted`), since thousands of pulls may want the
-    # same ones; leases and blobs are then looked up once per layer. `rank` is the position of a
-    # layer's best pull in the array `ids`, which saves a join of two long lists.
+    # Distinct layers come first (`wanted`), so that leases and blobs are looked up once per layer
+    # even if thousands of pulls want it. `rank` is the index in `ids` of a layer's best pull: an
+    # array lookup in place of a join of two long lists.
     chosen = parameter_rows("chosen", id=Text())
     rank = func.row_number().over(order_by=[*by_turn(Pulls), Pulls.id])
     ranked = (

@@ -11,11 +11,12 @@ from shared.catalog.model.fleet_tables import Fleet
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """`layer_slots`, `pull_slots`: how many can run at once; None while that is unknown.
+    """What the reconciler has recorded about the fleet's slots and about Redis.
 
-    `broker_epoch`: the value of the reconciler's key in Redis; without that key, Redis lost its
-    data. `broker_run_id`: the run of the Redis server that was seen last. `counted_at`: when the
-    slots were counted.
+    `layer_slots`, `pull_slots`: how many layers and pull steps can run at once; None while that is
+    unknown. `counted_at`: when they were counted. `broker_epoch`: the value of the reconciler's key
+    in Redis; without that key, Redis lost its data. `broker_run_id`: the run of the Redis server
+    that was seen last.
     """
 
     layer_slots: int | None

@@ -52,9 +52,9 @@ _ANSWERED = (
 
 
 def mark_unanswered(tx: Connection, since_seconds: float) -> int:
-    """Mark a batch of the pulls that ended since then as unanswered, because Redis lost answers.
+    """Mark pulls that ended in the last `since_seconds` as unanswered, because Redis lost answers.
 
-    Returns how many; fewer than `BATCH` means that these were the last.
+    Marks a batch, and returns how many it marked; fewer than `BATCH` were the last.
     """
     batch = first_rows(_ANSWERED, round_pages.BATCH).scalar_subquery()
     statement = update(Pulls).where(Pulls.id.in_(batch)).values(answered_at=null())

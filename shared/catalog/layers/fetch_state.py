@@ -28,7 +28,7 @@ class FetchState:
 
     `layer`: None where the pull does not list it. `paused`: the sentence of a pause that applies.
     `layer_slots`: how many layers the fleet can fetch at once, None while that is unknown.
-    `more_urgent`: a layer behind it in the queue is more urgent, so this one should yield.
+    `more_urgent`: a layer behind this one in the queue is more urgent, so this one should yield.
     """
 
     pull: Pull
@@ -39,7 +39,7 @@ class FetchState:
 
     @property
     def listed(self) -> PullLayer:
-        """The layer, of a pull that lists it."""
+        """The layer. Raises ValueError if the pull does not list it."""
         if self.layer is None:
             raise ValueError(f"the pull {self.pull.id} does not list the layer")
         return self.layer

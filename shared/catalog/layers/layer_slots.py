@@ -93,7 +93,7 @@ _PARKED = _parked()
 
 
 def dispatch_waiting_for_slot(tx: Connection) -> list[LayerMessage]:
-    """After a slot became free: dispatch the best layer that waits for one."""
+    """Dispatch the best layer that waits for a slot. Call it when a slot has become free."""
     best = tx.execute(_PARKED).one_or_none()
     if best is None:
         return []

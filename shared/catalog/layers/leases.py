@@ -3,10 +3,11 @@
 There is one lease per (upstream registry, digest). It excludes every other worker until it is
 released or expires.
 
-Each taking gets a new fence, higher than all before. The owner renews its lease by that fence
-(`lease_reports.py`), assigns and releases it. An owner that was overtaken, because it hung or was
-cut off, finds no such row: it changes nothing and knows that it must stop. The fence also names the
-ingest, so an overtaken owner writes into a file that its successor does not use.
+Each time a lease is taken, it gets a new fence, higher than all before. The owner uses that fence
+to renew its lease (`lease_reports.py`), to assign and to release it. An owner that was overtaken,
+because it hung or was cut off, finds no such row: it changes nothing and knows that it must stop.
+The fence also names the ingest, so an overtaken owner writes into a file that its successor does
+not use.
 
 A worker that ends in good order releases its lease. So only an expired lease means that its owner
 has died, hung or been cut off; such starts are counted, to find layers that kill their workers.

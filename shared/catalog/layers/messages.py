@@ -1,11 +1,12 @@
 """Messages to fetch a layer: recorded here in the transaction, sent by the worker after its commit.
 
-`pull_layers.has_message` is true while a message for the layer is queued or unacknowledged.
+`pull_layers.has_message` is true while a message for the layer is queued or unacknowledged. These
+events change it:
 
-- Set when the message is dispatched.
-- Cleared when the layer is stored; when its task ends without storing it, because it joins another
-  pull or waits for longer than a message may; and when its pull ends. The reconciler clears what is
-  left of pulls that have ended.
+- It is set when the message is dispatched.
+- It is cleared when the layer is stored, when the pull ends, and when the message's task ends
+  without storing the layer, because the layer follows another pull or waits for longer than a
+  message may. The reconciler clears what is left of pulls that have ended.
 
 Of the pulls of one registry that want a layer, one sends the message, and the others follow it. A
 follower's row waits and has no message. So thousands of pulls of one image cost as many messages as
@@ -201,9 +202,9 @@ class DoubtfulLayer:
     attempts: int
 
 
-# A layer with a live lease of another pull is being fetched. A live lease of this pull may belong
-# to a worker that was killed. Without a live lease, a message younger than a lease time is not in
-# doubt.
+# In doubt is a layer whose live lease is this pull's own, since its worker may have been killed, or
+# that has no live lease and whose message is older than a lease time. A layer under another pull's
+# live lease is being fetched.
 def _doubtful() -> Select[str, int, int]:
     life = bindparam("life", type_=Interval())
     is_lease = and_(

@@ -4,10 +4,10 @@
 points at bytes that are not on the volume. `find_whole_pulls` then updates the pulls and finds
 those that are whole.
 
-They are two transactions, and `store_layers` must be committed first. So of layers that are stored
-at the same time, the `find_whole_pulls` of the last one sees all of them, and no whole pull is
-missed. Besides, `find_whole_pulls` locks pulls, which come before blobs and leases in the lock
-order. A worker that dies between the two leaves whole pulls, which the reconciler finds.
+The two run in separate transactions, and `store_layers` must be committed first. So of layers that
+are stored at the same time, the `find_whole_pulls` of the last one sees all of them, and no whole
+pull is missed. Besides, `find_whole_pulls` locks pulls, which come before blobs and leases in the
+lock order. A worker that dies between the two leaves whole pulls, which the reconciler finds.
 """
 
 from collections.abc import Sequence
@@ -157,10 +157,11 @@ def store_layers(tx: Connection, stored: Sequence[StoredLayer]) -> None:
 
 
 def find_whole_pulls(tx: Connection, digests: Sequence[Digest], pull_id: str) -> list[str]:
-    """After `store_layers`: update the pulls, and return those whose images are whole.
+    """Update the pulls that want these layers, and return those whose images are whole. Call it
+    after `store_layers`.
 
-    One pull per image. `pull_id`, the pull that the blobs were fetched for, comes last: its worker
-    may link it at once, and the messages for the others should be sent by then.
+    It returns one pull per image. `pull_id`, the pull that the blobs were fetched for, comes last:
+    its worker may link it at once, and the messages for the others should be sent by then.
     """
     stored = [str(digest) for digest in digests]
     values = {"digests": stored, "of_pull": pull_id}

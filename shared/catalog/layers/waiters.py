@@ -1,8 +1,9 @@
-"""Waiters of a layer: the other pulls of a registry that want what one pull fetches.
+"""Waiters of a layer: the open pulls of a registry that want it while it is not stored.
 
-A waiter is a row of pull_layers, without a message and without a slot. When the lease holder stops
-before the blob is stored, the best waiter (highest priority, then oldest) gets a message and
-continues with the same bytes, but with its own repository and credentials.
+All waiters but the one that fetches the layer are rows of pull_layers that wait. Most of them are
+followers, which have neither a message nor a slot. When the lease holder stops before the blob is
+stored, the best waiter (highest priority, then oldest) gets a message and continues with the same
+bytes, but with its own repository and credentials.
 
 Locks are taken in one order everywhere: pulls by id, blobs by digest, pull_layers, leases. A
 transaction may skip a kind, but never goes back.

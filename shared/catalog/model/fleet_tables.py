@@ -45,7 +45,7 @@ class Pauses:
 class RegistryHolds:
     """A registry that asked the fleet to wait, such as by a 429.
 
-    Its pulls are not admitted until then.
+    Its pulls are not admitted before `until`.
     """
 
     __tablename__ = "registry_holds"

@@ -85,7 +85,11 @@ def by_turn(pulls: type[Pulls]) -> tuple[ColumnElement[Any], ...]:
 
 
 def is_due(row: type[Pulls] | type[PullLayers]) -> ColumnElement[bool]:
-    """The row has no time to wait for, or that time has passed."""
+    """The row has no time to wait for, or that time has passed.
+
+    No index can serve this, since it compares with `clock_timestamp`: use it for rows that the
+    statement finds by another index or by their keys.
+    """
     return or_(row.not_before.is_(None), row.not_before <= _clock())
 
 
@@ -170,12 +174,15 @@ def is_alive(leases: type[Leases]) -> ColumnElement[bool]:
 def may_be_alive(
     leases: type[Leases], life: timedelta | BindParameter[timedelta]
 ) -> ColumnElement[bool]:
-    """The lease has an owner that may still work: no other may take it. `life`: the lease time."""
+    """The lease has an owner that may still work, so no other worker may take the lease.
+
+    `life`: the lease time.
+    """
     return and_(leases.owner.is_not(None), free_at(leases, life) > _clock())
 
 
 def free_at(leases: type[Leases], life: timedelta | BindParameter[timedelta]) -> ColumnElement[Any]:
-    """When another worker may take the lease, unless it is renewed."""
+    """The time at which another worker may take the lease, unless it is renewed before."""
     return func.greatest(leases.expires_at, func.pg_postmaster_start_time() + life)
 
 

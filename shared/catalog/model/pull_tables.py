@@ -151,7 +151,7 @@ class PullLayers:
     reached_bytes: Mapped[Progress]
     waiting_for: Mapped[OptionalJson]
     not_before: Mapped[datetime | None]
-    # As on the pull, for this layer's messages.
+    # Like `Pulls.generation`, but for this layer's messages.
     generation: Mapped[Counter]
     dispatched_at: Mapped[datetime | None]
     error_class: Mapped[str | None]
@@ -176,7 +176,9 @@ class PullLayers:
 
 @table
 class Leases:
-    """Who fetches a blob, and how far the download is. Narrow, since each heartbeat updates it.
+    """Who fetches a blob, and how far the download is.
+
+    The table is narrow, since each heartbeat updates its rows.
 
     There is one row per upstream registry and digest, so that a slow or hostile registry cannot
     block a digest that others serve. A row without an owner is a released lease: `bytes_done` then

@@ -2,7 +2,7 @@
 
 A table is a class of typed columns: `Pulls.state`. It is never instantiated, and there is no
 session: statements are SQLAlchemy Core and run on a connection. `aliased(Pulls, name="other")`
-names a second row of the table, and every predicate takes either of them.
+names a second row of the table, and every predicate takes the class or an alias.
 """
 
 import warnings

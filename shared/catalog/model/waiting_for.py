@@ -4,7 +4,15 @@
 
 `cause` is one of turn, no_worker, rate_limit, space, pull, backoff, paused. `until`: when the
 reason ends, or is checked again at the latest. `detail`: a sentence; for `pull`, the id of the pull
-that this one waits for. Statements write and read the document through this module alone.
+that this one waits for. Statements build and read the document through this module alone. These
+functions write one, and no others:
+
+    pull   recording.arrive, lifecycle.record, lifecycle.fan_out, lifecycle.wait,
+           lifecycle.show_waiting, waiting_pulls.readmit_later, waiting_reasons.refresh,
+           waiting_reasons.refresh_waiting
+    layer  messages.fan_out, pull_layers.wait, pull_layers.join, shared_failures.share
+
+Functions that start, send or end a step clear it (`NOTHING`), and so does the end of a pause.
 """
 
 from typing import Any

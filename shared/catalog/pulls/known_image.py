@@ -192,7 +192,7 @@ def complete(
     finished_at: datetime,
     fence: int,
 ) -> Pull | None:
-    """End the pull as complete, because the reference still names this image. Ends its step, too.
+    """End the pull as complete, because the reference still names this image. Also end its step.
 
     Returns None where the image's row names something else by now, or the pull has ended. The
     caller must then roll back: the statement has deleted the step lease all the same.

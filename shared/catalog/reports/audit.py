@@ -35,7 +35,7 @@ from shared.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How much of a layer came over the network from a registry, for all pulls together.
+    """How many bytes of a layer came over the network from a registry, for all pulls together.
 
     `size_bytes`: the largest size that any of the pulls claims. `starts`: attempts.
     """

@@ -15,7 +15,11 @@ from shared.catalog.model.pull_values import Pull
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """`states`: open pulls by state. `downloads`: bytes on disk by the fence of a live lease."""
+    """The open pulls and the downloads of the fleet at one moment.
+
+    `states`: how many open pulls are in each state. `downloads`: the bytes on disk, by the fence of
+    a live lease.
+    """
 
     states: Mapping[str, int]
     downloads: Mapping[int, int]

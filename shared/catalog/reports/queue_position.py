@@ -25,7 +25,10 @@ from shared.catalog.model.pull_tables import Pulls
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """`before`: pulls that would be admitted before this one; `waiting`: all waiting pulls."""
+    """A pull's position among the waiting pulls.
+
+    `before`: how many would be admitted before this one. `waiting`: how many wait in all.
+    """
 
     before: int
     waiting: int

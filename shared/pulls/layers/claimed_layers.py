@@ -73,9 +73,10 @@ class ClaimedLayers:
             return self._layers.pop((pull_id, digest), self) is None
 
     def is_claimed(self, pull_id: str, digest: Digest) -> bool:
-        """The message of this layer has arrived. Whether its task has nothing to do, because
-        another task of this process fetches or fetched the layer. In that case the call first
-        yields to tasks that are still busy for the pull.
+        """Whether another task of this process fetches or fetched the layer, whose own message has
+        arrived: then its task has nothing to do.
+
+        In that case this call first yields to tasks that are still busy for the pull.
         """
         if not self.unclaim(pull_id, digest):
             return False
@@ -84,7 +85,7 @@ class ClaimedLayers:
         return True
 
     def mark_slow(self, registry: str) -> None:
-        """This registry is too slow for one task to fetch several layers: stop that for a while."""
+        """Fetch no companions from this registry for a while, since it is too slow for several."""
         self._slow_until[registry] = time.monotonic() + _SLOW_SECONDS
 
     def is_slow(self, registry: str) -> bool:

@@ -26,7 +26,7 @@ from shared.pulls.steps.outcomes import ShuttingDown, Stopped
 if TYPE_CHECKING:
     from shared.volume.diff_ids.verifier import DiffIdVerifier
 
-# Seconds between two checks whether to go on.
+# Seconds between two checks whether the pull is still open.
 _CHECK_SECONDS = 1.0
 
 
@@ -54,7 +54,7 @@ class DiffIdCheck:
 
     @property
     def diff_id(self) -> Digest | None:
-        """As computed from the bytes; None unless all of them are decompressed."""
+        """The diff_id as computed from the bytes; None unless all of them are decompressed."""
         return self.unpacking.diff_id
 
     def finish(self, context: Context, beat: Callable[[], None]) -> None:
@@ -81,8 +81,8 @@ class _EndedError(Exception):
 def verify_diff_ids(
     context: Context, pull_id: str, layers: Sequence[Layer], beat: Callable[[], None]
 ) -> bool:
-    """Verify the claims of a pull's layers. Whether linking may go on: False if a layer is not
-    stored, or if the pull has ended.
+    """Verify the claims of a pull's layers. Returns whether linking may go on: False if a layer is
+    not stored, or if the pull has ended.
 
     `beat()`: a sign of life. Raises InvalidManifest, VolumeUnavailable, ShuttingDown.
     """
@@ -157,8 +157,8 @@ def _check(digest: Digest, claimed: Digest, actual: Digest | None, fault: str | 
 
 @dataclass(slots=True)
 class _Watch:
-    """Called for each piece of a layer: a sign of life, and from time to time a check whether to go
-    on. Raises ShuttingDown, _EndedError.
+    """A callback for each piece of a layer: it gives a sign of life and, from time to time, checks
+    whether the pull is still open. Raises ShuttingDown, _EndedError.
     """
 
     context: Context

@@ -8,6 +8,9 @@
 The checks and the lease are one transaction, so nothing can come in between.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
 from shared.catalog.content import stored_blobs
 from shared.catalog.database.catalog import Connection
 from shared.catalog.layers import fetch_state, leases, pull_layers, waiters
@@ -16,15 +19,15 @@ from shared.catalog.layers.leases import LeaseHeld
 from shared.catalog.layers.pull_layers import PullLayer
 from shared.catalog.model.pull_values import Pull
 from shared.catalog.pulls import finish, lifecycle
-from shared.errors import InvalidArgument, InvalidManifest, PoisonLayer
+from shared.errors import CatalogUnavailable, InvalidArgument, InvalidManifest, PoisonLayer
 from shared.oci.digest import Digest
 from shared.oci.reference import Reference
 from shared.pulls.layers.blockers import find_blocker, reserves_slots
 from shared.pulls.layers.small_layer_fetch import lease_batch
 from shared.pulls.layers.transfer import Announce, AnnouncedProgress
-from shared.pulls.steps.attempt import Attempt
+from shared.pulls.steps.attempt import Attempt, release_leases
 from shared.pulls.steps.leased_layer import LeasedLayer
-from shared.pulls.steps.outcomes import TryAgain
+from shared.pulls.steps.outcomes import LeaseLost, TryAgain
 from shared.pulls.steps.pull_lease import MOST_DEAD_OWNERS
 
 # The clocks of the worker and of the database differ a little.
@@ -43,7 +46,8 @@ def lease_layers(
     context, pull_id = attempt.context, attempt.pull_id
     # Asked before the transaction, so that no lock is held if the volume hangs.
     free_bytes = context.volume.space().free_bytes
-    with context.catalog.begin() as tx:
+    taken: list[LeasedLayer] = []
+    with _released_after_an_outage(attempt, taken), context.catalog.begin() as tx:
         state = fetch_state.load(tx, pull_id, digest)
         if state is None or not _is_missing(tx, attempt, state, digest):
             return state, []
@@ -55,11 +59,28 @@ def lease_layers(
                 _leave_to_followers(tx, attempt, state.pull, digest)
             return state, []
         if not state.more_urgent:
-            return state, _take(tx, attempt, state, announce)
+            taken += _take(tx, attempt, state, announce)
+            return state, taken
         pull_layers.touch_dispatched(tx, pull_id, digest)
     # A more urgent layer is queued behind this one: this message goes to the end of the queue.
     # Outside of the transaction, which must commit its new place.
     raise TryAgain(0.0)
+
+
+@contextmanager
+def _released_after_an_outage(attempt: Attempt, taken: Sequence[LeasedLayer]) -> Iterator[None]:
+    """Release the leases that the block has taken, if the database becomes unavailable in it.
+
+    The connection may have broken after the commit. Then the leases are held, and without this the
+    layers would stand still until they expire, as if this worker had died.
+    """
+    try:
+        yield
+    except CatalogUnavailable:
+        for leased in taken:
+            with suppress(CatalogUnavailable, LeaseLost):
+                release_leases(attempt.with_lease(leased))
+        raise
 
 
 def _is_missing(tx: Connection, attempt: Attempt, state: FetchState, digest: Digest) -> bool:

@@ -1,4 +1,7 @@
-"""The bytes of one layer, under its lease: adopted if they are on the volume, else downloaded."""
+"""Bring the bytes of one layer onto the volume, under its lease.
+
+Bytes that are there already are adopted; all others are downloaded.
+"""
 
 import time
 from collections.abc import Callable

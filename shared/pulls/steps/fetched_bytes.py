@@ -1,4 +1,4 @@
-"""How many bytes of each layer came over the network, for the receipt."""
+"""Count how many bytes of each layer came over the network, for the receipt."""
 
 import threading
 from collections import Counter
@@ -32,8 +32,8 @@ class FetchedBytes:
                 progress.recorded = total
 
     def take_unrecorded(self, leased: LeasedLayer) -> int:
-        """Bytes fetched but not recorded yet. They now count as recorded: the caller records them
-        with the stored layer.
+        """Return the bytes that are not recorded yet, and count them as recorded: the caller must
+        record them with the stored layer.
         """
         progress = leased.progress
         with self._lock:

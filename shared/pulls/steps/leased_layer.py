@@ -42,5 +42,7 @@ class LeasedLayer:
 
 
 def ingest_owner(fence: int) -> str:
-    """The owner's name of the ingest under this fence, padded so that names sort like fences."""
+    """The name under which the holder of this fence owns its ingest, zero-padded so that names sort
+    in the order of fences.
+    """
     return f"{fence:020d}"

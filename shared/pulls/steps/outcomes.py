@@ -117,5 +117,5 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def may_be_the_node(error: BaseException) -> bool:
-    """Whether this node may be the cause. Not if the registry has answered: then the node works."""
+    """Whether this node may be the cause. Not if the registry has answered: the node works then."""
     return not isinstance(error, RateLimited | BlobTruncated | DigestMismatch | SizeMismatch)

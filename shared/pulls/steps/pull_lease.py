@@ -22,16 +22,16 @@ MOST_DEAD_OWNERS = 5
 class HeldLease:
     """A lease on a pull's steps, held by this process.
 
-    `pull`: its row when the lease was taken; None if there is none. `is_over`: the step's last
+    `pull`: the pull's row when the lease was taken; None if it has none. `is_over`: the step's last
     transaction has already ended the lease. `beat()`: a sign of life that raises LeaseLost. Call it
     before each write, and from time to time during a long step.
     """
 
-    def __init__(self, lease: StepLease, pull: Pull | None) -> None:
+    def __init__(self, lease: StepLease, pull: Pull | None, beat: Callable[[], None]) -> None:
         self.fence = lease.fence
         self.pull = pull
+        self.beat = beat
         self.is_over = False
-        self.beat: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def hold_lease(context: Context, pull_id: str, outbox: Outbox) -> Iterator[HeldL
     """Run the block as an attempt that holds the lease on a pull's steps.
 
     Yields None if another process holds it. The block ends without an exception if the lease is
-    lost. Raises what `run_attempt` does, such as PoisonLayer if too many workers in a row died
+    lost. Raises what `run_attempt` raises, such as PoisonLayer if too many workers in a row died
     during this pull's steps.
     """
     attempt = Attempt(context, pull_id, outbox)
@@ -60,7 +60,7 @@ def hold_lease(context: Context, pull_id: str, outbox: Outbox) -> Iterator[HeldL
 def start_resolving(
     context: Context, pull_id: str, outbox: Outbox
 ) -> Iterator[tuple[StartedPull, HeldLease] | None]:
-    """As `hold_lease`, and begin to resolve the pull in the same statement.
+    """Do what `hold_lease` does, and begin to resolve the pull in the same statement.
 
     Yields None if the pull is paused, past resolving or ended, or if another process holds its
     lease.
@@ -73,16 +73,19 @@ def start_resolving(
         yield None
         return
     with _attempt_under(attempt, started.lease, started.pull) as held:
-        yield started, held
+        yield (started, held) if held is not None else None
 
 
 @contextmanager
-def _attempt_under(attempt: Attempt, lease: StepLease, pull: Pull | None) -> Iterator[HeldLease]:
+def _attempt_under(
+    attempt: Attempt, lease: StepLease, pull: Pull | None
+) -> Iterator[HeldLease | None]:
     """Run the block under this lease, then end the lease.
 
-    If the block raises, the transaction that records the failure ends it (`attempt.release`).
+    Yields None if the lease was lost before the block could begin. If the block raises, the
+    transaction that records the failure ends the lease (`attempt.release`).
     """
-    held = HeldLease(lease, pull)
+    held: HeldLease | None = None
     with run_attempt(attempt.with_step_lease(lease.fence)):
         if lease.starts > MOST_DEAD_OWNERS:
             raise PoisonLayer(
@@ -90,9 +93,12 @@ def _attempt_under(attempt: Attempt, lease: StepLease, pull: Pull | None) -> Ite
                 "times in a row: look into the workers' logs, then run `towline retry` for this "
                 "pull."
             )
-        with attempt.context.renewer.renewing_step(lease) as held.beat:
+        with attempt.context.renewer.renewing_step(lease) as beat:
+            held = HeldLease(lease, pull, beat)
             yield held
-    if not held.is_over:
+    if held is None:
+        yield None
+    elif not held.is_over:
         _end(attempt.context, lease.fence)
 
 

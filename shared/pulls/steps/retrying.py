@@ -167,8 +167,9 @@ def _budget(context: Context, error: TransientError) -> int:
 
 
 def _delay_seconds(failures: int, error: TransientError) -> float:
-    """Exponential backoff with a jitter of up to a half; at least what the registry asked for, but
-    that only up to an hour.
+    """Return the delay before the next attempt: exponential backoff with a jitter of up to a half.
+
+    If the registry asked for a longer wait, the delay is that wait, but at most an hour.
     """
     ceiling = min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     delay_seconds = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy

@@ -24,6 +24,9 @@ from shared.registry.transport.transport import Transport
 # An expired grant is kept this long: its challenges allow a renewal without another 401.
 _KEEP_EXPIRED_SECONDS = 3600
 
+# Tokens with a refresh token that are kept. A helper that changes its secret leaves some behind.
+_MOST_REFRESHABLE = 64
+
 # Registry, repository, and the state of the credentials (`credentials.credentials_version`).
 _Key = tuple[str, str, Hashable]
 
@@ -149,6 +152,8 @@ class Authenticator:
             token = fetch_token(self._transport, host, repository, wanted, credentials, refresh)
             if token.refresh_token is not None:
                 self._refreshable[service] = token
+                if len(self._refreshable) > _MOST_REFRESHABLE:
+                    self._refreshable.pop(next(iter(self._refreshable)), None)
             return _Grant(token.header, token.expires_at, challenges)
         if credentials is not None and any(challenge.scheme == "basic" for challenge in challenges):
             return _Grant(basic_header(credentials), float("inf"), challenges)

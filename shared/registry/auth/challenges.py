@@ -40,8 +40,8 @@ def parse_challenges(header: str) -> list[Challenge]:
 
 
 def asks_for_more_scope(challenge_header: str) -> bool:
-    """Whether the token was valid but lacked a scope. The challenge names it, so that a token with
-    that scope may be fetched.
+    """Whether the token was valid but lacked a scope. The challenge then
+    names the scope, so that a token with it can be requested.
     """
     return any(
         challenge.parameters.get("error") == "insufficient_scope"

@@ -57,7 +57,7 @@ def find_credentials(host: Host, repository: str) -> Credentials | None:
 
 def credentials_version(host: Host) -> Hashable:
     """A value that changes after a login or logout: the key for what was obtained with the
-    credentials. Cheap: runs no helper, and holds no secret.
+    credentials. It is cheap: computing it runs no helper. It holds no secret.
     """
     entry = host.entry
     if entry.credential_helper is not None:

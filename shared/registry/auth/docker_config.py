@@ -62,7 +62,8 @@ class _StoredLogin(_Model):
     identity_token: str | None = Field(default=None, alias="identitytoken")
 
     def name_and_password(self) -> tuple[str | None, str | None]:
-        if not self.auth:
+        if not self.auth or self.identity_token:
+            # With an identity token, Docker does not look at the rest of the entry.
             return self.username, self.password
         username, colon, password = base64.b64decode(self.auth).decode().partition(":")
         if not colon:
@@ -71,7 +72,8 @@ class _StoredLogin(_Model):
 
 
 class _File(_Model):
-    auths: dict[str, _StoredLogin] | None = None
+    # Only the entry that is used is checked: another registry's may be of any kind.
+    auths: dict[str, Any] | None = None
     helpers: dict[str, Any] | None = Field(default=None, alias="credHelpers")
     default_helper: Any = Field(default=None, alias="credsStore")
 
@@ -88,7 +90,7 @@ def find_login(document: bytes, registry: str, repository: str) -> Login:
     place = next((place for place in reversed(places) if place in stored), registry)
     if not helper and place == registry:
         helper = file.default_helper
-    login = stored.get(place, _StoredLogin())
+    login = _StoredLogin.model_validate(stored.get(place) or {})
     return Login(helper, *login.name_and_password(), login.identity_token)
 
 

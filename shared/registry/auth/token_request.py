@@ -16,9 +16,8 @@ class TokenRequest:
 
     @classmethod
     def by(cls, challenges: Sequence[Challenge], repository: str) -> "TokenRequest | None":
-        """By the first Bearer challenge, with the scopes of all challenges of the same service.
-
-        None without a Bearer challenge that has a realm.
+        """Return the token that the first Bearer challenge asks for, with the scopes of all
+        challenges of the same service. None if no Bearer challenge has a realm.
         """
         bearers = [challenge for challenge in challenges if challenge.scheme == "bearer"]
         bearers = [challenge for challenge in bearers if "realm" in challenge.parameters]

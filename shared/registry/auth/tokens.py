@@ -43,7 +43,9 @@ _Form = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`header`: the value of `Authorization`. `expires_at`: by time.monotonic(), with a margin.
+    """A token of a registry.
+
+    `header`: the value of `Authorization`. `expires_at`: by time.monotonic(), with a margin.
     `refresh_token`: fetches the next token.
     """
 

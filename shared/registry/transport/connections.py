@@ -76,7 +76,7 @@ class CheckedAdapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **options: Any
     ) -> None:
-        """As in the base class, with pools of checked connections."""
+        """Create the pool manager of the base class, with pools of checked connections."""
         super().init_poolmanager(connections, maxsize, block, **options, **self._trust)
         pools: Any = {"http": _Pool, "https": _SecurePool}
         self.poolmanager.pool_classes_by_scheme = {
@@ -84,7 +84,7 @@ class CheckedAdapter(HTTPAdapter):
         }
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """As in the base class, with the additional CA."""
+        """Return the proxy manager of the base class, with the additional CA."""
         return super().proxy_manager_for(proxy, **options, **self._trust)
 
 

@@ -17,8 +17,10 @@ _MAX_CHARACTERS = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """`verify` and `cert`: as `requests` takes them. `authority`: a CA in PEM that is trusted in
-    addition to `verify`.
+    """What a request trusts, and what it presents.
+
+    `verify`, `cert`: arguments of `requests`. `authority`: a CA in PEM that is trusted in addition
+    to `verify`.
     """
 
     verify: str | bool
@@ -27,7 +29,8 @@ class TlsOptions:
 
     @classmethod
     def of(cls, host: Host, *, is_own: bool) -> "TlsOptions":
-        """For a request to the registry itself (`is_own`) or to another origin that it has named.
+        """The options of a request to the registry itself (`is_own`), or to another origin that the
+        registry has named.
 
         Raises TlsFailed if a configured file cannot be read.
         """

@@ -194,5 +194,5 @@ def _check_headers(response: requests.Response, name: str) -> None:
         response.close()
         raise RegistryUnavailable(
             f"{name} answered with more than {_MAX_HEADERS_CHARACTERS} characters of headers: "
-            "check its configuration, or that of a proxy before it."
+            "check the registry's configuration, and that of any proxy in front of it."
         )

@@ -78,7 +78,7 @@ def decoder_of(head: bytes) -> Decoder | None:
 
 
 class NotCompressed:
-    """For a blob that is not compressed: output equals input."""
+    """The decoder of a blob that is not compressed: its output is its input."""
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
         """The block itself, as one piece."""
@@ -89,7 +89,7 @@ class NotCompressed:
 
 
 class Gzip:
-    """Concatenated gzip members."""
+    """The decoder of concatenated gzip members."""
 
     def __init__(self) -> None:
         self._head = b""

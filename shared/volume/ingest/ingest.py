@@ -130,9 +130,9 @@ class Ingest:
         return self._content.in_background()
 
     def unpack_with(self, unpacking: "DiffIdVerifier") -> None:
-        """Decompress the bytes while they arrive; only takes effect `in_background()`.
+        """Decompress the bytes while they arrive. This takes effect only `in_background()`.
 
-        Call `verifier.finish()` after the commit: it decompresses the rest.
+        Call `unpacking.finish()` after the commit: it decompresses the rest.
         """
         self._content.unpack_with(unpacking)
 
@@ -163,7 +163,7 @@ class Ingest:
             self._directory.close()
 
     def abandon(self) -> None:
-        """The lease was lost: close the file and leave every name to the next owner.
+        """Close the file and leave every name to the next owner, since the lease was lost.
 
         If the blob is stored by now, no owner will follow, so the digest's ingests are removed.
         Raises nothing, and may be called on a closed ingest.
@@ -254,7 +254,7 @@ class Ingest:
             return blobs.stat(self.digest.encoded) is not None
 
     def _sweep(self) -> None:
-        """The blob is stored, so remove its ingests, those of other owners included."""
+        """Remove all ingests of this blob, also those of other owners, since the blob is stored."""
         for name in self._directory.names():
             self._directory.unlink(name)
         self._directory.close()

@@ -94,7 +94,7 @@ class IngestFile:
         return Writer(self, first)
 
     def unpack_with(self, unpacking: "DiffIdVerifier") -> None:
-        """Also decompress the bytes during the download; only takes effect `in_background()`."""
+        """Decompress the bytes during the download. This takes effect only `in_background()`."""
         self._unpacking = unpacking
 
     @contextmanager
@@ -110,7 +110,7 @@ class IngestFile:
             self._stop_background()
 
     def put(self, first: int, block: memoryview) -> int:
-        """For writers: write the start of a block. Returns how many bytes the disk accepted."""
+        """Write the start of a block, for a `Writer`. Returns how many bytes the disk accepted."""
         with volume_errors(f"write {self.digest}"):
             written = os.pwrite(self.descriptor, block, first)
             with self._lock:
@@ -124,7 +124,7 @@ class IngestFile:
         return written
 
     def append_record(self, record: Record) -> None:
-        """For writers: add to the journal that these bytes are written."""
+        """Add to the journal that these bytes are written, for a `Writer`."""
         with volume_errors(f"write the journal of {self.digest}"), self._lock:
             self._journal.append(record)
 

@@ -21,7 +21,7 @@ RECORD_BYTES = _FIELDS.size + _CHECK.size
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`length` bytes from offset `first` had this CRC-32 when they were written."""
+    """A record: `length` bytes from offset `first` had this CRC-32 when they were written."""
 
     first: int
     length: int

@@ -19,9 +19,10 @@ _WINDOW_BYTES = 1024 * 1024
 
 
 class OrderedHasher:
-    """`read(first, count)` returns bytes that were written.
+    """Hashes the bytes of an ingest in order, here or in a background thread.
 
-    With the background thread, `finish()` raises what `read` raised.
+    `read(first, count)` returns bytes that were written. With the background thread, `finish()`
+    raises what `read` raised.
     """
 
     def __init__(self, digest: Digest, read: Callable[[int, int], bytes]) -> None:
@@ -35,7 +36,7 @@ class OrderedHasher:
         self._error: Exception | None = None
 
     def written(self, first: int, block: bytes | memoryview, end: int) -> None:
-        """A block was written at `first`. All bytes before `end` are written."""
+        """Note that a block was written at `first`, and that all bytes before `end` are written."""
         with self._thread.changed:
             if not self._thread.is_running:
                 if first == self.hashed:

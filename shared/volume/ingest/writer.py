@@ -21,7 +21,10 @@ class _Ingest(Protocol):
 
 
 class Writer:
-    """Get it from `Ingest.writer`. `offset`: where the next byte goes. For one thread."""
+    """Writes consecutive bytes of an ingest, in one thread. `Ingest.writer` makes it.
+
+    `offset`: where the next byte goes.
+    """
 
     def __init__(self, ingest: _Ingest, first: int) -> None:
         self.offset = first

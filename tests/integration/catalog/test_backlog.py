@@ -11,7 +11,7 @@ from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import due_layers, due_pulls, fleet_slots, late_pulls, round_pages
 from shared.catalog.layers import fetch_state, layer_slots
 from shared.catalog.model.pull_values import NewPull
-from tests.builders.images import of, rows
+from tests.builders.images import PLATFORM, of, rows
 from tests.builders.pulls import BASE, HOST, admit, admitted, plan
 from tests.support.waiting import wait_until
 
@@ -115,7 +115,7 @@ def arrive(tx: Connection) -> None:
         registry="registry.example",
         repository="team/app",
     )
-    assert recording.arrive(tx, new) is not None
+    assert recording.arrive(tx, new, PLATFORM) is not None
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_frequent_statements_do_not_read_all_waiting_pulls(
     [
         admit,
         arrive,
-        lambda tx: recording.admit_alone(tx, "queued 7"),
+        lambda tx: recording.admit_alone(tx, "queued 7", PLATFORM),
         look_for_lost,
         refresh,
         reserve,

@@ -32,7 +32,7 @@ from shared.catalog.model.pull_values import NewPull
 from shared.catalog.pulls import known_image, lifecycle, start
 from shared.catalog.reports import doctor_checks
 from tests.builders.grown_catalog import GROWING, TAG, Size, grow
-from tests.builders.images import of
+from tests.builders.images import PLATFORM, of
 from tests.support.services import fresh_database, with_driver
 from workers.embedded.servers import PostgresServer
 
@@ -197,7 +197,7 @@ def explain(tx: Connection) -> None:
 
 
 PER_PULL: dict[str, Callable[[Connection], object]] = {
-    "record": lambda tx: recording.arrive(tx, NewPull("new", TAG, None, registry=HOST)),
+    "record": lambda tx: recording.arrive(tx, NewPull("new", TAG, None, registry=HOST), PLATFORM),
     "admit": admission.admit,
     "begin": begin,
     "known image": lambda tx: known_image.known(tx, TAG, "linux/amd64"),
@@ -238,19 +238,19 @@ WANTING = {"pulls": {"pulls_pkey", "pulls_open_idx"}, "pull_layers": WANTED}
 OPEN_PULLS = {"pulls_pkey", "pulls_open_idx", "pulls_under_way_idx"}
 LINE = {"pulls_waiting_idx", "pulls_waiting_by_requester_idx", "pulls_waiting_by_age_idx"}
 IMAGE = {"images": {"images_reference_platform_key"}}
+LAYERS = {"manifest_layers": {"manifest_layers_pkey"}, "layers": {"layers_pkey"}}
 
 # By statement and table, the indexes that the table may be read by.
 INDEXES: dict[str, Mapping[str, set[str]]] = {
-    "record": {**MESSAGES, **IMAGE, "pulls": OPEN_PULLS | LINE},
+    "record": {**MESSAGES, **IMAGE, **LAYERS, "pulls": OPEN_PULLS | LINE},
     "admit": {**MESSAGES, "pulls": OPEN_PULLS | LINE},
     "begin": {"pulls": {"pulls_pkey"}},
     "known image": {
         **BLOB,
         **IMAGE,
+        **LAYERS,
         "manifests": {"manifests_pkey"},
         "configs": {"configs_pkey"},
-        "manifest_layers": {"manifest_layers_pkey"},
-        "layers": {"layers_pkey"},
     },
     "fan out": {**SENT, **LEASE},
     "load": {**SENT, **BLOB, **LEASE},

@@ -1,18 +1,25 @@
 """Lease owners that die, hang or are overtaken: their bytes are kept, and they do no harm."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from shared.catalog.database.catalog import Connection
+from shared.catalog.layers import leases
+from shared.catalog.pulls import finish
 from shared.errors import (
+    CatalogUnavailable,
     DigestMismatch,
     Forbidden,
     RateLimited,
     RegistryUnavailable,
     VolumeFull,
 )
-from shared.pulls.steps.outcomes import NotWanted, Paused
+from shared.pulls.steps import pull_lease
+from shared.pulls.steps.outcomes import NotWanted, Paused, TryAgain
 from tests.fakes.faults import Stall
 from tests.integration.pulls.meeting import DIGEST, LAYER, Meeting
 from tests.support.driver import Driver
@@ -197,6 +204,56 @@ def test_a_pull_whose_steps_kill_their_workers_fails(first: Driver, meeting: Mee
     with pytest.raises(Exception, match="ended its worker 6 times"):
         first.plan("poison", asked)
     assert first.row("poison").error_class == "PoisonLayer"
+
+
+def test_a_poison_pull_whose_lease_was_taken_over_ends_in_silence(
+    first: Driver, second: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.change(
+        "INSERT INTO step_leases VALUES ('pull/poison', 'dead', 0, now() - interval '1 s', 5)"
+    )
+
+    def overtaken(*arguments: Any, **named: Any) -> bool:
+        second.change(OVERTAKE.format(table="step_leases"))
+        return fail(*arguments, **named)
+
+    fail = finish.fail
+    # The other process takes the lease just before the failure is recorded.
+    monkeypatch.setattr(finish, "fail", overtaken)
+    monkeypatch.setattr(pull_lease, "MOST_DEAD_OWNERS", 0)
+    asked = {"reference": f"{meeting.registry.host}/a:1", "platform": "linux/amd64"}
+    assert first.plan("poison", asked) is None
+    assert second.row("poison").error_class is None
+
+
+def test_a_lease_whose_commit_broke_the_connection_is_released(
+    first: Driver, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meeting.plan("p")
+    meeting.hold.set()
+    begin, taken = first.resources.catalog.begin, False
+
+    def take(*arguments: Any, **named: Any) -> Any:
+        nonlocal taken
+        taken = True
+        return leases_take(*arguments, **named)
+
+    @contextmanager
+    def breaking() -> Iterator[Connection]:
+        with begin() as tx:
+            yield tx
+        if taken:
+            raise CatalogUnavailable("The connection was lost at the end of the transaction.")
+
+    leases_take = leases.take
+    monkeypatch.setattr(leases, "take", take)
+    monkeypatch.setattr(type(first.resources.catalog), "begin", lambda _self: breaking())
+    with pytest.raises(TryAgain):
+        first.fetch_once("p", DIGEST)
+    monkeypatch.undo()
+    assert first.sql("SELECT owner FROM leases") == [(None,)]
+    first.fetch_once("p", DIGEST)
+    assert str(DIGEST) in first.blobs()
 
 
 def test_a_digest_may_be_fetched_from_two_registries_at_once_and_the_first_wins(

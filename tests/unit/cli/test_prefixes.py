@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.catalog.pulls import lifecycle
+from shared.catalog.pulls import lifecycle, listings
 from shared.errors import InvalidArgument
 from tests.builders.facts import pull
 from workers.cli.prefixes import begins_uuid, is_uuid, short_ids, whole_id
@@ -24,7 +24,7 @@ class Recorded:
             return [pull_id for pull_id in rows if pull_id.startswith(prefix)][:limit]
 
         monkeypatch.setattr(lifecycle, "get", lambda _, pull_id: rows.get(pull_id))
-        monkeypatch.setattr(lifecycle, "beginning_with", beginning_with)
+        monkeypatch.setattr(listings, "beginning_with", beginning_with)
 
     def begin(self) -> "Recorded":
         return self

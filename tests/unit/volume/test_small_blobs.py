@@ -146,6 +146,21 @@ def test_an_existing_blob_is_kept(volume: Volume, tmp_path: Path) -> None:
     assert ingest_names(tmp_path) == set()
 
 
+@pytest.mark.parametrize("body", [BODY, b""])
+def test_an_existing_blob_is_kept_on_a_filesystem_without_hard_links(
+    volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    put(volume, body)
+    inode = blob(tmp_path, Digest.of(body)).stat().st_ino
+    put(volume, body)
+    assert blob(tmp_path, Digest.of(body)).stat().st_ino == inode
+    assert ingest_names(tmp_path) == set()
+
+
 def test_wrong_bytes_under_the_name_are_quarantined(volume: Volume, tmp_path: Path) -> None:
     blob(tmp_path, DIGEST).parent.mkdir(parents=True)
     blob(tmp_path, DIGEST).write_bytes(b"not these bytes")

@@ -60,13 +60,13 @@ class _Fitted:
 
     @property
     def used(self) -> int:
-        """How much of its width the column needs."""
+        """How many cells of its width the column needs."""
         heading = min(cell_len(self.column.heading), self.width)
         return max(heading, self.column.steady, *(cell_len(cell) for cell in self._cut()))
 
     @property
     def says_nothing(self) -> bool:
-        """Whether it can be dropped without a loss, because all of its cells are empty."""
+        """Whether the column can be dropped without a loss, because all of its cells are empty."""
         return bool(self.column.rank) and not self.column.steady and not any(self.whole)
 
     def shown(self) -> list[Text]:

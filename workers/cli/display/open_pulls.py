@@ -59,7 +59,7 @@ class FleetDisplay(Protocol):
 
 
 def display_of_fleet(stream: TextIO, *, as_json: bool) -> FleetDisplay:
-    """Documents, or a table if the stream is a terminal, or lines."""
+    """Return the display: documents as JSON, a table on a terminal, or lines elsewhere."""
     if as_json:
         return FleetDocuments()
     console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
@@ -108,7 +108,7 @@ class FleetLines:
             self._console.print(totals(view))
 
     def close(self) -> None:
-        """Lines stay on the terminal: nothing to do."""
+        """Do nothing: lines stay on the terminal."""
 
 
 class FleetDocuments:
@@ -128,11 +128,11 @@ class FleetDocuments:
         self._last = current
 
     def close(self) -> None:
-        """Documents stay on stdout: nothing to do."""
+        """Do nothing: documents stay on stdout."""
 
 
 def _painted(text: str) -> Text:
-    """A state in its color. What a pull waits for stands alone, or behind its state."""
+    """Color a state and what the pull waits for. `text`: one of these, or both with a comma."""
     state, comma, cause = text.rpartition(", ")
     if not comma and text in _STATES:
         return Text(text, _STYLES.get(text, ""))

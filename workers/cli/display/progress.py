@@ -94,7 +94,7 @@ class Lines:
         self._console.print(line)
 
     def close(self) -> None:
-        """Lines stay on the terminal: nothing to do."""
+        """Do nothing: lines stay on the terminal."""
 
 
 class _Grouped(Progress):

@@ -61,10 +61,10 @@ def cancel_command(pull_ids: tuple[str, ...], *, as_json: bool) -> int:
 def _cancel_named(
     catalog: Catalog, texts: Sequence[str], refused: list[InvalidArgument]
 ) -> tuple[list[Pull], list[str]]:
-    """Cancel the pulls with these ids or prefixes of ids. Returns as `_cancel` does.
+    """Cancel the pulls with these ids or prefixes of ids. Returns the same as `_cancel`.
 
-    The beginning of a UUID is never a whole id. Any other text may be the id of a pull that has no
-    row yet: it counts as a prefix only if that row has not come after the wait.
+    The beginning of a UUID is always a prefix. Any other text may be the id of a pull that has no
+    row yet: it counts as a prefix only if there is still no such row after the wait.
     """
     parts = _whole_ids(catalog, filter(begins_uuid, texts), refused)
     ids = [parts.get(text, text) for text in texts if text in parts or not begins_uuid(text)]

@@ -21,7 +21,7 @@ from workers.cli.options import json_option
 from workers.cli.patience import retry_while_unavailable
 from workers.cli.session import Session, open_session
 from workers.cli.watching import watch
-from workers.embedded.joining import is_up
+from workers.embedded.joining import is_up, is_used
 from workers.messages.client import record, send_recorded
 from workers.queues.queue_access import check_queue
 
@@ -76,25 +76,31 @@ def pull_command(
             "--detach needs a fleet that keeps running after this command: run `towline up` in "
             "another terminal, or leave --detach out."
         )
-    with open_session() as session:
-        check_queue(session.app)
-        queued = [
-            _record(session.catalog, request, say=not (detach or quiet)) for request in requests
-        ]
-        if not send_recorded(session.app, queued):
-            click.echo(
-                "The queue cannot be reached any more: the reconciler sends what was recorded.",
-                err=True,
-            )
-        if detach:
-            return _detached(queued, as_json=as_json)
-        display = display_for(sys.stderr if as_json else sys.stdout, quiet=quiet or as_json)
-        try:
-            ended = watch(session.catalog, [pull.id for pull in queued], display)
-        except (KeyboardInterrupt, CatalogUnavailable):
-            _interrupted(session, queued)
-            raise
-        return _report(ended, display, as_json=as_json)
+    left_open: Sequence[Pull] = ()
+    try:
+        with open_session() as session:
+            check_queue(session.app)
+            queued = [
+                _record(session.catalog, request, say=not (detach or quiet)) for request in requests
+            ]
+            if not send_recorded(session.app, queued):
+                click.echo(
+                    "The queue cannot be reached any more: the reconciler sends what was recorded.",
+                    err=True,
+                )
+            if detach:
+                return _detached(queued, as_json=as_json)
+            display = display_for(sys.stderr if as_json else sys.stdout, quiet=quiet or as_json)
+            try:
+                ended = watch(session.catalog, [pull.id for pull in queued], display)
+            except (KeyboardInterrupt, CatalogUnavailable):
+                left_open = _still_open(session, queued)
+                raise
+            return _report(ended, display, as_json=as_json)
+    finally:
+        # Here the command has left the embedded stack, and can see whether others use it.
+        if left_open:
+            _say_how_to_go_on(Settings.read(), left_open)
 
 
 def _request(reference: str, labels: tuple[str, ...], options: dict[str, Any]) -> PullRequest:
@@ -133,12 +139,12 @@ def _report(ended: Sequence[Pull], display: Display, *, as_json: bool) -> int:
     return max(0 if pull.state == "complete" else 1 for pull in ended)
 
 
-def _interrupted(session: Session, queued: Sequence[Pull]) -> None:
-    if session.embedded and not is_up(session.settings):
+def _say_how_to_go_on(settings: Settings, left_open: Sequence[Pull]) -> None:
+    if settings.embedded and not is_used(settings):
         again = shlex.join(["towline", *sys.argv[1:]])
         click.echo(f"The bytes fetched so far are kept. To continue: {again}", err=True)
         return
-    for pull in _still_open(session, queued):
+    for pull in left_open:
         click.echo(f"The pull continues in the fleet. Watch it: towline watch {pull.id}", err=True)
 
 

@@ -90,7 +90,7 @@ class _Retrial:
         self.count = 0
 
     def again(self, page: Sequence[Pull]) -> list[Pull]:
-        """Record and send a new pull for each that has no open retry. Returns all retries."""
+        """Record and send a new pull for each pull that has no open retry. Returns all retries."""
         new, earlier = [], []
         for pull in page:
             if pull.id in self.earlier:

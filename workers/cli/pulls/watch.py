@@ -74,7 +74,7 @@ class Documents:
         """Print nothing: stdout holds documents only."""
 
     def close(self) -> None:
-        """Documents stay on stdout: nothing to do."""
+        """Do nothing: documents stay on stdout."""
 
 
 class Speedometer:

@@ -43,7 +43,7 @@ def schema(fleet: CheckedFleet) -> Finding:
 
 
 def clock(fleet: CheckedFleet) -> Finding:
-    """This machine's clock against the database's, which decides when leases expire."""
+    """Whether this machine's clock agrees with the database's, which decides when leases expire."""
     before = datetime.now(UTC)
     with fleet.catalog.begin() as tx:
         server_now = doctor_checks.server(tx).now

@@ -25,7 +25,7 @@ _WITHOUT = (
 
 
 def workers(fleet: CheckedFleet) -> Iterator[Finding]:
-    """For each queue of a pull: which workers consume it, or how to start one."""
+    """Which workers consume each queue of a pull; how to start one if there is none."""
     queues = _consumed(fleet)
     for queue, consequence, judge in _WITHOUT:
         names = sorted(name for name, consumed in queues.items() if queue in consumed)
@@ -96,7 +96,7 @@ def reconciler(fleet: CheckedFleet) -> Finding:
 
 
 def paused(fleet: CheckedFleet) -> Iterator[Finding]:
-    """Everything that an operator has paused and may have forgotten."""
+    """What an operator has paused, and may have forgotten."""
     with fleet.catalog.begin() as tx:
         active = pauses.listing(tx)
     for pause in active:

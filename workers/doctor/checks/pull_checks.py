@@ -17,9 +17,8 @@ _UNANSWERED_SECONDS = 60.0
 _REASON_GRACE_SECONDS = 10.0
 # A pull that seems unattended is checked once more: it may have been changing hands.
 _SECOND_LOOK_SECONDS = 3.0
-# After a loss or restart of Redis, the reconciler answers the pulls of the last hour again. It
-# starts with that in its first round, and answers them in the next rounds, 500 in each. These are
-# three of its longest pauses.
+# After a loss or restart of Redis, the reconciler answers the pulls of the last hour again, 500 in
+# each round. This number of looks lasts as long as three of its longest pauses between rounds.
 _ANSWER_LOOKS = 6
 
 
@@ -102,7 +101,7 @@ def _unanswered(fleet: CheckedFleet) -> list[str]:
 
 
 def failures(fleet: CheckedFleet) -> Iterator[Finding]:
-    """Failed pulls that were not tried again, by error class."""
+    """How many pulls failed and were not tried again, by error class."""
     with fleet.catalog.begin() as tx:
         classes = doctor_checks.failures(tx)
     total = sum(failure.count for failure in classes)

@@ -1,4 +1,4 @@
-"""Checks of Redis, which holds the messages and the answers: judged by its answer to INFO."""
+"""Checks of Redis, which holds the messages and the answers, by what it answers to INFO."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ _NEARLY_FULL = 0.9
 
 
 def server(fleet: CheckedFleet) -> Finding:
-    """Whether it answers."""
+    """Whether Redis answers."""
     info = fleet.redis
     if info is None:
         return problem(
@@ -22,7 +22,7 @@ def server(fleet: CheckedFleet) -> Finding:
 
 
 def eviction(fleet: CheckedFleet) -> Finding:
-    """Whether it may drop messages and answers when its memory is full."""
+    """Whether Redis may drop messages and answers when its memory is full."""
     info = fleet.redis or {}
     policy = info.get("maxmemory_policy")
     if policy == "noeviction":
@@ -39,7 +39,7 @@ def eviction(fleet: CheckedFleet) -> Finding:
 
 
 def persistence(fleet: CheckedFleet) -> Finding:
-    """Whether messages survive its restart."""
+    """Whether messages survive a restart of Redis."""
     info = fleet.redis or {}
     if int(info.get("aof_enabled", 0)):
         return ok("Redis writes messages to disk (appendonly yes).")
@@ -51,7 +51,7 @@ def persistence(fleet: CheckedFleet) -> Finding:
 
 
 def memory(fleet: CheckedFleet) -> Iterator[Finding]:
-    """Whether it will soon refuse messages. No finding if it has room."""
+    """Whether Redis will soon refuse messages. Yields no finding if it has room."""
     info = fleet.redis or {}
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if limit and used > _NEARLY_FULL * limit:

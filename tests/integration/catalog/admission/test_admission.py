@@ -1,5 +1,7 @@
 """Admission: priority, then the requester with the fewest admitted pulls, then age."""
 
+from typing import Any
+
 import pytest
 
 from shared.catalog.admission import pauses, recording, registry_holds, waiting_pulls
@@ -7,7 +9,7 @@ from shared.catalog.database.catalog import Catalog, Connection
 from shared.catalog.fleet import fleet_slots
 from shared.catalog.model.pull_values import NewPull
 from shared.catalog.pulls import finish, lifecycle
-from tests.builders.images import TAG, image, link, rows, together
+from tests.builders.images import PLATFORM, TAG, image, link, rows, together
 from tests.builders.pulls import HOST, OTHER_HOST, admit, admitted, change, fetching, record, row
 
 # The size of the window of four slots.
@@ -23,6 +25,14 @@ def fill(tx: Connection, count: int) -> None:
     """Take `count` places of the window, for a requester that no other pull has."""
     for number in range(count):
         admitted(tx, f"under way {number}", requested_by="other")
+
+
+def fill_while_held(tx: Connection) -> None:
+    """More pulls wait than the window holds, and their registry is on hold."""
+    slots(tx)
+    for number in range(WINDOW * 2):
+        record(tx, f"held {number}", age_minutes=60)
+    registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
 
 
 def in_turn(tx: Connection) -> list[str]:
@@ -157,7 +167,7 @@ def test_a_pull_that_may_need_no_registry_does_not_wait_for_one(
 ) -> None:
     registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
     new = NewPull("new", TAG, "linux/amd64", policy=policy, registry=HOST, repository="team/app")
-    pull = recording.arrive(tx, new)
+    pull = recording.arrive(tx, new, PLATFORM)
     assert pull is not None
     assert (pull.admitted_at is not None) is is_admitted
 
@@ -166,36 +176,47 @@ def test_a_pull_that_may_need_no_registry_does_not_wait_for_one(
     ("asked", "is_admitted"),
     [
         ({}, True),
+        ({"platform": None}, True),
         ({"policy": "always"}, False),
         ({"platform": "linux/arm64"}, False),
         ({"reference": f"{TAG}2"}, False),
     ],
 )
 def test_a_pull_of_an_image_that_is_here_does_not_wait_behind_others(
-    tx: Connection, asked: dict[str, str], is_admitted: bool
+    tx: Connection, asked: dict[str, Any], is_admitted: bool
 ) -> None:
     link(tx, image("base"))
-    slots(tx)
-    for number in range(WINDOW * 2):
-        record(tx, f"held {number}", age_minutes=60)
-    registry_holds.hold(tx, HOST, 3600, "The registry asked for an hour.")
+    fill_while_held(tx)
     arguments = {"reference": TAG, "platform": "linux/amd64", "policy": "if-missing"} | asked
     for way in ("sent by name", "recorded first"):
         new = NewPull(way, registry=HOST, **arguments)
         if way == "sent by name":
-            pull = recording.arrive(tx, new)
+            pull = recording.arrive(tx, new, PLATFORM)
         else:
             lifecycle.record(tx, new)
-            pull = recording.admit_alone(tx, way) or lifecycle.get(tx, way)
+            pull = recording.admit_alone(tx, way, PLATFORM) or lifecycle.get(tx, way)
         assert pull is not None
         assert (pull.admitted_at is not None) is is_admitted, way
+
+
+def test_a_pull_of_an_image_without_one_of_its_layers_waits_behind_others(tx: Connection) -> None:
+    link(tx, image(["base", "top"]))
+    fill_while_held(tx)
+    tx.exec_driver_sql(
+        "UPDATE blobs SET stored_at = NULL WHERE digest IN (SELECT digest FROM layers LIMIT 1)"
+    )
+    new = NewPull("new", TAG, PLATFORM, policy="if-missing", registry=HOST)
+    pull = recording.arrive(tx, new, PLATFORM)
+    assert pull is not None
+    assert pull.admitted_at is None
+    assert recording.admit_alone(tx, "new", PLATFORM) is None
 
 
 def test_a_pull_of_an_image_that_is_here_waits_while_it_is_paused(tx: Connection) -> None:
     link(tx, image("base"))
     pauses.pause(tx, "registry", HOST)
     new = NewPull("new", TAG, "linux/amd64", policy="if-missing", registry=HOST)
-    pull = recording.arrive(tx, new)
+    pull = recording.arrive(tx, new, PLATFORM)
     assert pull is not None
     assert pull.admitted_at is None
 

@@ -73,7 +73,7 @@ def test_a_new_pull_that_has_to_wait_is_recorded_with_its_reason(
         refresh(tx)
         for requester in ("ci", None):
             new = NewPull(f"of {requester}", TAG, PLATFORM, requested_by=requester, **place)
-            pull = recording.arrive(tx, new)
+            pull = recording.arrive(tx, new, PLATFORM)
             assert pull is not None
             assert pull.waiting_for is not None
         before = versions(tx)
