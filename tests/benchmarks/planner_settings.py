@@ -4,9 +4,12 @@
 
 The catalog holds a history of a hundred thousand ended pulls. Autovacuum is off: the tables are
 analysed once, while pulls are under way, or with `--outdated` never, so that the statistics know of
-ended pulls only. Two kinds of work take turns over the settings. Pulls of
-three layers are recorded, admitted, planned, stored and linked by the catalog's functions, a
-hundred at a time. Rounds of a reconciler read pulls that are under way, page by page.
+ended pulls only. Three kinds of work take turns over the settings:
+
+- Pulls of three layers are recorded, admitted, planned, stored and linked by the catalog's
+  functions, a hundred at a time.
+- Rounds of a reconciler read the pulls that are under way, page by page.
+- The window of admission is measured, after 700,000 messages have come and gone.
 
 Recorded are the pages that PostgreSQL reads, and the processor time of PostgreSQL and of this
 process, the least of the rounds. `as the driver does`: psycopg sends BEGIN before the first
@@ -14,15 +17,16 @@ statement, and SQLAlchemy checks each connection before that (`pool_pre_ping`).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
 
 import psycopg
 from sqlalchemy import create_engine
 
-from shared.catalog.admission import admission, recording, waiting_reasons
+from shared.catalog.admission import admission, recording, waiting_reasons, window
 from shared.catalog.content import image_links, layouts, stored_blobs
 from shared.catalog.content.image_links import NewImage
 from shared.catalog.database import catalog as sessions
@@ -52,16 +56,11 @@ _HOST, _PLATFORM, _LEASE_SECONDS = "registry.example", "linux/amd64", 30
 _AT_ONCE = 100
 _AS_SET = "all as set"
 _DRIVERS_BEGIN = "BEGIN as the driver does"
-_SETTINGS = (
-    "enable_bitmapscan",
-    "enable_mergejoin",
-    "random_page_cost",
-    "plan_cache_mode",
-    "jit",
-    "max_parallel_workers_per_gather",
-)
-_NAMES = (_AS_SET, *_SETTINGS, _DRIVERS_BEGIN)
-_KINDS = ("pulls", "rounds")
+_NAMES = (_AS_SET, *sessions._PLANNER_SETTINGS, _DRIVERS_BEGIN)
+_KINDS = ("pulls", "rounds", "window")
+_CLEAR = "UPDATE pull_layers SET has_message = false WHERE has_message"
+_SEND = "UPDATE pull_layers SET has_message = true WHERE pull_id = ANY(%s)"
+_SENT, _TIMES = [f"open {number}" for number in range(1, 2001)], 60
 _PAGES = "SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()"
 _UNDER_WAY = """
     INSERT INTO pulls (id, reference, platform, state, registry, repository, requested_by,
@@ -75,9 +74,18 @@ _UNDER_WAY = """
     INSERT INTO pull_layers (pull_id, digest, position, size_bytes, media_type, generation,
         dispatched_at, has_message)
     SELECT 'open ' || n, 'sha256:' || encode(sha256(convert_to('open ' || n % 500 + 500 * place,
-        'UTF8')), 'hex'), place, 100, 'layer', 1, now(), n <= 500
+        'UTF8')), 'hex'), place, 100, 'layer', 1, now(), n <= 2000
     FROM generate_series(1, {open}) AS n, generate_series(0, 2) AS place;
 """
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done in a copy of the database `template`. `before` is not measured."""
+
+    template: str
+    do: Callable[[Catalog], None]
+    before: Callable[[Catalog], None] = lambda _: None
 
 
 def main() -> None:
@@ -98,18 +106,19 @@ def main() -> None:
                     connection.execute(statement.encode())
                 if not options.outdated:
                     connection.execute("ANALYZE")
-            work: Mapping[str, Callable[[Catalog], None]] = {
-                "pulls": partial(_pull, count=options.pulls, analyse=not options.outdated),
-                "rounds": partial(_look, count=options.open),
+            analyse = not options.outdated
+            kinds = {
+                "pulls": Work(template, partial(_pull, count=options.pulls, analyse=analyse)),
+                "rounds": Work(busy, partial(_look, count=options.open)),
+                "window": Work(busy, _measure_window, before=_send_again),
             }
-            from_template = {"pulls": template, "rounds": busy}
             pages: Times = {}
             contenders = {
-                (kind, name): partial(_measure, server, kind, from_template[kind], do, name, pages)
+                (kind, name): partial(_measure, server, kind, work, name, pages)
                 for name in _NAMES
-                for kind, do in work.items()
+                for kind, work in kinds.items()
             }
-            for kind in work:
+            for kind in kinds:
                 # SQLAlchemy compiles each statement of a process once.
                 contenders[kind, _AS_SET](0)
             seconds = take_turns(
@@ -139,35 +148,41 @@ def _print(seconds: Times, pages: Times) -> None:
 def _measure(
     server: PostgresServer,
     kind: str,
-    template: str,
-    work: Callable[[Catalog], None],
+    work: Work,
     name: str,
     pages: Times,
     _number: int,
 ) -> float:
     """Processor seconds of the work in a copy of the database, without the setting `name`."""
-    with fresh_database(server, database_name(template)) as url, _without(name, url) as catalog:
+    with (
+        fresh_database(server, database_name(work.template)) as url,
+        _without(name, url) as catalog,
+    ):
         with catalog.begin() as tx:
             fleet_slots.count_slots(tx, 64, 64)
             session = tx.connection.dbapi_connection
             assert session is not None
             postmaster = parent(session.info.backend_pid)
-        before = cpu_seconds(postmaster) + time.process_time()
-        work(catalog)
-        seconds = cpu_seconds(postmaster) + time.process_time() - before
-        with catalog.begin() as tx:
-            tx.exec_driver_sql("SELECT pg_stat_force_next_flush()")
-        with catalog.begin() as tx:
-            read = tx.exec_driver_sql(_PAGES).scalar_one()
-            pages.setdefault(_row(kind, name), []).append(float(read))
+        work.before(catalog)
+        read, used = _pages_read(catalog), cpu_seconds(postmaster) + time.process_time()
+        work.do(catalog)
+        seconds = cpu_seconds(postmaster) + time.process_time() - used
+        pages.setdefault(_row(kind, name), []).append(_pages_read(catalog) - read)
     return seconds
+
+
+def _pages_read(catalog: Catalog) -> float:
+    with catalog.begin() as tx:
+        tx.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+    with catalog.begin() as tx:
+        return float(tx.exec_driver_sql(_PAGES).scalar_one())
 
 
 @contextmanager
 def _without(name: str, url: str) -> Iterator[Catalog]:
     """A catalog whose sessions lack a setting, or whose driver sends BEGIN."""
     with ExitStack() as stack:
-        settings = stack.enter_context(patch.dict(sessions._SESSION_SETTINGS))
+        settings = stack.enter_context(patch.dict(sessions._PLANNER_SETTINGS))
         settings.pop(name, None)
         catalog = Catalog(with_driver(url), pool_size=1)
         stack.callback(catalog.close)
@@ -308,6 +323,22 @@ def _look(catalog: Catalog, count: int) -> None:
             layouts.unsettled(tx)
         with catalog.begin() as tx:
             waiting_reasons.refresh(tx, every, no_pull_worker=False, no_layer_worker=False)
+
+
+def _send_again(catalog: Catalog) -> None:
+    """Let messages come and go: each leaves a dead entry in their index."""
+    for _ in range(_TIMES):
+        with catalog.begin() as tx:
+            tx.exec_driver_sql(_CLEAR)
+            tx.exec_driver_sql(_SEND, (_SENT,))
+        with catalog.begin() as tx:
+            window.measure(tx)
+
+
+def _measure_window(catalog: Catalog) -> None:
+    for _ in range(20):
+        with catalog.begin() as tx:
+            window.measure(tx)
 
 
 def _tell(server: PostgresServer, *statements: str) -> None:

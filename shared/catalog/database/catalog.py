@@ -39,22 +39,21 @@ _SESSION_SETTINGS = {
     # Each statement sees what was committed before it began. The locking here relies on that: after
     # a lock was waited for, the next statement sees the changes of its previous holder.
     "default_transaction_isolation": "read committed",
-    # All access here is by key. Only a plain index scan marks the index entries of dead rows. With
-    # bitmap scans, the partial indexes of queued and open pulls would grow with every pull that has
-    # ended, until the next vacuum.
-    "enable_bitmapscan": "off",
-    # Where a page of rows is looked up by key, a merge join would read a whole index.
-    "enable_mergejoin": "off",
-    # At the default of 4, the planner would prefer a scan of the whole table to an index scan.
+}
+
+# What each of them buys is measured by `tests/benchmarks/planner_settings.py`, with a table in
+# `docs/performance.md`.
+_PLANNER_SETTINGS = {
+    # At the default of 4, the planner prefers reading a whole table to an index scan.
     "random_page_cost": "1.1",
-    # Access is by key for all values, so plans are not made again for new ones: planning takes
-    # longer than most statements run.
+    # Access is by key for all values. A plan for the values at hand is made again and again, which
+    # takes longer than most statements run, and is sometimes a worse one.
     "plan_cache_mode": "force_generic_plan",
+    # Only a plain index scan marks the index entries of dead rows. With bitmap scans, the partial
+    # indexes of queued pulls and of messages would grow with each pull until the next vacuum.
+    "enable_bitmapscan": "off",
     # Compiling takes longer than running any of our statements.
     "jit": "off",
-    # A generic plan expects many rows where there are few. Starting parallel workers would cost
-    # more than reading those rows.
-    "max_parallel_workers_per_gather": "0",
 }
 
 # A statement is prepared at its second run on a connection.
@@ -184,7 +183,7 @@ def _options(of_url: str | tuple[str, ...]) -> str:
     """Return the session's options: those of the URL first, then ours, which override them."""
     ours = (
         f"-c {name}={value.replace(' ', chr(92) + ' ')}"
-        for name, value in _SESSION_SETTINGS.items()
+        for name, value in (_SESSION_SETTINGS | _PLANNER_SETTINGS).items()
     )
     theirs = of_url if isinstance(of_url, str) else " ".join(of_url)
     return " ".join([theirs, *ours]).strip()
