@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
-from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet import Client, Fleet
 from tests.fakes.registry import FakeRegistry
 from tests.support.services import with_driver
 from workers.preparing import prepare_fleet
@@ -29,3 +30,17 @@ def registry() -> Iterator[FakeRegistry]:
     """A registry whose faults the test decides."""
     with FakeRegistry() as registry:
         yield registry
+
+
+@pytest.fixture
+def store(fleet: Fleet) -> Iterator[redis.Redis]:
+    """The fleet's Redis, as its tests look into it."""
+    with redis.Redis.from_url(fleet.redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[Client]:
+    """Another service, which imports nothing of ours."""
+    with fleet.client() as client:
+        yield client

@@ -44,18 +44,6 @@ def failed(pull_id):
 
 
 @pytest.fixture
-def store(fleet: Fleet) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(fleet.redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[Client]:
-    with fleet.client() as client:
-        yield client
-
-
-@pytest.fixture
 def images(registry: FakeRegistry) -> dict[str, dict[str, Any]]:
     """The arguments of a pull that completes, and of one that fails."""
     registry.put_image("good", "1", LAYERS)

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -58,18 +57,6 @@ WITHOUT_AN_ID: dict[str, dict[str, Any]] = {
 }
 # What another program may push on a queue's list.
 NO_MESSAGES = ["", "text", "5", "null", "[]", "{}", '{"headers": {}, "properties": {}}']
-
-
-@pytest.fixture
-def store(fleet: Fleet) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(fleet.redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[Client]:
-    with fleet.client() as client:
-        yield client
 
 
 @pytest.fixture

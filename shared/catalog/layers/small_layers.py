@@ -9,6 +9,7 @@ its own lease, but only the task's own layer takes a slot.
 from datetime import timedelta
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     Executable,
     Interval,
@@ -41,43 +42,48 @@ SMALL_BYTES = 128 * 1024
 _MOST = 15
 
 
-# `share`: how many layers this task takes. No row, and so no companions, while the fleet's slots
-# are unknown.
-#
-# `chosen`: only layers that were never tried and have no lease, living or not. A layer that has
-# failed or was left by a dead worker is fetched alone, so that a poison layer does no harm to
-# others. The task's own layer comes first. Then come layers that wait for a slot or another pull:
-# they have no message. Then the last layers in manifest order, since messages are sent from the
-# first on, and other tasks reach the last ones latest.
-#
-# `taken`: inserted in digest order, so that two such statements cannot deadlock. A layer whose
-# lease another transaction inserts first is left out.
-def _take() -> Executable:
-    pull_id, digest = bindparam("of_pull", type_=Text()), bindparam("of_digest", type_=Text())
-    owner = bindparam("new_owner", type_=Text())
+_PULL_ID, _DIGEST = bindparam("of_pull", type_=Text()), bindparam("of_digest", type_=Text())
+_OWNER = bindparam("new_owner", type_=Text())
+
+
+def _share() -> CTE:
+    """How many layers this task takes.
+
+    It has no row, and so there are no companions, while the fleet's slots are unknown.
+    """
     slots = func.greatest(
         Fleet.layer_slots - bindparam("reserved_slots", type_=BigInteger()), constant(1)
     )
-    share = (
+    return (
         select(func.ceil(func.count() / slots).label("layers"))
         .select_from(Fleet)
         .join(PullLayers, true())
         .join(Blobs, Blobs.digest == PullLayers.digest)
         .where(
             Fleet.layer_slots > constant(0),
-            PullLayers.pull_id == pull_id,
+            PullLayers.pull_id == _PULL_ID,
             PullLayers.size_bytes <= constant(SMALL_BYTES),
             or_(PullLayers.attempts > constant(0), is_missing(Blobs)),
         )
         .group_by(Fleet.layer_slots)
         .cte("share")
     )
+
+
+def _chosen(share: CTE) -> CTE:
+    """The layers that were never tried and have no lease, living or not; at most the share.
+
+    A layer that has failed or was left by a dead worker is fetched alone, so that a poison layer
+    does no harm to others. The task's own layer comes first. Then come layers that wait for a slot
+    or another pull: they have no message. Then the last layers in manifest order, since messages
+    are sent from the first on, and other tasks reach the last ones latest.
+    """
     mine = aliased(PullLayers, name="mine")
-    has_lease = select(Leases.fence).where(Leases.digest.in_([mine.digest, digest])).exists()
+    has_lease = select(Leases.fence).where(Leases.digest.in_([mine.digest, _DIGEST])).exists()
     waits_for_others = func.coalesce(cause_of(mine), constant("turn")).in_(
         [constant("turn"), constant("pull")]
     )
-    chosen = (
+    return (
         select(mine.digest, mine.size_bytes, Pulls.registry)
         .select_from(share)
         .join(Pulls, true())
@@ -85,7 +91,7 @@ def _take() -> Executable:
         .join(Blobs, Blobs.digest == mine.digest)
         .where(
             share.c.layers > constant(1),
-            Pulls.id == pull_id,
+            Pulls.id == _PULL_ID,
             is_in(Pulls, "fetching"),
             mine.size_bytes <= constant(SMALL_BYTES),
             mine.attempts == constant(0),
@@ -93,7 +99,7 @@ def _take() -> Executable:
             is_missing(Blobs),
             ~has_lease,
         )
-        .order_by(mine.digest != digest, mine.waiting_for.is_(None), mine.position.desc())
+        .order_by(mine.digest != _DIGEST, mine.waiting_for.is_(None), mine.position.desc())
         .limit(
             select(func.least(share.c.layers, constant(1 + _MOST)))
             .correlate(None)
@@ -102,28 +108,38 @@ def _take() -> Executable:
         .with_for_update(of=mine, skip_locked=True)
         .cte("chosen")
     )
+
+
+def _taken(chosen: CTE) -> CTE:
+    """The new leases. They are inserted in digest order, so that two such statements cannot
+    deadlock. A layer whose lease another transaction inserts first is left out.
+    """
     now = func.clock_timestamp()
     lease = {
         Leases.registry: chosen.c.registry,
         Leases.digest: chosen.c.digest,
-        Leases.owner: owner,
-        Leases.pull_id: pull_id,
+        Leases.owner: _OWNER,
+        Leases.pull_id: _PULL_ID,
         Leases.fence: fences.next_value(),
         Leases.expires_at: now + bindparam("life", type_=Interval()),
         Leases.renewed_at: now,
         Leases.bytes_total: chosen.c.size_bytes,
-        Leases.is_companion: chosen.c.digest != digest,
+        Leases.is_companion: chosen.c.digest != _DIGEST,
     }
-    taken = (
+    return (
         insert(Leases)
         .from_select(list(lease), select(*lease.values()).order_by(chosen.c.digest))
         .on_conflict_do_nothing()
         .returning(Leases.digest, Leases.fence)
         .cte("taken")
     )
+
+
+def _take() -> Executable:
+    taken = _taken(_chosen(_share()))
     return (
         update(PullLayers)
-        .where(PullLayers.pull_id == pull_id, PullLayers.digest == taken.c.digest)
+        .where(PullLayers.pull_id == _PULL_ID, PullLayers.digest == taken.c.digest)
         .values(attempts=constant(1), **NOTHING)
         .returning(
             *pull_layers.AS_RECORDED,
@@ -132,8 +148,8 @@ def _take() -> Executable:
             PullLayers.not_before,
             false().label("stored"),
             constant(0).label("bytes_done"),
-            owner.label("owner"),
-            pull_id.label("leader"),
+            _OWNER.label("owner"),
+            _PULL_ID.label("leader"),
             taken.c.fence,
         )
     )
